@@ -1,0 +1,1 @@
+"""The worker's moving parts: consuming orders, reclaiming, relaying, sweeping."""

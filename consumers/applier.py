@@ -1,0 +1,101 @@
+"""Apply batches one after the other, wait out a database that is away, then acknowledge."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from consumers.orders import Inbox
+from service import streams
+from service.contract import Reason, Refusal
+from service.db.apply import OwnerChangedError
+from service.db.engine import in_transaction, refused_data
+from service.db.ingest import Judged, ingest
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 5.0
+
+
+class Applier:
+    """Takes batches from the inbox until it is cancelled."""
+
+    def __init__(
+        self, engine: AsyncEngine, redis: Redis, stream: str, group: str, inbox: Inbox
+    ) -> None:
+        """Declare it; `run` does the work."""
+        self._engine = engine
+        self._redis = redis
+        self._stream = stream
+        self._group = group
+        self._inbox = inbox
+        self.in_hand: set[str] = set()
+        """Ids of entries being applied."""
+        self.waiting_since: float | None = None
+        """When the database was first found away (monotonic seconds); None: it is there."""
+
+    async def run(self) -> None:
+        """Apply what comes. An error that is nobody's data and not the world's is raised."""
+        while True:
+            batch = await self._inbox.get()
+            try:
+                await self.apply(batch)
+            finally:
+                self._inbox.task_done()
+
+    async def apply(self, batch: Sequence[Judged]) -> None:
+        """Commit a batch, then acknowledge it. Does not return before it is committed."""
+        self.in_hand = {entry.id for entry, _ in batch}
+        await self._commit(batch)
+        try:
+            await self._redis.xack(self._stream, self._group, *self.in_hand)
+        except streams.REDIS_ERRORS as error:
+            # They stay pending, are reclaimed later, and found to be duplicates.
+            log.warning("%d entries not acknowledged: %s", len(self.in_hand), error)
+        self.in_hand = set()
+
+    async def _commit(self, batch: Sequence[Judged]) -> None:
+        pause = 0.1
+        while True:
+            try:
+                await in_transaction(
+                    self._engine,
+                    lambda connection: ingest(connection, batch),
+                    again=(OwnerChangedError,),
+                )
+            except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+                if refused_data(error):
+                    await self._isolate(batch, error)
+                    return
+                if self.waiting_since is None:
+                    self.waiting_since = time.monotonic()
+                log.warning("the database is away, waiting: %s", _first_line(error))
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                pause = min(pause * 2, _LONGEST_WAIT)
+            else:
+                self.waiting_since = None
+                return
+
+    async def _isolate(self, batch: Sequence[Judged], error: BaseException) -> None:
+        """Find the entries whose data the database refuses, by halves, and bury those only."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._commit(batch[:middle])
+            await self._commit(batch[middle:])
+            return
+        ((entry, _),) = batch
+        log.error("entry %s passed the contract and was refused by the database", entry.id)
+        message = f"the database refused it: {_first_line(error)}"
+        await self._commit([Judged(entry, Refusal(Reason.NOT_APPLICABLE, message))])
+
+
+def _first_line(error: BaseException) -> str:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    # The detail lines of a database error may quote the row, and so a person.
+    return f"{type(original).__name__}: {original}".splitlines()[0]

@@ -1,0 +1,135 @@
+"""Take over entries that were read and never acknowledged, whoever read them.
+
+A worker that was killed leaves them in the group's pending list; so do lost acknowledgements and
+some clean stops. They are taken over once they have been idle for longer than any batch takes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+
+from consumers.applier import Applier
+from consumers.orders import Inbox, judge_all
+from service import streams
+from service.config import Config
+from service.contract import Reason, Refusal
+from service.db.ingest import Judged
+from service.envelope import Entry
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 500
+_SUSPECT = 3
+"""From this many deliveries on, an entry is applied by itself, to spare its neighbours."""
+MOST_DELIVERIES = 10
+"""After this many, it is buried: every worker that took it on died with it."""
+
+# Deleting a consumer drops its pending entries, so that it has none must be checked in the same
+# breath.
+_REMOVE_IF_EMPTY = """
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+  return 1
+end
+return 0
+"""
+
+
+class Reclaimer:
+    """Looks through the group's pending list again and again."""
+
+    def __init__(
+        self, config: Config, redis: Redis, consumer: str, inbox: Inbox, applier: Applier
+    ) -> None:
+        """Declare it; `run` does the work."""
+        self._config = config
+        self._redis = redis
+        self._consumer = consumer
+        self._inbox = inbox
+        self._applier = applier
+        self._remove_if_empty = redis.register_script(_REMOVE_IF_EMPTY)
+
+    async def run(self) -> None:
+        """Reclaim at once, then every quarter of the idle limit."""
+        while True:
+            try:
+                await self.reclaim()
+                await self._remove_dead_consumers()
+            except streams.REDIS_ERRORS as error:
+                log.warning("could not look for pending entries: %s", error)
+            await asyncio.sleep(self._config.reclaim_idle_seconds / 4)
+
+    async def reclaim(self) -> int:
+        """Put what has been idle for too long into the inbox; return how many entries."""
+        stream, group = self._config.orders_stream, self._config.orders_group
+        idle = int(self._config.reclaim_idle_seconds * 1000)
+        after: str | None = None
+        taken = 0
+        # While the database is away nothing can be applied, so nothing is taken over either.
+        while self._applier.waiting_since is None:
+            pending = await streams.pending(
+                self._redis, stream, group, after=after, idle_ms=idle, count=_AT_ONCE
+            )
+            deliveries = {id_: times for id_, times in pending if id_ not in self._applier.in_hand}
+            if deliveries:
+                entries = await streams.claim(
+                    self._redis, stream, group, self._consumer, idle, list(deliveries)
+                )
+                taken += len(entries)
+                await self._hand_on([(entry, deliveries[entry.id] + 1) for entry in entries])
+            if len(pending) < _AT_ONCE:
+                break
+            after = pending[-1].id
+        if taken:
+            log.info("took over %d entries that were never acknowledged", taken)
+        return taken
+
+    async def _hand_on(self, entries: Sequence[tuple[Entry, int]]) -> None:
+        sound = [entry for entry, deliveries in entries if deliveries <= _SUSPECT]
+        if sound:
+            await self._inbox.put(judge_all(sound, self._config))
+        for entry, deliveries in entries:
+            if deliveries > MOST_DELIVERIES:
+                message = f"delivered {deliveries} times and never finished; see the workers' logs"
+                refusal = Refusal(Reason.TOO_MANY_DELIVERIES, message)
+                await self._inbox.put([Judged(entry, refusal)])
+            elif deliveries > _SUSPECT:
+                await self._inbox.put(judge_all([entry], self._config))
+
+    async def take_back(self) -> None:
+        """Put what this consumer itself has read and not applied into the inbox.
+
+        For a stopping worker: FastStream may drop a batch between reading and handling it.
+        """
+        after = "0"
+        while entries := await streams.own_pending(
+            self._redis,
+            self._config.orders_stream,
+            self._config.orders_group,
+            self._consumer,
+            after=after,
+            count=_AT_ONCE,
+        ):
+            after = entries[-1].id
+            await self._inbox.put(judge_all(entries, self._config))
+
+    async def remove_consumer(self, name: str) -> bool:
+        """Remove a consumer from the group unless it has pending entries."""
+        removed = await self._remove_if_empty(
+            keys=[self._config.orders_stream], args=[self._config.orders_group, name]
+        )
+        return bool(removed)
+
+    async def _remove_dead_consumers(self) -> None:
+        for member in await streams.consumers(
+            self._redis, self._config.orders_stream, self._config.orders_group
+        ):
+            long_gone = member.idle_seconds > 4 * self._config.reclaim_idle_seconds
+            if (
+                long_gone
+                and member.name != self._consumer
+                and await self.remove_consumer(member.name)
+            ):
+                log.info("removed consumer %s, idle and empty", member.name)

@@ -1,0 +1,140 @@
+"""Publish segment changes on the out-stream: one relay at a time, in order, nothing missing.
+
+The relay holds an advisory lock on the same connection that it works on: if that connection dies
+its work fails, and another replica takes over. Entry ids are explicit and rise (``<number>-0``),
+so a change that is in the stream cannot get in twice, however often it is sent. Before adding,
+Redis itself compares its last id with what we believe to be there: if it has less, it was wiped or
+rolled back, and what is missing is published again.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service import streams
+from service.db import outbox
+from service.db.settle import CHANNEL
+from service.envelope import FASTSTREAM_FIELD
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 1000
+_POLL_SECONDS = 1.0
+# KEYS[1] stream; ARGV: the field, what is there, what has been numbered, then number and body in
+# turn.
+# Answers the stream's last number before anything was added. Adds nothing when that is less than
+# expected (lost) or more than was ever numbered (somebody else wrote).
+_ADD = """
+local last = 0
+local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
+if not info.err then
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^%d+')) end
+  end
+end
+if last < tonumber(ARGV[2]) or last > tonumber(ARGV[3]) then return last end
+for i = 4, #ARGV, 2 do
+  if tonumber(ARGV[i]) > last then
+    redis.call('XADD', KEYS[1], ARGV[i] .. '-0', ARGV[1], ARGV[i + 1])
+  end
+end
+return last
+"""
+
+
+class Relay:
+    """Publishes while it leads, waits to lead otherwise."""
+
+    def __init__(self, engine: AsyncEngine, redis: Redis, stream: str) -> None:
+        """Declare it; `run` does the work."""
+        self._engine = engine
+        self._stream = stream
+        self._add = redis.register_script(_ADD)
+        self._news = asyncio.Event()
+        self.leading = False
+
+    async def run(self) -> None:
+        """Lead when nobody else does; whatever fails is tried again."""
+        while True:
+            try:
+                async with self._engine.connect() as pooled:
+                    connection = await pooled.execution_options(isolation_level="AUTOCOMMIT")
+                    if await outbox.lead(connection):
+                        await self._lead(connection)
+            except (DBAPIError, PoolTimeoutError, *streams.REDIS_ERRORS) as error:
+                log.warning("the relay pauses: %s", type(error).__name__)
+            await asyncio.sleep(_POLL_SECONDS * random.uniform(0.5, 1))
+
+    async def _lead(self, connection: AsyncConnection) -> None:
+        driver = (await connection.get_raw_connection()).driver_connection
+        if driver is None:
+            return
+        await driver.add_listener(CHANNEL, self._notified)
+        self.leading = True
+        log.info("this worker relays now")
+        try:
+            position = (await outbox.state(connection)).published
+            while True:
+                self._news.clear()
+                position, more = await self._publish(connection, position)
+                if not more:
+                    await self._quiet()
+        finally:
+            self.leading = False
+            # The lock goes with the connection, so the connection must not go back to the pool.
+            await connection.invalidate()
+
+    def _notified(self, *_: object) -> None:
+        self._news.set()
+
+    async def _quiet(self) -> None:
+        """Wait for news, but look at Redis every now and then: it may have been wiped."""
+        try:
+            async with asyncio.timeout(_POLL_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _publish(self, connection: AsyncConnection, position: int) -> tuple[int, bool]:
+        """Bring the stream one page further; give its last number, and whether to go on."""
+        changes = await outbox.next_changes(connection, position, _AT_ONCE)
+        numbered = (await outbox.state(connection)).numbered
+        last = await self._add_to_stream(position, numbered, changes)
+        if last < position:
+            log.error(
+                "%s ends at %d, but %d was there: publishing again what Redis lost",
+                self._stream,
+                last,
+                position,
+            )
+            await outbox.mark_published(connection, last)
+            return last, True
+        if last > numbered:
+            log.error(
+                "%s ends at %d, but only %d was ever numbered here: somebody else writes to it, "
+                "or this database is older than Redis; continuing above",
+                self._stream,
+                last,
+                numbered,
+            )
+            await outbox.renumber_beyond(connection, position, last)
+            return last, True
+        if not changes:
+            return position, False
+        await outbox.mark_published(connection, changes[-1].number)
+        return changes[-1].number, True
+
+    async def _add_to_stream(
+        self, position: int, numbered: int, changes: Sequence[outbox.Change]
+    ) -> int:
+        # The field where FastStream looks; plain JSON there is read by any client, too.
+        arguments: list[int | bytes] = [FASTSTREAM_FIELD, position, numbered]
+        for change in changes:
+            arguments += change
+        return int(await self._add(keys=[self._stream], args=arguments))

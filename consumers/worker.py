@@ -1,0 +1,104 @@
+"""The worker: consumer, reclaimer, relay and sweeper in one process, any number of replicas."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from consumers.applier import Applier
+from consumers.health import serve_health
+from consumers.orders import Inbox, OrdersConsumer
+from consumers.reclaimer import Reclaimer
+from consumers.relay import Relay
+from consumers.sweeper import run_sweeper
+from service import streams
+from service.config import Config
+from service.db.engine import create_engine
+
+log = logging.getLogger(__name__)
+
+READ_AHEAD = 1
+"""Batches read and judged while one commits."""
+
+
+class Worker:
+    """The parts of one worker process and how they start and stop."""
+
+    def __init__(self, config: Config, engine: AsyncEngine, redis: Redis) -> None:
+        """Declare the parts; nothing runs before `run`."""
+        # Unique, so that two replicas never share a consumer and its pending entries.
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.config = config
+        self.engine = engine
+        self.redis = redis
+        self.inbox: Inbox = asyncio.Queue(READ_AHEAD)
+        self.applier = Applier(engine, redis, config.orders_stream, config.orders_group, self.inbox)
+        self.consumer = OrdersConsumer(config, redis, self.name, self.inbox)
+        self.reclaimer = Reclaimer(config, redis, self.name, self.inbox, self.applier)
+        self.relay = Relay(engine, redis, config.changes_stream)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set, then finish what was read. Raises what a part raised."""
+        await streams.warn_of_unsafe_settings(self.redis)
+        await self.consumer.start()
+        log.info("worker %s reads %s", self.name, self.config.orders_stream)
+        async with self._background():
+            await stop.wait()
+            await self._drain()
+
+    @contextlib.asynccontextmanager
+    async def _background(self) -> AsyncIterator[None]:
+        """Run the parts around the body; the first error of one ends all."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(part, name=name)
+                for name, part in (
+                    ("applier", self.applier.run()),
+                    ("watch", self.consumer.watch()),
+                    ("reclaimer", self.reclaimer.run()),
+                    ("relay", self.relay.run()),
+                    ("sweeper", run_sweeper(self.engine, self.config.sweep_seconds)),
+                    ("health", serve_health(self)),
+                )
+            ]
+            self._tasks = {task.get_name(): task for task in tasks}
+            yield
+            for task in tasks:
+                task.cancel()
+
+    async def _drain(self) -> None:
+        """Apply what was read, within the time allowed; what is left is reclaimed by others."""
+        log.info("stopping: finishing what was read")
+        for name in ("watch", "reclaimer"):
+            self._tasks[name].cancel()
+        try:
+            async with asyncio.timeout(self.config.drain_seconds):
+                await self.consumer.stop()
+                await self.inbox.join()
+                await self.reclaimer.take_back()
+                await self.inbox.join()
+                await self.reclaimer.remove_consumer(self.name)
+        except (TimeoutError, *streams.REDIS_ERRORS) as error:
+            log.warning("not drained in time (%s); others will reclaim", type(error).__name__)
+
+
+async def run_worker(config: Config) -> None:
+    """Run a worker until SIGTERM or SIGINT. Raises when a part of it has died."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    engine = create_engine(config.database_url or "", application="crm worker")
+    redis = streams.connect(config.redis_url or "")
+    try:
+        await Worker(config, engine, redis).run(stop)
+    finally:
+        await redis.aclose()
+        await engine.dispose()

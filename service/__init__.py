@@ -1,0 +1,1 @@
+"""Recovery Essentials CRM: customer lifecycle segments from a shop's order events."""

@@ -1,0 +1,122 @@
+"""Commands: each loads the configuration, calls one function, and turns errors into sentences."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from service import logs
+from service.config import Config, ConfigError
+from service.local.state import with_local_stack
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Customer lifecycle segments from a shop's order events.",
+)
+console = Console(highlight=False, soft_wrap=True)
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Run the command line; configuration errors are one sentence and exit status 2."""
+    try:
+        app()
+    except ConfigError as error:
+        sys.stderr.write(f"crm: {error}\n")
+        sys.exit(2)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    # The servers run on uvloop; it is optional only because Windows lacks it.
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+@app.command()
+def up() -> None:
+    """Start everything on this machine: PostgreSQL and Valkey unless given, worker, web."""
+    from service.local.up import up as start  # noqa: PLC0415
+
+    config = Config.load()
+    sys.exit(asyncio.run(start(config, report=console.print)))
+
+
+@app.command()
+def worker() -> None:
+    """Consume orders, publish segment changes; run as many as you like."""
+    from consumers.worker import run_worker  # noqa: PLC0415
+
+    config = with_local_stack(Config.load())
+    logs.set_up(config.log_level)
+    _run(run_worker(config))
+
+
+@app.command()
+def web() -> None:
+    """Serve the HTTP API; run as many as you like."""
+    import uvicorn  # noqa: PLC0415
+
+    from service.http.app import create_app  # noqa: PLC0415
+
+    config = with_local_stack(Config.load())
+    logs.set_up(config.log_level)
+    uvicorn.run(
+        create_app(config),
+        host=config.http_host,
+        port=config.http_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's schema to what this release needs."""
+    from service.db.migrate import upgrade  # noqa: PLC0415
+
+    config = with_local_stack(Config.load())
+    revision = asyncio.run(upgrade(config.database_url or ""))
+    console.print(f"schema at {revision}")
+
+
+@app.command()
+def status(
+    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False
+) -> None:
+    """Say what runs and where, and what waits. Exit status 1 when a part does not answer."""
+    from service.cli.status import read_status, show_status  # noqa: PLC0415
+
+    report = asyncio.run(read_status(with_local_stack(Config.load())))
+    if as_json:
+        sys.stdout.write(f"{json.dumps(report, indent=2)}\n")
+    else:
+        show_status(report, console)
+    sys.exit(0 if report["ok"] else 1)
+
+
+@app.command()
+def verify() -> None:
+    """Check the eight invariants. Exit status 1, with the offending rows, when one fails."""
+    from service.cli.verify import run_verify  # noqa: PLC0415
+
+    config = with_local_stack(Config.load())
+    sys.exit(asyncio.run(run_verify(config, console)))
+
+
+@app.command()
+def demo() -> None:
+    """Start everything, feed it a real shop's orders, then a trickle of live ones."""
+    from service.cli.demo import run_demo  # noqa: PLC0415
+
+    sys.exit(asyncio.run(run_demo(Config.load(), console)))

@@ -1,0 +1,77 @@
+"""``crm status``: what runs and where, and what waits."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from service import streams
+from service.config import Config
+from service.db import operations
+from service.db.engine import create_engine
+from service.local.state import read_state
+
+
+async def read_status(config: Config) -> dict[str, Any]:
+    """Ask the servers; ``ok`` tells whether both answered. Unknown numbers are None."""
+    local = read_state(config.data_dir)
+    report: dict[str, Any] = {
+        "ok": True,
+        "httpUrl": local.http_url if local else f"http://{config.http_host}:{config.http_port}",
+        "redisUrl": config.redis_url,
+        "databaseUrl": (config.database_url or "").replace("+asyncpg", "", 1),
+        "parts": local.parts if local else {},
+    }
+    return report | await _from_redis(config, report) | await _from_database(config, report)
+
+
+async def _from_redis(config: Config, report: dict[str, Any]) -> dict[str, Any]:
+    redis = streams.connect(config.redis_url or "")
+    try:
+        backlog = await streams.backlog(redis, config.orders_stream, config.orders_group)
+    except streams.REDIS_ERRORS as error:
+        report["ok"] = False
+        return {"redis": f"away: {type(error).__name__}", "lag": None, "pending": None}
+    finally:
+        await redis.aclose()
+    return {
+        "redis": "ok",
+        "lag": backlog.lag,
+        "pending": backlog.pending,
+        "consumers": len(backlog.consumers),
+    }
+
+
+async def _from_database(config: Config, report: dict[str, Any]) -> dict[str, Any]:
+    engine = create_engine(config.database_url or "", application="crm status")
+    try:
+        async with engine.connect() as connection:
+            waiting = await operations.waiting(connection)
+    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+        report["ok"] = False
+        return {"database": f"away: {type(error).__name__}"} | dict.fromkeys(
+            ("deadLetters", "unpublished", "oldestUnpublishedSeconds", "sweepOverdueSeconds")
+        )
+    finally:
+        await engine.dispose()
+    return {
+        "database": "ok",
+        "deadLetters": waiting.dead_letters,
+        "unpublished": waiting.unpublished,
+        "oldestUnpublishedSeconds": round(waiting.oldest_unpublished_seconds, 3),
+        "sweepOverdueSeconds": round(waiting.sweep_overdue_seconds, 3),
+    }
+
+
+def show_status(report: dict[str, Any], console: Console) -> None:
+    """Print it for people."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in report.items():
+        if name == "parts":
+            for part, facts in value.items():
+                table.add_row(part, f"pid {facts['pid']}, log {facts['log']}")
+        elif name != "ok":
+            table.add_row(name, "unknown" if value is None else str(value))
+    console.print(table)

@@ -1,0 +1,32 @@
+"""``crm verify``: the invariants, as a table for people and an exit status for machines."""
+
+from rich.console import Console
+
+from service import streams
+from service.config import Config
+from service.db.engine import create_engine
+from service.db.verify import verify
+
+
+async def run_verify(config: Config, console: Console) -> int:
+    """Check all invariants and print them; 0 when all hold, else 1."""
+    engine = create_engine(config.database_url or "", application="crm verify")
+    redis = streams.connect(config.redis_url or "")
+    try:
+        findings = await verify(
+            engine,
+            redis,
+            orders=config.orders_stream,
+            group=config.orders_group,
+            changes=config.changes_stream,
+        )
+    finally:
+        await redis.aclose()
+        await engine.dispose()
+    for finding in findings:
+        verdict = "[red]BROKEN[/red]" if finding.offenders else "[green]holds[/green]"
+        console.print(f"{finding.number}  {finding.invariant}: {verdict}")
+        for offender in finding.offenders:
+            shown = ", ".join(f"{name}={value}" for name, value in offender.items())
+            console.print(f"     {shown}", markup=False)
+    return 1 if any(finding.offenders for finding in findings) else 0

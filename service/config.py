@@ -1,0 +1,92 @@
+"""The one reader of the environment: every ``CRM_*`` variable, checked at start."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+STATE_FILE = "stack.json"
+"""Where a running local stack notes its URLs, inside the data folder."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message says which variable and how to mend it."""
+
+
+def asyncpg_url(url: str) -> str:
+    """Name the driver in a PostgreSQL URL. Raises ValueError for any other URL."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
+        msg = "must start with postgresql://, as in postgresql://user:password@host:5432/crm"
+        raise ValueError(msg)
+    return f"postgresql+asyncpg://{rest}"
+
+
+def _redis_url(url: str) -> str:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        msg = "must start with redis://, rediss:// or unix://, as in redis://:password@host:6379/0"
+        raise ValueError(msg)
+    return url
+
+
+class Config(BaseSettings):
+    """What the processes need to know. Units are in the names or the descriptions."""
+
+    model_config = SettingsConfigDict(env_prefix="CRM_", extra="ignore", frozen=True)
+
+    database_url: Annotated[str, AfterValidator(asyncpg_url)] | None = Field(
+        None, description="PostgreSQL 18 or later. Without it: the local stack's."
+    )
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
+        None, description="Redis 7 or Valkey 9, or later. Without it: the local stack's."
+    )
+    data_dir: Path = Field(Path(".crm"), description="Where the local stack keeps its data.")
+    http_host: str = Field("127.0.0.1", description="Address the web process listens on.")
+    http_port: int = Field(
+        8080,
+        ge=0,
+        le=65535,
+        description="Port of the web process; 0 lets the system choose. `crm up` takes "
+        "another free port when this one is the default and taken.",
+    )
+    worker_port: int = Field(
+        0, ge=0, le=65535, description="Port of a worker's /livez, /readyz, /metrics; 0: none."
+    )
+    store_currency: str = Field(
+        "USD", pattern="^[A-Z]{3}$", description="The only currency whose amounts are added up."
+    )
+    orders_stream: str = Field("orders", min_length=1, description="Stream of order events.")
+    orders_group: str = Field("crm", min_length=1, description="Consumer group on that stream.")
+    changes_stream: str = Field(
+        "customer-segment-changed", min_length=1, description="Stream of segment changes."
+    )
+    batch_size: int = Field(1000, ge=1, le=10_000, description="Most entries per transaction.")
+    max_event_bytes: int = Field(
+        1_048_576, ge=1024, description="Entries larger than this are dead-lettered unread."
+    )
+    reclaim_idle_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Entries pending longer than this are taken over from their consumer. "
+        "Longer than the longest batch and drain.",
+    )
+    drain_seconds: float = Field(
+        20.0, gt=0, description="How long a stopping worker may finish what it has read."
+    )
+    sweep_seconds: float = Field(
+        15.0, gt=0, le=60, description="Pause between looks for customers whom time has moved."
+    )
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment. Raises ConfigError naming each variable that is wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            lines = [
+                f"CRM_{'_'.join(str(part) for part in e['loc'][:1]).upper()}: {e['msg']}"
+                for e in error.errors()
+            ]
+            raise ConfigError("\n".join(lines)) from None

@@ -1,0 +1,398 @@
+"""The contract of the stream ``orders``: an entry is an order event, or is refused with a reason.
+
+The wire format is CloudEvents 1.0 structured JSON; `judge` is the door, and nothing behind it
+sees an amount that is not whole cents, a time without an offset or text that Postgres refuses.
+The same entry is always judged the same way, by whichever worker and however late.
+"""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from service.envelope import Entry, payload
+
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+AHEAD = timedelta(days=1)
+"""How far a publisher's clock may run ahead of ours."""
+
+_LATEST = 4_102_444_800_000  # the year 2100 in Unix milliseconds
+_CENT = Decimal("0.01")
+_WHOLE_CENTS = re.compile(r"\d{1,12}\.\d\d", re.ASCII)
+"""How nearly every amount is written; read without a Decimal."""
+_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?", re.ASCII)
+_EMAIL = re.compile(r"[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+")
+_OUR_ID = re.compile(r"CUST-(\d{1,18})", re.ASCII)
+
+
+class Reason(StrEnum):
+    """Why an entry was refused; stable codes, stored with the dead letter."""
+
+    TOO_LARGE = "too_large"
+    NO_DATA_FIELD = "no_data_field"
+    INVALID_UTF8 = "invalid_utf8"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    UNKNOWN_TYPE = "unknown_type"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    MISSING_FIELD = "missing_field"
+    INVALID_FIELD = "invalid_field"
+    INVALID_TEXT = "invalid_text"
+    INVALID_AMOUNT = "invalid_amount"
+    REFUND_EXCEEDS_TOTAL = "refund_exceeds_total"
+    INVALID_TIME = "invalid_time"
+    INVALID_EMAIL = "invalid_email"
+    CURRENCY_MISMATCH = "currency_mismatch"
+    NOT_APPLICABLE = "not_applicable"
+    """Passed the contract, but the database refused its data: a fault of ours."""
+    TOO_MANY_DELIVERIES = "too_many_deliveries"
+    """Every worker that took it on died with it."""
+
+
+class Refusal(NamedTuple):
+    """A reason code, and a sentence for the publisher's developer."""
+
+    reason: Reason
+    message: str
+
+
+class Key(NamedTuple):
+    """What orders the events of one order, greatest last; total, because ids are unique."""
+
+    version: int
+    at: datetime
+    event_id: str
+
+
+class Person(NamedTuple):
+    """Who an event names, and what it tells of them. Empty values are None."""
+
+    number: int | None
+    """1001 for ``CUST-1001``; None when the publisher gave no id of ours."""
+    email: str | None
+    name: str | None
+    phone: str | None
+    address: dict[str, str] | None
+
+    @property
+    def email_key(self) -> str | None:
+        """The e-mail as it is compared: without case."""
+        return self.email and self.email.lower()
+
+
+class OrderEvent(NamedTuple):
+    """One state of one order, as a publisher told it. Amounts are cents, times UTC."""
+
+    order_id: str
+    key: Key
+    profile_at: datetime
+    """When the profile values were true: the order of profiles across orders."""
+    status: str
+    payment_status: str | None
+    total_cents: int
+    refunded_cents: int
+    date_created: datetime
+    person: Person | None
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What must be equal when two events claim the same version and time."""
+        return (
+            self.status,
+            self.payment_status,
+            self.total_cents,
+            self.refunded_cents,
+            self.date_created,
+        )
+
+
+def _refuse(reason: Reason, message: str) -> NoReturn:
+    raise PydanticCustomError(reason.value, "{message}", {"message": message})
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        _refuse(Reason.INVALID_TEXT, "contains the character U+0000, which cannot be stored")
+    return text
+
+
+def _amount(value: object) -> int:
+    if isinstance(value, str) and _WHOLE_CENTS.fullmatch(value):
+        return int(value[:-3] + value[-2:])
+    if isinstance(value, str) and len(value) <= 64 and _DECIMAL.fullmatch(value):  # noqa: PLR2004
+        value = Decimal(value)
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        _refuse(
+            Reason.INVALID_AMOUNT, 'must be a decimal string or a JSON number, such as "129.97"'
+        )
+    if value < 0:
+        _refuse(Reason.INVALID_AMOUNT, "must not be negative")
+    # Compared first: quantize would fail on what is far too large.
+    cents = int(Decimal(value).quantize(_CENT, ROUND_HALF_UP).scaleb(2)) if value < 10**12 else None
+    if cents is None or cents >= 10**14:  # noqa: PLR2004
+        _refuse(Reason.INVALID_AMOUNT, "must be less than 1,000,000,000,000")
+    return cents
+
+
+def _instant(value: object) -> datetime:
+    if not isinstance(value, str):
+        _refuse(Reason.INVALID_TIME, "must be a string in ISO 8601, such as 2026-11-22T10:00:00Z")
+    try:
+        moment = datetime.fromisoformat(value.upper())
+    except ValueError:
+        _refuse(Reason.INVALID_TIME, "is not ISO 8601; write it like 2026-11-22T10:00:00Z")
+    if moment.tzinfo is None:
+        _refuse(Reason.INVALID_TIME, "has no offset; end it with Z or with one such as +01:00")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        moment = datetime.min.replace(tzinfo=UTC)
+    if moment < EARLIEST:
+        _refuse(Reason.INVALID_TIME, "lies before 1990")
+    return moment
+
+
+def _email(value: str) -> str:
+    value = value.strip()
+    if value and not _EMAIL.fullmatch(value):
+        _refuse(Reason.INVALID_EMAIL, "is not an e-mail address; leave it out when there is none")
+    return value
+
+
+_Text = Annotated[StrictStr, AfterValidator(_storable)]
+_Id = Annotated[_Text, Field(min_length=1, max_length=200)]
+_Short = Annotated[_Text, Field(max_length=1000)]
+_Email = Annotated[_Text, Field(max_length=320), AfterValidator(_email)]
+_Amount = Annotated[int, BeforeValidator(_amount)]
+_Instant = Annotated[datetime, BeforeValidator(_instant)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
+
+
+class Address(_Model):
+    """A postal address; every part may be missing."""
+
+    street: _Short | None = None
+    city: _Short | None = None
+    state: _Short | None = None
+    zip: _Short | None = None
+    country: _Short | None = None
+
+
+class CustomerData(_Model):
+    """Who placed the order. Without an id of ours and an e-mail it names nobody."""
+
+    id: StrictInt | _Short | None = None
+    email: _Email | None = None
+    name: _Short | None = None
+    phone: _Short | None = None
+
+
+class OrderData(_Model):
+    """The whole order, in both event types."""
+
+    id: _Id
+    version: Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = None
+    customer: CustomerData | None = None
+    status: Literal[
+        "pending",
+        "processing",
+        "shipped",
+        "delivered",
+        "cancelled",
+        "refunded",
+        "on_hold",
+        "backordered",
+        "completed",
+    ]
+    payment_status: (
+        Literal["pending", "paid", "failed", "refunded", "partially_refunded"] | None
+    ) = None
+    total_amount: _Amount
+    refunded_amount: _Amount | None = None
+    currency: StrictStr | None = None
+    shipping_address: Address | None = None
+    date_created: _Instant
+    date_updated: _Instant | None = None
+
+
+class OrderCloudEvent(_Model):
+    """CloudEvents 1.0, structured mode."""
+
+    model_config = ConfigDict(alias_generator=str.lower)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: _Id
+    type: Literal["order-created", "order-updated"]
+    time: _Instant | None = None
+    data: OrderData
+
+
+def judge(
+    entry: Entry, *, store_currency: str, max_bytes: int, now: datetime
+) -> OrderEvent | Refusal:
+    """Read one entry. Never raises for what a publisher may have written.
+
+    ``now`` bounds the future, together with the time in the entry's own id, so that a worker
+    whose clock is behind does not refuse what its neighbours accept.
+    """
+    if entry.size > max_bytes:
+        return Refusal(
+            Reason.TOO_LARGE,
+            f"the entry has {entry.size:,} bytes, more than the {max_bytes:,} allowed; "
+            "publish the order without its items or attachments",
+        )
+    document = _document(entry)
+    if isinstance(document, Refusal):
+        return document
+    try:
+        event = OrderCloudEvent.model_validate(document)
+    except ValidationError as error:
+        return _first_fault(error)
+    return _checked(event, entry, store_currency, now)
+
+
+def _document(entry: Entry) -> dict[str, Any] | Refusal:
+    raw = payload(entry.fields)
+    if raw is None:
+        return Refusal(
+            Reason.NO_DATA_FIELD,
+            "the entry has no field `data`; publish with XADD orders * data '<CloudEvents JSON>'",
+        )
+    try:
+        document = _loads(raw)
+        # What FastStream wrote before its binary envelope: the JSON text within JSON.
+        if isinstance(document, dict) and "headers" in document:
+            inner = document.get("data")
+            document = _loads(inner.encode()) if isinstance(inner, str) else document
+    except UnicodeDecodeError as error:
+        return Refusal(
+            Reason.INVALID_UTF8, f"byte {error.start} of the document is not UTF-8: {error.reason}"
+        )
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        return Refusal(Reason.NOT_JSON, f"the document is not JSON: {error}")
+    if not isinstance(document, dict):
+        return Refusal(
+            Reason.NOT_AN_OBJECT,
+            f"the document is a JSON {type(document).__name__}, not an object with `id`, `type` "
+            "and `data`",
+        )
+    return document
+
+
+def _loads(raw: bytes) -> Any:
+    # Decimal keeps every digit that the publisher wrote; -sig forgives a byte order mark.
+    return json.loads(raw.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> NoReturn:
+    msg = f"{name} is not a JSON number"
+    raise ValueError(msg)
+
+
+_PYDANTIC_REASONS = {
+    "missing": Reason.MISSING_FIELD,
+    "string_unicode": Reason.INVALID_TEXT,
+}
+
+
+def _first_fault(error: ValidationError) -> Refusal:
+    """Name the first fault; a publisher mends one at a time."""
+    fault = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["loc"] == ("specversion",):
+        return Refusal(Reason.UNSUPPORTED_VERSION, '`specversion` must be "1.0"')
+    if fault["loc"] == ("type",) and fault["type"] != "missing":
+        return Refusal(Reason.UNKNOWN_TYPE, '`type` must be "order-created" or "order-updated"')
+    kind = fault["type"]
+    if kind in set(Reason):
+        return Refusal(Reason(kind), f"`{where}` {fault['msg']}")
+    reason = _PYDANTIC_REASONS.get(kind, Reason.INVALID_FIELD)
+    if reason is Reason.MISSING_FIELD:
+        return Refusal(reason, f"`{where}` is missing")
+    return Refusal(reason, f"`{where}`: {fault['msg']}")
+
+
+def _checked(
+    event: OrderCloudEvent, entry: Entry, store_currency: str, now: datetime
+) -> OrderEvent | Refusal:
+    """Apply the rules that concern several fields, or the world."""
+    order = event.data
+    if order.currency is not None and order.currency.upper() != store_currency:
+        return Refusal(
+            Reason.CURRENCY_MISMATCH,
+            f"`data.currency` is {order.currency[:20]!r}, but this store adds up {store_currency} "
+            "only",
+        )
+    refunded = order.refunded_amount or 0
+    if refunded > order.total_amount:
+        return Refusal(
+            Reason.REFUND_EXCEEDS_TOTAL, "`data.refundedAmount` exceeds `data.totalAmount`"
+        )
+    horizon = now + AHEAD
+    for where, moment in (
+        ("time", event.time),
+        ("data.dateCreated", order.date_created),
+        ("data.dateUpdated", order.date_updated),
+    ):
+        if moment is not None and moment > horizon and moment > _received(entry) + AHEAD:
+            return Refusal(
+                Reason.INVALID_TIME, f"`{where}` lies more than a day in the future; check clocks"
+            )
+    at = order.date_updated or event.time or order.date_created
+    return OrderEvent(
+        order_id=order.id,
+        key=Key(order.version or 0, at, event.id),
+        profile_at=at,
+        status=order.status,
+        payment_status=order.payment_status,
+        total_cents=order.total_amount,
+        refunded_cents=refunded,
+        date_created=order.date_created,
+        person=_person(order),
+    )
+
+
+def _received(entry: Entry) -> datetime:
+    """When Redis took the entry, as far as a publisher's own id allows to say."""
+    return datetime.fromtimestamp(min(entry.milliseconds, _LATEST) / 1000, UTC)
+
+
+def _person(order: OrderData) -> Person | None:
+    given = order.customer
+    if given is None:
+        return None
+    ours = _OUR_ID.fullmatch(given.id) if isinstance(given.id, str) else None
+    email = given.email or None
+    if ours is None and email is None:
+        return None
+    address = order.shipping_address
+    parts = {
+        name: value
+        for name in Address.model_fields
+        if address and (value := (getattr(address, name) or "").strip())
+    }
+    return Person(
+        number=int(ours[1]) if ours else None,
+        email=email,
+        name=(given.name or "").strip() or None,
+        phone=(given.phone or "").strip() or None,
+        address=parts or None,
+    )

@@ -1,0 +1,346 @@
+"""Apply a batch of order events: a few set-based statements in the caller's transaction.
+
+The greater key wins, so applying anything twice, late or in pieces changes nothing. Customers are
+created in the order of their e-mails and locked in the order of their ids; every writer does the
+same, which is why they cannot deadlock.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.contract import Key, OrderEvent, Person
+from service.db.settle import Cause, settle_sql
+from service.fold import Known, OrderChange, Outcome, Profile, by_order, outcomes, profiles
+
+
+class OwnerChangedError(Exception):
+    """An order moved to another customer while we waited for locks: run the transaction again."""
+
+
+_KNOWN_IDS = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
+
+# The e-mail as shown is the key, too: which spelling came first must not matter.
+_CREATE = text("""
+INSERT INTO customers (email, email_key, date_created)
+SELECT email_key, email_key, date_created
+FROM unnest(CAST(:email_key AS text[]), CAST(:date_created AS timestamptz[]))
+  AS t(email_key, date_created)
+WHERE NOT EXISTS (SELECT FROM customers c WHERE c.email_key = t.email_key)
+ORDER BY email_key COLLATE "C"
+ON CONFLICT (email_key) DO NOTHING
+""")
+
+# Whom the batch names, and whose orders it touches. The clock is read after the last lock.
+_LOCK = text("""
+WITH locked AS MATERIALIZED (
+  SELECT c.id, c.email_key FROM customers c
+  WHERE c.id IN (
+    SELECT id FROM customers WHERE email_key = ANY(CAST(:email_key AS text[]))
+    UNION ALL SELECT unnest(CAST(:ids AS bigint[]))
+    UNION ALL SELECT customer_id FROM orders WHERE id = ANY(CAST(:order_id AS text[]))
+  )
+  ORDER BY c.id FOR NO KEY UPDATE
+)
+SELECT id, email_key, clock_timestamp() AS locked_at FROM locked
+""")
+
+_STATE = (
+    "version",
+    "updated_at",
+    "event_id",
+    "status",
+    "payment_status",
+    "total",
+    "refunded",
+    "date_created",
+)
+_NAMING = ("customer_id", "named_version", "named_at", "named_event_id")
+
+
+def _key(relation: str, *columns: str) -> str:
+    return f"({', '.join(f'{relation}.{column}' for column in columns)})"
+
+
+_NEWER = f"{_key('excluded', *_STATE[:3])} > {_key('o', *_STATE[:3])}"
+# Comparing with a NULL key is NULL: then it counts whether the event names somebody at all.
+_NAMES_LATER = (
+    f"coalesce({_key('excluded', *_NAMING[1:])} > {_key('o', *_NAMING[1:])},"
+    " excluded.customer_id IS NOT NULL)"
+)
+
+
+def _if(condition: str, columns: Sequence[str]) -> str:
+    return ", ".join(
+        f"{column} = CASE WHEN {condition} THEN excluded.{column} ELSE o.{column} END"
+        for column in columns
+    )
+
+
+def _told_later(value: str) -> str:
+    return (
+        f"coalesce((t.{value}_at, t.{value}_event) > (c.{value}_at, c.{value}_event),"
+        f" t.{value}_at IS NOT NULL)"
+    )
+
+
+def _register(value: str) -> str:
+    return ", ".join(
+        f"CASE WHEN {_told_later(value)} THEN t.{column} ELSE c.{column} END AS {column}"
+        for column in (value, f"{value}_at", f"{value}_event")
+    )
+
+
+_SOURCE = f"""
+incoming AS (
+  SELECT id, version, updated_at, event_id, status, payment_status, total_cents * 0.01 AS total,
+         refunded_cents * 0.01 AS refunded, date_created, customer_id, named_version, named_at,
+         named_event_id
+  FROM unnest(
+    CAST(:id AS text[]), CAST(:version AS bigint[]), CAST(:updated_at AS timestamptz[]),
+    CAST(:event_id AS text[]), CAST(:status AS text[]), CAST(:payment_status AS text[]),
+    CAST(:total_cents AS bigint[]), CAST(:refunded_cents AS bigint[]),
+    CAST(:date_created AS timestamptz[]), CAST(:customer_id AS bigint[]),
+    CAST(:named_version AS bigint[]), CAST(:named_at AS timestamptz[]),
+    CAST(:named_event_id AS text[])
+  ) AS t(id, version, updated_at, event_id, status, payment_status, total_cents, refunded_cents,
+         date_created, customer_id, named_version, named_at, named_event_id)
+),
+told AS (
+  SELECT customer_id, earliest_order, newest_order, name, name_at, name_event, phone, phone_at,
+         phone_event, CAST(address AS jsonb) AS address, address_at, address_event
+  FROM unnest(
+    CAST(:told_id AS bigint[]), CAST(:earliest_order AS timestamptz[]),
+    CAST(:newest_order AS timestamptz[]),
+    CAST(:name AS text[]), CAST(:name_at AS timestamptz[]), CAST(:name_event AS text[]),
+    CAST(:phone AS text[]), CAST(:phone_at AS timestamptz[]), CAST(:phone_event AS text[]),
+    CAST(:address AS text[]), CAST(:address_at AS timestamptz[]), CAST(:address_event AS text[])
+  ) AS t(customer_id, earliest_order, newest_order, name, name_at, name_event, phone, phone_at,
+         phone_event, address, address_at, address_event)
+),
+written AS (
+  INSERT INTO orders AS o ({", ".join(("id", *_STATE, *_NAMING))}, applied_at)
+  SELECT {", ".join(("id", *_STATE, *_NAMING))}, CAST(:now AS timestamptz)
+  FROM incoming ORDER BY id COLLATE "C"
+  ON CONFLICT (id) DO UPDATE SET
+    {_if(_NEWER, _STATE)},
+    {_if(_NAMES_LATER, _NAMING)},
+    applied_at = excluded.applied_at
+  WHERE {_NEWER} OR {_NAMES_LATER}
+  RETURNING new.id,
+    old.customer_id AS old_customer, old.counts AS old_counts,
+    old.total - old.refunded AS old_net, old.date_created AS old_date,
+    new.customer_id AS new_customer, new.counts AS new_counts,
+    new.total - new.refunded AS new_net, new.date_created AS new_date,
+    {", ".join(f"old.{column} AS was_{column}" for column in _STATE)}
+),
+effects AS (  -- what each order written takes from its old customer and gives to its new one
+  SELECT old_customer AS customer_id, -1 AS orders, -old_net AS spent,
+         CAST(NULL AS timestamptz) AS gained,
+         NOT (new_counts AND new_customer IS NOT DISTINCT FROM old_customer
+              AND new_date = old_date) AS lost
+  FROM written WHERE old_counts AND old_customer IS NOT NULL
+  UNION ALL
+  SELECT new_customer, 1, new_net, new_date, false
+  FROM written WHERE new_counts AND new_customer IS NOT NULL
+),
+effect AS (
+  SELECT customer_id, sum(orders) AS orders, sum(spent) AS spent, min(gained) AS first_gained,
+         max(gained) AS last_gained, bool_or(lost) AS lost
+  FROM effects GROUP BY customer_id
+),
+remaining AS (  -- the other counted orders of those who lost one: an index probe each
+  SELECT e.customer_id, min(o.date_created) AS first, max(o.date_created) AS last
+  FROM effect e JOIN orders o ON o.customer_id = e.customer_id AND o.counts
+  WHERE e.lost AND NOT EXISTS (SELECT FROM written w WHERE w.id = o.id)
+  GROUP BY e.customer_id
+),
+touched AS (
+  SELECT customer_id FROM told UNION SELECT customer_id FROM effect
+),
+after AS (
+  SELECT c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
+    c.segment_held_since, t.newest_order,
+    {_register("name")}, {_register("phone")}, {_register("address")},
+    LEAST(c.date_created, t.earliest_order) AS date_created,
+    CAST(c.total_orders + coalesce(e.orders, 0) AS integer) AS total_orders,
+    c.total_spent + coalesce(e.spent, 0) AS total_spent,
+    LEAST(CASE WHEN e.lost THEN r.first ELSE c.first_order_date END, e.first_gained)
+      AS first_order_date,
+    GREATEST(CASE WHEN e.lost THEN r.last ELSE c.last_order_date END, e.last_gained)
+      AS last_order_date
+  FROM touched
+  JOIN customers c ON c.id = touched.customer_id
+  LEFT JOIN told t ON t.customer_id = c.id
+  LEFT JOIN effect e ON e.customer_id = c.id
+  LEFT JOIN remaining r ON r.customer_id = c.id
+  WHERE e.customer_id IS NOT NULL  -- else nothing new was told of them: leave the row alone
+     OR c.segment_sequence = 0
+     OR t.earliest_order < c.date_created
+     OR t.newest_order > c.segment_held_since
+     OR {_told_later("name")} OR {_told_later("phone")} OR {_told_later("address")}
+)"""
+
+# What was stored before of the orders that were not simply new. Where nothing was written, the
+# table itself says it: a statement does not see its own changes.
+_RESULT = f"""
+SELECT i.id, w.old_customer, {", ".join(f"k.was_{column}" for column in _STATE)}
+FROM (SELECT count(*) FROM announced) a CROSS JOIN incoming i
+LEFT JOIN written w ON w.id = i.id
+CROSS JOIN LATERAL (
+  SELECT {", ".join(f"w.was_{column}" for column in _STATE)} WHERE w.was_event_id IS NOT NULL
+  UNION ALL
+  SELECT {", ".join(f"o.{column}" for column in _STATE)} FROM orders o
+  WHERE w.id IS NULL AND o.id = i.id
+) k
+"""
+
+_APPLY = text(settle_sql(_SOURCE, _RESULT))
+
+
+@dataclass(frozen=True)
+class Locked:
+    """The customers a batch concerns, locked until its transaction ends."""
+
+    ids: frozenset[int]
+    by_email: dict[str, int]
+    now: datetime
+
+    def resolve(self, person: Person) -> int | None:
+        """Find whom an event names: by our id when it is one, else by e-mail."""
+        if person.number in self.ids:
+            return person.number
+        return self.by_email.get(person.email_key) if person.email_key else None
+
+
+async def apply_events(
+    connection: AsyncConnection, events: Sequence[OrderEvent], now: datetime | None = None
+) -> Counter[Outcome]:
+    """Apply events to orders, customers, segments and counters; the caller commits.
+
+    ``now`` is the moment by which segments are judged; None: the database's clock, read once the
+    customers are locked, so that it never runs backwards for a customer.
+    Returns what became of the events. Raises OwnerChangedError when the transaction must be
+    run again from the start.
+    """
+    locked = await _lock(connection, events, now)
+    changes = by_order(events, locked.resolve)
+    result = await connection.execute(
+        _APPLY,
+        {
+            **_order_columns(changes),
+            **_profile_columns(profiles(events, locked.resolve)),
+            "now": locked.now,
+            "cause": Cause.ORDER.value,
+        },
+    )
+    known: dict[str, Known] = {}
+    for row in result:
+        if row.old_customer is not None and row.old_customer not in locked.ids:
+            raise OwnerChangedError
+        known[row.id] = _known(row)
+    counted: Counter[Outcome] = Counter()
+    for change in changes:
+        counted += outcomes(change, known.get(change.order_id))
+    return counted
+
+
+async def _lock(
+    connection: AsyncConnection, events: Sequence[OrderEvent], now: datetime | None
+) -> Locked:
+    people = [(event, event.person) for event in events if event.person]
+    numbers = sorted({person.number for _, person in people if person.number is not None})
+    ours: set[int] = set()
+    if numbers:
+        ours = set((await connection.execute(_KNOWN_IDS, {"numbers": numbers})).scalars())
+    first_order: dict[str, datetime] = {}
+    for event, person in people:
+        if person.number not in ours and (key := person.email_key):
+            first_order[key] = min(first_order.get(key, event.date_created), event.date_created)
+    email_keys = sorted(first_order)
+    if email_keys:
+        await connection.execute(
+            _CREATE,
+            {
+                "email_key": email_keys,
+                "date_created": [first_order[key] for key in email_keys],
+            },
+        )
+    rows = (
+        await connection.execute(
+            _LOCK,
+            {
+                "email_key": email_keys,
+                "ids": sorted(ours),
+                "order_id": [event.order_id for event in events],
+            },
+        )
+    ).all()
+    if now is None:
+        now = rows[0].locked_at if rows else (await _clock(connection))
+    return Locked(
+        ids=frozenset(row.id for row in rows),
+        by_email={row.email_key: row.id for row in rows},
+        now=now,
+    )
+
+
+async def _clock(connection: AsyncConnection) -> datetime:
+    moment: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
+    return moment
+
+
+def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
+    states = [change.state for change in changes]
+    named = [change.named for change in changes]
+    return {
+        "id": [state.order_id for state in states],
+        "version": [state.key.version for state in states],
+        "updated_at": [state.key.at for state in states],
+        "event_id": [state.key.event_id for state in states],
+        "status": [state.status for state in states],
+        "payment_status": [state.payment_status for state in states],
+        "total_cents": [state.total_cents for state in states],
+        "refunded_cents": [state.refunded_cents for state in states],
+        "date_created": [state.date_created for state in states],
+        "customer_id": [name and name[1] for name in named],
+        "named_version": [name and name[0].version for name in named],
+        "named_at": [name and name[0].at for name in named],
+        "named_event_id": [name and name[0].event_id for name in named],
+    }
+
+
+def _profile_columns(told: Sequence[Profile]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        "told_id": [profile.customer_id for profile in told],
+        "earliest_order": [profile.earliest_order for profile in told],
+        "newest_order": [profile.latest_order for profile in told],
+    }
+    for name in ("name", "phone", "address"):
+        values = [getattr(profile, name) for profile in told]
+        columns[name] = [
+            orjson.dumps(told.value).decode() if isinstance(told.value, dict) else told.value
+            for told in values
+        ]
+        columns[f"{name}_at"] = [told.at for told in values]
+        columns[f"{name}_event"] = [told.event_id for told in values]
+    return columns
+
+
+def _known(row: Row[Any]) -> Known:
+    return Known(
+        key=Key(row.was_version, row.was_updated_at, row.was_event_id),
+        content=(
+            row.was_status,
+            row.was_payment_status,
+            int(row.was_total * 100),
+            int(row.was_refunded * 100),
+            row.was_date_created,
+        ),
+    )

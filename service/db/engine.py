@@ -1,0 +1,85 @@
+"""Connections to Postgres, and which of its errors pass by themselves."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+T = TypeVar("T")
+
+_REPEATABLE = {"40P01", "40001"}  # deadlock detected, serialization failure
+
+TRANSACTION_SECONDS = 60
+"""No transaction of ours lives longer (`transaction_timeout`): the sweeper relies on it."""
+
+
+def create_engine(url: str, *, application: str, pool_size: int = 5) -> AsyncEngine:
+    """Make a pool that survives the server's restarts and never waits for ever.
+
+    ``application`` is what `pg_stat_activity` shows.
+    """
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        connect_args={
+            "timeout": 5,
+            "command_timeout": TRANSACTION_SECONDS,
+            "server_settings": {
+                "application_name": application,
+                "timezone": "UTC",
+                "transaction_timeout": f"{TRANSACTION_SECONDS}s",
+                "jit": "off",  # compiling these statements costs more than it saves
+            },
+        },
+    )
+
+
+def sqlstate(error: BaseException) -> str:
+    """Give the five-character SQLSTATE of a database error; empty when there is none."""
+    if isinstance(error, DBAPIError):
+        return str(getattr(error.orig, "sqlstate", None) or "")
+    return ""
+
+
+def refused_data(error: BaseException) -> bool:
+    """Tell whether the statement's data was refused, so that the same data will be again.
+
+    True for data exceptions (class 22), violated constraints (class 23) and values that the
+    driver cannot encode. Everything else is the world's fault and may pass.
+    """
+    state = sqlstate(error)
+    if state:
+        return state[:2] in {"22", "23"}
+    return isinstance(error, DBAPIError) and isinstance(
+        getattr(error.orig, "__cause__", None), ValueError | OverflowError | TypeError
+    )
+
+
+async def in_transaction(
+    engine: AsyncEngine,
+    work: Callable[[AsyncConnection], Awaitable[T]],
+    *,
+    again: tuple[type[Exception], ...] = (),
+    attempts: int = 20,
+) -> T:
+    """Run ``work`` in a transaction, again after a deadlock or a serialization failure.
+
+    ``again`` names further errors after which the transaction is worth repeating. Raises the
+    last error when ``attempts`` are used up.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            async with engine.begin() as connection:
+                return await work(connection)
+        except Exception as error:
+            repeatable = isinstance(error, again) or sqlstate(error) in _REPEATABLE
+            if not repeatable or attempt == attempts:
+                raise
+            await asyncio.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 6)))
+    raise AssertionError

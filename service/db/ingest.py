@@ -1,0 +1,114 @@
+"""What becomes of a batch of entries, in one transaction: applied, or kept as dead letters.
+
+The counters are written with it, so that they are as true as the data: whatever was read and
+acknowledged has been counted, under exactly one outcome.
+"""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import chain
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.contract import OrderEvent, Refusal
+from service.db.apply import apply_events
+from service.db.schema import COUNTER_SLOTS
+from service.envelope import Entry
+from service.fold import Outcome
+
+SIZE_BUCKETS = (1.0, 10.0, 100.0, 500.0, 1000.0, float("inf"))
+"""Upper bounds of the histogram of batch sizes, in entries."""
+SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, float("inf"))
+"""Upper bounds of the histogram of batch durations, from first statement to before commit."""
+
+
+class Judged(NamedTuple):
+    """An entry and what the contract says of it."""
+
+    entry: Entry
+    verdict: OrderEvent | Refusal
+
+
+_BURY = text("""
+INSERT INTO dead_letters (stream_id, field_names, field_values, reason, error, digest)
+VALUES (:stream_id, CAST(:names AS bytea[]), CAST(:values AS bytea[]), :reason, :error, :digest)
+ON CONFLICT (stream_id, digest) DO UPDATE SET
+  attempts = dead_letters.attempts + 1, last_seen = now(),
+  reason = excluded.reason, error = excluded.error
+""")
+
+_COUNT = text(f"""
+UPDATE ingest_counters SET
+  read = read + :read, applied = applied + :applied, stale = stale + :stale,
+  duplicate = duplicate + :duplicate, conflict = conflict + :conflict,
+  dead_lettered = dead_lettered + :dead_lettered,
+  batches = batches + 1, seconds = seconds + CAST(:seconds AS float8),
+  size_buckets[CAST(:size_bucket AS int)] = size_buckets[CAST(:size_bucket AS int)] + 1,
+  seconds_buckets[CAST(:seconds_bucket AS int)] =
+    seconds_buckets[CAST(:seconds_bucket AS int)] + 1
+WHERE slot = pg_backend_pid() % {COUNTER_SLOTS}
+""")
+
+
+async def ingest(
+    connection: AsyncConnection, batch: Sequence[Judged], now: datetime | None = None
+) -> Counter[Outcome]:
+    """Apply and bury a batch; the caller commits, and acknowledges only after that.
+
+    ``now`` as for `apply_events`, whose errors this raises too.
+    """
+    started = time.perf_counter()
+    events = [verdict for _, verdict in batch if isinstance(verdict, OrderEvent)]
+    counted = await apply_events(connection, events, now) if events else Counter[Outcome]()
+    refused = [(entry, verdict) for entry, verdict in batch if isinstance(verdict, Refusal)]
+    if refused:
+        await _bury(connection, refused)
+        counted[Outcome.DEAD_LETTERED] = len(refused)
+    seconds = time.perf_counter() - started
+    await connection.execute(
+        _COUNT,
+        {
+            "read": len(batch),
+            **{outcome.value: counted[outcome] for outcome in Outcome},
+            "seconds": seconds,
+            "size_bucket": _bucket(SIZE_BUCKETS, len(batch)),
+            "seconds_bucket": _bucket(SECONDS_BUCKETS, seconds),
+        },
+    )
+    return counted
+
+
+def _bucket(bounds: Sequence[float], value: float) -> int:
+    """Count from 1, as Postgres does."""
+    return next(number for number, bound in enumerate(bounds, 1) if value <= bound)
+
+
+async def _bury(connection: AsyncConnection, refused: Sequence[tuple[Entry, Refusal]]) -> None:
+    await connection.execute(
+        _BURY,
+        [
+            {
+                "stream_id": entry.id,
+                "names": list(entry.fields),
+                "values": list(entry.fields.values()),
+                "reason": refusal.reason.value,
+                "error": refusal.message.replace("\x00", "\\0"),
+                "digest": _digest(entry),
+            }
+            for entry, refusal in sorted(refused, key=lambda pair: pair[0].id)
+        ],
+    )
+
+
+def _digest(entry: Entry) -> bytes:
+    """Identify an entry's bytes: after Redis was wiped an id may come again with others."""
+    digest = hashlib.sha256()
+    for part in chain.from_iterable(entry.fields.items()):
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return digest.digest()

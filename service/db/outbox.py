@@ -1,0 +1,137 @@
+"""`segment_changes` as an outbox: numbered by whoever holds the relay's lock, then published.
+
+A primary key is no safe cursor, because commits land out of order; the relay's own number is. Per
+customer it follows the sequence: a customer's next change is only written under the lock that the
+one before held until it was visible.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+_LEADER = 0x43524D02  # "CRM" 2
+
+_COLUMNS = (
+    "publish_number, customer_id, sequence, previous, segment, cause, settings_version,"
+    " total_orders, total_spent, last_order_date, changed_at"
+)
+_NUMBERED = text(
+    f"SELECT {_COLUMNS} FROM segment_changes WHERE publish_number > :after"
+    " ORDER BY publish_number LIMIT :most"
+)
+_NUMBER_NEXT = text("""
+WITH next AS MATERIALIZED (
+  SELECT id, row_number() OVER (ORDER BY id) AS place
+  FROM segment_changes WHERE publish_number IS NULL ORDER BY id LIMIT :most
+),
+base AS (
+  UPDATE relay SET numbered = numbered + (SELECT count(*) FROM next)
+  WHERE EXISTS (SELECT FROM next)
+  RETURNING old.numbered
+)
+UPDATE segment_changes s SET publish_number = base.numbered + next.place
+FROM next CROSS JOIN base WHERE s.id = next.id
+""")
+_STATE = text("SELECT numbered, published FROM relay")
+_PUBLISHED = text("UPDATE relay SET published = :number")
+_FORGET = text("UPDATE segment_changes SET publish_number = NULL WHERE publish_number > :after")
+_JUMP = text("UPDATE relay SET numbered = GREATEST(numbered, :number), published = :number")
+
+
+class Change(NamedTuple):
+    """A segment change, ready for the out-stream."""
+
+    number: int
+    body: bytes
+    """CloudEvents JSON; the same bytes whenever it is published again."""
+
+
+class RelayState(NamedTuple):
+    """How far the relay is."""
+
+    numbered: int
+    published: int
+
+
+def customer_ref(customer_id: int) -> str:
+    """Write a customer's id as everybody outside sees it."""
+    return f"CUST-{customer_id}"
+
+
+def money(amount: Decimal) -> orjson.Fragment:
+    """Write an amount as a JSON number with two decimals, exactly."""
+    return orjson.Fragment(f"{amount:.2f}")
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """Write a moment in UTC with ``Z``."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+async def lead(connection: AsyncConnection) -> bool:
+    """Try to become the one relay; it lasts as long as the connection."""
+    held = await connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LEADER})
+    return bool(held.scalar_one())
+
+
+async def state(connection: AsyncConnection) -> RelayState:
+    """Read how far the relay is."""
+    row = (await connection.execute(_STATE)).one()
+    return RelayState(row.numbered, row.published)
+
+
+async def next_changes(connection: AsyncConnection, after: int, most: int) -> list[Change]:
+    """Give the changes to publish after number ``after``, numbering new ones if need be."""
+    rows = (await connection.execute(_NUMBERED, {"after": after, "most": most})).all()
+    if not rows:
+        await connection.execute(_NUMBER_NEXT, {"most": most})
+        rows = (await connection.execute(_NUMBERED, {"after": after, "most": most})).all()
+    return _changes(rows)
+
+
+async def mark_published(connection: AsyncConnection, number: int) -> None:
+    """Note that the stream holds everything up to ``number`` and nothing beyond."""
+    await connection.execute(_PUBLISHED, {"number": number})
+
+
+async def renumber_beyond(connection: AsyncConnection, published: int, number: int) -> None:
+    """Continue above ``number``; what was numbered after ``published`` gets new numbers."""
+    await connection.execute(_FORGET, {"after": published})
+    await connection.execute(_JUMP, {"number": number})
+
+
+def _changes(rows: Sequence[Row[Any]]) -> list[Change]:
+    return [Change(row.publish_number, _body(row)) for row in rows]
+
+
+def _body(row: Row[Any]) -> bytes:
+    customer = customer_ref(row.customer_id)
+    changed_at = timestamp(row.changed_at)
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": f"{customer}:{row.sequence}",
+            "source": "/recovery-essentials-crm",
+            "type": "customer-segment-changed",
+            "time": changed_at,
+            "subject": customer,
+            "datacontenttype": "application/json",
+            "data": {
+                "customerId": customer,
+                "previousSegment": row.previous,
+                "segment": row.segment,
+                "cause": row.cause,
+                "totalOrders": row.total_orders,
+                "totalSpent": money(row.total_spent),
+                "lastOrderDate": timestamp(row.last_order_date),
+                "settingsVersion": row.settings_version,
+                "changedAt": changed_at,
+                "sequence": row.sequence,
+            },
+        }
+    )

@@ -1,0 +1,270 @@
+"""The tables, as the migrations leave them; `tests` holds the two against each other.
+
+What is compared as a key (ids, e-mails) has the collation "C", so that Postgres sorts and
+compares it exactly as Python does, whatever the database's own locale.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from service.rules import Precedence, Segment
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Key = String(collation="C")
+Moment = DateTime(timezone=True)
+Amount = Numeric(14, 2)  # below 10^12, as the contract has it
+Total = Numeric(22, 2)  # of very many amounts
+
+COUNTER_SLOTS = 8
+"""Rows a counter is spread over, so that parallel writers seldom queue on one."""
+
+
+def _one_of(column: str, values: type[Segment | Precedence]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("id", BigInteger, Identity(start=1001), primary_key=True),
+    Column("email", Text, nullable=False),
+    Column("email_key", Key, nullable=False, comment="lower-cased: e-mails compare without case"),
+    # Registers: value, and the (time, event id) it came with. Typed by a person: at infinity.
+    Column("name", Text),
+    Column("name_at", Moment),
+    Column("name_event", Key),
+    Column("phone", Text),
+    Column("phone_at", Moment),
+    Column("phone_event", Key),
+    Column("address", JSONB),
+    Column("address_at", Moment),
+    Column("address_event", Key),
+    Column("email_opt_in", Boolean, nullable=False, server_default=text("false")),
+    Column("sms_opt_in", Boolean, nullable=False, server_default=text("false")),
+    Column("notes", Text, nullable=False, server_default=text("''")),
+    Column(
+        "date_created",
+        Moment,
+        nullable=False,
+        comment="earliest date of an order whose event named them, or when entered by hand",
+    ),
+    Column("date_updated", Moment, nullable=False, server_default=func.now()),
+    Column("total_orders", Integer, nullable=False, server_default=text("0")),
+    Column("total_spent", Total, nullable=False, server_default=text("0")),
+    Column("first_order_date", Moment),
+    Column("last_order_date", Moment),
+    Column("segment", Text, nullable=False, server_default=text("'new'")),
+    Column(
+        "segment_sequence",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="of their latest segment change; 0: none announced yet",
+    ),
+    Column("segment_manual", Boolean, nullable=False, server_default=text("false")),
+    Column("segment_pinned", Boolean, nullable=False, server_default=text("false")),
+    Column("segment_pinned_until", Moment),
+    Column("segment_held_since", Moment, comment="when a person set the segment by hand"),
+    UniqueConstraint("email_key"),
+    _one_of("segment", Segment),
+    CheckConstraint("total_orders >= 0", name="total_orders"),
+    CheckConstraint("total_spent >= 0 AND total_spent < 'NaN'", name="total_spent"),
+    CheckConstraint(
+        "(total_orders = 0) = (first_order_date IS NULL)"
+        " AND (total_orders = 0) = (last_order_date IS NULL)",
+        name="order_dates",
+    ),
+    Index(None, "date_created"),
+    Index(
+        None,
+        "segment_pinned_until",
+        postgresql_where=text("segment_pinned_until IS NOT NULL"),
+    ),
+    # Room on the page lets an update stay there and leave the indexes alone (HOT).
+    postgresql_with={"fillfactor": "70"},
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", Key, primary_key=True),
+    # The key of the state: the event with the greatest wins.
+    Column("version", BigInteger, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("event_id", Key, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("payment_status", Text),
+    Column("total", Amount, nullable=False),
+    Column("refunded", Amount, nullable=False),
+    Column("date_created", Moment, nullable=False),
+    # Whose order it is, and the key of the event that said so. NULL: unattributed.
+    Column("customer_id", BigInteger),
+    Column("named_version", BigInteger),
+    Column("named_at", Moment),
+    Column("named_event_id", Key),
+    Column("applied_at", Moment, nullable=False, server_default=func.now()),
+    Column(
+        "counts",
+        Boolean,
+        Computed(
+            "status NOT IN ('cancelled', 'refunded')"
+            " AND coalesce(payment_status NOT IN ('failed', 'refunded'), true)",
+            persisted=True,
+        ),
+        nullable=False,
+    ),
+    CheckConstraint("total >= 0 AND total < 1000000000000", name="total"),
+    CheckConstraint("refunded >= 0 AND refunded <= total", name="refunded"),
+    Index(None, "customer_id", "date_created"),
+    Index(
+        "ix_orders_counted_date",
+        "date_created",
+        postgresql_include=["customer_id"],
+        postgresql_where=text("counts"),
+    ),
+    Index("ix_orders_unattributed", "date_created", postgresql_where=text("customer_id IS NULL")),
+    postgresql_with={"fillfactor": "85"},
+)
+
+segment_changes = Table(
+    "segment_changes",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("customer_id", BigInteger, nullable=False),
+    Column("sequence", Integer, nullable=False, comment="per customer, rising by one from 1"),
+    Column("previous", Text, comment="NULL: the first segment they were given"),
+    Column("segment", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("settings_version", Integer, nullable=False),
+    Column("total_orders", Integer, nullable=False),
+    Column("total_spent", Total, nullable=False),
+    Column("last_order_date", Moment),
+    Column("changed_at", Moment, nullable=False),
+    Column(
+        "publish_number",
+        BigInteger,
+        comment="the out-stream's entry id; NULL: the relay has not taken it up yet",
+    ),
+    UniqueConstraint("customer_id", "sequence"),
+    _one_of("segment", Segment),
+    CheckConstraint("cause IN ('order', 'time', 'manual', 'rules', 'rebuild')", name="cause"),
+    CheckConstraint("sequence >= 1", name="sequence"),
+    Index("ix_segment_changes_outbox", "id", postgresql_where=text("publish_number IS NULL")),
+    Index(
+        "uq_segment_changes_publish_number",
+        "publish_number",
+        unique=True,
+        postgresql_where=text("publish_number IS NOT NULL"),
+    ),
+)
+
+relay = Table(
+    "relay",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("numbered", BigInteger, nullable=False, comment="last publish number given"),
+    Column("published", BigInteger, nullable=False, comment="last one known to be in the stream"),
+    CheckConstraint("one", name="single_row"),
+    CheckConstraint("published <= numbered", name="published"),
+)
+
+sweep = Table(
+    "sweep",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("swept_until", Moment, nullable=False, comment="whom time moved before is settled"),
+    CheckConstraint("one", name="single_row"),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("changed_at", Moment, nullable=False, server_default=func.now()),
+    Column("changed_by", Text, nullable=False),
+    Column("vip_order_count", Integer, nullable=False),
+    Column("vip_total_spent", Amount, nullable=False),
+    Column("at_risk_days", Integer, nullable=False),
+    Column("inactive_days", Integer, nullable=False),
+    Column("auto_segmentation", Boolean, nullable=False),
+    Column("precedence", Text, nullable=False),
+    _one_of("precedence", Precedence),
+    CheckConstraint("at_risk_days >= 1 AND at_risk_days < inactive_days", name="days"),
+    CheckConstraint("vip_order_count >= 1 AND vip_total_spent >= 0", name="vip"),
+)
+
+segment_counters = Table(
+    "segment_counters",
+    metadata,
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("segment", Text, primary_key=True),
+    Column("customers", BigInteger, nullable=False, server_default=text("0")),
+    Column("total_spent", Total, nullable=False, server_default=text("0")),
+    Column("with_orders", BigInteger, nullable=False, server_default=text("0")),
+    Column("repeat_customers", BigInteger, nullable=False, server_default=text("0")),
+    comment="sums over the slots are the statistics; a single slot may be negative",
+    postgresql_with={"fillfactor": "20"},
+)
+
+ingest_counters = Table(
+    "ingest_counters",
+    metadata,
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("read", BigInteger, nullable=False, server_default=text("0")),
+    Column("applied", BigInteger, nullable=False, server_default=text("0")),
+    Column("stale", BigInteger, nullable=False, server_default=text("0")),
+    Column("duplicate", BigInteger, nullable=False, server_default=text("0")),
+    Column("conflict", BigInteger, nullable=False, server_default=text("0")),
+    Column("dead_lettered", BigInteger, nullable=False, server_default=text("0")),
+    Column("batches", BigInteger, nullable=False, server_default=text("0")),
+    Column("seconds", Numeric, nullable=False, server_default=text("0")),
+    Column("size_buckets", ARRAY(BigInteger), nullable=False),
+    Column("seconds_buckets", ARRAY(BigInteger), nullable=False),
+    comment="what became of every entry read, written with it; what /metrics tells",
+    postgresql_with={"fillfactor": "20"},
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("stream_id", Key, nullable=False),
+    Column("field_names", ARRAY(LargeBinary), nullable=False),
+    Column("field_values", ARRAY(LargeBinary), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("error", Text, nullable=False, comment="a sentence for the publisher's developer"),
+    Column("attempts", Integer, nullable=False, server_default=text("1")),
+    Column("first_seen", Moment, nullable=False, server_default=func.now()),
+    Column("last_seen", Moment, nullable=False, server_default=func.now()),
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 over the fields"),
+    UniqueConstraint("stream_id", "digest"),
+)

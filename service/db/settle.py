@@ -1,0 +1,189 @@
+"""The only place that writes a segment.
+
+Whoever changes what the rules look at composes one statement from a source, which says what the
+customers' rows will be, and this module's tail, which decides the segment from exactly that and
+writes the row, the history (which is the outbox) and the counters together. The customers must
+have been locked by an earlier statement, so that this one's snapshot is newer than the lock.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, Dialect, case, literal_column, text
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.schema import COUNTER_SLOTS
+from service.rules import ORDER, OTHERWISE, RULES, Facts, Limits, Precedence, Segment
+
+_DIALECT: Dialect = PGDialect()  # type: ignore[no-untyped-call]
+
+CHANNEL = "segment_changes"
+"""Postgres notifies it when a transaction that changed segments commits."""
+
+
+class Cause(StrEnum):
+    """Why a segment changed."""
+
+    ORDER = "order"
+    TIME = "time"
+    MANUAL = "manual"
+    RULES = "rules"
+    REBUILD = "rebuild"
+
+
+def segment_sql(facts: str, limits: str) -> str:
+    """Write the rules as an SQL expression over two relations' columns."""
+    of_facts = Facts(*(literal_column(f"{facts}.{name}") for name in Facts._fields))
+    of_limits = Limits(*(literal_column(f"{limits}.{name}") for name in Limits._fields))
+
+    def first_that_holds(order: Sequence[Segment]) -> str:
+        whens: list[tuple[ColumnElement[bool], ColumnElement[str]]] = [
+            (RULES[segment].holds(of_facts, of_limits), literal_column(f"'{segment}'"))
+            for segment in order
+        ]
+        expression = case(*whens, else_=literal_column(f"'{OTHERWISE}'"))
+        return str(expression.compile(dialect=_DIALECT))
+
+    branches = " ".join(
+        f"WHEN '{precedence}' THEN {first_that_holds(ORDER[precedence])}"
+        for precedence in Precedence
+    )
+    return f"CASE {limits}.precedence {branches} END"
+
+
+LIMITS = """
+limits AS (
+  SELECT version, auto_segmentation, precedence, 1 AS new_order_count, vip_order_count,
+         vip_total_spent,
+         CAST(:now AS timestamptz) - at_risk_days * interval '24 hours' AS at_risk_before,
+         CAST(:now AS timestamptz) - inactive_days * interval '24 hours' AS inactive_before
+  FROM settings ORDER BY version DESC LIMIT 1
+)"""
+"""The settings of this moment as a one-row relation; read after the lock, so never outdated."""
+
+_HELD = """
+a.segment_manual AND (
+  a.segment_pinned
+  OR coalesce(
+       a.segment_pinned_until > CAST(:now AS timestamptz),
+       a.newest_order IS NULL OR a.newest_order <= a.segment_held_since
+     )
+)"""
+"""A hold lasts for good, until a moment, or until an order placed after it was set."""
+
+_TAIL = f"""
+{LIMITS},
+judged AS (
+  SELECT a.*, h.held, l.version AS settings_version,
+         CASE WHEN h.held OR NOT l.auto_segmentation THEN a.segment
+              ELSE {segment_sql("a", "l")}
+         END AS judged_segment
+  FROM after a CROSS JOIN limits l CROSS JOIN LATERAL (SELECT {_HELD} AS held) h
+),
+moved AS (
+  UPDATE customers c SET
+    name = j.name, name_at = j.name_at, name_event = j.name_event,
+    phone = j.phone, phone_at = j.phone_at, phone_event = j.phone_event,
+    address = j.address, address_at = j.address_at, address_event = j.address_event,
+    date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
+    total_orders = j.total_orders, total_spent = j.total_spent,
+    first_order_date = j.first_order_date, last_order_date = j.last_order_date,
+    segment = j.judged_segment,
+    segment_sequence = c.segment_sequence
+      + CAST(c.segment_sequence = 0 OR c.segment <> j.judged_segment AS integer),
+    segment_manual = j.held,
+    segment_pinned = j.held AND c.segment_pinned,
+    segment_pinned_until = CASE WHEN j.held THEN c.segment_pinned_until END,
+    segment_held_since = CASE WHEN j.held THEN c.segment_held_since END
+  FROM judged j
+  WHERE c.id = j.id
+  RETURNING c.id, j.settings_version,
+    old.segment AS old_segment, old.segment_sequence AS old_sequence,
+    old.total_orders AS old_orders, old.total_spent AS old_spent,
+    new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
+    new.last_order_date
+),
+history AS (
+  INSERT INTO segment_changes (customer_id, sequence, previous, segment, cause,
+    settings_version, total_orders, total_spent, last_order_date, changed_at)
+  SELECT id, sequence, CASE WHEN old_sequence > 0 THEN old_segment END, segment, :cause,
+    settings_version, total_orders, total_spent, last_order_date, CAST(:now AS timestamptz)
+  FROM moved WHERE sequence > old_sequence
+  ORDER BY id
+),
+announced AS MATERIALIZED (
+  SELECT pg_notify('{CHANNEL}', '') FROM moved WHERE sequence > old_sequence LIMIT 1
+),
+difference AS (
+  SELECT segment, sum(customers) AS customers, sum(spent) AS spent,
+         sum(with_orders) AS with_orders, sum(repeaters) AS repeaters
+  FROM (
+    SELECT old_segment AS segment, -1 AS customers, -old_spent AS spent,
+           -CAST(old_orders >= 1 AS integer) AS with_orders,
+           -CAST(old_orders >= 2 AS integer) AS repeaters
+    FROM moved WHERE old_sequence > 0
+    UNION ALL
+    SELECT segment, 1, total_spent,
+           CAST(total_orders >= 1 AS integer), CAST(total_orders >= 2 AS integer)
+    FROM moved
+  ) sides
+  GROUP BY segment
+),
+slot AS MATERIALIZED (  -- locked in one order, so that two writers of a slot cannot deadlock
+  SELECT k.slot, k.segment FROM segment_counters k
+  WHERE k.slot = pg_backend_pid() % {COUNTER_SLOTS}
+  ORDER BY k.segment FOR NO KEY UPDATE
+),
+counted AS (
+  UPDATE segment_counters k SET
+    customers = k.customers + d.customers, total_spent = k.total_spent + d.spent,
+    with_orders = k.with_orders + d.with_orders,
+    repeat_customers = k.repeat_customers + d.repeaters
+  FROM slot s JOIN difference d USING (segment)
+  WHERE k.slot = s.slot AND k.segment = s.segment
+)"""
+
+
+def settle_sql(source: str, result: str) -> str:
+    """Compose a settling statement.
+
+    ``source`` is CTEs ending in ``after``: the columns of ``customers`` as they will be, and
+    ``newest_order``, the date of the latest order that has just named the customer, or NULL.
+    ``result`` selects what the caller wants to know, from `moved` or its own CTEs, joined to the
+    CTE ``announced`` (which makes Postgres send the notification).
+    Parameters: those of the source, ``now`` and ``cause``.
+    """
+    return f"WITH {source}, {_TAIL} {result}"
+
+
+_LOCK = text("""
+WITH locked AS MATERIALIZED (
+  SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
+)
+SELECT count(*), clock_timestamp() AS now FROM locked
+""")
+_RECLASSIFY = text(
+    settle_sql(
+        "after AS (SELECT c.*, CAST(NULL AS timestamptz) AS newest_order"
+        " FROM customers c WHERE c.id = ANY(:ids))",
+        "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM moved"
+        " CROSS JOIN (SELECT count(*) FROM announced) a",
+    )
+)
+
+
+async def reclassify(
+    connection: AsyncConnection, ids: Sequence[int], cause: Cause, now: datetime | None = None
+) -> int:
+    """Give these customers the segments that the rules and holds say at ``now``.
+
+    ``now``: None is the database's clock, read once they are locked. Returns how many moved. The
+    caller commits.
+    """
+    locked = (await connection.execute(_LOCK, {"ids": ids})).one()
+    result = await connection.execute(
+        _RECLASSIFY, {"ids": ids, "cause": cause.value, "now": now or locked.now}
+    )
+    return int(result.scalar_one())

@@ -1,0 +1,81 @@
+"""Time moves customers: find those whose moment has come since the last look, and only those.
+
+Who turns at_risk now placed an order exactly ``atRiskDays`` ago, so an index on the orders' date
+and a watermark find them; the cost depends on who is due, not on how many customers there are.
+"""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.engine import TRANSACTION_SECONDS
+from service.db.settle import LIMITS, Cause, reclassify, segment_sql
+
+_LOCK = 0x43524D03  # "CRM" 3
+CHUNK = 2000
+"""Customers per transaction."""
+OVERLAP = timedelta(seconds=2 * TRANSACTION_SECONDS)
+"""Each look goes back this far beyond the last one: a batch that judged its customers before a
+moment and commits after it has at most `TRANSACTION_SECONDS` to do so."""
+
+_BEGIN = text("""
+SELECT pg_try_advisory_xact_lock(:lock) AS mine, swept_until,
+       GREATEST(coalesce(CAST(:now AS timestamptz), clock_timestamp()), swept_until) AS now
+FROM sweep
+""")
+
+DUE_FROM = f"""
+WITH {LIMITS},
+due AS (
+  SELECT o.customer_id FROM limits l JOIN orders o
+    ON o.counts AND o.date_created <= l.at_risk_before
+   AND o.date_created > l.at_risk_before - CAST(:window AS interval)
+  WHERE o.customer_id IS NOT NULL
+  UNION
+  SELECT o.customer_id FROM limits l JOIN orders o
+    ON o.counts AND o.date_created <= l.inactive_before
+   AND o.date_created > l.inactive_before - CAST(:window AS interval)
+  WHERE o.customer_id IS NOT NULL
+  UNION
+  SELECT id FROM customers WHERE segment_pinned_until <= CAST(:now AS timestamptz)
+)
+SELECT c.id FROM due JOIN customers c ON c.id = due.customer_id CROSS JOIN limits l
+WHERE c.segment_sequence > 0 AND l.auto_segmentation
+  AND CASE WHEN c.segment_manual
+           THEN NOT c.segment_pinned AND c.segment_pinned_until <= CAST(:now AS timestamptz)
+           ELSE {segment_sql("c", "l")} <> c.segment
+      END
+"""
+_DUE = text(f"{DUE_FROM} ORDER BY c.id LIMIT :most")
+_DONE = text("UPDATE sweep SET swept_until = :now")
+
+
+class Swept(NamedTuple):
+    """What one transaction of a sweep did."""
+
+    moved: int
+    finished: bool
+    """Nobody who was due is left."""
+
+
+async def sweep(connection: AsyncConnection, now: datetime | None = None) -> Swept:
+    """Settle up to `CHUNK` customers whom time has moved; the caller commits and repeats.
+
+    ``now``: None is the database's clock, the same that batches are judged by. While another
+    replica sweeps, this does nothing and reports to be finished.
+    """
+    begin = (await connection.execute(_BEGIN, {"lock": _LOCK, "now": now})).one()
+    if not begin.mine:
+        return Swept(0, finished=True)
+    window = begin.now - begin.swept_until + OVERLAP
+    due = (
+        await connection.execute(_DUE, {"now": begin.now, "window": window, "most": CHUNK})
+    ).scalars()
+    ids = list(due)
+    if ids:
+        moved = await reclassify(connection, ids, Cause.TIME, now)
+        return Swept(moved, finished=False)
+    await connection.execute(_DONE, {"now": begin.now})
+    return Swept(0, finished=True)

@@ -1,0 +1,268 @@
+"""The eight invariants of the service, each a query for what breaks it.
+
+``crm verify`` runs them on a live system, and every test after its scenario. They read one
+snapshot, so that work going on beside them cannot look like an error.
+"""
+
+import random
+from typing import Any, NamedTuple
+
+import orjson
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service import streams
+from service.contract import Key, OrderEvent
+from service.db import operations
+from service.db.apply import apply_events
+from service.db.outbox import customer_ref, state
+from service.db.settle import LIMITS, segment_sql
+from service.db.statistics import clock, read_figures, recount_figures
+from service.envelope import FASTSTREAM_FIELD
+from service.fold import Outcome
+
+_MOST_SHOWN = 20
+_REPLAYED = 500
+_PAGE = 5000
+
+
+class Finding(NamedTuple):
+    """What one invariant came to."""
+
+    number: int
+    invariant: str
+    offenders: list[dict[str, Any]]
+    """Rows that break it, at most `_MOST_SHOWN`; empty: it holds."""
+
+
+_AGGREGATE = """
+aggregate AS (
+  SELECT customer_id, count(*) AS orders, sum(total - refunded) AS spent,
+         min(date_created) AS first, max(date_created) AS last
+  FROM orders WHERE counts AND customer_id IS NOT NULL GROUP BY customer_id
+)"""
+
+_METRICS = text(f"""
+WITH {_AGGREGATE}
+SELECT coalesce(c.id, a.customer_id) AS customer, c.total_orders, a.orders, c.total_spent, a.spent,
+       c.first_order_date, a.first, c.last_order_date, a.last
+FROM customers c FULL JOIN aggregate a ON a.customer_id = c.id
+WHERE c.id IS NULL OR c.total_orders <> coalesce(a.orders, 0)
+   OR c.total_spent <> coalesce(a.spent, 0)
+   OR c.first_order_date IS DISTINCT FROM a.first OR c.last_order_date IS DISTINCT FROM a.last
+LIMIT {_MOST_SHOWN}
+""")
+
+# Between a moment and the sweep's promise after it, both segments are right.
+_SEGMENTS = text(f"""
+WITH {LIMITS},
+promised AS (SELECT l.version, l.auto_segmentation, l.precedence, l.new_order_count,
+  l.vip_order_count, l.vip_total_spent, l.at_risk_before - CAST(:promise AS interval)
+  AS at_risk_before, l.inactive_before - CAST(:promise AS interval) AS inactive_before
+  FROM limits l)
+SELECT c.id AS customer, c.segment, {segment_sql("c", "l")} AS by_rules, c.segment_manual
+FROM customers c CROSS JOIN limits l CROSS JOIN promised p
+WHERE CASE WHEN c.segment_manual THEN
+        NOT c.segment_pinned AND (
+          c.segment_pinned_until < CAST(:now AS timestamptz) - CAST(:promise AS interval)
+          OR c.segment_pinned_until IS NULL AND EXISTS (
+            SELECT FROM orders o
+            WHERE o.customer_id = c.id AND o.date_created > c.segment_held_since))
+      ELSE l.auto_segmentation
+        AND c.segment <> {segment_sql("c", "l")} AND c.segment <> {segment_sql("c", "p")}
+      END
+LIMIT {_MOST_SHOWN}
+""")
+
+_CHAIN = text(f"""
+WITH linked AS (
+  SELECT customer_id, sequence, previous, segment,
+         row_number() OVER history AS expected, lag(segment) OVER history AS before,
+         lead(sequence) OVER history IS NULL AS is_last
+  FROM segment_changes WINDOW history AS (PARTITION BY customer_id ORDER BY sequence)
+)
+SELECT coalesce(c.id, h.customer_id) AS customer, h.sequence, h.expected, h.previous, h.before,
+       h.segment, c.segment AS now, c.segment_sequence
+FROM linked h LEFT JOIN customers c ON c.id = h.customer_id
+WHERE h.sequence <> h.expected OR h.previous IS DISTINCT FROM h.before
+   OR h.previous = h.segment
+   OR h.is_last AND (c.segment <> h.segment OR c.segment_sequence <> h.sequence)
+UNION ALL
+SELECT c.id, NULL, 1, NULL, NULL, NULL, c.segment, c.segment_sequence
+FROM customers c WHERE NOT EXISTS (SELECT FROM segment_changes h WHERE h.customer_id = c.id)
+LIMIT {_MOST_SHOWN}
+""")
+
+_REBUILD = text(f"""
+WITH {LIMITS}, {_AGGREGATE},
+rebuilt AS (
+  SELECT c.id, c.segment, c.segment_manual,
+         coalesce(a.orders, 0) AS total_orders, coalesce(a.spent, 0) AS total_spent,
+         a.last AS last_order_date
+  FROM customers c LEFT JOIN aggregate a ON a.customer_id = c.id
+),
+figures AS (
+  SELECT segment, count(*) AS customers, sum(total_spent) AS total_spent,
+         count(*) FILTER (WHERE total_orders >= 1) AS with_orders,
+         count(*) FILTER (WHERE total_orders >= 2) AS repeat_customers
+  FROM rebuilt GROUP BY segment
+),
+counters AS (
+  SELECT segment, sum(customers) AS customers, sum(total_spent) AS total_spent,
+         sum(with_orders) AS with_orders, sum(repeat_customers) AS repeat_customers
+  FROM segment_counters GROUP BY segment HAVING sum(customers) <> 0
+)
+(SELECT 'rebuilt' AS side, * FROM figures EXCEPT ALL SELECT 'rebuilt', * FROM counters)
+UNION ALL
+(SELECT 'kept', * FROM counters EXCEPT ALL SELECT 'kept', * FROM figures)
+""")
+
+_SAMPLE = text("""
+SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
+       o.total, o.refunded, o.date_created
+FROM orders o ORDER BY hashtext(o.id || :seed) LIMIT :most
+""")
+
+_LATEST_PUBLISHED = text("""
+SELECT DISTINCT ON (customer_id) customer_id, sequence, segment
+FROM segment_changes WHERE publish_number BETWEEN :first AND :last
+ORDER BY customer_id, sequence DESC
+""")
+
+
+async def verify(
+    engine: AsyncEngine, redis: Redis, *, orders: str, group: str, changes: str
+) -> list[Finding]:
+    """Check all eight; streams and group by name. Raises what the servers raise."""
+    counted = await _counted(engine, redis, orders, group)
+    published = await _published(engine, redis, changes)
+    async with engine.connect() as pooled:
+        connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
+        moment = {"now": await clock(connection), "promise": operations.SWEEP_PROMISE}
+        waiting = await operations.waiting(connection)
+        overdue = (
+            [{"sweepOverdueSeconds": waiting.sweep_overdue_seconds}]
+            if waiting.sweep_overdue_seconds
+            else []
+        )
+        return [
+            Finding(1, "metrics equal the orders", await _rows(connection, _METRICS)),
+            Finding(2, "every entry read is accounted for", counted),
+            Finding(3, "applying again changes nothing", await _replay(engine)),
+            Finding(
+                4,
+                "segments equal the rules, no sweep is overdue",
+                await _rows(connection, _SEGMENTS, moment) + overdue,
+            ),
+            Finding(5, "segment changes are a chain", await _rows(connection, _CHAIN)),
+            Finding(6, "the out-stream ends at the same segments", published),
+            Finding(7, "statistics equal a recount", await _recount(connection)),
+            Finding(
+                8, "a rebuild equals the increments", await _rows(connection, _REBUILD, moment)
+            ),
+        ]
+
+
+async def _rows(
+    connection: AsyncConnection, query: Any, parameters: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    result = await connection.execute(query, parameters or {})
+    return [dict(row._mapping) for row in result]  # noqa: SLF001  SQLAlchemy's public name for it
+
+
+async def _counted(
+    engine: AsyncEngine, redis: Redis, stream: str, group: str
+) -> list[dict[str, Any]]:
+    """Whatever the group has read and no longer pends was counted, under one outcome."""
+    backlog = await streams.backlog(redis, stream, group)
+    async with engine.connect() as connection:
+        totals = await operations.totals(connection)
+    settled = totals.applied + totals.stale + totals.duplicate + totals.dead_lettered
+    finished = (backlog.entries_read or 0) - backlog.pending
+    if settled == totals.read and finished <= totals.read:
+        return []
+    return [
+        {
+            "entriesReadByGroup": backlog.entries_read,
+            "pending": backlog.pending,
+            "counted": totals.read,
+            "withOutcome": settled,
+        }
+    ]
+
+
+async def _replay(engine: AsyncEngine) -> list[dict[str, Any]]:
+    """Apply a sample of what is stored once more, shuffled, and take it back."""
+    async with engine.connect() as connection:
+        seed = {"seed": str(random.random()), "most": _REPLAYED}
+        rows = (await connection.execute(_SAMPLE, seed)).all()
+        events = [
+            OrderEvent(
+                order_id=row.id,
+                key=Key(row.version, row.updated_at, row.event_id),
+                profile_at=row.updated_at,
+                status=row.status,
+                payment_status=row.payment_status,
+                total_cents=int(row.total * 100),
+                refunded_cents=int(row.refunded * 100),
+                date_created=row.date_created,
+                person=None,
+            )
+            for row in rows
+        ]
+        random.shuffle(events)
+        counted = await apply_events(connection, events) if events else {}
+        await connection.rollback()
+    unexpected = {
+        outcome.value: count
+        for outcome, count in counted.items()
+        # Newer events may have arrived since the sample was read.
+        if outcome not in {Outcome.DUPLICATE, Outcome.STALE}
+    }
+    return [unexpected] if unexpected else []
+
+
+async def _recount(connection: AsyncConnection) -> list[dict[str, Any]]:
+    kept, counted = await read_figures(connection), await recount_figures(connection)
+    return [
+        {"segment": segment.value, "kept": kept[segment], "recounted": counted[segment]}
+        for segment in kept
+        if kept[segment] != counted[segment]
+    ]
+
+
+async def _published(engine: AsyncEngine, redis: Redis, stream: str) -> list[dict[str, Any]]:
+    """Consume the out-stream as analytics would, and compare where that leads."""
+    async with engine.connect() as connection:
+        last = (await state(connection)).published
+        seen, first, faults = await _consume(redis, stream, last)
+        rows = await connection.execute(_LATEST_PUBLISHED, {"first": first, "last": last})
+        expected = {customer_ref(row.customer_id): (row.sequence, row.segment) for row in rows}
+    faults += [
+        {"customer": customer, "inStream": seen.get(customer), "stored": expected.get(customer)}
+        for customer in sorted(seen.keys() | expected.keys())
+        if seen.get(customer) != expected.get(customer)
+    ]
+    return faults[:_MOST_SHOWN]
+
+
+async def _consume(
+    redis: Redis, stream: str, last: int
+) -> tuple[dict[str, tuple[int, str]], int, list[dict[str, Any]]]:
+    """Read up to publish number ``last``; give whom it leaves where, the first number, faults."""
+    seen: dict[str, tuple[int, str]] = {}
+    faults: list[dict[str, Any]] = []
+    first, start = last + 1, "-"
+    while page := await streams.read_range(redis, stream, start, f"{last}-0", _PAGE):
+        if start == "-":
+            first = page[0].milliseconds
+        for entry in page:
+            change = orjson.loads(entry.fields[FASTSTREAM_FIELD])["data"]
+            customer, sequence = change["customerId"], change["sequence"]
+            before = seen.get(customer)
+            if before and sequence != before[0] + 1:
+                faults.append({"customer": customer, "after": before[0], "came": sequence})
+            seen[customer] = (sequence, change["segment"])
+        start = f"({page[-1].id}"
+    return seen, first, faults

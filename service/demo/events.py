@@ -1,0 +1,76 @@
+"""Order events as an order management writes them: CloudEvents JSON in a stream entry."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from service.demo.people import Person
+
+DemoEntry = dict[str, bytes]
+"""The fields of one stream entry, ready for ``XADD``."""
+
+Document = dict[str, Any]
+"""A JSON object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An order as one event carries it, whole. Without a version, time tells which is newer."""
+
+    id: str
+    version: int | None
+    customer: Mapping[str, object] | None
+    status: str
+    payment: str
+    total: str | float
+    refunded: Decimal
+    address: Mapping[str, str]
+    created: datetime
+    updated: datetime
+
+
+def named(who: Person) -> Document:
+    """Return the customer part of an order placed by ``who``."""
+    return {"id": None, "name": who.name, "email": who.email, "phone": who.phone}
+
+
+def document(event_id: str, kind: str, time: datetime, order: Order) -> Document:
+    """Return the event, still as a JSON object. ``kind`` is ``created`` or ``updated``."""
+    data: Document = {
+        "id": order.id,
+        "version": order.version,
+        "customer": order.customer,
+        "status": order.status,
+        "paymentStatus": order.payment,
+        "totalAmount": order.total,
+        "refundedAmount": str(order.refunded),
+        "currency": "USD",
+        "shippingAddress": order.address,
+        "dateCreated": stamp(order.created),
+        "dateUpdated": stamp(order.updated),
+    }
+    if order.version is None:
+        del data["version"]
+    return {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/order-management",
+        "type": f"order-{kind}",
+        "time": stamp(time),
+        "subject": order.id,
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
+def entry(event: Document) -> DemoEntry:
+    """Return the stream entry that carries ``event``."""
+    return {"data": json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()}
+
+
+def stamp(moment: datetime) -> str:
+    """Return ISO 8601 in UTC with ``Z``."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,126 @@
+"""The shop's history as order management would have sent it, mishaps of delivery included."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+from itertools import islice
+from random import Random
+from typing import NamedTuple
+from uuid import UUID, uuid5
+
+from service.demo.bad import MISTAKES, bad_entry
+from service.demo.cdnow import Purchase, purchases
+from service.demo.dates import SHOWN_DAYS, end_of_history, shown
+from service.demo.events import DemoEntry, stamp
+from service.demo.orders import PlacedOrder
+from service.demo.people import person
+from service.demo.stories import COMPLETED, DAY, STORIES, WAITING, Story
+
+SEED = "CDNOW"
+NAMESPACE = UUID("5a3f2a52-6f0c-4c7e-9d5b-2f3f0c1f7a11")
+TWICE_SHARE = 0.01
+"""Of all entries: delivered a second time, unchanged."""
+LATE_SHARE = 0.01
+"""Of all entries: delivered a day or more late, so that many an update overtakes its create."""
+WAITING_DAYS = 2
+"""Orders without a story of their own are completed after so many days."""
+
+
+class Delivery(NamedTuple):
+    """An entry and when it reaches the stream."""
+
+    arrival: datetime
+    entry: DemoEntry
+
+
+def history(today: datetime) -> list[DemoEntry]:
+    """Return the stream entries of all purchases, in order of arrival, none later than ``today``.
+
+    ``today`` is aware. The same moment gives the same bytes; another one shifts every date, and
+    gives every event another id, for what it says is different.
+    """
+    end = end_of_history(today)
+    rng = Random(SEED)
+    placed = _placed(rng, end)
+    orderly: list[Delivery] = []
+    tellable: list[int] = []
+    ids = uuid5(NAMESPACE, stamp(end))
+    for order in placed:
+        at = order.created
+        for nth, step in enumerate(order.story.steps, 1):
+            at += step.after * rng.uniform(0.5, 1.5)
+            if at > end:  # has not happened yet
+                break
+            if len(order.story.steps) > 1:
+                tellable.append(len(orderly))
+            event_id = str(uuid5(ids, f"{order.id}/{nth}"))
+            orderly.append(Delivery(at, order.event(nth, event_id, at)))
+    deliveries = [*_with_mishaps(rng, orderly, tellable, end), *_bad(end)]
+    deliveries.sort(key=lambda delivery: delivery.arrival)  # stable: lines of a moment keep order
+    return [delivery.entry for delivery in deliveries]
+
+
+def _placed(rng: Random, end: datetime) -> list[PlacedOrder]:
+    """Return an order for each purchase, with its moment and its story."""
+    times = _times(rng, end)
+    lines = [purchase.line for purchase in purchases()]
+    rng.shuffle(lines)
+    shuffled = iter(lines)
+    stories: dict[int, Story] = {}
+    for story in STORIES:
+        stories.update(dict.fromkeys(islice(shuffled, story.orders), story))
+    people = {number: person(number) for number in {p.customer for p in purchases()}}
+    waiting_since = end - WAITING_DAYS * DAY
+
+    def order(purchase: Purchase) -> PlacedOrder:
+        created = times[purchase.line]
+        plain = WAITING if created > waiting_since else COMPLETED
+        return PlacedOrder(
+            id=f"CDNOW-{purchase.line:06}",
+            number=purchase.line,
+            who=people[purchase.customer],
+            total=purchase.dollars,
+            created=created,
+            story=stories.get(purchase.line, plain),
+        )
+
+    return [order(purchase) for purchase in purchases()]
+
+
+def _times(rng: Random, end: datetime) -> dict[int, datetime]:
+    """Make up each line's time of day: within its day, lines of one day in the file's order."""
+    times: dict[int, datetime] = {}
+    by_day = sorted(purchases(), key=lambda purchase: purchase.day)
+    per_day = Counter(purchase.day for purchase in by_day)
+    in_order = iter(by_day)
+    for day, count in per_day.items():
+        start, length = shown(day, end)
+        for share in sorted(rng.random() for _ in range(count)):
+            times[next(in_order).line] = start + length * share
+    return times
+
+
+def _with_mishaps(
+    rng: Random, orderly: list[Delivery], tellable: list[int], end: datetime
+) -> list[Delivery]:
+    """Return the deliveries with some late and some repeated.
+
+    Late are events of orders with several (``tellable``), where it makes a difference.
+    """
+    deliveries = list(orderly)
+    for index in rng.sample(tellable, int(len(orderly) * LATE_SHARE)):
+        arrival = orderly[index].arrival + DAY * rng.uniform(1, 4)
+        deliveries[index] = orderly[index]._replace(arrival=min(arrival, end))
+    for delivery in rng.sample(deliveries, int(len(orderly) * TWICE_SHARE)):
+        again = delivery.arrival + timedelta(seconds=rng.uniform(1, 7200))
+        deliveries.append(delivery._replace(arrival=min(again, end)))
+    return deliveries
+
+
+def _bad(end: datetime) -> list[Delivery]:
+    """Return one bad entry of each kind, spread over the history."""
+    apart = timedelta(days=SHOWN_DAYS) / (len(MISTAKES) + 1)
+    moments = [end - apart * number for number in range(1, len(MISTAKES) + 1)]
+    return [
+        Delivery(moment, bad_entry(mistake, moment))
+        for mistake, moment in zip(MISTAKES, moments, strict=True)
+    ]

@@ -1,0 +1,43 @@
+"""Find the JSON document in a stream entry, whoever wrote it.
+
+Three writers are understood: any client that puts CloudEvents JSON in the field ``data``;
+FastStream, which writes one field ``__data__`` in a binary envelope; and plain JSON in
+``__data__``. Bytes in, bytes out: what they say is `service.contract`'s business.
+"""
+
+import struct
+from collections.abc import Mapping
+from typing import NamedTuple
+
+CANONICAL_FIELD = b"data"
+FASTSTREAM_FIELD = b"__data__"
+
+_MAGIC = b"\x89BIN\x0d\x0a\x1a\x0a"
+_HEAD = struct.Struct(">8sHII")  # magic, format version, start of headers, start of data
+
+
+class Entry(NamedTuple):
+    """A stream entry as it was read: its id and its raw fields."""
+
+    id: str
+    fields: Mapping[bytes, bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes in all fields together."""
+        return sum(len(name) + len(value) for name, value in self.fields.items())
+
+    @property
+    def milliseconds(self) -> int:
+        """When Redis took the entry, Unix time, as its id says."""
+        return int(self.id.partition("-")[0])
+
+
+def payload(fields: Mapping[bytes, bytes]) -> bytes | None:
+    """Give the JSON bytes of an entry, or None when no field of it holds any."""
+    found = fields.get(CANONICAL_FIELD)
+    if found is None:
+        found = fields.get(FASTSTREAM_FIELD)
+    if found is not None and found.startswith(_MAGIC) and len(found) >= _HEAD.size:
+        found = found[_HEAD.unpack_from(found)[3] :]
+    return found

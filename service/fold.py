@@ -1,0 +1,146 @@
+"""Fold a batch: one newest state per order, one profile per customer, and what became of each event.
+
+Every fact is a register: the value with the greatest key stays, whatever the order of arrival.
+Folding is therefore the same operation here, within a batch, as in Postgres, against what is
+already stored; doing it here first means that a statement touches each row once.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from service.contract import Key, OrderEvent, Person
+
+
+class Outcome(StrEnum):
+    """What became of an entry. Each has exactly one of these, but for CONFLICT, which is extra."""
+
+    APPLIED = "applied"
+    STALE = "stale"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    DEAD_LETTERED = "dead_lettered"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderChange:
+    """The events of one order in a batch, in their order of arrival, and the two that matter."""
+
+    order_id: str
+    events: Sequence[OrderEvent]
+    state: OrderEvent
+    """The greatest event: what the order is now, as far as this batch knows."""
+    named: tuple[Key, int] | None
+    """The key of the greatest event that names a customer, and whom: whose order it is."""
+
+
+class Known(NamedTuple):
+    """What was stored of an order before the batch."""
+
+    key: Key
+    content: tuple[object, ...]
+
+
+class Told(NamedTuple):
+    """A profile value, and when it was told by which event; None: nothing was told."""
+
+    value: str | dict[str, str] | None
+    at: datetime | None
+    event_id: str | None
+
+
+UNTOLD = Told(None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a batch tells of one customer, stale events included."""
+
+    customer_id: int
+    earliest_order: datetime
+    latest_order: datetime
+    name: Told
+    phone: Told
+    address: Told
+
+
+Resolve = Callable[[Person], int | None]
+"""Finds the customer whom an event names."""
+
+
+def by_order(events: Iterable[OrderEvent], resolve: Resolve) -> list[OrderChange]:
+    """Group a batch by order, in order of the ids, which is the order of locking."""
+    grouped: defaultdict[str, list[OrderEvent]] = defaultdict(list)
+    for event in events:
+        grouped[event.order_id].append(event)
+    return [
+        OrderChange(
+            order_id,
+            grouped[order_id],
+            state=max(grouped[order_id], key=lambda event: event.key),
+            named=max(_namings(grouped[order_id], resolve), default=None),
+        )
+        for order_id in sorted(grouped)
+    ]
+
+
+def _namings(events: Iterable[OrderEvent], resolve: Resolve) -> Iterator[tuple[Key, int]]:
+    for event in events:
+        if event.person and (customer_id := resolve(event.person)) is not None:
+            yield event.key, customer_id
+
+
+def profiles(events: Iterable[OrderEvent], resolve: Resolve) -> list[Profile]:
+    """Fold what all events say of customers, in order of their ids.
+
+    Versions of different orders do not compare, so the key here is time and event id.
+    """
+    told: defaultdict[int, list[tuple[OrderEvent, Person]]] = defaultdict(list)
+    for event in events:
+        if event.person and (customer_id := resolve(event.person)) is not None:
+            told[customer_id].append((event, event.person))
+    return [_profile(customer_id, told[customer_id]) for customer_id in sorted(told)]
+
+
+def _profile(customer_id: int, told: list[tuple[OrderEvent, Person]]) -> Profile:
+    told.sort(key=lambda pair: (pair[0].profile_at, pair[0].key.event_id))
+    name = phone = address = UNTOLD
+    for event, person in told:
+        at, event_id = event.profile_at, event.key.event_id
+        if person.name:
+            name = Told(person.name, at, event_id)
+        if person.phone:
+            phone = Told(person.phone, at, event_id)
+        if person.address:
+            address = Told(person.address, at, event_id)
+    dates = [event.date_created for event, _ in told]
+    return Profile(customer_id, min(dates), max(dates), name, phone, address)
+
+
+def outcomes(change: OrderChange, known: Known | None) -> Counter[Outcome]:
+    """Say of each event of an order what became of it, as if they had come one by one."""
+    counted: Counter[Outcome] = Counter()
+    for event in change.events:
+        if known is None or event.key > known.key:
+            counted[Outcome.APPLIED] += 1
+        elif event.key.event_id == known.key.event_id:
+            counted[Outcome.DUPLICATE] += 1
+        else:
+            counted[Outcome.STALE] += 1
+        if known is not None and _conflict(event, known):
+            counted[Outcome.CONFLICT] += 1
+        if known is None or event.key > known.key:
+            known = Known(event.key, event.content)
+    return counted
+
+
+def _conflict(event: OrderEvent, known: Known) -> bool:
+    """Tell whether two events claim one version and time, and differ in more than their id."""
+    return (
+        event.key[:2] == known.key[:2]
+        and event.key.event_id != known.key.event_id
+        and event.content != known.content
+    )

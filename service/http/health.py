@@ -1,0 +1,74 @@
+"""``/livez``, ``/readyz`` and ``/metrics`` of the web process."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.responses import Response
+
+from service import streams
+from service.db import migrate
+from service.http import metrics
+from service.http.json import Json
+from service.http.state import State, state_of
+
+router = APIRouter(tags=["operations"])
+
+QUIET_SECONDS = 30.0
+"""A consumer asks for entries every second; silence for this long means that none runs."""
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """Say that the process serves requests."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "Some part is not ready; see `parts`."}})
+async def readyz(request: Request) -> Response:
+    """Say whether requests can be answered, and which part is not ready.
+
+    ``worker`` is told for the reader's sake: a web process serves without one, so it does not
+    turn the answer to 503.
+    """
+    state = state_of(request)
+    parts = {**await _database(state), **await _redis(state)}
+    ready = all(status == "ok" for part, status in parts.items() if part != "worker")
+    body: dict[str, Any] = {"status": "ok" if ready else "not ready", "parts": parts}
+    return Json(body, status_code=200 if ready else 503)
+
+
+@router.get("/metrics")
+async def prometheus(request: Request) -> Response:
+    """Give the metrics of the whole service in Prometheus's text format."""
+    state = state_of(request)
+    body = await metrics.render(state.config, state.engine, state.redis)
+    return Response(body, media_type=CONTENT_TYPE_LATEST)
+
+
+async def _database(state: State) -> dict[str, str]:
+    try:
+        async with state.engine.connect() as connection:
+            revision = await migrate.current(connection)
+    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+        return {"database": f"not ready: {type(error).__name__}", "schema": "unknown"}
+    if revision != migrate.head():
+        message = f"not ready: at {revision}, needs {migrate.head()}; run `crm migrate`"
+        return {"database": "ok", "schema": message}
+    return {"database": "ok", "schema": "ok"}
+
+
+async def _redis(state: State) -> dict[str, str]:
+    config = state.config
+    try:
+        backlog = await streams.backlog(state.redis, config.orders_stream, config.orders_group)
+    except streams.REDIS_ERRORS as error:
+        return {"redis": f"not ready: {type(error).__name__}", "worker": "unknown"}
+    quiet = backlog.quietest_seconds
+    if quiet is None:
+        return {"redis": "ok", "worker": "not ready: no worker has joined the consumer group"}
+    if quiet > QUIET_SECONDS:
+        return {"redis": "ok", "worker": f"not ready: no worker has read for {quiet:.0f} s"}
+    return {"redis": "ok", "worker": "ok"}

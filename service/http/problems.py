@@ -1,0 +1,113 @@
+"""Errors as RFC 9457 problem documents: what is wrong, where, and how to mend it."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    where: str = Field(examples=["query.period"])
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] = []
+
+
+class ProblemError(Exception):
+    """Carries a problem to the handler below."""
+
+    def __init__(self, status: int, title: str, detail: str, errors: Sequence[Fault] = ()) -> None:
+        """Describe it: a short title for the kind, a sentence for the case."""
+        super().__init__(detail)
+        self.problem = Problem(title=title, status=status, detail=detail, errors=list(errors))
+
+
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    422: {"model": Problem, "description": "The request is not valid; `errors` says where."},
+    503: {"model": Problem, "description": "The database is away; try again."},
+}
+"""For the OpenAPI document: what every route may answer."""
+
+
+def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        orjson.dumps(problem.model_dump(exclude_defaults=True) | {"type": problem.type}),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+async def _known(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)  # noqa: S101  registered for nothing else
+    return _respond(error.problem)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  registered for nothing else
+    faults = [
+        Fault(where=".".join(str(part) for part in fault["loc"]), message=fault["msg"])
+        for fault in error.errors()
+    ]
+    detail = "; ".join(f"{fault.where}: {fault.message}" for fault in faults)
+    return _respond(Problem(title="Invalid request", status=422, detail=detail, errors=faults))
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  registered for nothing else
+    title = str(error.detail)
+    problem = Problem(title=title, status=error.status_code, detail=title)
+    return _respond(problem, dict(error.headers or {}))
+
+
+async def _database_away(_: Request, error: Exception) -> Response:
+    log.warning("the database is away: %s", type(error).__name__)
+    problem = Problem(
+        title="Database unavailable",
+        status=503,
+        detail="The database did not answer. Nothing was changed; try again in a few seconds.",
+    )
+    return _respond(problem, {"Retry-After": "5"})
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return _respond(
+        Problem(
+            title="Internal error",
+            status=500,
+            detail="The service failed; the log of the web process says why.",
+        )
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app with a problem document."""
+    app.add_exception_handler(ProblemError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    for away in (DBAPIError, PoolTimeoutError, OSError, TimeoutError):
+        app.add_exception_handler(away, _database_away)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,144 @@
+"""``crm up``: the servers, the schema, a worker and the web process, until Ctrl-C."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from service.config import STATE_FILE, Config
+from service.local import LocalError
+from service.local.parts import parts
+from service.local.stack import LocalStack
+from service.local.state import Part, State, own_birth, write_state
+
+_say = partial(print, flush=True)
+
+
+@dataclass(frozen=True)
+class Running:
+    """What ``after_start`` is given. ``database_url`` is in the ``postgresql://`` form."""
+
+    http_url: str
+    database_url: str
+    redis_url: str
+    stack: LocalStack
+
+
+class _Stop:
+    """The first signal cancels the task, so that it stops in order; the next hurry that up."""
+
+    def __init__(self, stack: LocalStack, report: Callable[[str], None]) -> None:
+        self.requested = False
+        self._task = asyncio.current_task()
+        self._stack = stack
+        self._report = report
+
+    def __call__(self) -> None:
+        if self.requested:
+            self._stack.supervisor.hurry()
+        elif self._task:
+            self.requested = True
+            self._report("stopping (once more to hurry)")
+            self._task.cancel()
+
+
+async def up(
+    config: Config,
+    *,
+    report: Callable[[str], None] = _say,
+    after_start: Callable[[Running], Awaitable[None]] | None = None,
+) -> int:
+    """Run everything on this machine until SIGINT, SIGTERM or SIGHUP; return the exit code.
+
+    A URL in ``config`` replaces that server. Afterwards nothing that was started is left running.
+    What cannot be started is reported, and 1 returned. ``after_start`` is awaited once all is
+    ready; a signal cancels it, and what it raises ends everything and is raised here.
+    """
+    stack = LocalStack(
+        config.data_dir,
+        postgres=config.database_url is None,
+        redis=config.redis_url is None,
+        report=report,
+    )
+    stop = _Stop(stack, report)
+    loop = asyncio.get_running_loop()
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is what nohup asks for
+        signals.append(signal.SIGHUP)
+    for number in signals:
+        loop.add_signal_handler(number, stop)
+    try:
+        async with stack:
+            await _run(config, stack, report, after_start)
+    except asyncio.CancelledError:
+        if not stop.requested:
+            raise
+        report("stopped")
+    except LocalError as error:
+        report(str(error))
+        return 1
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+    return 0
+
+
+async def _run(
+    config: Config,
+    stack: LocalStack,
+    report: Callable[[str], None],
+    after_start: Callable[[Running], Awaitable[None]] | None,
+) -> None:
+    database_url = (stack.database_url or config.database_url or "").replace(
+        "postgresql+asyncpg://", "postgresql://", 1
+    )
+    redis_url = stack.redis_url or config.redis_url or ""
+    # Late, for the schema tools are slow to import, and the servers need a second anyway.
+    from service.db.migrate import upgrade  # noqa: PLC0415
+
+    await upgrade(database_url.replace("postgresql://", "postgresql+asyncpg://", 1))
+    report("schema    ready")
+    http_url, children = parts(config, stack, database_url, redis_url)
+    for child in children:
+        await stack.start(child)
+    running = Running(http_url, database_url, redis_url, stack)
+    state_file = stack.folder.path / STATE_FILE
+    started_at = datetime.now(UTC).isoformat()
+
+    def note() -> None:
+        with suppress(OSError):  # a full disk is no reason to stop what still runs
+            write_now()
+
+    def write_now() -> None:
+        write_state(
+            stack.folder.path,
+            State(
+                http_url=running.http_url,
+                redis_url=redis_url,
+                database_url=database_url,
+                pid=os.getpid(),
+                birth=own_birth(),
+                started_at=started_at,
+                parts={
+                    name: Part(pid=kept.pid, log=str(kept.log.path))
+                    for name, kept in stack.supervisor.children.items()
+                },
+            ),
+        )
+
+    write_now()
+    stack.supervisor.changed = note
+    try:
+        for line in (running.http_url, redis_url, database_url):
+            report(line)
+        report(f"Ready; data and logs in {stack.folder.path}. Ctrl-C stops.")
+        if after_start:
+            await after_start(running)
+        await stack.supervisor.watch()
+    finally:
+        stack.supervisor.changed = lambda: None
+        state_file.unlink(missing_ok=True)

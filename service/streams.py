@@ -1,0 +1,191 @@
+"""Redis: one way to connect, and typed answers to what is asked of its streams.
+
+The client's own annotations allow for every protocol and decoding there is; here it is bytes in
+entries and text everywhere else.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+
+from service.envelope import Entry
+
+log = logging.getLogger(__name__)
+
+REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+"""What talking to Redis may raise when Redis, not we, is at fault."""
+
+
+def connection_options() -> dict[str, Any]:
+    """Give the options that every client of ours shares.
+
+    Retrying is safe because nothing in the service adds an entry without an explicit id. A server
+    that became a read-only replica is retried, too, with pauses: its name may lead to the new
+    master by then.
+    """
+    return {
+        "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05), 5),
+        "retry_on_error": [ReadOnlyError],
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 15,
+        "protocol": 2,
+    }
+
+
+def connect(url: str) -> Redis:
+    """Make a client; it connects when first used, and again whenever it must."""
+    return Redis.from_url(url, **connection_options())
+
+
+async def ensure_group(redis: Redis, stream: str, group: str) -> None:
+    """Create the group at the stream's beginning, so that nothing published before is skipped."""
+    try:
+        await redis.xgroup_create(stream, group, id="0", mkstream=True)
+    except ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise
+
+
+async def warn_of_unsafe_settings(redis: Redis) -> list[str]:
+    """Say which settings of the server can lose events; each is logged as a warning, too."""
+    advice = []
+    raw: Any = redis
+    try:
+        policy = _texts(await raw.config_get("maxmemory-policy")).get("maxmemory-policy")
+        aof = _texts(await raw.config_get("appendonly")).get("appendonly")
+    except ResponseError:
+        return []  # managed servers refuse CONFIG; there is nothing to say
+    if policy != "noeviction":
+        advice.append(
+            f"Redis evicts ({policy}): a full server deletes whole streams. "
+            "Set maxmemory-policy noeviction."
+        )
+    if aof != "yes":
+        advice.append(
+            "Redis keeps no append-only file: a restart loses events not yet read. "
+            "Set appendonly yes."
+        )
+    for line in advice:
+        log.warning(line)
+    return advice
+
+
+class Pending(NamedTuple):
+    """An entry that was delivered and not acknowledged."""
+
+    id: str
+    deliveries: int
+
+
+class Consumer(NamedTuple):
+    """A member of a consumer group."""
+
+    name: str
+    pending: int
+    idle_seconds: float
+    """Since it last asked for entries, got any or not."""
+
+
+class Backlog(NamedTuple):
+    """How far behind a group is."""
+
+    lag: int | None
+    """Entries not yet read. None: Redis cannot tell after entries were deleted."""
+    pending: int
+    """Entries read and not yet acknowledged."""
+    entries_read: int | None
+    oldest_pending_seconds: float
+    consumers: Sequence[Consumer]
+
+    @property
+    def quietest_seconds(self) -> float | None:
+        """Since any consumer last asked for entries. None: there is none."""
+        return min((consumer.idle_seconds for consumer in self.consumers), default=None)
+
+
+async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
+    """Ask how far behind the group is; of a missing group, the whole stream is the lag."""
+    raw: Any = redis
+    try:
+        groups = [_texts(info) for info in await raw.xinfo_groups(stream)]
+        found = next((info for info in groups if info["name"] == group), None)
+        if found is None:
+            return Backlog(int(await raw.xlen(stream)), 0, None, 0.0, ())
+        members = await consumers(redis, stream, group)
+        oldest = 0.0
+        if found["pending"]:
+            waiting = await pending(redis, stream, group, count=1)
+            seconds, microseconds = await raw.time()
+            if waiting:
+                taken = Entry(waiting[0].id, {}).milliseconds / 1000
+                oldest = max(0.0, seconds + microseconds / 1e6 - taken)
+    except ResponseError as error:
+        if "no such key" in str(error) or "NOGROUP" in str(error):
+            return Backlog(0, 0, None, 0.0, ())
+        raise
+    return Backlog(found.get("lag"), found["pending"], found.get("entries-read"), oldest, members)
+
+
+async def consumers(redis: Redis, stream: str, group: str) -> list[Consumer]:
+    """List the group's consumers."""
+    raw: Any = redis
+    members = [_texts(info) for info in await raw.xinfo_consumers(stream, group)]
+    return [Consumer(info["name"], info["pending"], info["idle"] / 1000) for info in members]
+
+
+async def pending(
+    redis: Redis,
+    stream: str,
+    group: str,
+    *,
+    after: str | None = None,
+    idle_ms: int | None = None,
+    count: int,
+) -> list[Pending]:
+    """List pending entries in order of id, those idle for ``idle_ms`` or longer."""
+    raw: Any = redis
+    start = f"({after}" if after else "-"
+    found = await raw.xpending_range(stream, group, start, "+", count, idle=idle_ms)
+    return [Pending(info["message_id"].decode(), info["times_delivered"]) for info in found]
+
+
+async def claim(
+    redis: Redis, stream: str, group: str, consumer: str, idle_ms: int, ids: Sequence[str]
+) -> list[Entry]:
+    """Make these entries the consumer's, unless somebody was quicker or they are gone."""
+    raw: Any = redis
+    return _entries(await raw.xclaim(stream, group, consumer, idle_ms, list(ids)))
+
+
+async def own_pending(
+    redis: Redis, stream: str, group: str, consumer: str, *, after: str, count: int
+) -> list[Entry]:
+    """Read again what this consumer was given and has not acknowledged, beyond id ``after``."""
+    raw: Any = redis
+    answer = await raw.xreadgroup(group, consumer, {stream: after}, count=count)
+    return _entries(answer[0][1]) if answer else []
+
+
+async def read_range(redis: Redis, stream: str, start: str, end: str, count: int) -> list[Entry]:
+    """Read entries between two ids."""
+    raw: Any = redis
+    return _entries(await raw.xrange(stream, start, end, count=count))
+
+
+def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Entry]:
+    """Leave out what was deleted from the stream while it was pending: it has no fields."""
+    return [Entry(id_.decode(), fields) for id_, fields in found if fields]
+
+
+def _texts(info: Mapping[Any, Any]) -> dict[str, Any]:
+    return {_text(name): _text(value) for name, value in info.items()}
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,1 @@
+"""Tests on real servers; only the pure core is tested without them."""

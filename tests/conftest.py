@@ -1,0 +1,133 @@
+"""The servers of a test run, and a service on them that starts empty for every test."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from consumers.orders import judge_all
+from service import streams
+from service.config import Config
+from service.db import migrate
+from service.db.apply import OwnerChangedError
+from service.db.engine import create_engine, in_transaction
+from service.db.ingest import ingest
+from service.db.verify import Finding, verify
+from service.envelope import Entry
+from service.fold import Outcome
+from tests.servers import Servers, servers
+
+_EMPTY = (
+    "TRUNCATE customers, orders, segment_changes, dead_letters RESTART IDENTITY",
+    "UPDATE segment_counters SET customers = 0, total_spent = 0, with_orders = 0,"
+    " repeat_customers = 0",
+    "UPDATE ingest_counters SET read = 0, applied = 0, stale = 0, duplicate = 0, conflict = 0,"
+    " dead_lettered = 0, batches = 0, seconds = 0, size_buckets = array_fill(0, ARRAY[6]),"
+    " seconds_buckets = array_fill(0, ARRAY[11])",
+    "UPDATE relay SET numbered = 0, published = 0",
+    "UPDATE sweep SET swept_until = now()",
+    "DELETE FROM settings WHERE version > 1",
+)
+
+
+@dataclass(frozen=True)
+class Service:
+    """The service's parts, to be driven one by one."""
+
+    config: Config
+    engine: AsyncEngine
+    redis: Redis
+    servers: Servers
+
+    async def ingest(self, *entries: Entry, now: datetime | None = None) -> dict[Outcome, int]:
+        """Judge and apply entries as one batch, as a worker does."""
+        batch = judge_all(entries, self.config)
+        return await in_transaction(
+            self.engine,
+            lambda connection: ingest(connection, batch, now),
+            again=(OwnerChangedError,),
+        )
+
+    async def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Read rows as dictionaries."""
+        async with self.engine.connect() as connection:
+            result = await connection.execute(text(query), parameters)
+            return [dict(row) for row in result.mappings()]
+
+    async def execute(self, statement: str, **parameters: Any) -> None:
+        """Run one statement and commit."""
+        async with self.engine.begin() as connection:
+            await connection.execute(text(statement), parameters)
+
+    async def publish(self, fields: dict[bytes, bytes]) -> str:
+        """XADD to the orders stream, as order management does."""
+        raw: Any = self.redis
+        return str((await raw.xadd(self.config.orders_stream, fields)).decode())
+
+    async def findings(self) -> list[Finding]:
+        """Check the invariants; gives those that do not hold."""
+        found = await verify(
+            self.engine,
+            self.redis,
+            orders=self.config.orders_stream,
+            group=self.config.orders_group,
+            changes=self.config.changes_stream,
+        )
+        return [finding for finding in found if finding.offenders]
+
+    async def empty(self) -> None:
+        """Forget everything, in both servers."""
+        async with self.engine.begin() as connection:
+            for statement in _EMPTY:
+                await connection.execute(text(statement))
+        await self.redis.flushall()
+
+
+@pytest.fixture(scope="session")
+def real_servers() -> Iterator[Servers]:
+    """Start, or find, the servers of this run."""
+    with servers() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
+    """Migrate the database once, and connect."""
+    config = Config(
+        database_url=real_servers.database_url,
+        redis_url=real_servers.redis_url,
+        reclaim_idle_seconds=0.3,
+        drain_seconds=10,
+        sweep_seconds=0.2,
+    )
+    await migrate.upgrade(config.database_url or "")
+    engine = create_engine(config.database_url or "", application="crm tests", pool_size=10)
+    redis = streams.connect(config.redis_url or "")
+    yield Service(config, engine, redis, real_servers)
+    await redis.aclose()
+    await engine.dispose()
+
+
+@pytest.fixture
+async def empty_service(migrated: Service) -> Service:
+    """Give an empty service, whose invariants the test breaks on purpose."""
+    await migrated.empty()
+    return migrated
+
+
+@pytest.fixture
+async def service(empty_service: Service) -> AsyncIterator[Service]:
+    """Give an empty service; whatever the test does, its invariants hold afterwards."""
+    yield empty_service
+    assert await empty_service.findings() == []
+
+
+@pytest.fixture
+def now() -> datetime:
+    """Give a moment to count from."""
+    return datetime.now(UTC)

@@ -1,0 +1,1 @@
+"""The demo's data, its people, its history and its trickle of orders."""

@@ -1,0 +1,202 @@
+"""The history, folded by a model of the contract: whole, in the past, and with every oddity."""
+
+import json
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from random import Random
+
+import pytest
+
+from service.demo.bad import MISTAKES, bad_entry
+from service.demo.cdnow import purchases
+from service.demo.events import DemoEntry
+from service.demo.history import history
+
+from .model import Event, Shop, Unreadable, fold, read
+
+TODAY = datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def entries() -> list[DemoEntry]:
+    return history(TODAY)
+
+
+@pytest.fixture(scope="module")
+def shop(entries: list[DemoEntry]) -> Shop:
+    return fold(entries, TODAY)
+
+
+@pytest.fixture(scope="module")
+def events(entries: list[DemoEntry]) -> list[Event]:
+    """Return the readable events in order of arrival, with repetitions."""
+    found = []
+    for entry in entries:
+        try:
+            found.append(read(entry, TODAY))
+        except Unreadable:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def told(events: list[Event]) -> dict[str, list[Event]]:
+    """Return each order's events, once each, the oldest first."""
+    by_order = defaultdict(set)
+    for event in events:
+        by_order[event.order].add(event)
+    return {order: sorted(group) for order, group in by_order.items()}
+
+
+def test_the_same_moment_gives_the_same_bytes(entries: list[DemoEntry]) -> None:
+    assert history(TODAY) == entries
+    assert history(TODAY.astimezone(timezone(timedelta(hours=-6)))) == entries
+
+
+def test_another_moment_gives_other_event_ids_and_the_same_orders(shop: Shop) -> None:
+    later = TODAY + timedelta(days=1, seconds=7)
+    other = fold(history(later), later)
+    assert set(other.orders) == set(shop.orders)
+    assert {event.key[2] for event in other.orders.values()}.isdisjoint(
+        event.key[2] for event in shop.orders.values()
+    )
+
+
+def test_arrival_does_not_matter(entries: list[DemoEntry], shop: Shop) -> None:
+    shuffled = list(entries)
+    Random(1).shuffle(shuffled)
+    again = fold(shuffled, TODAY)
+    assert (again.orders, again.owners, again.customers) == (
+        shop.orders,
+        shop.owners,
+        shop.customers,
+    )
+
+
+def test_every_purchase_is_an_order_of_its_amount(shop: Shop, events: list[Event]) -> None:
+    assert set(shop.orders) == {f"CDNOW-{line:06}" for line in range(1, 6_920)}
+    for purchase in purchases():
+        assert shop.orders[f"CDNOW-{purchase.line:06}"].total == purchase.dollars
+    created = {event.order: event.total for event in events if event.type == "order-created"}
+    assert sum(created.values()) == sum(purchase.dollars for purchase in purchases())
+
+
+def test_orders_of_a_customer_stay_with_them(shop: Shop) -> None:
+    number = {f"CDNOW-{p.line:06}": p.customer for p in purchases()}
+    for order, owner in shop.owners.items():
+        assert owner.email.partition("@")[0].endswith(f".{number[order]}")
+
+
+def test_all_segments_are_seen(shop: Shop) -> None:
+    segments = shop.segments(TODAY)
+    shares = {name: n / len(segments) for name, n in Counter(segments.values()).items()}
+    assert set(shares) == {"new", "returning", "vip", "at_risk", "inactive"}
+    assert min(shares.values()) >= 0.1
+
+
+def test_nothing_lies_in_the_future(entries: list[DemoEntry], events: list[Event]) -> None:
+    latest = max(max(event.key[1], event.created) for event in events)
+    assert timedelta(seconds=10) < TODAY - latest < timedelta(hours=1)
+    times = [json.loads(e["data"])["time"] for e in entries if b'"CDNOW-0' in e.get("data", b"")]
+    assert max(datetime.fromisoformat(time) for time in times) <= latest
+    assert all(event.created <= event.key[1] for event in events)
+
+
+def test_orders_of_a_day_keep_the_order_of_lines(shop: Shop) -> None:
+    by_day = defaultdict(list)
+    for purchase in purchases():
+        by_day[purchase.day].append(shop.orders[f"CDNOW-{purchase.line:06}"].created)
+    in_order = [moment for _, moments in sorted(by_day.items()) for moment in moments]
+    assert in_order == sorted(in_order)
+    assert len(set(in_order)) == len(in_order)
+
+
+def test_entries_arrive_mostly_in_order_of_time(events: list[Event]) -> None:
+    latest, late = events[0].key[1], 0
+    for event in events:
+        late += event.key[1] < latest
+        latest = max(latest, event.key[1])
+    assert 150 < late < 300
+
+
+def test_bad_entries_are_unreadable_and_one_of_each_kind(
+    entries: list[DemoEntry], shop: Shop
+) -> None:
+    assert len(shop.unreadable) == len(MISTAKES) == 15
+    assert sum("data" not in entry for entry in entries) == 1
+    why = {}
+    for mistake in MISTAKES:
+        with pytest.raises(Unreadable) as refusal:
+            read(bad_entry(mistake, TODAY), TODAY)
+        why[mistake] = str(refusal.value)
+    assert why == {
+        "not JSON": "JSONDecodeError",
+        "invalid UTF-8": "UnicodeDecodeError",
+        "not an object": "not an object",
+        "no data field": "no data",
+        "no event id": "no event id",
+        "unknown type": "type",
+        "no total": "no total",
+        "negative amount": "amount",
+        "amount not a number": "amount",
+        "amount infinite": "amount",
+        "refund beyond the total": "refund",
+        "other currency": "currency",
+        "unknown status": "status",
+        "date without an offset": "no offset",
+        "date in the far future": "time",
+    }
+
+
+def test_some_entries_arrive_twice_and_no_id_says_two_things(entries: list[DemoEntry]) -> None:
+    copies = Counter(entry["data"] for entry in entries if "data" in entry)
+    assert sum(n - 1 for n in copies.values()) == 112
+    assert max(copies.values()) == 2
+    said = Counter(json.loads(data)["id"] for data in copies if b'"CDNOW-0' in data)
+    assert max(said.values()) == 1
+
+
+def test_some_updates_overtake_their_create(events: list[Event]) -> None:
+    seen, overtaking = set(), set()
+    for event in events:
+        if event.type == "order-updated" and event.order not in seen:
+            overtaking.add(event.order)
+        seen.add(event.order)
+    assert 10 < len(overtaking) < 100
+
+
+def test_versions_rise_from_one_or_are_missing(told: dict[str, list[Event]]) -> None:
+    unversioned = 0
+    for group in told.values():
+        versions = [event.key[0] for event in group]
+        assert versions in ([0] * len(group), list(range(1, len(group) + 1)))
+        assert [event.type for event in group[1:]] == ["order-updated"] * (len(group) - 1)
+        assert group[0].type == "order-created"
+        assert [event.key[1] for event in group] == sorted({event.key[1] for event in group})
+        unversioned += versions[0] == 0
+    assert 300 < unversioned < 400
+
+
+def test_what_becomes_of_orders(shop: Shop, told: dict[str, list[Event]]) -> None:
+    ends = Counter((event.status, event.payment) for event in shop.orders.values())
+    assert 0.15 < sum(len(group) > 1 for group in told.values()) / len(told) < 0.25
+    assert 0.025 < ends["cancelled", "paid"] / len(told) < 0.035
+    assert 0.015 < ends["refunded", "refunded"] / len(told) < 0.025
+    assert 0.015 < ends["delivered", "partially_refunded"] / len(told) < 0.025
+    assert ends["on_hold", "failed"] >= 20
+    refunded = [event for event in shop.orders.values() if event.status == "refunded"]
+    assert {event.net for event in refunded} == {Decimal("0.00")}
+
+
+def test_nobody_later_somebody_and_somebody_else(shop: Shop, told: dict[str, list[Event]]) -> None:
+    assert 18 <= len(set(shop.orders) - set(shop.owners)) <= 22
+    emails = [[event.email for event in group] for group in told.values()]
+    assert 10 < sum(not group[0] and bool(group[-1]) for group in emails) <= 18
+    assert 8 <= sum(len(set(group) - {""}) == 2 for group in emails) <= 12
+
+
+def test_amounts_come_as_strings_and_as_numbers(entries: list[DemoEntry]) -> None:
+    good = [json.loads(e["data"]) for e in entries if b'"CDNOW-0' in e.get("data", b"")]
+    forms = Counter(type(event["data"]["totalAmount"]).__name__ for event in good)
+    assert forms["str"] > forms["float"] > 1_000

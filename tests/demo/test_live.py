@@ -1,0 +1,73 @@
+"""The trickle goes on for ever, makes sense, and never repeats another run's ids."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice, pairwise
+
+from service.demo.events import DemoEntry
+from service.demo.live import live_orders
+from service.demo.people import person
+
+from .model import fold, read
+
+START = datetime(2026, 11, 22, 10, tzinfo=UTC)
+LENGTH = 3_000
+END = START + timedelta(seconds=2 * LENGTH)
+
+
+def _clock() -> Callable[[], datetime]:
+    seconds = count()
+    return lambda: START + timedelta(seconds=next(seconds))
+
+
+def _run(run_id: str) -> list[DemoEntry]:
+    return list(islice(live_orders(run_id, _clock()), LENGTH))
+
+
+def test_the_same_run_gives_the_same_entries() -> None:
+    assert _run("a") == _run("a")
+
+
+def test_runs_share_no_ids_and_no_new_customers() -> None:
+    one, other = fold(_run("a"), END), fold(_run("b"), END)
+    assert one.orders.keys().isdisjoint(other.orders)
+    ids = [{json.loads(entry["data"])["id"] for entry in _run(run)} for run in ("a", "b")]
+    assert ids[0].isdisjoint(ids[1])
+    known = {person(number).email for number in range(1, 2_358)}
+    mistyped = {email[1:] for email in known}
+    strangers = one.customers - known - mistyped
+    assert len(strangers) > 100
+    assert strangers.isdisjoint(other.customers)
+
+
+def test_all_is_readable_and_most_orders_are_of_known_customers() -> None:
+    shop = fold(_run("a"), END)
+    assert shop.unreadable == []
+    known = {person(number).email for number in range(1, 2_358)}
+    share = sum(owner.email in known for owner in shop.owners.values()) / len(shop.owners)
+    assert 0.7 < share < 0.95
+
+
+def test_orders_are_created_once_then_followed_to_an_end() -> None:
+    events = [read(entry, END) for entry in _run("a")]
+    keys: dict[str, tuple[int, datetime, str]] = {}
+    for event in events:
+        assert (event.order in keys) or event.type == "order-created"
+        assert event.key >= keys.get(event.order, event.key)
+        keys[event.order] = event.key
+    kinds = Counter(event.type for event in set(events))
+    assert kinds["order-created"] > 0.45 * len(events)
+    ends = Counter(event.status for event in fold(_run("a"), END).orders.values())
+    assert {"delivered", "cancelled", "refunded", "completed"} <= set(ends)
+    unfinished = sum(ends[status] for status in ("pending", "processing", "shipped"))
+    assert unfinished < 100
+
+
+def test_entries_are_dated_as_asked_for_and_some_come_twice() -> None:
+    entries = _run("a")
+    times = [json.loads(entry["data"])["time"] for entry in entries]
+    assert times == sorted(times)
+    twice = sum(a == b for a, b in pairwise(entries))
+    assert 0.01 < twice / len(entries) < 0.03

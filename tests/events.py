@@ -1,0 +1,58 @@
+"""Order events as order management writes them."""
+
+import json
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+from service.envelope import Entry
+
+_numbers = count(1)
+
+
+def cloud_event(order_id: str = "ORD-1", **order: Any) -> dict[str, Any]:
+    """Build a CloudEvents document; keywords are the order's fields, in snake case.
+
+    ``email`` and ``name`` fill ``customer``; ``event_id``, ``event_type`` and ``event_time`` are
+    the envelope's. ``created`` and ``updated`` take datetimes.
+    """
+    number = next(_numbers)
+    created = order.pop("created", datetime.now(UTC))
+    updated = order.pop("updated", created)
+    customer = order.pop("customer", {"id": None})
+    for field in ("email", "name", "phone"):
+        if field in order:
+            customer = {**customer, field: order.pop(field)}
+    document: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": order.pop("event_id", f"event-{number}"),
+        "source": "/order-management",
+        "type": order.pop("event_type", "order-created"),
+        "subject": order_id,
+        "data": {
+            "id": order_id,
+            "version": order.pop("version", 1),
+            "customer": customer,
+            "status": order.pop("status", "completed"),
+            "paymentStatus": order.pop("payment_status", "paid"),
+            "totalAmount": order.pop("total", "100.00"),
+            "refundedAmount": order.pop("refunded", "0.00"),
+            "currency": order.pop("currency", "USD"),
+            "dateCreated": created.isoformat(),
+            "dateUpdated": updated.isoformat(),
+        },
+    }
+    if "event_time" in order:
+        document["time"] = order.pop("event_time").isoformat()
+    document["data"].update(order)
+    return document
+
+
+def fields(order_id: str = "ORD-1", **order: Any) -> dict[bytes, bytes]:
+    """Build the fields of a stream entry."""
+    return {b"data": json.dumps(cloud_event(order_id, **order)).encode()}
+
+
+def entry(order_id: str = "ORD-1", **order: Any) -> Entry:
+    """Build an entry as if it had been read."""
+    return Entry(f"{1_700_000_000_000 + next(_numbers)}-0", fields(order_id, **order))

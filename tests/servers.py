@@ -1,0 +1,167 @@
+"""The real servers that tests run on: given by URL, in containers, or from the wheels."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.local.stack import LocalStack
+from service.local.supervise import Kept
+
+DOCKER_SECONDS = 1
+WAIT_SECONDS = 60
+PASSWORD = "test"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One embedded server, for tests that hurt it. It is supervised: killed, it comes back."""
+
+    kept: Kept
+    data: Path
+    _call: Callable[[Coroutine[Any, Any, None]], None]
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None while it is down."""
+        return self.kept.pid
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal, at once. SIGSTOP and SIGCONT make it hang and go on."""
+        if pid := self.pid:
+            os.kill(pid, number)
+
+    def stop(self) -> None:
+        """Stop it in order and keep it down, so that its ``data`` can be changed."""
+        self._call(self.kept.stop(hurry=False))
+
+    def start(self) -> None:
+        """Start it again on the same port; returns when it is ready."""
+        self._call(self.kept.start())
+
+
+@dataclass(frozen=True)
+class Servers:
+    """``database_url`` is in the ``postgresql://`` form; its role owns the database."""
+
+    database_url: str
+    redis_url: str
+    postgres: Embedded | None
+    redis: Embedded | None
+
+
+@contextmanager
+def servers() -> Iterator[Servers]:
+    """Yield servers that are ready.
+
+    ``CRM_TEST_DATABASE_URL`` and ``CRM_TEST_REDIS_URL`` each replace their half. What is missing
+    comes from containers where a Docker engine answers, else from the wheels, in a temporary
+    folder. The embedded ones stop even when this process is killed (on Linux).
+    """
+    database_url = os.environ.get("CRM_TEST_DATABASE_URL")
+    redis_url = os.environ.get("CRM_TEST_REDIS_URL")
+    postgres = redis = None
+    with ExitStack() as stack:
+        if not (database_url and redis_url) and _docker_answers():
+            database_url = database_url or stack.enter_context(_postgres_container())
+            redis_url = redis_url or stack.enter_context(_valkey_container())
+        if not (database_url and redis_url):
+            local, call = stack.enter_context(
+                _embedded(postgres=not database_url, redis=not redis_url)
+            )
+            children = local.supervisor.children
+            if kept := children.get("postgres"):
+                postgres = Embedded(kept, local.folder.path / "postgres", call)
+            if kept := children.get("valkey"):
+                redis = Embedded(kept, local.folder.path / "valkey", call)
+            database_url = database_url or local.database_url
+            redis_url = redis_url or local.redis_url
+        yield Servers(database_url or "", redis_url or "", postgres, redis)
+
+
+@contextmanager
+def _embedded(
+    *, postgres: bool, redis: bool
+) -> Iterator[tuple[LocalStack, Callable[[Coroutine[Any, Any, None]], None]]]:
+    """Run a local stack in a thread: its event loop goes on while synchronous tests wait."""
+    folder = Path(tempfile.mkdtemp(prefix="crm-test-"))
+    local = LocalStack(folder, postgres=postgres, redis=redis, report=lambda _: None)
+    loop = asyncio.new_event_loop()
+    ready: Future[asyncio.Event] = Future()
+
+    async def run() -> None:
+        try:
+            async with local:
+                done = asyncio.Event()
+                ready.set_result(done)
+                await done.wait()
+        except BaseException as error:
+            if not ready.done():
+                ready.set_exception(error)
+            raise
+
+    def call(work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result(WAIT_SECONDS)
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
+    thread.start()
+    try:
+        done = ready.result(WAIT_SECONDS)
+        try:
+            yield local, call
+        finally:
+            loop.call_soon_threadsafe(done.set)
+    finally:
+        thread.join(WAIT_SECONDS)
+        loop.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _docker_answers() -> bool:
+    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if address.startswith("unix://"):
+        # Asked first by hand, for the client leaks its socket where nobody listens.
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(address.removeprefix("unix://"))
+            except OSError:
+                return False
+    import docker  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    try:
+        client = docker.from_env(timeout=DOCKER_SECONDS)
+        try:
+            return bool(client.ping())
+        finally:
+            client.close()
+    except docker.errors.DockerException:
+        return False
+
+
+@contextmanager
+def _postgres_container() -> Iterator[str]:
+    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415
+
+    image = PostgresContainer("postgres:18", username="crm", password=PASSWORD, dbname="crm")
+    with image as container:
+        yield container.get_connection_url(driver=None)
+
+
+@contextmanager
+def _valkey_container() -> Iterator[str]:
+    from testcontainers.community.redis import RedisContainer  # noqa: PLC0415
+
+    command = f"valkey-server --appendonly yes --requirepass {PASSWORD}"
+    image = RedisContainer("valkey/valkey:9", password=PASSWORD).with_command(command)
+    with image as container:
+        host, port = container.get_container_host_ip(), container.get_exposed_port(container.port)
+        yield f"redis://:{PASSWORD}@{host}:{port}/0"
