@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 
 from redis.asyncio import Redis
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.orders import Inbox
 from service import streams
@@ -21,6 +22,7 @@ from service.db.ingest import Judged, ingest
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 5.0
+_REPLAN_EVERY = 1024
 
 
 class Applier:
@@ -37,6 +39,7 @@ class Applier:
         self._inbox = inbox
         self.in_hand: set[str] = set()
         """Ids of entries being applied."""
+        self._batches = 0
         self.waiting_since: float | None = None
         """When the database was first found away (monotonic seconds); None: it is there."""
 
@@ -60,13 +63,24 @@ class Applier:
             log.warning("%d entries not acknowledged: %s", len(self.in_hand), error)
         self.in_hand = set()
 
+    async def _ingest(self, connection: AsyncConnection, batch: Sequence[Judged]) -> None:
+        """Ingest, with a new plan whenever the tables may have doubled.
+
+        A plan made for empty tables reads them whole; kept while they grow, it is ruinous, and
+        the server's own statistics come a minute too late for an import.
+        """
+        self._batches += 1
+        if self._batches.bit_count() == 1 or self._batches % _REPLAN_EVERY == 0:
+            await connection.execute(text("DISCARD PLANS"))
+        await ingest(connection, batch)
+
     async def _commit(self, batch: Sequence[Judged]) -> None:
         pause = 0.1
         while True:
             try:
                 await in_transaction(
                     self._engine,
-                    lambda connection: ingest(connection, batch),
+                    lambda connection: self._ingest(connection, batch),
                     again=(OwnerChangedError,),
                 )
             except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -91,6 +92,10 @@ class Worker:
 
 async def run_worker(config: Config) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises when a part of it has died."""
+    # A batch is thousands of small objects that live briefly and hold no cycles: looking through
+    # them for garbage every 700 allocations cost a tenth of a worker's time.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -128,7 +128,14 @@ def _refuse(reason: Reason, message: str) -> NoReturn:
 def _storable(text: str) -> str:
     if "\x00" in text:
         _refuse(Reason.INVALID_TEXT, "contains the character U+0000, which cannot be stored")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        _refuse(Reason.INVALID_TEXT, "contains half a surrogate pair, which cannot be stored")
     return text
+
+
+def _reference(value: object) -> object:
+    """Take a number for what it is: an id of another system, which names nobody here."""
+    return None if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _amount(value: object) -> int:
@@ -144,13 +151,13 @@ def _amount(value: object) -> int:
         _refuse(Reason.INVALID_AMOUNT, "must not be negative")
     # Compared first: quantize would fail on what is far too large.
     cents = int(Decimal(value).quantize(_CENT, ROUND_HALF_UP).scaleb(2)) if value < 10**12 else None
-    if cents is None or cents >= 10**14:  # noqa: PLR2004
+    if cents is None or cents >= 10**14:
         _refuse(Reason.INVALID_AMOUNT, "must be less than 1,000,000,000,000")
     return cents
 
 
 def _instant(value: object) -> datetime:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isprintable():
         _refuse(Reason.INVALID_TIME, "must be a string in ISO 8601, such as 2026-11-22T10:00:00Z")
     try:
         moment = datetime.fromisoformat(value.upper())
@@ -161,7 +168,7 @@ def _instant(value: object) -> datetime:
     try:
         moment = moment.astimezone(UTC)
     except OverflowError:
-        moment = datetime.min.replace(tzinfo=UTC)
+        moment = (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC)
     if moment < EARLIEST:
         _refuse(Reason.INVALID_TIME, "lies before 1990")
     return moment
@@ -199,7 +206,7 @@ class Address(_Model):
 class CustomerData(_Model):
     """Who placed the order. Without an id of ours and an e-mail it names nobody."""
 
-    id: StrictInt | _Short | None = None
+    id: Annotated[_Short | None, BeforeValidator(_reference)] = None
     email: _Email | None = None
     name: _Short | None = None
     phone: _Short | None = None
@@ -379,7 +386,7 @@ def _person(order: OrderData) -> Person | None:
     given = order.customer
     if given is None:
         return None
-    ours = _OUR_ID.fullmatch(given.id) if isinstance(given.id, str) else None
+    ours = _OUR_ID.fullmatch(given.id) if given.id else None
     email = given.email or None
     if ours is None and email is None:
         return None

@@ -1,4 +1,4 @@
-"""Fold a batch: one newest state per order, one profile per customer, and what became of each event.
+"""Fold a batch: one newest state per order, one profile per customer, an outcome per event.
 
 Every fact is a register: the value with the greatest key stays, whatever the order of arrival.
 Folding is therefore the same operation here, within a batch, as in Postgres, against what is
@@ -45,14 +45,11 @@ class Known(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A profile value, and when it was told by which event; None: nothing was told."""
+    """A profile value, and when it was told by which event."""
 
-    value: str | dict[str, str] | None
-    at: datetime | None
-    event_id: str | None
-
-
-UNTOLD = Told(None, None, None)
+    value: str | dict[str, str]
+    at: datetime
+    event_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +57,14 @@ class Profile:
     """What a batch tells of one customer, stale events included."""
 
     customer_id: int
+    at: datetime
+    """When the latest event told of them."""
+    event_id: str
     earliest_order: datetime
     latest_order: datetime
-    name: Told
-    phone: Told
-    address: Told
+    name: Told | None
+    phone: Told | None
+    address: Told | None
 
 
 Resolve = Callable[[Person], int | None]
@@ -106,8 +106,9 @@ def profiles(events: Iterable[OrderEvent], resolve: Resolve) -> list[Profile]:
 
 
 def _profile(customer_id: int, told: list[tuple[OrderEvent, Person]]) -> Profile:
-    told.sort(key=lambda pair: (pair[0].profile_at, pair[0].key.event_id))
-    name = phone = address = UNTOLD
+    if len(told) > 1:
+        told.sort(key=lambda pair: (pair[0].profile_at, pair[0].key.event_id))
+    name = phone = address = None
     for event, person in told:
         at, event_id = event.profile_at, event.key.event_id
         if person.name:
@@ -117,7 +118,7 @@ def _profile(customer_id: int, told: list[tuple[OrderEvent, Person]]) -> Profile
         if person.address:
             address = Told(person.address, at, event_id)
     dates = [event.date_created for event, _ in told]
-    return Profile(customer_id, min(dates), max(dates), name, phone, address)
+    return Profile(customer_id, at, event_id, min(dates), max(dates), name, phone, address)
 
 
 def outcomes(change: OrderChange, known: Known | None) -> Counter[Outcome]:

@@ -99,7 +99,7 @@ class Test:
     limit: str
 
     def holds(self, facts: Facts, limits: Limits) -> Any:
-        """A bool for values, an expression for columns (NULL where the fact is NULL)."""
+        """Give a bool for values, an expression for columns (NULL where the fact is NULL)."""
         value = getattr(facts, self.fact)
         return False if value is None else self.op(value, getattr(limits, self.limit))
 
@@ -112,7 +112,7 @@ class Rule:
     any_of: tuple[Test, ...]
 
     def holds(self, facts: Facts, limits: Limits) -> Any:
-        """A bool for values, an expression for columns."""
+        """Give a bool for values, an expression for columns."""
         return reduce(operator.or_, (test.holds(facts, limits) for test in self.any_of))
 
 

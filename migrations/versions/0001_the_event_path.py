@@ -82,7 +82,8 @@ def upgrade() -> None:
             "total_spent >= 0 AND total_spent < 'NaN'", name=op.f("ck_customers_total_spent")
         ),
         sa.CheckConstraint(
-            "(total_orders = 0) = (first_order_date IS NULL) AND (total_orders = 0) = (last_order_date IS NULL)",
+            "(total_orders = 0) = (first_order_date IS NULL)"
+            " AND (total_orders = 0) = (last_order_date IS NULL)",
             name=op.f("ck_customers_order_dates"),
         ),
         sa.CheckConstraint("total_orders >= 0", name=op.f("ck_customers_total_orders")),
@@ -164,7 +165,8 @@ def upgrade() -> None:
             "counts",
             sa.Boolean(),
             sa.Computed(
-                "status NOT IN ('cancelled', 'refunded') AND coalesce(payment_status NOT IN ('failed', 'refunded'), true)",
+                "status NOT IN ('cancelled', 'refunded')"
+                " AND coalesce(payment_status NOT IN ('failed', 'refunded'), true)",
                 persisted=True,
             ),
             nullable=False,

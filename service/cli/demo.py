@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -126,8 +127,7 @@ async def _show(console: Console, engine: AsyncEngine, running: Running) -> None
 async def _trickle(config: Config, redis: Redis) -> None:
     run_id = datetime.now(UTC).strftime("%y%m%d%H%M%S")
     for entry in live_orders(run_id, lambda: datetime.now(UTC)):
-        try:
+        # While Redis restarts, an order is lost: it was made up anyway.
+        with suppress(*streams.REDIS_ERRORS):
             await _publish(config, redis, [entry])
-        except streams.REDIS_ERRORS:
-            pass  # it restarts; this is a demo's made-up order
         await asyncio.sleep(random.expovariate(1 / _LIVE_PAUSE))

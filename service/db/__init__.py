@@ -1,0 +1,1 @@
+"""Postgres: the schema, and one module per thing that is done with it."""

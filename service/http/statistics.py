@@ -92,8 +92,8 @@ class Span:
         if period is not None and (date_from or date_to):
             raise _invalid("query.period", "give either a period or dateFrom/dateTo, not both")
         self.period = period
-        self.start = None if date_from is None else _moment(date_from, "dateFrom")
-        self.end = None if date_to is None else _moment(date_to, "dateTo")
+        self.start = None if date_from is None else _moment(date_from, "query.dateFrom")
+        self.end = None if date_to is None else _moment(date_to, "query.dateTo")
         if self.end and not isinstance(date_to, datetime):
             self.end += timedelta(days=1)
         if self.start and self.end and self.start >= self.end:
@@ -138,11 +138,11 @@ async def _by_segment(request: Request, span: Span) -> Response:
     return Json({"items": items, "total": len(items), "nextCursor": None})
 
 
-def _moment(value: date, name: str) -> datetime:
+def _moment(value: date, where: str) -> datetime:
     if not isinstance(value, datetime):
         return datetime.combine(value, time(), UTC)
     if value.tzinfo is None:
-        raise _invalid(f"query.{name}", "has no offset; end it with Z")
+        raise _invalid(where, "has no offset; end it with Z")
     return value.astimezone(UTC)
 
 

@@ -44,3 +44,15 @@ async def test_cancelling_takes_the_order_back(service: Service, now: datetime) 
     assert a["last_order_date"] == now - timedelta(days=2)
     history = await service.rows("SELECT segment FROM segment_changes ORDER BY sequence")
     assert [row["segment"] for row in history] == ["new", "returning", "vip", "returning"]
+
+
+async def test_an_unknown_id_of_ours_does_not_leave_a_customer_behind(
+    service: Service, now: datetime
+) -> None:
+    """CUST-1001 is created by the very batch that names it; the event's e-mail decides."""
+    await service.ingest(
+        entry("ORD-1", email="a@x.org", created=now),
+        entry("ORD-2", customer={"id": "CUST-1001", "email": "b@x.org"}, created=now),
+    )
+    found = await service.rows("SELECT email_key, total_orders FROM customers ORDER BY 1")
+    assert [tuple(row.values()) for row in found] == [("a@x.org", 1), ("b@x.org", 1)]

@@ -1,0 +1,100 @@
+"""A shop's events for the benchmarks: reproducible, 760 bytes each, as untidy as asked for."""
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+
+def events(
+    total: int,
+    customers: int,
+    *,
+    updates: float = 0.2,
+    duplicates: float = 0.01,
+    late: float = 0.01,
+    seed: int = 1,
+) -> list[bytes]:
+    """Give ``total`` CloudEvents documents.
+
+    ``updates``, ``duplicates`` and ``late`` are shares of all events: a newer version of an
+    earlier order, an earlier event again, an event that arrives some hundred places after its
+    turn.
+    """
+    rng = random.Random(seed)
+    start = datetime.now(UTC) - timedelta(days=120)
+    step = timedelta(days=120) / total
+    placed: list[dict[str, Any]] = []
+    written: list[bytes] = []
+    delayed: list[tuple[int, bytes]] = []
+    for number in range(total):
+        moment = start + number * step
+        kind = rng.random()
+        if placed and kind < duplicates:
+            document = written[rng.randrange(max(0, len(written) - 5000), len(written))]
+        else:
+            if placed and kind < duplicates + updates:
+                order = dict(rng.choice(placed[-20_000:]))
+                order["version"] += 1
+                order["status"] = rng.choice(("processing", "shipped", "delivered", "cancelled"))
+                order["dateUpdated"] = moment.isoformat()
+            else:
+                order = _order(rng, len(placed), rng.randrange(customers), moment)
+                placed.append(order)
+            document = _document(order, number, moment)
+        if rng.random() < late:
+            delayed.append((number + rng.randrange(100, 1000), document))
+        else:
+            written.append(document)
+        while delayed and delayed[0][0] <= number:
+            written.append(delayed.pop(0)[1])
+    return written + [document for _, document in delayed]
+
+
+def pages(documents: list[bytes], size: int) -> Iterator[list[bytes]]:
+    """Cut into pages."""
+    for start in range(0, len(documents), size):
+        yield documents[start : start + size]
+
+
+def _order(rng: random.Random, number: int, customer: int, moment: datetime) -> dict[str, Any]:
+    return {
+        "id": f"ORD-{number:08}",
+        "version": 1,
+        "customer": {
+            "id": None,
+            "name": f"Customer {customer}",
+            "email": f"customer{customer}@example.com",
+            "phone": f"555-{customer % 10_000:04}",
+        },
+        "status": "pending",
+        "paymentStatus": "paid",
+        "totalAmount": f"{rng.randrange(100, 20_000) / 100:.2f}",
+        "refundedAmount": "0.00",
+        "currency": "USD",
+        "shippingAddress": {
+            "street": f"{customer % 999} Main St",
+            "city": "Austin",
+            "state": "TX",
+            "zip": "78701",
+            "country": "US",
+        },
+        "dateCreated": moment.isoformat(),
+        "dateUpdated": moment.isoformat(),
+    }
+
+
+def _document(order: dict[str, Any], number: int, moment: datetime) -> bytes:
+    return json.dumps(
+        {
+            "specversion": "1.0",
+            "id": f"event-{number:012}",
+            "source": "/order-management",
+            "type": "order-created" if order["version"] == 1 else "order-updated",
+            "time": moment.isoformat(),
+            "subject": order["id"],
+            "datacontenttype": "application/json",
+            "data": order,
+        }
+    ).encode()

@@ -1,0 +1,195 @@
+"""Folding a batch: the order of arrival decides nothing but the counts."""
+
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.contract import Key, OrderEvent, Person
+from service.fold import Known, OrderChange, Outcome, by_order, outcomes, profiles
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+
+moments = st.integers(0, 3).map(lambda hours: START + timedelta(hours=hours))
+people = st.builds(
+    Person,
+    number=st.sampled_from([None, None, 1001, 9999]),
+    email=st.sampled_from([None, "a@x.org", "A@x.org", "b@x.org", "stranger@x.org"]),
+    name=st.sampled_from([None, "Ann", "Bob"]),
+    phone=st.sampled_from([None, "1", "2"]),
+    address=st.sampled_from([None, {"city": "Austin"}, {"zip": "1"}]),
+)
+event_fields = st.tuples(
+    st.sampled_from(["O-1", "O-2", "O-3"]),
+    st.integers(0, 2),
+    moments,
+    st.sampled_from(["pending", "completed"]),
+    st.sampled_from([None, "paid"]),
+    st.integers(0, 2),
+    moments,
+    st.none() | people,
+)
+IDS = ["e-1", "e-10", "e-2", "E-3", "é", "\uffff", "😀", "z", "~", "a", "b"]
+
+
+def resolve(person: Person) -> int | None:
+    if person.number == 1001:
+        return 1001
+    return {"a@x.org": 1001, "b@x.org": 1002}.get(person.email_key or "")
+
+
+@st.composite
+def event_sets(draw: st.DrawFn) -> list[OrderEvent]:
+    """Give events whose ids are their own."""
+    told = draw(st.lists(event_fields, max_size=len(IDS)))
+    ids = draw(st.permutations(IDS))
+    return [
+        OrderEvent(
+            order_id=order_id,
+            key=Key(version, at, event_id),
+            profile_at=at,
+            status=status,
+            payment_status=payment,
+            total_cents=cents,
+            refunded_cents=0,
+            date_created=created,
+            person=person,
+        )
+        for event_id, (order_id, version, at, status, payment, cents, created, person) in zip(
+            ids, told, strict=False
+        )
+    ]
+
+
+def shuffled(events: list[OrderEvent], rng: random.Random) -> list[OrderEvent]:
+    """Give every event at least once, some twice, in any order."""
+    again = events + rng.sample(events, rng.randint(0, len(events)))
+    rng.shuffle(again)
+    return again
+
+
+@given(event_sets(), st.randoms(use_true_random=False))
+def test_states_and_owners_do_not_depend_on_the_order(
+    events: list[OrderEvent], rng: random.Random
+) -> None:
+    def facts(events: list[OrderEvent]) -> list[tuple[object, ...]]:
+        return [
+            (change.order_id, change.state, change.named) for change in by_order(events, resolve)
+        ]
+
+    assert facts(events) == facts(shuffled(events, rng))
+
+
+@given(event_sets(), st.randoms(use_true_random=False))
+def test_profiles_do_not_depend_on_the_order(events: list[OrderEvent], rng: random.Random) -> None:
+    assert profiles(events, resolve) == profiles(shuffled(events, rng), resolve)
+
+
+@given(event_sets())
+def test_state_and_owner_are_the_greatest(events: list[OrderEvent]) -> None:
+    changes = {change.order_id: change for change in by_order(events, resolve)}
+    assert list(changes) == sorted({event.order_id for event in events})
+    for order_id, change in changes.items():
+        ours = sorted(
+            (event for event in events if event.order_id == order_id), key=lambda event: event.key
+        )
+        assert change.state == ours[-1]
+        namings = [
+            (event.key, whom)
+            for event in ours
+            if event.person and (whom := resolve(event.person)) is not None
+        ]
+        assert change.named == (namings[-1] if namings else None)
+
+
+@given(event_sets())
+def test_a_profile_keeps_the_latest_value_of_each_field(events: list[OrderEvent]) -> None:
+    for profile in profiles(events, resolve):
+        told = [
+            ((event.profile_at, event.key.event_id), event, event.person)
+            for event in events
+            if event.person and resolve(event.person) == profile.customer_id
+        ]
+        dates = [event.date_created for _, event, _ in told]
+        assert (profile.earliest_order, profile.latest_order) == (min(dates), max(dates))
+        for field in ("name", "phone", "address"):
+            values = [
+                (at, getattr(person, field)) for at, _, person in told if getattr(person, field)
+            ]
+            (at, event_id), value = max(
+                values, key=lambda pair: pair[0], default=((None, None), None)
+            )
+            assert getattr(profile, field) == (value, at, event_id)
+
+
+@given(event_sets(), st.randoms(use_true_random=False))
+def test_profiles_are_told_of_those_named_and_nobody_else(
+    events: list[OrderEvent], rng: random.Random
+) -> None:
+    named = {whom for event in events if event.person and (whom := resolve(event.person))}
+    told = [profile.customer_id for profile in profiles(shuffled(events, rng), resolve)]
+    assert told == sorted(named)
+
+
+def one_by_one(events: list[OrderEvent], known: Known | None) -> tuple[Counter[Outcome], object]:
+    """Fold each event alone, remembering what a database would."""
+    counted: Counter[Outcome] = Counter()
+    for event in events:
+        counted += outcomes(OrderChange(event.order_id, [event], event, None), known)
+        if known is None or event.key > known.key:
+            known = Known(event.key, event.content)
+    return counted, known
+
+
+@given(event_sets(), st.randoms(use_true_random=False), st.booleans())
+def test_outcomes_of_a_batch_are_those_of_its_events_one_by_one(
+    events: list[OrderEvent],
+    rng: random.Random,
+    begin_known: bool,  # noqa: FBT001
+) -> None:
+    for change in by_order(shuffled(events, rng), resolve):
+        first = change.events[0]
+        known = Known(first.key, first.content) if begin_known else None
+        expected, _ = one_by_one(list(change.events), known)
+        counted = outcomes(change, known)
+        assert counted == expected
+        assert counted.total() - counted[Outcome.CONFLICT] == len(change.events)
+
+
+def event(event_id: str, version: int = 1, cents: int = 100, hours: int = 0) -> OrderEvent:
+    at = START + timedelta(hours=hours)
+    return OrderEvent(
+        "O-1", Key(version, at, event_id), at, "completed", "paid", cents, 0, START, None
+    )
+
+
+def counted(*events: OrderEvent) -> Counter[Outcome]:
+    (change,) = by_order(events, resolve)
+    return outcomes(change, None)
+
+
+def test_the_same_event_again_is_a_duplicate() -> None:
+    assert counted(event("a"), event("a")) == {Outcome.APPLIED: 1, Outcome.DUPLICATE: 1}
+
+
+def test_an_older_event_is_stale() -> None:
+    assert counted(event("a", 2), event("b", 1)) == {Outcome.APPLIED: 1, Outcome.STALE: 1}
+    assert counted(event("a", 1, hours=1), event("b", 1)) == {
+        Outcome.APPLIED: 1,
+        Outcome.STALE: 1,
+    }
+
+
+def test_two_ids_that_claim_one_version_and_time_conflict_when_they_differ() -> None:
+    assert counted(event("a"), event("b", cents=200)) == {
+        Outcome.APPLIED: 2,
+        Outcome.CONFLICT: 1,
+    }
+    assert counted(event("b"), event("a", cents=200)) == {
+        Outcome.APPLIED: 1,
+        Outcome.STALE: 1,
+        Outcome.CONFLICT: 1,
+    }
+    assert counted(event("b"), event("a")) == {Outcome.APPLIED: 1, Outcome.STALE: 1}

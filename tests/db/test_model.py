@@ -1,0 +1,276 @@
+"""Any set of events, shuffled, repeated and split, ends where the model says."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.db.statistics import read_figures
+from service.envelope import Entry
+from tests.conftest import Service
+from tests.events import cloud_event
+from tests.model import Customer, Document, Order, Rules, World, settled, world
+
+ORDERS = ["ORD-1", "ORD-2", "ORD-3", "ORD-4"]
+IDS = ["e-1", "e-10", "e-2", "E-3", "é", "\uffff", "😀", "z", "~", "a", "b", "c", "d", "f"]
+"""Sorted differently by most collations than by code point."""
+SEED = "seed@x.org"
+"""The customer who exists before the batches, as CUST-1001."""
+AGES = [
+    timedelta(),
+    timedelta(hours=1),
+    timedelta(days=59),
+    timedelta(days=60),
+    timedelta(days=60, microseconds=-1) - timedelta(hours=1),
+    timedelta(days=61),
+    timedelta(days=90),
+    timedelta(days=200),
+]
+
+persons = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from([None, "CUST-1001", "CUST-999999", "wc_7", 7]),
+        "email": st.sampled_from(
+            [None, "", "a@x.org", "A@X.org ", "b@x.org", "Ünï@x.org", "ÜNÏ@x.org", SEED]
+        ),
+        "name": st.sampled_from([None, "", "  ", "Ann", " Bob", "Zoë"]),
+        "phone": st.sampled_from([None, "", "1", "2"]),
+    },
+)
+addresses = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "street": st.sampled_from(["", "1 Main St"]),
+        "city": st.sampled_from([None, " ", "Austin", "Göteborg"]),
+    },
+)
+stories = st.fixed_dictionaries(
+    {
+        "order_id": st.sampled_from(ORDERS),
+        "version": st.sampled_from([None, 0, 1, 1, 2]),
+        "created": st.sampled_from(AGES),
+        "updated": st.none() | st.sampled_from(AGES[:4]),
+        "sent": st.none() | st.sampled_from(AGES[:3]),
+        "status": st.sampled_from(["pending", "completed", "completed", "cancelled", "refunded"]),
+        "payment": st.sampled_from([None, "paid", "paid", "failed", "partially_refunded"]),
+        "amounts": st.sampled_from(
+            [
+                ("0", None),
+                ("99.995", "0.00"),
+                ("250", "49.99"),
+                ("500.00", "0.01"),
+                ("500.00", None),
+                ("10.00", "10"),
+            ]
+        ),
+        "customer": st.none() | persons,
+        "address": addresses,
+    }
+)
+some_rules = st.sampled_from(
+    [
+        Rules(),
+        Rules(recency_first=False),
+        Rules(vip_orders=2, vip_spent=Decimal("199.99"), at_risk_days=1, inactive_days=61),
+    ]
+)
+
+
+def document(story: dict[str, Any], event_id: str, now: datetime) -> Document:
+    created = now - story["created"]
+    total, refunded = story["amounts"]
+    found = cloud_event(
+        story["order_id"],
+        event_id=event_id,
+        version=story["version"],
+        created=created,
+        status=story["status"],
+        payment_status=story["payment"],
+        total=total,
+        refunded=refunded,
+        customer=story["customer"],
+        shippingAddress=story["address"],
+    )
+    found["data"]["dateUpdated"] = None
+    if story["updated"] is not None:
+        found["data"]["dateUpdated"] = (now - story["updated"]).isoformat()
+    if story["sent"] is not None:
+        found["time"] = (now - story["sent"]).isoformat()
+    return found
+
+
+def seed(now: datetime) -> Document:
+    return cloud_event(
+        "ORD-0", event_id="seed", email=SEED, name="Seed", created=now - timedelta(days=10)
+    )
+
+
+def entries(documents: Sequence[Document]) -> list[Entry]:
+    started = 1_700_000_000_000
+    return [
+        Entry(f"{started}-{place}", {b"data": json.dumps(found).encode()})
+        for place, found in enumerate(documents)
+    ]
+
+
+def batches(found: Sequence[Document], rng: random.Random) -> list[list[Document]]:
+    """Shuffle, repeat some, and split."""
+    again = [*found, *rng.sample(found, rng.randint(0, len(found)))]
+    rng.shuffle(again)
+    split = []
+    while again:
+        size = rng.randint(1, len(again))
+        split.append(again[:size])
+        again = again[size:]
+    return split
+
+
+async def stored(service: Service) -> World:
+    """Read what the service made of it, in the model's terms."""
+    result = World()
+    for row in await service.rows(
+        "SELECT o.*, c.email_key AS owner FROM orders o LEFT JOIN customers c ON c.id = customer_id"
+    ):
+        result.orders[row["id"]] = order = Order(
+            row["status"],
+            row["payment_status"],
+            row["total"],
+            row["refunded"],
+            row["date_created"],
+            row["owner"],
+        )
+        assert order.counts is row["counts"]
+    for row in await service.rows("SELECT * FROM customers"):
+        assert row["email"] == row["email_key"]
+        result.customers[row["email_key"]] = Customer(
+            row["date_created"],
+            row["name"],
+            row["phone"],
+            row["address"],
+            row["total_orders"],
+            row["total_spent"],
+            row["first_order_date"],
+            row["last_order_date"],
+            row["segment"],
+        )
+    return result
+
+
+async def kept_figures(service: Service) -> dict[str, tuple[object, ...]]:
+    """Read the counters of the segments that anybody is in."""
+    async with service.engine.connect() as connection:
+        figures = await read_figures(connection)
+    return {segment.value: figure for segment, figure in figures.items() if figure.customers}
+
+
+_ORDERS = """
+SELECT to_jsonb(o) - 'customer_id' - 'applied_at' || jsonb_build_object('owner', c.email_key) AS row
+FROM orders o LEFT JOIN customers c ON c.id = o.customer_id ORDER BY o.id
+"""
+_CUSTOMERS = """
+SELECT to_jsonb(c) - 'id' - 'date_updated' - 'segment_sequence' AS row
+FROM customers c ORDER BY email_key
+"""
+
+
+async def tables(service: Service) -> list[dict[str, Any]]:
+    """Read every column that the order of arrival must not change."""
+    return await service.rows(_ORDERS) + await service.rows(_CUSTOMERS)
+
+
+async def with_rules(service: Service, rules: Rules) -> None:
+    """Make these the settings of an empty service."""
+    await service.execute(
+        "INSERT INTO settings SELECT 2, now(), 'a test', :orders, :spent, :at_risk, :inactive,"
+        " true, :precedence",
+        orders=rules.vip_orders,
+        spent=rules.vip_spent,
+        at_risk=rules.at_risk_days,
+        inactive=rules.inactive_days,
+        precedence="recency_first" if rules.recency_first else "value_first",
+    )
+
+
+async def arrive(
+    service: Service, documents: Sequence[Document], rules: Rules, now: datetime, rng: random.Random
+) -> int:
+    """Let them arrive in an order of their own; gives how many entries there were."""
+    await service.empty()
+    await with_rules(service, rules)
+    read = 1
+    outcomes = [await service.ingest(*entries([seed(now)]), now=now)]
+    for batch in batches(documents, rng):
+        outcomes.append(await service.ingest(*entries(batch), now=now))
+        read += len(batch)
+    counted = settled(outcomes)
+    assert counted["applied"] + counted["stale"] + counted["duplicate"] == read
+    assert not counted["dead_lettered"]
+    (kept,) = await service.rows(
+        "SELECT sum(read) AS read, sum(applied) AS applied, sum(stale) AS stale,"
+        " sum(duplicate) AS duplicate, sum(conflict) AS conflict FROM ingest_counters"
+    )
+    assert +settled([kept]) == counted + Counter(read=read)
+    return read
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    told=st.lists(stories, min_size=1, max_size=len(IDS)),
+    ids=st.permutations(IDS),
+    rules=some_rules,
+    rng=st.randoms(use_true_random=False),
+)
+async def test_any_arrival_ends_where_the_model_says(
+    migrated: Service,
+    told: list[dict[str, Any]],
+    ids: list[str],
+    rules: Rules,
+    rng: random.Random,
+) -> None:
+    now = datetime.now(UTC)
+    documents = [document(story, event_id, now) for story, event_id in zip(told, ids, strict=False)]
+    expected = world([seed(now), *documents], now, rules, refs={"CUST-1001": SEED})
+    ends = []
+    for _ in range(2):
+        await arrive(migrated, documents, rules, now, rng)
+        assert await stored(migrated) == expected
+        assert await kept_figures(migrated) == expected.figures
+        ends.append(await tables(migrated))
+    assert ends[0] == ends[1]
+    assert await migrated.findings() == []
+
+
+async def test_the_model_sees_all_segments(migrated: Service) -> None:
+    """Guard the property above against a generator that makes dull stories only."""
+    now = datetime.now(UTC)
+    rng = random.Random(7)
+    orders = [
+        cloud_event(f"ORD-{n}", email=f"{who}@x.org", created=now - timedelta(days=days))
+        for n, (who, days) in enumerate(
+            [("n", 1), ("r", 1), ("r", 2), ("v", 1), ("v", 1), ("v", 9), ("a", 60), ("i", 90)]
+        )
+    ]
+    await arrive(migrated, orders, Rules(), now, rng)
+    found = await stored(migrated)
+    assert found == world([seed(now), *orders], now)
+    assert {email: customer.segment for email, customer in found.customers.items()} == {
+        SEED: "new",
+        "n@x.org": "new",
+        "r@x.org": "returning",
+        "v@x.org": "vip",
+        "a@x.org": "at_risk",
+        "i@x.org": "inactive",
+    }
+    assert await migrated.findings() == []

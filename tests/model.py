@@ -1,0 +1,186 @@
+"""The service in plain Python: what a set of events must end in, however it arrived.
+
+Written from the contract alone, over CloudEvents documents as publishers write them. It shares no
+code with the service, and takes every short cut that having all events at hand allows.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings, with their defaults."""
+
+    vip_orders: int = 3
+    vip_spent: Decimal = Decimal(500)
+    at_risk_days: int = 60
+    inactive_days: int = 90
+    recency_first: bool = True
+
+
+@dataclass
+class Order:
+    """An order's state, and the e-mail of whose it is."""
+
+    status: str
+    payment_status: str | None
+    total: Decimal
+    refunded: Decimal
+    created: datetime
+    owner: str | None = None
+
+    @property
+    def counts(self) -> bool:
+        return self.status not in {"cancelled", "refunded"} and self.payment_status not in {
+            "failed",
+            "refunded",
+        }
+
+
+@dataclass
+class Customer:
+    """A customer; money in dollars and cents."""
+
+    created: datetime
+    name: str | None = None
+    phone: str | None = None
+    address: dict[str, str] | None = None
+    orders: int = 0
+    spent: Decimal = Decimal("0.00")
+    first: datetime | None = None
+    last: datetime | None = None
+    segment: str = ""
+
+
+@dataclass
+class World:
+    """Orders by id, customers by e-mail in lower case."""
+
+    orders: dict[str, Order] = field(default_factory=dict)
+    customers: dict[str, Customer] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, tuple[int, Decimal, int, int]]:
+        """Give customers, sum spent, customers with an order and with two, per segment."""
+        found: dict[str, tuple[int, Decimal, int, int]] = {}
+        for customer in self.customers.values():
+            count, spent, one, two = found.get(customer.segment, (0, Decimal(0), 0, 0))
+            found[customer.segment] = (
+                count + 1,
+                spent + customer.spent,
+                one + (customer.orders >= 1),
+                two + (customer.orders >= 2),
+            )
+        return found
+
+
+def world(
+    documents: Iterable[Document],
+    now: datetime,
+    rules: Rules | None = None,
+    refs: Mapping[str, str] | None = None,
+) -> World:
+    """Say what valid events end in; ``refs`` gives the e-mail of each ``CUST-…`` there is."""
+    rules, refs = rules or Rules(), refs or {}
+    events = {document["id"]: document for document in documents}.values()
+    result = World()
+    for order_id in {event["data"]["id"] for event in events}:
+        told = sorted((e for e in events if e["data"]["id"] == order_id), key=_key)
+        data = told[-1]["data"]
+        order = result.orders[order_id] = Order(
+            data["status"],
+            data.get("paymentStatus"),
+            _amount(data["totalAmount"]),
+            _amount(data.get("refundedAmount") or 0),
+            _time(data["dateCreated"]),
+        )
+        for event in told:
+            order.owner = _named(event, refs) or order.owner
+    for email in {named for event in events if (named := _named(event, refs))}:
+        result.customers[email] = _customer(
+            [event for event in events if _named(event, refs) == email],
+            [order for order in result.orders.values() if order.owner == email],
+            now,
+            rules,
+        )
+    return result
+
+
+def _customer(
+    naming: Sequence[Document], orders: Sequence[Order], now: datetime, rules: Rules
+) -> Customer:
+    customer = Customer(min(_time(event["data"]["dateCreated"]) for event in naming))
+    for event in sorted(naming, key=lambda event: (_told_at(event), event["id"])):
+        person = event["data"]["customer"]
+        address = {
+            part: value.strip()
+            for part, value in (event["data"].get("shippingAddress") or {}).items()
+            if part in {"street", "city", "state", "zip", "country"} and value and value.strip()
+        }
+        customer.name = (person.get("name") or "").strip() or customer.name
+        customer.phone = (person.get("phone") or "").strip() or customer.phone
+        customer.address = address or customer.address
+    counted = [order for order in orders if order.counts]
+    if counted:
+        customer.orders = len(counted)
+        customer.spent = sum((order.total - order.refunded for order in counted), Decimal(0))
+        customer.first = min(order.created for order in counted)
+        customer.last = max(order.created for order in counted)
+    customer.segment = _segment(customer, now, rules)
+    return customer
+
+
+def _segment(customer: Customer, now: datetime, rules: Rules) -> str:
+    def silent_for(days: int) -> bool:
+        return customer.last is not None and now - customer.last >= timedelta(days=days)
+
+    holds = {
+        "inactive": silent_for(rules.inactive_days),
+        "at_risk": silent_for(rules.at_risk_days),
+        "vip": customer.orders >= rules.vip_orders or customer.spent >= rules.vip_spent,
+        "new": customer.orders <= 1,
+        "returning": True,
+    }
+    order = (
+        ("inactive", "at_risk", "vip", "new", "returning")
+        if rules.recency_first
+        else ("new", "vip", "inactive", "at_risk", "returning")
+    )
+    return next(segment for segment in order if holds[segment])
+
+
+def _key(event: Document) -> tuple[int, datetime, str]:
+    return (event["data"].get("version") or 0, _told_at(event), event["id"])
+
+
+def _told_at(event: Document) -> datetime:
+    data = event["data"]
+    return _time(data.get("dateUpdated") or event.get("time") or data["dateCreated"])
+
+
+def _named(event: Document, refs: Mapping[str, str]) -> str | None:
+    person = event["data"].get("customer") or {}
+    return refs.get(str(person.get("id"))) or (person.get("email") or "").strip().lower() or None
+
+
+def _amount(written: Any) -> Decimal:
+    return Decimal(str(written)).quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+
+def _time(written: str) -> datetime:
+    return datetime.fromisoformat(written)
+
+
+def settled(outcomes: Iterable[Mapping[Any, int]]) -> Counter[str]:
+    """Add up what batches said became of their entries."""
+    total: Counter[str] = Counter()
+    for counted in outcomes:
+        total.update({str(outcome): count for outcome, count in counted.items()})
+    return total

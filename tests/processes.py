@@ -1,0 +1,163 @@
+"""Real ``crm`` processes: started, asked whether they are ready, killed, always ended."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.servers import Servers
+from tests.wait import until
+
+HOST = "127.0.0.1"
+PROBE_SECONDS = 15.0
+END_SECONDS = 20.0
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(servers: Servers, **settings: object) -> dict[str, str]:
+    """Make an environment; settings are ``CRM_*`` variables in lower case, None removes one."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
+    values: dict[str, object] = {
+        "database_url": servers.database_url,
+        "redis_url": servers.redis_url,
+        "reclaim_idle_seconds": 0.5,
+        "sweep_seconds": 0.2,
+        "drain_seconds": 10,
+        **settings,
+    }
+    given = {f"CRM_{name.upper()}": str(value) for name, value in values.items() if value is not None}
+    return {**env, **given}
+
+
+class Process:
+    """A running ``crm`` command with its output in a file."""
+
+    def __init__(self, arguments: Sequence[str], env: dict[str, str], log: Path, port: int) -> None:
+        self.port = port
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, *arguments],
+                env=env,
+                cwd=Path(__file__).parent.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        """What it has printed and logged."""
+        return self._log.read_text(errors="replace")
+
+    async def ask(self, path: str) -> tuple[int, dict[str, Any]]:
+        """GET a JSON document from it; status 0 while nobody listens."""
+        try:
+            async with httpx.AsyncClient(timeout=PROBE_SECONDS, trust_env=False) as client:
+                answer = await client.get(f"http://{HOST}:{self.port}{path}")
+        except httpx.TransportError:
+            return 0, {}
+        return answer.status_code, answer.json()
+
+    async def ready(self) -> None:
+        """Wait until it says that it is; fail at once when it has ended."""
+
+        async def is_ready() -> bool:
+            assert self._process.poll() is None, self.output
+            status, _ = await self.ask("/readyz")
+            return status == httpx.codes.OK
+
+        await until(is_ready)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal. SIGSTOP makes it hang, SIGCONT go on."""
+        if self._process.poll() is None:
+            os.kill(self.pid, number)
+
+    async def kill(self) -> None:
+        """End it as a crash would; returns when it is gone."""
+        self.send(signal.SIGKILL)
+        await self.ended()
+
+    async def terminate(self) -> int:
+        """Ask it to stop; give its exit status."""
+        self.send(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for its end; give its exit status, negative for a signal."""
+
+        async def has_ended() -> bool:
+            return self._process.poll() is not None
+
+        await until(has_ended, END_SECONDS)
+        return self._process.returncode
+
+
+class Processes:
+    """Starts processes for one test."""
+
+    def __init__(self, servers: Servers, folder: Path) -> None:
+        self._servers = servers
+        self._folder = folder
+        self._started: list[Process] = []
+
+    def start(self, arguments: Sequence[str], port: int, **settings: object) -> Process:
+        """Start ``python`` with arguments; returns at once."""
+        log = self._folder / f"{len(self._started)}.log"
+        env = environment(self._servers, data_dir=self._folder, **settings)
+        process = Process(arguments, env, log, port)
+        self._started.append(process)
+        return process
+
+    async def worker(self, **settings: object) -> Process:
+        """Start ``crm worker``; returns when it is ready."""
+        process = self.start_worker(**settings)
+        await process.ready()
+        return process
+
+    def start_worker(self, **settings: object) -> Process:
+        """Start ``crm worker``; returns at once."""
+        port = free_port()
+        arguments = ["-m", "service.cli", "worker"]
+        return self.start(arguments, port, worker_port=port, **settings)
+
+    async def web(self, **settings: object) -> Process:
+        """Start ``crm web``; returns when it is ready."""
+        port = free_port()
+        process = self.start(["-m", "service.cli", "web"], port, http_port=port, **settings)
+        await process.ready()
+        return process
+
+    async def end(self) -> None:
+        """Kill what still runs."""
+        for process in self._started:
+            process.send(signal.SIGCONT)
+            await process.kill()
+
+
+@contextlib.asynccontextmanager
+async def processes(servers: Servers, folder: Path) -> AsyncIterator[Processes]:
+    """Give something to start processes with; none is left afterwards."""
+    started = Processes(servers, folder)
+    try:
+        yield started
+    finally:
+        await started.end()

@@ -1,0 +1,136 @@
+"""A worker inside the test's process, and what a test waits for."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, NamedTuple
+
+from consumers.worker import Worker
+from service import streams
+from service.db import operations
+from service.db.engine import create_engine
+from service.db.operations import Totals, Waiting
+from service.streams import Backlog
+from tests.conftest import Service
+from tests.wait import until
+
+
+@contextlib.asynccontextmanager
+async def working(service: Service, **settings: object) -> AsyncIterator[Worker]:
+    """Run a whole worker, signals and process aside, until the block ends."""
+    config = service.config.model_copy(update=settings)
+    engine = create_engine(config.database_url or "", application="crm worker")
+    redis = streams.connect(config.redis_url or "")
+    worker = Worker(config, engine, redis)
+    stop = asyncio.Event()
+    task = asyncio.create_task(worker.run(stop))
+    try:
+        yield worker
+    finally:
+        stop.set()
+        await task
+        await redis.aclose()
+        await engine.dispose()
+
+
+class Published(NamedTuple):
+    """An entry of the out-stream."""
+
+    id: str
+    body: bytes
+
+    @property
+    def number(self) -> int:
+        return int(self.id.removesuffix("-0"))
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.body)
+        return document
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Customer and sequence."""
+        data = self.document["data"]
+        return data["customerId"], data["sequence"]
+
+
+async def out_stream(service: Service) -> list[Published]:
+    """Read the whole out-stream."""
+    entries = await streams.read_range(
+        service.redis, service.config.changes_stream, "-", "+", 100_000
+    )
+    assert all(list(entry.fields) == [b"__data__"] for entry in entries)
+    return [Published(entry.id, entry.fields[b"__data__"]) for entry in entries]
+
+
+async def stored_changes(service: Service) -> set[tuple[str, int]]:
+    """Customer and sequence of every change that the database holds."""
+    rows = await service.rows("SELECT customer_id, sequence FROM segment_changes")
+    return {(f"CUST-{row['customer_id']}", row["sequence"]) for row in rows}
+
+
+async def in_order_without_holes(service: Service) -> None:
+    """Fail unless the stream holds every change once, numbers and sequences rising by one."""
+    entries = await out_stream(service)
+    numbers = [entry.number for entry in entries]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    sequences: dict[str, int] = {}
+    for entry in entries:
+        customer, sequence = entry.place
+        assert sequence == sequences.get(customer, 0) + 1
+        sequences[customer] = sequence
+    assert {entry.place for entry in entries} == await stored_changes(service)
+    assert len(entries) == len({entry.place for entry in entries})
+
+
+async def publish_all(service: Service, entries: Iterable[dict[bytes, bytes]]) -> None:
+    """XADD many orders at once."""
+    pipeline: Any = service.redis.pipeline(transaction=False)
+    for fields in entries:
+        pipeline.xadd(service.config.orders_stream, fields)
+    await pipeline.execute()
+
+
+async def totals(service: Service) -> Totals:
+    """What became of the entries read."""
+    async with service.engine.connect() as connection:
+        return await operations.totals(connection)
+
+
+async def waiting(service: Service) -> Waiting:
+    """What the database's side has not done yet."""
+    async with service.engine.connect() as connection:
+        return await operations.waiting(connection)
+
+
+async def backlog(service: Service) -> Backlog:
+    """How far behind the group is."""
+    return await streams.backlog(
+        service.redis, service.config.orders_stream, service.config.orders_group
+    )
+
+
+async def all_applied(service: Service, entries: int, seconds: float = 20.0) -> None:
+    """Wait until that many entries were read and settled, and nothing is pending."""
+
+    async def done() -> bool:
+        counted = await totals(service)
+        return counted.read >= entries and not (await backlog(service)).pending
+
+    await until(done, seconds)
+
+
+async def all_published(service: Service, seconds: float = 20.0) -> None:
+    """Wait until the stream holds all changes there are."""
+
+    async def done() -> bool:
+        return not (await waiting(service)).unpublished
+
+    await until(done, seconds)
+
+
+async def order_count(service: Service) -> int:
+    (row,) = await service.rows("SELECT count(*) AS orders FROM orders")
+    return int(row["orders"])

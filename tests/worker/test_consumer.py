@@ -1,0 +1,273 @@
+"""Reading, judging, acknowledging, reclaiming and stopping."""
+
+import asyncio
+import signal
+import time
+from decimal import Decimal
+from typing import Any
+
+from service import streams
+from tests.conftest import Service
+from tests.events import fields
+from tests.processes import Processes
+from tests.wait import until
+from tests.worker.scene import (
+    all_applied,
+    all_published,
+    backlog,
+    order_count,
+    publish_all,
+    totals,
+    working,
+)
+
+DRAIN_SECONDS = 5
+MOST_WAITING = 2000
+
+
+def _orders(count: int, first: int = 0, customers: int = 50) -> list[dict[bytes, bytes]]:
+    return [
+        fields(f"ORD-{n}", email=f"c{n % customers}@x.org", total="1.00")
+        for n in range(first, first + count)
+    ]
+
+
+async def _read_as(service: Service, consumer: str, count: int) -> list[str]:
+    """Read entries and keep them pending, as a worker that then hangs."""
+    stream, group = service.config.orders_stream, service.config.orders_group
+    await streams.ensure_group(service.redis, stream, group)
+    entries = await streams.own_pending(
+        service.redis, stream, group, consumer, after=">", count=count
+    )
+    return [entry.id for entry in entries]
+
+
+async def _delivered(service: Service, ids: list[str], times: int) -> None:
+    """Make it look as if the entries had been delivered that often, long ago."""
+    raw: Any = service.redis
+    await raw.xclaim(
+        service.config.orders_stream,
+        service.config.orders_group,
+        "crashed",
+        0,
+        ids,
+        idle=3_600_000,
+        retrycount=times,
+    )
+
+
+async def test_what_was_published_before_the_first_start_is_read(service: Service) -> None:
+    await publish_all(service, _orders(250))
+    async with working(service, batch_size=100):
+        await all_applied(service, 250)
+    counted = await totals(service)
+    assert (counted.read, counted.applied) == (250, 250)
+    assert await order_count(service) == 250
+    assert counted.batches == 3
+
+
+async def test_bad_entries_are_kept_whole_and_hurt_no_neighbour(service: Service) -> None:
+    bad: dict[str, dict[bytes, bytes]] = {
+        "not_json": {b"data": b"{", b"empty": b"", b"trace": b"\x00\xff"},
+        "no_data_field": {b"other": b"1", b"": b"nameless"},
+        "invalid_utf8": {b"data": b'{"id": "\xff"}'},
+        "not_an_object": {b"data": b"[]"},
+        "missing_field": fields("ORD-B", dateCreated=None) | {b"data": b'{"type":"order-created"}'},
+        "invalid_amount": fields("ORD-C", total="NaN"),
+        "currency_mismatch": fields("ORD-D", currency="EUR"),
+        "too_large": {b"data": b"x" * (service.config.max_event_bytes + 1)},
+    }
+    published = {}
+    for number, (reason, entry) in enumerate(bad.items()):
+        await service.publish(fields(f"ORD-{number}", email="a@x.org"))
+        published[await service.publish(entry)] = (reason, entry)
+    async with working(service):
+        await all_applied(service, 2 * len(bad))
+    assert await order_count(service) == len(bad)
+    letters = await service.rows("SELECT * FROM dead_letters ORDER BY id")
+    kept = {
+        letter["stream_id"]: (
+            letter["reason"],
+            dict(zip(letter["field_names"], letter["field_values"], strict=True)),
+        )
+        for letter in letters
+    }
+    assert kept == published
+    assert all(len(letter["error"].split()) >= 3 for letter in letters)
+    assert all(letter["attempts"] == 1 for letter in letters)
+
+
+async def test_an_entry_published_twice_counts_once(service: Service) -> None:
+    order = fields("ORD-1", email="a@x.org", total="10.00")
+    await publish_all(service, [order, order, fields("ORD-2", email="a@x.org", total="5.00")])
+    async with working(service, batch_size=1):
+        await publish_all(service, [order])
+        await all_applied(service, 4)
+    (customer,) = await service.rows("SELECT total_orders, total_spent FROM customers")
+    assert customer == {"total_orders": 2, "total_spent": Decimal("15.00")}
+    counted = await totals(service)
+    assert (counted.applied, counted.duplicate) == (2, 2)
+
+
+async def test_two_workers_share_the_work(service: Service) -> None:
+    settings = {"batch_size": 50, "reclaim_idle_seconds": 30}
+    async with working(service, **settings) as one, working(service, **settings) as other:
+
+        async def both_read() -> bool:
+            members = {member.name for member in (await backlog(service)).consumers}
+            return members == {one.name, other.name}
+
+        await until(both_read)
+        await publish_all(service, _orders(1000, customers=7))
+        await all_applied(service, 1000)
+        assert [one.relay.leading, other.relay.leading].count(True) == 1
+    counted = await totals(service)
+    assert (counted.read, counted.applied) == (1000, 1000)
+    spent = await service.rows("SELECT sum(total_spent) AS spent FROM customers")
+    assert spent == [{"spent": Decimal("1000.00")}]
+
+
+async def test_sigterm_under_load_leaves_nothing_behind(service: Service, crm: Processes) -> None:
+    worker = await crm.worker(batch_size=50, reclaim_idle_seconds=60)
+    published = 0
+    enough = asyncio.Event()
+
+    async def publish() -> None:
+        nonlocal published
+        while not enough.is_set():
+            if ((await backlog(service)).lag or 0) < MOST_WAITING:
+                await publish_all(service, _orders(100, published))
+                published += 100
+
+    async def is_busy() -> bool:
+        return (await totals(service)).read > 500
+
+    load = asyncio.create_task(publish())
+    try:
+        await until(is_busy)
+        asked = time.monotonic()
+        assert await worker.terminate() == 0, worker.output
+        assert time.monotonic() - asked < DRAIN_SECONDS
+        left = await backlog(service)
+    finally:
+        enough.set()
+        await load
+    assert left.pending == 0
+    assert left.consumers == []
+    assert left.lag, "it was not under load"
+    assert "Traceback" not in worker.output
+    async with working(service):
+        await all_applied(service, published)
+    assert await order_count(service) == published
+    assert (await totals(service)).read == published
+
+
+async def test_kill_9_in_the_middle_loses_nothing(service: Service, crm: Processes) -> None:
+    await publish_all(service, _orders(3000))
+    worker = crm.start_worker(batch_size=20)
+
+    async def stopped_in_the_middle() -> bool:
+        worker.send(signal.SIGSTOP)
+        if (await totals(service)).read > 100 and (await backlog(service)).pending:
+            return True
+        worker.send(signal.SIGCONT)
+        return False
+
+    await until(stopped_in_the_middle)
+    await worker.kill()
+    assert (await totals(service)).read < 3000
+    assert (await backlog(service)).pending > 0
+    async with working(service):
+        await all_applied(service, 3000)
+        await all_published(service)
+
+        async def the_dead_one_is_gone() -> bool:
+            return len((await backlog(service)).consumers) == 1
+
+        await until(the_dead_one_is_gone)
+    assert await order_count(service) == 3000
+    (spent,) = await service.rows("SELECT sum(total_spent) AS spent FROM customers")
+    assert spent["spent"] == Decimal("3000.00")
+    counted = await totals(service)
+    assert (counted.applied, counted.dead_lettered) == (3000, 0)
+    assert counted.duplicate <= 20
+
+
+async def test_who_kills_every_worker_is_buried(service: Service) -> None:
+    await publish_all(service, _orders(4))
+    ids = await _read_as(service, "crashed", 4)
+    await _delivered(service, ids[:2], 10)
+    await _delivered(service, ids[2:], 9)
+    async with working(service):
+        await all_applied(service, 4)
+    letters = await service.rows("SELECT stream_id, reason, error FROM dead_letters ORDER BY id")
+    assert [(letter["stream_id"], letter["reason"]) for letter in letters] == [
+        (ids[0], "too_many_deliveries"),
+        (ids[1], "too_many_deliveries"),
+    ]
+    assert "delivered 11 times" in letters[0]["error"]
+    assert await order_count(service) == 2
+
+
+async def test_suspects_are_applied_one_by_one(service: Service) -> None:
+    await publish_all(service, _orders(6))
+    ids = await _read_as(service, "crashed", 6)
+    await _delivered(service, ids[:3], 3)
+    await _delivered(service, ids[3:], 2)
+    async with working(service):
+        await all_applied(service, 6)
+    counted = await totals(service)
+    assert (counted.applied, counted.batches) == (6, 4)
+
+
+async def test_more_than_a_page_of_orphans_is_taken_over(service: Service) -> None:
+    await publish_all(service, _orders(1200))
+    ids = await _read_as(service, "crashed", 1200)
+    await _delivered(service, ids, 1)
+    async with working(service):
+        await all_applied(service, 1200, seconds=5)
+    counted = await totals(service)
+    assert (counted.read, counted.applied, counted.batches) == (1200, 1200, 3)
+
+
+async def test_what_was_deleted_while_pending_is_missed(empty_service: Service) -> None:
+    service = empty_service
+    await publish_all(service, _orders(3))
+    ids = await _read_as(service, "crashed", 3)
+    await service.redis.xdel(service.config.orders_stream, ids[0], ids[1])
+    await _delivered(service, ids[2:], 1)
+    async with working(service):
+        await all_applied(service, 1)
+        await all_published(service)
+    assert await order_count(service) == 1
+    (finding,) = await service.findings()
+    assert finding.number == 2
+    assert finding.offenders[0] == {
+        "entriesReadByGroup": 3,
+        "pending": 0,
+        "counted": 1,
+        "withOutcome": 1,
+    }
+
+
+async def test_only_empty_consumers_are_removed(service: Service) -> None:
+    await publish_all(service, _orders(1))
+    (id_,) = await _read_as(service, "holding", 1)
+    raw: Any = service.redis
+    stream, group = service.config.orders_stream, service.config.orders_group
+    await raw.xgroup_createconsumer(stream, group, "empty")
+    async with working(service, reclaim_idle_seconds=60) as worker:
+        assert not await worker.reclaimer.remove_consumer("holding")
+        assert await worker.reclaimer.remove_consumer("empty")
+    assert [member.name for member in (await backlog(service)).consumers] == ["holding"]
+    waiting = await streams.pending(service.redis, stream, group, count=10)
+    assert [entry.id for entry in waiting] == [id_]
+    async with working(service) as worker:
+
+        async def only_it_is_left() -> bool:
+            members = (await backlog(service)).consumers
+            return [member.name for member in members] == [worker.name]
+
+        await all_applied(service, 1)
+        await until(only_it_is_left)
+    assert await order_count(service) == 1
