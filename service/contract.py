@@ -168,7 +168,7 @@ def _instant(value: object) -> datetime:
     try:
         moment = moment.astimezone(UTC)
     except OverflowError:
-        moment = (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC)
+        moment = moment.replace(tzinfo=UTC)  # at either end of time, a few hours do not matter
     if moment < EARLIEST:
         _refuse(Reason.INVALID_TIME, "lies before 1990")
     return moment

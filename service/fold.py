@@ -6,7 +6,7 @@ already stored; doing it here first means that a statement touches each row once
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -35,6 +35,8 @@ class OrderChange:
     """The greatest event: what the order is now, as far as this batch knows."""
     named: tuple[Key, int] | None
     """The key of the greatest event that names a customer, and whom: whose order it is."""
+    erased: bool
+    """An event names a person who was erased."""
 
 
 class Known(NamedTuple):
@@ -67,8 +69,9 @@ class Profile:
     address: Told | None
 
 
-Resolve = Callable[[Person], int | None]
-"""Finds the customer whom an event names."""
+Resolve = Callable[[OrderEvent], int | None]
+"""Finds the customer whom an event names: their id, `ERASED`, or None for nobody."""
+ERASED = 0
 
 
 def by_order(events: Iterable[OrderEvent], resolve: Resolve) -> list[OrderChange]:
@@ -76,21 +79,20 @@ def by_order(events: Iterable[OrderEvent], resolve: Resolve) -> list[OrderChange
     grouped: defaultdict[str, list[OrderEvent]] = defaultdict(list)
     for event in events:
         grouped[event.order_id].append(event)
-    return [
-        OrderChange(
-            order_id,
-            grouped[order_id],
-            state=max(grouped[order_id], key=lambda event: event.key),
-            named=max(_namings(grouped[order_id], resolve), default=None),
-        )
-        for order_id in sorted(grouped)
+    return [_change(order_id, grouped[order_id], resolve) for order_id in sorted(grouped)]
+
+
+def _change(order_id: str, events: Sequence[OrderEvent], resolve: Resolve) -> OrderChange:
+    namings = [
+        (event.key, customer_id) for event in events if (customer_id := resolve(event)) is not None
     ]
-
-
-def _namings(events: Iterable[OrderEvent], resolve: Resolve) -> Iterator[tuple[Key, int]]:
-    for event in events:
-        if event.person and (customer_id := resolve(event.person)) is not None:
-            yield event.key, customer_id
+    return OrderChange(
+        order_id,
+        events,
+        state=max(events, key=lambda event: event.key),
+        named=max((naming for naming in namings if naming[1] != ERASED), default=None),
+        erased=any(customer_id == ERASED for _, customer_id in namings),
+    )
 
 
 def profiles(events: Iterable[OrderEvent], resolve: Resolve) -> list[Profile]:
@@ -100,7 +102,7 @@ def profiles(events: Iterable[OrderEvent], resolve: Resolve) -> list[Profile]:
     """
     told: defaultdict[int, list[tuple[OrderEvent, Person]]] = defaultdict(list)
     for event in events:
-        if event.person and (customer_id := resolve(event.person)) is not None:
+        if event.person and (customer_id := resolve(event)):
             told[customer_id].append((event, event.person))
     return [_profile(customer_id, told[customer_id]) for customer_id in sorted(told)]
 

@@ -156,6 +156,13 @@ def upgrade() -> None:
         sa.Column("named_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("named_event_id", sa.String(collation="C"), nullable=True),
         sa.Column(
+            "erased",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
+            comment="the person it named was erased; without a customer it is not unattributed",
+        ),
+        sa.Column(
             "applied_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
@@ -177,12 +184,11 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "85"},
     )
     op.create_index(
-        "ix_orders_counted_date",
+        op.f("ix_orders_date_created"),
         "orders",
         ["date_created"],
         unique=False,
-        postgresql_include=["customer_id"],
-        postgresql_where=sa.text("counts"),
+        postgresql_include=["customer_id", "counts"],
     )
     op.create_index(
         op.f("ix_orders_customer_id_date_created"),
@@ -195,7 +201,7 @@ def upgrade() -> None:
         "orders",
         ["date_created"],
         unique=False,
-        postgresql_where=sa.text("customer_id IS NULL"),
+        postgresql_where=sa.text("customer_id IS NULL AND NOT erased"),
     )
     op.create_table(
         "relay",
@@ -318,6 +324,35 @@ def upgrade() -> None:
         sa.CheckConstraint("one", name=op.f("ck_sweep_single_row")),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_sweep")),
     )
+    op.create_table(
+        "installation",
+        sa.Column("one", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column(
+            "salt", sa.LargeBinary(), nullable=False, comment="of the erased e-mails' hashes"
+        ),
+        sa.CheckConstraint("one", name=op.f("ck_installation_single_row")),
+        sa.PrimaryKeyConstraint("one", name=op.f("pk_installation")),
+    )
+    op.create_table(
+        "erased",
+        sa.Column(
+            "email_hash",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="SHA-256 of salt and e-mail",
+        ),
+        sa.Column(
+            "erased_at",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="orders placed until then name nobody",
+        ),
+        sa.PrimaryKeyConstraint("email_hash", name=op.f("pk_erased")),
+    )
+    op.execute(
+        "INSERT INTO installation (salt)"
+        " VALUES (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"
+    )
     op.execute("INSERT INTO relay (numbered, published) VALUES (0, 0)")
     op.execute("INSERT INTO sweep (swept_until) VALUES (now())")
     op.execute(
@@ -338,41 +373,18 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo it."""
-    op.drop_table("sweep")
-    op.drop_table("settings")
-    op.drop_table("segment_counters")
-    op.drop_index(
-        "uq_segment_changes_publish_number",
-        table_name="segment_changes",
-        postgresql_where=sa.text("publish_number IS NOT NULL"),
-    )
-    op.drop_index(
-        "ix_segment_changes_outbox",
-        table_name="segment_changes",
-        postgresql_where=sa.text("publish_number IS NULL"),
-    )
-    op.drop_table("segment_changes")
-    op.drop_table("relay")
-    op.drop_index(
-        "ix_orders_unattributed",
-        table_name="orders",
-        postgresql_where=sa.text("customer_id IS NULL"),
-    )
-    op.drop_index(op.f("ix_orders_customer_id_date_created"), table_name="orders")
-    op.drop_index(
-        "ix_orders_counted_date",
-        table_name="orders",
-        postgresql_include=["customer_id"],
-        postgresql_where=sa.text("counts"),
-    )
-    op.drop_table("orders")
-    op.drop_table("ingest_counters")
-    op.drop_table("dead_letters")
-    op.drop_index(
-        op.f("ix_customers_segment_pinned_until"),
-        table_name="customers",
-        postgresql_where=sa.text("segment_pinned_until IS NOT NULL"),
-    )
-    op.drop_index(op.f("ix_customers_date_created"), table_name="customers")
-    op.drop_table("customers")
+    """Undo it: their indexes go with the tables."""
+    for table in (
+        "erased",
+        "installation",
+        "sweep",
+        "settings",
+        "segment_counters",
+        "segment_changes",
+        "relay",
+        "orders",
+        "ingest_counters",
+        "dead_letters",
+        "customers",
+    ):
+        op.drop_table(table)

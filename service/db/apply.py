@@ -5,7 +5,7 @@ created in the order of their e-mails and locked in the order of their ids; ever
 same, which is why they cannot deadlock.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,10 +14,11 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.contract import Key, OrderEvent, Person
+from service.contract import Key, OrderEvent
 from service.db.columns import pack, unpack
+from service.db.erase import email_hash
 from service.db.settle import Cause, settle_sql
-from service.fold import Known, OrderChange, Outcome, Profile, by_order, outcomes, profiles
+from service.fold import ERASED, Known, OrderChange, Outcome, Profile, by_order, outcomes, profiles
 
 
 class OwnerChangedError(Exception):
@@ -28,15 +29,23 @@ _KNOWN_IDS = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
 
 # The e-mail as shown is the key, too: which spelling came first must not matter.
 _CREATE = text(f"""
-WITH named AS ({unpack({"email_key": "text", "date_created": "timestamptz"})})
+WITH named AS (
+  SELECT n.*, (SELECT erased_at FROM erased WHERE email_hash = {email_hash("n.email_key")})
+    AS erased_at
+  FROM (
+    {unpack({"email_key": "text", "earliest": "timestamptz", "latest": "timestamptz"})}
+  ) n
+)
 INSERT INTO customers (email, email_key, date_created)
-SELECT email_key, email_key, date_created FROM named
+SELECT email_key, email_key, CASE WHEN erased_at IS NULL THEN earliest ELSE latest END FROM named
 WHERE NOT EXISTS (SELECT FROM customers c WHERE c.email_key = named.email_key)
+  AND coalesce(latest > erased_at, true)
 ORDER BY email_key COLLATE "C"
 ON CONFLICT (email_key) DO NOTHING
 """)
 
-# Whom the batch names, and whose orders it touches. The clock is read after the last lock.
+# Whom the batch names, and whose orders it touches; of the erased, until when. The clock is read
+# after the last lock.
 _LOCK = text(f"""
 WITH concerned AS MATERIALIZED (
   SELECT c.id FROM ({unpack({"email_key": "text"})}) e JOIN customers c USING (email_key)
@@ -48,7 +57,12 @@ locked AS MATERIALIZED (
   SELECT id, email_key FROM customers WHERE id IN (SELECT id FROM concerned)
   ORDER BY id FOR NO KEY UPDATE
 )
-SELECT id, email_key, clock_timestamp() AS locked_at FROM locked
+SELECT id, email_key, CAST(NULL AS timestamptz) AS erased_at, clock_timestamp() AS locked_at
+FROM locked
+UNION ALL
+SELECT NULL, n.email_key, e.erased_at, clock_timestamp()
+FROM ({unpack({"email_key": "text"})}) n
+JOIN erased e ON e.email_hash = {email_hash("n.email_key")}
 """)
 
 _STATE = (
@@ -62,6 +76,7 @@ _STATE = (
     "date_created",
 )
 _NAMING = ("customer_id", "named_version", "named_at", "named_event_id")
+_COLUMNS = ", ".join(("id", *_STATE, *_NAMING, "erased"))
 
 
 def _key(relation: str, *columns: str) -> str:
@@ -120,6 +135,7 @@ _ORDER_COLUMNS = {
     "named_version": "bigint",
     "named_at": "timestamptz",
     "named_event_id": "text",
+    "erased": "boolean",
 }
 _TOLD_COLUMNS = {
     "told_id": "bigint",
@@ -144,7 +160,8 @@ incoming AS (
          refunded_cents * 0.01 AS refunded, date_created, customer_id,
          {_or_same("named_version", "customer_id", "version")},
          {_or_same("named_at", "customer_id", "updated_at")},
-         {_or_same("named_event_id", "customer_id", "event_id")}
+         {_or_same("named_event_id", "customer_id", "event_id")},
+         erased
   FROM ({unpack(_ORDER_COLUMNS)}) packed
 ),
 told AS (
@@ -158,12 +175,13 @@ told AS (
   FROM ({unpack(_TOLD_COLUMNS)}) packed
 ),
 written AS (
-  INSERT INTO orders AS o ({", ".join(("id", *_STATE, *_NAMING))}, applied_at)
-  SELECT {", ".join(("id", *_STATE, *_NAMING))}, CAST(:now AS timestamptz)
+  INSERT INTO orders AS o ({_COLUMNS}, applied_at)
+  SELECT {_COLUMNS}, CAST(:now AS timestamptz)
   FROM incoming ORDER BY id COLLATE "C"
   ON CONFLICT (id) DO UPDATE SET
     {_if(_NEWER, _STATE)},
     {_if(_NAMES_LATER, _NAMING)},
+    erased = o.erased OR excluded.erased,
     applied_at = excluded.applied_at
   WHERE {_NEWER} OR {_NAMES_LATER}
   RETURNING new.id,
@@ -245,13 +263,23 @@ class Locked:
     ours: frozenset[int]
     """Those named by our id, and known by it before the batch created anybody."""
     by_email: dict[str, int]
+    erased: dict[str, datetime]
+    """Orders placed until then name nobody by that e-mail."""
     now: datetime
 
-    def resolve(self, person: Person) -> int | None:
+    def resolve(self, event: OrderEvent) -> int | None:
         """Find whom an event names: by our id when it is one, else by e-mail."""
+        person = event.person
+        if person is None:
+            return None
         if person.number in self.ours:
             return person.number
-        return self.by_email.get(person.email_key) if person.email_key else None
+        key = person.email_key
+        if key is None:
+            return None
+        if key in self.erased and event.date_created <= self.erased[key]:
+            return ERASED
+        return self.by_email.get(key)
 
 
 async def apply_events(
@@ -294,18 +322,19 @@ async def _lock(
     ours: set[int] = set()
     if numbers:
         ours = set((await connection.execute(_KNOWN_IDS, {"numbers": numbers})).scalars())
-    first_order: dict[str, datetime] = {}
+    dates: defaultdict[str, list[datetime]] = defaultdict(list)
     for event, person in people:
         if person.number not in ours and (key := person.email_key):
-            first_order[key] = min(first_order.get(key, event.date_created), event.date_created)
-    email_keys = sorted(first_order)
+            dates[key].append(event.date_created)
+    email_keys = sorted(dates)
     if email_keys:
         await connection.execute(
             _CREATE,
             pack(
                 {
                     "email_key": email_keys,
-                    "date_created": [first_order[key] for key in email_keys],
+                    "earliest": [min(dates[key]) for key in email_keys],
+                    "latest": [max(dates[key]) for key in email_keys],
                 }
             ),
         )
@@ -323,11 +352,12 @@ async def _lock(
     ).all()
     if now is None:
         now = rows[0].locked_at if rows else (await _clock(connection))
-    ids = frozenset(row.id for row in rows)
+    ids = frozenset(row.id for row in rows if row.id is not None)
     return Locked(
         ids=ids,
         ours=ids & ours,
-        by_email={row.email_key: row.id for row in rows},
+        by_email={row.email_key: row.id for row in rows if row.id is not None},
+        erased={row.email_key: row.erased_at for row in rows if row.id is None},
         now=now,
     )
 
@@ -355,6 +385,7 @@ def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
         "refunded_cents": [state.refunded_cents for state in states],
         "date_created": [state.date_created for state in states],
         "customer_id": [name and name[1] for name in named],
+        "erased": [change.erased for change in changes],
         "named_version": [key and key.version for key in other_keys],
         "named_at": [key and key.at for key in other_keys],
         "named_event_id": [key and key.event_id for key in other_keys],

@@ -131,6 +131,13 @@ orders = Table(
     Column("named_version", BigInteger),
     Column("named_at", Moment),
     Column("named_event_id", Key),
+    Column(
+        "erased",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="the person it named was erased; without a customer it is not unattributed",
+    ),
     Column("applied_at", Moment, nullable=False, server_default=func.now()),
     Column(
         "counts",
@@ -145,13 +152,12 @@ orders = Table(
     CheckConstraint("total >= 0 AND total < 1000000000000", name="total"),
     CheckConstraint("refunded >= 0 AND refunded <= total", name="refunded"),
     Index(None, "customer_id", "date_created"),
+    Index(None, "date_created", postgresql_include=["customer_id", "counts"]),
     Index(
-        "ix_orders_counted_date",
+        "ix_orders_unattributed",
         "date_created",
-        postgresql_include=["customer_id"],
-        postgresql_where=text("counts"),
+        postgresql_where=text("customer_id IS NULL AND NOT erased"),
     ),
-    Index("ix_orders_unattributed", "date_created", postgresql_where=text("customer_id IS NULL")),
     postgresql_with={"fillfactor": "85"},
 )
 
@@ -267,4 +273,19 @@ dead_letters = Table(
     Column("last_seen", Moment, nullable=False, server_default=func.now()),
     Column("digest", LargeBinary, nullable=False, comment="SHA-256 over the fields"),
     UniqueConstraint("stream_id", "digest"),
+)
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("salt", LargeBinary, nullable=False, comment="of the erased e-mails' hashes"),
+    CheckConstraint("one", name="single_row"),
+)
+
+erased = Table(
+    "erased",
+    metadata,
+    Column("email_hash", LargeBinary, primary_key=True, comment="SHA-256 of salt and e-mail"),
+    Column("erased_at", Moment, nullable=False, comment="orders placed until then name nobody"),
 )

@@ -58,9 +58,9 @@ FROM customers {where} GROUP BY GROUPING SETS ((segment), ())
 """
 _MEDIANS_OF_ALL = text(_MEDIANS.format(where=""))
 _MEDIANS_IN_WINDOW = text(_MEDIANS.format(where=_IN_WINDOW))
-_UNATTRIBUTED = text("SELECT count(*) FROM orders WHERE customer_id IS NULL")
+_UNATTRIBUTED = text("SELECT count(*) FROM orders WHERE customer_id IS NULL AND NOT erased")
 _UNATTRIBUTED_IN_WINDOW = text(
-    "SELECT count(*) FROM orders WHERE customer_id IS NULL"
+    "SELECT count(*) FROM orders WHERE customer_id IS NULL AND NOT erased"
     " AND date_created >= :start AND date_created < :end"
 )
 _RETENTION = text("""

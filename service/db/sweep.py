@@ -22,7 +22,7 @@ moment and commits after it has at most `TRANSACTION_SECONDS` to do so."""
 
 _BEGIN = text("""
 SELECT pg_try_advisory_xact_lock(:lock) AS mine, swept_until,
-       GREATEST(coalesce(CAST(:now AS timestamptz), clock_timestamp()), swept_until) AS now
+       coalesce(CAST(:now AS timestamptz), clock_timestamp()) AS now
 FROM sweep
 """)
 
@@ -49,7 +49,8 @@ WHERE c.segment_sequence > 0 AND l.auto_segmentation
       END
 """
 _DUE = text(f"{DUE_FROM} ORDER BY c.id LIMIT :most")
-_DONE = text("UPDATE sweep SET swept_until = :now")
+# A clock that was set back must not take the watermark back with it.
+_DONE = text("UPDATE sweep SET swept_until = GREATEST(swept_until, :now)")
 
 
 class Swept(NamedTuple):
@@ -69,7 +70,7 @@ async def sweep(connection: AsyncConnection, now: datetime | None = None) -> Swe
     begin = (await connection.execute(_BEGIN, {"lock": _LOCK, "now": now})).one()
     if not begin.mine:
         return Swept(0, finished=True)
-    window = begin.now - begin.swept_until + OVERLAP
+    window = max(begin.now - begin.swept_until, timedelta()) + OVERLAP
     due = (
         await connection.execute(_DUE, {"now": begin.now, "window": window, "most": CHUNK})
     ).scalars()

@@ -1,0 +1,119 @@
+"""Several workers on the same customers: no deadlock, and the same end as one alone."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from consumers.orders import judge_all
+from service.db.apply import OwnerChangedError
+from service.db.ingest import Judged, ingest
+from service.fold import Outcome
+from tests.conftest import Service
+from tests.db.test_model import entries, kept_figures, stored
+from tests.events import cloud_event
+from tests.model import Document, world
+from tests.wait import until
+
+CUSTOMERS = 1000
+ORDERS = 1500
+CONNECTIONS = 4
+
+
+def story(rng: random.Random, order: int, version: int, now: datetime) -> Document:
+    """Give one state of an order; each names whom it likes, or nobody."""
+    who = rng.randrange(CUSTOMERS)
+    email = rng.choice([None, f"c{who}@x.org", f"C{who}@x.org", f"c{order % CUSTOMERS}@x.org"])
+    created = now - timedelta(days=rng.choice([1, 10, 61, 95]), minutes=order)
+    return cloud_event(
+        f"ORD-{order}",
+        email=email,
+        name=rng.choice([None, "Ann", "Bob"]),
+        version=version,
+        created=created,
+        updated=created + timedelta(hours=version),
+        status=rng.choice(["completed", "completed", "cancelled"]),
+        total=str(rng.randrange(30_000) / 100),
+    )
+
+
+async def commit(service: Service, batch: Sequence[Judged], now: datetime) -> Counter[Outcome]:
+    """Commit without the retry that would hide a deadlock."""
+    while True:
+        try:
+            async with service.engine.begin() as connection:
+                return await ingest(connection, batch, now)
+        except OwnerChangedError:
+            continue
+
+
+async def test_four_connections_fight_over_a_thousand_customers(
+    service: Service, now: datetime
+) -> None:
+    rng = random.Random(20)
+    documents = [
+        story(rng, order, version, now) for order in range(ORDERS) for version in (1, 2, 3)
+    ]
+    expected = world(documents, now)
+
+    async def worker(number: int) -> int:
+        mine = documents[number::CONNECTIONS] + rng.sample(documents, len(documents) // 4)
+        rng.shuffle(mine)
+        judged = judge_all(entries(mine), service.config)
+        for start in range(0, len(judged), 500):
+            await commit(service, judged[start : start + 500], now)
+        return len(mine)
+
+    read = await asyncio.gather(*(worker(number) for number in range(CONNECTIONS)))
+    assert await stored(service) == expected
+    assert await kept_figures(service) == expected.figures
+    (kept,) = await service.rows("SELECT sum(read) AS read FROM ingest_counters")
+    assert kept == {"read": sum(read)}
+
+
+async def test_an_order_attributed_meanwhile_makes_the_other_start_again(
+    service: Service, now: datetime
+) -> None:
+    """Its new customer is not locked by who found it unattributed."""
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'crm tests'"
+        " AND wait_event_type = 'Lock'"
+    )
+    placed = cloud_event("ORD-1", created=now, total="10.00")
+    await service.ingest(*entries([placed]))
+    named = cloud_event("ORD-1", email="a@x.org", created=now, version=2, total="10.00")
+    cancelled = cloud_event("ORD-1", created=now, version=3, status="cancelled")
+    first, second = (judge_all(entries([found]), service.config) for found in (named, cancelled))
+
+    async def apply_second() -> None:
+        async with service.engine.begin() as connection:
+            await ingest(connection, second, now)
+
+    async with service.engine.begin() as connection:
+        await ingest(connection, first, now)
+        other = asyncio.create_task(apply_second())
+        await until(lambda: service.rows(waiting))
+    with pytest.raises(OwnerChangedError):
+        await other
+    await apply_second()
+    assert await stored(service) == world([placed, named, cancelled], now)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+async def test_two_workers_create_the_same_customers_in_opposite_order(
+    service: Service, now: datetime, *, swap: bool
+) -> None:
+    documents = [
+        cloud_event(f"ORD-{number}", email=f"c{number}@x.org", created=now) for number in range(300)
+    ]
+    judged = judge_all(entries(documents), service.config)
+    other = judged[::-1] if swap else judged
+    outcomes = await asyncio.gather(*(commit(service, batch, now) for batch in (judged, other)))
+    assert sum((each for each in outcomes), Counter()) == {
+        Outcome.APPLIED: 300,
+        Outcome.DUPLICATE: 300,
+    }
+    assert await stored(service) == world(documents, now)

@@ -1,0 +1,94 @@
+"""Whatever the contract lets in, Postgres stores and gives back."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from consumers.orders import judge_all
+from service.contract import OrderEvent
+from service.db.ingest import ingest
+from service.envelope import Entry
+from service.fold import Outcome
+from tests.conftest import Service
+from tests.core.test_contract import mutated
+from tests.events import cloud_event
+
+texts = st.text(st.characters(codec=None), min_size=1, max_size=30) | st.sampled_from(
+    ["{}", "{a,b}", '"', "\\", "\\x00", "NULL", "null", "'; --", "%s", ":name", "\u2028", "🛒" * 9]
+)
+_YEARS = timedelta(days=36 * 365)
+
+
+@st.composite
+def documents(draw: Callable[[st.SearchStrategy[Any]], Any]) -> dict[str, Any]:
+    """Give a document whose texts, amounts and times are anything that may pass."""
+    cents = draw(st.integers(0, 10**14 - 1))
+    return cloud_event(
+        draw(texts),
+        event_id=draw(texts),
+        version=draw(st.integers(0, 2**63 - 1)),
+        email=f"{draw(texts)}@{draw(texts)}",
+        name=draw(texts),
+        phone=draw(texts),
+        total=str(Decimal(cents) / 100),
+        refunded=str(Decimal(draw(st.integers(0, cents))) / 100),
+        created=datetime(1990, 1, 2, tzinfo=UTC) + draw(st.timedeltas(timedelta(), _YEARS)),
+        updated=datetime.now(UTC) + timedelta(hours=draw(st.integers(-9, 23))),
+        shippingAddress={"street": draw(texts), "country": draw(texts)},
+    )
+
+
+def judged_event(service: Service, found: object) -> tuple[Any, OrderEvent | None]:
+    entry = Entry("1700000000000-0", {b"data": json.dumps(found).encode()})
+    batch = judge_all([entry], service.config)
+    verdict = batch[0].verdict
+    return batch, verdict if isinstance(verdict, OrderEvent) else None
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(documents())
+async def test_what_is_accepted_is_stored_and_read_back(
+    migrated: Service, found: dict[str, Any]
+) -> None:
+    batch, event = judged_event(migrated, found)
+    assume(event is not None)
+    assert event is not None
+    assert event.person is not None
+    person = event.person
+    async with migrated.engine.connect() as connection:
+        assert await ingest(connection, batch) == {Outcome.APPLIED: 1}
+        columns = (
+            "SELECT o.*, c.email_key, c.name, c.name_event, c.phone, c.address"
+            " FROM orders o JOIN customers c ON c.id = o.customer_id WHERE o.id = $1"
+        )
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        (row,) = await driver.fetch(columns, event.order_id)
+        await connection.rollback()
+    assert (row["version"], row["updated_at"], row["event_id"]) == event.key
+    assert (row["total"] * 100, row["refunded"] * 100) == (event.total_cents, event.refunded_cents)
+    assert row["date_created"] == event.date_created
+    assert (row["email_key"], row["name"], row["phone"]) == (
+        person.email_key,
+        person.name,
+        person.phone,
+    )
+    assert row["name_event"] == (event.key[2] if person.name else None)
+    assert (json.loads(row["address"]) if row["address"] else None) == person.address
+
+
+@settings(max_examples=150, deadline=None)
+@given(mutated())
+async def test_a_mutated_document_is_applied_or_buried(
+    migrated: Service, found: dict[str, Any]
+) -> None:
+    batch, event = judged_event(migrated, found)
+    expected = Outcome.APPLIED if event else Outcome.DEAD_LETTERED
+    async with migrated.engine.connect() as connection:
+        assert await ingest(connection, batch) == {expected: 1}
+        await connection.rollback()

@@ -1,0 +1,217 @@
+"""The migrations, the tables that the code believes in, and what lies between: nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from service.db import migrate
+from service.db.engine import refused_data
+from service.db.schema import metadata
+from tests.conftest import Service
+from tests.events import entry
+
+T = TypeVar("T")
+
+CATALOG = {
+    "columns": """
+        SELECT c.relname, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod) AS type,
+          l.collname, a.attnotnull, a.attidentity, a.attgenerated,
+          pg_get_expr(d.adbin, d.adrelid) AS default, col_description(c.oid, a.attnum) AS comment
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        LEFT JOIN pg_collation l ON l.oid = a.attcollation
+        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND a.attnum > 0""",
+    "constraints": """
+        SELECT c.relname, n.conname, n.contype, pg_get_constraintdef(n.oid) AS definition,
+          n.convalidated
+        FROM pg_constraint n JOIN pg_class c ON c.oid = n.conrelid
+        WHERE c.relnamespace = current_schema()::regnamespace""",
+    "indexes": """
+        SELECT tablename AS relname, indexname, indexdef FROM pg_indexes
+        WHERE schemaname = current_schema()""",
+    "tables": """
+        SELECT relname, reloptions, relpersistence, obj_description(oid) AS comment
+        FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'""",
+    "sequences": """
+        SELECT sequencename AS relname, data_type, start_value, min_value, max_value, increment_by
+        FROM pg_sequences WHERE schemaname = current_schema()""",
+    "others": """
+        SELECT proname AS relname, 'function' AS kind FROM pg_proc
+        WHERE pronamespace = current_schema()::regnamespace
+        UNION ALL SELECT tgname, 'trigger' FROM pg_trigger WHERE NOT tgisinternal
+        AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace)
+        UNION ALL SELECT relname, relkind::text FROM pg_class
+        WHERE relnamespace = current_schema()::regnamespace AND relkind NOT IN ('r', 'i', 'S')""",
+}
+
+
+async def catalog(connection: AsyncConnection) -> dict[str, set[tuple[str, ...]]]:
+    """Read all that makes up the current schema, Alembic's own table aside."""
+    name = (await connection.execute(text("SELECT current_schema()"))).scalar_one()
+    return {
+        part: {
+            tuple(str(value).replace(f" {name}.", " ") for value in row)
+            for row in await connection.execute(text(query))
+            if row.relname not in {"alembic_version", "alembic_version_pkc"}
+        }
+        for part, query in CATALOG.items()
+    }
+
+
+class Elsewhere:
+    """An empty schema in the same database, where nobody else looks."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.url = url
+        self.create_engine = partial(
+            create_async_engine, connect_args={"server_settings": {"search_path": name}}
+        )
+
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        engine = self.create_engine(self.url)
+        try:
+            async with engine.begin() as connection:
+                return await work(connection)
+        finally:
+            await engine.dispose()
+
+
+@pytest.fixture
+async def elsewhere(migrated: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Elsewhere]:
+    name = f"other_{uuid4().hex}"
+    await migrated.execute(f"CREATE SCHEMA {name}")
+    place = Elsewhere(migrated.config.database_url or "", name)
+    monkeypatch.setattr(migrate, "create_async_engine", place.create_engine)
+    yield place
+    await migrated.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+@pytest.mark.filterwarnings("ignore:Computed default")  # said of what has not changed, too
+async def test_nothing_is_left_for_a_migration_to_do(migrated: Service) -> None:
+    def differences(connection: Connection) -> list[Any]:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        return list(compare_metadata(context, metadata))
+
+    async with migrated.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_migrations_make_exactly_what_the_tables_say(
+    migrated: Service, elsewhere: Elsewhere
+) -> None:
+    async def create(connection: AsyncConnection) -> None:
+        await connection.run_sync(metadata.create_all)
+
+    await elsewhere.run(create)
+    declared = await elsewhere.run(catalog)
+    async with migrated.engine.connect() as connection:
+        made = await catalog(connection)
+    for part, rows in declared.items():
+        assert made[part] - rows == set(), f"{part} that only the migrations make"
+        assert rows - made[part] == set(), f"{part} that only the code knows"
+    assert len(declared["columns"]) > 80
+
+
+async def test_everything_compared_as_a_key_sorts_as_python_does(migrated: Service) -> None:
+    rows = await migrated.rows(
+        "SELECT c.relname || '.' || a.attname AS name, l.collname"
+        " FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " JOIN pg_collation l ON l.oid = a.attcollation"
+        " WHERE c.relname IN ('customers', 'orders') AND a.attnum > 0"
+        " AND (a.attname = 'email_key' OR a.attname LIKE '%event%'"
+        "      OR c.relname = 'orders' AND a.attname = 'id')"
+    )
+    assert {row["name"]: row["collname"] for row in rows} == dict.fromkeys(
+        (
+            "customers.address_event",
+            "customers.email_key",
+            "customers.name_event",
+            "customers.phone_event",
+            "orders.event_id",
+            "orders.id",
+            "orders.named_event_id",
+        ),
+        "C",
+    )
+
+
+def _to_base(connection: Connection) -> None:
+    config = migrate._alembic()
+    config.attributes["connection"] = connection
+    command.downgrade(config, "base")
+
+
+async def test_down_to_nothing_and_up_again(elsewhere: Elsewhere) -> None:
+    assert await elsewhere.run(migrate.current) is None
+    assert await migrate.upgrade(elsewhere.url) == migrate.head()
+    first = await elsewhere.run(catalog)
+    await elsewhere.run(lambda connection: connection.run_sync(_to_base))
+    empty = await elsewhere.run(catalog)
+    assert not any(empty.values()), empty
+    assert await elsewhere.run(migrate.current) is None
+    await migrate.upgrade(elsewhere.url)
+    assert await elsewhere.run(catalog) == first
+    assert await elsewhere.run(migrate.current) == migrate.head()
+
+
+async def test_upgrades_at_once_take_turns(elsewhere: Elsewhere) -> None:
+    heads = await asyncio.gather(*(migrate.upgrade(elsewhere.url) for _ in range(3)))
+    assert heads == [migrate.head()] * 3
+
+    async def single_rows(connection: AsyncConnection) -> list[Any]:
+        query = (
+            "SELECT (SELECT count(*) FROM relay), (SELECT count(*) FROM sweep),"
+            " (SELECT count(*) FROM settings), (SELECT count(*) FROM segment_counters),"
+            " (SELECT count(*) FROM ingest_counters)"
+        )
+        return list((await connection.execute(text(query))).one())
+
+    assert await elsewhere.run(single_rows) == [1, 1, 1, 40, 8]
+
+
+async def test_upgrading_what_is_current_changes_nothing(migrated: Service) -> None:
+    async with migrated.engine.connect() as connection:
+        before = await catalog(connection)
+    await migrate.upgrade(migrated.config.database_url or "")
+    async with migrated.engine.connect() as connection:
+        assert await catalog(connection) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE orders SET total = 'NaN'",
+        "UPDATE orders SET total = 1000000000000",
+        "UPDATE orders SET refunded = total + 0.01",
+        "UPDATE orders SET refunded = -0.01",
+        "UPDATE customers SET total_spent = 'NaN'",
+        "UPDATE customers SET total_spent = -0.01",
+        "UPDATE customers SET total_orders = -1",
+        "UPDATE customers SET total_orders = 0",
+        "UPDATE customers SET last_order_date = NULL",
+        "UPDATE customers SET segment = 'gold'",
+        "UPDATE segment_changes SET sequence = 0",
+        "UPDATE segment_changes SET cause = 'whim'",
+        "UPDATE relay SET published = numbered + 1",
+        "INSERT INTO relay (one, numbered, published) VALUES (false, 0, 0)",
+        "INSERT INTO sweep (swept_until) VALUES (now())",
+        "UPDATE settings SET at_risk_days = inactive_days",
+        "UPDATE settings SET precedence = 'luck_first'",
+    ],
+)
+async def test_the_database_itself_refuses_what_cannot_be(service: Service, statement: str) -> None:
+    await service.ingest(entry("ORD-1", email="a@x.org"))
+    with pytest.raises(DBAPIError) as refusal:
+        await service.execute(statement)
+    assert refused_data(refusal.value)
