@@ -23,7 +23,8 @@ from service.fold import Outcome
 from tests.servers import Servers, servers
 
 _EMPTY = (
-    "TRUNCATE customers, orders, segment_changes, dead_letters RESTART IDENTITY",
+    """TRUNCATE customers, customer_search, orders, segment_changes, dead_letters, audit,
+       interactions, settings_changes, api_keys, users, erased RESTART IDENTITY""",
     """UPDATE segment_counters SET customers = 0, total_spent = 0, with_orders = 0,
        repeat_customers = 0""",
     """UPDATE ingest_counters SET read = 0, applied = 0, stale = 0, duplicate = 0, conflict = 0,

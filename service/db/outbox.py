@@ -6,13 +6,13 @@ one before held until it was visible.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.wire import customer_ref, money, timestamp
 
 _LEADER = 0x43524D02  # "CRM" 2
 
@@ -56,21 +56,6 @@ class RelayState(NamedTuple):
 
     numbered: int
     published: int
-
-
-def customer_ref(customer_id: int) -> str:
-    """Write a customer's id as everybody outside sees it."""
-    return f"CUST-{customer_id}"
-
-
-def money(amount: Decimal) -> orjson.Fragment:
-    """Write an amount as a JSON number with two decimals, exactly."""
-    return orjson.Fragment(f"{amount:.2f}")
-
-
-def timestamp(moment: datetime | None) -> str | None:
-    """Write a moment in UTC with ``Z``."""
-    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 async def lead(connection: AsyncConnection) -> bool:

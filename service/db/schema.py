@@ -113,6 +113,20 @@ customers = Table(
     postgresql_with={"fillfactor": "70"},
 )
 
+customer_search = Table(
+    "customer_search",
+    metadata,
+    Column("customer_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("searched", Text, nullable=False, comment="name, e-mail, phone, notes; lower-cased"),
+    Index(
+        "ix_customer_search_searched",
+        "searched",
+        postgresql_using="gin",
+        postgresql_ops={"searched": "gin_trgm_ops"},
+    ),
+    comment="beside customers, so that their metrics change without touching a trigram index",
+)
+
 orders = Table(
     "orders",
     metadata,
@@ -288,4 +302,77 @@ erased = Table(
     metadata,
     Column("email_hash", LargeBinary, primary_key=True, comment="SHA-256 of salt and e-mail"),
     Column("erased_at", Moment, nullable=False, comment="orders placed until then name nobody"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("at", Moment, nullable=False, server_default=func.clock_timestamp()),
+    Column("actor", Text, nullable=False, comment="the key's or the user's name"),
+    Column("action", Text, nullable=False, comment="such as customer.updated"),
+    Column("customer_id", BigInteger),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'")),
+    Index(
+        "ix_audit_customer_id_id",
+        "customer_id",
+        "id",
+        postgresql_where=text("customer_id IS NOT NULL"),
+    ),
+)
+
+interactions = Table(
+    "interactions",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("customer_id", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("happened_at", Moment, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("date_created", Moment, nullable=False, server_default=func.clock_timestamp()),
+    Column("date_updated", Moment, nullable=False, server_default=func.clock_timestamp()),
+    CheckConstraint("kind IN ('call', 'email', 'meeting', 'note')", name="kind"),
+    Index(None, "customer_id", "happened_at"),
+)
+
+settings_changes = Table(
+    "settings_changes",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("total", BigInteger, nullable=False, comment="customers to look at"),
+    Column("examined", BigInteger, nullable=False, server_default=text("0")),
+    Column("moved", BigInteger, nullable=False, server_default=text("0")),
+    Column("last_id", BigInteger, nullable=False, server_default=text("0")),
+    Column("started_at", Moment, nullable=False, server_default=func.clock_timestamp()),
+    Column("finished_at", Moment),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False, comment="SHA-256 of 256 random bits"),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("date_created", Moment, nullable=False, server_default=func.now()),
+    Column("expires_at", Moment),
+    Column("last_used_at", Moment),
+    Column("revoked_at", Moment),
+    CheckConstraint("scopes <@ ARRAY['read', 'write', 'export', 'admin']", name="scopes"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("email", Text, nullable=False),
+    Column("email_key", Key, nullable=False),
+    Column("password_hash", Text, nullable=False, comment="Argon2id"),
+    Column("role", Text, nullable=False),
+    Column("date_created", Moment, nullable=False, server_default=func.now()),
+    Column("last_sign_in_at", Moment),
+    Column("disabled_at", Moment),
+    UniqueConstraint("email_key"),
+    CheckConstraint("role IN ('viewer', 'editor', 'admin')", name="role"),
 )

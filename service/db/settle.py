@@ -33,6 +33,14 @@ class Cause(StrEnum):
     REBUILD = "rebuild"
 
 
+def searched(customer: str) -> str:
+    """Write what a search looks through, of a row of ``customers``."""
+    return (
+        f"lower(concat_ws(E'\\n', {customer}.name, {customer}.email, {customer}.phone,"
+        f" {customer}.notes))"
+    )
+
+
 def segment_sql(facts: str, limits: str) -> str:
     """Write the rules as an SQL expression over two relations' columns."""
     of_facts = Facts(*(literal_column(f"{facts}.{name}") for name in Facts._fields))
@@ -94,16 +102,24 @@ moved AS (
     segment_sequence = c.segment_sequence
       + CAST(c.segment_sequence = 0 OR c.segment <> j.judged_segment AS integer),
     segment_manual = j.held,
-    segment_pinned = j.held AND c.segment_pinned,
-    segment_pinned_until = CASE WHEN j.held THEN c.segment_pinned_until END,
-    segment_held_since = CASE WHEN j.held THEN c.segment_held_since END
+    segment_pinned = j.held AND j.segment_pinned,
+    segment_pinned_until = CASE WHEN j.held THEN j.segment_pinned_until END,
+    segment_held_since = CASE WHEN j.held THEN j.segment_held_since END
   FROM judged j
   WHERE c.id = j.id
   RETURNING c.id, j.settings_version,
     old.segment AS old_segment, old.segment_sequence AS old_sequence,
     old.total_orders AS old_orders, old.total_spent AS old_spent,
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
-    new.last_order_date
+    new.last_order_date,
+    old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
+      OR old.phone IS DISTINCT FROM new.phone AS reads_differently,
+    {searched("new")} AS searched
+),
+found AS (
+  INSERT INTO customer_search (customer_id, searched)
+  SELECT id, searched FROM moved WHERE reads_differently ORDER BY id
+  ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (
   INSERT INTO segment_changes (customer_id, sequence, previous, segment, cause,

@@ -16,11 +16,12 @@ from service import streams
 from service.contract import Key, OrderEvent
 from service.db import operations
 from service.db.apply import apply_events
-from service.db.outbox import customer_ref, state
+from service.db.outbox import state
 from service.db.settle import LIMITS, segment_sql
 from service.db.statistics import clock, read_figures, recount_figures
 from service.envelope import FASTSTREAM_FIELD
 from service.fold import Outcome
+from service.wire import customer_ref
 
 _MOST_SHOWN = 20
 _REPLAYED = 500

@@ -30,7 +30,8 @@ CATALOG = {
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
         LEFT JOIN pg_collation l ON l.oid = a.attcollation
-        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND a.attnum > 0""",
+        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
+          AND a.attnum > 0""",
     "constraints": """
         SELECT c.relname, n.conname, n.contype, pg_get_constraintdef(n.oid) AS definition,
           n.convalidated
@@ -48,8 +49,8 @@ CATALOG = {
     "others": """
         SELECT proname AS relname, 'function' AS kind FROM pg_proc
         WHERE pronamespace = current_schema()::regnamespace
-        UNION ALL SELECT tgname, 'trigger' FROM pg_trigger WHERE NOT tgisinternal
-        AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace)
+        UNION ALL SELECT tgname, 'trigger' FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
+        WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace
         UNION ALL SELECT relname, relkind::text FROM pg_class
         WHERE relnamespace = current_schema()::regnamespace AND relkind NOT IN ('r', 'i', 'S')""",
 }

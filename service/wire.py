@@ -1,0 +1,39 @@
+"""How values are written for the world outside, on the out-stream and over HTTP alike.
+
+Ids are strings, money is a JSON number with two decimals, times are UTC with ``Z``.
+"""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+
+def customer_ref(customer_id: int) -> str:
+    """Write a customer's id as everybody outside sees it."""
+    return f"CUST-{customer_id}"
+
+
+def money(amount: Decimal) -> orjson.Fragment:
+    """Write an amount as a JSON number with two decimals, exactly."""
+    return orjson.Fragment(f"{amount:.2f}")
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """Write a moment in UTC with ``Z``."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def dumps(value: object) -> bytes:
+    """Serialize to JSON; decimals and datetimes are written as above."""
+    return orjson.dumps(value, default=_default, option=orjson.OPT_PASSTHROUGH_DATETIME)
+
+
+def _default(value: object) -> Any:
+    if isinstance(value, Decimal):
+        return money(value)
+    if isinstance(value, datetime):
+        return timestamp(value)
+    msg = f"cannot write a {type(value).__name__} as JSON"
+    raise TypeError(msg)
