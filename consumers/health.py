@@ -1,11 +1,16 @@
 """``/livez``, ``/readyz`` and ``/metrics`` of a worker, for its orchestrator."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
+from redis.exceptions import ResponseError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
 
 _QUIET_SECONDS = 15.0
 """A healthy subscriber asks Redis for entries every second."""
+_PATIENCE = 2.0
+"""How long a server that hangs may keep a probe waiting."""
 
 
 async def serve_health(worker: "Worker") -> None:
@@ -66,18 +73,36 @@ class _Server(uvicorn.Server):
 
 
 async def _parts(worker: "Worker") -> dict[str, str]:
-    parts = {"database": "ok", "redis": "ok", "subscriber": "ok"}
+    database, redis = await asyncio.gather(_database(worker), _redis(worker))
+    return {"database": database, **redis}
+
+
+async def _database(worker: "Worker") -> str:
     if worker.applier.waiting_since is not None:
-        parts["database"] = "not ready: away, waiting for it"
+        return "not ready: away, waiting for it"
     try:
-        members = await streams.consumers(
-            worker.redis, worker.config.orders_stream, worker.config.orders_group
-        )
+        async with asyncio.timeout(_PATIENCE), worker.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+        return f"not ready: {type(error).__name__}"
+    return "ok"
+
+
+async def _redis(worker: "Worker") -> dict[str, str]:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            members = await streams.consumers(
+                worker.redis, worker.config.orders_stream, worker.config.orders_group
+            )
+    except ResponseError as error:
+        return {"redis": "ok", "subscriber": f"not ready: {error}"}
     except streams.REDIS_ERRORS as error:
-        return {**parts, "redis": f"not ready: {type(error).__name__}", "subscriber": "unknown"}
+        return {"redis": f"not ready: {type(error).__name__}", "subscriber": "unknown"}
     own = next((member for member in members if member.name == worker.name), None)
     if own is None:
-        parts["subscriber"] = "not ready: not in the consumer group"
+        subscriber = "not ready: not in the consumer group"
     elif own.idle_seconds > _QUIET_SECONDS:
-        parts["subscriber"] = f"not ready: has not read for {own.idle_seconds:.0f} s"
-    return parts
+        subscriber = f"not ready: has not read for {own.idle_seconds:.0f} s"
+    else:
+        subscriber = "ok"
+    return {"redis": "ok", "subscriber": subscriber}

@@ -27,6 +27,7 @@ Inbox = asyncio.Queue[Sequence[Judged]]
 """Batches read and judged, not yet applied. Its bound is how far reading runs ahead."""
 
 _WATCH_SECONDS = 0.5
+_CANCEL_SECONDS = 0.1
 _RESTARTS = 5
 """Failed restarts of the subscriber in a row, after which the process gives up."""
 
@@ -76,7 +77,21 @@ class OrdersConsumer:
 
     async def stop(self) -> None:
         """Read no more; what was read before is in the inbox when this returns."""
+        await self._stop_reading()
         await self._broker.stop()
+
+    async def _stop_reading(self) -> None:
+        """Stop the subscriber, and see its reader end.
+
+        FastStream cancels the reader without waiting. A cancellation that meets a connection
+        being made is lost, and such a reader would go on to take entries that nobody applies.
+        """
+        reading = set(self._subscriber.tasks)
+        await self._subscriber.stop()
+        while reading:
+            for task in reading:
+                task.cancel()
+            _, reading = await asyncio.wait(reading, timeout=_CANCEL_SECONDS)
 
     async def watch(self) -> None:
         """Start the subscriber again whenever it has stopped by itself.
@@ -92,7 +107,7 @@ class OrdersConsumer:
                 continue
             log.error("the subscriber has stopped; creating its group again and restarting it")
             try:
-                await self._subscriber.stop()
+                await self._stop_reading()
                 await streams.ensure_group(
                     self._redis, self._config.orders_stream, self._config.orders_group
                 )

@@ -178,6 +178,18 @@ async def read_range(redis: Redis, stream: str, start: str, end: str, count: int
     return _entries(await raw.xrange(stream, start, end, count=count))
 
 
+async def last_id(redis: Redis, stream: str) -> int:
+    """Give the first half of the last id ever added, trimmed since or not; 0: no such stream."""
+    raw: Any = redis
+    try:
+        info = _texts(await raw.xinfo_stream(stream))
+    except ResponseError as error:
+        if "no such key" in str(error):
+            return 0
+        raise
+    return Entry(info["last-generated-id"], {}).milliseconds
+
+
 def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Entry]:
     """Leave out what was deleted from the stream while it was pending: it has no fields."""
     return [Entry(id_.decode(), fields) for id_, fields in found if fields]

@@ -1,6 +1,58 @@
-"""Erased people: a hash of their e-mail stays, so that replayed events cannot bring them back."""
+"""Erasing a person: nothing personal stays, and a replay of old events cannot bring them back.
+
+The orders stay, without a person. So does a salted hash of the e-mail with the moment of erasure:
+orders placed until then name nobody by that e-mail, whenever their events come again. Segment
+changes stay, too: they hold an id that leads nowhere, and analytics has consumed them.
+"""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 def email_hash(email_key: str) -> str:
     """Write the SQL of the salted hash by which an erased e-mail is recognised."""
     return f"sha256((SELECT salt FROM installation) || convert_to({email_key}, 'UTF8'))"
+
+
+_REMEMBER = text(f"""
+INSERT INTO erased (email_hash, erased_at)
+VALUES ({email_hash("CAST(:email_key AS text)")}, clock_timestamp())
+ON CONFLICT (email_hash) DO UPDATE SET erased_at = excluded.erased_at
+""")
+_ORDERS = text("UPDATE orders SET customer_id = NULL, erased = true WHERE customer_id = :id")
+_INTERACTIONS = text("DELETE FROM interactions WHERE customer_id = :id")
+_EDITS = text("UPDATE audit SET details = '{}' WHERE customer_id = :id")
+# The bytes are compared as text, without case; what JSON may write as an escape, as that, too.
+_DEAD_LETTERS = text("""
+UPDATE dead_letters SET field_names = '{}', field_values = '{}',
+  error = 'erased with the person it named'
+WHERE EXISTS (
+  SELECT FROM unnest(field_values) AS v(value), unnest(CAST(:traces AS text[])) AS t(trace)
+  WHERE position(t.trace IN lower(encode(v.value, 'escape'))) > 0
+)
+""")
+
+
+async def erase(
+    connection: AsyncConnection, customer_id: int, email_key: str, reference: str
+) -> None:
+    """Remove what is known of a person beside their row in ``customers``; the caller commits."""
+    await connection.execute(_REMEMBER, {"email_key": email_key})
+    for statement in (_ORDERS, _INTERACTIONS, _EDITS):
+        await connection.execute(statement, {"id": customer_id})
+    await connection.execute(_DEAD_LETTERS, {"traces": _traces(email_key, reference)})
+
+
+def _traces(email_key: str, reference: str) -> list[str]:
+    """Write how a dead letter may name them, in the form that `encode(…, 'escape')` gives."""
+    as_json = email_key.encode("unicode_escape").decode("ascii").replace("\\x", "\\u00")
+    octal = "".join(
+        chr(byte) if byte < 0x80 else f"\\{byte:03o}"  # noqa: PLR2004  ASCII
+        for byte in email_key.encode()
+    )
+    escaped_at = as_json.replace("@", "\\u0040")
+    return [
+        octal,
+        *(form.replace("\\", "\\\\").lower() for form in {as_json, escaped_at}),
+        f'"{reference.lower()}"',
+    ]

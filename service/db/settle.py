@@ -7,6 +7,7 @@ have been locked by an earlier statement, so that this one's snapshot is newer t
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -81,7 +82,7 @@ a.segment_manual AND (
 )"""
 """A hold lasts for good, until a moment, or until an order placed after it was set."""
 
-_TAIL = f"""
+JUDGED = f"""
 {LIMITS},
 judged AS (
   SELECT a.*, h.held, l.version AS settings_version,
@@ -89,7 +90,11 @@ judged AS (
               ELSE {segment_sql("a", "l")}
          END AS judged_segment
   FROM after a CROSS JOIN limits l CROSS JOIN LATERAL (SELECT {_HELD} AS held) h
-),
+)"""
+"""The decision alone, by the newest settings: who reads it sees what writing would do."""
+
+_TAIL = f"""
+{JUDGED},
 moved AS (
   UPDATE customers c SET
     name = j.name, name_at = j.name_at, name_event = j.name_event,
@@ -180,14 +185,42 @@ WITH locked AS MATERIALIZED (
 )
 SELECT count(*), clock_timestamp() AS now FROM locked
 """)
-_RECLASSIFY = text(
+_MOVED = (
+    "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM moved"
+    " CROSS JOIN (SELECT count(*) FROM announced) a"
+)
+AS_THEY_ARE = "SELECT c.*, CAST(NULL AS timestamptz) AS newest_order FROM customers c"
+_RECLASSIFY = text(settle_sql(f"after AS ({AS_THEY_ARE} WHERE c.id = ANY(:ids))", _MOVED))
+
+_HELD_COLUMNS = (
+    "id, name, name_at, name_event, phone, phone_at, phone_event, address, address_at,"
+    " address_event, date_created, total_orders, total_spent, first_order_date, last_order_date,"
+    " newest_order"
+)
+_HOLD = text(
     settle_sql(
-        "after AS (SELECT c.*, CAST(NULL AS timestamptz) AS newest_order"
-        " FROM customers c WHERE c.id = ANY(:ids))",
-        "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM moved"
-        " CROSS JOIN (SELECT count(*) FROM announced) a",
+        f"""after AS (
+          SELECT {_HELD_COLUMNS}, coalesce(CAST(:segment AS text), segment) AS segment,
+                 CAST(:manual AS boolean) AS segment_manual,
+                 CAST(:pinned AS boolean) AS segment_pinned,
+                 CAST(:pinned_until AS timestamptz) AS segment_pinned_until,
+                 CASE WHEN CAST(:manual AS boolean) THEN CAST(:now AS timestamptz) END
+                   AS segment_held_since
+          FROM ({AS_THEY_ARE} WHERE c.id = :id) c
+        )""",
+        _MOVED,
     )
 )
+_FORGET = text(f"""
+WITH gone AS (DELETE FROM customers WHERE id = :id RETURNING *),
+found AS (DELETE FROM customer_search WHERE customer_id = :id)
+UPDATE segment_counters k SET
+  customers = k.customers - 1, total_spent = k.total_spent - gone.total_spent,
+  with_orders = k.with_orders - CAST(gone.total_orders >= 1 AS integer),
+  repeat_customers = k.repeat_customers - CAST(gone.total_orders >= 2 AS integer)
+FROM gone
+WHERE k.slot = pg_backend_pid() % {COUNTER_SLOTS} AND k.segment = gone.segment
+""")
 
 
 async def reclassify(
@@ -203,3 +236,41 @@ async def reclassify(
         _RECLASSIFY, {"ids": ids, "cause": cause.value, "now": now or locked.now}
     )
     return int(result.scalar_one())
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A segment set by hand. Without a pin it lasts until the customer's next order."""
+
+    segment: str | None
+    """None holds the one they have."""
+    pinned: bool = False
+    """For good."""
+    until: datetime | None = None
+
+
+async def hold(
+    connection: AsyncConnection, customer_id: int, held: Hold | None, now: datetime
+) -> int:
+    """Set a customer's segment by hand, or hand them back to the rules (None).
+
+    The caller has locked the customer, and commits. Returns 1 when the segment changed, else 0.
+    """
+    result = await connection.execute(
+        _HOLD,
+        {
+            "id": customer_id,
+            "segment": held and held.segment,
+            "manual": held is not None,
+            "pinned": bool(held and held.pinned),
+            "pinned_until": held and held.until,
+            "now": now,
+            "cause": Cause.MANUAL.value,
+        },
+    )
+    return int(result.scalar_one())
+
+
+async def forget(connection: AsyncConnection, customer_id: int) -> None:
+    """Remove a customer and take them out of the counters; their segment changes stay."""
+    await connection.execute(_FORGET, {"id": customer_id})

@@ -52,8 +52,9 @@ FROM customers {where} GROUP BY segment
 _IN_WINDOW = "WHERE date_created >= :start AND date_created < :end"
 _COUNTED_IN_WINDOW = text(_RECOUNT.format(where=_IN_WINDOW))
 _RECOUNTED = text(_RECOUNT.format(where=""))
+# In cents: percentile_cont computes in floats, which hold whole numbers and halves exactly.
 _MEDIANS = """
-SELECT segment, percentile_cont(0.5) WITHIN GROUP (ORDER BY total_spent) AS median
+SELECT segment, percentile_cont(0.5) WITHIN GROUP (ORDER BY total_spent * 100) AS median
 FROM customers {where} GROUP BY GROUPING SETS ((segment), ())
 """
 _MEDIANS_OF_ALL = text(_MEDIANS.format(where=""))
@@ -131,7 +132,7 @@ async def read_medians(connection: AsyncConnection, window: Window | None = None
         else await connection.execute(_MEDIANS_IN_WINDOW, window._asdict())
     )
     return {
-        row.segment and Segment(row.segment): _rounded(Decimal(str(row.median)))
+        row.segment and Segment(row.segment): _rounded(Decimal(row.median) / 100)
         for row in result
         if row.median is not None
     }

@@ -125,6 +125,15 @@ SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
 FROM orders o ORDER BY hashtext(o.id || :seed) LIMIT :most
 """)
 
+# Row versions made by this very transaction; locking a row makes none.
+_WRITTEN = text(f"""
+WITH mine AS (SELECT CAST(pg_current_xact_id() AS xid) AS xid)
+SELECT o.id AS order, o.customer_id AS customer
+FROM mine, orders o LEFT JOIN customers c ON c.id = o.customer_id
+WHERE o.id = ANY(:ids) AND (o.xmin = mine.xid OR c.xmin = mine.xid)
+LIMIT {_MOST_SHOWN}
+""")
+
 _LATEST_PUBLISHED = text("""
 SELECT DISTINCT ON (customer_id) customer_id, sequence, segment
 FROM segment_changes WHERE publish_number BETWEEN :first AND :last
@@ -214,6 +223,7 @@ async def _replay(engine: AsyncEngine) -> list[dict[str, Any]]:
         ]
         random.shuffle(events)
         counted = await apply_events(connection, events) if events else {}
+        written = await _rows(connection, _WRITTEN, {"ids": [row.id for row in rows]})
         await connection.rollback()
     unexpected = {
         outcome.value: count
@@ -221,7 +231,7 @@ async def _replay(engine: AsyncEngine) -> list[dict[str, Any]]:
         # Newer events may have arrived since the sample was read.
         if outcome not in {Outcome.DUPLICATE, Outcome.STALE}
     }
-    return [unexpected] if unexpected else []
+    return written + ([unexpected] if unexpected else [])
 
 
 async def _recount(connection: AsyncConnection) -> list[dict[str, Any]]:
@@ -254,16 +264,24 @@ async def _consume(
     """Read up to publish number ``last``; give whom it leaves where, the first number, faults."""
     seen: dict[str, tuple[int, str]] = {}
     faults: list[dict[str, Any]] = []
+    ends_at = await streams.last_id(redis, stream)
+    if ends_at < last:
+        faults.append({"streamEndsAt": ends_at, "published": last})
     first, start = last + 1, "-"
     while page := await streams.read_range(redis, stream, start, f"{last}-0", _PAGE):
         if start == "-":
             first = page[0].milliseconds
         for entry in page:
-            change = orjson.loads(entry.fields[FASTSTREAM_FIELD])["data"]
-            customer, sequence = change["customerId"], change["sequence"]
+            try:
+                change = orjson.loads(entry.fields[FASTSTREAM_FIELD])["data"]
+                customer, sequence = change["customerId"], change["sequence"]
+                segment = change["segment"]
+            except (KeyError, TypeError, ValueError):
+                faults.append({"entry": entry.id, "fault": "not a segment change"})
+                continue
             before = seen.get(customer)
             if before and sequence != before[0] + 1:
                 faults.append({"customer": customer, "after": before[0], "came": sequence})
-            seen[customer] = (sequence, change["segment"])
+            seen[customer] = (sequence, segment)
         start = f"({page[-1].id}"
     return seen, first, faults

@@ -10,7 +10,7 @@ from service import streams
 from service.config import Config
 from service.db.engine import create_engine
 from service.db.statistics import MedianCache
-from service.http import health, problems, statistics
+from service.http import customer, customers, health, problems, statistics
 from service.http.state import State
 
 
@@ -42,4 +42,6 @@ def create_app(config: Config) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     app.include_router(statistics.router)
+    app.include_router(customers.router)
+    app.include_router(customer.router)
     return app

@@ -4,14 +4,15 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+
+from service.wire import dumps
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,9 @@ class Fault(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details."""
+    """RFC 9457 problem details; some kinds add members of their own."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: str = "about:blank"
     title: str
@@ -38,10 +41,25 @@ class Problem(BaseModel):
 class ProblemError(Exception):
     """Carries a problem to the handler below."""
 
-    def __init__(self, status: int, title: str, detail: str, errors: Sequence[Fault] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        errors: Sequence[Fault] = (),
+        **members: Any,
+    ) -> None:
         """Describe it: a short title for the kind, a sentence for the case."""
         super().__init__(detail)
-        self.problem = Problem(title=title, status=status, detail=detail, errors=list(errors))
+        self.problem = Problem(
+            title=title, status=status, detail=detail, errors=list(errors), **members
+        )
+
+
+def invalid(where: str, message: str) -> ProblemError:
+    """Say which part of a request is not valid."""
+    faults = [Fault(where=where, message=message)]
+    return ProblemError(422, "Invalid request", f"{where}: {message}", faults)
 
 
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
@@ -53,7 +71,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 
 def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
     return Response(
-        orjson.dumps(problem.model_dump(exclude_defaults=True) | {"type": problem.type}),
+        dumps(problem.model_dump(exclude_defaults=True) | {"type": problem.type}),
         status_code=problem.status,
         media_type=MEDIA_TYPE,
         headers=headers,
@@ -68,7 +86,10 @@ async def _known(_: Request, error: Exception) -> Response:
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  registered for nothing else
     faults = [
-        Fault(where=".".join(str(part) for part in fault["loc"]), message=fault["msg"])
+        Fault(
+            where=".".join(str(part) for part in fault["loc"]),
+            message=fault["msg"].removeprefix("Value error, "),
+        )
         for fault in error.errors()
     ]
     detail = "; ".join(f"{fault.where}: {fault.message}" for fault in faults)

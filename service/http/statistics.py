@@ -1,6 +1,6 @@
 """``/api/v1/statistics``: the key figures, and their split by segment."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -11,12 +11,11 @@ from starlette.responses import Response
 from service.db import statistics as figures
 from service.db.statistics import PERIODS, Window
 from service.http.json import Json
-from service.http.problems import DOCUMENTED, Fault, ProblemError
+from service.http.problems import DOCUMENTED, invalid
+from service.http.spans import BEGINNING, moment
 from service.http.state import snapshot, state_of
 
 router = APIRouter(prefix="/api/v1/statistics", tags=["statistics"], responses=DOCUMENTED)
-
-_BEGINNING = datetime(1990, 1, 1, tzinfo=UTC)
 
 
 class Statistics(BaseModel):
@@ -80,24 +79,22 @@ class Span:
             Query(description="rolling, ending now: 1, 7, 30 or 365 days; customers created in it"),
         ] = None,
         date_from: Annotated[
-            datetime | date | None,
+            str | None,
             Query(alias="dateFrom", description="ISO 8601; a day without a time starts at 00:00Z"),
         ] = None,
         date_to: Annotated[
-            datetime | date | None,
+            str | None,
             Query(alias="dateTo", description="ISO 8601; a day without a time is included"),
         ] = None,
     ) -> None:
         """Refuse what contradicts itself."""
-        if period is not None and (date_from or date_to):
-            raise _invalid("query.period", "give either a period or dateFrom/dateTo, not both")
+        if period is not None and (date_from is not None or date_to is not None):
+            raise invalid("query.period", "give either a period or dateFrom/dateTo, not both")
         self.period = period
-        self.start = None if date_from is None else _moment(date_from, "query.dateFrom")
-        self.end = None if date_to is None else _moment(date_to, "query.dateTo")
-        if self.end and not isinstance(date_to, datetime):
-            self.end += timedelta(days=1)
+        self.start = moment(date_from, "query.dateFrom")
+        self.end = moment(date_to, "query.dateTo", end=True)
         if self.start and self.end and self.start >= self.end:
-            raise _invalid("query.dateTo", "must lie after dateFrom")
+            raise invalid("query.dateTo", "must lie after dateFrom")
 
     async def window(self, connection: AsyncConnection) -> Window | None:
         """Turn it into a window by the database's clock; None is everybody."""
@@ -106,7 +103,7 @@ class Span:
             return Window(now - PERIODS[self.period], now)
         if self.start or self.end:
             end = self.end or await figures.clock(connection)
-            return Window(self.start or _BEGINNING, end)
+            return Window(self.start or BEGINNING, end)
         return None
 
 
@@ -136,17 +133,3 @@ async def _by_segment(request: Request, span: Span) -> Response:
         window = await span.window(connection)
         items = await figures.by_segment(connection, window, state_of(request).medians)
     return Json({"items": items, "total": len(items), "nextCursor": None})
-
-
-def _moment(value: date, where: str) -> datetime:
-    if not isinstance(value, datetime):
-        return datetime.combine(value, time(), UTC)
-    if value.tzinfo is None:
-        raise _invalid(where, "has no offset; end it with Z")
-    return value.astimezone(UTC)
-
-
-def _invalid(where: str, message: str) -> ProblemError:
-    return ProblemError(
-        422, "Invalid request", f"{where}: {message}", [Fault(where=where, message=message)]
-    )

@@ -172,6 +172,39 @@ def test_fifty_megabytes_are_refused_unread() -> None:
     assert "50,000,004" in refusal.message
 
 
+EXAMPLES: dict[Reason, dict[bytes, bytes]] = {
+    Reason.TOO_LARGE: {b"data": b" " * (MAX_BYTES + 1)},
+    Reason.NO_DATA_FIELD: {b"body": b"{}"},
+    Reason.INVALID_UTF8: {b"data": b"\xff"},
+    Reason.NOT_JSON: {b"data": b"order"},
+    Reason.NOT_AN_OBJECT: {b"data": b"[]"},
+} | {
+    reason: {b"data": json.dumps(with_value(path, value)).encode()}
+    for reason, path, value in (
+        (Reason.UNKNOWN_TYPE, "type", "order-lost"),
+        (Reason.UNSUPPORTED_VERSION, "specversion", "2.0"),
+        (Reason.MISSING_FIELD, "data", {}),
+        (Reason.INVALID_FIELD, "data.status", "lost"),
+        (Reason.INVALID_TEXT, "data.customer.name", "\x00"),
+        (Reason.INVALID_AMOUNT, "data.totalAmount", -1),
+        (Reason.REFUND_EXCEEDS_TOTAL, "data.refundedAmount", "100.01"),
+        (Reason.INVALID_TIME, "data.dateCreated", "now"),
+        (Reason.INVALID_EMAIL, "data.customer.email", "jane"),
+        (Reason.CURRENCY_MISMATCH, "data.currency", "EUR"),
+    )
+}
+
+
+def test_every_reason_is_given_for_something() -> None:
+    for reason, fields in EXAMPLES.items():
+        refusal = judged(fields)
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason is reason
+    # These two are not the contract's to give.
+    later = {Reason.NOT_APPLICABLE, Reason.TOO_MANY_DELIVERIES}
+    assert EXAMPLES.keys() == set(Reason) - later
+
+
 # --- Amounts
 
 

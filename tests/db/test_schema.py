@@ -47,8 +47,9 @@ CATALOG = {
         SELECT sequencename AS relname, data_type, start_value, min_value, max_value, increment_by
         FROM pg_sequences WHERE schemaname = current_schema()""",
     "others": """
-        SELECT proname AS relname, 'function' AS kind FROM pg_proc
+        SELECT proname AS relname, 'function' AS kind FROM pg_proc p
         WHERE pronamespace = current_schema()::regnamespace
+          AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
         UNION ALL SELECT tgname, 'trigger' FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
         WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace
         UNION ALL SELECT relname, relkind::text FROM pg_class
@@ -75,7 +76,8 @@ class Elsewhere:
     def __init__(self, url: str, name: str) -> None:
         self.url = url
         self.create_engine = partial(
-            create_async_engine, connect_args={"server_settings": {"search_path": name}}
+            create_async_engine,
+            connect_args={"server_settings": {"search_path": f"{name}, public"}},
         )
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -91,6 +93,9 @@ class Elsewhere:
 async def elsewhere(migrated: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Elsewhere]:
     name = f"other_{uuid4().hex}"
     await migrated.execute(f"CREATE SCHEMA {name}")
+    # Extensions are in `public`, so it must be seen, and with it Alembic's table of the other
+    # schema, unless there is one here.
+    await migrated.execute(f"CREATE TABLE {name}.alembic_version (LIKE alembic_version)")
     place = Elsewhere(migrated.config.database_url or "", name)
     monkeypatch.setattr(migrate, "create_async_engine", place.create_engine)
     yield place
@@ -112,7 +117,7 @@ async def test_migrations_make_exactly_what_the_tables_say(
     migrated: Service, elsewhere: Elsewhere
 ) -> None:
     async def create(connection: AsyncConnection) -> None:
-        await connection.run_sync(metadata.create_all)
+        await connection.run_sync(metadata.create_all, checkfirst=False)
 
     await elsewhere.run(create)
     declared = await elsewhere.run(catalog)

@@ -8,11 +8,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from consumers.orders import judge_all
 from service import streams
 from service.db import migrate
-from service.db.engine import in_transaction
-from service.db.ingest import ingest
 from tests.conftest import Service
 from tests.events import entry, fields
 from tests.http.conftest import client
@@ -140,8 +137,7 @@ async def test_metrics_equal_what_was_ingested(
         [entry(f"ORD-{number}", email="c@x.org", created=now) for number in range(10, 22)],
     ]
     for batch in batches:
-        judged = judge_all(batch, service.config)
-        await in_transaction(service.engine, lambda connection, it=judged: ingest(connection, it))
+        await service.ingest(*batch)
     found = await metrics(web)
     expected = {
         ("crm_up", "database"): 1,
@@ -187,10 +183,8 @@ async def test_metrics_tell_the_backlog(service: Service, web: httpx.AsyncClient
     )
     found = await metrics(web)
     assert (found["crm_lag_entries", ""], found["crm_pending_entries", ""]) == (3, 2)
-    assert (found["crm_consumers", ""], found["crm_last_read_seconds", ""]) == (
-        1,
-        pytest.approx(0, abs=30),
-    )
+    assert found["crm_consumers", ""] == 1
+    assert 0 <= found["crm_last_read_seconds", ""] < 30
     await service.redis.xack(
         config.orders_stream, config.orders_group, *(read.id for read in taken)
     )

@@ -271,3 +271,18 @@ async def test_only_empty_consumers_are_removed(service: Service) -> None:
         await all_applied(service, 1)
         await until(only_it_is_left)
     assert await order_count(service) == 1
+
+
+async def test_a_stopped_worker_has_stopped_reading(service: Service) -> None:
+    for _ in range(5):
+        async with working(service):
+            pass  # stopped while it still connects, when a cancellation is easily lost
+        readers = [
+            task
+            for task in asyncio.all_tasks()
+            if "_consume" in getattr(task.get_coro(), "__qualname__", "")
+        ]
+        assert not readers
+    await publish_all(service, _orders(3))
+    left = await backlog(service)
+    assert (left.lag, left.pending, left.consumers) == (3, 0, [])

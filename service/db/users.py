@@ -1,0 +1,138 @@
+"""People who sign in to the dashboard. The caller commits."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.access import ROLE_SCOPES, Actor, Role
+from service.db.audit import note
+from service.passwords import hash_password, matches, outdated
+
+
+class User(NamedTuple):
+    """Somebody who may sign in, or might before they were disabled."""
+
+    id: int
+    email: str
+    role: Role
+    date_created: datetime
+    last_sign_in_at: datetime | None
+    disabled_at: datetime | None
+
+    @property
+    def actor(self) -> Actor:
+        """On whose behalf things are done while they are signed in."""
+        return Actor(self.email, ROLE_SCOPES[self.role], f"user:{self.id}")
+
+
+class UserExistsError(ValueError):
+    """A user with that e-mail exists already."""
+
+
+_COLUMNS = "id, email, role, date_created, last_sign_in_at, disabled_at"
+_ADD = text(f"""
+INSERT INTO users (email, email_key, password_hash, role)
+VALUES (:email, :email_key, :password_hash, :role)
+ON CONFLICT (email_key) DO NOTHING RETURNING {_COLUMNS}
+""")
+_LIST = text(f"SELECT {_COLUMNS} FROM users ORDER BY email_key")
+_FIND = text(f"SELECT {_COLUMNS} FROM users WHERE id = :id AND disabled_at IS NULL")
+_BY_EMAIL = text(f"""
+SELECT {_COLUMNS}, password_hash FROM users WHERE email_key = :email_key AND disabled_at IS NULL
+""")
+_CHANGE = "UPDATE users SET {} WHERE email_key = :email_key RETURNING id"
+_SET_ROLE = text(_CHANGE.format("role = :role"))
+_SET_PASSWORD = text(_CHANGE.format("password_hash = :password_hash, disabled_at = NULL"))
+_DISABLE = text(_CHANGE.format("disabled_at = coalesce(disabled_at, now())"))
+_SIGNED_IN = text("UPDATE users SET last_sign_in_at = now() WHERE id = :id")
+_REHASH = text("UPDATE users SET password_hash = :password_hash WHERE id = :id")
+
+
+async def add_user(
+    connection: AsyncConnection, email: str, password: str, role: Role, *, actor: str
+) -> User:
+    """Add a user. Raises UserExistsError, or PasswordError when the password will not do."""
+    values = {
+        "email": email.strip(),
+        "email_key": _key(email),
+        "password_hash": await hash_password(password),
+        "role": role,
+    }
+    row = (await connection.execute(_ADD, values)).one_or_none()
+    if row is None:
+        raise UserExistsError
+    await note(connection, actor, "user.added", details={"user": row.id, "role": role})
+    return _user(row)
+
+
+async def list_users(connection: AsyncConnection) -> list[User]:
+    """Give all users, disabled ones too."""
+    return [_user(row) for row in await connection.execute(_LIST)]
+
+
+async def find_user(connection: AsyncConnection, user_id: int) -> User | None:
+    """Look somebody up who is signed in; None once they are disabled."""
+    row = (await connection.execute(_FIND, {"id": user_id})).one_or_none()
+    return _user(row) if row else None
+
+
+async def set_role(connection: AsyncConnection, email: str, role: Role, *, actor: str) -> bool:
+    """Change what a user may do. False: there is no such user."""
+    values = {"email_key": _key(email), "role": role}
+    return await _change(connection, _SET_ROLE, values, actor, "user.role-set")
+
+
+async def set_password(
+    connection: AsyncConnection, email: str, password: str, *, actor: str
+) -> bool:
+    """Give a user another password, and enable them again. False: there is no such user."""
+    values = {"email_key": _key(email), "password_hash": await hash_password(password)}
+    return await _change(connection, _SET_PASSWORD, values, actor, "user.password-set")
+
+
+async def disable_user(connection: AsyncConnection, email: str, *, actor: str) -> bool:
+    """Let a user sign in no more. False: there is no such user."""
+    return await _change(connection, _DISABLE, {"email_key": _key(email)}, actor, "user.disabled")
+
+
+async def verify_password(connection: AsyncConnection, email: str, password: str) -> User | None:
+    """Give the user whose password this is, and note that they signed in.
+
+    Who does not exist or is disabled takes as long to refuse as a wrong password. Argon2 is slow
+    on purpose: ask `Access.attempts` before, so that nobody can keep it busy.
+    """
+    row = (await connection.execute(_BY_EMAIL, {"email_key": _key(email)})).one_or_none()
+    if not await matches(password, row.password_hash if row else None) or row is None:
+        return None
+    if outdated(row.password_hash):
+        fresh = {"id": row.id, "password_hash": await hash_password(password)}
+        await connection.execute(_REHASH, fresh)
+    await connection.execute(_SIGNED_IN, {"id": row.id})
+    await note(connection, row.email, "user.signed-in", details={"user": row.id})
+    return _user(row)
+
+
+async def _change(
+    connection: AsyncConnection,
+    statement: TextClause,
+    values: dict[str, str],
+    actor: str,
+    action: str,
+) -> bool:
+    user_id = (await connection.execute(statement, values)).scalar_one_or_none()
+    if user_id is not None:
+        details = {"user": user_id} | {k: v for k, v in values.items() if k == "role"}
+        await note(connection, actor, action, details=details)
+    return user_id is not None
+
+
+def _key(email: str) -> str:
+    return email.strip().lower()
+
+
+def _user(row: Row[Any]) -> User:
+    return User(
+        row.id, row.email, Role(row.role), row.date_created, row.last_sign_in_at, row.disabled_at
+    )

@@ -1,0 +1,206 @@
+"""``/api/v1/customers/{id}/…``: what belongs to one customer."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import Response
+
+from service.db import customers, interactions, timeline
+from service.db.cursor import BadCursorError
+from service.db.engine import in_transaction
+from service.db.statistics import clock
+from service.explain import explain
+from service.http.access import Reader, Writer
+from service.http.customers import NOT_FOUND, CustomerNumber, not_found
+from service.http.json import Json
+from service.http.models import (
+    Explanation,
+    Interaction,
+    InteractionPatch,
+    Interactions,
+    NewInteraction,
+    Orders,
+    Timeline,
+)
+from service.http.problems import DOCUMENTED, ProblemError, invalid
+from service.http.state import snapshot, state_of
+from service.rules import Facts
+
+router = APIRouter(
+    prefix="/api/v1/customers/{id}", tags=["customers"], responses=DOCUMENTED | NOT_FOUND
+)
+
+Limit = Annotated[int, Query(ge=1, le=500)]
+Cursor = Annotated[str | None, Query(max_length=2000)]
+Lister = Callable[[AsyncConnection, int, int, str | None], Awaitable[timeline.Listed]]
+
+
+async def _existing(connection: AsyncConnection, number: int) -> RowMapping:
+    row = await customers.read(connection, number)
+    if row is None:
+        raise not_found()
+    return row
+
+
+async def _page(
+    request: Request, number: int, lister: Lister, limit: int, cursor: str | None
+) -> Response:
+    async with snapshot(request) as connection:
+        await _existing(connection, number)
+        try:
+            found = await lister(connection, number, limit, cursor)
+        except BadCursorError:
+            raise invalid("query.cursor", "is not a cursor of this list") from None
+    return Json({"items": found.items, "total": found.total, "nextCursor": found.next_cursor})
+
+
+@router.get("/orders", response_model=Orders)
+async def orders(
+    request: Request, _: Reader, number: CustomerNumber, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """List their orders, the latest first."""
+    return await _page(request, number, timeline.orders_of, limit, cursor)
+
+
+@router.get("/timeline", response_model=Timeline)
+async def events(
+    request: Request, _: Reader, number: CustomerNumber, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """List what happened: orders, updates, segment changes, edits with who, interactions."""
+    return await _page(request, number, timeline.timeline, limit, cursor)
+
+
+@router.get("/segment", response_model=Explanation)
+async def segment(request: Request, _: Reader, number: CustomerNumber) -> Response:
+    """Explain the segment: the rule, the facts, since when, what would change it and when."""
+    async with snapshot(request) as connection:
+        row = await _existing(connection, number)
+        since = await timeline.segment_since(connection, number)
+        version, settings = await timeline.current_settings(connection)
+        now = await clock(connection)
+    facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
+    manual = row["segment_manual"]
+    return Json(
+        {
+            "segment": row["segment"],
+            "source": "manual" if manual else "rules",
+            "since": since and since["changed_at"],
+            "cause": since and since["cause"],
+            "settingsVersion": version,
+            "autoSegmentation": settings.auto_segmentation,
+            "facts": {
+                "totalOrders": facts.total_orders,
+                "totalSpent": facts.total_spent,
+                "lastOrderDate": facts.last_order_date,
+            },
+            "hold": _hold(row) if manual else None,
+            **explain(facts, settings, now),
+        }
+    )
+
+
+def _hold(row: RowMapping) -> dict[str, Any]:
+    until = row["segment_pinned_until"]
+    lasts = "until their next order"
+    if row["segment_pinned"]:
+        lasts = "for good"
+    elif until:
+        lasts = "until a date"
+    return {"pinned": row["segment_pinned"], "until": until, "lasts": lasts}
+
+
+@router.get("/data", response_model=dict[str, Any])
+async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
+    """Give everything held about a person, for them to have."""
+    async with snapshot(request) as connection:
+        row = await _existing(connection, number)
+        everything = 1_000_000
+        found = {
+            "customer": customers.customer_json(dict(row)),
+            "orders": (await timeline.orders_of(connection, number, everything, None)).items,
+            "timeline": (await timeline.timeline(connection, number, everything, None)).items,
+            "interactions": await interactions.of_customer(connection, number),
+            "deadLetters": await timeline.dead_letters_about(connection, row["email"]),
+        }
+    return Json(found)
+
+
+@router.get("/interactions", response_model=Interactions)
+async def list_interactions(request: Request, _: Reader, number: CustomerNumber) -> Response:
+    """List calls, e-mails, meetings and notes, the latest first."""
+    async with snapshot(request) as connection:
+        await _existing(connection, number)
+        found = await interactions.of_customer(connection, number)
+    return Json({"items": found, "total": len(found), "nextCursor": None})
+
+
+@router.post("/interactions", status_code=201, response_model=Interaction)
+async def add_interaction(
+    request: Request, actor: Writer, number: CustomerNumber, body: NewInteraction
+) -> Response:
+    """Note a call, an e-mail, a meeting, or something else; the author is who asks."""
+
+    async def work(connection: AsyncConnection) -> dict[str, Any] | None:
+        return await interactions.add(
+            connection, actor.name, number, body.kind, body.text, body.happened_at
+        )
+
+    added = await in_transaction(state_of(request).engine, work)
+    if added is None:
+        raise not_found()
+    return Json(added, status_code=201)
+
+
+@router.patch("/interactions/{interaction}", response_model=Interaction)
+async def change_interaction(
+    request: Request,
+    actor: Writer,
+    number: CustomerNumber,
+    interaction: str,
+    body: InteractionPatch,
+) -> Response:
+    """Correct one; what is absent stays."""
+
+    async def work(connection: AsyncConnection) -> dict[str, Any] | None:
+        return await interactions.change(
+            connection, actor.name, number, _number(interaction), _given(body)
+        )
+
+    changed = await in_transaction(state_of(request).engine, work)
+    if changed is None:
+        raise _no_interaction()
+    return Json(changed)
+
+
+@router.delete("/interactions/{interaction}", status_code=204)
+async def remove_interaction(
+    request: Request, actor: Writer, number: CustomerNumber, interaction: str
+) -> Response:
+    """Remove one."""
+
+    async def work(connection: AsyncConnection) -> bool:
+        return await interactions.remove(connection, actor.name, number, _number(interaction))
+
+    if not await in_transaction(state_of(request).engine, work):
+        raise _no_interaction()
+    return Response(status_code=204)
+
+
+def _given(body: BaseModel) -> dict[str, Any]:
+    return {name: value for name, value in body if value is not None}
+
+
+def _number(interaction: str) -> int:
+    if not (interaction.isascii() and interaction.isdigit() and len(interaction) <= 18):  # noqa: PLR2004  bigint
+        raise _no_interaction()
+    return int(interaction)
+
+
+def _no_interaction() -> ProblemError:
+    return ProblemError(
+        404, "Interaction not found", "This customer has no interaction with this id."
+    )
