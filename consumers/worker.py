@@ -1,4 +1,4 @@
-"""The worker: consumer, reclaimer, relay and sweeper in one process, any number of replicas."""
+"""The worker: consumer, reclaimer, relay, sweeper, reclassifier; any number of replicas."""
 
 import asyncio
 import contextlib
@@ -17,11 +17,12 @@ from consumers.applier import Applier
 from consumers.health import serve_health
 from consumers.orders import Inbox, OrdersConsumer
 from consumers.reclaimer import Reclaimer
+from consumers.reclassifier import run_reclassifier
 from consumers.relay import Relay
 from consumers.sweeper import run_sweeper
 from service import streams
 from service.config import Config
-from service.db.engine import create_engine
+from service.db.engine import BY_INDEX, create_engine
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Worker:
                     ("reclaimer", self.reclaimer.run()),
                     ("relay", self.relay.run()),
                     ("sweeper", run_sweeper(self.engine, self.config.sweep_seconds)),
+                    ("reclassifier", run_reclassifier(self.engine)),
                     ("health", serve_health(self)),
                 )
             ]
@@ -100,7 +102,7 @@ async def run_worker(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    engine = create_engine(config.database_url or "", application="crm worker")
+    engine = create_engine(config.database_url or "", application="crm worker", planner=BY_INDEX)
     redis = streams.connect(config.redis_url or "")
     try:
         await Worker(config, engine, redis).run(stop)

@@ -84,15 +84,11 @@ class Person(NamedTuple):
 
     number: int | None
     """1001 for ``CUST-1001``; None when the publisher gave no id of ours."""
-    email: str | None
+    email_key: str | None
+    """The e-mail as it is compared: trimmed, without case."""
     name: str | None
     phone: str | None
     address: dict[str, str] | None
-
-    @property
-    def email_key(self) -> str | None:
-        """The e-mail as it is compared: without case."""
-        return self.email and self.email.lower()
 
 
 class OrderEvent(NamedTuple):
@@ -398,7 +394,7 @@ def _person(order: OrderData) -> Person | None:
     }
     return Person(
         number=int(ours[1]) if ours else None,
-        email=email,
+        email_key=email and email.lower(),
         name=(given.name or "").strip() or None,
         phone=(given.phone or "").strip() or None,
         address=parts or None,

@@ -83,6 +83,11 @@ def by_order(events: Iterable[OrderEvent], resolve: Resolve) -> list[OrderChange
 
 
 def _change(order_id: str, events: Sequence[OrderEvent], resolve: Resolve) -> OrderChange:
+    if len(events) == 1:  # nearly always
+        (event,) = events
+        owner = resolve(event)
+        named = (event.key, owner) if owner else None
+        return OrderChange(order_id, events, event, named, erased=owner == ERASED)
     namings = [
         (event.key, customer_id) for event in events if (customer_id := resolve(event)) is not None
     ]

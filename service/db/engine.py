@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -16,17 +16,36 @@ TRANSACTION_SECONDS = 60
 """No transaction of ours lives longer (`transaction_timeout`): the sweeper relies on it."""
 
 
-def create_engine(url: str, *, application: str, pool_size: int = 5) -> AsyncEngine:
+BY_INDEX = {
+    # Planning the batch statement takes as long as running it for 200 events, and its parameters
+    # are opaque to the planner: one plan is as good as another.
+    "plan_cache_mode": "force_generic_plan",
+    # A batch touches a thousand rows of tables that may have millions. The planner, who cannot
+    # count the batch, takes small tables whole, and goes on doing so while they grow.
+    "enable_seqscan": "off",
+}
+"""Settings for connections that apply batches."""
+
+
+def create_engine(
+    url: str,
+    *,
+    application: str,
+    pool_size: int = 5,
+    planner: Mapping[str, str] | None = None,
+) -> AsyncEngine:
     """Make a pool that survives the server's restarts and never waits for ever.
 
-    ``application`` is what `pg_stat_activity` shows.
+    ``application`` is what `pg_stat_activity` shows, ``planner`` settings of its connections.
     """
     return create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        pool_use_lifo=True,  # the same connection again, whose statements are prepared
         pool_timeout=10,
+        hide_parameters=True,  # of statements, in errors: there are people's names in them
         connect_args={
             "timeout": 5,
             "command_timeout": TRANSACTION_SECONDS,
@@ -35,9 +54,8 @@ def create_engine(url: str, *, application: str, pool_size: int = 5) -> AsyncEng
                 "timezone": "UTC",
                 "transaction_timeout": f"{TRANSACTION_SECONDS}s",
                 "jit": "off",  # compiling these statements costs more than it saves
-                # Planning the batch statement takes as long as running it for 200 events; all
-                # parameters are opaque to the planner, so one plan is as good as another.
-                "plan_cache_mode": "force_generic_plan",
+                "random_page_cost": "1.1",  # pages are cached, or on flash
+                **(planner or {}),
             },
         },
     )

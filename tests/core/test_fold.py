@@ -16,7 +16,7 @@ moments = st.integers(0, 3).map(lambda hours: START + timedelta(hours=hours))
 people = st.builds(
     Person,
     number=st.sampled_from([None, None, 1001, 9999]),
-    email=st.sampled_from([None, "a@x.org", "A@x.org", "b@x.org", "stranger@x.org"]),
+    email_key=st.sampled_from([None, "a@x.org", "b@x.org", "stranger@x.org"]),
     name=st.sampled_from([None, "Ann", "Bob"]),
     phone=st.sampled_from([None, "1", "2"]),
     address=st.sampled_from([None, {"city": "Austin"}, {"zip": "1"}]),
