@@ -21,7 +21,7 @@ REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 """What talking to Redis may raise when Redis, not we, is at fault."""
 
 
-def connection_options() -> dict[str, Any]:
+def connection_options(retries: int = 5) -> dict[str, Any]:
     """Give the options that every client of ours shares.
 
     Retrying is safe because nothing in the service adds an entry without an explicit id. A server
@@ -29,7 +29,7 @@ def connection_options() -> dict[str, Any]:
     master by then.
     """
     return {
-        "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05), 5),
+        "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
         "retry_on_error": [ReadOnlyError],
         "socket_timeout": 10,
         "socket_connect_timeout": 5,
@@ -38,9 +38,9 @@ def connection_options() -> dict[str, Any]:
     }
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, retries: int = 5) -> Redis:
     """Make a client; it connects when first used, and again whenever it must."""
-    return Redis.from_url(url, **connection_options())
+    return Redis.from_url(url, **connection_options(retries))
 
 
 async def ensure_group(redis: Redis, stream: str, group: str) -> None:

@@ -204,7 +204,9 @@ _HOLD = text(
                  CAST(:manual AS boolean) AS segment_manual,
                  CAST(:pinned AS boolean) AS segment_pinned,
                  CAST(:pinned_until AS timestamptz) AS segment_pinned_until,
-                 CASE WHEN CAST(:manual AS boolean) THEN CAST(:now AS timestamptz) END
+                 -- a publisher's clock may run ahead: the next order is one after this, too
+                 CASE WHEN CAST(:manual AS boolean)
+                      THEN GREATEST(CAST(:now AS timestamptz), last_order_date) END
                    AS segment_held_since
           FROM ({AS_THEY_ARE} WHERE c.id = :id) c
         )""",

@@ -1,0 +1,112 @@
+"""Erasing a person: nothing of them stays, and nothing brings them back."""
+
+from datetime import datetime, timedelta
+
+from service.envelope import Entry
+from tests.conftest import Service
+from tests.customers.conftest import Api
+from tests.events import entry
+
+_TABLES = "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public'"
+
+
+async def _mentions(service: Service, *traces: str) -> list[str]:
+    """Search every row of every table, as text and within its bytes."""
+    found = []
+    for table in await service.rows(_TABLES):
+        for trace in traces:
+            hits = await service.rows(
+                f"SELECT count(*) AS n FROM {table['name']} t"
+                " WHERE position(lower(:trace) IN lower(t::text)) > 0"
+                " OR position(encode(convert_to(lower(:trace), 'UTF8'), 'hex') IN t::text) > 0"
+                " OR position(encode(convert_to(:trace, 'UTF8'), 'hex') IN t::text) > 0",
+                trace=trace,
+            )
+            if hits[0]["n"]:
+                found.append(f"{table['name']}: {trace}")
+    return found
+
+
+async def _known_person(api: Api, service: Service, now: datetime) -> list[Entry]:
+    events = [
+        entry(
+            f"ORD-{number}",
+            email="Jane@Example.com",
+            name="Jane Smith",
+            phone="555-5678",
+            created=now - timedelta(days=number),
+        )
+        for number in (1, 2)
+    ]
+    await service.ingest(*events)
+    bad = entry("ORD-3", email="jane@example.com", name="Jane Smith", total="-1")
+    await service.ingest(bad, entry("ORD-4", email="other@example.com", total="-1"))
+    await api.patch("CUST-1001", notes="Jane Smith likes tea", phone="555-9999")
+    await api.http.post(
+        "/api/v1/customers/CUST-1001/interactions",
+        json={"kind": "email", "text": "wrote to jane@example.com"},
+    )
+    return [*events, bad]
+
+
+async def test_nothing_personal_is_left_in_the_whole_database(
+    api: Api, service: Service, now: datetime
+) -> None:
+    await _known_person(api, service, now)
+    traces = ("jane@example.com", "Jane Smith", "555-5678", "555-9999")
+    assert await _mentions(service, *traces), "the search must be able to find something"
+    assert (await api.http.delete("/api/v1/customers/CUST-1001")).status_code == 204
+    assert await _mentions(service, *traces) == []
+    await api.get("/CUST-1001", 404)
+    others = await service.rows("SELECT 1 AS kept FROM dead_letters WHERE field_values <> '{}'")
+    assert len(others) == 1, "what names somebody else stays"
+
+
+async def test_the_orders_stay_without_a_person_and_are_not_unattributed(
+    api: Api, service: Service, now: datetime
+) -> None:
+    await _known_person(api, service, now)
+    await api.http.delete("/api/v1/customers/CUST-1001")
+    orders = await service.rows("SELECT customer_id, erased FROM orders")
+    assert orders == [{"customer_id": None, "erased": True}] * 2
+    figures = (await api.http.get("/api/v1/statistics")).json()
+    assert (figures["totalCustomers"], figures["unattributedOrders"]) == (0, 0)
+
+
+async def test_no_replay_brings_the_person_back_but_a_new_order_does(
+    api: Api, service: Service, now: datetime
+) -> None:
+    events = await _known_person(api, service, now)
+    await api.http.delete("/api/v1/customers/CUST-1001")
+    await service.ingest(*events[:2])
+    update = entry(
+        "ORD-1",
+        email="JANE@example.com",
+        name="Jane Smith",
+        version=7,
+        status="delivered",
+        created=now - timedelta(days=1),
+    )
+    never_seen = entry("ORD-9", email="jane@example.com", created=now - timedelta(days=30))
+    await service.ingest(update, never_seen)
+    assert (await api.get())["total"] == 0
+    assert await _mentions(service, "jane") == []
+    figures = (await api.http.get("/api/v1/statistics")).json()
+    assert figures["unattributedOrders"] == 0
+    again = entry("ORD-10", email="jane@example.com", created=datetime.now(now.tzinfo))
+    await service.ingest(again, *events[:2])
+    (back,) = (await api.get())["items"]
+    assert back["id"] != "CUST-1001"
+    assert back["orderIds"] == ["ORD-10"]
+
+
+async def test_everything_held_about_a_person_can_be_had(
+    api: Api, service: Service, now: datetime
+) -> None:
+    await _known_person(api, service, now)
+    held = await api.get("/CUST-1001/data")
+    assert held["customer"]["email"] == "jane@example.com"
+    assert {order["id"] for order in held["orders"]} == {"ORD-1", "ORD-2"}
+    assert held["interactions"][0]["kind"] == "email"
+    assert held["deadLetters"][0]["reason"] == "invalid_amount"
+    assert {item["type"] for item in held["timeline"]} >= {"order", "segment", "edit"}

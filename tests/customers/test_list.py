@@ -1,0 +1,130 @@
+"""Lists: filters, search, sorting and pages that stay put while orders pour in."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.db.customers import Sort
+from tests.conftest import Service
+from tests.customers.conftest import Api
+from tests.events import entry
+
+
+async def _shop(service: Service, now: datetime) -> None:
+    """Make 40 customers with 0 to 3 further orders each."""
+    await service.ingest(
+        *(
+            entry(
+                f"ORD-{number}-{order}",
+                email=f"c{number:02}@example.org",
+                name=f"Name {number % 7}" if number % 5 else None,
+                phone=f"555-01{number:02}",
+                total=f"{(number * 37) % 11}.50",
+                created=now - timedelta(days=3 * number + order),
+            )
+            for number in range(40)
+            for order in range(number % 4 + 1)
+        )
+    )
+
+
+async def _all(api: Api, **query: Any) -> list[dict[str, Any]]:
+    """Follow the cursors to the end."""
+    items: list[dict[str, Any]] = []
+    page = await api.get(**query)
+    while True:
+        items += page["items"]
+        assert page["total"] >= len(items)
+        if page["nextCursor"] is None:
+            return items
+        page = await api.get(**query, cursor=page["nextCursor"])
+
+
+@pytest.mark.parametrize("sort", list(Sort))
+@pytest.mark.parametrize("direction", ["", "-"])
+async def test_pages_in_every_sorting_give_everybody_once(
+    api: Api, service: Service, now: datetime, sort: Sort, direction: str
+) -> None:
+    await _shop(service, now)
+    items = await _all(api, sort=f"{direction}{sort}", limit=7)
+    assert len({item["id"] for item in items}) == len(items) == 40
+    values = [(item[sort.value] or "") for item in items]
+    if sort is Sort.NAME:
+        values = [value.lower() for value in values]
+    assert values == sorted(values, reverse=direction == "-")
+
+
+async def test_a_cursor_goes_on_where_its_page_ended_while_customers_come_and_go(
+    api: Api, service: Service, now: datetime
+) -> None:
+    await _shop(service, now)
+    first = await api.get(sort="email", limit=10)
+    await service.ingest(entry("ORD-new", email="a-first@example.org"))
+    await service.ingest(entry("ORD-new-2", email="c10b@example.org"))
+    second = await api.get(sort="email", limit=10, cursor=first["nextCursor"])
+    assert [item["email"] for item in second["items"]][:3] == [
+        "c10@example.org",
+        "c10b@example.org",
+        "c11@example.org",
+    ]
+
+
+async def test_filters_and_their_total_agree_with_the_rows(
+    api: Api, service: Service, now: datetime
+) -> None:
+    await _shop(service, now)
+    everybody = await _all(api, limit=500)
+    since = now - timedelta(days=30)
+    for query, wanted in (
+        ({"segment": "vip"}, lambda c: c["segment"] == "vip"),
+        ({"segment": ["new", "inactive"]}, lambda c: c["segment"] in {"new", "inactive"}),
+        ({"dateFrom": since.isoformat()}, lambda c: c["dateCreated"] >= since.isoformat()[:26]),
+        ({"lastOrderTo": since.isoformat()}, lambda c: c["lastOrderDate"] < since.isoformat()[:26]),
+        ({"spentFrom": "10", "spentTo": "20"}, lambda c: 10 <= c["totalSpent"] <= 20),
+        ({"search": "NAME 3"}, lambda c: c["name"] == "Name 3"),
+        ({"search": "C1"}, lambda c: c["email"].startswith("c1")),
+        ({"search": "555-0123"}, lambda c: c["phone"] == "555-0123"),
+    ):
+        expected = {customer["id"] for customer in everybody if wanted(customer)}
+        assert expected, query
+        items = await _all(api, limit=3, **query)
+        assert {item["id"] for item in items} == expected, query
+        assert (await api.get(**query))["total"] == len(expected), query
+
+
+async def test_search_finds_literally_and_after_every_edit(api: Api, service: Service) -> None:
+    await api.create(name="100% Cotton_Shop", email="cotton@example.org", notes="x\\y")
+    await api.create(name="100 Cotton", email="other@example.org")
+    for term, hits in (("100%", 1), ("n_s", 1), ("\\y", 1), ("%", 1), ("cust-1002", 1), ("zz", 0)):
+        assert (await api.get(search=term))["total"] == hits, term
+    await api.patch("CUST-1002", name="Renamed", notes="Überraschung")
+    assert (await api.get(search="überrasch"))["total"] == 1
+    assert (await api.get(search="100 cotton"))["total"] == 0
+    await service.ingest(entry("ORD-1", email="n@example.org", name="Ørsted"))
+    assert (await api.get(search="ørs"))["items"][0]["email"] == "n@example.org"
+
+
+async def test_bad_pages_are_refused(api: Api) -> None:
+    page = await api.get(sort="email", limit=1)
+    assert page == {"items": [], "total": 0, "nextCursor": None}
+    for query in (
+        {"cursor": "rubbish"},
+        {"cursor": "W10"},
+        {"limit": "0"},
+        {"limit": "501"},
+        {"sort": "shoeSize"},
+        {"segment": "platinum"},
+        {"dateFrom": "yesterday"},
+        {"spentFrom": "-1"},
+        {"search": "\x00"},
+    ):
+        answer = await api.get("", 422, **query)
+        assert answer["errors"][0]["where"].startswith(f"query.{next(iter(query))}")
+
+
+async def test_a_cursor_of_another_sorting_is_refused(api: Api) -> None:
+    for number in range(3):
+        await api.create(name="A", email=f"a{number}@example.org")
+    cursor = (await api.get(sort="email", limit=1))["nextCursor"]
+    await api.get("", 422, sort="-email", cursor=cursor)
