@@ -1,4 +1,4 @@
-"""Apply batches one after the other, wait out a database that is away, then acknowledge."""
+"""Apply batches, two at a time, wait out a database that is away, then acknowledge."""
 
 import asyncio
 import logging
@@ -21,6 +21,8 @@ from service.db.ingest import Judged, ingest
 
 log = logging.getLogger(__name__)
 
+CONNECTIONS = 2
+"""Batches in Postgres at the same time: while one folds or commits, the other is computed."""
 _LONGEST_WAIT = 5.0
 _REPLAN_EVERY = 1024
 
@@ -45,6 +47,11 @@ class Applier:
 
     async def run(self) -> None:
         """Apply what comes. An error that is nobody's data and not the world's is raised."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CONNECTIONS):
+                group.create_task(self._take_turns())
+
+    async def _take_turns(self) -> None:
         while True:
             batch = await self._inbox.get()
             try:
@@ -54,14 +61,15 @@ class Applier:
 
     async def apply(self, batch: Sequence[Judged]) -> None:
         """Commit a batch, then acknowledge it. Does not return before it is committed."""
-        self.in_hand = {entry.id for entry, _ in batch}
+        ids = [entry.id for entry, _ in batch]
+        self.in_hand.update(ids)
         await self._commit(batch)
         try:
-            await self._redis.xack(self._stream, self._group, *self.in_hand)
+            await self._redis.xack(self._stream, self._group, *ids)
         except streams.REDIS_ERRORS as error:
             # They stay pending, are reclaimed later, and found to be duplicates.
-            log.warning("%d entries not acknowledged: %s", len(self.in_hand), error)
-        self.in_hand = set()
+            log.warning("%d entries not acknowledged: %s", len(ids), error)
+        self.in_hand.difference_update(ids)
 
     async def _ingest(self, connection: AsyncConnection, batch: Sequence[Judged]) -> None:
         """Ingest, with a new plan whenever the tables may have doubled.

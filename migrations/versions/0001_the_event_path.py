@@ -89,7 +89,7 @@ def upgrade() -> None:
         sa.CheckConstraint("total_orders >= 0", name=op.f("ck_customers_total_orders")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_customers")),
         sa.UniqueConstraint("email_key", name=op.f("uq_customers_email_key")),
-        postgresql_with={"fillfactor": "70"},
+        postgresql_with={"fillfactor": "30"},
     )
     op.create_index(op.f("ix_customers_date_created"), "customers", ["date_created"], unique=False)
     op.create_index(

@@ -3,6 +3,10 @@
 The greater key wins, so applying anything twice, late or in pieces changes nothing. Customers are
 created in the order of their e-mails and locked in the order of their ids; every writer does the
 same, which is why they cannot deadlock.
+
+Rows of tables that grow are fetched by lateral subqueries (``OFFSET 0`` keeps them from being
+merged into the join): one index probe each, whatever the planner believes of a table's size. Left
+to choose, it read whole indexes while tables were small, and went on doing so when they were not.
 """
 
 from collections import Counter, defaultdict
@@ -30,16 +34,18 @@ _KNOWN_IDS = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
 # The e-mail as shown is the key, too: which spelling came first must not matter.
 _CREATE = text(f"""
 WITH named AS (
-  SELECT n.*, (SELECT erased_at FROM erased WHERE email_hash = {email_hash("n.email_key")})
-    AS erased_at
+  SELECT n.*, CASE WHEN EXISTS (SELECT FROM erased) THEN (
+    SELECT erased_at FROM erased WHERE email_hash = {email_hash("n.email_key")}) END AS erased_at
   FROM (
     {unpack({"email_key": "text", "earliest": "timestamptz", "latest": "timestamptz"})}
   ) n
 )
 INSERT INTO customers (email, email_key, date_created)
 SELECT email_key, email_key, CASE WHEN erased_at IS NULL THEN earliest ELSE latest END FROM named
-WHERE NOT EXISTS (SELECT FROM customers c WHERE c.email_key = named.email_key)
-  AND coalesce(latest > erased_at, true)
+LEFT JOIN LATERAL (
+  SELECT true AS known FROM customers c WHERE c.email_key = named.email_key OFFSET 0
+) c ON true
+WHERE known IS NULL AND coalesce(latest > erased_at, true)
 ORDER BY email_key COLLATE "C"
 ON CONFLICT (email_key) DO NOTHING
 """)
@@ -48,14 +54,15 @@ ON CONFLICT (email_key) DO NOTHING
 # after the last lock.
 _LOCK = text(f"""
 WITH concerned AS MATERIALIZED (
-  SELECT c.id FROM ({unpack({"email_key": "text"})}) e JOIN customers c USING (email_key)
+  SELECT c.id FROM ({unpack({"email_key": "text"})}) e CROSS JOIN LATERAL (
+    SELECT id FROM customers WHERE email_key = e.email_key OFFSET 0) c
   UNION SELECT id FROM ({unpack({"id": "bigint"})}) i
-  UNION SELECT o.customer_id FROM ({unpack({"order_id": "text"})}) n
-    JOIN orders o ON o.id = n.order_id
+  UNION SELECT o.customer_id FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
+    SELECT customer_id FROM orders WHERE id = n.order_id OFFSET 0) o
 ),
 locked AS MATERIALIZED (
-  SELECT id, email_key FROM customers WHERE id IN (SELECT id FROM concerned)
-  ORDER BY id FOR NO KEY UPDATE
+  SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY id) k CROSS JOIN LATERAL (
+    SELECT id, email_key FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
 )
 SELECT id, email_key, CAST(NULL AS timestamptz) AS erased_at, clock_timestamp() AS locked_at
 FROM locked
@@ -63,6 +70,7 @@ UNION ALL
 SELECT NULL, n.email_key, e.erased_at, clock_timestamp()
 FROM ({unpack({"email_key": "text"})}) n
 JOIN erased e ON e.email_hash = {email_hash("n.email_key")}
+WHERE EXISTS (SELECT FROM erased)
 """)
 
 _STATE = (
@@ -207,16 +215,18 @@ effect AS (
   FROM effects GROUP BY customer_id
 ),
 remaining AS (  -- the other counted orders of those who lost one: an index probe each
-  SELECT e.customer_id, min(o.date_created) AS first, max(o.date_created) AS last
-  FROM effect e JOIN orders o ON o.customer_id = e.customer_id AND o.counts
-  WHERE e.lost AND NOT EXISTS (SELECT FROM written w WHERE w.id = o.id)
-  GROUP BY e.customer_id
+  SELECT e.customer_id, o.first, o.last
+  FROM effect e CROSS JOIN LATERAL (
+    SELECT min(date_created) AS first, max(date_created) AS last FROM orders
+    WHERE customer_id = e.customer_id AND counts AND id NOT IN (SELECT id FROM written)
+  ) o
+  WHERE e.lost
 ),
 touched AS (
   SELECT told_id AS customer_id FROM told UNION SELECT customer_id FROM effect
 ),
 after AS (
-  SELECT c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
+  SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
     c.segment_held_since, t.newest_order,
     {_register("name")}, {_register("phone")}, {_register("address")},
     LEAST(c.date_created, t.earliest_order) AS date_created,
@@ -227,10 +237,12 @@ after AS (
     GREATEST(CASE WHEN e.lost THEN r.last ELSE c.last_order_date END, e.last_gained)
       AS last_order_date
   FROM touched
-  JOIN customers c ON c.id = touched.customer_id
-  LEFT JOIN told t ON t.told_id = c.id
-  LEFT JOIN effect e ON e.customer_id = c.id
-  LEFT JOIN remaining r ON r.customer_id = c.id
+  LEFT JOIN told t ON t.told_id = touched.customer_id
+  LEFT JOIN effect e ON e.customer_id = touched.customer_id
+  LEFT JOIN remaining r ON r.customer_id = touched.customer_id
+  CROSS JOIN LATERAL (
+    SELECT ctid AS place, * FROM customers WHERE id = touched.customer_id OFFSET 0
+  ) c
   WHERE e.customer_id IS NOT NULL  -- else nothing new was told of them: leave the row alone
      OR c.segment_sequence = 0
      OR t.earliest_order < c.date_created

@@ -111,7 +111,7 @@ moved AS (
     segment_pinned_until = CASE WHEN j.held THEN j.segment_pinned_until END,
     segment_held_since = CASE WHEN j.held THEN j.segment_held_since END
   FROM judged j
-  WHERE c.id = j.id
+  WHERE c.ctid = j.place  -- locked before, so it has not moved
   RETURNING c.id, j.settings_version,
     old.segment AS old_segment, old.segment_sequence AS old_sequence,
     old.total_orders AS old_orders, old.total_spent AS old_spent,
@@ -170,8 +170,9 @@ counted AS (
 def settle_sql(source: str, result: str) -> str:
     """Compose a settling statement.
 
-    ``source`` is CTEs ending in ``after``: the columns of ``customers`` as they will be, and
-    ``newest_order``, the date of the latest order that has just named the customer, or NULL.
+    ``source`` is CTEs ending in ``after``: the columns of ``customers`` as they will be;
+    ``place``, the row's ctid; and ``newest_order``, the date of the latest order that has just
+    named the customer, or NULL.
     ``result`` selects what the caller wants to know, from `moved` or its own CTEs, joined to the
     CTE ``announced`` (which makes Postgres send the notification).
     Parameters: those of the source, ``now`` and ``cause``.
@@ -189,11 +190,13 @@ _MOVED = (
     "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM moved"
     " CROSS JOIN (SELECT count(*) FROM announced) a"
 )
-AS_THEY_ARE = "SELECT c.*, CAST(NULL AS timestamptz) AS newest_order FROM customers c"
+AS_THEY_ARE = (
+    "SELECT c.ctid AS place, c.*, CAST(NULL AS timestamptz) AS newest_order FROM customers c"
+)
 _RECLASSIFY = text(settle_sql(f"after AS ({AS_THEY_ARE} WHERE c.id = ANY(:ids))", _MOVED))
 
 _HELD_COLUMNS = (
-    "id, name, name_at, name_event, phone, phone_at, phone_event, address, address_at,"
+    "place, id, name, name_at, name_event, phone, phone_at, phone_event, address, address_at,"
     " address_event, date_created, total_orders, total_spent, first_order_date, last_order_date,"
     " newest_order"
 )

@@ -71,6 +71,8 @@ WHERE CASE WHEN c.segment_manual THEN
             SELECT FROM orders o
             WHERE o.customer_id = c.id AND o.date_created > c.segment_held_since))
       ELSE l.auto_segmentation
+        AND NOT EXISTS (  -- new settings have not come to them yet
+          SELECT FROM settings_changes s WHERE s.finished_at IS NULL AND c.id > s.last_id)
         AND c.segment <> {segment_sql("c", "l")} AND c.segment <> {segment_sql("c", "p")}
       END
 LIMIT {_MOST_SHOWN}
@@ -128,9 +130,12 @@ FROM orders o ORDER BY hashtext(o.id || :seed) LIMIT :most
 # Row versions made by this very transaction; locking a row makes none.
 _WRITTEN = text(f"""
 WITH mine AS (SELECT CAST(pg_current_xact_id() AS xid) AS xid)
-SELECT o.id AS order, o.customer_id AS customer
-FROM mine, orders o LEFT JOIN customers c ON c.id = o.customer_id
-WHERE o.id = ANY(:ids) AND (o.xmin = mine.xid OR c.xmin = mine.xid)
+SELECT o.id AS order, NULL AS customer
+FROM mine, orders o WHERE o.id = ANY(:ids) AND o.xmin = mine.xid
+UNION ALL
+SELECT NULL, c.id
+FROM mine, customers c
+WHERE c.id IN (SELECT customer_id FROM orders WHERE id = ANY(:ids)) AND c.xmin = mine.xid
 LIMIT {_MOST_SHOWN}
 """)
 

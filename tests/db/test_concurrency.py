@@ -63,8 +63,8 @@ async def test_four_connections_fight_over_a_thousand_customers(
         mine = documents[number::CONNECTIONS] + rng.sample(documents, len(documents) // 4)
         rng.shuffle(mine)
         judged = judge_all(entries(mine), service.config)
-        for start in range(0, len(judged), 500):
-            await commit(service, judged[start : start + 500], now)
+        for start in range(0, len(judged), 200):
+            await commit(service, judged[start : start + 200], now)
         return len(mine)
 
     read = await asyncio.gather(*(worker(number) for number in range(CONNECTIONS)))

@@ -222,7 +222,7 @@ async def arrive(
 
 
 @settings(
-    max_examples=120,
+    max_examples=80,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

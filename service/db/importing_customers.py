@@ -1,0 +1,204 @@
+"""Customers from a file, as if a person typed them in.
+
+A line is new, changes a customer who has its e-mail, changes nothing, or is refused; planned
+without writing first, so a dry run says what the real run does. What the orders say (segment,
+metrics) never comes from here. An empty cell changes nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.audit import note
+from service.db.columns import pack, unpack
+from service.db.erase import email_hash
+from service.db.importing import CustomerLine, Fault, Verdict
+from service.db.settle import Cause, Hold, hold, reclassify, searched
+from service.wire import customer_ref
+
+
+class Planned(NamedTuple):
+    """What a line will do; with a fault, nothing."""
+
+    verdict: Verdict
+    customer_id: int | None
+    other_segment: bool
+    """The customer exists, in another segment than the line says."""
+    fault: Fault | None = None
+
+
+_LINES = unpack(
+    {
+        "id": "bigint",
+        "email_key": "text",
+        "email": "text",
+        "name": "text",
+        "phone": "text",
+        "notes": "text",
+        "date_created": "timestamptz",
+    }
+)
+# Statements about an id stay after its customer was erased: it is not given again.
+_PLAN = text(f"""
+SELECT c.id, c.segment, e.erased_at, t.email_key AS taken_by,
+       EXISTS (SELECT FROM segment_changes h WHERE h.customer_id = l.id) AS used,
+       c.id IS NOT NULL AND (
+         coalesce(l.name <> coalesce(c.name, ''), false)
+         OR coalesce(l.phone <> coalesce(c.phone, ''), false)
+         OR coalesce(l.notes <> c.notes, false)
+         OR coalesce(l.date_created < c.date_created, false)) AS changes
+FROM ({_LINES}) l
+LEFT JOIN customers c ON c.email_key = l.email_key
+LEFT JOIN customers t ON t.id = l.id
+LEFT JOIN erased e ON c.id IS NULL AND e.email_hash = {email_hash("l.email_key")}
+""")
+_RESERVE = text("ALTER SEQUENCE customers_id_seq CACHE 1")  # keeps others from counting on
+_LAST = text("SELECT last_value FROM customers_id_seq")
+_COUNT_ON = text("SELECT setval('customers_id_seq', :highest)")
+_CREATE = text(f"""
+INSERT INTO customers (id, email, email_key, name, name_at, name_event, phone, phone_at,
+  phone_event, notes, date_created)
+SELECT coalesce(id, nextval('customers_id_seq')), email, email_key,
+  name, CASE WHEN name IS NOT NULL THEN CAST('infinity' AS timestamptz) END,
+  CASE WHEN name IS NOT NULL THEN '' END,
+  phone, CASE WHEN phone IS NOT NULL THEN CAST('infinity' AS timestamptz) END,
+  CASE WHEN phone IS NOT NULL THEN '' END,
+  coalesce(notes, ''), coalesce(date_created, clock_timestamp())
+FROM ({_LINES}) l ORDER BY email_key COLLATE "C"
+ON CONFLICT (email_key) DO NOTHING
+RETURNING id
+""")
+_LOCK = text("SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+_CHANGE = text(f"""
+WITH l AS ({_LINES}),
+changed AS (
+  UPDATE customers c SET
+    name = coalesce(l.name, c.name),
+    name_at = CASE WHEN l.name <> coalesce(c.name, '') THEN 'infinity' ELSE c.name_at END,
+    name_event = CASE WHEN l.name <> coalesce(c.name, '') THEN '' ELSE c.name_event END,
+    phone = coalesce(l.phone, c.phone),
+    phone_at = CASE WHEN l.phone <> coalesce(c.phone, '') THEN 'infinity' ELSE c.phone_at END,
+    phone_event = CASE WHEN l.phone <> coalesce(c.phone, '') THEN '' ELSE c.phone_event END,
+    notes = coalesce(l.notes, c.notes),
+    date_created = LEAST(c.date_created, l.date_created),
+    date_updated = clock_timestamp()
+  FROM l WHERE c.email_key = l.email_key
+  RETURNING c.id, {searched("new")} AS searched,
+    old.name AS old_name, new.name AS new_name, old.phone AS old_phone, new.phone AS new_phone,
+    old.notes AS old_notes, new.notes AS new_notes,
+    old.date_created AS old_created, new.date_created AS new_created
+),
+found AS (
+  INSERT INTO customer_search (customer_id, searched)
+  SELECT id, searched FROM changed ORDER BY id
+  ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
+)
+INSERT INTO audit (actor, action, customer_id, details)
+SELECT CAST(:actor AS text), 'customer.updated', id, jsonb_strip_nulls(jsonb_build_object(
+  'name', CASE WHEN old_name IS DISTINCT FROM new_name
+               THEN jsonb_build_array(old_name, new_name) END,
+  'phone', CASE WHEN old_phone IS DISTINCT FROM new_phone
+                THEN jsonb_build_array(old_phone, new_phone) END,
+  'notes', CASE WHEN old_notes <> new_notes THEN jsonb_build_array(old_notes, new_notes) END,
+  'dateCreated', CASE WHEN old_created <> new_created
+                      THEN jsonb_build_array(old_created, new_created) END))
+FROM changed ORDER BY id
+""")
+_NOTE_CREATED = text("""
+INSERT INTO audit (actor, action, customer_id, details)
+SELECT CAST(:actor AS text), 'customer.created', id, '{"imported": true}'
+FROM unnest(CAST(:ids AS bigint[])) AS u(id)
+""")
+
+
+async def plan_customers(
+    connection: AsyncConnection, lines: Sequence[CustomerLine]
+) -> list[Planned]:
+    """Say what each line does; writes nothing. E-mails and ids are different in all lines."""
+    if not lines:
+        return []
+    rows = (await connection.execute(_PLAN, _packed(lines))).all()
+    by_key = dict(zip((line.email_key for line in lines), rows, strict=True))
+    return [_planned(line, by_key[line.email_key]) for line in lines]
+
+
+def _planned(line: CustomerLine, row: Any) -> Planned:
+    if row.id is not None:
+        verdict = Verdict.CHANGED if row.changes else Verdict.UNCHANGED
+        other = line.segment is not None and line.segment != row.segment
+        return Planned(verdict, row.id, other)
+    fault = None
+    reference = customer_ref(line.id or 0)
+    if row.erased_at is not None:
+        fault = Fault(
+            "Email",
+            f"this person was erased on {row.erased_at:%Y-%m-%d}",
+            "create them by hand if they asked for it",
+        )
+    elif row.taken_by is not None:
+        fault = Fault(
+            "ID",
+            f"{reference} has another e-mail here",
+            "change the e-mail in the CRM; or clear the ID, and they become a new customer",
+        )
+    elif row.used:
+        fault = Fault(
+            "ID",
+            f"{reference} was somebody who has been erased",
+            "clear the ID, and they become a new customer",
+        )
+    return Planned(Verdict.NEW, None, other_segment=False, fault=fault)
+
+
+async def reserve_ids(connection: AsyncConnection, highest: int) -> None:
+    """Have new customers numbered beyond ``highest``; in a transaction of its own."""
+    if highest <= (await connection.execute(_LAST)).scalar_one():
+        return
+    await connection.execute(_RESERVE)
+    if highest > (await connection.execute(_LAST)).scalar_one():
+        await connection.execute(_COUNT_ON, {"highest": highest})
+
+
+async def write_customers(
+    connection: AsyncConnection,
+    lines: Sequence[tuple[CustomerLine, Planned]],
+    actor: str,
+    *,
+    hold_segments: bool,
+) -> None:
+    """Do what was planned; the caller commits.
+
+    ``hold_segments`` sets the segments of existing customers that differ by hand, which holds
+    until the customer's next order.
+    """
+    new = [line for line, plan in lines if not plan.fault and plan.verdict is Verdict.NEW]
+    changed = [line for line, plan in lines if plan.verdict is Verdict.CHANGED]
+    held = {
+        plan.customer_id: line.segment
+        for line, plan in lines
+        if hold_segments and plan.other_segment and plan.customer_id
+    }
+    if new:
+        ids = list((await connection.execute(_CREATE, _packed(new))).scalars())
+        await reclassify(connection, ids, Cause.MANUAL)
+        await connection.execute(_NOTE_CREATED, {"actor": actor, "ids": ids})
+    existing = sorted(plan.customer_id for _, plan in lines if plan.customer_id)
+    if existing and (changed or held):
+        await connection.execute(_LOCK, {"ids": existing})
+    if changed:
+        await connection.execute(_CHANGE, {**_packed(changed), "actor": actor})
+    if held:
+        now = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
+        for customer_id, segment in sorted(held.items()):
+            await hold(connection, customer_id, Hold(segment), now)
+            details = {"segment": [None, segment]}
+            await note(
+                connection, actor, "customer.updated", customer_id=customer_id, details=details
+            )
+
+
+def _packed(lines: Sequence[CustomerLine]) -> dict[str, str]:
+    columns = ("id", "email_key", "email", "name", "phone", "notes", "date_created")
+    return pack({name: [getattr(line, name) for line in lines] for name in columns})
