@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo up test check lint types bench lock clean
+.PHONY: help env demo up test check lint types bench contracts lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 env: $(STAMP) ## Create .venv with everything pinned (leaves .venv/bin/crm)
 
@@ -41,6 +41,9 @@ check: lint types test ## All that CI runs
 
 bench: env ## Measure throughput on this machine
 	@$(BIN)/python -m tests.bench.throughput
+
+contracts: env ## Write deploy/contracts from the code
+	@$(BIN)/python -m tests.contracts
 
 lock: env ## Pin the requirements anew from pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --extra local -o requirements.txt pyproject.toml

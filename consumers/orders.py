@@ -15,6 +15,7 @@ from faststream.redis import RedisBroker, StreamSub
 from faststream.redis.message import FAKE_CONSUMER, BatchStreamMessage, RedisBatchStreamMessage
 from redis.asyncio import Redis
 
+from consumers.tasks import end
 from service import streams
 from service.config import Config
 from service.contract import judge
@@ -27,7 +28,6 @@ Inbox = asyncio.Queue[Sequence[Judged]]
 """Batches read and judged, not yet applied. Its bound is how far reading runs ahead."""
 
 _WATCH_SECONDS = 0.5
-_CANCEL_SECONDS = 0.1
 _RESTARTS = 5
 """Failed restarts of the subscriber in a row, after which the process gives up."""
 
@@ -83,15 +83,12 @@ class OrdersConsumer:
     async def _stop_reading(self) -> None:
         """Stop the subscriber, and see its reader end.
 
-        FastStream cancels the reader without waiting. A cancellation that meets a connection
-        being made is lost, and such a reader would go on to take entries that nobody applies.
+        FastStream cancels the reader once, without waiting. A reader that missed it would go on
+        to take entries that nobody applies.
         """
-        reading = set(self._subscriber.tasks)
+        reading = list(self._subscriber.tasks)
         await self._subscriber.stop()
-        while reading:
-            for task in reading:
-                task.cancel()
-            _, reading = await asyncio.wait(reading, timeout=_CANCEL_SECONDS)
+        await end(reading)
 
     async def watch(self) -> None:
         """Start the subscriber again whenever it has stopped by itself.

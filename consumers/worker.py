@@ -20,6 +20,7 @@ from consumers.reclaimer import Reclaimer
 from consumers.reclassifier import run_reclassifier
 from consumers.relay import Relay
 from consumers.sweeper import run_sweeper
+from consumers.tasks import end
 from service import streams
 from service.config import Config
 from service.db.engine import BY_INDEX, create_engine
@@ -72,15 +73,15 @@ class Worker:
                 )
             ]
             self._tasks = {task.get_name(): task for task in tasks}
-            yield
-            for task in tasks:
-                task.cancel()
+            try:
+                yield
+            finally:
+                await end(tasks)
 
     async def _drain(self) -> None:
         """Apply what was read, within the time allowed; what is left is reclaimed by others."""
         log.info("stopping: finishing what was read")
-        for name in ("watch", "reclaimer"):
-            self._tasks[name].cancel()
+        await end([self._tasks[name] for name in ("watch", "reclaimer")])
         try:
             async with asyncio.timeout(self.config.drain_seconds):
                 await self.consumer.stop()

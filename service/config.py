@@ -77,6 +77,18 @@ class Config(BaseSettings):
     sweep_seconds: float = Field(
         15.0, gt=0, le=60, description="Pause between looks for customers whom time has moved."
     )
+    rate_limit_per_second: float = Field(
+        50.0, gt=0, description="Requests per second of one credential, or one address without."
+    )
+    rate_limit_burst: float = Field(
+        200.0, ge=1, description="Requests that it may send at once after a quiet time."
+    )
+    max_body_bytes: int = Field(
+        1_048_576, ge=1024, description="Larger request bodies are refused (413)."
+    )
+    request_seconds: float = Field(
+        30.0, gt=0, description="A request that has not begun to answer by then is given up (503)."
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     @classmethod

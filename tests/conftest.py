@@ -105,6 +105,7 @@ async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
         reclaim_idle_seconds=0.3,
         drain_seconds=10,
         sweep_seconds=0.2,
+        rate_limit_burst=1_000_000,
     )
     await migrate.upgrade(config.database_url or "")
     engine = create_engine(config.database_url or "", application="crm tests", pool_size=10)

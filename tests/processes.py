@@ -38,7 +38,9 @@ def environment(servers: Servers, **settings: object) -> dict[str, str]:
         "drain_seconds": 10,
         **settings,
     }
-    given = {f"CRM_{name.upper()}": str(value) for name, value in values.items() if value is not None}
+    given = {
+        f"CRM_{name.upper()}": str(value) for name, value in values.items() if value is not None
+    }
     return {**env, **given}
 
 

@@ -1,6 +1,7 @@
 """Commands: each loads the configuration, calls one function, and turns errors into sentences."""
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Coroutine
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 
 from service import logs
+from service.cli import dead_letters, files, keys, users
 from service.config import Config, ConfigError
 from service.local.state import with_local_stack
 
@@ -19,6 +21,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Customer lifecycle segments from a shop's order events.",
 )
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(keys.app, name="keys")
+app.add_typer(users.app, name="users")
+app.command("export")(files.export_file)
+app.command("import")(files.import_file)
 console = Console(highlight=False, soft_wrap=True)
 T = TypeVar("T")
 
@@ -66,18 +73,28 @@ def web() -> None:
     import uvicorn  # noqa: PLC0415
 
     from service.http.app import create_app  # noqa: PLC0415
+    from service.http.credentials import refuse_open_door  # noqa: PLC0415
 
     config = with_local_stack(Config.load())
     logs.set_up(config.log_level)
-    uvicorn.run(
-        create_app(config),
-        host=config.http_host,
-        port=config.http_port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
+    asyncio.run(refuse_open_door(config))
+    application = create_app(config)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            host=config.http_host,
+            port=config.http_port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
     )
+    # Live streams never end by themselves, and the server waits for whoever is connected.
+    application.state.stopping = lambda: server.should_exit
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C, raised again once it has stopped
+        server.run()
+    sys.exit(0 if server.started else 3)
 
 
 @app.command()

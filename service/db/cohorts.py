@@ -7,41 +7,28 @@ are grouped by the period of their first order, and the retention rate of a foll
 itself is 100 % and is not repeated here.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-# Months are numbered from year 0, so that they can be subtracted.
-_MONTH = "CAST(extract(year FROM {0}) * 12 + extract(month FROM {0}) - 1 AS integer)"
-
-
-def _month(column: str) -> str:
-    return _MONTH.format(f"({column} AT TIME ZONE 'UTC')")
-
-
-_COHORTS = text(f"""
-WITH span AS (
-  SELECT date_trunc('month', CAST(:now AS timestamptz), 'UTC')
-           - (:months - 1) * interval '1 month' AS first,
-         date_trunc('month', CAST(:now AS timestamptz), 'UTC') + interval '1 month' AS next
-),
-members AS MATERIALIZED (
-  SELECT c.id, {_month("c.first_order_date")} AS cohort
-  FROM span, customers c
-  WHERE c.first_order_date >= span.first AND c.first_order_date < span.next
+# Searching a month's number among the months' beginnings takes half as long as computing it.
+_COHORTS = text("""
+WITH members AS (
+  SELECT id, width_bucket(first_order_date, CAST(:begins AS timestamptz[])) AS cohort
+  FROM customers WHERE first_order_date >= :start AND first_order_date < :end
 ),
 ordered AS (
-  SELECT DISTINCT o.customer_id, {_month("o.date_created")} AS month
-  FROM span, orders o
-  WHERE o.counts AND o.customer_id IS NOT NULL
-    AND o.date_created >= span.first AND o.date_created < span.next
+  SELECT DISTINCT customer_id,
+         width_bucket(date_created, CAST(:begins AS timestamptz[])) AS month
+  FROM orders
+  WHERE counts AND customer_id IS NOT NULL AND date_created >= :start AND date_created < :end
 )
-SELECT m.cohort, o.month - m.cohort AS later, count(*) AS customers
+SELECT m.cohort, o.month, count(*) AS customers
 FROM members m JOIN ordered o ON o.customer_id = m.id
-GROUP BY m.cohort, o.month - m.cohort
+GROUP BY m.cohort, o.month
 """)
 _NOW = text("SELECT clock_timestamp()")
 _CENT = Decimal("0.01")
@@ -56,29 +43,37 @@ async def cohorts(
     For every month since, this unfinished one included, ``customers`` of them placed a counted
     order, which is ``percentage`` of the size. Empty cohorts are listed, too.
     """
-    now = now or (await connection.execute(_NOW)).scalar_one()
-    found: dict[tuple[int, int], int] = {
-        (row.cohort, row.later): row.customers
-        for row in await connection.execute(_COHORTS, {"months": months, "now": now})
-    }
+    now = (now or (await connection.execute(_NOW)).scalar_one()).astimezone(UTC)
     this = now.year * 12 + now.month - 1
+    shown = range(this - months + 1, this + 1)
+    begins = [_begin(month) for month in shown]
+    parameters = {"begins": begins, "start": begins[0], "end": _begin(this + 1)}
+    found: dict[tuple[int, int], int] = {
+        (shown[row.cohort - 1], shown[row.month - 1]): row.customers
+        for row in await connection.execute(_COHORTS, parameters)
+    }
     return [
         {
             "month": _name(cohort),
             # Everybody placed their first order in the first month.
-            "size": (size := found.get((cohort, 0), 0)),
+            "size": (size := found.get((cohort, cohort), 0)),
             "retention": [
                 {
-                    "monthsLater": later,
-                    "month": _name(cohort + later),
-                    "customers": (customers := found.get((cohort, later), 0)),
+                    "monthsLater": month - cohort,
+                    "month": _name(month),
+                    "customers": (customers := found.get((cohort, month), 0)),
                     "percentage": _percentage(customers, size),
                 }
-                for later in range(1, this - cohort + 1)
+                for month in range(cohort + 1, this + 1)
             ],
         }
-        for cohort in range(this - months + 1, this + 1)
+        for cohort in shown
     ]
+
+
+def _begin(month: int) -> datetime:
+    """Give the beginning of a month that is counted from year 0 on."""
+    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
 def _name(month: int) -> str:

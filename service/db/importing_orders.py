@@ -44,6 +44,7 @@ COLUMNS = {
 }
 """A column of orders.csv, and where the contract has its value."""
 
+_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _WHERE = re.compile(r"`([^`]+)`")
 _OF_PATH = {"data." + ".".join(path): column for column, path in COLUMNS.items()}
 _MENDS = {
@@ -101,7 +102,7 @@ def order_cells(cells: Mapping[str, str], rules: Rules) -> OrderLine | Fault:
             inside = order.setdefault(above[0], {}) if above else order
             inside[name] = value.lower() if column in {"status", "paymentStatus"} else value
     version = order.get("version", "0")
-    if not (version.isascii() and version.isdigit()):
+    if not _WHOLE.fullmatch(version):
         return Fault("version", f"{version[:40]!r} is no whole number", "correct it or clear it")
     if "version" in order:
         order["version"] = int(version)

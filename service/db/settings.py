@@ -67,7 +67,7 @@ SELECT cells.segment AS previous, cells.judged_segment AS segment, cells.custome
        c.id, c.name, c.total_orders, c.total_spent, c.last_order_date
 FROM cells
 CROSS JOIN LATERAL (SELECT i.id FROM unnest(cells.ids) AS i(id) ORDER BY i.id LIMIT :sample) f
-JOIN customers c ON c.id = f.id
+CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = f.id OFFSET 0) c
 ORDER BY c.id
 """)
 _NOW = text("SELECT clock_timestamp()")

@@ -1,5 +1,6 @@
 """The web application."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -10,23 +11,44 @@ from service import streams
 from service.config import Config
 from service.db.engine import create_engine
 from service.db.statistics import MedianCache
-from service.http import customer, customers, health, problems, statistics
+from service.http import (
+    activity,
+    customer,
+    customers,
+    dead_letters,
+    docs,
+    document,
+    export,
+    health,
+    orders,
+    problems,
+    settings,
+    statistics,
+)
+from service.http.access import Guard
+from service.http.credentials import Access, announce
+from service.http.edge import Edge
+from service.http.limits import BodyLimit, Clock, Deadline
 from service.http.state import State
 
 
-def create_app(config: Config) -> FastAPI:
+def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
     """Make the application; it connects when its lifespan begins."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = create_engine(config.database_url or "", application="crm web")
         state = State(
             config=config,
-            engine=create_engine(config.database_url or "", application="crm web"),
-            redis=streams.connect(config.redis_url or ""),
+            engine=engine,
+            redis=streams.connect(config.redis_url or "", retries=1),  # a probe must not wait
             medians=MedianCache(),
+            access=Access(config, engine, clock),
         )
         app.state.crm = state
+        await announce(state.access)
         yield
+        await state.access.close()
         await state.redis.aclose()
         await state.engine.dispose()
 
@@ -34,14 +56,27 @@ def create_app(config: Config) -> FastAPI:
         title="Recovery Essentials CRM",
         version=version("recovery-essentials-crm"),
         lifespan=lifespan,
-        # Their pages load scripts from elsewhere; issue 3 serves them from here.
+        description=docs.ABOUT,
+        # Their pages load scripts from elsewhere; ours needs none.
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
+    # The last is the outermost.
+    app.add_middleware(Deadline, seconds=config.request_seconds)
+    app.add_middleware(BodyLimit, largest=config.max_body_bytes)
+    app.add_middleware(Guard)
+    app.add_middleware(Edge)
     problems.install(app)
+    app.include_router(docs.router)
     app.include_router(health.router)
     app.include_router(statistics.router)
+    app.include_router(export.router)  # before /customers/{id}, which would take it for an id
     app.include_router(customers.router)
     app.include_router(customer.router)
+    app.include_router(orders.router)
+    app.include_router(settings.router)
+    app.include_router(dead_letters.router)
+    app.include_router(activity.router)
+    document.install(app)
     return app

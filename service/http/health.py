@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from service import streams
 from service.db import migrate
 from service.http import metrics
+from service.http.access import Scraper
 from service.http.json import Json
 from service.http.state import State, state_of
 
@@ -40,8 +41,12 @@ async def readyz(request: Request) -> Response:
     return Json(body, status_code=200 if ready else 503)
 
 
-@router.get("/metrics")
-async def prometheus(request: Request) -> Response:
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def prometheus(request: Request, _: Scraper) -> Response:
     """Give the metrics of the whole service in Prometheus's text format."""
     state = state_of(request)
     body = await metrics.render(state.config, state.engine, state.redis)

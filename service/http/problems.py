@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem documents: what is wrong, where, and how to mend it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -47,10 +47,13 @@ class ProblemError(Exception):
         title: str,
         detail: str,
         errors: Sequence[Fault] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
         **members: Any,
     ) -> None:
         """Describe it: a short title for the kind, a sentence for the case."""
         super().__init__(detail)
+        self.headers = dict(headers or {})
         self.problem = Problem(
             title=title, status=status, detail=detail, errors=list(errors), **members
         )
@@ -63,7 +66,11 @@ def invalid(where: str, message: str) -> ProblemError:
 
 
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "No credential, or one that does not open."},
+    403: {"model": Problem, "description": "The credential lacks the scope that this needs."},
+    413: {"model": Problem, "description": "The body is too large."},
     422: {"model": Problem, "description": "The request is not valid; `errors` says where."},
+    429: {"model": Problem, "description": "Too many requests; `Retry-After` says when to come."},
     503: {"model": Problem, "description": "The database is away; try again."},
 }
 """For the OpenAPI document: what every route may answer."""
@@ -80,7 +87,7 @@ def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Respons
 
 async def _known(_: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)  # noqa: S101  registered for nothing else
-    return _respond(error.problem)
+    return _respond(error.problem, error.headers)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
@@ -124,11 +131,23 @@ async def _unexpected(_: Request, error: Exception) -> Response:
     )
 
 
+_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    ProblemError: _known,
+    RequestValidationError: _invalid,
+    HTTPException: _http,
+    **dict.fromkeys((DBAPIError, PoolTimeoutError, OSError, TimeoutError), _database_away),
+    Exception: _unexpected,
+}
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """Answer an error that comes up outside of the app's routes."""
+    handler = next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)
+    return await handler(request, error)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of the app with a problem document."""
-    app.add_exception_handler(ProblemError, _known)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    for away in (DBAPIError, PoolTimeoutError, OSError, TimeoutError):
-        app.add_exception_handler(away, _database_away)
-    app.add_exception_handler(Exception, _unexpected)
+    for kind, handler in _HANDLERS.items():
+        if kind is not Exception:  # unexpected ones are left to the edge, which answers them all
+            app.add_exception_handler(kind, handler)

@@ -1,4 +1,4 @@
-"""What a web process holds: two pools and a cache, no state that a replica would miss."""
+"""What a web process holds: two pools and two caches, no state that a replica would miss."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from service.config import Config
 from service.db.statistics import MedianCache
+from service.http.credentials import Access
 
 
 @dataclass
@@ -20,6 +21,7 @@ class State:
     engine: AsyncEngine
     redis: Redis
     medians: MedianCache
+    access: Access
 
 
 def state_of(request: Request) -> State:

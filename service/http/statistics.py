@@ -8,14 +8,23 @@ from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
+from service.access import Scope
+from service.db import cohorts as retention
 from service.db import statistics as figures
+from service.db import trend as days_past
 from service.db.statistics import PERIODS, Window
+from service.http.access import require
 from service.http.json import Json
 from service.http.problems import DOCUMENTED, invalid
 from service.http.spans import BEGINNING, moment
 from service.http.state import snapshot, state_of
 
-router = APIRouter(prefix="/api/v1/statistics", tags=["statistics"], responses=DOCUMENTED)
+router = APIRouter(
+    prefix="/api/v1/statistics",
+    tags=["statistics"],
+    responses=DOCUMENTED,
+    dependencies=[require(Scope.READ)],
+)
 
 
 class Statistics(BaseModel):
@@ -65,6 +74,63 @@ class SegmentItems(BaseModel):
     """One item per segment, in the order of the lifecycle."""
 
     items: list[SegmentItem]
+    total: int
+    nextCursor: str | None = None
+
+
+class CohortMonth(BaseModel):
+    """One of the months after a cohort's first."""
+
+    monthsLater: int
+    month: str = Field(examples=["2026-11"])
+    customers: int = Field(description="of the cohort, who placed a counted order in it")
+    percentage: float = Field(description="of the cohort's size")
+
+
+class CohortItem(BaseModel):
+    """The customers whose first counted order was placed in a month (UTC)."""
+
+    month: str = Field(examples=["2026-10"])
+    size: int
+    retention: list[CohortMonth] = Field(description="every month since, the present one too")
+
+
+class CohortItems(BaseModel):
+    """One item per month, the oldest first, empty ones too."""
+
+    items: list[CohortItem]
+    total: int
+    nextCursor: str | None = None
+
+
+class SegmentCounts(BaseModel):
+    """Customers per segment."""
+
+    new: int
+    returning: int
+    vip: int
+    at_risk: int
+    inactive: int
+
+
+class TrendDay(BaseModel):
+    """A day in UTC. Money in the store's currency."""
+
+    date: str = Field(examples=["2026-11-22"])
+    segments: SegmentCounts = Field(
+        description="when the day ended, of the customers there are today, by the history of "
+        "their segment changes: it begins when the service was first told of them"
+    )
+    totalCustomers: int = Field(description="created up to the end of the day")
+    newCustomers: int = Field(description="whose dateCreated lies in the day")
+    orders: int = Field(description="counted orders placed in it, attributed or not")
+    revenue: float = Field(description="their total less refunds")
+
+
+class TrendDays(BaseModel):
+    """One item per day, the oldest first; the last is today so far."""
+
+    items: list[TrendDay]
     total: int
     nextCursor: str | None = None
 
@@ -126,6 +192,33 @@ async def segments(request: Request, span: Annotated[Span, Depends()]) -> Respon
 async def ltv(request: Request, span: Annotated[Span, Depends()]) -> Response:
     """Give the lifetime values (mean, median, total) per segment, empty segments too."""
     return await _by_segment(request, span)
+
+
+@router.get("/cohorts", response_model=CohortItems)
+async def cohorts(request: Request, months: Annotated[int, Query(ge=1, le=60)] = 12) -> Response:
+    """Give retention by month of first order: who of a cohort ordered again in each later month.
+
+    A cohort's customers placed their first counted order in its month (UTC); `percentage` is
+    100 · those who placed a counted order in a later month / the cohort's size. This is the usual
+    definition, such as in SHOPLINE's [Customer Group
+    Analysis](https://help.shopline.com/hc/en-001/articles/17735006852121-Customer-Group-Analysis);
+    the first month, 100 % by definition, is left out.
+    """
+    async with snapshot(request) as connection:
+        items = await retention.cohorts(connection, months)
+    return Json({"items": items, "total": len(items), "nextCursor": None})
+
+
+@router.get("/trend", response_model=TrendDays)
+async def trend(request: Request, days: Annotated[int, Query(ge=1, le=731)] = 90) -> Response:
+    """Give segments and key figures per UTC day, today last and so far.
+
+    Segments are taken back from today's by the segment changes since. Orders and revenue stand
+    on the day the order was placed, customers on their `dateCreated`.
+    """
+    async with snapshot(request) as connection:
+        items = await days_past.trend(connection, days)
+    return Json({"items": items, "total": len(items), "nextCursor": None})
 
 
 async def _by_segment(request: Request, span: Span) -> Response:

@@ -17,7 +17,7 @@ async def client(service: Service, **changed: Any) -> AsyncIterator[httpx.AsyncC
     app = create_app(service.config.model_copy(update=changed))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://crm") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             yield http
 
 

@@ -18,8 +18,11 @@ from tests.wait import until
 
 @contextlib.asynccontextmanager
 async def working(service: Service, **settings: object) -> AsyncIterator[Worker]:
-    """Run a whole worker, signals and process aside, until the block ends."""
-    config = service.config.model_copy(update=settings)
+    """Run a whole worker, signals and process aside, until the block ends.
+
+    By default it takes nothing over from itself, however slow the machine.
+    """
+    config = service.config.model_copy(update={"reclaim_idle_seconds": 60, **settings})
     engine = create_engine(config.database_url or "", application="crm worker")
     redis = streams.connect(config.redis_url or "")
     worker = Worker(config, engine, redis)
@@ -66,7 +69,7 @@ async def out_stream(service: Service) -> list[Published]:
 
 
 async def stored_changes(service: Service) -> set[tuple[str, int]]:
-    """Customer and sequence of every change that the database holds."""
+    """Read customer and sequence of every change that the database holds."""
     rows = await service.rows("SELECT customer_id, sequence FROM segment_changes")
     return {(f"CUST-{row['customer_id']}", row["sequence"]) for row in rows}
 
@@ -94,19 +97,19 @@ async def publish_all(service: Service, entries: Iterable[dict[bytes, bytes]]) -
 
 
 async def totals(service: Service) -> Totals:
-    """What became of the entries read."""
+    """Read what became of the entries read."""
     async with service.engine.connect() as connection:
         return await operations.totals(connection)
 
 
 async def waiting(service: Service) -> Waiting:
-    """What the database's side has not done yet."""
+    """Read what the database's side has not done yet."""
     async with service.engine.connect() as connection:
         return await operations.waiting(connection)
 
 
 async def backlog(service: Service) -> Backlog:
-    """How far behind the group is."""
+    """Ask how far behind the group is."""
     return await streams.backlog(
         service.redis, service.config.orders_stream, service.config.orders_group
     )

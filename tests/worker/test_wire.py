@@ -242,13 +242,11 @@ async def test_nobody_is_named_in_the_changes(service: Service) -> None:
 
 async def test_an_ordinary_faststream_subscriber_reads_the_changes(service: Service) -> None:
     await _three_changes(service)
-    broker = RedisBroker(service.servers.redis_url, logger=None)
+    broker = RedisBroker(service.servers.redis_url)
     received: list[SegmentChanged] = []
 
     @broker.subscriber(
-        stream=StreamSub(
-            "customer-segment-changed", group="analytics", consumer="me", last_id="0"
-        )
+        stream=StreamSub("customer-segment-changed", group="analytics", consumer="me", last_id="0")
     )
     async def handle(event: SegmentChanged) -> None:
         received.append(event)

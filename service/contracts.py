@@ -1,0 +1,215 @@
+"""The contracts as documents: AsyncAPI for both streams; OpenAPI comes from the web application."""
+
+from datetime import datetime
+from importlib.metadata import version
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from service.contract import OrderCloudEvent, Reason
+from service.rules import Segment
+
+
+class SegmentChange(BaseModel):
+    """What an event on the out-stream tells; no name, e-mail or phone."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    customer_id: Annotated[str, Field(pattern=r"^CUST-\d+$", examples=["CUST-1001"])]
+    previous_segment: Annotated[Segment | None, Field(description="null: their first segment")]
+    segment: Segment
+    cause: Literal["order", "time", "manual", "rules", "rebuild"]
+    total_orders: int
+    total_spent: Annotated[float, Field(description="two decimals, the store's currency")]
+    last_order_date: datetime | None
+    settings_version: int
+    changed_at: datetime
+    sequence: Annotated[
+        int, Field(ge=1, description="rises by one per customer: drop what was seen, note holes")
+    ]
+
+
+class SegmentChangedCloudEvent(BaseModel):
+    """CloudEvents 1.0, structured mode. A duplicate has the same ``id``."""
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, Field(examples=["CUST-1001:2"])]
+    source: Literal["/recovery-essentials-crm"]
+    type: Literal["customer-segment-changed"]
+    time: datetime
+    subject: Annotated[str, Field(description="the customer's id")]
+    datacontenttype: Literal["application/json"]
+    data: SegmentChange
+
+
+ORDER_EXAMPLE = {
+    "specversion": "1.0",
+    "id": "0b6f6f0e",
+    "source": "/order-management",
+    "type": "order-created",
+    "time": "2026-11-22T10:00:00Z",
+    "subject": "ORD-1001",
+    "datacontenttype": "application/json",
+    "data": {
+        "id": "ORD-1001",
+        "version": 1,
+        "customer": {
+            "id": None,
+            "name": "Jane Smith",
+            "email": "jane@example.com",
+            "phone": "555-5678",
+        },
+        "status": "pending",
+        "paymentStatus": "paid",
+        "totalAmount": "129.97",
+        "refundedAmount": "0.00",
+        "currency": "USD",
+        "shippingAddress": {
+            "street": "1 Main St",
+            "city": "Austin",
+            "state": "TX",
+            "zip": "78701",
+            "country": "US",
+        },
+        "dateCreated": "2026-11-22T09:59:58Z",
+        "dateUpdated": "2026-11-22T09:59:58Z",
+    },
+}
+
+CHANGE_EXAMPLE = {
+    "specversion": "1.0",
+    "id": "CUST-1001:2",
+    "source": "/recovery-essentials-crm",
+    "type": "customer-segment-changed",
+    "time": "2026-11-22T10:00:00.123456Z",
+    "subject": "CUST-1001",
+    "datacontenttype": "application/json",
+    "data": {
+        "customerId": "CUST-1001",
+        "previousSegment": "new",
+        "segment": "returning",
+        "cause": "order",
+        "totalOrders": 2,
+        "totalSpent": 229.94,
+        "lastOrderDate": "2026-11-22T09:59:58Z",
+        "settingsVersion": 1,
+        "changedAt": "2026-11-22T10:00:00.123456Z",
+        "sequence": 2,
+    },
+}
+
+_AMOUNT = {
+    "oneOf": [
+        {"type": "number", "minimum": 0, "exclusiveMaximum": 10**12},
+        {"type": "string", "pattern": r"^\d{1,12}(\.\d+)?$"},
+    ],
+    "description": "Read as a decimal, never through a float; rounded half up to the cent.",
+}
+_INSTANT = {"type": "string", "format": "date-time", "description": "ISO 8601 with an offset"}
+
+
+def asyncapi() -> dict[str, Any]:
+    """Build the AsyncAPI 3.0 document of both streams as they are on the wire."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Recovery Essentials CRM: streams",
+            "version": version("recovery-essentials-crm"),
+            "description": (
+                "Two Redis streams. An entry is a flat list of fields; the JSON document is the "
+                "value of one of them, named by `x-redis-field`."
+            ),
+        },
+        "servers": {
+            "redis": {"host": "localhost:6379", "protocol": "redis", "title": "Redis 7, Valkey 9"}
+        },
+        "defaultContentType": "application/cloudevents+json",
+        "channels": {
+            "orders": _channel(
+                "orders", "Orders, created and updated; both types carry the whole order."
+            ),
+            "customerSegmentChanged": _channel(
+                "customer-segment-changed",
+                "Segment changes, at least once, in order per customer. Entry ids are `<n>-0`.",
+            ),
+        },
+        "operations": {
+            "receiveOrders": _operation("receive", "orders"),
+            "sendSegmentChanges": _operation("send", "customerSegmentChanged"),
+        },
+        "components": {
+            "messages": {
+                "orders": _message(
+                    "An order in one of its states. Refused entries become dead letters with "
+                    f"one of these reasons: {', '.join(reason.value for reason in Reason)}.",
+                    "data",
+                    "orders",
+                    ORDER_EXAMPLE,
+                ),
+                "customerSegmentChanged": _message(
+                    "A customer's segment changed.",
+                    "__data__",
+                    "customerSegmentChanged",
+                    CHANGE_EXAMPLE,
+                ),
+            },
+            "schemas": {
+                "orders": _order_schema(),
+                "customerSegmentChanged": _inlined(SegmentChangedCloudEvent.model_json_schema()),
+            },
+        },
+    }
+
+
+def _channel(address: str, description: str) -> dict[str, Any]:
+    name = "orders" if address == "orders" else "customerSegmentChanged"
+    return {
+        "address": address,
+        "description": description,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+    }
+
+
+def _operation(action: str, channel: str) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}
+
+
+def _message(text: str, field: str, schema: str, example: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "summary": text,
+        "contentType": "application/cloudevents+json",
+        "x-redis-field": field,
+        "payload": {"$ref": f"#/components/schemas/{schema}"},
+        "examples": [{"payload": example}],
+    }
+
+
+def _order_schema() -> dict[str, Any]:
+    """Write what `judge` accepts; amounts and times are checked by code, so they are said here."""
+    schema = _inlined(OrderCloudEvent.model_json_schema())
+    order = schema["properties"]["data"]["properties"]
+    for name in ("totalAmount", "refundedAmount"):
+        order[name] = _AMOUNT
+    for name in ("dateCreated", "dateUpdated"):
+        order[name] = _INSTANT
+    schema["properties"]["time"] = _INSTANT
+    schema["required"] = ["id", "type", "data"]
+    return schema
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Put definitions where they are used: references into `$defs` do not survive embedding."""
+    definitions = schema.pop("$defs", {})
+
+    def inline(node: Any) -> Any:
+        if isinstance(node, list):
+            return [inline(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return inline(definitions[node["$ref"].rpartition("/")[2]])
+        return {name: inline(value) for name, value in node.items()}
+
+    inlined: dict[str, Any] = inline(schema)
+    return inlined

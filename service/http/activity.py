@@ -1,0 +1,132 @@
+"""``/api/v1/activity``: the latest orders, segment changes and edits, and a live stream of them."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from service.db.activity import latest
+from service.http.access import Reader
+from service.http.feed import Feed
+from service.http.json import Json
+from service.http.models import Camel, Collection
+from service.http.problems import DOCUMENTED, ProblemError
+from service.http.state import snapshot, state_of
+from service.rules import Segment
+
+router = APIRouter(prefix="/api/v1/activity", tags=["activity"], responses=DOCUMENTED)
+
+_CHANGE: JsonDict = {
+    "id": "1795341600123456-segment-42",
+    "type": "segment",
+    "at": "2026-11-22T10:00:00.123456Z",
+    "customerId": "CUST-1001",
+    "customerName": "Jane Smith",
+    "previousSegment": "new",
+    "segment": "returning",
+    "cause": "order",
+}
+
+
+class Happening(Camel):
+    """An order, a segment change or an edit; each has the fields of its type."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_CHANGE]})
+
+    id: str
+    type: Literal["order", "segment", "edit"]
+    at: datetime
+    customer_id: str | None
+    customer_name: str | None
+    order_id: str | None = None
+    status: str | None = None
+    payment_status: str | None = None
+    total_amount: float | None = None
+    refunded_amount: float | None = None
+    counts: bool | None = None
+    previous_segment: Segment | None = None
+    segment: Segment | None = None
+    cause: str | None = None
+    actor: str | None = None
+    action: str | None = None
+    fields: list[str] | None = Field(None, description="which were changed; not what they hold")
+
+
+class Activity(Collection):
+    """The latest that happened, the newest first. `total` counts what is shown."""
+
+    items: list[Happening]
+
+
+class _EventStream(StreamingResponse):
+    """A listener is counted for as long as the request lives, whatever ends it."""
+
+    def __init__(self, feed: Feed, last_id: str | None) -> None:
+        super().__init__(
+            feed.frames(last_id),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._feed = feed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._feed.listening():
+            await super().__call__(scope, receive, send)
+
+
+@router.get("", response_model=Activity)
+async def read_activity(
+    request: Request, _: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> Response:
+    """Give the latest orders, segment changes and edits, the newest first; nobody's e-mail."""
+    async with snapshot(request) as connection:
+        items = [happening.body for happening in (await latest(connection, limit))[:limit]]
+    return Json({"items": items, "total": len(items), "nextCursor": None})
+
+
+@router.get(
+    "/stream",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Server-sent events: `id` and, as JSON in `data`, an item as of "
+            "`/activity`. At least once each; drop ids seen before. A comment every 15 s.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def stream_activity(
+    request: Request,
+    _: Reader,
+    last_event_id: Annotated[str | None, Header(description="set by browsers themselves")] = None,
+    after: Annotated[
+        str | None, Query(max_length=100, description="the same, for the first connection")
+    ] = None,
+) -> Response:
+    """Stream what happens from now on, or since an item's id; within a second or so.
+
+    More than 100 of a kind in a second are shown by the latest 100 of them.
+    """
+    feed = feed_of(request)
+    if feed.full:
+        detail = "This process has as many live streams as it takes; poll /activity, or try again."
+        raise ProblemError(503, "Too many streams", detail, headers={"Retry-After": "10"})
+    return _EventStream(feed, last_event_id or after)
+
+
+def feed_of(request: Request) -> Feed:
+    """Get at the process's feed, made when it is first asked for."""
+    holder = request.app.state
+    feed: Feed | None = getattr(holder, "feed", None)
+    if feed is None:
+
+        def stopping() -> bool:
+            # Said by whoever runs the server, which waits for open requests before it stops.
+            return bool(getattr(holder, "stopping", bool)())
+
+        feed = holder.feed = Feed(state_of(request).engine, stopping)
+    return feed

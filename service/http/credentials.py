@@ -1,0 +1,158 @@
+"""What a web process remembers of credentials, so that not every request asks the database.
+
+A key that was revoked or has expired, and a first or last credential, act within REMEMBERED
+seconds in every process.
+"""
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from ipaddress import ip_address
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import HTTPConnection
+
+from service.access import Actor, ApiKey
+from service.config import Config, ConfigError
+from service.db import access
+from service.db.engine import create_engine, sqlstate
+from service.http.limits import Buckets, Clock
+
+log = logging.getLogger(__name__)
+
+DATABASE_AWAY = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
+REMEMBERED = 3.0
+"""Seconds for which what the database said of a credential is believed."""
+
+_TOUCH_SECONDS = 60.0
+_MOST_REMEMBERED = 10_000
+_NO_HASH = bytes(32)
+_UNDEFINED_TABLE = "42P01"
+
+ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE = 0.2, 20.0
+"""Failed authentications, per address."""
+
+
+class Access:
+    """Keys looked up lately, whether credentials exist, and how often who has asked."""
+
+    def __init__(self, config: Config, engine: AsyncEngine, clock: Clock) -> None:
+        """Know nothing yet; ``clock`` gives seconds that only rise."""
+        self.on_loopback = is_loopback(config.http_host)
+        self.session: Callable[[HTTPConnection], Awaitable[Actor | None]] | None = None
+        """Who is signed in to the dashboard, asked when a request carries no API key."""
+        self.requests = Buckets(config.rate_limit_per_second, config.rate_limit_burst, clock)
+        self.attempts = Buckets(ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE, clock)
+        self.open: bool | None = None
+        """Whether no credential existed when last looked; None while that is not known."""
+        self._engine = engine
+        self._clock = clock
+        self._looked = float("-inf")
+        self._keys: dict[str, tuple[float, access.StoredKey | None]] = {}
+        self._touched: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def configured(self) -> bool:
+        """Tell whether any credential exists. Raises what DATABASE_AWAY lists."""
+        now = self._clock()
+        if self.open is None or now - self._looked > REMEMBERED:
+            async with self._engine.connect() as connection:
+                self.open = not await access.configured(connection)
+            self._looked = now
+        return not self.open
+
+    async def actor(self, presented: str) -> Actor | None:
+        """Give whom the key stands for; None for any that does not open. Raises as above."""
+        key = ApiKey.parse(presented)
+        stored = await self._find(key.id) if key else None
+        # Unknown keys are compared too, so that they take as long as wrong ones.
+        expected = stored.secret_hash if stored else _NO_HASH
+        right = hmac.compare_digest(key.digest if key else b"", expected)
+        if not (stored and right and stored.valid):
+            return None
+        self._touch(stored.id)
+        return Actor(stored.name, stored.scopes, f"key:{stored.id}")
+
+    async def close(self) -> None:
+        """Finish what is being written."""
+        await asyncio.gather(*self._tasks)
+
+    async def _find(self, key_id: str) -> access.StoredKey | None:
+        now = self._clock()
+        until, stored = self._keys.get(key_id, (now, None))
+        if until > now:
+            return stored
+        async with self._engine.connect() as connection:
+            stored = await access.find_key(connection, key_id)
+        if len(self._keys) >= _MOST_REMEMBERED:
+            self._keys.clear()
+        self._keys[key_id] = now + REMEMBERED, stored
+        return stored
+
+    def _touch(self, key_id: str) -> None:
+        """Note the use beside the request, not in its way, and once a minute."""
+        now = self._clock()
+        if now - self._touched.get(key_id, float("-inf")) >= _TOUCH_SECONDS:
+            self._touched[key_id] = now
+            task = asyncio.create_task(self._write_touch(key_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _write_touch(self, key_id: str) -> None:
+        # The use itself must not fail for it; the next minute brings another.
+        with suppress(*DATABASE_AWAY):
+            async with self._engine.begin() as connection:
+                await access.touch_key(connection, key_id)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address, or the name ``localhost``, is this machine only."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+async def announce(state: Access) -> None:
+    """Warn, at start, when everybody on this machine may do everything."""
+    try:
+        configured = await state.configured()
+    except DATABASE_AWAY as error:
+        log.warning("cannot tell whether credentials exist: %s", type(error).__name__)
+        return
+    if not configured:
+        log.warning(
+            "NO SIGN-IN: no API key and no user exists, so whoever is on this machine may do"
+            " everything. `crm keys create` or `crm users add` ends that."
+        )
+
+
+async def refuse_open_door(config: Config) -> None:
+    """Raise ConfigError when others could reach the service, and no credential exists.
+
+    While the database is away that is not known, and no reason to stay down: nobody is let in
+    without a credential on such an address anyway.
+    """
+    if is_loopback(config.http_host):
+        return
+    engine = create_engine(config.database_url or "", application="crm web", pool_size=1)
+    try:
+        async with engine.connect() as connection:
+            configured = await access.configured(connection)
+    except DATABASE_AWAY as error:
+        configured = sqlstate(error) != _UNDEFINED_TABLE
+    finally:
+        await engine.dispose()
+    if not configured:
+        msg = (
+            f"CRM_HTTP_HOST={config.http_host} lets other machines in, and nobody could sign in: "
+            "there is no API key and no user. Create one with `crm keys create NAME --scope read` "
+            "or `crm users add EMAIL --role admin`, or unset CRM_HTTP_HOST to serve this machine "
+            "only."
+        )
+        raise ConfigError(msg)

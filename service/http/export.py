@@ -1,0 +1,149 @@
+"""``/api/v1/customers/export.csv``: the list as a file for spreadsheets, streamed."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.db.audit import note
+from service.db.export import BOM, Sink, copy_customers
+from service.http.access import Exporter
+from service.http.customers import ChosenFilter
+from service.http.problems import DOCUMENTED, Problem, ProblemError
+from service.http.state import state_of
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
+
+STALL_SECONDS = 60
+"""A client that takes nothing for so long has gone, whatever its connection says."""
+AT_ONCE = 2
+"""Exports at a time per process: each keeps a database connection for as long as it takes."""
+_running = asyncio.Semaphore(AT_ONCE)
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {}}, "description": "UTF-8, comma-separated, with a header."},
+    429: {"model": Problem, "description": "Enough exports are running; try again."},
+}
+
+
+class ExportBrokenOffError(Exception):
+    """An export ended before it was complete; raised so that the server cuts the connection."""
+
+
+class Copied(Response):
+    """A response whose body is written by ``copy`` as it comes, and no faster than it is read."""
+
+    media_type = "text/csv"
+
+    def __init__(self, copy: Callable[[Sink], Awaitable[int]], filename: str, head: bytes) -> None:
+        """Answer with what ``copy`` writes, after ``head``."""
+        super().__init__(
+            headers={
+                "Content-Disposition": f'attachment; filename="{filename}"',
+                "Cache-Control": "no-store",
+            }
+        )
+        del self.headers["content-length"]
+        self._copy = copy
+        self._head = head
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send it all, or nothing more once the client has gone.
+
+        Before the first piece an error is an answer like any other. Later it must not end the
+        response, which would look complete: it raises, and the server cuts the connection.
+        """
+        copying = asyncio.create_task(self._send_all(send))
+        leaving = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait({copying, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if copying.done():
+                await self._finish(copying)
+        finally:
+            for task in (copying, leaving):
+                task.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _finish(self, copying: asyncio.Task[None]) -> None:
+        try:
+            await copying
+        except Exception as error:
+            if not self._started:
+                raise
+            log.warning("an export broke off: %s", type(error).__name__)
+            raise ExportBrokenOffError from error
+
+    async def _send_all(self, send: Send) -> None:
+        async def body(piece: bytes, *, more: bool = True) -> None:
+            if not self._started:
+                self._started = True
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": self.status_code,
+                        "headers": self.raw_headers,
+                    }
+                )
+                piece = self._head + piece
+            async with asyncio.timeout(STALL_SECONDS):
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+
+        async with _running:
+            await self._copy(body)
+        await body(b"", more=False)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@router.get("/export.csv", response_class=Response, responses=_ANSWERS)
+async def export_customers(
+    request: Request,
+    actor: Exporter,
+    wanted: ChosenFilter,
+    *,
+    bom: Annotated[
+        bool,
+        Query(description="begin with a byte order mark, by which Excel recognises UTF-8"),
+    ] = True,
+) -> Response:
+    """Export the customers of the list's filters, in the order of their ids, as CSV.
+
+    A cell that a spreadsheet would run as a formula begins with an apostrophe. A response that
+    was cut off does not end as HTTP says it must, so clients notice.
+    """
+    if _running.locked():
+        raise ProblemError(
+            429,
+            "Too many exports",
+            f"{AT_ONCE} exports are running already; try again when they are done.",
+            headers={"Retry-After": "10"},
+        )
+    engine = state_of(request).engine
+    await _note(engine, actor.name, request)
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+
+    async def copy(sink: Sink) -> int:
+        return await copy_customers(engine, wanted, sink)
+
+    return Copied(copy, f"customers-{day}.csv", BOM if bom else b"")
+
+
+async def _note(engine: AsyncEngine, actor: str, request: Request) -> None:
+    """Keep who took the customers' data away; of the filters the names, for values are personal."""
+    filters = sorted(set(request.query_params))
+    async with engine.begin() as connection:
+        await note(connection, actor, "customers.exported", details={"filters": filters})

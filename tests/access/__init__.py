@@ -1,0 +1,1 @@
+"""Who gets in, how far, and how often."""

@@ -1,0 +1,161 @@
+"""A web application whose clock stands still, with a route for each scope beside the real ones."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import StreamingResponse
+
+from service.access import ApiKey, Scope
+from service.db import access
+from service.http.access import Admin, Exporter, Reader, Writer
+from service.http.app import create_app
+from service.http.credentials import REMEMBERED
+from tests.conftest import Service
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104  as configured, by mistake or on purpose
+STATISTICS = "/api/v1/statistics"
+PROBES = {scope: f"/probe/{scope}" for scope in Scope}
+
+probes = APIRouter(prefix="/probe")
+
+
+@probes.get("/read")
+async def _read(actor: Reader) -> str:
+    return actor.name
+
+
+@probes.post("/write")
+async def _write(actor: Writer) -> str:
+    return actor.name
+
+
+@probes.get("/export")
+async def _export(actor: Exporter) -> str:
+    return actor.name
+
+
+@probes.get("/admin")
+async def _admin(actor: Admin) -> str:
+    return actor.name
+
+
+@probes.post("/body")
+async def _body(request: Request) -> int:
+    return len(await request.body())
+
+
+@probes.post("/json")
+async def _json(body: dict[str, Any]) -> int:
+    return len(body)
+
+
+@probes.get("/fail/{email}")
+async def _fail(email: str) -> str:
+    raise ValueError(email)
+
+
+@probes.get("/hang")
+async def _hang() -> str:
+    await asyncio.Event().wait()
+    return ""
+
+
+@probes.get("/stream")
+async def _stream() -> StreamingResponse:
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b"x"
+            await asyncio.sleep(0.05)
+
+    return StreamingResponse(slowly())
+
+
+class Key:
+    """A key as a caller has it."""
+
+    def __init__(self, key: ApiKey) -> None:
+        self.id = key.id
+        self.text = key.reveal()
+        self.headers = {"Authorization": f"Bearer {self.text}"}
+
+
+@dataclass
+class Web:
+    """An application, its client and its clock."""
+
+    http: httpx.AsyncClient
+    app: FastAPI
+    service: Service
+    time: list[float] = field(default_factory=lambda: [1000.0])
+
+    def wait(self, seconds: float = REMEMBERED + 0.1) -> None:
+        """Let time pass; without an argument, until everything remembered is looked up again."""
+        self.time[0] += seconds
+
+    async def key(self, *scopes: Scope, name: str = "test", expires: datetime | None = None) -> Key:
+        """Create a key, and see that it is known from now on."""
+        async with self.service.engine.begin() as connection:
+            made = await access.create_key(
+                connection, name, scopes, expires_at=expires, actor="test"
+            )
+        self.wait()
+        return Key(made)
+
+    async def probe(self, scope: Scope, **more: Any) -> httpx.Response:
+        """Ask for what needs that scope."""
+        method = "POST" if scope is Scope.WRITE else "GET"
+        return await self.http.request(method, PROBES[scope], **more)
+
+
+@asynccontextmanager
+async def serve(
+    service: Service, client: tuple[str, int] = ("127.0.0.1", 1), **changed: Any
+) -> AsyncIterator[Web]:
+    """Start an application whose configuration differs so from the service's."""
+    time = [1000.0]
+    app = create_app(service.config.model_copy(update=changed), clock=lambda: time[0])
+    app.include_router(probes)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, client=client)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            yield Web(http, app, service, time)
+
+
+@pytest.fixture
+async def web(empty_service: Service) -> AsyncIterator[Web]:
+    """Give one for which no credential exists yet."""
+    async with serve(empty_service) as web:
+        yield web
+
+
+def assert_problem(response: httpx.Response, status: int, *words: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == status
+    for word in words:
+        assert word in response.json()["detail"]
+
+
+def tampered(key: str) -> Sequence[str]:
+    """Give what looks like the key and is none."""
+    head, secret = key[:13], key[13:]
+    return (
+        "",
+        "crm",
+        "crm__",
+        "crm_abcdefgh",
+        head + secret[:-1],
+        head + secret + "a",
+        head + ("b" if secret[0] == "a" else "a") + secret[1:],
+        "crm_aaaaaaaa_" + secret,
+        key.upper(),
+        key + " " + key,
+        "ü" * 56,
+    )

@@ -1,0 +1,126 @@
+"""``crm keys`` and ``crm users``."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from service.access import ApiKey, Role
+from service.cli.main import app
+from service.db import users
+from tests.conftest import Service
+from tests.processes import environment
+
+Crm = Callable[..., Awaitable[Result]]
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def crm(empty_service: Service) -> Crm:
+    """Run a command, on the test's servers."""
+    env = environment(empty_service.servers) | {"COLUMNS": "200"}
+
+    async def run(*arguments: str, typed: str = "") -> Result:
+        # In a thread of its own, for commands bring their own event loop.
+        return await asyncio.to_thread(
+            lambda: CliRunner().invoke(app, list(arguments), input=typed, env=env)
+        )
+
+    return run
+
+
+async def test_a_key_is_shown_once(empty_service: Service, crm: Crm) -> None:
+    made = await crm("keys", "create", "web shop", "--scope", "read", "--scope", "write")
+    assert made.exit_code == 0, made.output
+    key = ApiKey.parse(made.stdout.strip())
+    assert key
+    assert "first credential" in made.stderr
+    again = await crm("keys", "create", "other", "--scope", "admin", "--expires", "90d")
+    assert "first credential" not in again.stderr
+    listed = await crm("keys", "list")
+    assert re.search(rf"{key.id}.*web shop.*read write.*never.*never.*valid", listed.stdout)
+    assert re.search(r"other.*admin.*\d{4}-\d\d-\d\d.*never.*valid", listed.stdout)
+    assert made.stdout.strip()[13:] not in listed.stdout
+    [row, _] = await empty_service.rows("SELECT * FROM api_keys ORDER BY date_created")
+    assert row["secret_hash"] == key.digest
+    [days] = await empty_service.rows(
+        "SELECT round(extract(epoch FROM expires_at - now()) / 86400) AS d"
+        " FROM api_keys WHERE name = 'other'"
+    )
+    assert days["d"] == 90
+    actors = await empty_service.rows("SELECT DISTINCT split_part(actor, ':', 1) AS a FROM audit")
+    assert actors == [{"a": "cli"}]
+
+
+async def test_a_key_is_revoked_once(crm: Crm) -> None:
+    made = await crm("keys", "create", "a", "--scope", "read")
+    key_id = made.stdout[4:12]
+    revoked = await crm("keys", "revoke", key_id)
+    assert (revoked.exit_code, revoked.stdout) == (0, f"revoked {key_id}\n")
+    assert "No credential is left" in revoked.stderr
+    assert "revoked" in (await crm("keys", "list")).stdout
+    for unknown in (key_id, "aaaaaaaa"):
+        again = await crm("keys", "revoke", unknown)
+        assert again.exit_code == 1
+        assert f"no key {unknown}" in again.stderr
+
+
+@pytest.mark.parametrize("expires", ["soon", "0d", "90", "2020-01-01", "99999d9", "2026-13-01"])
+async def test_an_expiry_lies_ahead(crm: Crm, expires: str) -> None:
+    made = await crm("keys", "create", "a", "--scope", "read", "--expires", expires)
+    assert made.exit_code == 2
+    assert "Invalid value" in made.stderr
+
+
+@pytest.mark.parametrize("expires", ["12h", "2150-01-01", "2150-01-01T00:00:00+02:00"])
+async def test_an_expiry_has_three_forms(crm: Crm, expires: str) -> None:
+    made = await crm("keys", "create", "a", "--scope", "read", "--expires", expires)
+    assert made.exit_code == 0, made.output
+
+
+async def test_scopes_are_needed_and_known(crm: Crm) -> None:
+    assert (await crm("keys", "create", "a")).exit_code == 2
+    assert (await crm("keys", "create", "a", "--scope", "all")).exit_code == 2
+
+
+async def test_users_come_change_and_go(empty_service: Service, crm: Crm) -> None:
+    typed = f"{PASSWORD}\n"
+    added = await crm("users", "add", "Jane@x.org", "--role", "viewer", typed=typed)
+    assert (added.exit_code, added.stdout) == (0, "added, as viewer\n"), added.output
+    again = await crm("users", "add", "jane@x.org", "--role", "viewer", typed=typed)
+    assert (again.exit_code, "exists already" in again.stderr) == (1, True)
+    assert (await crm("users", "set-role", "jane@x.org", "--role", "admin")).exit_code == 0
+    listed = (await crm("users", "list")).stdout
+    assert re.search(r"Jane@x.org.*admin.*never.*enabled", listed)
+    async with empty_service.engine.begin() as connection:
+        user = await users.verify_password(connection, "jane@x.org", PASSWORD)
+        assert user
+        assert user.role is Role.ADMIN
+    assert (await crm("users", "disable", "jane@x.org")).exit_code == 0
+    assert "disabled" in (await crm("users", "list")).stdout
+    changed = await crm("users", "set-password", "jane@x.org", typed="another password\n")
+    assert changed.exit_code == 0
+    async with empty_service.engine.begin() as connection:
+        assert await users.verify_password(connection, "jane@x.org", "another password")
+
+
+async def test_what_cannot_be_is_one_sentence(crm: Crm) -> None:
+    short = await crm("users", "add", "a@x.org", "--role", "viewer", typed="short\n")
+    assert (short.exit_code, "12 to 1,024" in short.stderr) == (1, True)
+    unknown = await crm("users", "disable", "a@x.org")
+    assert (unknown.exit_code, "no such user" in unknown.stderr) == (1, True)
+    for arguments in (("add", "jane", "--role", "viewer"), ("add", "a@x.org", "--role", "boss")):
+        assert (await crm("users", *arguments, typed=f"{PASSWORD}\n")).exit_code == 2
+
+
+async def test_a_database_that_is_away_is_a_sentence(
+    empty_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(empty_service.servers).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CRM_DATABASE_URL", "postgresql://crm:x@127.0.0.1:1/crm")
+    result = await asyncio.to_thread(lambda: CliRunner().invoke(app, ["keys", "list"]))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("crm: the database did not do it")

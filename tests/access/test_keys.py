@@ -1,0 +1,197 @@
+"""API keys: what opens, what does not, and how soon that changes."""
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from service.access import ApiKey, Scope
+from service.db import access
+from service.http.access import UNGUARDED
+from tests.access.conftest import (
+    EVERYWHERE,
+    PROBES,
+    STATISTICS,
+    Web,
+    assert_problem,
+    serve,
+    tampered,
+)
+from tests.conftest import Service
+from tests.wait import until
+
+
+@pytest.mark.parametrize("given", Scope)
+async def test_a_scope_opens_what_needs_it_and_nothing_else(web: Web, given: Scope) -> None:
+    key = await web.key(given, name="analytics")
+    for needed in Scope:
+        answer = await web.probe(needed, headers=key.headers)
+        if needed is given:
+            assert (answer.status_code, answer.json()) == (200, "analytics")
+        else:
+            assert_problem(answer, 403, f"`{needed}`")
+    real = await web.http.get(STATISTICS, headers=key.headers)
+    assert real.status_code == (200 if given is Scope.READ else 403)
+    assert (await web.http.get("/metrics", headers=key.headers)).status_code == real.status_code
+
+
+async def test_several_scopes_and_both_headers(web: Web) -> None:
+    key = await web.key(Scope.READ, Scope.ADMIN)
+    for headers in (key.headers, {"x-api-key": key.text}, {"authorization": f"bearer {key.text}"}):
+        assert (await web.probe(Scope.READ, headers=headers)).status_code == 200
+        assert (await web.probe(Scope.ADMIN, headers=headers)).status_code == 200
+        assert (await web.probe(Scope.EXPORT, headers=headers)).status_code == 403
+
+
+async def test_without_a_key_only_what_concerns_nobody_is_shown(web: Web) -> None:
+    await web.key(Scope.READ)
+    for scope in PROBES:
+        assert_problem(await web.probe(scope), 401)
+    assert_problem(await web.http.get(STATISTICS), 401)
+    assert_problem(await web.http.get("/metrics"), 401)
+    for path in ("/livez", "/readyz", "/docs", "/openapi.json"):
+        answer = await web.http.get(path)
+        assert answer.status_code == 200
+        assert "x-crm-mode" not in answer.headers
+
+
+async def test_whatever_is_wrong_with_a_key_is_told_in_the_same_words(
+    empty_service: Service,
+) -> None:
+    async with serve(empty_service) as web:
+        key = await web.key(Scope.READ)
+        now = datetime.now(UTC)
+        expired = await web.key(Scope.READ, expires=now - timedelta(microseconds=1))
+        revoked = await web.key(Scope.READ)
+        async with empty_service.engine.begin() as connection:
+            assert await access.revoke_key(connection, revoked.id, actor="test")
+        wrong = [*tampered(key.text), expired.text, revoked.text]
+        headers: list[dict[str, str]] = [
+            *({"authorization": f"Bearer {text}"} for text in wrong),
+            *({"x-api-key": text} for text in wrong),
+            {"authorization": key.text},
+            {"authorization": f"Basic {key.text}"},
+            {"authorization": "Bearer"},
+            {"authorization": ""},
+            {"x-api-key": "", "authorization": f"Bearer {key.text}"},
+        ]
+        bodies = set()
+        for each in headers:
+            web.wait(100)  # failures are limited
+            answer = await web.http.get(STATISTICS, headers=httpx.Headers(each, encoding="utf-8"))
+            assert_problem(answer, 401)
+            assert answer.headers["www-authenticate"] == "Bearer"
+            bodies.add(answer.content)
+        assert bodies == {(await web.http.get(STATISTICS)).content}
+        assert (await web.http.get(STATISTICS, headers=key.headers)).status_code == 200
+
+
+async def test_expiry_acts(web: Web) -> None:
+    key = await web.key(Scope.READ, expires=datetime.now(UTC) + timedelta(hours=1))
+    assert (await web.probe(Scope.READ, headers=key.headers)).status_code == 200
+    await web.service.execute("UPDATE api_keys SET expires_at = now()")
+    web.wait()
+    assert_problem(await web.probe(Scope.READ, headers=key.headers), 401)
+
+
+async def test_revoking_acts_when_the_memory_of_the_key_ends(web: Web) -> None:
+    await web.key(Scope.READ)
+    key = await web.key(Scope.READ)
+    assert (await web.probe(Scope.READ, headers=key.headers)).status_code == 200
+    async with web.service.engine.begin() as connection:
+        assert await access.revoke_key(connection, key.id, actor="test")
+        assert not await access.revoke_key(connection, key.id, actor="test")
+    assert (await web.probe(Scope.READ, headers=key.headers)).status_code == 200
+    web.wait(5)
+    assert_problem(await web.probe(Scope.READ, headers=key.headers), 401)
+
+
+async def test_an_expired_key_opens_no_door_to_those_without(web: Web) -> None:
+    await web.key(Scope.READ, expires=datetime.now(UTC) - timedelta(days=1))
+    assert_problem(await web.probe(Scope.READ), 401)
+
+
+async def test_the_last_use_is_kept_to_the_minute(web: Web) -> None:
+    key = await web.key(Scope.READ)
+
+    async def last_use() -> datetime | None:
+        async with web.service.engine.connect() as connection:
+            return (await access.list_keys(connection))[0].last_used_at
+
+    assert await last_use() is None
+    await web.probe(Scope.READ, headers=key.headers)
+    await until(last_use)
+    first = await last_use()
+    web.wait(30)
+    await web.probe(Scope.READ, headers=key.headers)
+    assert not web.app.state.crm.access._tasks  # the database is not even asked
+    await web.app.state.crm.access.close()
+    assert await last_use() == first
+    async with web.service.engine.begin() as connection:  # as another process would
+        await access.touch_key(connection, key.id)
+    assert await last_use() == first
+    await web.service.execute("UPDATE api_keys SET last_used_at = now() - interval '61 s'")
+    web.wait(31)
+    await web.probe(Scope.READ, headers=key.headers)
+    await web.app.state.crm.access.close()
+    assert first
+    assert (await last_use() or first) > first
+
+
+async def test_only_a_hash_is_stored_and_the_audit_names_the_key(web: Web) -> None:
+    key = await web.key(Scope.WRITE, Scope.READ, name="shop")
+    secret = key.text.split("_", 2)[2]
+    for table in ("api_keys", "audit"):
+        assert secret not in str(await web.service.rows(f"SELECT * FROM {table}"))
+    assert await web.service.rows("SELECT actor, action, details FROM audit") == [
+        {
+            "actor": "test",
+            "action": "key.created",
+            "details": {
+                "key": key.id,
+                "name": "shop",
+                "scopes": ["read", "write"],
+                "expiresAt": None,
+            },
+        }
+    ]
+
+
+def test_keys_are_read_as_they_are_written() -> None:
+    for _ in range(300):  # some secrets have underscores
+        key = ApiKey.make()
+        read = ApiKey.parse(key.reveal())
+        assert read
+        assert (read.id, read.digest, len(read.digest)) == (key.id, key.digest, 32)
+        assert key.reveal() not in f"{key!r} {key}"
+
+
+async def test_every_operation_says_which_scope_it_needs(web: Web) -> None:
+    document = web.app.openapi()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            needed = operation.get("security", [])
+            if path.startswith("/api/"):
+                assert needed, f"{method} {path} needs no credential"
+                assert all(scopes for way in needed for scopes in way.values()), path
+            elif path in UNGUARDED:
+                assert not needed
+
+
+async def test_while_the_database_is_away_nobody_is_taken_at_their_word(web: Web) -> None:
+    key = await web.key(Scope.READ)
+    async with serve(
+        web.service, database_url="postgresql+asyncpg://crm:x@127.0.0.1:1/crm"
+    ) as away:
+        for headers in ({}, key.headers):
+            answer = await away.http.get(PROBES[Scope.READ], headers=headers)
+            assert_problem(answer, 503)
+            assert answer.headers["retry-after"] == "5"
+        assert (await away.http.get("/docs")).status_code == 200
+        assert (await away.http.get("/metrics")).status_code == 200
+    async with serve(
+        web.service,
+        database_url="postgresql+asyncpg://crm:x@127.0.0.1:1/crm",
+        http_host=EVERYWHERE,
+    ) as away:
+        assert_problem(await away.http.get("/metrics"), 503)

@@ -1,0 +1,153 @@
+"""Users: passwords, roles, and what is kept of both."""
+
+import logging
+
+import argon2
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service import passwords
+from service.access import ROLE_SCOPES, Role, Scope
+from service.db import users
+from tests.conftest import Service
+
+EMAIL, PASSWORD = "Jane@Example.com", "correct horse battery"
+
+
+async def _jane(connection: AsyncConnection, role: Role = Role.EDITOR) -> users.User:
+    return await users.add_user(connection, EMAIL, PASSWORD, role, actor="test")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the hashes that passwords were compared with."""
+    compared: list[str] = []
+    verify = passwords._verify
+
+    def spy(password: str, password_hash: str) -> bool:
+        compared.append(password_hash)
+        return verify(password, password_hash)
+
+    monkeypatch.setattr(passwords, "_verify", spy)
+    return compared
+
+
+async def test_the_right_password_signs_in_and_no_other(empty_service: Service) -> None:
+    async with empty_service.engine.begin() as connection:
+        added = await _jane(connection)
+        assert added.last_sign_in_at is None
+        for email in (EMAIL, "jane@example.com", " JANE@EXAMPLE.COM "):
+            user = await users.verify_password(connection, email, PASSWORD)
+            assert user
+            assert user.id == added.id
+            assert user.actor == (EMAIL, ROLE_SCOPES[Role.EDITOR], f"user:{user.id}")
+        for wrong in ("", PASSWORD + " ", PASSWORD.upper(), PASSWORD * 100, "\0"):
+            assert await users.verify_password(connection, EMAIL, wrong) is None
+        assert await users.verify_password(connection, "john@example.com", PASSWORD) is None
+        found = await users.find_user(connection, added.id)
+        assert found
+        assert found.last_sign_in_at
+    [row] = await empty_service.rows("SELECT password_hash FROM users")
+    assert row["password_hash"].startswith("$argon2id$")
+    audit = await empty_service.rows("SELECT actor, action, details FROM audit ORDER BY id")
+    assert audit[0] == {
+        "actor": "test",
+        "action": "user.added",
+        "details": {"user": added.id, "role": "editor"},
+    }
+    assert [it["action"] for it in audit[1:]] == ["user.signed-in"] * 3
+
+
+async def test_who_does_not_exist_takes_as_long_to_refuse(
+    empty_service: Service, asked: list[str]
+) -> None:
+    async with empty_service.engine.begin() as connection:
+        jane = await _jane(connection)
+        assert await users.verify_password(connection, "nobody@example.com", PASSWORD) is None
+        assert await users.verify_password(connection, EMAIL, "wrong") is None
+        assert await users.disable_user(connection, EMAIL, actor="test")
+        assert await users.verify_password(connection, EMAIL, PASSWORD) is None
+        assert await users.find_user(connection, jane.id) is None
+    assert len(asked) == 3
+    assert asked[0] == asked[2] != asked[1]
+    assert len({it.rpartition("$")[0].rpartition("$")[0] for it in asked}) == 1  # the same work
+
+
+async def test_not_even_the_password_of_nobody_signs_nobody_in(empty_service: Service) -> None:
+    async with empty_service.engine.begin() as connection:
+        it = "the password of users who do not exist"
+        assert await passwords.matches(it, passwords._nobodys)
+        assert not await passwords.matches(it, None)
+        assert await users.verify_password(connection, "nobody@example.com", it) is None
+
+
+@pytest.mark.parametrize("length", [0, 11, 1025])
+async def test_a_password_has_a_length(empty_service: Service, length: int) -> None:
+    async with empty_service.engine.begin() as connection:
+        await _jane(connection)
+        for attempt in (
+            users.add_user(connection, "x@x.org", "x" * length, Role.ADMIN, actor="test"),
+            users.set_password(connection, EMAIL, "x" * length, actor="test"),
+        ):
+            with pytest.raises(passwords.PasswordError, match=f"{length:,}"):
+                await attempt
+
+
+async def test_there_is_one_user_per_email(empty_service: Service) -> None:
+    async with empty_service.engine.begin() as connection:
+        await _jane(connection)
+        with pytest.raises(users.UserExistsError):
+            await users.add_user(connection, EMAIL.upper(), PASSWORD, Role.ADMIN, actor="test")
+        assert [it.role for it in await users.list_users(connection)] == [Role.EDITOR]
+
+
+async def test_role_and_password_change(empty_service: Service) -> None:
+    other = "a different staple"
+    async with empty_service.engine.begin() as connection:
+        await _jane(connection)
+        assert await users.set_role(connection, EMAIL, Role.VIEWER, actor="test")
+        user = await users.verify_password(connection, EMAIL, PASSWORD)
+        assert user
+        assert user.actor.scopes == {Scope.READ}
+        assert await users.set_password(connection, EMAIL.lower(), other, actor="test")
+        assert await users.verify_password(connection, EMAIL, PASSWORD) is None
+        assert await users.disable_user(connection, EMAIL, actor="test")
+        assert await users.set_password(connection, EMAIL, other, actor="test")  # enables
+        assert await users.verify_password(connection, EMAIL, other)
+        for missing in (
+            users.set_role(connection, "x@x.org", Role.ADMIN, actor="test"),
+            users.set_password(connection, "x@x.org", other, actor="test"),
+            users.disable_user(connection, "x@x.org", actor="test"),
+        ):
+            assert not await missing
+    details = await empty_service.rows("SELECT details FROM audit WHERE action LIKE '%set'")
+    assert PASSWORD not in str(details)
+    assert "argon2" not in str(details)
+
+
+async def test_a_hash_of_yesterday_is_made_anew_at_the_next_sign_in(
+    empty_service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    weak = argon2.PasswordHasher(time_cost=1, memory_cost=1024).hash(PASSWORD)
+    with caplog.at_level(logging.DEBUG):
+        async with empty_service.engine.begin() as connection:
+            await _jane(connection)
+        await empty_service.execute("UPDATE users SET password_hash = :it", it=weak)
+        hashes = []
+        for _ in range(2):
+            async with empty_service.engine.begin() as connection:
+                assert await users.verify_password(connection, EMAIL, PASSWORD)
+            [row] = await empty_service.rows("SELECT password_hash FROM users")
+            hashes.append(row["password_hash"])
+    assert weak not in hashes
+    assert hashes[0] == hashes[1]
+    assert argon2.extract_parameters(hashes[0]) == argon2.extract_parameters(passwords._nobodys)
+    assert "jane" not in caplog.text.lower()
+
+
+async def test_a_hash_that_is_none_opens_nothing(empty_service: Service) -> None:
+    async with empty_service.engine.begin() as connection:
+        await _jane(connection)
+    await empty_service.execute("UPDATE users SET password_hash = ''")
+    async with empty_service.engine.begin() as connection:
+        assert await users.verify_password(connection, EMAIL, PASSWORD) is None

@@ -1,0 +1,1 @@
+"""What has just happened, listed and streamed."""

@@ -1,0 +1,130 @@
+"""A web process inside the test's, on a real socket: a stream needs one."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from service.http.app import create_app
+from service.http.feed import Feed
+from tests.conftest import Service
+from tests.http.conftest import client
+from tests.processes import HOST, free_port
+from tests.wait import until
+
+URL = "/api/v1/activity"
+SECONDS = 20
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass
+class Streaming:
+    """A web process and streams from it."""
+
+    app: FastAPI
+    http: httpx.AsyncClient
+
+    @property
+    def feed(self) -> Feed:
+        feed: Feed = self.app.state.feed
+        return feed
+
+    @contextlib.asynccontextmanager
+    async def stream(self, last_id: bytes | None = None) -> AsyncIterator["Stream"]:
+        """Listen; live from the first frame on."""
+        path = f"{URL}/stream"
+        headers = [] if last_id is None else [(b"Last-Event-ID", last_id)]
+        async with self.http.stream("GET", path, headers=headers) as response:
+            assert response.status_code == 200
+            assert response.headers["content-type"].startswith("text/event-stream")
+            stream = Stream(response.aiter_lines())
+            assert await stream.frame() == {"retry": "2000"}
+
+            async def primed() -> bool:
+                return self.feed._fresh
+
+            await until(primed)
+            yield stream
+
+    async def nobody_listens(self) -> None:
+        """Wait until the process has let go of every stream."""
+
+        async def none() -> bool:
+            return self.feed.listeners == 0 and not self.feed.polling
+
+        await until(none)
+
+
+@dataclass
+class Stream:
+    """Frames of one stream, parsed as a browser does."""
+
+    lines: AsyncIterator[str]
+
+    async def frame(self) -> dict[str, str]:
+        """Read the next frame; a comment is under the empty name."""
+        found: dict[str, str] = {}
+        async with asyncio.timeout(SECONDS):
+            async for line in self.lines:
+                if not line:
+                    return found
+                name, _, value = line.partition(":")
+                found[name] = value.strip()
+        raise EOFError
+
+    async def item(self) -> dict[str, Any]:
+        """Read the next item; its id is the frame's, too."""
+        frame = await self.frame()
+        item: dict[str, Any] = json.loads(frame["data"])
+        assert item["id"] == frame["id"]
+        return item
+
+    async def items(self, number: int) -> list[dict[str, Any]]:
+        return [await self.item() for _ in range(number)]
+
+
+@contextlib.asynccontextmanager
+async def serving(service: Service) -> AsyncIterator[Streaming]:
+    """Serve on a port of its own until the block ends."""
+    app, port = create_app(service.config), free_port()
+    server = _Server(
+        uvicorn.Config(app, host=HOST, port=port, log_config=None, access_log=False, ws="none")
+    )
+    app.state.stopping = lambda: server.should_exit
+    task = asyncio.create_task(server.serve())
+
+    async def started() -> bool:
+        return server.started
+
+    try:
+        await until(started)
+        base = f"http://{HOST}:{port}"
+        async with httpx.AsyncClient(base_url=base, timeout=SECONDS, trust_env=False) as http:
+            yield Streaming(app, http)
+    finally:
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture
+async def streaming(service: Service) -> AsyncIterator[Streaming]:
+    async with serving(service) as found:
+        yield found
+
+
+@pytest.fixture
+async def web(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(service) as http:
+        yield http

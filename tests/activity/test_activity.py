@@ -1,0 +1,210 @@
+"""The list and the live stream."""
+
+import asyncio
+import signal
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.db.engine import in_transaction
+from service.db.reclassification import advance
+from service.db.settings import save
+from service.http import feed
+from service.http.activity import Activity
+from tests.activity.conftest import URL, Streaming, serving
+from tests.conftest import Service
+from tests.events import entry
+from tests.processes import HOST, processes
+
+
+async def _apply(service: Service) -> None:
+    while await in_transaction(service.engine, advance):
+        pass
+
+
+async def test_the_latest_of_each_kind_are_listed_newest_first(
+    service: Service, web: httpx.AsyncClient, now: datetime
+) -> None:
+    for hours in (3, 1, 2):
+        await service.ingest(
+            entry(
+                f"ORD-{hours}",
+                email="ann@x.org",
+                name="Ann",
+                created=now - timedelta(hours=hours),
+                total="5",
+            )
+        )
+    await web.put("/api/v1/settings", json={"inactiveDays": 91})
+    await _apply(service)
+    response = await web.get(URL)
+    Activity.model_validate_json(response.content)
+    items = response.json()["items"]
+    assert [item["at"] for item in items] == sorted((item["at"] for item in items), reverse=True)
+    assert len({item["id"] for item in items}) == len(items) == 3 + 3 + 1
+    assert items[0]["type"] == "edit"
+    assert (items[0]["action"], items[0]["actor"]) == ("settings.updated", "local")
+    assert items[0]["fields"] == ["inactive_days"]
+    orders = [item for item in items if item["type"] == "order"]
+    assert [item["orderId"] for item in orders] == ["ORD-1", "ORD-2", "ORD-3"]
+    assert orders[0]["customerId"] == "CUST-1001"
+    assert orders[0]["customerName"] == "Ann"
+    assert '"totalAmount":5.00' in response.text
+    changes = [item for item in items if item["type"] == "segment"]
+    assert [(item["previousSegment"], item["segment"]) for item in changes] == [
+        ("returning", "vip"),
+        ("new", "returning"),
+        (None, "new"),
+    ]
+    few = (await web.get(URL, params={"limit": 2})).json()
+    assert few["items"] == items[:2]
+    assert "x.org" not in response.text
+
+
+async def test_nobodys_e_mail_is_told_even_when_it_was_edited(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    await service.ingest(entry("ORD-1", email="old@x.org", name="Ann"))
+    patch = {"email": "new@x.org", "notes": "secret"}
+    assert (await web.patch("/api/v1/customers/CUST-1001", json=patch)).status_code == 200
+    response = await web.get(URL)
+    (edit,) = [item for item in response.json()["items"] if item["type"] == "edit"]
+    assert edit["fields"] == ["email", "notes"]
+    for personal in ("x.org", "secret"):
+        assert personal not in response.text
+
+
+async def test_what_happens_is_streamed_and_no_more(
+    service: Service, streaming: Streaming, now: datetime
+) -> None:
+    await service.ingest(entry("ORD-0", email="a@x.org", created=now))
+    async with streaming.stream() as stream:
+        await service.ingest(entry("ORD-1\n\nid: 1", email="a@x.org", created=now, total="3"))
+        items = await stream.items(2)
+        assert {item["type"] for item in items} == {"order", "segment"}
+        (order,) = [item for item in items if item["type"] == "order"]
+        assert order["orderId"] == "ORD-1\n\nid: 1"
+        await service.ingest(
+            entry("ORD-0", email="a@x.org", created=now, version=2, status="cancelled")
+        )
+        items = await stream.items(2)
+        changed = next(item for item in items if item["type"] == "order")
+        assert (changed["orderId"], changed["status"]) == ("ORD-0", "cancelled")
+    listed = (await streaming.http.get(URL)).json()["items"]
+    assert {item["id"] for item in items} <= {item["id"] for item in listed}
+
+
+async def test_all_listeners_share_one_look_and_leave_nothing_behind(
+    service: Service, streaming: Streaming
+) -> None:
+    async with streaming.stream() as one, streaming.stream() as two, streaming.stream() as three:
+        lookers = [task for task in asyncio.all_tasks() if task.get_name() == "activity"]
+        assert len(lookers) == 1
+        await service.ingest(entry("ORD-1"))
+        ids = {(await stream.item())["id"] for stream in (one, two, three)}
+        assert len(ids) == 1
+        assert streaming.feed.listeners == 3
+    await streaming.nobody_listens()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "activity"]
+
+
+async def test_who_comes_back_gets_what_was_missed(
+    service: Service, streaming: Streaming, now: datetime
+) -> None:
+    async with streaming.stream() as stream:
+        await service.ingest(entry("ORD-1", created=now))
+        last = await stream.item()
+    await streaming.nobody_listens()
+    await service.ingest(entry("ORD-2", created=now), entry("ORD-3", created=now))
+    last_id = last["id"].encode()
+    async with streaming.stream(last_id) as stream:
+        assert {item["orderId"] for item in await stream.items(2)} == {"ORD-2", "ORD-3"}
+    async with serving(service) as other, other.stream(last_id) as stream:
+        items = await stream.items(3)  # another process: at least once
+        assert {item["orderId"] for item in items} == {"ORD-1", "ORD-2", "ORD-3"}
+
+
+@pytest.mark.parametrize("last_id", ["", "x", "9" * 50, "-", "²-order-1"])
+async def test_an_id_that_is_none_begins_now(
+    service: Service, streaming: Streaming, last_id: str
+) -> None:
+    await service.ingest(entry("ORD-1"))
+    async with streaming.stream(last_id.encode("latin-1")) as stream:
+        await service.ingest(entry("ORD-2"))
+        assert (await stream.item())["orderId"] == "ORD-2"
+
+
+async def test_a_quiet_stream_shows_that_it_lives(
+    streaming: Streaming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.05)
+    async with streaming.stream() as stream:
+        assert await stream.frame() == {"": "alive"}
+        assert await stream.frame() == {"": "alive"}
+
+
+async def test_streams_are_limited(streaming: Streaming, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "LISTENERS", 1)
+    async with streaming.stream():
+        refused = await streaming.http.get(f"{URL}/stream")
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"]
+        assert refused.json()["title"] == "Too many streams"
+    await streaming.nobody_listens()
+    async with streaming.stream():
+        pass
+
+
+async def test_a_listener_who_does_not_read_costs_nobody_else(
+    service: Service, streaming: Streaming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_POLL_SECONDS", 0.01)
+    async with streaming.stream(), streaming.stream() as stream:
+        for number in range(5):
+            await service.ingest(*(entry(f"ORD-{number}-{n}") for n in range(50)))
+            await stream.items(50)
+        assert len(streaming.feed._ring) <= 1000
+
+
+async def test_it_goes_on_when_the_database_was_away(
+    service: Service, streaming: Streaming
+) -> None:
+    async with streaming.stream() as stream:
+        await service.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'crm web'"
+        )
+        await service.ingest(entry("ORD-1"))
+        assert (await stream.item())["orderId"] == "ORD-1"
+
+
+async def test_a_burst_is_shown_by_its_latest(service: Service, streaming: Streaming) -> None:
+    async with streaming.stream() as stream:
+        async with service.engine.begin() as connection:
+            await save(connection, "somebody", {"at_risk_days": 59}, None)
+        item = await stream.item()
+        assert (item["type"], item["actor"]) == ("edit", "somebody")
+        await service.ingest(*(entry(f"ORD-{n:03}") for n in range(150)))
+        assert len({item["id"] for item in await stream.items(100)}) == 100
+    await _apply(service)
+
+
+async def test_a_web_process_stops_though_somebody_listens(
+    service: Service, tmp_path: Path
+) -> None:
+    async with processes(service.servers, tmp_path) as crm:
+        web = await crm.web()
+        url = f"http://{HOST}:{web.port}{URL}/stream"
+        async with (
+            httpx.AsyncClient(timeout=20, trust_env=False) as http,
+            http.stream("GET", url) as response,
+        ):
+            lines = response.aiter_lines()
+            assert await anext(lines) == "retry: 2000"
+            web.send(signal.SIGTERM)
+            async for _ in lines:
+                pass
+        assert await web.ended() in {0, -signal.SIGTERM}
+        assert "graceful shutdown exceeded" not in web.output

@@ -1,0 +1,146 @@
+"""What commands print, and the exit statuses that scripts rely on."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from service import streams
+from tests.cli.conftest import Crm
+from tests.conftest import Service
+from tests.events import entry, fields
+from tests.processes import free_port, processes
+
+KEYS = {
+    "httpUrl",
+    "redisUrl",
+    "databaseUrl",
+    "lag",
+    "pending",
+    "deadLetters",
+    "unpublished",
+    "oldestUnpublishedSeconds",
+    "sweepOverdueSeconds",
+}
+COMMANDS = ("up", "worker", "web", "migrate", "status", "verify", "demo")
+
+
+async def test_status_tells_what_waits(empty_service: Service, crm: Crm) -> None:
+    service = empty_service
+    await service.ingest(entry("ORD-1", email="a@x.org"), entry("ORD-2", email="b@x.org"))
+    await service.ingest(entry("ORD-3", status="nonsense"))
+    await service.execute(
+        "UPDATE segment_changes SET changed_at = now() - interval '100 seconds' WHERE id = 1"
+    )
+    await service.execute("UPDATE sweep SET swept_until = now() - interval '5 minutes'")
+    for number in range(5):
+        await service.publish(fields(f"ORD-W{number}"))
+    stream, group = service.config.orders_stream, service.config.orders_group
+    await streams.ensure_group(service.redis, stream, group)
+    await streams.own_pending(service.redis, stream, group, "me", after=">", count=2)
+    ended = await crm("status", "--json", http_port=8123)
+    assert ended.status == 0, ended.err
+    report = ended.document
+    assert report.keys() >= KEYS
+    assert report["httpUrl"] == "http://127.0.0.1:8123"
+    assert report["redisUrl"] == service.servers.redis_url
+    assert report["databaseUrl"] == service.servers.database_url
+    assert (report["lag"], report["pending"]) == (3, 2)
+    assert (report["deadLetters"], report["unpublished"]) == (1, 2)
+    assert 100 <= report["oldestUnpublishedSeconds"] < 160
+    assert 240 <= report["sweepOverdueSeconds"] < 300
+
+
+async def test_status_of_a_quiet_service_is_all_zero(empty_service: Service, crm: Crm) -> None:
+    ended, for_people = await asyncio.gather(crm("status", "--json"), crm("status"))
+    assert ended.status == for_people.status == 0, ended.err
+    waits = KEYS - {"httpUrl", "redisUrl", "databaseUrl"}
+    assert {name: ended.document[name] for name in waits} == dict.fromkeys(waits, 0)
+    assert all(name in for_people.out for name in KEYS)
+    assert await empty_service.findings() == []
+
+
+async def test_status_says_which_server_is_away(migrated: Service, crm: Crm) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    without_redis, without_database = await asyncio.gather(
+        crm("status", "--json", redis_url=f"redis://{nowhere}/0"),
+        crm("status", "--json", database_url=f"postgresql://crm:x@{nowhere}/crm"),
+    )
+    assert without_redis.status == without_database.status == 1
+    assert without_redis.document["lag"] is None
+    assert without_redis.document["redis"].startswith("away")
+    assert without_redis.document["database"] == "ok"
+    assert without_database.document["unpublished"] is None
+    assert without_database.document["database"].startswith("away")
+    assert without_database.document["redis"] == "ok"
+    assert not without_redis.err
+    assert migrated.servers.redis_url not in without_redis.out
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"database_url": "mysql://x"}, "CRM_DATABASE_URL: Value error, must start with postgres"),
+        ({"http_port": "eighty"}, "CRM_HTTP_PORT: Input should be a valid integer"),
+        ({"database_url": None}, "CRM_DATABASE_URL not set, and no local stack runs in "),
+    ],
+)
+async def test_wrong_configuration_is_one_sentence(
+    crm: Crm, settings: dict[str, object], sentence: str
+) -> None:
+    ended = await crm("status", **settings)
+    assert ended.status == 2
+    assert ended.out == ""
+    assert ended.err.startswith(f"crm: {sentence}")
+    assert ended.err.count("\n") == 1
+
+
+async def test_every_fault_of_a_configuration_is_told(crm: Crm) -> None:
+    ended = await crm(
+        "worker", redis_url="http://x", http_port="x", worker_port=65536, store_currency="usd"
+    )
+    assert ended.status == 2
+    assert [line.removeprefix("crm: ").partition(":")[0] for line in ended.err.splitlines()] == [
+        "CRM_REDIS_URL",
+        "CRM_HTTP_PORT",
+        "CRM_WORKER_PORT",
+        "CRM_STORE_CURRENCY",
+    ]
+    assert "Traceback" not in ended.err
+
+
+async def test_migrating_twice_is_as_good_as_once(empty_service: Service, crm: Crm) -> None:
+    await empty_service.ingest(entry("ORD-1", email="a@x.org"))
+    once, twice = await crm("migrate"), await crm("migrate")
+    assert once.status == twice.status == 0, once.err
+    assert once.out == twice.out
+    assert "schema at " in once.out
+    assert len(await empty_service.rows("SELECT * FROM customers")) == 1
+
+
+async def test_help_lists_the_commands(crm: Crm) -> None:
+    ended = await crm("--help")
+    assert ended.status == 0
+    words = ended.out.split()
+    assert [name for name in COMMANDS if name not in words] == []
+
+
+async def test_verify_ends_with_0_or_1(service: Service, crm: Crm) -> None:
+    await service.ingest(entry("ORD-1", email="a@x.org", total="10.00"))
+    sound = await crm("verify")
+    await service.execute("UPDATE customers SET total_spent = 11")
+    broken = await crm("verify")
+    await service.execute("UPDATE customers SET total_spent = 10")
+    assert (sound.status, broken.status) == (0, 1), sound.err + broken.err
+    assert sound.out.count("holds") == 8
+    assert broken.out.startswith("1  metrics equal the orders: BROKEN\n     customer=1001, ")
+    assert "total_spent=11.00, spent=10.00" in broken.out
+
+
+async def test_web_serves_and_stops(empty_service: Service, tmp_path: Path) -> None:
+    async with processes(empty_service.servers, tmp_path) as started:
+        web = await started.web()
+        status, body = await web.ask("/readyz")
+        assert (status, body["parts"]["database"], body["parts"]["redis"]) == (200, "ok", "ok")
+        assert body["parts"]["worker"].startswith("not ready")
+        assert await web.terminate() in {0, -15}

@@ -1,0 +1,26 @@
+"""The contracts under `deploy/contracts`, generated from the code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from service.config import Config
+from service.contracts import asyncapi
+from service.http.app import create_app
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "contracts"
+
+
+def openapi() -> dict[str, Any]:
+    """Ask the application for its document; it needs no server for that."""
+    return create_app(Config(database_url="postgresql://unused/unused")).openapi()
+
+
+def documents() -> dict[str, str]:
+    """Generate each document, by its file name."""
+    return {
+        "openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False, sort_keys=True) + "\n",
+        "asyncapi.yaml": yaml.safe_dump(asyncapi(), allow_unicode=True, sort_keys=False, width=99),
+    }

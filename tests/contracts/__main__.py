@@ -1,0 +1,7 @@
+"""``make contracts``: write the documents anew."""
+
+from tests.contracts import FOLDER, documents
+
+FOLDER.mkdir(parents=True, exist_ok=True)
+for name, text in documents().items():
+    (FOLDER / name).write_text(text)

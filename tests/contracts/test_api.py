@@ -1,0 +1,63 @@
+"""The whole OpenAPI document, tried on a running web process: nothing it does not say."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.conftest import Service
+from tests.contracts import openapi
+from tests.events import entry
+from tests.processes import processes
+
+EXAMPLES = 12
+"""Per operation; more by hand."""
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+async def running(
+    migrated: Service, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """Start a web process over a few customers, dead letters and interactions."""
+    await migrated.empty()
+    await migrated.ingest(
+        *(entry(f"ORD-{n}", email=f"c{n % 5}@example.org", total="10") for n in range(12)),
+        *(entry(f"BAD-{n}", email="c1@example.org", total="-1") for n in range(3)),
+        entry("NOBODY-1"),
+    )
+    async with processes(migrated.servers, tmp_path_factory.mktemp("web")) as started:
+        web = await started.web(CRM_RATE_LIMIT_PER_SECOND=100_000, CRM_RATE_LIMIT_BURST=1_000_000)
+        yield f"http://127.0.0.1:{web.port}"
+
+
+OPERATIONS = {
+    operation.label: operation
+    for operation in (
+        result.ok() for result in schemathesis.openapi.from_dict(openapi()).get_all_operations()
+    )
+    if not operation.path.endswith("/stream")  # it never ends
+}
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_no_server_error_and_nothing_undocumented(running: str, label: str) -> None:
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=OPERATIONS[label].as_strategy())
+    def tried(case: Any) -> None:
+        case.call_and_validate(base_url=running, checks=CHECKS)
+
+    tried()

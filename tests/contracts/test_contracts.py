@@ -1,0 +1,52 @@
+"""The documents that others build on say what the code does."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from service.contract import OrderEvent, judge
+from service.contracts import CHANGE_EXAMPLE, ORDER_EXAMPLE, asyncapi
+from service.db.outbox import next_changes
+from service.envelope import Entry
+from tests.conftest import Service
+from tests.contracts import FOLDER, documents
+from tests.events import cloud_event, entry
+
+
+@pytest.mark.parametrize("name", ["openapi.json", "asyncapi.yaml"])
+def test_what_is_checked_in_is_what_the_code_says(name: str) -> None:
+    assert (FOLDER / name).read_text() == documents()[name], "run `make contracts`"
+
+
+def _schema(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = asyncapi()["components"]["schemas"][name]
+    return schema
+
+
+def test_the_order_example_is_valid_and_accepted() -> None:
+    jsonschema_rs.validate(_schema("orders"), ORDER_EXAMPLE)
+    read = Entry("1764000000000-0", {b"data": json.dumps(ORDER_EXAMPLE).encode()})
+    verdict = judge(read, store_currency="USD", max_bytes=10**6, now=datetime.now(UTC))
+    assert isinstance(verdict, OrderEvent)
+
+
+@pytest.mark.parametrize("field", ["id", "totalAmount", "status", "dateCreated"])
+def test_the_schema_requires_what_the_contract_requires(field: str) -> None:
+    document = cloud_event(email="a@x.org")
+    jsonschema_rs.validate(_schema("orders"), document)
+    del document["data"][field]
+    with pytest.raises(jsonschema_rs.ValidationError):
+        jsonschema_rs.validate(_schema("orders"), document)
+
+
+async def test_published_changes_match_their_schema(service: Service) -> None:
+    jsonschema_rs.validate(_schema("customerSegmentChanged"), CHANGE_EXAMPLE)
+    await service.ingest(entry("ORD-1", email="a@x.org", total="10"))
+    async with service.engine.connect() as connection:
+        changes = await next_changes(connection, 0, 10)
+    assert changes
+    for change in changes:
+        jsonschema_rs.validate(_schema("customerSegmentChanged"), json.loads(change.body))

@@ -1,0 +1,1 @@
+"""Dead letters: found, looked at, replayed, discarded; over HTTP and on the command line."""

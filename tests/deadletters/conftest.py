@@ -1,0 +1,24 @@
+"""A web application and keys of several scopes."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from service.access import Scope
+from service.db.access import create_key
+from tests.conftest import Service
+from tests.http.conftest import client
+
+
+@pytest.fixture
+async def web(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(service) as http:
+        yield http
+
+
+async def key(service: Service, *scopes: Scope) -> dict[str, str]:
+    """Make a key; give the headers that carry it."""
+    async with service.engine.begin() as connection:
+        made = await create_key(connection, f"key {'+'.join(scopes)}", scopes, actor="test")
+    return {"X-API-Key": made.reveal()}

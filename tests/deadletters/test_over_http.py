@@ -1,0 +1,301 @@
+"""The routes, on what the ingestion itself has buried."""
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from service.access import Scope
+from service.db import dead_letters
+from service.envelope import Entry
+from service.http.dead_letters import (
+    DeadLetters,
+    OpenedDeadLetter,
+    ReplayedLetter,
+    ReplayedLetters,
+    Summary,
+)
+from tests.conftest import Service
+from tests.deadletters.conftest import key
+from tests.events import entry
+from tests.http.conftest import client
+
+URL = "/api/v1/dead-letters"
+
+
+def bad(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
+    return Entry(stream_id, fields)
+
+
+@asynccontextmanager
+async def in_euros(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a web process after a fix: the store's currency was configured wrong."""
+    async with client(service, store_currency="EUR") as http:
+        yield http
+
+
+async def body(response: httpx.Response, model: Any, status: int = 200) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    model.model_validate_json(response.content)
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+async def counters(service: Service) -> dict[str, Any]:
+    (row,) = await service.rows(
+        "SELECT sum(read) AS read, sum(applied) AS applied, sum(dead_lettered) AS dead_lettered"
+        " FROM ingest_counters"
+    )
+    return row
+
+
+async def test_the_list_is_the_newest_first_in_pages_and_by_reason(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    await service.ingest(
+        *(entry(f"ORD-{n}", currency="EUR") for n in range(3)),
+        *(entry(f"ORD-{n}", total="-1") for n in range(2)),
+        bad("5-0", {b"other": b"\xff"}),
+    )
+    everything = await body(await web.get(URL), DeadLetters)
+    assert everything["total"] == 6
+    ids = [int(item["id"]) for item in everything["items"]]
+    assert ids == sorted(ids, reverse=True)
+    assert everything["items"][0]["streamId"] == "5-0"
+    assert "fields" not in everything["items"][0]
+    assert everything["items"][0]["size"] == len(b"other\xff")
+    seen: list[int] = []
+    query: dict[str, Any] = {"limit": 4}
+    while query:
+        page = await body(await web.get(URL, params=query), DeadLetters)
+        seen += [int(item["id"]) for item in page["items"]]
+        query = {"limit": 4, "cursor": page["nextCursor"]} if page["nextCursor"] else {}
+    assert seen == ids
+    euros = await body(await web.get(URL, params={"reason": "currency_mismatch"}), DeadLetters)
+    assert (euros["total"], len(euros["items"])) == (3, 3)
+    assert (await web.get(URL, params={"reason": "bad_luck"})).status_code == 422
+    summary = await body(await web.get(f"{URL}/summary"), Summary)
+    assert [(item["reason"], item["count"]) for item in summary["items"]] == [
+        ("currency_mismatch", 3),
+        ("invalid_amount", 2),
+        ("no_data_field", 1),
+    ]
+
+
+async def test_what_it_holds_is_for_who_may_write_or_administer(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    held = {b"data": '{"é": '.encode(), b"\xff": b"\x00\xfe", b"empty": b""}
+    await service.ingest(bad("5-0", held))
+    (letter,) = (await web.get(URL)).json()["items"]
+    url = f"{URL}/{letter['id']}"
+    for scope, opened in (
+        (Scope.READ, False),
+        (Scope.EXPORT, False),
+        (Scope.WRITE, True),
+        (Scope.ADMIN, True),
+    ):
+        headers = await key(service, *{Scope.READ, scope})
+        response = await web.get(url, headers=headers)
+        found = await body(response, OpenedDeadLetter)
+        assert (found["fields"] is not None) == opened
+        assert opened or "ZGF0YQ" not in response.text
+    fields = found["fields"]
+    decoded = {
+        base64.b64decode(each["nameBase64"]): base64.b64decode(each["valueBase64"])
+        for each in fields
+    }
+    assert decoded == held
+    assert [(each["name"], each["value"], each["size"]) for each in fields] == [
+        ("data", '{"é": ', 7),
+        (None, None, 2),
+        ("empty", "", 0),
+    ]
+    assert found["reason"] == "not_json"
+
+
+async def test_of_a_large_value_the_beginning_is_shown(
+    service: Service, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "SHOWN_BYTES", 5)
+    await service.ingest(bad("5-0", {b"data": "aaaaé!".encode()}))
+    (letter,) = (await web.get(URL)).json()["items"]
+    (field,) = (await web.get(f"{URL}/{letter['id']}")).json()["fields"]
+    assert (field["value"], field["size"]) == ("aaaa", 7)
+
+
+@pytest.mark.parametrize("letter_id", ["4711", "x", "-1", "9" * 30, "1.0"])
+async def test_what_there_is_not_is_not_found(web: httpx.AsyncClient, letter_id: str) -> None:
+    for response in (
+        await web.get(f"{URL}/{letter_id}"),
+        await web.post(f"{URL}/{letter_id}/replay"),
+        await web.delete(f"{URL}/{letter_id}", params={"reason": "x"}),
+    ):
+        assert response.status_code == 404, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_replaying_after_a_fix_applies_and_removes_it(
+    service: Service, web: httpx.AsyncClient, now: datetime
+) -> None:
+    await service.ingest(entry("ORD-1", email="a@x.org", currency="EUR", created=now))
+    (letter,) = (await web.get(URL)).json()["items"]
+    before = await counters(service)
+    again = await body(await web.post(f"{URL}/{letter['id']}/replay"), ReplayedLetter)
+    assert (again["outcome"], again["removed"]) == ("dead_lettered", False)
+    assert (again["reason"], again["error"]) == ("currency_mismatch", letter["error"])
+    (kept,) = (await web.get(URL)).json()["items"]
+    assert kept["attempts"] == 2
+    assert kept["lastSeen"] > letter["lastSeen"]
+    async with in_euros(service) as fixed:
+        done = await body(await fixed.post(f"{URL}/{letter['id']}/replay"), ReplayedLetter)
+        assert done == {
+            "id": letter["id"],
+            "outcome": "applied",
+            "removed": True,
+            "reason": None,
+            "error": None,
+        }
+        assert (await fixed.post(f"{URL}/{letter['id']}/replay")).status_code == 404
+    assert (await web.get(URL)).json()["total"] == 0
+    assert await service.rows("SELECT segment, total_orders FROM customers") == [
+        {"segment": "new", "total_orders": 1}
+    ]
+    assert await counters(service) == before
+    audit = await service.rows("SELECT actor, action, details FROM audit ORDER BY id")
+    assert [(row["actor"], row["action"]) for row in audit] == [
+        ("local", "dead-letter.replayed")
+    ] * 2
+    assert audit[-1]["details"]["applied"] == 1
+
+
+async def test_what_newer_events_overtook_is_stale_and_removed(
+    service: Service, web: httpx.AsyncClient, now: datetime
+) -> None:
+    await service.ingest(entry("ORD-1", email="a@x.org", currency="EUR", created=now, version=1))
+    await service.ingest(entry("ORD-1", email="a@x.org", created=now, version=2, total="7"))
+    (letter,) = (await web.get(URL)).json()["items"]
+    async with in_euros(service) as fixed:
+        done = await body(await fixed.post(f"{URL}/{letter['id']}/replay"), ReplayedLetter)
+    assert (done["outcome"], done["removed"]) == ("stale", True)
+    (row,) = await service.rows("SELECT total_spent FROM customers")
+    assert row["total_spent"] == 7
+
+
+async def test_all_of_a_reason_are_replayed_and_only_those(
+    service: Service, web: httpx.AsyncClient, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "PAGE", 3)
+    await service.ingest(
+        *(entry(f"ORD-{n}", email=f"{n % 2}@x.org", currency="EUR", created=now) for n in range(7)),
+        entry("ORD-8", currency="GBP"),
+        entry("ORD-9", total="-1"),
+    )
+    async with in_euros(service) as fixed:
+        response = await fixed.post(f"{URL}/replay", params={"reason": "currency_mismatch"})
+    assert await body(response, ReplayedLetters) == {
+        "replayed": 8,
+        "removed": 7,
+        "outcomes": {"applied": 7, "dead_lettered": 1},
+        "refused": {"currency_mismatch": 1},
+        "nextCursor": None,
+    }
+    left = (await web.get(URL)).json()["items"]
+    assert [(item["reason"], item["attempts"]) for item in left] == [
+        ("invalid_amount", 1),
+        ("currency_mismatch", 2),
+    ]
+    rows = await service.rows("SELECT total_orders FROM customers ORDER BY id")
+    assert [row["total_orders"] for row in rows] == [4, 3]
+    assert (await web.post(f"{URL}/replay")).status_code == 422
+
+
+async def test_a_long_replay_goes_on_where_it_stopped(
+    service: Service, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "PAGE", 2)
+    monkeypatch.setattr("service.http.dead_letters._MOST_REPLAYED", 4)
+    await service.ingest(*(entry(f"ORD-{n}", currency="EUR") for n in range(5)))
+    query = {"reason": "currency_mismatch"}
+    first = await body(await web.post(f"{URL}/replay", params=query), ReplayedLetters)
+    assert (first["replayed"], first["nextCursor"] is None) == (4, False)
+    query["cursor"] = first["nextCursor"]
+    rest = await body(await web.post(f"{URL}/replay", params=query), ReplayedLetters)
+    assert (rest["replayed"], rest["nextCursor"]) == (1, None)
+    letters = (await web.get(URL)).json()["items"]
+    assert [item["attempts"] for item in letters] == [2] * 5
+
+
+async def test_one_whose_data_the_database_refuses_holds_up_nobody(
+    service: Service, web: httpx.AsyncClient, now: datetime
+) -> None:
+    await service.ingest(
+        *(entry(f"ORD-{n}", email=f"{n}@x.org", currency="EUR", created=now) for n in range(5))
+    )
+    await service.execute("ALTER TABLE orders ADD CONSTRAINT no_third CHECK (id <> 'ORD-3')")
+    try:
+        async with in_euros(service) as fixed:
+            response = await fixed.post(f"{URL}/replay", params={"reason": "currency_mismatch"})
+        done = await body(response, ReplayedLetters)
+        assert done["outcomes"] == {"applied": 4, "dead_lettered": 1}
+        assert done["refused"] == {"not_applicable": 1}
+        (left,) = (await web.get(URL)).json()["items"]
+        assert (left["reason"], left["attempts"]) == ("not_applicable", 2)
+    finally:
+        await service.execute("ALTER TABLE orders DROP CONSTRAINT no_third")
+    async with in_euros(service) as fixed:
+        one = await fixed.post(f"{URL}/{left['id']}/replay")
+    assert one.json()["outcome"] == "applied"
+
+
+async def test_one_emptied_with_an_erased_person_stays_as_it_is(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    await service.ingest(entry("ORD-1", currency="EUR"))
+    await service.execute(
+        "UPDATE dead_letters SET field_names = '{}', field_values = '{}', error = 'erased'"
+    )
+    (letter,) = (await web.get(URL)).json()["items"]
+    async with in_euros(service) as fixed:
+        done = (await fixed.post(f"{URL}/{letter['id']}/replay")).json()
+    assert (done["removed"], done["error"]) == (False, "erased")
+    assert done["reason"] == "currency_mismatch"
+
+
+async def test_discarding_keeps_who_and_why_and_nothing_of_it(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    await service.ingest(entry("ORD-1", email="secret@x.org", currency="EUR"))
+    (letter,) = (await web.get(URL)).json()["items"]
+    url = f"{URL}/{letter['id']}"
+    for missing in ({}, {"reason": ""}, {"reason": "  "}):
+        assert (await web.delete(url, params=missing)).status_code == 422
+    response = await web.delete(url, params={"reason": "a test of theirs"})
+    assert (response.status_code, response.content) == (204, b"")
+    assert (await web.get(URL)).json()["total"] == 0
+    (row,) = await service.rows("SELECT actor, action, details FROM audit")
+    assert row == {
+        "actor": "local",
+        "action": "dead-letter.discarded",
+        "details": {
+            "deadLetter": letter["id"],
+            "reasonCode": "currency_mismatch",
+            "reason": "a test of theirs",
+        },
+    }
+
+
+async def test_each_needs_its_scope(service: Service, web: httpx.AsyncClient) -> None:
+    await service.ingest(entry("ORD-1", currency="EUR"))
+    reader = await key(service, Scope.READ)
+    writer = await key(service, Scope.WRITE)
+    assert (await web.get(URL, headers=writer)).status_code == 403
+    (letter,) = (await web.get(URL, headers=reader)).json()["items"]
+    url = f"{URL}/{letter['id']}"
+    assert (await web.post(f"{url}/replay", headers=reader)).status_code == 403
+    assert (await web.post(f"{url}/replay", headers=writer)).status_code == 200
+    assert (await web.delete(f"{url}?reason=x", headers=writer)).status_code == 403

@@ -1,0 +1,65 @@
+"""Files to import, and how a test does it."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from service.cli.export import run_export
+from service.cli.importing import Outcome, Wanted, run_import
+from service.db.export import COLUMNS, What
+from tests.conftest import Service
+
+EVERYTHING = """
+SELECT id, email, name, phone, address, notes, date_created, total_orders, total_spent,
+       first_order_date, last_order_date, segment,
+       ARRAY(SELECT o.id FROM orders o WHERE o.customer_id = c.id ORDER BY o.id) AS orders
+FROM customers c ORDER BY id
+"""
+ORDERS = """
+SELECT id, version, updated_at, event_id, status, payment_status, total, refunded, date_created,
+       customer_id, named_version, named_at, named_event_id, erased
+FROM orders ORDER BY id
+"""
+PRINTED = Console(file=io.StringIO())
+
+
+async def load(service: Service, path: Path, *, apply: bool = True, **options: Any) -> Outcome:
+    """Import a file as ``crm import`` does."""
+    return await run_import(service.config, Wanted(path, apply=apply, **options), PRINTED)
+
+
+async def save(service: Service, path: Path) -> Path:
+    """Export to a file as ``crm export`` does."""
+    what = What.ORDERS if path.suffix == ".ndjson" else What.CUSTOMERS
+    await run_export(service.config, path, what)
+    return path
+
+
+def customers_csv(path: Path, *rows: dict[str, Any], columns: Sequence[str] = COLUMNS) -> Path:
+    """Write a file of customers; what a row does not name is empty."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def lines_of(path: Path, *documents: Any) -> Path:
+    """Write lines of JSON; strings as they are."""
+    texts = [one if isinstance(one, str) else json.dumps(one) for one in documents]
+    path.write_text("".join(f"{one}\n" for one in texts), encoding="utf-8")
+    return path
+
+
+def refusals(path: Path) -> list[tuple[str, str, str]]:
+    """Read the report beside a file: line, column, problem."""
+    report = path.with_name(f"{path.name}.refused.csv")
+    if not report.exists():
+        return []
+    with report.open(encoding="utf-8-sig", newline="") as file:
+        return [(row["Line"], row["Column"], row["Problem"]) for row in csv.DictReader(file)]

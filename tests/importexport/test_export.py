@@ -1,0 +1,181 @@
+"""``export.csv``: its columns, its filters, what it does to formulas, memory and connections."""
+
+import csv
+import io
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from service.db import export
+from service.db.customers import Filter
+from service.db.export import COLUMNS, copy_customers, defused, undefused
+from tests.conftest import Service
+from tests.events import entry
+from tests.http.conftest import client
+
+EXPORT = "/api/v1/customers/export.csv"
+
+
+async def exported(service: Service, **query: Any) -> list[dict[str, str]]:
+    async with client(service) as web:
+        answer = await web.get(EXPORT, params=query)
+    assert answer.status_code == 200, answer.text
+    return list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
+
+
+async def test_the_guides_columns(service: Service, now: datetime) -> None:
+    now = now.replace(microsecond=120_000)
+    await service.ingest(
+        entry("ORD-1", email="jane@x.org", name='Jane "J", Smith', total="10.50", created=now)
+    )
+    async with client(service) as web:
+        answer = await web.get(EXPORT)
+    stamp = f"{now:%Y-%m-%dT%H:%M:%S}.12Z"
+    assert answer.content.decode() == (
+        "\ufeffID,Name,Email,Phone,Segment,Date Created,Last Order Date,Total Orders,Total Spent,"
+        f'Notes\nCUST-1001,"Jane ""J"", Smith",jane@x.org,,new,{stamp},{stamp},1,10.50,\n'
+    )
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"].startswith('attachment; filename="customers-2')
+    (noted,) = await service.rows("SELECT action, actor FROM audit")
+    assert noted["action"] == "customers.exported"
+
+
+async def test_nobody_is_a_header_only(service: Service) -> None:
+    async with client(service) as web:
+        answer = await web.get(EXPORT, params={"bom": False, "search": "nobody"})
+    assert answer.text == ",".join(COLUMNS) + "\n"
+
+
+async def test_the_lists_filters(service: Service, now: datetime) -> None:
+    for number, name in enumerate(("O'Neil $1", "100%_\\x", "Zoë")):
+        await service.ingest(
+            entry(
+                f"ORD-{number}",
+                email=f"c{number}@x.org",
+                name=name,
+                total=f"{number + 1}00",
+                created=now - timedelta(days=number * 40),
+            )
+        )
+    for query, names in {
+        (("search", "o'neil $1"),): ["O'Neil $1"],
+        (("search", "%_\\x"),): ["100%_\\x"],
+        (("search", "zoë"),): ["Zoë"],
+        (("search", "'; DROP TABLE customers; --"),): [],
+        (("search", "CUST-1002"),): ["100%_\\x"],
+        (("segment", "at_risk"), ("segment", "new")): ["O'Neil $1", "100%_\\x", "Zoë"],
+        (("segment", "at_risk"),): ["Zoë"],
+        (("spentFrom", "150"), ("spentTo", "250")): ["100%_\\x"],
+        (("dateFrom", (now - timedelta(days=41)).date().isoformat()),): ["O'Neil $1", "100%_\\x"],
+    }.items():
+        async with client(service) as web:
+            listed = (await web.get("/api/v1/customers", params=query)).json()["items"]
+            answer = await web.get(EXPORT, params=query)
+        rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+        assert [row["Name"] for row in rows] == names
+        assert {row["ID"] for row in rows} == {customer["id"] for customer in listed}
+    async with client(service) as web:
+        assert (await web.get(EXPORT, params={"segment": "rich"})).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1 555", "'+1 555"),
+        ("-2", "'-2"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t'=1"),
+        ("\r=1", "'\r'=1"),
+        ("＝1+1", "'＝1+1"),
+        ("＋1", "'＋1"),
+        ("－1", "'－1"),
+        ("＠x", "'＠x"),
+        (" =1", "' =1"),
+        ("\u00a0=1", "'\u00a0=1"),
+        ("'=1", "''=1"),
+        ("Jane;=1+1", "Jane;'=1+1"),
+        ("Jane\n@x", "Jane\n'@x"),
+        ("Jane = Joe", "Jane = Joe"),
+        ("O'Neil", "O'Neil"),
+        ("'quoted'", "'quoted'"),
+        ("a-b", "a-b"),
+        ("", ""),
+    ],
+)
+async def test_formulas_are_defused(empty_service: Service, name: str, cell: str) -> None:
+    await _insert(empty_service, name=name)
+    (row,) = await exported(empty_service)
+    assert (row["Name"], row["Phone"], undefused(cell)) == (cell, cell, name)
+
+
+@pytest.mark.parametrize(
+    ("notes", "cell"),
+    [("=1", "'=1"), (" -x", "' -x"), ("To do\n- call\n- write", "To do\n- call\n- write")],
+)
+async def test_notes_are_defused_at_their_start(
+    empty_service: Service, notes: str, cell: str
+) -> None:
+    await _insert(empty_service, notes=notes)
+    (row,) = await exported(empty_service)
+    assert (row["Notes"], undefused(cell, words=True)) == (cell, notes)
+
+
+async def test_undoing_finds_what_was_done(empty_service: Service) -> None:
+    texts = ["'" * n + lead + first for n in range(3) for lead in ("", " ", ";", "\t") for first in
+             ("=", "＝x", "a", "", "'", "-;=", "\n+")]  # fmt: skip
+    rows = await empty_service.rows(
+        f"SELECT t, {defused('t')} AS cell FROM unnest(CAST(:texts AS text[])) AS u(t)", texts=texts
+    )
+    assert all(undefused(row["cell"]) == row["t"] for row in rows)
+    assert len({row["cell"] for row in rows}) == len(set(texts))
+
+
+@given(st.text(alphabet="'=;\t\n -aü＝"))
+@example("';'=")
+def test_an_armed_cell_is_never_left(text: str) -> None:
+    """Taking apostrophes away never takes more than one a cell."""
+    taken = undefused(text)
+    assert len(text) - len(taken) <= text.count("'")
+
+
+async def test_longer_than_a_transaction_may_take(
+    empty_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export has a limit of its own, in place of the pool's."""
+    monkeypatch.setattr(export, "_CUSTOMERS", "SELECT pg_sleep(0.3), c.id FROM customers c")
+    await _insert(empty_service, name="Jane")
+    async with empty_service.engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute("SET transaction_timeout = '150ms'")
+    written = bytearray()
+
+    async def sink(piece: bytes) -> None:
+        written.extend(piece)
+
+    try:
+        for _ in range(3):  # whichever connection of the pool it gets, one was the one above
+            await copy_customers(empty_service.engine, Filter(), sink)
+    finally:
+        await empty_service.engine.dispose()
+    assert written.count(b"1001") == 3
+
+
+async def test_a_database_that_is_away_is_a_problem_document(service: Service) -> None:
+    async with client(service, database_url="postgresql+asyncpg://crm@127.0.0.1:1/crm") as web:
+        answer = await web.get(EXPORT)
+    assert answer.status_code == 503
+    assert answer.json()["title"] == "Database unavailable"
+
+
+async def _insert(service: Service, *, name: str | None = None, notes: str = "") -> None:
+    await service.execute(
+        "INSERT INTO customers (email, email_key, name, phone, notes, date_created)"
+        " VALUES ('a@x.org', 'a@x.org', :name, :name, :notes, now())",
+        name=name,
+        notes=notes,
+    )

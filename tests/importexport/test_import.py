@@ -1,0 +1,342 @@
+"""What an import does with lines good and bad: nothing before ``--apply``, everything once."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.cli.records import LONGEST_LINE, UnreadableError
+from service.db.importing import Verdict
+from tests.conftest import Service
+from tests.events import cloud_event, entry
+from tests.importexport.files import (
+    EVERYTHING,
+    ORDERS,
+    customers_csv,
+    lines_of,
+    load,
+    refusals,
+)
+from tests.processes import environment
+
+NEW, CHANGED, UNCHANGED = Verdict.NEW, Verdict.CHANGED, Verdict.UNCHANGED
+CREATED = "2026-01-02T03:04:05.678901Z"
+
+
+async def _customers(service: Service) -> list[tuple[Any, ...]]:
+    query = "SELECT id, email, name, phone, notes FROM customers ORDER BY id"
+    return [tuple(row.values()) for row in await service.rows(query)]
+
+
+async def test_new_customers(service: Service, tmp_path: Path) -> None:
+    path = customers_csv(
+        tmp_path / "c.csv",
+        {"Email": "Jane@X.org", "Name": "Jane", "Date Created": CREATED},
+        {"ID": "CUST-2000", "Email": "joe@x.org", "Phone": "'+1 555", "Notes": "'=1\n'"},
+        {"ID": "cust-1001", "Email": "al@x.org", "Segment": "At Risk"},
+    )
+    dry = await load(service, path, apply=False)
+    assert await _customers(service) == []
+    done = await load(service, path, actor="ops")
+    assert dry.counts == done.counts == {NEW: 3}
+    assert await _customers(service) == [
+        (1001, "al@x.org", None, None, ""),
+        (2000, "joe@x.org", None, "+1 555", "=1\n'"),
+        (2001, "Jane@X.org", "Jane", None, ""),
+    ]
+    (jane,) = await service.rows("SELECT * FROM customers WHERE id = 2001")
+    assert jane["date_created"] == datetime.fromisoformat(CREATED)
+    assert (await load(service, path)).counts == {UNCHANGED: 3}
+    noted = await service.rows("SELECT actor, action FROM audit")
+    assert noted == [{"actor": "ops", "action": "customer.created"}] * 3
+    found = await service.rows(
+        "SELECT searched FROM customer_search WHERE searched LIKE '%+1 555%'"
+    )
+    assert len(found) == 1
+
+
+async def test_what_a_person_typed_outranks_events(
+    service: Service, now: datetime, tmp_path: Path
+) -> None:
+    await service.ingest(entry("A-1", email="a@x.org", name="Old", created=now))
+    path = customers_csv(
+        tmp_path / "c.csv",
+        {"Email": " A@x.org ", "Name": "New", "Notes": "Called", "Date Created": "2026-01-01"},
+    )
+    assert (await load(service, path, apply=False)).counts == {CHANGED: 1}
+    assert (await load(service, path)).counts == {CHANGED: 1}
+    later = now + timedelta(hours=1)
+    await service.ingest(entry("A-2", email="a@x.org", name="Event", phone="1", created=later))
+    assert await _customers(service) == [(1001, "a@x.org", "New", "1", "Called")]
+    empty = customers_csv(tmp_path / "e.csv", {"Email": "a@x.org"})
+    assert (await load(service, empty)).counts == {UNCHANGED: 1}
+    (noted,) = await service.rows("SELECT details FROM audit")
+    assert noted["details"]["name"] == ["Old", "New"]
+    (row,) = await service.rows("SELECT date_created FROM customers")
+    assert row["date_created"] == datetime(2026, 1, 1, tzinfo=UTC)
+    assert await service.rows("SELECT 1 FROM customer_search WHERE searched LIKE '%called%'")
+
+
+async def test_refused_customers(service: Service, now: datetime, tmp_path: Path) -> None:
+    await service.ingest(entry("A-1", email="a@x.org", created=now))
+    await service.execute(
+        "INSERT INTO erased SELECT sha256((SELECT salt FROM installation) || 'gone@x.org'), :at",
+        at=datetime(2026, 3, 4, tzinfo=UTC),
+    )
+    path = customers_csv(
+        tmp_path / "c.csv",
+        {"Name": "Nobody"},
+        {"Email": "no address"},
+        {"Email": "gone@x.org"},
+        {"Email": "b@x.org", "ID": "CUST-1001"},
+        {"Email": "c@x.org", "ID": "1001"},
+        {"Email": "d@x.org", "Segment": "rich"},
+        {"Email": "e@x.org", "Date Created": "22/11/2026"},
+        {"Email": "f@x.org", "Date Created": "1970-01-01"},
+        {"Email": "good@x.org", "Name": 'Multi\nline "x"'},
+        {"Email": "GOOD@x.org"},
+        {"Email": "g@x.org", "Name": "x" * 1001},
+        {"Email": "h@x.org", "Notes": "x" * 20_001},
+        {"Email": "i@x.org", "Notes": "x" * 200_000},
+    )
+    dry = await load(service, path, apply=False)
+    expected = [
+        ("2", "Email", "is empty"),
+        ("3", "Email", "is not an e-mail address"),
+        ("4", "Email", "this person was erased on 2026-03-04"),
+        ("5", "ID", "CUST-1001 has another e-mail here"),
+        ("6", "ID", "'1001' is no id"),
+        ("7", "Segment", "'rich' is no segment"),
+        ("8", "Date Created", "'22/11/2026' is no date in ISO 8601"),
+        ("9", "Date Created", "lies before 1990 or ahead"),
+        ("12", "Email", "line 10 has the same e-mail"),
+        ("13", "Name", "is longer than 1000 characters"),
+        ("14", "Notes", "is longer than 20,000 characters"),
+        ("15", "", "is not CSV: field larger than field limit (131072)"),
+    ]
+    assert (refusals(path), dry.refused, dry.counts) == (expected, 12, {NEW: 1})
+    done = await load(service, path)
+    assert (refusals(path), done.refused, done.counts) == (expected, 12, {NEW: 1})
+    mended = customers_csv(tmp_path / "c.csv", {"Email": "b@x.org"})
+    assert (await load(service, mended)).complete
+    assert refusals(path) == []
+
+
+async def test_the_id_of_somebody_erased_is_not_given_again(
+    service: Service, tmp_path: Path
+) -> None:
+    path = customers_csv(tmp_path / "c.csv", {"ID": "CUST-1500", "Email": "a@x.org"})
+    assert (await load(service, path)).complete
+    from service.db.editing import delete  # noqa: PLC0415
+
+    async with service.engine.begin() as connection:
+        await delete(connection, "ops", 1500)
+    other = customers_csv(tmp_path / "c.csv", {"ID": "CUST-1500", "Email": "b@x.org"})
+    assert (await load(service, other)).refused == 1
+    assert refusals(other) == [("2", "ID", "CUST-1500 was somebody who has been erased")]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+async def test_dialects(
+    service: Service, tmp_path: Path, encoding: str, separator: str, end: str
+) -> None:
+    lines = [
+        ["name", "E-Mail?", " EMAIL "],
+        ['"Zoë, ""Z""; x"', "whatever", "zoe@x.org"],
+        [],
+        ["Al", "", "al@x.org"],
+    ]
+    content = end.join(separator.join(line) for line in lines)
+    path = tmp_path / "c.csv"
+    path.write_bytes(content.encode(encoding))
+    options: dict[str, Any] = {}
+    if encoding in {"cp1252", "utf-16"}:
+        options["encoding"] = encoding
+    outcome = await load(service, path, **options)
+    assert (outcome.counts, outcome.refused, outcome.ignored) == ({NEW: 2}, 0, ["E-Mail?"])
+    found = [(row[1], row[2]) for row in await _customers(service)]
+    assert sorted(found) == [("al@x.org", "Al"), ("zoe@x.org", 'Zoë, "Z"; x')]
+
+
+async def test_broken_lines_are_refused_one_by_one(service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_bytes(
+        b"Email,Name,Notes\n"
+        b"a@x.org,Zo\xeb,\n"
+        b'b@x.org,"Jane"x,\n'
+        b"c@x.org,a,b,c\n"
+        b"d@x.org\n" + b"e@x.org," + b"x" * (2 * LONGEST_LINE) + b",\nf@x.org,F,\ng@x.or"
+    )
+    outcome = await load(service, path)
+    assert outcome.counts == {NEW: 2}
+    assert [row[1] for row in await _customers(service)] == ["d@x.org", "f@x.org"]
+    assert refusals(path) == [
+        ("2", "", "character 11 of the line is not utf-8-sig"),
+        ("3", "", "is not CSV: ',' expected after '\"'"),
+        ("4", "", "has 4 cells, where the header has 3"),
+        ("6", "", "the line is longer than 1,048,576 characters"),
+        ("8", "", "has 1 cells, where the header has 3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", b"", "is empty"),
+        ("c.csv", b"PK\x03\x04rest", "is a workbook"),
+        ("c.csv", b"\xff\xfeE\x00", "UTF-16"),
+        ("c.csv", b"Mail,Name\na@x.org,A\n", "Email is missing. It says: 'Mail,Name'"),
+        ("c.csv", b"Email,EMAIL\n", "names a column twice"),
+        ("c.csv", b"Email,N\xe4me\n", "--encoding cp1252"),
+        ("o.csv", b"id,status,totalAmount\n", "dateCreated is missing"),
+        ("o.ndjson", b"", "is empty"),
+    ],
+)
+async def test_files_that_are_none(
+    service: Service, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UnreadableError) as raised:
+        await load(service, path)
+    assert message in str(raised.value)
+
+
+async def test_orders_as_json(service: Service, now: datetime, tmp_path: Path) -> None:
+    bare = cloud_event("B-1", email="b@x.org", total="2.345", created=now)["data"]
+    bare.pop("version")
+    path = lines_of(
+        tmp_path / "orders.ndjson",
+        cloud_event("A-1", email="a@x.org", created=now),
+        "",
+        bare,
+        cloud_event("A-1", email="a@x.org", version=2, status="cancelled", created=now),
+        {**bare, "currency": "EUR"},
+        '{"id": "C-1", ',
+        "[]",
+        {**bare, "totalAmount": None},
+    )
+    dry = await load(service, path, apply=False)
+    assert await service.rows(ORDERS) == []
+    done = await load(service, path)
+    assert dry.counts == done.counts == {NEW: 2, CHANGED: 1}
+    assert [line[:2] for line in refusals(path)] == [
+        ("5", "currency"),
+        ("6", ""),
+        ("7", ""),
+        ("8", "totalAmount"),
+    ]
+    before = await service.rows(EVERYTHING), await service.rows(ORDERS)
+    assert (await load(service, path)).counts == {UNCHANGED: 3}
+    assert (await service.rows(EVERYTHING), await service.rows(ORDERS)) == before
+    assert await service.rows("SELECT 1 FROM dead_letters") == []
+
+
+async def test_orders_as_csv_are_what_they_are_as_json(service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text(
+        "id;version;customerName;customerEmail;status;totalAmount;refundedAmount;city;dateCreated\n"
+        "A-1;1;'=Jane;a@x.org;Completed;1.005;;Austin;2026-01-01T00:00:00Z\n"
+        "A-2;x;;a@x.org;completed;1;;;2026-01-01T00:00:00Z\n"
+        "A-3;;;a@x.org;completed;1;2;;2026-01-01T00:00:00Z\n"
+        "A-4;;;;completed;1,50;;;2026-01-01T00:00:00Z\n"
+        "A-5;;;;completed;1.50;;;2026-01-01\n"
+    )
+    assert (await load(service, path)).counts == {NEW: 1}
+    assert [line[:2] for line in refusals(path)] == [
+        ("3", "version"),
+        ("4", "refundedAmount"),
+        ("5", "totalAmount"),
+        ("6", "dateCreated"),
+    ]
+    (row,) = await service.rows("SELECT name, address, total_spent FROM customers")
+    assert (row["name"], row["address"], str(row["total_spent"])) == (
+        "=Jane",
+        {"city": "Austin"},
+        "1.01",
+    )
+    assert (await load(service, path)).counts == {UNCHANGED: 1}
+
+
+async def test_an_order_that_comes_in_two_batches_is_new_once(
+    service: Service, now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cli.importing.BATCH", 2)
+    documents = [
+        cloud_event(f"A-{number % 3}", email="a@x.org", version=number, created=now)
+        for number in range(9)
+    ]
+    path = lines_of(tmp_path / "o.jsonl", *documents, documents[0])
+    dry = await load(service, path, apply=False)
+    done = await load(service, path)
+    assert dry.counts == done.counts == {NEW: 3, CHANGED: 6, UNCHANGED: 1}
+
+
+async def test_old_orders_bring_nobody_back(
+    service: Service, now: datetime, tmp_path: Path
+) -> None:
+    await service.execute(
+        "INSERT INTO erased SELECT sha256((SELECT salt FROM installation) || 'a@x.org'), now()"
+    )
+    day = timedelta(days=1)
+    path = lines_of(tmp_path / "o.ndjson", cloud_event("A-1", email="a@x.org", created=now - day))
+    assert (await load(service, path)).counts == {NEW: 1}
+    assert await _customers(service) == []
+    assert (await load(service, path)).counts == {UNCHANGED: 1}
+
+
+async def test_memory_is_flat_whatever_the_file(service: Service, tmp_path: Path) -> None:
+    """A line of 300 MB, and many lines."""
+    path = tmp_path / "c.csv"
+    with path.open("wb") as file:
+        file.write(b"Email,Notes\n")
+        for _ in range(300):
+            file.write(b"x" * (1 << 20))
+        file.write(b"\n" + b"".join(b"c%d@x.org,\n" % number for number in range(30_000)))
+    process = psutil.Process()
+    await load(service, customers_csv(tmp_path / "first.csv", {"Email": "a@x.org"}), apply=False)
+    before = process.memory_info().rss
+    outcome = await load(service, path, apply=False)
+    assert (outcome.counts, outcome.refused) == ({NEW: 30_000}, 1)
+    assert process.memory_info().rss - before < 60_000_000
+
+
+def crm(service: Service, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "service.cli", *arguments],
+        env={**environment(service.servers), "PYTHONPATH": str(Path.cwd())},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+async def test_the_commands(service: Service, now: datetime, tmp_path: Path) -> None:
+    await service.ingest(entry("A-1", email="a@x.org", name="Zoë", created=now))
+    written = crm(service, tmp_path, "export", "customers.csv")
+    assert written.stderr == "1 lines of customers in customers.csv\n"
+    path = tmp_path / "customers.csv"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "Zoë,a@x.org" in path.read_text(encoding="utf-8-sig")
+    printed = crm(service, tmp_path, "export", "-", "--kind", "orders").stdout
+    assert json.loads(printed)["data"]["customer"] == {"email": "a@x.org", "name": "Zoë"}
+    path.write_text(path.read_text(encoding="utf-8-sig").replace("Zoë", "Ann") + "x,y\n")
+    dry = crm(service, tmp_path, "import", "customers.csv")
+    assert dry.returncode == 1
+    assert "Dry run, nothing written: 0 new, 1 changed, 0 unchanged, 1 refused." in dry.stdout
+    assert "line 3, Email: is empty; give the customer's e-mail address" in dry.stdout
+    done = crm(service, tmp_path, "import", "customers.csv", "--apply", "--as", "Ops")
+    assert "Imported: 0 new, 1 changed, 0 unchanged, 1 refused." in done.stdout
+    (noted,) = await service.rows("SELECT actor FROM audit")
+    assert noted["actor"] == "Ops"
+    missing = crm(service, tmp_path, "import", "none.csv")
+    assert (missing.returncode, missing.stderr) == (1, "crm: none.csv: No such file or directory\n")

@@ -1,0 +1,113 @@
+"""The stream behind ``export.csv``: its memory, readers slow and gone, a database that fails."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import psutil
+import pytest
+
+from service.http.export import AT_ONCE
+from tests.conftest import Service
+from tests.processes import HOST, Process, processes
+from tests.wait import until
+
+EXPORT = "/api/v1/customers/export.csv"
+MANY = 50_000
+COPYING = "SELECT wait_event FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active'"
+
+
+@pytest.fixture(scope="module")
+async def large(
+    migrated: Service, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Process]:
+    """Give a web process whose export has about 40 MB; nobody changes it here."""
+    await migrated.empty()
+    await migrated.execute(
+        "INSERT INTO customers (email, email_key, name, notes, date_created)"
+        " SELECT 'c' || n || '@x.org', 'c' || n || '@x.org', 'C ' || n, repeat('word ', 160), now()"
+        f" FROM generate_series(1, {MANY}) n"
+    )
+    async with processes(migrated.servers, tmp_path_factory.mktemp("web")) as started:
+        yield await started.web(rate_limit_burst=1_000_000)
+
+
+async def _ask(web: Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection(HOST, web.port)
+    writer.write(f"GET {EXPORT} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    return reader, writer
+
+
+async def _stalled(service: Service) -> bool:
+    """Whether Postgres waits for us to take more."""
+    return [row["wait_event"] for row in await service.rows(COPYING)] == ["ClientWrite"]
+
+
+async def test_memory_is_flat_and_a_slow_reader_slows_postgres_down(
+    large: Process, migrated: Service
+) -> None:
+    process = psutil.Process(large.pid)
+    await large.ask(f"{EXPORT.removesuffix('export.csv')}CUST-1")
+    before = process.memory_info().rss
+    reader, writer = await _ask(large)
+    await until(lambda: _stalled(migrated))
+    most, size = process.memory_info().rss, 0
+    while piece := await reader.read(1 << 20):
+        most = max(most, process.memory_info().rss)
+        size += len(piece)
+        if piece.endswith(b"0\r\n\r\n"):
+            break
+    writer.close()
+    assert size > 30_000_000
+    assert most - before < 12_000_000
+
+
+async def test_a_client_that_leaves_gives_the_connection_back(
+    large: Process, migrated: Service
+) -> None:
+    async def nothing_runs() -> bool:
+        return not await migrated.rows(COPYING)
+
+    for _ in range(AT_ONCE + 1):
+        _, writer = await _ask(large)
+        await until(lambda: _stalled(migrated))
+        writer.transport.abort()
+        await until(nothing_runs)
+    (idle,) = await migrated.rows(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE application_name = 'crm web' AND state LIKE 'idle in transaction%'"
+    )
+    assert idle["count"] == 0
+    async with httpx.AsyncClient(trust_env=False) as http:
+        url = f"http://{HOST}:{large.port}{EXPORT}?search=CUST-33333"
+        assert len((await http.get(url)).text.splitlines()) == 2
+
+
+async def test_a_broken_export_does_not_look_complete(large: Process, migrated: Service) -> None:
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+        await _read_while_the_database_fails(large, migrated)
+
+
+async def _read_while_the_database_fails(web: Process, service: Service) -> None:
+    failed = False
+    async with (
+        httpx.AsyncClient(trust_env=False) as http,
+        http.stream("GET", f"http://{HOST}:{web.port}{EXPORT}") as answer,
+    ):
+        async for _ in answer.aiter_bytes():
+            if not failed:
+                await until(lambda: _stalled(service))
+                await service.rows(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE query LIKE 'COPY%' AND state = 'active'"
+                )
+                failed = True
+
+
+async def test_no_more_than_two_at_once(large: Process) -> None:
+    asked = [await _ask(large) for _ in range(AT_ONCE)]
+    status, problem = await large.ask(EXPORT)
+    assert (status, problem["title"]) == (429, "Too many exports")
+    for _, writer in asked:
+        writer.transport.abort()

@@ -1,0 +1,1 @@
+"""The segment settings: saved, previewed, applied to everybody."""

@@ -1,0 +1,99 @@
+"""The job behind a change of settings, in real workers that are killed while orders pour in."""
+
+import asyncio
+import signal
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from tests.conftest import Service
+from tests.events import entry, fields
+from tests.processes import Processes
+from tests.settings.test_settings import change, put
+from tests.wait import until
+from tests.worker.scene import all_published, publish_all
+
+CUSTOMERS = 8_000
+
+
+async def _everybody(service: Service, now: datetime) -> None:
+    for start in range(0, CUSTOMERS, 4000):
+        await service.ingest(
+            *(
+                entry(f"ORD-{n}", email=f"c{n:05}@x.org", created=now, total="10")
+                for n in range(start, start + 4000)
+            )
+        )
+
+
+async def test_it_resumes_after_kill_9_while_orders_are_taken(
+    service: Service, web: httpx.AsyncClient, crm: Processes, now: datetime
+) -> None:
+    await _everybody(service, now)
+    worker = await crm.worker()
+    enough, published = asyncio.Event(), 0
+
+    async def publish() -> None:
+        """Second orders of customers all over, and first ones of new customers."""
+        nonlocal published
+        while not enough.is_set():
+            numbers = range(published, published + 20)
+            await publish_all(
+                service,
+                [
+                    fields(f"NEW-{n}", email=f"c{n * 37 % (CUSTOMERS + 2000):05}@x.org", total="5")
+                    for n in numbers
+                ],
+            )
+            published += 20
+            await asyncio.sleep(0.005)
+
+    async def in_the_middle() -> bool:
+        worker.send(signal.SIGSTOP)
+        now_at = await change(web, "2")
+        if 0 < now_at["examined"] < now_at["total"]:
+            return True
+        assert now_at["status"] == "running", "it was too quick to be interrupted"
+        worker.send(signal.SIGCONT)
+        return False
+
+    load = asyncio.create_task(publish())
+    try:
+        assert (await put(web, vipOrderCount=1))["change"] == "2"
+        await until(in_the_middle)
+        await worker.kill()
+        interrupted = await change(web, "2")
+        assert interrupted["status"] == "running"
+        # Those beyond the cursor are not judged yet, and no error.
+        assert [finding for finding in await service.findings() if finding.number == 4] == []
+        await crm.worker()
+        await crm.worker()
+
+        async def finished() -> bool:
+            return bool((await change(web, "2"))["status"] == "finished")
+
+        await until(finished)
+    finally:
+        enough.set()
+        await load
+
+    async def all_read() -> bool:
+        (row,) = await service.rows("SELECT count(*) AS n FROM orders WHERE id LIKE 'NEW-%'")
+        return bool(row["n"] == published)
+
+    await until(all_read)
+    await all_published(service)
+    done = await change(web, "2")
+    assert done["examined"] == done["total"] >= CUSTOMERS
+    assert done["percentage"] == 100
+    rows = await service.rows(
+        "SELECT cause, count(*) AS n, count(DISTINCT customer_id) AS customers"
+        " FROM segment_changes WHERE settings_version = 2 AND previous IS NOT NULL GROUP BY cause"
+    )
+    by_cause: dict[str, Any] = {row["cause"]: row for row in rows}
+    assert by_cause["rules"]["n"] == by_cause["rules"]["customers"] == done["moved"]
+    (segments,) = await service.rows(
+        "SELECT count(*) FILTER (WHERE segment = 'vip') AS vip, count(*) AS n FROM customers"
+    )
+    assert segments["vip"] == segments["n"] > CUSTOMERS

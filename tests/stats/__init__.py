@@ -1,0 +1,1 @@
+"""Figures over time: cohorts and the daily trend, and the orders of nobody."""

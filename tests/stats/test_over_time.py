@@ -1,0 +1,181 @@
+"""Cohorts and trend against a recount in plain Python."""
+
+import json
+import random
+from collections import Counter, defaultdict
+from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from service.db.cohorts import cohorts
+from service.db.trend import trend
+from service.http.statistics import CohortItems, TrendDays
+from tests.conftest import Service
+from tests.db.test_model import entries
+from tests.events import cloud_event, entry
+from tests.model import Document, world
+
+URL = "/api/v1/statistics"
+SEGMENTS = ["new", "returning", "vip", "at_risk", "inactive"]
+
+
+def history(rng: random.Random, now: datetime) -> list[Document]:
+    return [
+        cloud_event(
+            f"ORD-{number}",
+            email=rng.choice([None, *(f"c{int(rng.triangular(0, 80, 0))}@x.org" for _ in "1234")]),
+            created=now - timedelta(hours=int(rng.expovariate(1 / 3000)), minutes=30),
+            status=rng.choice(["completed"] * 5 + ["cancelled"]),
+            total=str(rng.randrange(20_000) / 100),
+        )
+        for number in range(400)
+    ]
+
+
+async def exact(response: httpx.Response, model: Any) -> dict[str, Any]:
+    assert response.status_code == 200, response.text
+    model.model_validate_json(response.content, strict=True)
+    answer: dict[str, Any] = json.loads(response.text, parse_float=Decimal)
+    return answer
+
+
+def month_number(moment: datetime) -> int:
+    return moment.year * 12 + moment.month - 1
+
+
+def name(month: int) -> str:
+    return f"{month // 12}-{month % 12 + 1:02}"
+
+
+def percent(part: int, whole: int) -> Decimal:
+    exactly = Decimal(100 * part) / whole if whole else Decimal(0)
+    return exactly.quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+
+@pytest.mark.parametrize("months", [1, 12, 30])
+async def test_cohorts_equal_a_recount(
+    service: Service, web: httpx.AsyncClient, now: datetime, months: int
+) -> None:
+    documents = history(random.Random(), now)
+    await service.ingest(*entries(documents))
+    ordered: dict[str, set[int]] = defaultdict(set)
+    for order in world(documents, now).orders.values():
+        if order.owner and order.counts:
+            ordered[order.owner].add(month_number(order.created))
+    this = month_number(now)
+    expected = []
+    for cohort in range(this - months + 1, this + 1):
+        members = [them for them in ordered.values() if min(them) == cohort]
+        kept = Counter(month for them in members for month in them)
+        retention = [
+            {
+                "monthsLater": month - cohort,
+                "month": name(month),
+                "customers": kept[month],
+                "percentage": percent(kept[month], len(members)),
+            }
+            for month in range(cohort + 1, this + 1)
+        ]
+        expected.append({"month": name(cohort), "size": len(members), "retention": retention})
+    response = await web.get(f"{URL}/cohorts", params={"months": months})
+    answer = await exact(response, CohortItems)
+    assert answer == {"items": expected, "total": months, "nextCursor": None}
+
+
+async def test_months_are_those_of_utc_and_begin_at_midnight(service: Service) -> None:
+    tick, june = timedelta(microseconds=1), datetime(2026, 6, 1, tzinfo=UTC)
+    placed = [("a", june - tick), ("a", june), ("b", june), ("c", june - timedelta(days=31))]
+    for number, (who, when) in enumerate(placed):
+        await service.ingest(entry(f"ORD-{number}", email=f"{who}@x.org", created=when))
+    await service.ingest(
+        entry("ORD-X", email="d@x.org", created=june - tick, status="cancelled"),
+        entry("ORD-Y", email="c@x.org", created=june, payment_status="failed"),
+    )
+    async with service.engine.connect() as connection:
+        items = await cohorts(connection, 2, june + timedelta(days=1))
+    assert [(item["month"], item["size"]) for item in items] == [("2026-05", 2), ("2026-06", 1)]
+    assert [later["customers"] for later in items[0]["retention"]] == [1]
+    assert items[0]["retention"][0]["percentage"] == Decimal("50.00")
+    assert items[1]["retention"] == []
+
+
+async def test_orders_of_the_trend_equal_a_recount(
+    service: Service, web: httpx.AsyncClient, now: datetime
+) -> None:
+    documents = history(random.Random(), now)
+    await service.ingest(*entries(documents))
+    model = world(documents, now)
+    counted: Counter[date] = Counter()
+    revenue: defaultdict[date, Decimal] = defaultdict(Decimal)
+    for order in model.orders.values():
+        if order.counts:
+            counted[order.created.date()] += 1
+            revenue[order.created.date()] += order.total - order.refunded
+    created = [customer.created.date() for customer in model.customers.values()]
+    for days in (1, 90, 200):
+        response = await web.get(f"{URL}/trend", params={"days": days})
+        answer = await exact(response, TrendDays)
+        assert answer["total"] == len(answer["items"]) == days
+        assert answer["items"][-1]["date"] == now.date().isoformat()
+        for back, item in enumerate(reversed(answer["items"])):
+            day = now.date() - timedelta(days=back)
+            told = [
+                item[k] for k in ("date", "orders", "revenue", "newCustomers", "totalCustomers")
+            ]
+            assert told == [
+                day.isoformat(),
+                counted[day],
+                revenue[day],
+                sum(each == day for each in created),
+                sum(each <= day for each in created),
+            ]
+    segments = Counter(customer.segment for customer in model.customers.values())
+    assert answer["items"][-1]["segments"] == {each: segments[each] for each in SEGMENTS}
+
+
+async def test_segments_are_those_of_each_days_end(service: Service, now: datetime) -> None:
+    """History is lived through day by day; what each day ended with must be told later."""
+    rng = random.Random()
+    midnight = datetime(now.year, now.month, now.day, tzinfo=UTC)
+    ended: list[dict[str, int]] = []
+    for back in range(9, -1, -1):
+        evening = midnight - timedelta(days=back) + timedelta(hours=23, minutes=59)
+        for number in range(3):
+            placed = evening - timedelta(days=rng.choice([0, 0, 61, 91]), hours=number)
+            order = f"ORD-{back}-{number}"
+            customer = f"c{rng.randrange(12)}@x.org"
+            await service.ingest(
+                entry(order, email=customer, created=placed, total="200"), now=evening
+            )
+        rows = await service.rows("SELECT segment, count(*) AS n FROM customers GROUP BY segment")
+        ended.append({row["segment"]: row["n"] for row in rows})
+    # Whoever was erased is in no day: their history stayed, but they are not there.
+    await service.ingest(entry("ORD-E", email="erased@x.org", created=midnight), now=midnight)
+    async with service.engine.begin() as connection:
+        from service.db import editing  # noqa: PLC0415
+
+        (row,) = await service.rows("SELECT max(id) AS id FROM customers")
+        await editing.delete(connection, "test", row["id"])
+    async with service.engine.connect() as connection:
+        items = await trend(connection, 12, midnight + timedelta(hours=23, minutes=59, seconds=30))
+    expected = [{each: day.get(each, 0) for each in SEGMENTS} for day in [{}, {}, *ended]]
+    assert [item["segments"] for item in items] == expected
+    # They were judged by the moments of the past: bring them up to this one.
+    await service.empty()
+
+
+async def test_an_empty_service_has_empty_days(web: httpx.AsyncClient) -> None:
+    answer = await exact(await web.get(f"{URL}/trend"), TrendDays)
+    assert len(answer["items"]) == 90
+    assert not any(sum(item["segments"].values()) for item in answer["items"])
+    empty = await exact(await web.get(f"{URL}/cohorts"), CohortItems)
+    assert len(empty["items"]) == 12
+    assert not any(item["size"] for item in empty["items"])
+
+
+@pytest.mark.parametrize("query", ["trend?days=0", "trend?days=9999", "cohorts?months=0"])
+async def test_spans_are_bounded(web: httpx.AsyncClient, query: str) -> None:
+    assert (await web.get(f"{URL}/{query}")).status_code == 422

@@ -1,0 +1,238 @@
+"""The out-stream holds every change once, in order, whoever dies and whatever Redis forgets."""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumers.relay import Relay
+from consumers.tasks import end
+from service.db.engine import create_engine
+from tests.conftest import Service
+from tests.events import entry, fields
+from tests.processes import Processes
+from tests.wait import until
+from tests.worker.scene import (
+    all_applied,
+    all_published,
+    in_order_without_holes,
+    out_stream,
+    publish_all,
+    stored_changes,
+    waiting,
+    working,
+)
+
+
+async def _change(service: Service, *customers: int) -> None:
+    """Give each customer one more order, without a worker."""
+    await service.ingest(*(entry(f"ORD-{_next()}", email=f"c{n}@x.org") for n in customers))
+
+
+def _next() -> str:
+    return str(next(_numbers))
+
+
+_numbers = iter(range(1_000_000))
+
+
+@contextlib.asynccontextmanager
+async def _relaying(service: Service) -> AsyncIterator[Relay]:
+    """Run one relay and nothing else."""
+    engine = create_engine(service.config.database_url or "", application="crm relay")
+    relay = Relay(engine, service.redis, service.config.changes_stream)
+    task = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        await end([task])
+        await engine.dispose()
+
+
+async def test_another_worker_takes_over_when_the_leader_is_killed(
+    service: Service, crm: Processes
+) -> None:
+    leader = await crm.worker(batch_size=100)
+
+    async def leads() -> bool:
+        return "this worker relays now" in leader.output
+
+    await until(leads)
+    other = await crm.worker(batch_size=100)
+    assert "this worker relays now" not in other.output
+    await publish_all(
+        service, [fields(f"ORD-{n}", email=f"c{n % 500}@x.org", total="1") for n in range(1500)]
+    )
+
+    async def stopped_in_the_middle() -> bool:
+        leader.send(signal.SIGSTOP)
+        if len(await out_stream(service)) > 50 and (await waiting(service)).unpublished:
+            return True
+        leader.send(signal.SIGCONT)
+        return False
+
+    await until(stopped_in_the_middle)
+    await leader.kill()
+    await all_applied(service, 1500)
+    await all_published(service)
+    assert "this worker relays now" in other.output
+    assert len(await out_stream(service)) >= 1500
+    await in_order_without_holes(service)
+
+
+async def test_a_wiped_stream_is_published_again_to_the_byte(service: Service) -> None:
+    await _change(service, *range(1, 1201))
+    await _change(service, 1, 2, 3)
+    async with _relaying(service):
+        await all_published(service)
+        before = await out_stream(service)
+        assert len(before) == 1203
+        await service.redis.delete(service.config.changes_stream)
+
+        async def is_back() -> bool:
+            return len(await out_stream(service)) == len(before)
+
+        await until(is_back)
+    assert await out_stream(service) == before
+
+
+async def test_redis_comes_back_empty_while_no_relay_runs(service: Service) -> None:
+    await _change(service, 1, 2)
+    async with _relaying(service):
+        await all_published(service)
+    before = await out_stream(service)
+    await service.redis.flushall()
+    await _change(service, 1, 3)
+    async with _relaying(service):
+
+        async def all_there() -> bool:
+            return len(await out_stream(service)) == 4
+
+        await until(all_there)
+        await all_published(service)
+    assert (await out_stream(service))[:2] == before
+    await in_order_without_holes(service)
+
+
+async def test_redis_comes_back_with_an_older_copy(service: Service, tmp_path: Path) -> None:
+    valkey = service.servers.redis
+    if valkey is None:
+        pytest.skip("the Redis server is not ours to roll back")
+    async with working(service):
+        await publish_all(service, [fields(f"ORD-A{n}", email=f"c{n}@x.org") for n in range(20)])
+        await all_applied(service, 20)
+        await all_published(service)
+        await asyncio.to_thread(valkey.stop)
+        await asyncio.to_thread(shutil.copytree, valkey.data, tmp_path / "older")
+        await asyncio.to_thread(valkey.start)
+        await publish_all(service, [fields(f"ORD-B{n}", email=f"c{n}@x.org") for n in range(20)])
+        await all_applied(service, 40)
+        await all_published(service)
+        before = await out_stream(service)
+        assert len(before) == 40
+        await asyncio.to_thread(valkey.stop)
+        await asyncio.to_thread(shutil.rmtree, valkey.data)
+        await asyncio.to_thread(shutil.copytree, tmp_path / "older", valkey.data)
+        await asyncio.to_thread(valkey.start)
+
+        async def is_back() -> bool:
+            return len(await out_stream(service)) == len(before)
+
+        await until(is_back)
+        assert await out_stream(service) == before
+        await publish_all(service, [fields("ORD-C", email="c1@x.org")])
+        await all_applied(service, 41)
+        await all_published(service)
+    await in_order_without_holes(service)
+
+
+async def test_a_foreign_writer_costs_nothing(
+    empty_service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = empty_service
+    stream = service.config.changes_stream
+    await _change(service, 1, 2)
+    async with _relaying(service):
+        await all_published(service)
+        raw: Any = service.redis
+        foreign = (await raw.xadd(stream, {b"hello": b"world"})).decode()
+        await _change(service, 1, 2, 3)
+        await all_published(service)
+        await _change(service, 1)
+        await all_published(service)
+    ids = [id_.decode() for id_, _ in await raw.xrange(stream)]
+    first = int(foreign.partition("-")[0])
+    assert ids == ["1-0", "2-0", foreign, *(f"{first + n}-0" for n in (1, 2, 3, 4))]
+    assert "somebody else writes to it" in caplog.text
+    (finding,) = await service.findings()
+    assert finding.number == 6
+    assert finding.offenders == [{"entry": foreign, "fault": "not a segment change"}]
+    await service.redis.xdel(stream, foreign)
+    assert await service.findings() == []
+    assert {change.place for change in await out_stream(service)} == await stored_changes(service)
+
+
+async def test_a_crash_between_adding_and_noting_it_duplicates_nothing(service: Service) -> None:
+    await _change(service, 1, 2, 3, 4)
+    async with _relaying(service):
+        await all_published(service)
+    before = await out_stream(service)
+    await service.execute("UPDATE relay SET published = 1")
+    async with _relaying(service):
+        await all_published(service)
+        await _change(service, 1)
+        await all_published(service)
+    after = await out_stream(service)
+    assert after[:4] == before
+    assert [change.number for change in after] == [1, 2, 3, 4, 5]
+    await in_order_without_holes(service)
+
+
+async def test_a_crash_between_numbering_and_adding_loses_nothing(service: Service) -> None:
+    await _change(service, 1, 2)
+    await service.execute("UPDATE segment_changes SET publish_number = id")
+    await service.execute("UPDATE relay SET numbered = 2")
+    await _change(service, 3, 1)
+    async with _relaying(service):
+        await all_published(service)
+    await in_order_without_holes(service)
+
+
+@pytest.mark.parametrize("left", [2, 0])
+async def test_a_trimmed_stream_is_not_taken_for_a_lost_one(service: Service, left: int) -> None:
+    await _change(service, 1, 2, 3, 4)
+    async with _relaying(service):
+        await all_published(service)
+        await service.redis.xtrim(service.config.changes_stream, maxlen=left, approximate=False)
+        assert await service.findings() == []
+        await _change(service, 1, 5)
+        await all_published(service)
+    numbers = [change.number for change in await out_stream(service)]
+    assert numbers == [3, 4, 5, 6][2 - left :]
+
+
+async def test_one_relay_leads_and_the_next_follows(service: Service) -> None:
+    async with contextlib.AsyncExitStack() as running:
+        relays = [await running.enter_async_context(_relaying(service)) for _ in range(2)]
+
+        async def one_leads() -> bool:
+            return sum(relay.leading for relay in relays) == 1
+
+        await until(one_leads)
+        await _change(service, *range(50))
+        await all_published(service)
+        leader = next(relay for relay in relays if relay.leading)
+        (other,) = (relay for relay in relays if relay is not leader)
+        assert not other.leading
+        await service.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        )
+        await _change(service, *range(50))
+        await all_published(service)
+        await until(one_leads)  # a leader notices within a second that it no longer is
+    await in_order_without_holes(service)
