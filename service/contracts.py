@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from service.contract import OrderCloudEvent, Reason
+from service.contract import ORDER_EVENT, Reason
 from service.rules import Segment
 
 
@@ -187,7 +187,7 @@ def _message(text: str, field: str, schema: str, example: dict[str, Any]) -> dic
 
 def _order_schema() -> dict[str, Any]:
     """Write what `judge` accepts; amounts and times are checked by code, so they are said here."""
-    schema = _inlined(OrderCloudEvent.model_json_schema())
+    schema = _inlined(ORDER_EVENT.json_schema())
     order = schema["properties"]["data"]["properties"]
     for name in ("totalAmount", "refundedAmount"):
         order[name] = _AMOUNT

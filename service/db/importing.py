@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from service.contract import AHEAD, EARLIEST, CustomerData
 from service.db.export import undefused
@@ -57,16 +57,19 @@ class _RefusedError(Exception):
         self.fault = Fault(column, what, mend)
 
 
+_CUSTOMER = TypeAdapter(CustomerData)
+
+
 def customer_line(cells: Mapping[str, str], now: datetime) -> CustomerLine | Fault:
     """Read a line of the export's columns; those that are not there are empty."""
     plain = {name: value.strip() for name, value in cells.items()}
     try:
         person = _person(cells)
         return CustomerLine(
-            email=person.email or "",
+            email=person.get("email") or "",
             id=_number(plain.get("ID", "")),
-            name=person.name or None,
-            phone=person.phone or None,
+            name=person.get("name") or None,
+            phone=person.get("phone") or None,
             notes=_notes(undefused(cells.get("Notes", ""), words=True)),
             date_created=_moment(plain.get("Date Created", ""), now),
             segment=_segment(plain.get("Segment", "")),
@@ -81,8 +84,10 @@ def _person(cells: Mapping[str, str]) -> CustomerData:
     }
     if not values["email"]:
         raise _RefusedError("Email", "is empty", "give the customer's e-mail address")
+    for column, value in values.items():
+        _refuse_nul(column.title(), value)
     try:
-        return CustomerData.model_validate(values)
+        return _CUSTOMER.validate_python(values)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         longest = fault.get("ctx", {}).get("max_length")
@@ -95,9 +100,13 @@ def _notes(value: str) -> str | None:
     if len(value) > _LONGEST_NOTES:
         what = f"is longer than {_LONGEST_NOTES:,} characters"
         raise _RefusedError("Notes", what, "shorten it")
-    if "\x00" in value:
-        raise _RefusedError("Notes", "contains the character U+0000", "remove it")
+    _refuse_nul("Notes", value)
     return value if value.strip() else None
+
+
+def _refuse_nul(column: str, value: str) -> None:
+    if "\x00" in value:
+        raise _RefusedError(column, "contains the character U+0000", "remove it")
 
 
 def _number(value: str) -> int | None:

@@ -200,9 +200,9 @@ async def cohorts(request: Request, months: Annotated[int, Query(ge=1, le=60)] =
 
     A cohort's customers placed their first counted order in its month (UTC); `percentage` is
     100 · those who placed a counted order in a later month / the cohort's size. This is the usual
-    definition, such as in SHOPLINE's [Customer Group
-    Analysis](https://help.shopline.com/hc/en-001/articles/17735006852121-Customer-Group-Analysis);
-    the first month, 100 % by definition, is left out.
+    definition, as in SHOPLINE's "Customer Group Analysis",
+    `https://help.shopline.com/hc/en-001/articles/17735006852121-Customer-Group-Analysis`.
+    The first month, always 100 %, is left out.
     """
     async with snapshot(request) as connection:
         items = await retention.cohorts(connection, months)

@@ -199,7 +199,9 @@ async def test_who_kills_every_worker_is_buried(service: Service) -> None:
     await _delivered(service, ids[2:], 9)
     async with working(service):
         await all_applied(service, 4)
-    letters = await service.rows("SELECT stream_id, reason, error FROM dead_letters ORDER BY id")
+    letters = await service.rows(
+        "SELECT stream_id, reason, error FROM dead_letters ORDER BY stream_id"
+    )
     assert [(letter["stream_id"], letter["reason"]) for letter in letters] == [
         (ids[0], "too_many_deliveries"),
         (ids[1], "too_many_deliveries"),
@@ -235,7 +237,7 @@ async def test_what_was_deleted_while_pending_is_missed(empty_service: Service) 
     ids = await _read_as(service, "crashed", 3)
     await service.redis.xdel(service.config.orders_stream, ids[0], ids[1])
     await _delivered(service, ids[2:], 1)
-    async with working(service):
+    async with working(service, reclaim_idle_seconds=0.3):
         await all_applied(service, 1)
         await all_published(service)
     assert await order_count(service) == 1

@@ -1,0 +1,136 @@
+"""Each scope tried against each operation of the OpenAPI document, so that none is forgotten."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import httpx
+from fastapi.routing import APIRoute
+
+from service.access import Scope
+from service.db import access
+from tests.access.conftest import Web
+from tests.events import entry
+
+_UNDOCUMENTED = {"get /metrics": "read"}
+"""What scrapers need is told in the README: their configuration is not made from the document."""
+_SHOWN = {"id": "CUST-1001", "interaction": "1", "reason": "currency_mismatch"}
+
+
+class Operation(NamedTuple):
+    label: str
+    """Method and path as documented."""
+    scope: str | None
+    """The one that is documented; None: nobody is asked for a credential."""
+    request: dict[str, Any]
+    """Keywords of `httpx.AsyncClient.request`, plausible enough to get to the handler."""
+
+
+def _example(schema: dict[str, Any], document: dict[str, Any]) -> Any:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    resolved = document["components"]["schemas"][name] if name else schema
+    return (resolved.get("examples") or [{}])[0]
+
+
+def _scope(label: str, operation: dict[str, Any]) -> str | None:
+    ways = operation.get("security")
+    if not ways:
+        return _UNDOCUMENTED.get(label)
+    scopes = {tuple(scopes) for way in ways for scopes in way.values()}
+    assert len(scopes) == 1, f"{label}: the ways to authenticate need different scopes"
+    ((scope,),) = scopes
+    return str(scope)
+
+
+def operations(document: dict[str, Any]) -> Iterator[Operation]:
+    """Read each with what it needs; not the probes, which only the tests have."""
+    for path, item in document["paths"].items():
+        if path.startswith("/probe/"):
+            continue
+        for method, operation in item.items():
+            label = f"{method} {path}"
+            url, query = path, {}
+            for parameter in operation.get("parameters", []):
+                name = parameter["name"]
+                examples = parameter["schema"].get("examples", [None])
+                if parameter["in"] == "path":
+                    url = url.replace(f"{{{name}}}", examples[0] or _SHOWN[name])
+                elif parameter.get("required"):
+                    query[name] = _SHOWN[name]
+            request: dict[str, Any] = {"method": method.upper(), "url": url, "params": query}
+            if "requestBody" in operation:
+                content = operation["requestBody"]["content"]["application/json"]
+                request["json"] = _example(content["schema"], document)
+            yield Operation(label, _scope(label, operation), request)
+
+
+def _became(answer: httpx.Response) -> str:
+    """Say who was let through, and what the others were told."""
+    if answer.status_code in {401, 403}:
+        problem = answer.json()
+        assert problem["status"] == answer.status_code
+        named = [scope for scope in Scope if f"`{scope}`" in problem["detail"]]
+        return " ".join([str(answer.status_code), *named])
+    assert answer.status_code < 500, answer.text
+    return "through"
+
+
+async def _try_all(web: Web, headers: dict[str, str]) -> dict[str, str]:
+    found = {}
+    for operation in operations(web.app.openapi()):
+        web.wait(100)  # failures are limited
+        answer = await web.http.request(headers=headers, **operation.request)
+        found[operation.label] = _became(answer)
+    return found
+
+
+def _expected(web: Web, scope: Scope) -> dict[str, str]:
+    return {
+        operation.label: "through" if operation.scope in {None, scope} else f"403 {operation.scope}"
+        for operation in operations(web.app.openapi())
+    }
+
+
+async def test_each_scope_opens_what_is_documented_and_nothing_else(web: Web) -> None:
+    web.app.state.stopping = lambda: True  # what ends live streams
+    for scope in Scope:
+        await web.service.empty()
+        await web.service.ingest(entry(email="a@example.org"), entry("ORD-2", total="-1"))
+        key = await web.key(scope)
+        expected = _expected(web, scope)
+        assert await _try_all(web, key.headers) == expected
+        assert await _try_all(web, {"X-API-Key": key.text}) == expected
+        assert "through" in expected.values()
+        assert f"403 {scope}" not in expected.values()
+
+
+async def test_who_has_no_valid_key_gets_nowhere(web: Web) -> None:
+    await web.key(*Scope)
+    expired = await web.key(*Scope, expires=datetime.now(UTC) - timedelta(microseconds=1))
+    revoked = await web.key(*Scope)
+    async with web.service.engine.begin() as connection:
+        assert await access.revoke_key(connection, revoked.id, actor="test")
+    web.wait()
+    expected = {
+        operation.label: "401" if operation.scope else "through"
+        for operation in operations(web.app.openapi())
+    }
+    assert await _try_all(web, {}) == expected
+    assert await _try_all(web, expired.headers) == expected
+    assert await _try_all(web, revoked.headers) == expected
+
+
+async def test_the_document_leaves_out_no_route_of_the_api(web: Web) -> None:
+    documented = {operation.label for operation in operations(web.app.openapi())}
+    routers = [getattr(route, "original_router", None) for route in web.app.routes]
+    routes = [it for router in routers if router for it in router.routes]
+    assert len(routes) > 30
+    for route in routes:
+        assert isinstance(route, APIRoute)
+        for method in route.methods if route.path.startswith("/api/") else ():
+            assert f"{method.lower()} {route.path}" in documented
+
+
+async def test_all_scopes_are_needed_somewhere(web: Web) -> None:
+    needed = {operation.scope for operation in operations(web.app.openapi())}
+    assert needed == {None, *Scope}
