@@ -35,7 +35,7 @@ _CENT = Decimal("0.01")
 _WHOLE_CENTS = re.compile(r"\d{1,12}\.\d\d", re.ASCII)
 """How nearly every amount is written; read without a Decimal."""
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?", re.ASCII)
-_EMAIL = re.compile(r"[^\s@\x01-\x1f]+@[^\s@\x01-\x1f]+")
+_EMAIL = re.compile(r"[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+")
 _UNSTORABLE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 """JSON's way to write what Postgres refuses: U+0000 and, perhaps, half a surrogate pair."""
 _OUR_ID = re.compile(r"CUST-(\d{1,18})", re.ASCII)
@@ -165,7 +165,7 @@ def _instant(value: object) -> datetime:
 
 def _email(value: str) -> str:
     value = value.strip()
-    if value and not _EMAIL.fullmatch(value):
+    if value and "\x00" not in value and not _EMAIL.fullmatch(value):  # NUL is a fault of its own
         _refuse(Reason.INVALID_EMAIL, "is not an e-mail address; leave it out when there is none")
     return value
 
@@ -373,8 +373,11 @@ def _unstorable(event: OrderCloudEvent) -> Refusal | None:
     """Find text that Postgres refuses; looked for only where the document has such an escape."""
     order = event["data"]
     texts: list[tuple[str, object]] = [("id", event["id"]), ("data.id", order["id"])]
-    for part in ("customer", "shippingAddress"):
-        texts += [(f"data.{part}.{name}", text) for name, text in (order.get(part) or {}).items()]
+    for part, values in (
+        ("customer", order.get("customer")),
+        ("shippingAddress", order.get("shippingAddress")),
+    ):
+        texts += [(f"data.{part}.{name}", text) for name, text in (values or {}).items()]
     for where, text in texts:
         if not isinstance(text, str):
             continue
