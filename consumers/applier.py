@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.orders import Inbox
 from service import streams
 from service.contract import Reason, Refusal
 from service.db.apply import OwnerChangedError
-from service.db.engine import in_transaction, refused_data
+from service.db.engine import DATABASE_AWAY, in_transaction, refused_data
 from service.db.ingest import Judged, ingest
 
 log = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ class Applier:
                     lambda connection: self._ingest(connection, batch),
                     again=(OwnerChangedError,),
                 )
-            except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+            except DATABASE_AWAY as error:
                 if refused_data(error):
                     await self._isolate(batch, error)
                     return

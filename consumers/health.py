@@ -9,14 +9,13 @@ import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import ResponseError
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service import streams
+from service.db.engine import DATABASE_AWAY
 from service.http import metrics
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ async def _database(worker: "Worker") -> str:
     try:
         async with asyncio.timeout(_PATIENCE), worker.engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
-    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+    except DATABASE_AWAY as error:
         return f"not ready: {type(error).__name__}"
     return "ok"
 

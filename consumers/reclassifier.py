@@ -4,11 +4,9 @@ import asyncio
 import logging
 import random
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.db.engine import in_transaction
+from service.db.engine import DATABASE_AWAY, in_transaction
 from service.db.reclassification import advance
 
 log = logging.getLogger(__name__)
@@ -25,6 +23,6 @@ async def run_reclassifier(engine: AsyncEngine) -> None:
                 chunks += 1
             if chunks:
                 log.info("new settings: %d chunks of customers judged", chunks)
-        except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+        except DATABASE_AWAY as error:
             log.warning("applying new settings is put off: %s", type(error).__name__)
         await asyncio.sleep(_POLL_SECONDS * random.uniform(0.5, 1))

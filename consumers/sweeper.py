@@ -4,11 +4,9 @@ import asyncio
 import logging
 import random
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.db.engine import in_transaction
+from service.db.engine import DATABASE_AWAY, in_transaction
 from service.db.sweep import sweep
 
 log = logging.getLogger(__name__)
@@ -23,6 +21,6 @@ async def run_sweeper(engine: AsyncEngine, pause: float) -> None:
                 moved += swept.moved
             if moved:
                 log.info("time moved %d customers", moved)
-        except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+        except DATABASE_AWAY as error:
             log.warning("the sweep is put off: %s", type(error).__name__)
         await asyncio.sleep(pause * random.uniform(0.8, 1))

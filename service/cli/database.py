@@ -6,12 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
 import typer
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.config import Config
-from service.db.engine import create_engine, sqlstate
+from service.db.engine import DATABASE_AWAY, create_engine, sqlstate
 from service.local.state import with_local_stack
 
 T = TypeVar("T")
@@ -30,7 +28,7 @@ async def in_database(work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
     try:
         async with engine.begin() as connection:
             return await work(connection)
-    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+    except DATABASE_AWAY as error:
         if sqlstate(error) == "42P01":
             fail("the database has no such table yet; run `crm migrate`.")
         fail(f"the database did not do it: {type(error).__name__} {sqlstate(error)}".rstrip())

@@ -8,8 +8,6 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.cli.database import fail, in_database, whoever
@@ -17,7 +15,7 @@ from service.config import Config
 from service.contract import Reason
 from service.db import dead_letters
 from service.db.dead_letters import Letter, NoSuchLetterError, Part, Replayed
-from service.db.engine import create_engine
+from service.db.engine import DATABASE_AWAY, create_engine
 from service.local.state import with_local_stack
 
 app = typer.Typer(no_args_is_help=True, help="Entries that were refused, and what to do about it.")
@@ -127,7 +125,7 @@ async def _replay(letter_id: int | None, reason: Reason | None) -> Replayed:
         replayed, _ = await dead_letters.replay_all(
             engine, whoever(), reason and reason.value, again
         )
-    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+    except DATABASE_AWAY as error:
         fail(f"the database did not do it: {type(error).__name__}")
     finally:
         await engine.dispose()

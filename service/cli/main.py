@@ -10,9 +10,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from service import logs
+from service import logs, streams
 from service.cli import dead_letters, files, keys, users
 from service.config import Config, ConfigError
+from service.db.engine import DATABASE_AWAY
 from service.local.state import with_local_stack
 
 app = typer.Typer(
@@ -37,6 +38,12 @@ def main() -> None:
     except ConfigError as error:
         sys.stderr.write(f"crm: {error}\n")
         sys.exit(2)
+    except (*DATABASE_AWAY, *streams.REDIS_ERRORS) as error:
+        sys.stderr.write(
+            f"crm: a server does not answer ({type(error).__name__}); `crm status` says which. "
+            "Check CRM_DATABASE_URL and CRM_REDIS_URL.\n"
+        )
+        sys.exit(1)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

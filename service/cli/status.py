@@ -4,13 +4,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service import streams
 from service.config import Config
 from service.db import operations
-from service.db.engine import create_engine
+from service.db.engine import DATABASE_AWAY, create_engine
 from service.local.state import read_state
 
 
@@ -24,7 +22,9 @@ async def read_status(config: Config) -> dict[str, Any]:
         "databaseUrl": (config.database_url or "").replace("+asyncpg", "", 1),
         "parts": local.parts if local else {},
     }
-    return report | await _from_redis(config, report) | await _from_database(config, report)
+    found = await _from_redis(config, report)
+    found |= await _from_database(config, report)
+    return report | found
 
 
 async def _from_redis(config: Config, report: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ async def _from_database(config: Config, report: dict[str, Any]) -> dict[str, An
     try:
         async with engine.connect() as connection:
             waiting = await operations.waiting(connection)
-    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+    except DATABASE_AWAY as error:
         report["ok"] = False
         return {"database": f"away: {type(error).__name__}"} | dict.fromkeys(
             ("deadLetters", "unpublished", "oldestUnpublishedSeconds", "sweepOverdueSeconds")

@@ -2,8 +2,18 @@
 
 import base64
 import binascii
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import orjson
+
+
+class Listed(NamedTuple):
+    """A page of a list."""
+
+    items: list[dict[str, Any]]
+    total: int
+    next_cursor: str | None
 
 
 class BadCursorError(Exception):
@@ -25,3 +35,22 @@ def decode(cursor: str, order: str) -> tuple[str, int]:
     if made_for != order or not isinstance(value, str) or not isinstance(last_id, int):
         raise BadCursorError
     return value, last_id
+
+
+def encode_moment(at: datetime, last: str, order: str) -> str:
+    """Note the moment and id of the last row of a list sorted by time."""
+    return encode(f"{at.isoformat()} {last}", 0, order)
+
+
+def decode_moment(cursor: str | None, order: str) -> tuple[datetime | None, str]:
+    """Give back moment and id, None before the first page. Raises BadCursorError."""
+    if cursor is None:
+        return None, ""
+    moment, _, last = decode(cursor, order)[0].partition(" ")
+    try:
+        at = datetime.fromisoformat(moment)
+    except ValueError:
+        raise BadCursorError from None
+    if at.tzinfo is None or "\x00" in last:
+        raise BadCursorError
+    return at, last

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 T = TypeVar("T")
@@ -15,6 +16,9 @@ _REPEATABLE = {"40P01", "40001"}  # deadlock detected, serialization failure
 TRANSACTION_SECONDS = 60
 """No transaction of ours lives longer (`transaction_timeout`): the sweeper relies on it."""
 
+
+DATABASE_AWAY = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
+"""What talking to Postgres may raise when Postgres, or the way to it, is at fault."""
 
 BY_INDEX = {
     # Planning the batch statement takes as long as running it for 200 events, and its parameters

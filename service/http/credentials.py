@@ -11,20 +11,17 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from ipaddress import ip_address
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import HTTPConnection
 
 from service.access import Actor, ApiKey
 from service.config import Config, ConfigError
 from service.db import access
-from service.db.engine import create_engine, sqlstate
+from service.db.engine import DATABASE_AWAY, create_engine, sqlstate
 from service.http.limits import Buckets, Clock
 
 log = logging.getLogger(__name__)
 
-DATABASE_AWAY = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
 REMEMBERED = 3.0
 """Seconds for which what the database said of a credential is believed."""
 

@@ -9,9 +9,10 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.db import customers, interactions, timeline
-from service.db.cursor import BadCursorError
+from service.db import customers, interactions, settings, timeline
+from service.db.cursor import BadCursorError, Listed
 from service.db.engine import in_transaction
+from service.db.orders import of_customer as orders_of_customer
 from service.db.statistics import clock
 from service.explain import explain
 from service.http.access import Reader, Writer
@@ -36,7 +37,7 @@ router = APIRouter(
 
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(max_length=2000)]
-Lister = Callable[[AsyncConnection, int, int, str | None], Awaitable[timeline.Listed]]
+Lister = Callable[[AsyncConnection, int, int, str | None], Awaitable[Listed]]
 
 
 async def _existing(connection: AsyncConnection, number: int) -> RowMapping:
@@ -63,7 +64,7 @@ async def orders(
     request: Request, _: Reader, number: CustomerNumber, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """List their orders, the latest first."""
-    return await _page(request, number, timeline.orders_of, limit, cursor)
+    return await _page(request, number, orders_of_customer, limit, cursor)
 
 
 @router.get("/timeline", response_model=Timeline)
@@ -80,7 +81,7 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
     async with snapshot(request) as connection:
         row = await _existing(connection, number)
         since = await timeline.segment_since(connection, number)
-        version, settings = await timeline.current_settings(connection)
+        current = await settings.current(connection)
         now = await clock(connection)
     facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
     manual = row["segment_manual"]
@@ -90,15 +91,15 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
             "source": "manual" if manual else "rules",
             "since": since and since["changed_at"],
             "cause": since and since["cause"],
-            "settingsVersion": version,
-            "autoSegmentation": settings.auto_segmentation,
+            "settingsVersion": current.version,
+            "autoSegmentation": current.settings.auto_segmentation,
             "facts": {
                 "totalOrders": facts.total_orders,
                 "totalSpent": facts.total_spent,
                 "lastOrderDate": facts.last_order_date,
             },
             "hold": _hold(row) if manual else None,
-            **explain(facts, settings, now),
+            **explain(facts, current.settings, now),
         }
     )
 
@@ -121,7 +122,7 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
         everything = 1_000_000
         found = {
             "customer": customers.customer_json(dict(row)),
-            "orders": (await timeline.orders_of(connection, number, everything, None)).items,
+            "orders": (await orders_of_customer(connection, number, everything, None)).items,
             "timeline": (await timeline.timeline(connection, number, everything, None)).items,
             "interactions": await interactions.of_customer(connection, number),
             "deadLetters": await timeline.dead_letters_about(connection, row["email"]),

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.db.activity import Happening, known_at, latest
+from service.db.engine import DATABASE_AWAY
 from service.wire import dumps
 
 log = logging.getLogger(__name__)
@@ -115,7 +114,7 @@ class Feed:
         while True:
             try:
                 self._add(await self._look())
-            except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+            except DATABASE_AWAY as error:
                 log.warning("the live stream pauses: %s", type(error).__name__)
             if self._stopping():
                 self._wake()

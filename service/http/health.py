@@ -4,12 +4,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.responses import PlainTextResponse, Response
 
 from service import streams
 from service.db import migrate
+from service.db.engine import DATABASE_AWAY
 from service.http import metrics
 from service.http.access import Scraper
 from service.http.json import Json
@@ -57,7 +56,7 @@ async def _database(state: State) -> dict[str, str]:
     try:
         async with state.engine.connect() as connection:
             revision = await migrate.current(connection)
-    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+    except DATABASE_AWAY as error:
         return {"database": f"not ready: {type(error).__name__}", "schema": "unknown"}
     if revision != migrate.head():
         message = f"not ready: at {revision}, needs {migrate.head()}; run `crm migrate`"

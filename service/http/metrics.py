@@ -14,13 +14,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 from redis.asyncio import Redis
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import streams
 from service.config import Config
 from service.db import operations
+from service.db.engine import DATABASE_AWAY
 from service.db.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
 from service.db.statistics import read_figures
 
@@ -41,7 +40,7 @@ async def render(config: Config, engine: AsyncEngine, redis: Redis) -> bytes:
     try:
         metrics += await _of_database(engine)
         up.add_metric(["database"], 1)
-    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError):
+    except DATABASE_AWAY:
         up.add_metric(["database"], 0)
     try:
         metrics += await _of_redis(config, redis)

@@ -7,11 +7,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from service.db.engine import DATABASE_AWAY
 from service.wire import dumps
 
 log = logging.getLogger(__name__)
@@ -135,7 +134,7 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Respon
     ProblemError: _known,
     RequestValidationError: _invalid,
     HTTPException: _http,
-    **dict.fromkeys((DBAPIError, PoolTimeoutError, OSError, TimeoutError), _database_away),
+    **dict.fromkeys(DATABASE_AWAY, _database_away),
     Exception: _unexpected,
 }
 
