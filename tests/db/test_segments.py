@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from service.db import schema
-from service.db.settle import Cause, reclassify, settle_sql
+from service.db import settle
+from service.db.settle import Cause, reclassify
 from service.db.statistics import read_figures
 from tests.conftest import Service
 from tests.db.sweeping import sweep_all, swept_until
@@ -18,23 +18,7 @@ _PLACED = timedelta(days=2)
 _HELD = timedelta(hours=1)
 TICK = timedelta(microseconds=1)
 
-# As somebody who sets a segment by hand does it: the columns of the hold, then the one statement
-# that writes segments, whose source says what the segment will be.
-_HOLD = text(
-    "UPDATE customers SET segment_manual = true, segment_pinned = :pinned,"
-    " segment_pinned_until = :until, segment_held_since = :now WHERE email_key = :email"
-)
-_SET = text(
-    settle_sql(
-        "after AS (SELECT CAST(NULL AS timestamptz) AS newest_order, "
-        + ", ".join(
-            "CAST(:segment AS text) AS segment" if column.name == "segment" else f"c.{column.name}"
-            for column in schema.customers.columns
-        )
-        + " FROM customers c WHERE c.email_key = :email)",
-        "SELECT count(*) FROM moved CROSS JOIN (SELECT count(*) FROM announced) a",
-    )
-)
+_LOCK = text("SELECT id FROM customers WHERE email_key = :email FOR UPDATE")
 
 
 async def hold(
@@ -45,10 +29,9 @@ async def hold(
     pinned: bool = False,
     until: datetime | None = None,
 ) -> None:
-    who = {"email": _JANE, "now": now}
     async with service.engine.begin() as connection:
-        await connection.execute(_HOLD, {**who, "pinned": pinned, "until": until})
-        await connection.execute(_SET, {**who, "segment": segment, "cause": Cause.MANUAL.value})
+        customer = (await connection.execute(_LOCK, {"email": _JANE})).scalar_one()
+        await settle.hold(connection, customer, settle.Hold(segment, pinned, until), now)
 
 
 async def order(service: Service, order_id: str, created: datetime, **fields: Any) -> None:
