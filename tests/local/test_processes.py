@@ -121,13 +121,20 @@ async def test_an_ordinary_user_can_do_it_too(data_dir: Path) -> None:
         shutil.rmtree(folder.parent)
 
 
+_PROBE = """
+import subprocess, sys
+import service.local.stack
+subprocess.run([sys.executable, "-c", "import service.local.launch"], check=True)
+"""
+
+
 def _as_nobody() -> tuple[str, ...]:
     """Return what to put before a command; skip when another user cannot run this Python."""
     prefix = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     # An interpreter in root's home is out of reach but for one capability: to read everything.
     reading = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     for candidate in (prefix, (*prefix, *reading)):
-        command = [*candidate, sys.executable, "-c", "import service.local.stack"]
+        command = [*candidate, sys.executable, "-c", _PROBE]
         try:
             done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
         except FileNotFoundError:
