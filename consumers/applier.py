@@ -1,17 +1,16 @@
-"""Apply batches, two at a time, wait out a database that is away, then acknowledge."""
+"""Apply batches, one a lane at a time, wait out a database that is away, then acknowledge."""
 
 import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
 
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from consumers.orders import Inbox
+from consumers.inbox import Batch, Inbox
 from service import streams
 from service.contract import Reason, Refusal
 from service.db.apply import OwnerChangedError
@@ -20,8 +19,6 @@ from service.db.ingest import Judged, ingest
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 2
-"""Batches in Postgres at the same time: while one folds or commits, the other is computed."""
 _LONGEST_WAIT = 5.0
 _REPLAN_EVERY = 1024
 
@@ -47,18 +44,18 @@ class Applier:
     async def run(self) -> None:
         """Apply what comes. An error that is nobody's data and not the world's is raised."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(CONNECTIONS):
-                group.create_task(self._take_turns())
+            for lane in self._inbox.lanes:
+                group.create_task(self._serve(lane))
 
-    async def _take_turns(self) -> None:
+    async def _serve(self, lane: asyncio.Queue[Batch]) -> None:
         while True:
-            batch = await self._inbox.get()
+            batch = await lane.get()
             try:
                 await self.apply(batch)
             finally:
-                self._inbox.task_done()
+                lane.task_done()
 
-    async def apply(self, batch: Sequence[Judged]) -> None:
+    async def apply(self, batch: Batch) -> None:
         """Commit a batch, then acknowledge it. Does not return before it is committed."""
         ids = [entry.id for entry, _ in batch]
         self.in_hand.update(ids)
@@ -70,7 +67,7 @@ class Applier:
             log.warning("%d entries not acknowledged: %s", len(ids), error)
         self.in_hand.difference_update(ids)
 
-    async def _ingest(self, connection: AsyncConnection, batch: Sequence[Judged]) -> None:
+    async def _ingest(self, connection: AsyncConnection, batch: Batch) -> None:
         """Ingest, with a new plan whenever the tables may have doubled.
 
         A plan made for empty tables reads them whole; kept while they grow, it is ruinous, and
@@ -81,7 +78,7 @@ class Applier:
             await connection.execute(text("DISCARD PLANS"))
         await ingest(connection, batch)
 
-    async def _commit(self, batch: Sequence[Judged]) -> None:
+    async def _commit(self, batch: Batch) -> None:
         pause = 0.1
         while True:
             try:
@@ -103,7 +100,7 @@ class Applier:
                 self.waiting_since = None
                 return
 
-    async def _isolate(self, batch: Sequence[Judged], error: BaseException) -> None:
+    async def _isolate(self, batch: Batch, error: BaseException) -> None:
         """Find the entries whose data the database refuses, by halves, and bury those only."""
         if len(batch) > 1:
             middle = len(batch) // 2

@@ -15,6 +15,7 @@ from faststream.redis import RedisBroker, StreamSub
 from faststream.redis.message import FAKE_CONSUMER, BatchStreamMessage, RedisBatchStreamMessage
 from redis.asyncio import Redis
 
+from consumers.inbox import Inbox
 from consumers.tasks import end
 from service import streams
 from service.config import Config
@@ -23,9 +24,6 @@ from service.db.ingest import Judged
 from service.envelope import Entry
 
 log = logging.getLogger(__name__)
-
-Inbox = asyncio.Queue[Sequence[Judged]]
-"""Batches read and judged, not yet applied. Its bound is how far reading runs ahead."""
 
 _WATCH_SECONDS = 0.5
 _RESTARTS = 5

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from redis.asyncio import Redis
 
 from consumers.applier import Applier
-from consumers.orders import Inbox, judge_all
+from consumers.inbox import Inbox
+from consumers.orders import judge_all
 from service import streams
 from service.config import Config
 from service.contract import Reason, Refusal

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from consumers.applier import Applier
 from consumers.health import serve_health
-from consumers.orders import Inbox, OrdersConsumer
+from consumers.inbox import Inbox
+from consumers.orders import OrdersConsumer
 from consumers.reclaimer import Reclaimer
 from consumers.reclassifier import run_reclassifier
 from consumers.relay import Relay
@@ -26,9 +27,6 @@ from service.config import Config
 from service.db.engine import BY_INDEX, create_engine
 
 log = logging.getLogger(__name__)
-
-READ_AHEAD = 1
-"""Batches read and judged while one commits."""
 
 
 class Worker:
@@ -41,7 +39,7 @@ class Worker:
         self.config = config
         self.engine = engine
         self.redis = redis
-        self.inbox: Inbox = asyncio.Queue(READ_AHEAD)
+        self.inbox = Inbox()
         self.applier = Applier(engine, redis, config.orders_stream, config.orders_group, self.inbox)
         self.consumer = OrdersConsumer(config, redis, self.name, self.inbox)
         self.reclaimer = Reclaimer(config, redis, self.name, self.inbox, self.applier)

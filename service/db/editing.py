@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db import customers, settle
 from service.db.audit import note
-from service.db.erase import erase
+from service.db.erase import email_hash, erase
 from service.db.statistics import clock
 from service.wire import customer_ref, dumps
 
@@ -55,6 +55,9 @@ class HoldEdit:
             if self.pinned or self.until:
                 raise InvalidEditError("segment", "null hands back to the rules: pin nothing")
             return None
+        ended = row.get("segment_pinned_until")
+        if ended is not None and ended <= now:  # the sweeper has not come by yet
+            row = {"segment_manual": False, "segment_pinned": False}
         if not row["segment_manual"] and not (self.segment or self.pinned or self.until):
             return None
         # An end replaces a pin for good, and the other way round; what is not named stays.
@@ -75,6 +78,19 @@ _BY_EMAIL = text("SELECT id FROM customers WHERE email_key = :email_key")
 _CREATE = text("""
 INSERT INTO customers (email, email_key, date_created, name, name_at, name_event)
 VALUES (:email, :email_key, :now, :name, 'infinity', '') RETURNING id
+""")
+# Events go on naming people by the e-mail that staff corrected. One that is another's by now is not
+# this person's any more.
+_FORMER_EMAILS = text("""
+SELECT DISTINCT lower(a.details -> 'email' ->> 0) FROM audit a
+WHERE a.customer_id = :id AND lower(a.details -> 'email' ->> 0) <> :email_key
+  AND lower(a.details -> 'email' ->> 0) NOT IN (SELECT email_key FROM customers WHERE id <> :id)
+""")
+_LATEST_ORDER = text("SELECT max(date_created) FROM orders WHERE customer_id = :id")
+# A publisher's clock may run ahead: what it has told of was placed until then.
+_ERASED_UNTIL = text(f"""
+UPDATE erased SET erased_at = GREATEST(erased_at, CAST(:latest AS timestamptz))
+WHERE email_hash = {email_hash("CAST(:email_key AS text)")}
 """)
 _SEARCHED = text(f"""
 UPDATE customer_search s SET searched = {settle.searched("c")}
@@ -168,7 +184,12 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> N
     row = await customers.read(connection, customer_id, lock=True)
     if row is None:
         raise CustomerNotFoundError
-    await erase(connection, customer_id, row["email"].lower(), customer_ref(customer_id))
+    parameters = {"id": customer_id, "email_key": row["email"].lower()}
+    former = (await connection.execute(_FORMER_EMAILS, parameters)).scalars().all()
+    latest = (await connection.execute(_LATEST_ORDER, parameters)).scalar()
+    for email_key in (row["email"].lower(), *former):
+        await erase(connection, customer_id, email_key, customer_ref(customer_id))
+        await connection.execute(_ERASED_UNTIL, {"email_key": email_key, "latest": latest})
     await settle.forget(connection, customer_id)
     await note(connection, actor, "customer.erased", customer_id=customer_id)
 

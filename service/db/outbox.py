@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.wire import customer_ref, money, timestamp
+from service.wire import customer_ref, money
 
 _LEADER = 0x43524D02  # "CRM" 2
 
@@ -96,14 +96,13 @@ def _changes(rows: Sequence[Row[Any]]) -> list[Change]:
 
 def _body(row: Row[Any]) -> bytes:
     customer = customer_ref(row.customer_id)
-    changed_at = timestamp(row.changed_at)
     return orjson.dumps(
         {
             "specversion": "1.0",
             "id": f"{customer}:{row.sequence}",
             "source": "/recovery-essentials-crm",
             "type": "customer-segment-changed",
-            "time": changed_at,
+            "time": row.changed_at,
             "subject": customer,
             "datacontenttype": "application/json",
             "data": {
@@ -113,10 +112,11 @@ def _body(row: Row[Any]) -> bytes:
                 "cause": row.cause,
                 "totalOrders": row.total_orders,
                 "totalSpent": money(row.total_spent),
-                "lastOrderDate": timestamp(row.last_order_date),
+                "lastOrderDate": row.last_order_date,
                 "settingsVersion": row.settings_version,
-                "changedAt": changed_at,
+                "changedAt": row.changed_at,
                 "sequence": row.sequence,
             },
-        }
+        },
+        option=orjson.OPT_UTC_Z,  # Postgres gives every moment in UTC
     )

@@ -209,7 +209,8 @@ _HOLD = text(
                  CAST(:pinned_until AS timestamptz) AS segment_pinned_until,
                  -- a publisher's clock may run ahead: the next order is one after this, too
                  CASE WHEN CAST(:manual AS boolean)
-                      THEN GREATEST(CAST(:now AS timestamptz), last_order_date) END
+                      THEN GREATEST(CAST(:now AS timestamptz), (
+                        SELECT max(date_created) FROM orders WHERE customer_id = :id)) END
                    AS segment_held_since
           FROM ({AS_THEY_ARE} WHERE c.id = :id) c
         )""",

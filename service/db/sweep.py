@@ -42,10 +42,10 @@ due AS (
   SELECT id FROM customers WHERE segment_pinned_until <= CAST(:now AS timestamptz)
 )
 SELECT c.id FROM due JOIN customers c ON c.id = due.customer_id CROSS JOIN limits l
-WHERE c.segment_sequence > 0 AND l.auto_segmentation
+WHERE c.segment_sequence > 0
   AND CASE WHEN c.segment_manual
            THEN NOT c.segment_pinned AND c.segment_pinned_until <= CAST(:now AS timestamptz)
-           ELSE {segment_sql("c", "l")} <> c.segment
+           ELSE l.auto_segmentation AND {segment_sql("c", "l")} <> c.segment
       END
 """
 _DUE = text(f"{DUE_FROM} ORDER BY c.id LIMIT :most")

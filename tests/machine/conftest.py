@@ -1,0 +1,16 @@
+"""One web process for all that happens."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.conftest import Service
+from tests.http.conftest import client
+
+
+@pytest.fixture(scope="module")
+async def http(migrated: Service) -> AsyncIterator[httpx.AsyncClient]:
+    await migrated.empty()
+    async with client(migrated) as http:
+        yield http

@@ -1,0 +1,77 @@
+"""What the machine found, or would have: each was wrong once."""
+
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from tests.conftest import Service
+from tests.machine.machine import Machine, run
+from tests.machine.operations import Change, Edit, Erase, Operation, Publish, Story, Wait
+
+ANN = Story(
+    order="ORD-1",
+    version=1,
+    created=1,
+    updated=0,
+    status="completed",
+    payment="paid",
+    amounts=("500", "0"),
+    email="a@x.org",
+    by_ref=None,
+    name="Ann",
+    phone=None,
+)
+AHEAD = replace(ANN, created=-0.25)
+"""Placed by a clock that runs six hours ahead."""
+ANNS = Publish((ANN,))
+AGAIN = Publish((replace(ANN, order="ORD-2", email="b@x.org"),), again=(0,))
+
+FOUND: dict[str, list[Operation]] = {
+    "a hold ends while nobody is moved by rules": [
+        ANNS,
+        Edit(0, {"segment": "new", "segmentPinnedUntil": 1}),
+        Change({"autoSegmentation": False}),
+        Wait(5),
+    ],
+    "a cancelled order dated ahead is no next order": [
+        Publish((replace(AHEAD, status="cancelled"),)),
+        Edit(0, {"segment": "at_risk"}),
+        AGAIN,
+    ],
+    "an order dated ahead does not bring an erased person back": [
+        Publish((AHEAD,)),
+        Erase(0),
+        AGAIN,
+    ],
+    "nor do events with an e-mail that was corrected": [
+        ANNS,
+        Edit(0, {"email": "d@x.org"}),
+        Erase(0),
+        AGAIN,
+    ],
+    "a corrected e-mail that is another's now stays theirs": [
+        ANNS,
+        Edit(0, {"email": "d@x.org"}),
+        Publish((replace(ANN, order="ORD-3"),)),
+        Erase(1),
+        AGAIN,
+    ],
+}
+
+
+@pytest.mark.parametrize("story", FOUND)
+async def test_found(migrated: Service, http: httpx.AsyncClient, story: str) -> None:
+    await run(migrated, http, FOUND[story])
+
+
+async def test_a_hold_that_has_ended_unnoticed_does_not_end_the_next(
+    empty_service: Service, http: httpx.AsyncClient
+) -> None:
+    machine = Machine(empty_service, http)
+    await machine.do(ANNS)
+    await machine.do(Edit(0, {"segment": "new", "segmentPinnedUntil": 1}))
+    await empty_service.execute("UPDATE customers SET segment_pinned_until = now()")
+    answer = await http.patch("/api/v1/customers/CUST-1001", json={"segment": "inactive"})
+    assert (answer.json()["segment"], answer.json()["segmentSource"]) == ("inactive", "manual")
+    assert await empty_service.findings() == []
