@@ -227,7 +227,7 @@ touched AS (
 ),
 after AS (
   SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
-    c.segment_held_since, t.newest_order,
+    c.segment_held_since, GREATEST(t.newest_order, e.last_gained) AS newest_order,
     {_register("name")}, {_register("phone")}, {_register("address")},
     LEAST(c.date_created, t.earliest_order) AS date_created,
     CAST(c.total_orders + coalesce(e.orders, 0) AS integer) AS total_orders,
