@@ -153,9 +153,12 @@ async def find(connection: AsyncConnection, wanted: Filter, page: Page) -> Found
         )
         parameters |= {"after": value, "after_id": last_id}
     query = text(
-        f"SELECT {_COLUMNS}, CAST({key.expression} AS text) AS sort_value FROM customers c"
-        f" WHERE {where}{after} ORDER BY {key.expression} {direction}, c.id {direction}"
-        " LIMIT :one_more"
+        # Sorted first and looked up after: rows are wide, and only a page of them is wanted.
+        f"WITH page AS (SELECT c.id, {key.expression} AS sort_value FROM customers c"
+        f" WHERE {where}{after} ORDER BY sort_value {direction}, c.id {direction}"
+        f" LIMIT :one_more) SELECT {_COLUMNS}, CAST(page.sort_value AS text) AS sort_value"
+        " FROM page CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = page.id OFFSET 0) c"
+        f" ORDER BY page.sort_value {direction}, c.id {direction}"
     )
     rows = (
         (await connection.execute(query, {**parameters, "one_more": page.limit + 1}))

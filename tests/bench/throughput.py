@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import psutil
@@ -23,6 +24,9 @@ from service.db.engine import create_engine
 from service.db.verify import verify
 from tests.bench.load import events, pages
 from tests.servers import Servers, servers
+from tests.wait import until
+
+_LONGEST = 1800.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,8 +66,7 @@ async def _measure(running: Servers, total: int, customers: int, workers: int) -
         first = (await _totals(engine)).read
         await _until_read(engine, len(documents))
         applied = time.perf_counter()
-        while (await _waiting(engine)).unpublished:
-            await asyncio.sleep(0.02)
+        await until(partial(_all_published, engine), _LONGEST)
         published, cpu_after = time.perf_counter(), _cpu_seconds()
     finally:
         for process in processes:
@@ -97,14 +100,16 @@ async def _totals(engine: AsyncEngine) -> operations.Totals:
         return await operations.totals(connection)
 
 
-async def _waiting(engine: AsyncEngine) -> operations.Waiting:
+async def _all_published(engine: AsyncEngine) -> bool:
     async with engine.connect() as connection:
-        return await operations.waiting(connection)
+        return not (await operations.waiting(connection)).unpublished
 
 
 async def _until_read(engine: AsyncEngine, count: int) -> None:
-    while (await _totals(engine)).read < count:
-        await asyncio.sleep(0.02)
+    async def enough() -> bool:
+        return (await _totals(engine)).read >= count
+
+    await until(enough, _LONGEST)
 
 
 def _cpu_seconds() -> dict[str, float]:
