@@ -6,6 +6,7 @@ import time
 from decimal import Decimal
 from typing import Any
 
+from consumers.inbox import LANES
 from service import streams
 from tests.conftest import Service
 from tests.events import fields
@@ -63,7 +64,7 @@ async def test_what_was_published_before_the_first_start_is_read(service: Servic
     counted = await totals(service)
     assert (counted.read, counted.applied) == (250, 250)
     assert await order_count(service) == 250
-    assert counted.batches == 3
+    assert 3 <= counted.batches <= 3 * LANES
 
 
 async def test_bad_entries_are_kept_whole_and_hurt_no_neighbour(service: Service) -> None:
@@ -218,7 +219,8 @@ async def test_suspects_are_applied_one_by_one(service: Service) -> None:
     async with working(service):
         await all_applied(service, 6)
     counted = await totals(service)
-    assert (counted.applied, counted.batches) == (6, 4)
+    assert counted.applied == 6
+    assert 3 + 1 <= counted.batches <= 3 + LANES
 
 
 async def test_more_than_a_page_of_orphans_is_taken_over(service: Service) -> None:
@@ -228,7 +230,8 @@ async def test_more_than_a_page_of_orphans_is_taken_over(service: Service) -> No
     async with working(service):
         await all_applied(service, 1200, seconds=5)
     counted = await totals(service)
-    assert (counted.read, counted.applied, counted.batches) == (1200, 1200, 3)
+    assert (counted.read, counted.applied) == (1200, 1200)
+    assert 3 <= counted.batches <= 3 * LANES
 
 
 async def test_what_was_deleted_while_pending_is_missed(empty_service: Service) -> None:
