@@ -95,7 +95,12 @@ async def read_activity(
         200: {
             "description": "Server-sent events: `id` and, as JSON in `data`, an item as of "
             "`/activity`. At least once each; drop ids seen before. A comment every 15 s.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": 'id: 2026-11-22T10:00:00Z\ndata: {"type": "segment"}\n\n',
+                }
+            },
         }
     },
 )

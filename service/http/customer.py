@@ -27,7 +27,7 @@ from service.http.models import (
     Orders,
     Timeline,
 )
-from service.http.problems import DOCUMENTED, ProblemError, invalid
+from service.http.problems import DOCUMENTED, ProblemError, example, invalid
 from service.http.state import snapshot, state_of
 from service.rules import Facts
 
@@ -114,7 +114,19 @@ def _hold(row: RowMapping) -> dict[str, Any]:
     return {"pinned": row["segment_pinned"], "until": until, "lasts": lasts}
 
 
-@router.get("/data", response_model=dict[str, Any])
+@router.get(
+    "/data",
+    response_model=dict[str, Any],
+    responses=example(
+        {
+            "customer": {"id": "CUST-1001", "name": "Jane Smith", "email": "jane@example.com"},
+            "orders": [],
+            "timeline": [],
+            "interactions": [],
+            "deadLetters": [{"streamId": "1764000000000-0", "reason": "invalid_amount"}],
+        }
+    ),
+)
 async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
     """Give everything held about a person, for them to have."""
     async with snapshot(request) as connection:

@@ -112,6 +112,18 @@ class ReasonCount(Camel):
 class Summary(Collection):
     """One item per reason that there is, the most frequent first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [{"reason": "invalid_amount", "count": 3}],
+                    "total": 1,
+                    "nextCursor": None,
+                }
+            ]
+        }
+    )
+
     items: list[ReasonCount]
 
 

@@ -29,8 +29,16 @@ AT_ONCE = 2
 """Exports at a time per process: each keeps a database connection for as long as it takes."""
 _running = asyncio.Semaphore(AT_ONCE)
 
+_EXAMPLE = (
+    "ID,Name,Email,Phone,Segment,Date Created,Last Order Date,Total Orders,Total Spent,Notes\r\n"
+    "CUST-1001,Jane Smith,jane@example.com,555-5678,vip,2026-09-01T08:30:00Z,"
+    "2026-11-22T09:59:58Z,4,512.40,\r\n"
+)
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/csv": {}}, "description": "UTF-8, comma-separated, with a header."},
+    200: {
+        "content": {"text/csv": {"example": _EXAMPLE}},
+        "description": "UTF-8, comma-separated, with a header.",
+    },
     429: {"model": Problem, "description": "Enough exports are running; try again."},
 }
 

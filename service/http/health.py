@@ -12,6 +12,7 @@ from service.db.engine import DATABASE_AWAY
 from service.http import metrics
 from service.http.access import Scraper
 from service.http.json import Json
+from service.http.problems import example
 from service.http.state import State, state_of
 
 router = APIRouter(tags=["operations"])
@@ -20,13 +21,17 @@ QUIET_SECONDS = 30.0
 """A consumer asks for entries every second; silence for this long means that none runs."""
 
 
-@router.get("/livez")
+@router.get("/livez", responses=example({"status": "ok"}))
 async def livez() -> dict[str, str]:
     """Say that the process serves requests."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "Some part is not ready; see `parts`."}})
+@router.get(
+    "/readyz",
+    responses=example({"status": "ok", "parts": {"database": "ok", "redis": "ok"}})
+    | {503: {"description": "Some part is not ready; see `parts`."}},
+)
 async def readyz(request: Request) -> Response:
     """Say whether requests can be answered, and which part is not ready.
 
@@ -43,7 +48,7 @@ async def readyz(request: Request) -> Response:
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses=example("crm_lag_entries 0.0", "text/plain"),
 )
 async def prometheus(request: Request, _: Scraper) -> Response:
     """Give the metrics of the whole service in Prometheus's text format."""

@@ -177,6 +177,24 @@ class Customers(Collection):
 class Order(Camel):
     """An order in its latest known state."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "ORD-1001",
+                    "version": 2,
+                    "status": "shipped",
+                    "paymentStatus": "paid",
+                    "totalAmount": 129.97,
+                    "refundedAmount": 0.00,
+                    "counts": True,
+                    "dateCreated": "2026-11-22T09:59:58Z",
+                    "dateUpdated": "2026-11-22T12:00:00Z",
+                }
+            ]
+        }
+    )
+
     id: str
     version: int
     status: str
@@ -197,13 +215,81 @@ class Orders(Collection):
 class Timeline(Collection):
     """A page of what happened: each item has ``at``, ``type`` and what belongs to that type."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {
+                            "at": "2026-11-22T10:00:00.123456Z",
+                            "type": "segment",
+                            "previousSegment": "new",
+                            "segment": "returning",
+                            "cause": "order",
+                            "sequence": 2,
+                        },
+                        {
+                            "at": "2026-11-22T09:59:58Z",
+                            "type": "order",
+                            "orderId": "ORD-1001",
+                            "status": "pending",
+                            "totalAmount": 129.97,
+                            "refundedAmount": 0.00,
+                        },
+                    ],
+                    "total": 2,
+                    "nextCursor": None,
+                }
+            ]
+        }
+    )
+
     items: list[dict[str, Any]]
 
 
 class Explanation(BaseModel):
     """Why a customer is in their segment, and what would change it."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "segment": "returning",
+                    "source": "rules",
+                    "since": "2026-11-22T10:00:00.123456Z",
+                    "cause": "order",
+                    "settingsVersion": 1,
+                    "autoSegmentation": True,
+                    "facts": {
+                        "totalOrders": 2,
+                        "totalSpent": 379.50,
+                        "lastOrderDate": "2026-11-22T09:59:58Z",
+                    },
+                    "hold": None,
+                    "byRules": "returning",
+                    "rule": "no other rule holds",
+                    "rulesThatHold": [],
+                    "needs": [
+                        {
+                            "segment": "vip",
+                            "orders": 1,
+                            "amount": 120.50,
+                            "text": "1 more order or 120.50 more spent to vip",
+                        }
+                    ],
+                    "upcoming": [
+                        {
+                            "segment": "at_risk",
+                            "at": "2027-01-21T09:59:58Z",
+                            "text": "at_risk on 2027-01-21 unless they order",
+                        }
+                    ],
+                    "afterNextOrder": "vip",
+                }
+            ]
+        },
+    )
 
     segment: Segment
     source: Literal["rules", "manual"]
@@ -224,6 +310,10 @@ class NewInteraction(Camel):
 class InteractionPatch(Camel):
     """What to change of it."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": "Asked about the refund; sent."}]}
+    )
+
     kind: Literal["call", "email", "meeting", "note"] | None = None
     text: Annotated[Words, AfterValidator(_not_blank)] | None = None
     happened_at: AwareDatetime | None = None
@@ -231,6 +321,22 @@ class InteractionPatch(Camel):
 
 class Interaction(Camel):
     """An interaction, with who entered it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "17",
+                    "kind": "call",
+                    "happenedAt": "2026-11-22T10:05:00Z",
+                    "author": "support",
+                    "text": "Asked about the refund.",
+                    "dateCreated": "2026-11-22T10:06:00Z",
+                    "dateUpdated": "2026-11-22T10:06:00Z",
+                }
+            ]
+        }
+    )
 
     id: str
     kind: str

@@ -64,6 +64,11 @@ def invalid(where: str, message: str) -> ProblemError:
     return ProblemError(422, "Invalid request", f"{where}: {message}", faults)
 
 
+def example(value: object, media_type: str = "application/json") -> dict[int | str, Any]:
+    """Document what a route answers, where no model has an example."""
+    return {200: {"content": {media_type: {"example": value}}}}
+
+
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "No credential, or one that does not open."},
     403: {"model": Problem, "description": "The credential lacks the scope that this needs."},

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
@@ -29,6 +29,29 @@ router = APIRouter(
 
 class Statistics(BaseModel):
     """Key figures, all over the same set of customers. Money in the store's currency."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "totalCustomers": 2368,
+                    "activeCustomers": 1504,
+                    "newCustomers": 470,
+                    "returningCustomers": 331,
+                    "vipCustomers": 703,
+                    "atRiskCustomers": 506,
+                    "inactiveCustomers": 358,
+                    "averageLTV": 96.57,
+                    "medianLTV": 40.62,
+                    "totalRevenue": 228682.79,
+                    "retentionRate": 54.48,
+                    "repeatPurchaseRate": 48.30,
+                    "unattributedOrders": 19,
+                    "asOf": "2026-11-22T12:32:21.349535Z",
+                }
+            ]
+        }
+    )
 
     totalCustomers: int
     activeCustomers: int = Field(description="new + returning + vip")
@@ -60,6 +83,22 @@ class Statistics(BaseModel):
 
 class SegmentItem(BaseModel):
     """One segment's share."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "segment": "vip",
+                    "label": "VIP",
+                    "count": 703,
+                    "percentage": 29.69,
+                    "averageLTV": 233.24,
+                    "medianLTV": 139.31,
+                    "totalSpent": 163970.08,
+                }
+            ]
+        }
+    )
 
     segment: str
     label: str

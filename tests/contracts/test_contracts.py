@@ -12,7 +12,7 @@ from service.contracts import CHANGE_EXAMPLE, ORDER_EXAMPLE, asyncapi
 from service.db.outbox import next_changes
 from service.envelope import Entry
 from tests.conftest import Service
-from tests.contracts import FOLDER, documents
+from tests.contracts import FOLDER, documents, openapi
 from tests.events import cloud_event, entry
 
 
@@ -50,3 +50,30 @@ async def test_published_changes_match_their_schema(service: Service) -> None:
     assert changes
     for change in changes:
         jsonschema_rs.validate(_schema("customerSegmentChanged"), json.loads(change.body))
+
+
+def _has_example(node: Any, schemas: dict[str, Any]) -> bool:
+    if isinstance(node, list):
+        return any(_has_example(item, schemas) for item in node)
+    if not isinstance(node, dict):
+        return False
+    if "example" in node or "examples" in node:
+        return True
+    if "$ref" in node:
+        return _has_example(schemas[node["$ref"].rpartition("/")[2]], schemas)
+    return any(_has_example(value, schemas) for value in node.values())
+
+
+def test_every_call_and_every_error_has_an_example() -> None:
+    document = openapi()
+    without = [
+        f"{method} {path} {status}"
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for status, answer in (
+            *operation["responses"].items(),
+            *([("request", operation["requestBody"])] if "requestBody" in operation else []),
+        )
+        if answer.get("content") and not _has_example(answer, document["components"]["schemas"])
+    ]
+    assert without == []
