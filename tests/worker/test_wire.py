@@ -183,9 +183,13 @@ async def _three_changes(service: Service) -> None:
         fields(f"ORD-{n}", email="jane@x.org", name="Jane Doe", phone="555-77", total=f"{n}.10")
         for n in (1, 2, 3)
     ]
-    orders.append(fields("ORD-4", email="old@x.org", total="1", created=now - timedelta(days=70)))
+    old = fields("ORD-4", email="old@x.org", total="1", created=now - timedelta(days=70))
     async with working(service, batch_size=1):
         await publish_all(service, orders)
+        await all_applied(service, 3)
+        await all_published(service)
+        # Only now: the order of changes is promised per customer, not between customers.
+        await publish_all(service, [old])
         await all_applied(service, 4)
         await all_published(service)
 
