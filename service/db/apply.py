@@ -222,8 +222,10 @@ remaining AS (  -- the other counted orders of those who lost one: an index prob
   ) o
   WHERE e.lost
 ),
-touched AS (
-  SELECT told_id AS customer_id FROM told UNION SELECT customer_id FROM effect
+touched AS (  -- waiting for anybody not locked before could deadlock
+  SELECT customer_id FROM (
+    SELECT told_id AS customer_id FROM told UNION SELECT customer_id FROM effect
+  ) c WHERE customer_id IN ({unpack({"locked": "bigint"})})
 ),
 after AS (
   SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
@@ -311,6 +313,7 @@ async def apply_events(
         {
             **pack(_order_columns(changes)),
             **pack(_profile_columns(profiles(events, locked.resolve))),
+            **pack({"locked": sorted(locked.ids)}),
             "now": locked.now,
             "cause": Cause.ORDER.value,
         },

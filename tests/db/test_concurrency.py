@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from consumers.orders import judge_all
 from service.db.apply import OwnerChangedError
@@ -21,6 +22,10 @@ from tests.wait import until
 CUSTOMERS = 1000
 ORDERS = 1500
 CONNECTIONS = 4
+WAITING = (
+    "SELECT 1 FROM pg_stat_activity"
+    " WHERE application_name = 'crm tests' AND wait_event_type = 'Lock'"
+)
 
 
 def story(rng: random.Random, order: int, version: int, now: datetime) -> Document:
@@ -40,12 +45,19 @@ def story(rng: random.Random, order: int, version: int, now: datetime) -> Docume
     )
 
 
+async def commit_once(
+    service: Service, batch: Sequence[Judged], now: datetime
+) -> Counter[Outcome]:
+    """Commit without any retry."""
+    async with service.engine.begin() as connection:
+        return await ingest(connection, batch, now)
+
+
 async def commit(service: Service, batch: Sequence[Judged], now: datetime) -> Counter[Outcome]:
     """Commit without the retry that would hide a deadlock."""
     while True:
         try:
-            async with service.engine.begin() as connection:
-                return await ingest(connection, batch, now)
+            return await commit_once(service, batch, now)
         except OwnerChangedError:
             continue
 
@@ -67,7 +79,9 @@ async def test_four_connections_fight_over_a_thousand_customers(
             await commit(service, judged[start : start + 200], now)
         return len(mine)
 
-    read = await asyncio.gather(*(worker(number) for number in range(CONNECTIONS)))
+    async with asyncio.TaskGroup() as group:
+        workers = [group.create_task(worker(number)) for number in range(CONNECTIONS)]
+    read = [each.result() for each in workers]
     assert await stored(service) == expected
     assert await kept_figures(service) == expected.figures
     (kept,) = await service.rows("SELECT sum(read) AS read FROM ingest_counters")
@@ -78,28 +92,49 @@ async def test_an_order_attributed_meanwhile_makes_the_other_start_again(
     service: Service, now: datetime
 ) -> None:
     """Its new customer is not locked by who found it unattributed."""
-    waiting = (
-        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'crm tests'"
-        " AND wait_event_type = 'Lock'"
-    )
     placed = cloud_event("ORD-1", created=now, total="10.00")
     await service.ingest(*entries([placed]))
     named = cloud_event("ORD-1", email="a@x.org", created=now, version=2, total="10.00")
     cancelled = cloud_event("ORD-1", created=now, version=3, status="cancelled")
     first, second = (judge_all(entries([found]), service.config) for found in (named, cancelled))
 
-    async def apply_second() -> None:
-        async with service.engine.begin() as connection:
-            await ingest(connection, second, now)
-
     async with service.engine.begin() as connection:
         await ingest(connection, first, now)
-        other = asyncio.create_task(apply_second())
-        await until(lambda: service.rows(waiting))
+        other = asyncio.create_task(commit_once(service, second, now))
+        await until(lambda: service.rows(WAITING))
     with pytest.raises(OwnerChangedError):
         await other
-    await apply_second()
+    await commit_once(service, second, now)
     assert await stored(service) == world([placed, named, cancelled], now)
+
+
+async def test_who_starts_again_waits_for_no_customer_on_the_way(
+    service: Service, now: datetime
+) -> None:
+    """It holds locks already, and whoever holds that customer may be waiting for one of them."""
+    known = cloud_event("ORD-0", email="a@x.org", created=now)
+    placed = cloud_event("ORD-1", created=now, total="10.00")
+    await service.ingest(*entries([known, placed]))
+    named = cloud_event("ORD-1", email="a@x.org", created=now, version=2, total="10.00")
+    cancelled = cloud_event("ORD-1", created=now, version=3, status="cancelled")
+    first, second = (judge_all(entries([found]), service.config) for found in (named, cancelled))
+    given_up = asyncio.Event()
+
+    async def hold_the_customer() -> None:
+        async with service.engine.begin() as connection:
+            await connection.execute(text("SELECT FROM customers FOR UPDATE"))
+            await asyncio.wait_for(given_up.wait(), 10)
+
+    async with asyncio.TaskGroup() as group:
+        async with service.engine.begin() as connection:
+            await ingest(connection, first, now)
+            group.create_task(hold_the_customer())
+            await until(lambda: service.rows(WAITING))
+            other = asyncio.create_task(commit_once(service, second, now))
+            await until(lambda: service.rows(f"{WAITING} OFFSET 1"))
+        with pytest.raises(OwnerChangedError):
+            await other
+        given_up.set()
 
 
 @pytest.mark.parametrize("swap", [False, True])
