@@ -3,13 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := $(VENV)/audit/bin/pip-audit
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo up test check lint types bench contracts lock clean
+.PHONY: help env demo up test check lint types bench bench-reads chaos tools pictures contracts licences audit lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 env: $(STAMP) ## Create .venv with everything pinned (leaves .venv/bin/crm)
 
@@ -39,15 +40,41 @@ types: env ## Strict types, tests too
 
 check: lint types test ## All that CI runs
 
-bench: env ## Measure throughput on this machine
-	@$(BIN)/python -m tests.bench.throughput
+bench: env ## Measure how fast events are applied, beside other ways (ten minutes)
+	@$(BIN)/python -m tests.bench.writes
+
+bench-reads: env ## Measure how long reading takes in a large shop (ten minutes)
+	@$(BIN)/python -m tests.bench.reads
+
+chaos: env tools ## Faults on real processes, then an audit: SECONDS=600 SEED=7 REDIS=valkey|redis
+	@for redis in $(or $(REDIS),valkey redis); do \
+	  $(BIN)/python -m tests.chaos --redis $$redis --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED)) $(MORE) || exit 1; \
+	done
+
+# What the tests drive or compare with; without it those tests are skipped, and say so.
+DEBIAN := chromium fonts-dejavu-core fonts-noto-color-emoji redis-server libfaketime prometheus
+tools: ## Install Debian's Chromium, Redis 7, libfaketime and promtool, where this is root
+	@{ command -v chromium && command -v redis-server && command -v promtool && ls /usr/lib/*/faketime; } >/dev/null 2>&1 \
+	  || { test "$$(id -u)" = 0 && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(DEBIAN); } >/dev/null 2>&1 \
+	  || echo "some of $(DEBIAN) are missing and cannot be installed here: what needs them is skipped"
+
+pictures: env tools ## Take pictures of the dashboard with the demo's data, the README's too
+	@$(BIN)/python -m tests.dashboard.pictures
 
 contracts: env ## Write deploy/contracts from the code
 	@$(BIN)/python -m tests.contracts
 
+licences: env ## List the licence of everything that is shipped
+	@$(BIN)/python -m tests.security.licences
+
+audit: env ## Look the pins up for known vulnerabilities (needs the network)
+	@test -x $(AUDIT) || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q --disable-pip-version-check pip-audit==2.10.1; }
+	@$(BIN)/python -m tests.security.audit $(AUDIT)
+
 lock: env ## Pin the requirements anew from pyproject.toml
-	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --extra local -o requirements.txt pyproject.toml
-	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --allow-unsafe --extra local --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --extra otel -o requirements.txt pyproject.toml
+	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --allow-unsafe --only-build-deps --build-deps-for wheel -o deploy/requirements-build.txt pyproject.toml
+	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --allow-unsafe --extra local --extra otel --extra dev --extra bench -c requirements.txt -o requirements-dev.txt pyproject.toml
 
 clean: ## Remove the environment and caches (the data in .crm stays)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Mapping
 
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -11,7 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.inbox import Batch, Inbox
-from service import streams
+from consumers.telling import tell_of
+from service import streams, tracing
 from service.contract import Reason, Refusal
 from service.db.apply import OwnerChangedError
 from service.db.engine import DATABASE_AWAY, in_transaction, refused_data
@@ -59,7 +61,9 @@ class Applier:
         """Commit a batch, then acknowledge it. Does not return before it is committed."""
         ids = [entry.id for entry, _ in batch]
         self.in_hand.update(ids)
-        await self._commit(batch)
+        with tracing.applying(batch, self._stream) as traceparents:
+            await self._commit(batch, traceparents)
+        tell_of(batch)
         try:
             await self._redis.xack(self._stream, self._group, *ids)
         except streams.REDIS_ERRORS as error:
@@ -67,7 +71,9 @@ class Applier:
             log.warning("%d entries not acknowledged: %s", len(ids), error)
         self.in_hand.difference_update(ids)
 
-    async def _ingest(self, connection: AsyncConnection, batch: Batch) -> None:
+    async def _ingest(
+        self, connection: AsyncConnection, batch: Batch, traceparents: Mapping[str, str]
+    ) -> None:
         """Ingest, with a new plan whenever the tables may have doubled.
 
         A plan made for empty tables reads them whole; kept while they grow, it is ruinous, and
@@ -76,20 +82,20 @@ class Applier:
         self._batches += 1
         if self._batches.bit_count() == 1 or self._batches % _REPLAN_EVERY == 0:
             await connection.execute(text("DISCARD PLANS"))
-        await ingest(connection, batch)
+        await ingest(connection, batch, traceparents=traceparents)
 
-    async def _commit(self, batch: Batch) -> None:
+    async def _commit(self, batch: Batch, traceparents: Mapping[str, str]) -> None:
         pause = 0.1
         while True:
             try:
                 await in_transaction(
                     self._engine,
-                    lambda connection: self._ingest(connection, batch),
+                    lambda connection: self._ingest(connection, batch, traceparents),
                     again=(OwnerChangedError,),
                 )
             except DATABASE_AWAY as error:
                 if refused_data(error):
-                    await self._isolate(batch, error)
+                    await self._isolate(batch, traceparents, error)
                     return
                 if self.waiting_since is None:
                     self.waiting_since = time.monotonic()
@@ -100,17 +106,19 @@ class Applier:
                 self.waiting_since = None
                 return
 
-    async def _isolate(self, batch: Batch, error: BaseException) -> None:
+    async def _isolate(
+        self, batch: Batch, traceparents: Mapping[str, str], error: BaseException
+    ) -> None:
         """Find the entries whose data the database refuses, by halves, and bury those only."""
         if len(batch) > 1:
             middle = len(batch) // 2
-            await self._commit(batch[:middle])
-            await self._commit(batch[middle:])
+            await self._commit(batch[:middle], traceparents)
+            await self._commit(batch[middle:], traceparents)
             return
         ((entry, _),) = batch
         log.error("entry %s passed the contract and was refused by the database", entry.id)
         message = f"the database refused it: {_first_line(error)}"
-        await self._commit([Judged(entry, Refusal(Reason.NOT_APPLICABLE, message))])
+        await self._commit([Judged(entry, Refusal(Reason.NOT_APPLICABLE, message))], {})
 
 
 def _first_line(error: BaseException) -> str:

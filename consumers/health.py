@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import ResponseError
-from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service import streams
+from service.db import migrate
 from service.db.engine import DATABASE_AWAY
 from service.http import metrics
 
@@ -81,10 +81,10 @@ async def _database(worker: "Worker") -> str:
         return "not ready: away, waiting for it"
     try:
         async with asyncio.timeout(_PATIENCE), worker.engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+            lacking = await migrate.lacking(connection)
     except DATABASE_AWAY as error:
         return f"not ready: {type(error).__name__}"
-    return "ok"
+    return f"not ready: {lacking}" if lacking else "ok"
 
 
 async def _redis(worker: "Worker") -> dict[str, str]:

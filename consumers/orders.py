@@ -5,6 +5,7 @@ is switched off, because one bad entry would take its whole batch down with it.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from consumers.inbox import Inbox
 from consumers.tasks import end
 from service import streams
 from service.config import Config
+from service.connections import connection_class
 from service.contract import judge
 from service.db.ingest import Judged
 from service.envelope import Entry
@@ -41,13 +43,16 @@ class OrdersConsumer:
         """Declare the subscriber; nothing is read before `start`."""
         self._config = config
         self._redis = redis
+        self._consumer = consumer
         self._inbox = inbox
+        self._noted = True
         self._broker = RedisBroker(
             config.redis_url or "",
             apply_types=False,
             graceful_timeout=config.drain_seconds,
             logger=logging.getLogger("faststream"),
             log_level=logging.DEBUG,
+            connection_class=connection_class(config.redis_url or ""),
             **streams.connection_options(),
         )
         self._subscriber = self._broker.subscriber(
@@ -71,6 +76,7 @@ class OrdersConsumer:
         await streams.ensure_group(
             self._redis, self._config.orders_stream, self._config.orders_group
         )
+        self._noted = await streams.notes_every_reader(self._redis)
         await self._broker.start()
 
     async def stop(self) -> None:
@@ -97,8 +103,9 @@ class OrdersConsumer:
         failures = 0
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            if self._alive():
+            if self.alive():
                 failures = 0
+                await self._show_presence()
                 continue
             log.error("the subscriber has stopped; creating its group again and restarting it")
             try:
@@ -111,10 +118,21 @@ class OrdersConsumer:
                 failures += 1
                 if failures >= _RESTARTS:
                     msg = f"the subscriber did not come back after {failures} attempts"
+                    log.critical(msg)
                     raise SubscriberDiedError(msg) from error
                 await asyncio.sleep(_WATCH_SECONDS * 2**failures)
 
-    def _alive(self) -> bool:
+    async def _show_presence(self) -> None:
+        """Let an older Redis, too, tell a worker that waits for orders from one that is gone."""
+        if self._noted:
+            return
+        with contextlib.suppress(*streams.REDIS_ERRORS):
+            await streams.show_presence(
+                self._redis, self._config.orders_stream, self._config.orders_group, self._consumer
+            )
+
+    def alive(self) -> bool:
+        """Tell whether it asks for entries."""
         tasks = self._subscriber.tasks
         return self._subscriber.running and any(not task.done() for task in tasks)
 

@@ -4,7 +4,7 @@ The relay holds an advisory lock on the same connection that it works on: if tha
 its work fails, and another replica takes over. Entry ids are explicit and rise (``<number>-0``),
 so a change that is in the stream cannot get in twice, however often it is sent. Before adding,
 Redis itself compares its last id with what we believe to be there: if it has less, it was wiped or
-rolled back, and what is missing is published again.
+rolled back, and what is missing is published again, from where the stream was last trimmed to.
 """
 
 import asyncio
@@ -17,8 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service import streams
-from service.db import outbox
+from consumers.telling import tell_of_changes
+from service import streams, tracing
+from service.db import outbox, restored
 from service.db.settle import CHANNEL
 from service.envelope import FASTSTREAM_FIELD
 
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 1000
 _POLL_SECONDS = 1.0
+_GATHER_SECONDS = 0.02
+"""Between two pages. To number a change leaves a dead entry in the outbox's index, which each later
+look passes over until no transaction can see it: many small pages cost far more than few."""
 # KEYS[1] stream; ARGV: the field, what is there, what has been numbered, then number and body in
 # turn.
 # Answers the stream's last number before anything was added. Adds nothing when that is less than
@@ -54,6 +58,7 @@ class Relay:
     def __init__(self, engine: AsyncEngine, redis: Redis, stream: str) -> None:
         """Declare it; `run` does the work."""
         self._engine = engine
+        self._redis = redis
         self._stream = stream
         self._add = redis.register_script(_ADD)
         self._news = asyncio.Event()
@@ -85,6 +90,7 @@ class Relay:
                 position, more = await self._publish(connection, position)
                 if not more:
                     await self._quiet()
+                await asyncio.sleep(_GATHER_SECONDS)
         finally:
             self.leading = False
             # The lock goes with the connection, so the connection must not go back to the pool.
@@ -103,8 +109,9 @@ class Relay:
 
     async def _publish(self, connection: AsyncConnection, position: int) -> tuple[int, bool]:
         """Bring the stream one page further; give its last number, and whether to go on."""
+        began = tracing.now()
         changes = await outbox.next_changes(connection, position, _AT_ONCE)
-        numbered = (await outbox.state(connection)).numbered
+        numbered, _, trimmed = await outbox.state(connection)
         last = await self._add_to_stream(position, numbered, changes)
         if last < position:
             log.error(
@@ -113,8 +120,12 @@ class Relay:
                 last,
                 position,
             )
-            await outbox.mark_published(connection, last)
-            return last, True
+            left, position = last, max(last, trimmed)
+            await outbox.mark_published(connection, position)
+            changes = await outbox.next_changes(connection, position, _AT_ONCE)
+            last = await self._add_to_stream(left, numbered, changes)
+            if last != left:
+                return position, True
         if last > numbered:
             log.error(
                 "%s ends at %d, but only %d was ever numbered here: somebody else writes to it, "
@@ -123,11 +134,14 @@ class Relay:
                 last,
                 numbered,
             )
-            await outbox.renumber_beyond(connection, position, last)
-            return last, True
+            taken = await restored.take_back(self._engine, self._redis, self._stream)
+            log.warning("took back %d changes that this database had forgotten", taken)
+            return (await outbox.state(connection)).published, True
         if not changes:
             return position, False
         await outbox.mark_published(connection, changes[-1].number)
+        tracing.published([change.traceparent for change in changes], self._stream, began)
+        tell_of_changes(changes)
         return changes[-1].number, True
 
     async def _add_to_stream(
@@ -136,5 +150,5 @@ class Relay:
         # The field where FastStream looks; plain JSON there is read by any client, too.
         arguments: list[int | bytes] = [FASTSTREAM_FIELD, position, numbered]
         for change in changes:
-            arguments += change
+            arguments += (change.number, change.body)
         return int(await self._add(keys=[self._stream], args=arguments))

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Mapping
@@ -78,3 +79,30 @@ class ApiKey:
     def reveal(self) -> str:
         """Write it as whoever uses it must send it. Not ``str()``: that finds its way into logs."""
         return f"crm_{self.id}_{self._secret}"
+
+
+class SessionToken:
+    """What the browser of somebody who signed in holds; only its digest is stored."""
+
+    def __init__(self, secret: str) -> None:
+        """Take one as a cookie has it; any text may be tried."""
+        self._secret = secret
+
+    @classmethod
+    def make(cls) -> "SessionToken":
+        """Make a new one, of 256 random bits."""
+        return cls(secrets.token_urlsafe(32))
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of it."""
+        return hashlib.sha256(self._secret.encode()).digest()
+
+    @property
+    def csrf(self) -> str:
+        """What forms of this session carry: pages of others can neither read nor compute it."""
+        return hmac.digest(self._secret.encode(), b"csrf", "sha256").hex()
+
+    def reveal(self) -> str:
+        """Write it as the cookie has it. Not ``str()``: that finds its way into logs."""
+        return self._secret

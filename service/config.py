@@ -1,7 +1,7 @@
 """The one reader of the environment: every ``CRM_*`` variable, checked at start."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +38,9 @@ class Config(BaseSettings):
     database_url: Annotated[str, AfterValidator(asyncpg_url)] | None = Field(
         None, description="PostgreSQL 18 or later. Without it: the local stack's."
     )
+    database_read_url: Annotated[str, AfterValidator(asyncpg_url)] | None = Field(
+        None, description="A streaming replica of it, for lists and figures. Without it: none."
+    )
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
         None, description="Redis 7 or Valkey 9, or later. Without it: the local stack's."
     )
@@ -60,6 +63,17 @@ class Config(BaseSettings):
     orders_group: str = Field("crm", min_length=1, description="Consumer group on that stream.")
     changes_stream: str = Field(
         "customer-segment-changed", min_length=1, description="Stream of segment changes."
+    )
+    orders_keep_seconds: float = Field(
+        7 * 86_400.0,
+        gt=0,
+        description="Entries that every group has acknowledged are trimmed when this old.",
+    )
+    orders_keep_entries: int = Field(
+        250_000, ge=1, description="Or when there are more of them. A thousand take about a MB."
+    )
+    changes_keep_entries: int = Field(
+        250_000, ge=1, description="The same of the stream of segment changes."
     )
     batch_size: int = Field(
         2000,
@@ -95,6 +109,7 @@ class Config(BaseSettings):
         30.0, gt=0, description="A request that has not begun to answer by then is given up (503)."
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_format: Literal["text", "json"] = Field("text", description="One JSON object a line.")
 
     @classmethod
     def load(cls) -> Self:

@@ -252,17 +252,21 @@ def judge(
             f"the entry has {entry.size:,} bytes, more than the {max_bytes:,} allowed; "
             "publish the order without its items or attachments",
         )
-    document = _document(entry)
-    if isinstance(document, Refusal):
-        return document
+    found = _document(entry)
+    if isinstance(found, Refusal):
+        return found
+    document, raw = found
     try:
         event = ORDER_EVENT.validate_python(document)
     except ValidationError as error:
         return _first_fault(error)
+    if _UNSTORABLE.search(raw) and (fault := _unstorable(event)):
+        return fault
     return _checked(event, entry, store_currency, now)
 
 
-def _document(entry: Entry) -> dict[str, Any] | Refusal:
+def _document(entry: Entry) -> tuple[dict[str, Any], bytes] | Refusal:
+    """Decode the document; gives the bytes that it was decoded from, too."""
     raw = payload(entry.fields)
     if raw is None:
         return Refusal(
@@ -274,20 +278,23 @@ def _document(entry: Entry) -> dict[str, Any] | Refusal:
         # What FastStream wrote before its binary envelope: the JSON text within JSON.
         if isinstance(document, dict) and "headers" in document:
             inner = document.get("data")
-            document = _loads(inner.encode()) if isinstance(inner, str) else document
+            if isinstance(inner, str):
+                raw = inner.encode()
+                document = _loads(raw)
     except UnicodeDecodeError as error:
         return Refusal(
             Reason.INVALID_UTF8, f"byte {error.start} of the document is not UTF-8: {error.reason}"
         )
-    except (ValueError, ArithmeticError, RecursionError) as error:
+    except RecursionError:
+        return Refusal(Reason.NOT_JSON, "the document is nested too deeply to be read")
+    except (ValueError, ArithmeticError) as error:
         return Refusal(Reason.NOT_JSON, f"the document is not JSON: {error}")
     if not isinstance(document, dict):
         return Refusal(
             Reason.NOT_AN_OBJECT,
-            f"the document is a JSON {type(document).__name__}, not an object with `id`, `type` "
-            "and `data`",
+            "the document is JSON, but not an object with `id`, `type` and `data`",
         )
-    return document
+    return document, raw
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -303,10 +310,15 @@ def _loads(raw: bytes) -> Any:
     return _DECODER.decode(raw.decode().removeprefix("\ufeff"))  # a byte order mark is forgiven
 
 
-_PYDANTIC_REASONS = {
-    "missing": Reason.MISSING_FIELD,
-    "string_unicode": Reason.INVALID_TEXT,
+_PYDANTIC = {
+    "missing": (Reason.MISSING_FIELD, "is missing"),
+    "string_unicode": (
+        Reason.INVALID_TEXT,
+        "contains half a surrogate pair, which cannot be stored",
+    ),
+    "dict_type": (Reason.INVALID_FIELD, "must be a JSON object"),
 }
+"""What its validator says in words of its own language."""
 
 
 def _first_fault(error: ValidationError) -> Refusal:
@@ -320,10 +332,10 @@ def _first_fault(error: ValidationError) -> Refusal:
     kind = fault["type"]
     if kind in set(Reason):
         return Refusal(Reason(kind), f"`{where}` {fault['msg']}")
-    reason = _PYDANTIC_REASONS.get(kind, Reason.INVALID_FIELD)
-    if reason is Reason.MISSING_FIELD:
-        return Refusal(reason, f"`{where}` is missing")
-    return Refusal(reason, f"`{where}`: {fault['msg']}")
+    if kind in _PYDANTIC:
+        reason, message = _PYDANTIC[kind]
+        return Refusal(reason, f"`{where}` {message}")
+    return Refusal(Reason.INVALID_FIELD, f"`{where}`: {fault['msg']}")
 
 
 def _checked(
@@ -353,8 +365,6 @@ def _checked(
             return Refusal(
                 Reason.INVALID_TIME, f"`{where}` lies more than a day in the future; check clocks"
             )
-    if _UNSTORABLE.search(payload(entry.fields) or b"") and (fault := _unstorable(event)):
-        return fault
     at = updated or sent or created
     return OrderEvent(
         order_id=order["id"],

@@ -40,6 +40,10 @@ class SegmentChangedCloudEvent(BaseModel):
     time: datetime
     subject: Annotated[str, Field(description="the customer's id")]
     datacontenttype: Literal["application/json"]
+    traceparent: Annotated[
+        str | None,
+        Field(description="W3C Trace Context; only where the order or request was traced"),
+    ] = None
     data: SegmentChange
 
 

@@ -1,22 +1,77 @@
-"""Logging, set up once per process; nothing personal belongs into a line."""
+"""Logging, set up once per process; nothing personal belongs into a line.
 
+As text, a line is for people. As JSON it is for machines: beside the message it has the ids that
+the line is about, so that one order's or one customer's way can be found among millions.
+"""
+
+import json
 import logging
+import re
+import sys
 import traceback
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from types import TracebackType
+from typing import Literal
+
+from service import tracing
+
+Format = Literal["text", "json"]
+
+FIELDS = (
+    "eventId",
+    "orderId",
+    "customerId",
+    "streamId",
+    "reason",
+    "sequence",
+    "segment",
+    "method",
+    "route",
+    "status",
+    "milliseconds",
+    "actor",
+    "requestId",
+)
+"""What a line may carry besides its message; nothing else that code attaches is written."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]{1,80}")
 
 
-def set_up(level: str) -> None:
-    """Log to standard error, one line each, times in local time with milliseconds."""
+def plain(id_: object) -> str:
+    """Give an id that a publisher chose, unless it could be an address, a name or forged lines."""
+    return id_ if isinstance(id_, str) and _PLAIN.fullmatch(id_) else "(not shown)"
+
+
+def set_up(level: str, form: Format = "text") -> None:
+    """Log to standard error, one line each, and so, too, the error that ends the process."""
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        Discreet(
-            "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
-            datefmt="%Y-%m-%dT%H:%M:%S",
-        )
-    )
+    handler.setFormatter(formatter(form))
     logging.basicConfig(level=level, handlers=[handler])
+    # FastStream brings a handler of its own, which writes the messages of errors.
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and logger.handlers:
+            logger.handlers.clear()
+            logger.propagate = True
+            logger.setLevel(logging.NOTSET)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    sys.excepthook = _ended
+
+
+def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logging.getLogger("service").critical("the process ends", exc_info=(kind, error, trace))
+
+
+def formatter(form: Format) -> logging.Formatter:
+    """Make the formatter: text has times in local time, JSON in UTC, both with milliseconds."""
+    if form == "json":
+        return DiscreetJson()
+    return Discreet(
+        "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
 
 
 class Discreet(logging.Formatter):
@@ -37,6 +92,27 @@ class Discreet(logging.Formatter):
     ) -> str:
         """Write it with all its causes, the first one first."""
         return "" if ei[1] is None else "\n".join(_told(ei[1], set())).rstrip()
+
+
+class DiscreetJson(Discreet):
+    """One JSON object a line: time, level, logger, message; ids, trace and error if there are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        if trace := tracing.current_trace_id():
+            line["traceId"] = trace
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
 
 
 def _told(error: BaseException, seen: set[int]) -> Iterator[str]:

@@ -13,10 +13,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
+from service.connections import connection_class
 from service.envelope import Entry
 
 log = logging.getLogger(__name__)
 
+_NOTES_EVERY_READER = (7, 2)
+_BEYOND_ALL = "18446744073709551615"
+"""No pending entry comes after it, so that asking for those delivers none again."""
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 """What talking to Redis may raise when Redis, not we, is at fault."""
 
@@ -40,7 +44,9 @@ def connection_options(retries: int = 5) -> dict[str, Any]:
 
 def connect(url: str, retries: int = 5) -> Redis:
     """Make a client; it connects when first used, and again whenever it must."""
-    return Redis.from_url(url, **connection_options(retries))
+    redis = Redis.from_url(url, **connection_options(retries))
+    redis.connection_pool.connection_class = connection_class(url)
+    return redis
 
 
 async def ensure_group(redis: Redis, stream: str, group: str) -> None:
@@ -52,13 +58,29 @@ async def ensure_group(redis: Redis, stream: str, group: str) -> None:
             raise
 
 
+async def notes_every_reader(redis: Redis) -> bool:
+    """Tell whether a group knows of consumers who ask and get nothing: Redis does since 7.2."""
+    raw: Any = redis
+    try:
+        version = str((await raw.info("server"))["redis_version"])
+    except ResponseError:
+        return True  # managed servers that refuse INFO are younger
+    return tuple(int(part) for part in version.split(".")[:2]) >= _NOTES_EVERY_READER
+
+
+async def show_presence(redis: Redis, stream: str, group: str, consumer: str) -> None:
+    """Have the group note that the consumer is there; it is given nothing."""
+    raw: Any = redis
+    await raw.xreadgroup(group, consumer, {stream: _BEYOND_ALL}, count=1)
+
+
 async def warn_of_unsafe_settings(redis: Redis) -> list[str]:
     """Say which settings of the server can lose events; each is logged as a warning, too."""
     advice = []
     raw: Any = redis
     try:
-        policy = _texts(await raw.config_get("maxmemory-policy")).get("maxmemory-policy")
-        aof = _texts(await raw.config_get("appendonly")).get("appendonly")
+        policy = texts(await raw.config_get("maxmemory-policy")).get("maxmemory-policy")
+        aof = texts(await raw.config_get("appendonly")).get("appendonly")
     except ResponseError:
         return []  # managed servers refuse CONFIG; there is nothing to say
     if policy != "noeviction":
@@ -113,10 +135,11 @@ async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
     """Ask how far behind the group is; of a missing group, the whole stream is the lag."""
     raw: Any = redis
     try:
-        groups = [_texts(info) for info in await raw.xinfo_groups(stream)]
+        groups = [texts(info) for info in await raw.xinfo_groups(stream)]
         found = next((info for info in groups if info["name"] == group), None)
         if found is None:
             return Backlog(int(await raw.xlen(stream)), 0, None, 0.0, ())
+        info = texts(await raw.xinfo_stream(stream))
         members = await consumers(redis, stream, group)
         oldest = 0.0
         if found["pending"]:
@@ -129,13 +152,19 @@ async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
         if "no such key" in str(error) or "NOGROUP" in str(error):
             return Backlog(0, 0, None, 0.0, ())
         raise
-    return Backlog(found.get("lag"), found["pending"], found.get("entries-read"), oldest, members)
+    # Redis 7.0 goes on counting what was trimmed before it was read.
+    lag = found.get("lag")
+    if found["last-delivered-id"] == info["last-generated-id"]:
+        lag = 0
+    elif lag is not None:
+        lag = min(lag, info["length"])
+    return Backlog(lag, found["pending"], found.get("entries-read"), oldest, members)
 
 
 async def consumers(redis: Redis, stream: str, group: str) -> list[Consumer]:
     """List the group's consumers."""
     raw: Any = redis
-    members = [_texts(info) for info in await raw.xinfo_consumers(stream, group)]
+    members = [texts(info) for info in await raw.xinfo_consumers(stream, group)]
     return [Consumer(info["name"], info["pending"], info["idle"] / 1000) for info in members]
 
 
@@ -182,7 +211,7 @@ async def last_id(redis: Redis, stream: str) -> int:
     """Give the first half of the last id ever added, trimmed since or not; 0: no such stream."""
     raw: Any = redis
     try:
-        info = _texts(await raw.xinfo_stream(stream))
+        info = texts(await raw.xinfo_stream(stream))
     except ResponseError as error:
         if "no such key" in str(error):
             return 0
@@ -195,7 +224,8 @@ def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[E
     return [Entry(id_.decode(), fields) for id_, fields in found if fields]
 
 
-def _texts(info: Mapping[Any, Any]) -> dict[str, Any]:
+def texts(info: Mapping[Any, Any]) -> dict[str, Any]:
+    """Decode what Redis tells of something."""
     return {_text(name): _text(value) for name, value in info.items()}
 
 

@@ -24,15 +24,18 @@ from tests.servers import Servers, servers
 
 _EMPTY = (
     """TRUNCATE customers, customer_search, orders, segment_changes, dead_letters, audit,
-       interactions, settings_changes, api_keys, users, erased RESTART IDENTITY""",
+       daily_changes, daily_totals, kept_answers,
+       interactions, settings_changes, api_keys, users, sessions, erased,
+       sightings, losses, trims RESTART IDENTITY""",
     """UPDATE segment_counters SET customers = 0, total_spent = 0, with_orders = 0,
        repeat_customers = 0""",
     """UPDATE ingest_counters SET read = 0, applied = 0, stale = 0, duplicate = 0, conflict = 0,
        dead_lettered = 0, batches = 0, seconds = 0, size_buckets = array_fill(0, ARRAY[6]),
        seconds_buckets = array_fill(0, ARRAY[11])""",
-    "UPDATE relay SET numbered = 0, published = 0",
+    "UPDATE relay SET numbered = 0, published = 0, trimmed = 0",
     "UPDATE sweep SET swept_until = now()",
     "DELETE FROM settings WHERE version > 1",
+    "DELETE FROM verification",
 )
 
 

@@ -4,7 +4,7 @@ Written from the contract alone, over CloudEvents documents as publishers write 
 code with the service, and takes every short cut that having all events at hand allows.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -91,8 +91,9 @@ def world(
     rules, refs = rules or Rules(), refs or {}
     events = {document["id"]: document for document in documents}.values()
     result = World()
-    for order_id in {event["data"]["id"] for event in events}:
-        told = sorted((e for e in events if e["data"]["id"] == order_id), key=_key)
+    by_order, by_email = _grouped(events, refs)
+    for order_id, about in by_order.items():
+        told = sorted(about, key=_key)
         data = told[-1]["data"]
         order = result.orders[order_id] = Order(
             data["status"],
@@ -103,14 +104,23 @@ def world(
         )
         for event in told:
             order.owner = _named(event, refs) or order.owner
-    for email in {named for event in events if (named := _named(event, refs))}:
-        result.customers[email] = _customer(
-            [event for event in events if _named(event, refs) == email],
-            [order for order in result.orders.values() if order.owner == email],
-            now,
-            rules,
-        )
+    owned = defaultdict(list)
+    for order in result.orders.values():
+        owned[order.owner].append(order)
+    for email, naming in by_email.items():
+        result.customers[email] = _customer(naming, owned[email], now, rules)
     return result
+
+
+def _grouped(
+    events: Iterable[Document], refs: Mapping[str, str]
+) -> tuple[dict[str, list[Document]], dict[str, list[Document]]]:
+    by_order, by_email = defaultdict(list), defaultdict(list)
+    for event in events:
+        by_order[event["data"]["id"]].append(event)
+        if named := _named(event, refs):
+            by_email[named].append(event)
+    return by_order, by_email
 
 
 def _customer(

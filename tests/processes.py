@@ -16,6 +16,7 @@ from tests.servers import Servers
 from tests.wait import until
 
 HOST = "127.0.0.1"
+ROOT = Path(__file__).parents[1]
 PROBE_SECONDS = 15.0
 END_SECONDS = 20.0
 
@@ -47,14 +48,21 @@ def environment(servers: Servers, **settings: object) -> dict[str, str]:
 class Process:
     """A running ``crm`` command with its output in a file."""
 
-    def __init__(self, arguments: Sequence[str], env: dict[str, str], log: Path, port: int) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        env: dict[str, str],
+        log: Path,
+        port: int,
+        code: Path = ROOT,
+    ) -> None:
         self.port = port
         self._log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, *arguments],
                 env=env,
-                cwd=Path(__file__).parent.parent,
+                cwd=code,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -63,6 +71,11 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
 
     @property
     def output(self) -> str:
@@ -114,18 +127,19 @@ class Process:
 
 
 class Processes:
-    """Starts processes for one test."""
+    """Starts processes for one test, of the release whose ``code`` it is."""
 
-    def __init__(self, servers: Servers, folder: Path) -> None:
+    def __init__(self, servers: Servers, folder: Path, code: Path = ROOT) -> None:
         self._servers = servers
         self._folder = folder
+        self._code = code
         self._started: list[Process] = []
 
     def start(self, arguments: Sequence[str], port: int, **settings: object) -> Process:
         """Start ``python`` with arguments; returns at once."""
         log = self._folder / f"{len(self._started)}.log"
         env = environment(self._servers, data_dir=self._folder, **settings)
-        process = Process(arguments, env, log, port)
+        process = Process(arguments, env, log, port, self._code)
         self._started.append(process)
         return process
 
@@ -143,10 +157,14 @@ class Processes:
 
     async def web(self, **settings: object) -> Process:
         """Start ``crm web``; returns when it is ready."""
-        port = free_port()
-        process = self.start(["-m", "service.cli", "web"], port, http_port=port, **settings)
+        process = self.start_web(**settings)
         await process.ready()
         return process
+
+    def start_web(self, **settings: object) -> Process:
+        """Start ``crm web``; returns at once."""
+        port = free_port()
+        return self.start(["-m", "service.cli", "web"], port, http_port=port, **settings)
 
     async def end(self) -> None:
         """Kill what still runs."""
@@ -156,9 +174,9 @@ class Processes:
 
 
 @contextlib.asynccontextmanager
-async def processes(servers: Servers, folder: Path) -> AsyncIterator[Processes]:
+async def processes(servers: Servers, folder: Path, code: Path = ROOT) -> AsyncIterator[Processes]:
     """Give something to start processes with; none is left afterwards."""
-    started = Processes(servers, folder)
+    started = Processes(servers, folder, code)
     try:
         yield started
     finally:

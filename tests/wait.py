@@ -5,9 +5,14 @@ import time
 from collections.abc import Awaitable, Callable
 
 
-async def until(condition: Callable[[], Awaitable[object]], seconds: float = 20.0) -> None:
-    """Return as soon as the condition holds; fail after ``seconds``."""
+async def until(
+    condition: Callable[[], Awaitable[object]], seconds: float = 20.0, *, every: float = 0.01
+) -> None:
+    """Return as soon as the condition holds; fail after ``seconds``.
+
+    It is looked at again ``every`` so many seconds.
+    """
     deadline = time.monotonic() + seconds
     while not await condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(every)

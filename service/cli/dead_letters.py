@@ -1,6 +1,7 @@
 """``crm dead-letters``: what the contract refused: looked at, replayed, discarded."""
 
 import asyncio
+import base64
 import json
 from datetime import UTC, datetime
 from typing import Annotated, NoReturn
@@ -55,16 +56,29 @@ def show_all(
 
 
 @app.command()
-def show(letter_id: Id) -> None:
+def show(
+    letter_id: Id,
+    *,
+    whole: Annotated[
+        bool, typer.Option("--base64", help="Every byte of it, names and values in base64.")
+    ] = False,
+) -> None:
     """Show one with what it holds, which may be personal, as JSON."""
 
     async def work(connection: AsyncConnection) -> tuple[Letter, list[Part]]:
         try:
-            return await dead_letters.read(connection, letter_id)
+            shown = dead_letters.WHOLE if whole else dead_letters.SHOWN_BYTES
+            return await dead_letters.read(connection, letter_id, shown)
         except NoSuchLetterError:
             _no_such(letter_id)
 
     letter, parts = asyncio.run(in_database(work))
+    if whole:
+        encoded = [
+            [base64.b64encode(it).decode() for it in (part.name, part.value)] for part in parts
+        ]
+        typer.echo(json.dumps(_document(letter) | {"fieldsBase64": encoded}, indent=2))
+        return
     # Bytes that are no text are shown as \xNN; a terminal must not act on what others wrote.
     fields = {_printable(part.name): _printable(part.value) for part in parts}
     typer.echo(json.dumps(_document(letter) | {"fields": fields}, indent=2))

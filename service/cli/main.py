@@ -10,10 +10,14 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from service import logs, streams
+from service import logs, streams, tracing
 from service.cli import dead_letters, files, keys, users
+from service.cli.capacity import capacity
+from service.cli.losses import losses
+from service.cli.rebuild import rebuild
+from service.cli.replay import replay
 from service.config import Config, ConfigError
-from service.db.engine import DATABASE_AWAY
+from service.db.engine import DATABASE_AWAY, sqlstate
 from service.local.state import with_local_stack
 
 app = typer.Typer(
@@ -27,6 +31,10 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
 app.command("export")(files.export_file)
 app.command("import")(files.import_file)
+app.command()(capacity)
+app.command()(losses)
+app.command()(rebuild)
+app.command()(replay)
 console = Console(highlight=False, soft_wrap=True)
 T = TypeVar("T")
 
@@ -39,6 +47,9 @@ def main() -> None:
         sys.stderr.write(f"crm: {error}\n")
         sys.exit(2)
     except (*DATABASE_AWAY, *streams.REDIS_ERRORS) as error:
+        if sqlstate(error) in {"42P01", "42703"}:  # no such table, no such column
+            sys.stderr.write("crm: the schema is older than this release: run `crm migrate`.\n")
+            sys.exit(1)
         sys.stderr.write(
             f"crm: a server does not answer ({type(error).__name__}); `crm status` says which. "
             "Check CRM_DATABASE_URL and CRM_REDIS_URL.\n"
@@ -70,7 +81,8 @@ def worker() -> None:
     from consumers.worker import run_worker  # noqa: PLC0415
 
     config = with_local_stack(Config.load())
-    logs.set_up(config.log_level)
+    logs.set_up(config.log_level, config.log_format)
+    tracing.set_up("crm-worker")
     _run(run_worker(config))
 
 
@@ -81,9 +93,11 @@ def web() -> None:
 
     from service.http.app import create_app  # noqa: PLC0415
     from service.http.credentials import refuse_open_door  # noqa: PLC0415
+    from service.http.server import connection  # noqa: PLC0415
 
     config = with_local_stack(Config.load())
-    logs.set_up(config.log_level)
+    logs.set_up(config.log_level, config.log_format)
+    tracing.set_up("crm-web")
     asyncio.run(refuse_open_door(config))
     application = create_app(config)
     server = uvicorn.Server(
@@ -94,6 +108,7 @@ def web() -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            http=connection(config.request_seconds),
             timeout_graceful_shutdown=10,
         )
     )

@@ -7,8 +7,9 @@ from rich.table import Table
 
 from service import streams
 from service.config import Config
-from service.db import operations
+from service.db import losses, operations
 from service.db.engine import DATABASE_AWAY, create_engine
+from service.db.trims import trims
 from service.local.state import read_state
 
 
@@ -49,10 +50,20 @@ async def _from_database(config: Config, report: dict[str, Any]) -> dict[str, An
     try:
         async with engine.connect() as connection:
             waiting = await operations.waiting(connection)
+            lost = await losses.summary(connection)
+            trimmed = await trims(connection)
     except DATABASE_AWAY as error:
         report["ok"] = False
         return {"database": f"away: {type(error).__name__}"} | dict.fromkeys(
-            ("deadLetters", "unpublished", "oldestUnpublishedSeconds", "sweepOverdueSeconds")
+            (
+                "deadLetters",
+                "unpublished",
+                "oldestUnpublishedSeconds",
+                "sweepOverdueSeconds",
+                "losses",
+                "lostEntries",
+                "trimmingHeldBy",
+            )
         )
     finally:
         await engine.dispose()
@@ -62,6 +73,9 @@ async def _from_database(config: Config, report: dict[str, Any]) -> dict[str, An
         "unpublished": waiting.unpublished,
         "oldestUnpublishedSeconds": round(waiting.oldest_unpublished_seconds, 3),
         "sweepOverdueSeconds": round(waiting.sweep_overdue_seconds, 3),
+        "losses": lost.open,
+        "lostEntries": lost.entries,
+        "trimmingHeldBy": {it.stream: it.held_by for it in trimmed if it.held_by is not None},
     }
 
 
@@ -72,6 +86,8 @@ def show_status(report: dict[str, Any], console: Console) -> None:
         if name == "parts":
             for part, facts in value.items():
                 table.add_row(part, f"pid {facts['pid']}, log {facts['log']}")
+        elif isinstance(value, dict):
+            table.add_row(name, ", ".join(f"{of}: {it}" for of, it in value.items()) or "nobody")
         elif name != "ok":
             table.add_row(name, "unknown" if value is None else str(value))
     console.print(table)

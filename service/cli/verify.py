@@ -5,6 +5,7 @@ from rich.console import Console
 from service import streams
 from service.config import Config
 from service.db.engine import create_engine
+from service.db.operations import note_verification
 from service.db.verify import verify
 
 
@@ -20,6 +21,9 @@ async def run_verify(config: Config, console: Console) -> int:
             group=config.orders_group,
             changes=config.changes_stream,
         )
+        broken = [finding.number for finding in findings if finding.offenders]
+        async with engine.begin() as connection:
+            await note_verification(connection, broken)
     finally:
         await redis.aclose()
         await engine.dispose()
@@ -29,4 +33,4 @@ async def run_verify(config: Config, console: Console) -> int:
         for offender in finding.offenders:
             shown = ", ".join(f"{name}={value}" for name, value in offender.items())
             console.print(f"     {shown}", markup=False)
-    return 1 if any(finding.offenders for finding in findings) else 0
+    return 1 if broken else 0

@@ -214,7 +214,7 @@ effect AS (
          max(gained) AS last_gained, bool_or(lost) AS lost
   FROM effects GROUP BY customer_id
 ),
-remaining AS (  -- the other counted orders of those who lost one: an index probe each
+remaining AS MATERIALIZED (  -- the other counted orders of those who lost one: two probes each
   SELECT e.customer_id, o.first, o.last
   FROM effect e CROSS JOIN LATERAL (
     SELECT min(date_created) AS first, max(date_created) AS last FROM orders
@@ -222,10 +222,9 @@ remaining AS (  -- the other counted orders of those who lost one: an index prob
   ) o
   WHERE e.lost
 ),
-touched AS (  -- waiting for anybody not locked before could deadlock
-  SELECT customer_id FROM (
-    SELECT told_id AS customer_id FROM told UNION SELECT customer_id FROM effect
-  ) c WHERE customer_id IN ({unpack({"locked": "bigint"})})
+touched AS MATERIALIZED (  -- waiting for anybody not locked before could deadlock
+  (SELECT told_id AS customer_id FROM told UNION SELECT customer_id FROM effect)
+  INTERSECT ({unpack({"locked": "bigint"})})
 ),
 after AS (
   SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
@@ -266,7 +265,13 @@ CROSS JOIN LATERAL (
 ) k
 """
 
-_APPLY = text(settle_sql(_SOURCE, _RESULT))
+_DATED = """
+TABLE created
+UNION ALL SELECT new_date, 0, 1, new_net FROM written WHERE new_counts
+UNION ALL SELECT old_date, 0, -1, -old_net FROM written WHERE old_counts
+"""
+
+_APPLY = text(settle_sql(_SOURCE, _RESULT, _DATED))
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,23 @@ are grouped by the period of their first order, and the retention rate of a foll
 itself is 100 % and is not repeated here.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.figures import clock
+from service.db.kept import recall
+
+MOST_MONTHS = 60
+KEPT = "cohorts"
+"""Under this name `count_cells` is kept."""
+
+Cell = tuple[int, int, int]
+"""Cohort and month, both counted from year 0 on, and customers."""
 
 # Searching a month's number among the months' beginnings takes half as long as computing it.
 _COHORTS = text("""
@@ -30,28 +41,48 @@ SELECT m.cohort, o.month, count(*) AS customers
 FROM members m JOIN ordered o ON o.customer_id = m.id
 GROUP BY m.cohort, o.month
 """)
-_NOW = text("SELECT clock_timestamp()")
 _CENT = Decimal("0.01")
 
 
-async def cohorts(
-    connection: AsyncConnection, months: int, now: datetime | None = None
-) -> list[dict[str, Any]]:
+class Cohorts(NamedTuple):
+    """One item per cohort, and the moment they are of."""
+
+    items: list[dict[str, Any]]
+    as_of: datetime
+
+
+async def cohorts(connection: AsyncConnection, months: int, now: datetime | None = None) -> Cohorts:
     """Give the cohorts of the last ``months`` UTC months, this one included, the oldest first.
 
     A cohort is the customers whose first counted order was placed in that month: its ``size``.
     For every month since, this unfinished one included, ``customers`` of them placed a counted
     order, which is ``percentage`` of the size. Empty cohorts are listed, too.
+
+    ``now``: None is the database's clock; then what is kept is given where computing takes long.
     """
-    now = (now or (await connection.execute(_NOW)).scalar_one()).astimezone(UTC)
-    this = now.year * 12 + now.month - 1
-    shown = range(this - months + 1, this + 1)
-    begins = [_begin(month) for month in shown]
+    if now is None and (kept := await recall(connection, KEPT)):
+        return Cohorts(_items(kept.answer, months, kept.as_of), kept.as_of)
+    now = now or await clock(connection)
+    return Cohorts(_items(await count_cells(connection, now, months), months, now), now)
+
+
+async def count_cells(
+    connection: AsyncConnection, now: datetime, months: int = MOST_MONTHS
+) -> list[Cell]:
+    """Count the customers of each cohort in each month that any of them ordered in."""
+    this = _number(now)
+    first = this - months + 1
+    begins = [_begin(month) for month in range(first, this + 1)]
     parameters = {"begins": begins, "start": begins[0], "end": _begin(this + 1)}
-    found: dict[tuple[int, int], int] = {
-        (shown[row.cohort - 1], shown[row.month - 1]): row.customers
+    return [
+        (first + row.cohort - 1, first + row.month - 1, row.customers)
         for row in await connection.execute(_COHORTS, parameters)
-    }
+    ]
+
+
+def _items(cells: Iterable[Cell], months: int, now: datetime) -> list[dict[str, Any]]:
+    this = _number(now)
+    found = {(cohort, month): customers for cohort, month, customers in cells}
     return [
         {
             "month": _name(cohort),
@@ -67,8 +98,14 @@ async def cohorts(
                 for month in range(cohort + 1, this + 1)
             ],
         }
-        for cohort in shown
+        for cohort in range(this - months + 1, this + 1)
     ]
+
+
+def _number(moment: datetime) -> int:
+    """Count a moment's month from year 0 on."""
+    utc = moment.astimezone(UTC)
+    return utc.year * 12 + utc.month - 1
 
 
 def _begin(month: int) -> datetime:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,8 +49,8 @@ def decode_moment(cursor: str | None, order: str) -> tuple[datetime | None, str]
     moment, _, last = decode(cursor, order)[0].partition(" ")
     try:
         at = datetime.fromisoformat(moment)
-    except ValueError:
+        if at.tzinfo is None or "\x00" in last:
+            raise BadCursorError
+        return at.astimezone(UTC), last
+    except (ValueError, OverflowError):
         raise BadCursorError from None
-    if at.tzinfo is None or "\x00" in last:
-        raise BadCursorError
-    return at, last

@@ -24,6 +24,8 @@ from service.fold import Outcome
 
 SHOWN_BYTES = 1_048_576
 """Of each field, as much as this is shown."""
+WHOLE = 2**30
+"""As much as a field can hold."""
 PAGE = 500
 """Replayed per transaction."""
 
@@ -150,9 +152,11 @@ async def summary(connection: AsyncConnection) -> list[Tally]:
     return [Tally(*row) for row in await connection.execute(_SUMMARY)]
 
 
-async def read(connection: AsyncConnection, letter_id: int) -> tuple[Letter, list[Part]]:
-    """Read one and what it holds. Raises NoSuchLetterError."""
-    found = await connection.execute(_READ, {"id": letter_id, "shown": SHOWN_BYTES})
+async def read(
+    connection: AsyncConnection, letter_id: int, shown: int | None = None
+) -> tuple[Letter, list[Part]]:
+    """Read one and what it holds; of each field ``shown`` bytes. Raises NoSuchLetterError."""
+    found = await connection.execute(_READ, {"id": letter_id, "shown": shown or SHOWN_BYTES})
     row = found.one_or_none()
     if row is None:
         raise NoSuchLetterError

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db import customers, settle
 from service.db.audit import note
-from service.db.erase import email_hash, erase
-from service.db.statistics import clock
+from service.db.erase import Extent, email_hash, erase, extent
+from service.db.figures import clock
 from service.wire import customer_ref, dumps
 
 
@@ -28,7 +28,7 @@ class EmailTakenError(Exception):
 
 
 class ChangedMeanwhileError(Exception):
-    """The customer was edited since the caller read it; `args[0]` is what it is now."""
+    """The customer was edited since the caller read it; `args[0]` is their row as it is now."""
 
 
 class InvalidEditError(Exception):
@@ -125,7 +125,7 @@ async def create(
     fields: Mapping[str, Any],
     held: HoldEdit,
 ) -> int:
-    """Create a customer by hand; ``fields`` are columns, ``email`` and ``name`` among them.
+    """Create a customer by hand; ``fields`` are as for `edit`, ``email`` and ``name`` among them.
 
     Returns the id. Raises EmailTakenError, InvalidEditError.
     """
@@ -139,7 +139,7 @@ async def create(
     customer_id = int(created.scalar_one())
     hold = held.resolve({"segment_manual": False, "segment_pinned": False}, now)
     await settle.hold(connection, customer_id, hold, now)
-    await _write(connection, customer_id, fields)
+    await _write(connection, customer_id, _merged(fields, None))
     await note(connection, actor, "customer.created", customer_id=customer_id)
     return customer_id
 
@@ -154,14 +154,16 @@ async def edit(
 ) -> None:
     """Change the fields given (columns), and the hold if one is.
 
-    Raises CustomerNotFoundError, ChangedMeanwhileError, EmailTakenError, InvalidEditError.
+    Of an address only the parts given are changed; None clears all of it. Raises
+    CustomerNotFoundError, ChangedMeanwhileError, EmailTakenError, InvalidEditError.
     """
     row = await customers.read(connection, customer_id, lock=True)
     if row is None:
         raise CustomerNotFoundError
     if if_match is not None and if_match != etag(dict(row)):
-        raise ChangedMeanwhileError(customers.customer_json(dict(row)))
-    changed = {name: value for name, value in fields.items() if row[name] != value}
+        raise ChangedMeanwhileError(dict(row))
+    wanted = _merged(fields, row["address"])
+    changed = {name: value for name, value in wanted.items() if row[name] != value}
     if "email" in changed and changed["email"].lower() != row["email"].lower():
         await _refuse_taken(connection, changed["email"].lower())
     now = await clock(connection)
@@ -184,14 +186,36 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> N
     row = await customers.read(connection, customer_id, lock=True)
     if row is None:
         raise CustomerNotFoundError
-    parameters = {"id": customer_id, "email_key": row["email"].lower()}
-    former = (await connection.execute(_FORMER_EMAILS, parameters)).scalars().all()
-    latest = (await connection.execute(_LATEST_ORDER, parameters)).scalar()
-    for email_key in (row["email"].lower(), *former):
+    latest = (await connection.execute(_LATEST_ORDER, {"id": customer_id})).scalar()
+    for email_key in await _email_keys(connection, customer_id, row["email"]):
         await erase(connection, customer_id, email_key, customer_ref(customer_id))
         await connection.execute(_ERASED_UNTIL, {"email_key": email_key, "latest": latest})
     await settle.forget(connection, customer_id)
     await note(connection, actor, "customer.erased", customer_id=customer_id)
+
+
+async def would_erase(connection: AsyncConnection, customer_id: int) -> Extent | None:
+    """Count what `delete` would remove, and the orders that would stay; None: no such customer."""
+    row = await customers.read(connection, customer_id)
+    if row is None:
+        return None
+    email_keys = await _email_keys(connection, customer_id, row["email"])
+    return await extent(connection, customer_id, email_keys, customer_ref(customer_id))
+
+
+async def _email_keys(connection: AsyncConnection, customer_id: int, email: str) -> list[str]:
+    parameters = {"id": customer_id, "email_key": email.lower()}
+    former = (await connection.execute(_FORMER_EMAILS, parameters)).scalars()
+    return [email.lower(), *former]
+
+
+def _merged(fields: Mapping[str, Any], address: Mapping[str, str] | None) -> dict[str, Any]:
+    """Give the columns, with the whole address where a part of it was given."""
+    if "address" not in fields:
+        return dict(fields)
+    parts = fields["address"]
+    whole = {} if parts is None else {**(address or {}), **parts}
+    return {**fields, "address": {name: value for name, value in whole.items() if value} or None}
 
 
 async def _refuse_taken(connection: AsyncConnection, email_key: str) -> None:

@@ -5,6 +5,9 @@ orders placed until then name nobody by that e-mail, whenever their events come 
 changes stay, too: they hold an id that leads nowhere, and analytics has consumed them.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,14 +26,43 @@ _ORDERS = text("UPDATE orders SET customer_id = NULL, erased = true WHERE custom
 _INTERACTIONS = text("DELETE FROM interactions WHERE customer_id = :id")
 _EDITS = text("UPDATE audit SET details = '{}' WHERE customer_id = :id")
 # The bytes are compared as text, without case; what JSON may write as an escape, as that, too.
-_DEAD_LETTERS = text("""
-UPDATE dead_letters SET field_names = '{}', field_values = '{}',
-  error = 'erased with the person it named'
-WHERE EXISTS (
+_NAMING_THEM = """
+EXISTS (
   SELECT FROM unnest(field_values) AS v(value), unnest(CAST(:traces AS text[])) AS t(trace)
   WHERE position(t.trace IN lower(encode(v.value, 'escape'))) > 0
 )
+"""
+_DEAD_LETTERS = text(f"""
+UPDATE dead_letters SET field_names = '{{}}', field_values = '{{}}',
+  error = 'erased with the person it named'
+WHERE {_NAMING_THEM}
 """)
+_EXTENT = text(f"""
+SELECT (SELECT count(*) FROM orders WHERE customer_id = :id) AS orders,
+  (SELECT count(*) FROM interactions WHERE customer_id = :id) AS interactions,
+  (SELECT count(*) FROM audit WHERE customer_id = :id) AS edits,
+  (SELECT count(*) FROM dead_letters WHERE {_NAMING_THEM}) AS dead_letters
+""")
+
+
+class Extent(NamedTuple):
+    """How much there is about a person beside their row in ``customers``."""
+
+    orders: int
+    """These stay, nameless."""
+    interactions: int
+    edits: int
+    """That there were any stays, not what they said."""
+    dead_letters: int
+
+
+async def extent(
+    connection: AsyncConnection, customer_id: int, email_keys: Sequence[str], reference: str
+) -> Extent:
+    """Count what `erase` would remove, called for each of the e-mails."""
+    traces = [trace for email_key in email_keys for trace in _traces(email_key, reference)]
+    row = await connection.execute(_EXTENT, {"id": customer_id, "traces": traces})
+    return Extent(**row.mappings().one())
 
 
 async def erase(

@@ -14,7 +14,7 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.db.customers import Filter
+from service.db.filters import Filter
 
 COLUMNS = (
     "ID",

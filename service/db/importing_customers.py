@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.audit import note
 from service.db.columns import pack, unpack
+from service.db.days import dated_sql
 from service.db.erase import email_hash
 from service.db.importing import CustomerLine, Fault, Verdict
-from service.db.settle import Cause, Hold, hold, reclassify, searched
+from service.db.settle import SLOT, THIS_SLOT, Cause, Hold, hold, reclassify, searched
 from service.wire import customer_ref
 
 
@@ -94,6 +95,14 @@ found AS (
   INSERT INTO customer_search (customer_id, searched)
   SELECT id, searched FROM changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
+),
+redated AS (
+  SELECT old_created AS at, -1 AS created, 0 AS orders, 0.00 AS revenue
+  FROM changed WHERE new_created <> old_created
+  UNION ALL SELECT new_created, 1, 0, 0 FROM changed WHERE new_created <> old_created
+),
+{SLOT},
+totalled AS ({dated_sql("redated", THIS_SLOT)}
 )
 INSERT INTO audit (actor, action, customer_id, details)
 SELECT CAST(:actor AS text), 'customer.updated', id, jsonb_strip_nulls(jsonb_build_object(

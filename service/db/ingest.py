@@ -7,9 +7,10 @@ acknowledged has been counted, under exactly one outcome.
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 from sqlalchemy import text
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.contract import OrderEvent, Refusal
 from service.db.apply import apply_events
 from service.db.schema import COUNTER_SLOTS
+from service.db.tracing import trace_orders
 from service.envelope import Entry
 from service.fold import Outcome
 
@@ -56,15 +58,21 @@ WHERE slot = pg_backend_pid() % {COUNTER_SLOTS}
 
 
 async def ingest(
-    connection: AsyncConnection, batch: Sequence[Judged], now: datetime | None = None
+    connection: AsyncConnection,
+    batch: Sequence[Judged],
+    now: datetime | None = None,
+    traceparents: Mapping[str, str] = MappingProxyType({}),
 ) -> Counter[Outcome]:
     """Apply and bury a batch; the caller commits, and acknowledges only after that.
 
-    ``now`` as for `apply_events`, whose errors this raises too.
+    ``now`` as for `apply_events`, whose errors this raises too. ``traceparents`` of traced orders
+    are kept with the segment changes that they cause.
     """
     started = time.perf_counter()
     events = [verdict for _, verdict in batch if isinstance(verdict, OrderEvent)]
     counted = await apply_events(connection, events, now) if events else Counter[Outcome]()
+    if traceparents:
+        await trace_orders(connection, traceparents)
     refused = [(entry, verdict) for entry, verdict in batch if isinstance(verdict, Refusal)]
     if refused:
         await _bury(connection, refused)

@@ -22,7 +22,10 @@ UPDATE interactions SET kind = coalesce(:kind, kind), text = coalesce(:text, tex
   date_updated = clock_timestamp()
 WHERE id = :id AND customer_id = :customer_id RETURNING {_COLUMNS}
 """)
-_REMOVE = text("DELETE FROM interactions WHERE id = :id AND customer_id = :customer_id")
+_REMOVE = text("""
+DELETE FROM interactions WHERE id = :id AND customer_id = :customer_id
+  AND (CAST(:author AS text) IS NULL OR author = :author)
+""")
 _LIST = text(f"""
 SELECT {_COLUMNS} FROM interactions WHERE customer_id = :customer_id
 ORDER BY happened_at DESC, id DESC
@@ -76,10 +79,17 @@ async def change(
 
 
 async def remove(
-    connection: AsyncConnection, actor: str, customer_id: int, interaction_id: int
+    connection: AsyncConnection,
+    actor: str,
+    customer_id: int,
+    interaction_id: int,
+    *,
+    author: str | None = None,
 ) -> bool:
-    """Remove one; False when there is no such one."""
-    result = await connection.execute(_REMOVE, {"id": interaction_id, "customer_id": customer_id})
+    """Remove one, of this author if one is given; False when there is no such one."""
+    result = await connection.execute(
+        _REMOVE, {"id": interaction_id, "customer_id": customer_id, "author": author}
+    )
     if not result.rowcount:
         return False
     await note(

@@ -1,5 +1,7 @@
-"""Bring a database's schema to what this release needs."""
+"""Bring a database's schema to what this release needs, while others use it."""
 
+import asyncio
+import logging
 from functools import cache
 from pathlib import Path
 
@@ -8,11 +10,20 @@ from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 import migrations
+from service.db.engine import sqlstate
+
+log = logging.getLogger(__name__)
 
 _LOCK = 0x43524D01  # "CRM" 1: one migration at a time, whoever starts it
+_TURN_SECONDS = 0.2
+_LOCK_SECONDS = 2
+"""Who waits for a table's lock has everybody else wait behind it."""
+_AGAIN_SECONDS = 1.0
+_PASSING = {"55P03", "40P01"}  # the lock was not to be had in time, or only by a deadlock
 
 
 def _alembic() -> AlembicConfig:
@@ -32,20 +43,49 @@ def head() -> str:
 
 
 async def upgrade(database_url: str) -> str:
-    """Run the missing revisions and return the one then current.
+    """Run the missing revisions and return the one then current: a newer one stays.
 
-    Safe to call from several processes at once: they take turns.
+    Safe to call from several processes at once: they take turns. It never holds others up for more
+    than `_LOCK_SECONDS` while it waits for a table, and tries again until it gets it.
     """
     engine = create_async_engine(database_url)
     try:
         async with engine.connect() as connection:
-            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+            # Asked for rather than waited for: an index that is built concurrently waits for
+            # whoever is waiting in a statement.
+            while not await connection.scalar(_MINE):
+                await connection.commit()
+                await asyncio.sleep(_TURN_SECONDS)
             await connection.commit()
-            await connection.run_sync(_upgrade)
-            await connection.commit()
+            while await _lacks(connection):
+                await _step(connection)
+            revision = await current(connection)
     finally:
         await engine.dispose()
-    return head()
+    return revision or head()
+
+
+_MINE = text(f"SELECT pg_try_advisory_lock({_LOCK})")
+
+
+async def _lacks(connection: AsyncConnection) -> bool:
+    behind = await lacking(connection)
+    await connection.commit()
+    return behind is not None
+
+
+async def _step(connection: AsyncConnection) -> None:
+    await connection.execute(text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
+    await connection.commit()
+    try:
+        await connection.run_sync(_upgrade)
+        await connection.commit()
+    except DBAPIError as error:
+        if sqlstate(error) not in _PASSING:
+            raise
+        await connection.rollback()
+        log.warning("a table is in use; trying again in %.0f s", _AGAIN_SECONDS)
+        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def _upgrade(connection: Connection) -> None:
@@ -59,3 +99,15 @@ async def current(connection: AsyncConnection) -> str | None:
     return await connection.run_sync(
         lambda sync: MigrationContext.configure(sync).get_current_revision()
     )
+
+
+async def lacking(connection: AsyncConnection) -> str | None:
+    """Say what keeps this release from using the database; None: nothing.
+
+    Revisions are numbered, and a greater one is a later release's. It only added to the schema, or
+    took away what this release does not use: the next one migrates while this one still runs.
+    """
+    revision = await current(connection)
+    if revision is not None and revision >= head():
+        return None
+    return f"at {revision}, needs {head()}; run `crm migrate`"

@@ -26,6 +26,14 @@ class Totals(NamedTuple):
     seconds_buckets: Sequence[int]
 
 
+class Verification(NamedTuple):
+    """What the last `crm verify` found."""
+
+    verified_at: datetime
+    broken: Sequence[int]
+    """Numbers of the invariants that did not hold."""
+
+
 class Waiting(NamedTuple):
     """What has not been done yet."""
 
@@ -59,11 +67,19 @@ SELECT
     + (SELECT numbered - published FROM relay) AS unpublished,
   LEAST(
     (SELECT changed_at FROM segment_changes WHERE publish_number IS NULL ORDER BY id LIMIT 1),
-    (SELECT changed_at FROM segment_changes, relay WHERE publish_number > published
-     ORDER BY publish_number LIMIT 1)
+    (SELECT changed_at FROM segment_changes
+     WHERE publish_number > (SELECT published FROM relay) ORDER BY publish_number LIMIT 1)
   ) AS oldest_unpublished,
   (SELECT swept_until FROM sweep) AS swept_until,
   clock_timestamp() AS now
+""")
+
+
+_DEAD_LETTERS = text("SELECT reason, count(*) AS kept FROM dead_letters GROUP BY reason")
+_VERIFIED = text("SELECT verified_at, broken FROM verification")
+_VERIFY = text("""
+INSERT INTO verification (verified_at, broken) VALUES (now(), CAST(:broken AS smallint[]))
+ON CONFLICT (one) DO UPDATE SET verified_at = excluded.verified_at, broken = excluded.broken
 """)
 
 
@@ -84,3 +100,20 @@ async def waiting(connection: AsyncConnection) -> Waiting:
         sweep_overdue_seconds=max(0.0, (row.now - row.swept_until - SWEEP_PROMISE).total_seconds()),
         now=row.now,
     )
+
+
+async def dead_letters(connection: AsyncConnection) -> dict[str, int]:
+    """Count the dead letters kept, by reason."""
+    rows = await connection.execute(_DEAD_LETTERS)
+    return {row.reason: row.kept for row in rows}
+
+
+async def verification(connection: AsyncConnection) -> Verification | None:
+    """Tell what the last `crm verify` found; None: it never ran."""
+    row = (await connection.execute(_VERIFIED)).one_or_none()
+    return None if row is None else Verification(*row)
+
+
+async def note_verification(connection: AsyncConnection, broken: Sequence[int]) -> None:
+    """Keep, for alerting, that the invariants were checked just now; the caller commits."""
+    await connection.execute(_VERIFY, {"broken": broken})

@@ -10,7 +10,10 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
+    Date,
     DateTime,
+    Double,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -35,6 +38,7 @@ metadata = MetaData(
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
         "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     }
 )
 
@@ -109,6 +113,15 @@ customers = Table(
         "segment_pinned_until",
         postgresql_where=text("segment_pinned_until IS NOT NULL"),
     ),
+    # Lists sorted by these: unlike a b-tree, it lets updates stay HOT.
+    Index(
+        "ix_customers_figures",
+        "total_orders",
+        "total_spent",
+        "last_order_date",
+        postgresql_using="brin",
+        postgresql_with={"pages_per_range": 4, "autosummarize": True},
+    ),
     # A customer is inserted bare and filled by the same transaction: room for both versions lets
     # the update stay on the page and leave the indexes alone (HOT). Full, a page is 70 % full.
     postgresql_with={"fillfactor": "30"},
@@ -125,6 +138,7 @@ customer_search = Table(
         postgresql_using="gin",
         postgresql_ops={"searched": "gin_trgm_ops"},
     ),
+    Index("ix_customer_search_name", text("split_part(searched, chr(10), 1)"), "customer_id"),
     comment="beside customers, so that their metrics change without touching a trigram index",
 )
 
@@ -195,6 +209,11 @@ segment_changes = Table(
         BigInteger,
         comment="the out-stream's entry id; NULL: the relay has not taken it up yet",
     ),
+    Column(
+        "traceparent",
+        Text,
+        comment="W3C Trace Context; NULL: what caused the change was not traced",
+    ),
     UniqueConstraint("customer_id", "sequence"),
     _one_of("segment", Segment),
     CheckConstraint("cause IN ('order', 'time', 'manual', 'rules', 'rebuild')", name="cause"),
@@ -214,8 +233,64 @@ relay = Table(
     Column("one", Boolean, primary_key=True, server_default=text("true")),
     Column("numbered", BigInteger, nullable=False, comment="last publish number given"),
     Column("published", BigInteger, nullable=False, comment="last one known to be in the stream"),
+    Column(
+        "trimmed",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="everything up to it was trimmed off on purpose",
+    ),
     CheckConstraint("one", name="single_row"),
     CheckConstraint("published <= numbered", name="published"),
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    Column("consumer_group", Text, primary_key=True),
+    Column("seen_at", Moment, nullable=False),
+    Column("added", BigInteger, nullable=False, comment="entries ever added"),
+    Column("removed", BigInteger, nullable=False, comment="of them, no longer there"),
+    Column("last_id", Text, nullable=False),
+    Column("settled_id", Text, nullable=False, comment="all up to it had been acknowledged"),
+    Column("listening", Boolean, nullable=False, comment="a consumer was reading"),
+    Column(
+        "balance",
+        BigInteger,
+        nullable=False,
+        comment="entries counted here less entries passed on by Redis, at least",
+    ),
+    Column("read", BigInteger, nullable=False, comment="entries counted here"),
+    Column("away_since", Moment, comment="Redis has not answered since"),
+    comment="what Redis was last seen to hold of an orders stream",
+)
+
+losses = Table(
+    "losses",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("stream", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("after_id", Text, nullable=False),
+    Column("until_id", Text, nullable=False),
+    Column("entries", BigInteger, comment="NULL: nobody knows how many"),
+    Column("since", Moment, nullable=False),
+    Column("noticed_at", Moment, nullable=False),
+    Column("last_noticed_at", Moment, nullable=False),
+    Column("acknowledged_at", Moment),
+    Column("acknowledged_by", Text),
+    CheckConstraint("kind IN ('removed', 'rolled_back')", name="kind"),
+    comment="entries that Redis took, and that were gone before they were applied",
+)
+
+trims = Table(
+    "trims",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    Column("entries", BigInteger, nullable=False, comment="trimmed off so far"),
+    Column("held_by", Text, comment="the group that keeps more from being trimmed"),
+    Column("held_at", Text, comment="the first entry that it has not acknowledged"),
 )
 
 sweep = Table(
@@ -256,6 +331,42 @@ segment_counters = Table(
     postgresql_with={"fillfactor": "20"},
 )
 
+daily_changes = Table(
+    "daily_changes",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("segment", Text, primary_key=True),
+    Column("customers", BigInteger, nullable=False),
+    Column("total_spent", Total, nullable=False),
+    Column("with_orders", BigInteger, nullable=False),
+    Column("repeat_customers", BigInteger, nullable=False),
+    comment="by how much the segment counters changed on a UTC day, by when it was told",
+    postgresql_with={"fillfactor": "50"},
+)
+
+daily_totals = Table(
+    "daily_totals",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("created", BigInteger, nullable=False, comment="customers, by their dateCreated"),
+    Column("orders", BigInteger, nullable=False, comment="that count, by their dateCreated"),
+    Column("revenue", Total, nullable=False, comment="of these orders, less refunds"),
+    comment="what is dated in a UTC day, whenever it was told",
+    postgresql_with={"fillfactor": "50"},
+)
+
+kept_answers = Table(
+    "kept_answers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("as_of", Moment, nullable=False),
+    Column("seconds", Double, nullable=False, comment="that it took to compute"),
+    Column("answer", JSONB, nullable=False),
+    comment="answers that take long, as a worker last computed them",
+)
+
 ingest_counters = Table(
     "ingest_counters",
     metadata,
@@ -272,6 +383,16 @@ ingest_counters = Table(
     Column("seconds_buckets", ARRAY(BigInteger), nullable=False),
     comment="what became of every entry read, written with it; what /metrics tells",
     postgresql_with={"fillfactor": "20"},
+)
+
+verification = Table(
+    "verification",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default=text("true")),
+    Column("verified_at", Moment, nullable=False),
+    Column("broken", ARRAY(SmallInteger), nullable=False),
+    CheckConstraint("one", name="single_row"),
+    comment="the last `crm verify`: when, and which invariants did not hold",
 )
 
 dead_letters = Table(
@@ -376,4 +497,20 @@ users = Table(
     Column("disabled_at", Moment),
     UniqueConstraint("email_key"),
     CheckConstraint("role IN ('viewer', 'editor', 'admin')", name="role"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True, comment="SHA-256 of 256 random bits"),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("date_created", Moment, nullable=False, server_default=func.now()),
+    Column(
+        "last_seen_at",
+        Moment,
+        nullable=False,
+        server_default=func.now(),
+        comment="to the minute",
+    ),
+    Column("expires_at", Moment, nullable=False, comment="however it is used"),
 )

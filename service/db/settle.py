@@ -15,7 +15,10 @@ from sqlalchemy import ColumnElement, Dialect, case, literal_column, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service import tracing
+from service.db.days import changed_sql, dated_sql
 from service.db.schema import COUNTER_SLOTS
+from service.db.tracing import trace_customer
 from service.rules import ORDER, OTHERWISE, RULES, Facts, Limits, Precedence, Segment
 
 _DIALECT: Dialect = PGDialect()  # type: ignore[no-untyped-call]
@@ -35,10 +38,10 @@ class Cause(StrEnum):
 
 
 def searched(customer: str) -> str:
-    """Write what a search looks through, of a row of ``customers``."""
+    """Write what a search looks through, of a row of ``customers``; its first line is the name."""
     return (
-        f"lower(concat_ws(E'\\n', {customer}.name, {customer}.email, {customer}.phone,"
-        f" {customer}.notes))"
+        f"lower(concat_ws(E'\\n', coalesce({customer}.name, ''), {customer}.email,"
+        f" {customer}.phone, {customer}.notes))"
     )
 
 
@@ -93,6 +96,15 @@ judged AS (
 )"""
 """The decision alone, by the newest settings: who reads it sees what writing would do."""
 
+SLOT = f"""
+slot AS MATERIALIZED (  -- locked in one order, so that two writers of a slot cannot deadlock
+  SELECT k.slot, k.segment FROM segment_counters k
+  WHERE k.slot = pg_backend_pid() % {COUNTER_SLOTS}
+  ORDER BY k.segment FOR NO KEY UPDATE
+)"""
+"""The counters that are this connection's to write; first of all that is kept by slot."""
+THIS_SLOT = "(SELECT min(slot) FROM slot)"
+
 _TAIL = f"""
 {JUDGED},
 moved AS (
@@ -115,6 +127,7 @@ moved AS (
   RETURNING c.id, j.settings_version,
     old.segment AS old_segment, old.segment_sequence AS old_sequence,
     old.total_orders AS old_orders, old.total_spent AS old_spent,
+    old.date_created AS old_created, new.date_created,
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
     old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
@@ -138,8 +151,8 @@ announced AS MATERIALIZED (
   SELECT pg_notify('{CHANNEL}', '') FROM moved WHERE sequence > old_sequence LIMIT 1
 ),
 difference AS (
-  SELECT segment, sum(customers) AS customers, sum(spent) AS spent,
-         sum(with_orders) AS with_orders, sum(repeaters) AS repeaters
+  SELECT segment, sum(customers) AS customers, sum(spent) AS total_spent,
+         sum(with_orders) AS with_orders, sum(repeaters) AS repeat_customers
   FROM (
     SELECT old_segment AS segment, -1 AS customers, -old_spent AS spent,
            -CAST(old_orders >= 1 AS integer) AS with_orders,
@@ -152,22 +165,27 @@ difference AS (
   ) sides
   GROUP BY segment
 ),
-slot AS MATERIALIZED (  -- locked in one order, so that two writers of a slot cannot deadlock
-  SELECT k.slot, k.segment FROM segment_counters k
-  WHERE k.slot = pg_backend_pid() % {COUNTER_SLOTS}
-  ORDER BY k.segment FOR NO KEY UPDATE
-),
+{SLOT},
 counted AS (
   UPDATE segment_counters k SET
-    customers = k.customers + d.customers, total_spent = k.total_spent + d.spent,
+    customers = k.customers + d.customers, total_spent = k.total_spent + d.total_spent,
     with_orders = k.with_orders + d.with_orders,
-    repeat_customers = k.repeat_customers + d.repeaters
+    repeat_customers = k.repeat_customers + d.repeat_customers
   FROM slot s JOIN difference d USING (segment)
   WHERE k.slot = s.slot AND k.segment = s.segment
+),
+changed AS (
+  {changed_sql("slot JOIN difference USING (segment)", "CAST(:now AS timestamptz)")}
+),
+created AS (
+  SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue
+  FROM moved WHERE old_sequence = 0 OR old_created <> date_created
+  UNION ALL
+  SELECT old_created, -1, 0, 0 FROM moved WHERE old_sequence > 0 AND old_created <> date_created
 )"""
 
 
-def settle_sql(source: str, result: str) -> str:
+def settle_sql(source: str, result: str, dated: str = "TABLE created") -> str:
     """Compose a settling statement.
 
     ``source`` is CTEs ending in ``after``: the columns of ``customers`` as they will be;
@@ -175,17 +193,20 @@ def settle_sql(source: str, result: str) -> str:
     named the customer, or NULL.
     ``result`` selects what the caller wants to know, from `moved` or its own CTEs, joined to the
     CTE ``announced`` (which makes Postgres send the notification).
+    ``dated`` gives by how much the totals of days rose: at least what ``created`` has.
     Parameters: those of the source, ``now`` and ``cause``.
     """
-    return f"WITH {source}, {_TAIL} {result}"
+    totalled = dated_sql(f"({dated}) dated", THIS_SLOT)
+    return f"WITH {source}, {_TAIL}, totalled AS ({totalled}) {result}"
 
 
-_LOCK = text("""
+LOCK = text("""
 WITH locked AS MATERIALIZED (
   SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
 )
 SELECT count(*), clock_timestamp() AS now FROM locked
 """)
+"""Lock customers before they are settled, in the order that every writer keeps to."""
 _MOVED = (
     "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM moved"
     " CROSS JOIN (SELECT count(*) FROM announced) a"
@@ -217,15 +238,26 @@ _HOLD = text(
         _MOVED,
     )
 )
+_ONE_LESS = "(SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM less) dated"
 _FORGET = text(f"""
 WITH gone AS (DELETE FROM customers WHERE id = :id RETURNING *),
-found AS (DELETE FROM customer_search WHERE customer_id = :id)
-UPDATE segment_counters k SET
-  customers = k.customers - 1, total_spent = k.total_spent - gone.total_spent,
-  with_orders = k.with_orders - CAST(gone.total_orders >= 1 AS integer),
-  repeat_customers = k.repeat_customers - CAST(gone.total_orders >= 2 AS integer)
-FROM gone
-WHERE k.slot = pg_backend_pid() % {COUNTER_SLOTS} AND k.segment = gone.segment
+found AS (DELETE FROM customer_search WHERE customer_id = :id),
+{SLOT},
+less AS (
+  UPDATE segment_counters k SET
+    customers = k.customers - 1, total_spent = k.total_spent - gone.total_spent,
+    with_orders = k.with_orders - CAST(gone.total_orders >= 1 AS integer),
+    repeat_customers = k.repeat_customers - CAST(gone.total_orders >= 2 AS integer)
+  FROM gone JOIN slot s USING (segment)
+  WHERE k.slot = s.slot AND k.segment = s.segment
+  RETURNING k.slot, k.segment, new.customers - old.customers AS customers,
+    new.total_spent - old.total_spent AS total_spent,
+    new.with_orders - old.with_orders AS with_orders,
+    new.repeat_customers - old.repeat_customers AS repeat_customers, gone.date_created AS at
+),
+changed AS ({changed_sql("less", "clock_timestamp()")}
+)
+{dated_sql(_ONE_LESS, THIS_SLOT)}
 """)
 
 
@@ -237,7 +269,7 @@ async def reclassify(
     ``now``: None is the database's clock, read once they are locked. Returns how many moved. The
     caller commits.
     """
-    locked = (await connection.execute(_LOCK, {"ids": ids})).one()
+    locked = (await connection.execute(LOCK, {"ids": ids})).one()
     result = await connection.execute(
         _RECLASSIFY, {"ids": ids, "cause": cause.value, "now": now or locked.now}
     )
@@ -274,7 +306,10 @@ async def hold(
             "cause": Cause.MANUAL.value,
         },
     )
-    return int(result.scalar_one())
+    moved = int(result.scalar_one())
+    if moved and (traceparent := tracing.current_traceparent()):
+        await trace_customer(connection, customer_id, traceparent)
+    return moved
 
 
 async def forget(connection: AsyncConnection, customer_id: int) -> None:

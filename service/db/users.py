@@ -39,6 +39,7 @@ ON CONFLICT (email_key) DO NOTHING RETURNING {_COLUMNS}
 """)
 _LIST = text(f"SELECT {_COLUMNS} FROM users ORDER BY email_key")
 _FIND = text(f"SELECT {_COLUMNS} FROM users WHERE id = :id AND disabled_at IS NULL")
+_ANYBODY = text("SELECT EXISTS (SELECT FROM users WHERE disabled_at IS NULL)")
 _BY_EMAIL = text(f"""
 SELECT {_COLUMNS}, password_hash FROM users WHERE email_key = :email_key AND disabled_at IS NULL
 """)
@@ -46,8 +47,11 @@ _CHANGE = "UPDATE users SET {} WHERE email_key = :email_key RETURNING id"
 _SET_ROLE = text(_CHANGE.format("role = :role"))
 _SET_PASSWORD = text(_CHANGE.format("password_hash = :password_hash, disabled_at = NULL"))
 _DISABLE = text(_CHANGE.format("disabled_at = coalesce(disabled_at, now())"))
-_SIGNED_IN = text("UPDATE users SET last_sign_in_at = now() WHERE id = :id")
-_REHASH = text("UPDATE users SET password_hash = :password_hash WHERE id = :id")
+_SIGNED_IN = text("""
+UPDATE users SET last_sign_in_at = now(), password_hash = :fresh
+WHERE id = :id AND password_hash = :verified AND disabled_at IS NULL
+""")
+_END_SESSIONS = text("DELETE FROM sessions WHERE user_id = :id")
 
 
 async def add_user(
@@ -72,6 +76,11 @@ async def list_users(connection: AsyncConnection) -> list[User]:
     return [_user(row) for row in await connection.execute(_LIST)]
 
 
+async def anybody(connection: AsyncConnection) -> bool:
+    """Tell whether there is anybody who could sign in."""
+    return bool((await connection.execute(_ANYBODY)).scalar_one())
+
+
 async def find_user(connection: AsyncConnection, user_id: int) -> User | None:
     """Look somebody up who is signed in; None once they are disabled."""
     row = (await connection.execute(_FIND, {"id": user_id})).one_or_none()
@@ -87,31 +96,40 @@ async def set_role(connection: AsyncConnection, email: str, role: Role, *, actor
 async def set_password(
     connection: AsyncConnection, email: str, password: str, *, actor: str
 ) -> bool:
-    """Give a user another password, and enable them again. False: there is no such user."""
+    """Give a user another password, enable them again, and end their sessions.
+
+    False: there is no such user.
+    """
     values = {"email_key": _key(email), "password_hash": await hash_password(password)}
     return await _change(connection, _SET_PASSWORD, values, actor, "user.password-set")
 
 
 async def disable_user(connection: AsyncConnection, email: str, *, actor: str) -> bool:
-    """Let a user sign in no more. False: there is no such user."""
+    """End a user's sessions, and let them sign in no more. False: there is no such user."""
     return await _change(connection, _DISABLE, {"email_key": _key(email)}, actor, "user.disabled")
 
 
 async def verify_password(connection: AsyncConnection, email: str, password: str) -> User | None:
-    """Give the user whose password this is, and note that they signed in.
+    """Give the user whose password this is, and note that they signed in, or that somebody failed.
+
+    Their row stays locked until the caller commits, so that whoever takes the password or the
+    account away at the same time ends a session that is started by then.
 
     Who does not exist or is disabled takes as long to refuse as a wrong password. Argon2 is slow
     on purpose: ask `Access.attempts` before, so that nobody can keep it busy.
     """
     row = (await connection.execute(_BY_EMAIL, {"email_key": _key(email)})).one_or_none()
-    if not await matches(password, row.password_hash if row else None) or row is None:
-        return None
-    if outdated(row.password_hash):
-        fresh = {"id": row.id, "password_hash": await hash_password(password)}
-        await connection.execute(_REHASH, fresh)
-    await connection.execute(_SIGNED_IN, {"id": row.id})
-    await note(connection, row.email, "user.signed-in", details={"user": row.id})
-    return _user(row)
+    if await matches(password, row.password_hash if row else None) and row is not None:
+        verified = fresh = row.password_hash
+        if outdated(verified):
+            fresh = await hash_password(password)
+        values = {"id": row.id, "verified": verified, "fresh": fresh}
+        if (await connection.execute(_SIGNED_IN, values)).rowcount == 1:
+            await note(connection, row.email, "user.signed-in", details={"user": row.id})
+            return _user(row)
+    details = {"user": row.id} if row else {}  # what was typed may be another's, or a password
+    await note(connection, "nobody", "user.sign-in-failed", details=details)
+    return None
 
 
 async def _change(
@@ -123,6 +141,8 @@ async def _change(
 ) -> bool:
     user_id = (await connection.execute(statement, values)).scalar_one_or_none()
     if user_id is not None:
+        if statement is not _SET_ROLE:
+            await connection.execute(_END_SESSIONS, {"id": user_id})
         details = {"user": user_id} | {k: v for k, v in values.items() if k == "role"}
         await note(connection, actor, action, details=details)
     return user_id is not None

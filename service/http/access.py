@@ -1,5 +1,6 @@
 """Which credential a request carries, and whether it allows what is asked."""
 
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ from service.http.state import State, state_of
 UNGUARDED = frozenset({"/livez", "/readyz"})
 """For orchestrators, which have no credential and must always get an answer."""
 
+CSRF_HEADER = "X-CSRF-Token"
+
 _UNLIMITED = frozenset({"/metrics"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _ADMITTED = "crm.admitted"
@@ -32,6 +35,8 @@ class Admitted:
 
     actor: Actor | None = None
     """None: they carry no credential, and one is needed."""
+    csrf: str = ""
+    """What a change must carry, when it was a browser's cookie that said who it is."""
     database_away: Exception | None = None
     """Why it could not be found out who they are."""
 
@@ -59,16 +64,16 @@ class Guard:
             state: State = scope["app"].state.crm
             asked = HTTPConnection(scope)
             try:
-                actor = await _identify(asked, state.access)
-                scope[_ADMITTED] = Admitted(actor)
+                scope[_ADMITTED] = await identify(asked, state.access)
             except DATABASE_AWAY as error:
                 scope[_ADMITTED] = Admitted(database_away=error)
             _limit(scope, state.access)
-            _refuse_forgery(asked)
+            refuse_forgery(asked, sure=bool(admitted(scope).csrf))
         await self._app(scope, receive, send)
 
 
-async def _identify(asked: HTTPConnection, access: Access) -> Actor | None:
+async def identify(asked: HTTPConnection, access: Access) -> Admitted:
+    """Find out who asks. Raises a problem for a credential that does not open."""
     presented = _presented(asked.headers)
     if presented is not None:
         actor = await access.actor(presented)
@@ -76,17 +81,30 @@ async def _identify(asked: HTTPConnection, access: Access) -> Actor | None:
             if wait := access.attempts.take(address_of(asked.scope)):
                 raise too_many(wait)
             raise unauthorized()
-        return actor
+        return Admitted(actor)
     if await access.configured():
-        return await access.session(asked) if access.session else None
+        signed_in = await access.sessions.identify(asked)
+        return Admitted(*signed_in) if signed_in else Admitted()
     client = asked.client.host if asked.client else ""
     if not (access.on_loopback and is_loopback(client)):
-        return None
+        return Admitted()
     if not _names_this_machine(asked.headers.get("host", "")):
         # A page from elsewhere whose name was made to resolve to 127.0.0.1 (DNS rebinding).
         detail = "While no credential exists, the service answers to localhost and 127.0.0.1 only."
         raise ProblemError(403, "Forbidden", detail)
-    return LOCAL
+    return Admitted(LOCAL)
+
+
+async def still_allowed(asked: HTTPConnection, scope: Scope) -> bool:
+    """Tell whether whoever began a request that lasts may still have what the scope allows."""
+    state: State = asked.scope["app"].state.crm
+    try:
+        actor = (await identify(asked, state.access)).actor
+    except ProblemError:
+        return False
+    except DATABASE_AWAY:
+        return True  # nothing new comes from it meanwhile, and it is asked again
+    return actor is not None and scope in actor.scopes
 
 
 def _presented(headers: Mapping[str, str]) -> str | None:
@@ -112,17 +130,33 @@ def _limit(scope: ASGIScope, access: Access) -> None:
         raise too_many(wait)
 
 
-def _refuse_forgery(asked: HTTPConnection) -> None:
-    """Refuse what a page of another origin makes a browser send."""
+def refuse_forgery(asked: HTTPConnection, *, sure: bool) -> None:
+    """Refuse what a page of another origin makes a browser send.
+
+    ``sure``: also what does not say where it comes from, as every browser does.
+    """
     if asked.scope["method"] in _READING:
         return
     site, origin = asked.headers.get("sec-fetch-site"), asked.headers.get("origin")
     if site is None and origin is not None:
         same = urlsplit(origin).netloc == asked.headers.get("host")
     else:
-        same = site in {None, "same-origin", "none"}
+        same = site in {"same-origin", "none"} or (site is None and not sure)
     if not same:
         raise ProblemError(403, "Forbidden", "Pages of other origins may not change anything here.")
+
+
+def refuse_unproven(request: Request, proof: str | None) -> None:
+    """Refuse a change with a browser's cookie, unless ``proof`` shows that a page of ours sent it.
+
+    Whoever makes a dependency that gives the actor calls this.
+    """
+    expected = admitted(request.scope).csrf
+    if request.method in _READING or not expected:
+        return
+    if not hmac.compare_digest((proof or "").encode(), expected.encode()):
+        detail = "This page is older than your sign-in. Load it again, and repeat what you did."
+        raise ProblemError(403, "Forbidden", detail)
 
 
 def unauthorized() -> ProblemError:
@@ -150,6 +184,7 @@ async def _actor(
         raise who.database_away
     if who.actor is None:
         raise unauthorized()
+    refuse_unproven(request, request.headers.get(CSRF_HEADER))
     for scope in needed.scopes:
         if scope not in who.actor.scopes:
             detail = f"This needs a credential with the scope `{scope}`, which yours has not."

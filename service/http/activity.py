@@ -1,5 +1,6 @@
 """``/api/v1/activity``: the latest orders, segment changes and edits, and a live stream of them."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -7,15 +8,17 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
+from service.access import Scope
 from service.db.activity import latest
-from service.http.access import Reader
+from service.http.access import Reader, still_allowed
 from service.http.feed import Feed
 from service.http.json import Json
 from service.http.models import Camel, Collection
 from service.http.problems import DOCUMENTED, ProblemError
-from service.http.state import snapshot, state_of
+from service.http.state import aged_snapshot, state_of
 from service.rules import Segment
 
 router = APIRouter(prefix="/api/v1/activity", tags=["activity"], responses=DOCUMENTED)
@@ -65,17 +68,25 @@ class Activity(Collection):
 class _EventStream(StreamingResponse):
     """A listener is counted for as long as the request lives, whatever ends it."""
 
-    def __init__(self, feed: Feed, last_id: str | None) -> None:
+    def __init__(self, request: Request, feed: Feed, last_id: str | None) -> None:
         super().__init__(
-            feed.frames(last_id),
+            _while_allowed(request, feed.frames(last_id)),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
         self._feed = feed
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         with self._feed.listening():
             await super().__call__(scope, receive, send)
+
+
+async def _while_allowed(request: Request, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """End with the key or the session that began it, before the next frame is sent."""
+    async for frame in frames:
+        if not await still_allowed(request, Scope.READ):
+            return
+        yield frame
 
 
 @router.get("", response_model=Activity)
@@ -83,7 +94,7 @@ async def read_activity(
     request: Request, _: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> Response:
     """Give the latest orders, segment changes and edits, the newest first; nobody's e-mail."""
-    async with snapshot(request) as connection:
+    async with aged_snapshot(request) as connection:
         items = [happening.body for happening in (await latest(connection, limit))[:limit]]
     return Json({"items": items, "total": len(items), "nextCursor": None})
 
@@ -120,7 +131,7 @@ async def stream_activity(
     if feed.full:
         detail = "This process has as many live streams as it takes; poll /activity, or try again."
         raise ProblemError(503, "Too many streams", detail, headers={"Retry-After": "10"})
-    return _EventStream(feed, last_event_id or after)
+    return _EventStream(request, feed, last_event_id or after)
 
 
 def feed_of(request: Request) -> Feed:

@@ -1,5 +1,6 @@
 """The web application."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from service import streams
+from service import streams, tracing
 from service.config import Config
 from service.db.engine import create_engine
 from service.db.statistics import MedianCache
@@ -15,6 +16,7 @@ from service.http import (
     activity,
     customer,
     customers,
+    dashboard,
     dead_letters,
     docs,
     document,
@@ -29,7 +31,9 @@ from service.http.access import Guard
 from service.http.credentials import Access, announce
 from service.http.edge import Edge
 from service.http.limits import BodyLimit, Clock, Deadline
+from service.http.replica import Replica
 from service.http.state import State
+from service.http.traced import Traced
 
 
 def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
@@ -38,19 +42,25 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = create_engine(config.database_url or "", application="crm web")
+        read_url = config.database_read_url
+        replica = create_engine(read_url, application="crm web") if read_url else None
         state = State(
             config=config,
             engine=engine,
             redis=streams.connect(config.redis_url or "", retries=1),  # a probe must not wait
             medians=MedianCache(),
             access=Access(config, engine, clock),
+            replica=Replica(replica, clock),
         )
         app.state.crm = state
         await announce(state.access)
         yield
-        await state.access.close()
+        await state.access.touches.close()
         await state.redis.aclose()
         await state.engine.dispose()
+        if replica:
+            await replica.dispose()
+        await asyncio.to_thread(tracing.flush)
 
     app = FastAPI(
         title="Recovery Essentials CRM",
@@ -67,6 +77,8 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
     app.add_middleware(BodyLimit, largest=config.max_body_bytes)
     app.add_middleware(Guard)
     app.add_middleware(Edge)
+    if tracing.on():
+        app.add_middleware(Traced)
     problems.install(app)
     app.include_router(docs.router)
     app.include_router(health.router)
@@ -78,5 +90,6 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
     app.include_router(settings.router)
     app.include_router(dead_letters.router)
     app.include_router(activity.router)
+    dashboard.install(app)
     document.install(app)
     return app

@@ -1,37 +1,30 @@
-"""What a web process remembers of credentials, so that not every request asks the database.
+"""Which API keys open, and whether any credential exists; not every request asks the database.
 
 A key that was revoked or has expired, and a first or last credential, act within REMEMBERED
 seconds in every process.
 """
 
-import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from ipaddress import ip_address
 
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.requests import HTTPConnection
 
 from service.access import Actor, ApiKey
 from service.config import Config, ConfigError
 from service.db import access
 from service.db.engine import DATABASE_AWAY, create_engine, sqlstate
 from service.http.limits import Buckets, Clock
+from service.http.remember import REMEMBERED, Remembered, Touches
+from service.http.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 3.0
-"""Seconds for which what the database said of a credential is believed."""
-
-_TOUCH_SECONDS = 60.0
-_MOST_REMEMBERED = 10_000
 _NO_HASH = bytes(32)
 _UNDEFINED_TABLE = "42P01"
 
 ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE = 0.2, 20.0
-"""Failed authentications, per address."""
+"""Failed authentications, per address; failed sign-ins per account as well."""
 
 
 class Access:
@@ -40,8 +33,6 @@ class Access:
     def __init__(self, config: Config, engine: AsyncEngine, clock: Clock) -> None:
         """Know nothing yet; ``clock`` gives seconds that only rise."""
         self.on_loopback = is_loopback(config.http_host)
-        self.session: Callable[[HTTPConnection], Awaitable[Actor | None]] | None = None
-        """Who is signed in to the dashboard, asked when a request carries no API key."""
         self.requests = Buckets(config.rate_limit_per_second, config.rate_limit_burst, clock)
         self.attempts = Buckets(ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE, clock)
         self.open: bool | None = None
@@ -49,9 +40,10 @@ class Access:
         self._engine = engine
         self._clock = clock
         self._looked = float("-inf")
-        self._keys: dict[str, tuple[float, access.StoredKey | None]] = {}
-        self._touched: dict[str, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._keys: Remembered[access.StoredKey | None] = Remembered(clock)
+        self.touches = Touches(clock)
+        self.sessions = Sessions(engine, clock, self.touches)
+        """Who is signed in to the dashboard, asked when a request carries no API key."""
 
     async def configured(self) -> bool:
         """Tell whether any credential exists. Raises what DATABASE_AWAY lists."""
@@ -65,45 +57,22 @@ class Access:
     async def actor(self, presented: str) -> Actor | None:
         """Give whom the key stands for; None for any that does not open. Raises as above."""
         key = ApiKey.parse(presented)
-        stored = await self._find(key.id) if key else None
+        stored = await self._keys.get(key.id, lambda: self._find(key.id)) if key else None
         # Unknown keys are compared too, so that they take as long as wrong ones.
         expected = stored.secret_hash if stored else _NO_HASH
         right = hmac.compare_digest(key.digest if key else b"", expected)
         if not (stored and right and stored.valid):
             return None
-        self._touch(stored.id)
+        self.touches.touch(f"key:{stored.id}", lambda: self._touch(stored.id))
         return Actor(stored.name, stored.scopes, f"key:{stored.id}")
 
-    async def close(self) -> None:
-        """Finish what is being written."""
-        await asyncio.gather(*self._tasks)
-
     async def _find(self, key_id: str) -> access.StoredKey | None:
-        now = self._clock()
-        until, stored = self._keys.get(key_id, (now, None))
-        if until > now:
-            return stored
         async with self._engine.connect() as connection:
-            stored = await access.find_key(connection, key_id)
-        if len(self._keys) >= _MOST_REMEMBERED:
-            self._keys.clear()
-        self._keys[key_id] = now + REMEMBERED, stored
-        return stored
+            return await access.find_key(connection, key_id)
 
-    def _touch(self, key_id: str) -> None:
-        """Note the use beside the request, not in its way, and once a minute."""
-        now = self._clock()
-        if now - self._touched.get(key_id, float("-inf")) >= _TOUCH_SECONDS:
-            self._touched[key_id] = now
-            task = asyncio.create_task(self._write_touch(key_id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _write_touch(self, key_id: str) -> None:
-        # The use itself must not fail for it; the next minute brings another.
-        with suppress(*DATABASE_AWAY):
-            async with self._engine.begin() as connection:
-                await access.touch_key(connection, key_id)
+    async def _touch(self, key_id: str) -> None:
+        async with self._engine.begin() as connection:
+            await access.touch_key(connection, key_id)
 
 
 def is_loopback(host: str) -> bool:

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from service.db import customers, interactions, settings, timeline
 from service.db.cursor import BadCursorError, Listed
 from service.db.engine import in_transaction
+from service.db.figures import clock
 from service.db.orders import of_customer as orders_of_customer
-from service.db.statistics import clock
 from service.explain import explain
 from service.http.access import Reader, Writer
 from service.http.customers import NOT_FOUND, CustomerNumber, not_found
@@ -180,12 +180,12 @@ async def change_interaction(
 
     async def work(connection: AsyncConnection) -> dict[str, Any] | None:
         return await interactions.change(
-            connection, actor.name, number, _number(interaction), _given(body)
+            connection, actor.name, number, interaction_number(interaction), _given(body)
         )
 
     changed = await in_transaction(state_of(request).engine, work)
     if changed is None:
-        raise _no_interaction()
+        raise no_interaction()
     return Json(changed)
 
 
@@ -196,10 +196,12 @@ async def remove_interaction(
     """Remove one."""
 
     async def work(connection: AsyncConnection) -> bool:
-        return await interactions.remove(connection, actor.name, number, _number(interaction))
+        return await interactions.remove(
+            connection, actor.name, number, interaction_number(interaction)
+        )
 
     if not await in_transaction(state_of(request).engine, work):
-        raise _no_interaction()
+        raise no_interaction()
     return Response(status_code=204)
 
 
@@ -207,13 +209,15 @@ def _given(body: BaseModel) -> dict[str, Any]:
     return {name: value for name, value in body if value is not None}
 
 
-def _number(interaction: str) -> int:
+def interaction_number(interaction: str) -> int:
+    """Read the id of an interaction; anything else is not found."""
     if not (interaction.isascii() and interaction.isdigit() and len(interaction) <= 18):  # noqa: PLR2004  bigint
-        raise _no_interaction()
+        raise no_interaction()
     return int(interaction)
 
 
-def _no_interaction() -> ProblemError:
+def no_interaction() -> ProblemError:
+    """Say that there is no such interaction."""
     return ProblemError(
         404, "Interaction not found", "This customer has no interaction with this id."
     )

@@ -9,14 +9,17 @@ from starlette.responses import Response
 
 from service.db import customers, editing
 from service.db.cursor import BadCursorError
-from service.db.customers import Filter, Page, Sort
+from service.db.customers import Page
 from service.db.engine import in_transaction
+from service.db.filters import Filter
+from service.db.sorting import Sort
 from service.http.access import Reader, Writer
+from service.http.edits import columns, hold
 from service.http.json import Json
 from service.http.models import Customer, CustomerPatch, Customers, NewCustomer
 from service.http.problems import DOCUMENTED, Fault, Problem, ProblemError, invalid
 from service.http.spans import moment
-from service.http.state import snapshot, state_of
+from service.http.state import aged_snapshot, snapshot, state_of
 from service.rules import Segment
 
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
@@ -31,8 +34,6 @@ _CONFLICT: dict[int | str, dict[str, Any]] = {
 _PRECONDITION: dict[int | str, dict[str, Any]] = {
     412: {"model": Problem, "description": "Edited since it was read; `current` is what it is now."}
 }
-
-_COLUMNS = {"name": "name", "email": "email", "phone": "phone", "notes": "notes"}
 
 
 def customer_number(
@@ -99,7 +100,7 @@ async def list_customers(
 ) -> Response:
     """List customers. `nextCursor` leads to the next page, stable while orders pour in."""
     page = Page(Sort(sort.removeprefix("-")), sort.startswith("-"), limit, cursor)
-    async with snapshot(request) as connection:
+    async with aged_snapshot(request) as connection:
         try:
             found = await customers.find(connection, wanted, page)
         except BadCursorError:
@@ -110,11 +111,10 @@ async def list_customers(
 @router.post("", status_code=201, response_model=Customer, responses=_CONFLICT)
 async def create_customer(request: Request, actor: Writer, body: NewCustomer) -> Response:
     """Enter a customer by hand. What is typed here outranks every event, for ever."""
-    fields = _fields(body)
 
     async def work(connection: Any) -> dict[str, Any]:
         with _edit_errors():
-            customer_id = await editing.create(connection, actor.name, fields, _hold(body))
+            customer_id = await editing.create(connection, actor.name, columns(body), hold(body))
         return dict(await customers.read(connection, customer_id) or {})
 
     row = await in_transaction(state_of(request).engine, work)
@@ -147,13 +147,8 @@ async def edit_customer(
             raise invalid(_in_body(required), "must not be null")
 
     async def work(connection: Any) -> dict[str, Any]:
-        row = await customers.read(connection, number, lock=True)
-        if row is None:
-            raise not_found()
         with _edit_errors():
-            await editing.edit(
-                connection, actor.name, number, _fields(body, dict(row)), _hold(body), if_match
-            )
+            await editing.edit(connection, actor.name, number, columns(body), hold(body), if_match)
         return dict(await customers.read(connection, number) or {})
 
     row = await in_transaction(state_of(request).engine, work)
@@ -176,33 +171,6 @@ async def erase_customer(request: Request, actor: Writer, number: CustomerNumber
     return Response(status_code=204)
 
 
-def _fields(body: CustomerPatch, row: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Turn what was given into columns; an address is changed part by part."""
-    given = {name: getattr(body, name) for name in _COLUMNS if name in body.model_fields_set}
-    if given.get("notes", "") is None:
-        given["notes"] = ""
-    given = {name: value or None if name == "phone" else value for name, value in given.items()}
-    if "address" in body.model_fields_set:
-        before = (row or {}).get("address") or {}
-        parts = body.address.model_dump(exclude_unset=True) if body.address else {}
-        merged = {**before, **parts} if body.address else {}
-        given["address"] = {name: value for name, value in merged.items() if value} or None
-    if body.preferences:
-        wanted = body.preferences.model_dump(exclude_unset=True, exclude_none=True)
-        given.update(wanted)
-    return given
-
-
-def _hold(body: CustomerPatch) -> editing.HoldEdit:
-    names = {"segment": "segment", "segment_pinned": "pinned", "segment_pinned_until": "until"}
-    return editing.HoldEdit(
-        given=frozenset(names[name] for name in names if name in body.model_fields_set),
-        segment=body.segment and body.segment.value,
-        pinned=body.segment_pinned,
-        until=body.segment_pinned_until,
-    )
-
-
 class _edit_errors:  # noqa: N801  used like a function
     """Turn the errors of editing into problems."""
 
@@ -222,7 +190,7 @@ class _edit_errors:  # noqa: N801  used like a function
                 412,
                 "Edited meanwhile",
                 "Somebody edited this customer since you read it; `current` is what it is now.",
-                current=error.args[0],
+                current=customers.customer_json(error.args[0]),
             ) from None
         if isinstance(error, editing.InvalidEditError):
             field, message = error.args

@@ -30,6 +30,15 @@ _MOST_REPLAYED = 10_000
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "No such dead letter; perhaps it was replayed."}
 }
+_BINARY = "application/octet-stream"
+_BYTES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            _BINARY: {"schema": {"type": "string", "format": "binary"}, "example": '{"id": "e-1"}'}
+        },
+        "description": "The bytes.",
+    }
+}
 _LETTER: JsonDict = {
     "id": "17",
     "streamId": "1795341600000-0",
@@ -64,7 +73,7 @@ class DeadLetters(Collection):
 
 
 class LetterField(Camel):
-    """A field of the entry. Of a large value, its first MiB; see `size`."""
+    """A field of the entry. Of a large value, its first MiB; all of it: `/fields/{place}`."""
 
     name: str | None = Field(description="null when it is not UTF-8")
     name_base64: str
@@ -233,6 +242,25 @@ async def read_dead_letter(request: Request, actor: Reader, number: LetterNumber
             raise _not_found() from None
     opened = bool(actor.scopes & {Scope.WRITE, Scope.ADMIN})
     return Json(_letter(letter) | {"fields": [_field(part) for part in parts] if opened else None})
+
+
+@router.get("/{id}/fields/{place}", response_class=Response, responses=_NOT_FOUND | _BYTES)
+async def read_dead_letter_field(
+    request: Request,
+    _: Writer,
+    number: LetterNumber,
+    place: Annotated[str, Path(description="its place in `fields`, from 0", examples=["0"])],
+) -> Response:
+    """Take one of its values as it was published: every byte, however large."""
+    async with snapshot(request) as connection:
+        try:
+            _found, parts = await dead_letters.read(connection, number, dead_letters.WHOLE)
+            value = {str(at): part.value for at, part in enumerate(parts)}[place]
+        except (NoSuchLetterError, KeyError):
+            raise _not_found() from None
+    # Never shown as what it may pretend to be.
+    headers = {"Content-Disposition": f'attachment; filename="dead-letter-{number}-{place}.bin"'}
+    return Response(value, media_type=_BINARY, headers=headers)
 
 
 @router.post("/replay", response_model=ReplayedLetters)

@@ -17,7 +17,7 @@ log = logging.getLogger("service.http.requests")
 LOCAL_MODE = "local-without-sign-in"
 
 # Routes that know better set their own.
-_HEADERS = {
+HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -27,6 +27,8 @@ _HEADERS = {
 }
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_CUSTOMER = re.compile(r"CUST-\d{1,18}", re.ASCII)
 
 
 class Edge:
@@ -43,18 +45,21 @@ class Edge:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        began, status = time.perf_counter(), 0
+        began, status, waited = time.perf_counter(), 0, None
+        known = scope.setdefault("state", {})
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, waited
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, waited = message["status"], time.perf_counter() - began
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 headers["X-Request-ID"] = request_id
                 if scope["app"].state.crm.access.open:
                     headers["X-CRM-Mode"] = LOCAL_MODE
+                if (lag := known.get("replica_lag")) is not None:
+                    headers["X-CRM-Replica-Lag-Seconds"] = f"{lag:.3f}"
             await send(message)
 
         try:
@@ -68,12 +73,26 @@ class Edge:
             await response(scope, receive, sending)
         finally:
             # Never the path or the query as it came: there may be an e-mail in either.
-            log.info(
-                "%s %s %d %.1f ms %s %s",
-                scope["method"],
-                getattr(scope.get("route"), "path", "(no route)"),
-                status or _CLIENT_GONE,
-                (time.perf_counter() - began) * 1000,
-                getattr(admitted(scope).actor, "ref", "-"),
-                request_id,
-            )
+            line = {
+                "method": scope["method"],
+                "route": getattr(scope.get("route"), "path", "(no route)"),
+                "status": status or _CLIENT_GONE,
+                "milliseconds": round((time.perf_counter() - began) * 1000, 1),
+                "actor": getattr(admitted(scope).actor, "ref", "-"),
+                "requestId": request_id,
+            }
+            log.info("%s %s %d %.1f ms %s %s", *line.values(), extra=line | _customer(scope))
+            scope["app"].state.crm.requests.labels(
+                _method(scope), line["route"], line["status"]
+            ).observe(time.perf_counter() - began if waited is None else waited)
+
+
+def _customer(scope: Scope) -> dict[str, str]:
+    """Tell which customer a request is about: by an id of ours, and nothing else from its path."""
+    id_ = scope.get("path_params", {}).get("id", "")
+    return {"customerId": id_} if _CUSTOMER.fullmatch(str(id_)) else {}
+
+
+def _method(scope: Scope) -> str:
+    """Give the method, unless the client made one up: each would be a series of its own."""
+    return scope["method"] if scope["method"] in _METHODS else "other"

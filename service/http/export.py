@@ -17,7 +17,7 @@ from service.db.export import BOM, Sink, copy_customers
 from service.http.access import Exporter
 from service.http.customers import ChosenFilter
 from service.http.problems import DOCUMENTED, Problem, ProblemError
-from service.http.state import state_of
+from service.http.state import aged_engine, state_of
 
 log = logging.getLogger(__name__)
 
@@ -142,10 +142,11 @@ async def export_customers(
         )
     engine = state_of(request).engine
     await _note(engine, actor.name, request)
+    source = await aged_engine(request)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
 
     async def copy(sink: Sink) -> int:
-        return await copy_customers(engine, wanted, sink)
+        return await copy_customers(source, wanted, sink)
 
     return Copied(copy, f"customers-{day}.csv", BOM if bom else b"")
 

@@ -53,20 +53,18 @@ async def readyz(request: Request) -> Response:
 async def prometheus(request: Request, _: Scraper) -> Response:
     """Give the metrics of the whole service in Prometheus's text format."""
     state = state_of(request)
-    body = await metrics.render(state.config, state.engine, state.redis)
+    own = (state.requests, *await state.replica.measured())
+    body = await metrics.render(state.config, state.engine, state.redis, *own)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 
 async def _database(state: State) -> dict[str, str]:
     try:
         async with state.engine.connect() as connection:
-            revision = await migrate.current(connection)
+            lacking = await migrate.lacking(connection)
     except DATABASE_AWAY as error:
         return {"database": f"not ready: {type(error).__name__}", "schema": "unknown"}
-    if revision != migrate.head():
-        message = f"not ready: at {revision}, needs {migrate.head()}; run `crm migrate`"
-        return {"database": "ok", "schema": message}
-    return {"database": "ok", "schema": "ok"}
+    return {"database": "ok", "schema": f"not ready: {lacking}" if lacking else "ok"}
 
 
 async def _redis(state: State) -> dict[str, str]:

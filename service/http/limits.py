@@ -38,6 +38,11 @@ class Buckets:
         self._buckets[key] = tokens - 1, now
         return 0.0
 
+    def give_back(self, key: str) -> None:
+        """Put back a token that was taken for what did not happen."""
+        now = self._clock()
+        self._buckets[key] = min(self._burst, self._tokens(key, now) + 1), now
+
     def wait(self, key: str) -> float:
         """Give the seconds until there is a token, and take none."""
         return max(0.0, (1 - self._tokens(key, self._clock())) / self._rate)
@@ -113,10 +118,19 @@ class Deadline:
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raise a problem when time is up."""
+        """Raise a problem when time is up: the caller's, while the body has not arrived."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
+        waiting = arrived = False
+
+        async def arriving() -> Message:
+            nonlocal waiting, arrived
+            waiting = True
+            message = await receive()
+            waiting, arrived = False, not message.get("more_body", False)
+            return message
 
         async def begun(message: Message) -> None:
             deadline.reschedule(None)
@@ -124,9 +138,13 @@ class Deadline:
 
         try:
             async with asyncio.timeout(self._seconds) as deadline:
-                await self._app(scope, receive, begun)
+                await self._app(scope, arriving, begun)
         except TimeoutError:
             if not deadline.expired():
                 raise
+            if waiting and not arrived:
+                detail = f"The body of the request did not arrive within {self._seconds:g} s."
+                headers = {"Connection": "close"}
+                raise ProblemError(408, "Request Timeout", detail, headers=headers) from None
             detail = f"This took longer than {self._seconds:g} s and was given up."
             raise ProblemError(503, "Took too long", detail, headers={"Retry-After": "5"}) from None

@@ -1,15 +1,18 @@
 """``/metrics``: the counters that are kept in Postgres, and what waits, for Prometheus.
 
-They are the same whichever replica is asked, because none of them lives in a process.
+They are the same whichever replica is asked. Only requests, the release and the process's own
+memory, time and files are told by each process for itself.
 """
 
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    InfoMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
@@ -18,10 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import streams
 from service.config import Config
-from service.db import operations
+from service.contract import Reason
+from service.db import losses, operations
 from service.db.engine import DATABASE_AWAY
+from service.db.figures import read_figures
 from service.db.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
-from service.db.statistics import read_figures
+from service.db.trims import Trims, trims
 
 _OUTCOMES = {
     "read": "Entries read from the orders stream.",
@@ -33,10 +38,27 @@ _OUTCOMES = {
 }
 
 
-async def render(config: Config, engine: AsyncEngine, redis: Redis) -> bytes:
-    """Collect and write the exposition format; a part that is away shows as ``crm_up`` 0."""
+def measured_requests() -> Histogram:
+    """Make what a web process measures its requests with."""
+    return Histogram(
+        "crm_http_request_seconds",
+        "Time until a request's answer began.",
+        ["method", "route", "status"],
+        buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+        registry=None,
+    )
+
+
+async def render(config: Config, engine: AsyncEngine, redis: Redis, *own: Collector) -> bytes:
+    """Collect and write the exposition format; a part that is away shows as ``crm_up`` 0.
+
+    ``own`` is what the process itself measures.
+    """
     up = GaugeMetricFamily("crm_up", "Whether a part answers.", labels=["part"])
-    metrics: list[Metric] = [up]
+    release = InfoMetricFamily(
+        "crm_build", "The release.", {"version": version("recovery-essentials-crm")}
+    )
+    metrics: list[Metric] = [up, release]
     try:
         metrics += await _of_database(engine)
         up.add_metric(["database"], 1)
@@ -49,6 +71,9 @@ async def render(config: Config, engine: AsyncEngine, redis: Redis) -> bytes:
         up.add_metric(["redis"], 0)
     registry = CollectorRegistry()
     registry.register(_Collected(metrics))
+    for collector in own:
+        registry.register(collector)
+    ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
@@ -64,10 +89,17 @@ async def _of_database(engine: AsyncEngine) -> list[Metric]:
     async with engine.connect() as connection:
         totals = await operations.totals(connection)
         waiting = await operations.waiting(connection)
+        kept = await operations.dead_letters(connection)
+        verified = await operations.verification(connection)
+        lost = await losses.summary(connection)
+        trimmed = await trims(connection)
         figures = await read_figures(connection)
     segments = GaugeMetricFamily("crm_customers", "Customers by segment.", labels=["segment"])
     for segment, figure in figures.items():
         segments.add_metric([segment.value], figure.customers)
+    dead_letters = GaugeMetricFamily("crm_dead_letters", "Dead letters kept.", labels=["reason"])
+    for reason in Reason:
+        dead_letters.add_metric([reason.value], kept.get(reason.value, 0))
     return [
         *(
             CounterMetricFamily(f"crm_entries_{name}", text, value=getattr(totals, name))
@@ -88,7 +120,9 @@ async def _of_database(engine: AsyncEngine) -> list[Metric]:
             totals.seconds,
         ),
         segments,
-        GaugeMetricFamily("crm_dead_letters", "Dead letters kept.", value=waiting.dead_letters),
+        dead_letters,
+        *_of_verification(verified),
+        *_of_losses(lost, trimmed),
         GaugeMetricFamily(
             "crm_unpublished_changes",
             "Segment changes not yet on the out-stream.",
@@ -103,6 +137,51 @@ async def _of_database(engine: AsyncEngine) -> list[Metric]:
             "crm_sweep_overdue_seconds",
             "How far the sweep is behind its promise of a minute.",
             value=waiting.sweep_overdue_seconds,
+        ),
+    ]
+
+
+def _of_losses(lost: losses.Summary, trimmed: Sequence[Trims]) -> list[Metric]:
+    entries = CounterMetricFamily(
+        "crm_trimmed_entries", "Entries trimmed off a stream.", labels=["stream"]
+    )
+    held = GaugeMetricFamily(
+        "crm_trimming_held",
+        "1: a group that lags keeps the stream longer than it is to be.",
+        labels=["stream", "group"],
+    )
+    for of_stream in trimmed:
+        entries.add_metric([of_stream.stream], of_stream.entries)
+        if of_stream.held_by is not None:
+            held.add_metric([of_stream.stream, of_stream.held_by], 1)
+    return [
+        CounterMetricFamily(
+            "crm_losses", "Times that Redis lost entries before they were applied.", lost.total
+        ),
+        GaugeMetricFamily(
+            "crm_open_losses", "Those that nobody has acknowledged.", value=lost.open
+        ),
+        GaugeMetricFamily(
+            "crm_lost_entries", "Entries known to be lost in them.", value=lost.entries
+        ),
+        entries,
+        held,
+    ]
+
+
+def _of_verification(verified: operations.Verification | None) -> list[Metric]:
+    if verified is None:
+        return []
+    return [
+        GaugeMetricFamily(
+            "crm_verified_timestamp_seconds",
+            "When `crm verify` last checked the invariants.",
+            value=verified.verified_at.timestamp(),
+        ),
+        GaugeMetricFamily(
+            "crm_broken_invariants",
+            "How many of them did not hold.",
+            value=len(verified.broken),
         ),
     ]
 

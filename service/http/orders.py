@@ -11,7 +11,7 @@ from service.http.access import Reader
 from service.http.json import Json
 from service.http.models import Orders
 from service.http.problems import DOCUMENTED, invalid
-from service.http.state import snapshot
+from service.http.state import aged_snapshot
 
 router = APIRouter(prefix="/api/v1/orders", tags=["orders"], responses=DOCUMENTED)
 
@@ -27,7 +27,7 @@ async def unattributed_orders(
 
     An event that names somebody moves an order to them. Orders of erased people are not here.
     """
-    async with snapshot(request) as connection:
+    async with aged_snapshot(request) as connection:
         try:
             found = await orders.unattributed(connection, limit, cursor)
         except BadCursorError:

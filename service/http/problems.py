@@ -10,12 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from service.db.engine import DATABASE_AWAY
+from service.db.engine import DATABASE_AWAY, sqlstate
 from service.wire import dumps
 
 log = logging.getLogger(__name__)
 
+_OUR_SQL = "42"  # the class of syntax errors and of what does not exist
 MEDIA_TYPE = "application/problem+json"
+_MOST_FAULTS = 20
+"""Told of one request: an answer does not grow with the mistakes in it."""
 
 
 class Fault(BaseModel):
@@ -72,6 +75,7 @@ def example(value: object, media_type: str = "application/json") -> dict[int | s
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "No credential, or one that does not open."},
     403: {"model": Problem, "description": "The credential lacks the scope that this needs."},
+    408: {"model": Problem, "description": "The body did not arrive in time."},
     413: {"model": Problem, "description": "The body is too large."},
     422: {"model": Problem, "description": "The request is not valid; `errors` says where."},
     429: {"model": Problem, "description": "Too many requests; `Retry-After` says when to come."},
@@ -80,7 +84,12 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 """For the OpenAPI document: what every route may answer."""
 
 
-def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+def _respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    as_page = getattr(request.app.state, "problem_page", None)
+    looks = "text/html" in request.headers.get("accept", "")
+    if as_page and looks and not request.url.path.startswith("/api/"):
+        shown: Response = as_page(request, problem, headers or {})
+        return shown
     return Response(
         dumps(problem.model_dump(exclude_defaults=True) | {"type": problem.type}),
         status_code=problem.status,
@@ -89,49 +98,56 @@ def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Respons
     )
 
 
-async def _known(_: Request, error: Exception) -> Response:
+async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)  # noqa: S101  registered for nothing else
-    return _respond(error.problem, error.headers)
+    return _respond(request, error.problem, error.headers)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  registered for nothing else
     faults = [
         Fault(
             where=".".join(str(part) for part in fault["loc"]),
             message=fault["msg"].removeprefix("Value error, "),
         )
-        for fault in error.errors()
+        for fault in error.errors()[:_MOST_FAULTS]
     ]
     detail = "; ".join(f"{fault.where}: {fault.message}" for fault in faults)
-    return _respond(Problem(title="Invalid request", status=422, detail=detail, errors=faults))
+    problem = Problem(title="Invalid request", status=422, detail=detail, errors=faults)
+    return _respond(request, problem)
 
 
-async def _http(_: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for nothing else
     title = str(error.detail)
     problem = Problem(title=title, status=error.status_code, detail=title)
-    return _respond(problem, dict(error.headers or {}))
+    return _respond(request, problem, dict(error.headers or {}))
 
 
-async def _database_away(_: Request, error: Exception) -> Response:
-    log.warning("the database is away: %s", type(error).__name__)
+async def _database_away(request: Request, error: Exception) -> Response:
+    state = sqlstate(error)
+    if state.startswith(_OUR_SQL):
+        # Of a schema that is not migrated yet, or a mistake of ours; its values are not in it.
+        log.error("the database refuses a statement (%s)", state, exc_info=error)
+    else:
+        log.warning("the database is away: %s %s", type(error).__name__, state)
     problem = Problem(
         title="Database unavailable",
         status=503,
         detail="The database did not answer. Nothing was changed; try again in a few seconds.",
     )
-    return _respond(problem, {"Retry-After": "5"})
+    return _respond(request, problem, {"Retry-After": "5"})
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
     return _respond(
+        request,
         Problem(
             title="Internal error",
             status=500,
             detail="The service failed; the log of the web process says why.",
-        )
+        ),
     )
 
 
@@ -151,7 +167,7 @@ async def answer(request: Request, error: Exception) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the app with a problem document."""
+    """Answer every error of the app with a problem document, or a page to who looks at pages."""
     for kind, handler in _HANDLERS.items():
         if kind is not Exception:  # unexpected ones are left to the edge, which answers them all
             app.add_exception_handler(kind, handler)

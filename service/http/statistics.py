@@ -12,12 +12,15 @@ from service.access import Scope
 from service.db import cohorts as retention
 from service.db import statistics as figures
 from service.db import trend as days_past
-from service.db.statistics import PERIODS, Window
+from service.db.figures import Window, clock
+from service.db.statistics import PERIODS
 from service.http.access import require
 from service.http.json import Json
 from service.http.problems import DOCUMENTED, invalid
 from service.http.spans import BEGINNING, moment
-from service.http.state import snapshot, state_of
+from service.http.state import aged_snapshot, state_of
+
+_AS_OF = "now; some minutes ago in large shops, where workers keep what takes long to compute"
 
 router = APIRouter(
     prefix="/api/v1/statistics",
@@ -78,7 +81,7 @@ class Statistics(BaseModel):
         description="with a period: of those who ordered in the span of the same length before, "
         "the percentage who ordered in this one",
     )
-    asOf: datetime
+    asOf: datetime = Field(description=_AS_OF)
 
 
 class SegmentItem(BaseModel):
@@ -140,6 +143,7 @@ class CohortItems(BaseModel):
     items: list[CohortItem]
     total: int
     nextCursor: str | None = None
+    asOf: datetime = Field(description=_AS_OF)
 
 
 class SegmentCounts(BaseModel):
@@ -157,8 +161,8 @@ class TrendDay(BaseModel):
 
     date: str = Field(examples=["2026-11-22"])
     segments: SegmentCounts = Field(
-        description="when the day ended, of the customers there are today, by the history of "
-        "their segment changes: it begins when the service was first told of them"
+        description="when the day ended, as was known then: before the service was told of "
+        "anybody, there is nobody in them"
     )
     totalCustomers: int = Field(description="created up to the end of the day")
     newCustomers: int = Field(description="whose dateCreated lies in the day")
@@ -204,10 +208,9 @@ class Span:
     async def window(self, connection: AsyncConnection) -> Window | None:
         """Turn it into a window by the database's clock; None is everybody."""
         if self.period in PERIODS:
-            now = await figures.clock(connection)
-            return Window(now - PERIODS[self.period], now)
+            return await figures.rolling(connection, self.period)
         if self.start or self.end:
-            end = self.end or await figures.clock(connection)
+            end = self.end or await clock(connection)
             return Window(self.start or BEGINNING, end)
         return None
 
@@ -215,7 +218,7 @@ class Span:
 @router.get("", response_model=Statistics, response_model_exclude_none=True)
 async def statistics(request: Request, span: Annotated[Span, Depends()]) -> Response:
     """Give the key figures of everybody, or of the customers created in a period."""
-    async with snapshot(request) as connection:
+    async with aged_snapshot(request) as connection:
         window = await span.window(connection)
         medians = state_of(request).medians
         return Json(await figures.statistics(connection, window, medians))
@@ -243,25 +246,26 @@ async def cohorts(request: Request, months: Annotated[int, Query(ge=1, le=60)] =
     `https://help.shopline.com/hc/en-001/articles/17735006852121-Customer-Group-Analysis`.
     The first month, always 100 %, is left out.
     """
-    async with snapshot(request) as connection:
-        items = await retention.cohorts(connection, months)
-    return Json({"items": items, "total": len(items), "nextCursor": None})
+    async with aged_snapshot(request) as connection:
+        found = await retention.cohorts(connection, months)
+    listed = {"items": found.items, "total": len(found.items), "nextCursor": None}
+    return Json(listed | {"asOf": found.as_of})
 
 
 @router.get("/trend", response_model=TrendDays)
 async def trend(request: Request, days: Annotated[int, Query(ge=1, le=731)] = 90) -> Response:
     """Give segments and key figures per UTC day, today last and so far.
 
-    Segments are taken back from today's by the segment changes since. Orders and revenue stand
-    on the day the order was placed, customers on their `dateCreated`.
+    Segments are those that were known when the day ended. Orders and revenue stand on the day
+    the order was placed, customers on their `dateCreated`.
     """
-    async with snapshot(request) as connection:
+    async with aged_snapshot(request) as connection:
         items = await days_past.trend(connection, days)
     return Json({"items": items, "total": len(items), "nextCursor": None})
 
 
 async def _by_segment(request: Request, span: Span) -> Response:
-    async with snapshot(request) as connection:
+    async with aged_snapshot(request) as connection:
         window = await span.window(connection)
         items = await figures.by_segment(connection, window, state_of(request).medians)
     return Json({"items": items, "total": len(items), "nextCursor": None})

@@ -16,7 +16,7 @@ from service.access import ApiKey, Scope
 from service.db import access
 from service.http.access import Admin, Exporter, Reader, Writer
 from service.http.app import create_app
-from service.http.credentials import REMEMBERED
+from service.http.remember import REMEMBERED
 from tests.conftest import Service
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  as configured, by mistake or on purpose

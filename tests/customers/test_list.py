@@ -1,11 +1,13 @@
 """Lists: filters, search, sorting and pages that stay put while orders pour in."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from service.db.customers import Sort
+from service.db import filters, sorting
+from service.db.sorting import Sort
 from tests.conftest import Service
 from tests.customers.conftest import Api
 from tests.events import entry
@@ -128,3 +130,50 @@ async def test_a_cursor_of_another_sorting_is_refused(api: Api) -> None:
         await api.create(name="A", email=f"a{number}@example.org")
     cursor = (await api.get(sort="email", limit=1))["nextCursor"]
     await api.get("", 422, sort="-email", cursor=cursor)
+
+
+@pytest.mark.parametrize("few", [0, 1_000_000])
+@pytest.mark.parametrize("sort", ["dateCreated", "email", "-totalSpent"])
+async def test_searching_finds_the_same_however_many_there_are(
+    api: Api, service: Service, now: datetime, monkeypatch: pytest.MonkeyPatch, few: int, sort: str
+) -> None:
+    await _shop(service, now)
+    everybody = await _all(api, sort=sort, limit=500)
+    monkeypatch.setattr(filters, "_FEW", few)
+    searches: list[tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]] = [
+        ({"search": "name"}, lambda c: c["name"]),
+        ({"search": "C1"}, lambda c: c["email"].startswith("c1")),
+        ({"search": "1001"}, lambda c: c["id"] == "CUST-1001"),
+        ({"search": "10"}, lambda c: "10" in f"{c['email']}\n{c['phone']}"),
+        ({"search": "name", "segment": "vip"}, lambda c: c["name"] and c["segment"] == "vip"),
+        ({"search": "nobody"}, lambda _: False),
+    ]
+    for query, wanted in searches:
+        expected = [customer["id"] for customer in everybody if wanted(customer)]
+        items = await _all(api, sort=sort, limit=7, **query)
+        assert [customer["id"] for customer in items] == expected, query
+        assert (await api.get(sort=sort, **query))["total"] == len(expected), query
+
+
+@pytest.mark.parametrize("sort", ["totalSpent", "totalOrders", "lastOrderDate", "segment"])
+@pytest.mark.parametrize("direction", ["", "-"])
+async def test_a_bound_from_a_sample_changes_nothing(
+    api: Api,
+    service: Service,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    sort: str,
+    direction: str,
+) -> None:
+    await _shop(service, now)
+    await service.ingest(
+        *(entry(f"X-{n}", email=f"x{n}@example.org", status="cancelled") for n in range(3))
+    )
+    monkeypatch.setattr(sorting, "_SAMPLED", 0)
+    exact = await _all(api, sort=f"{direction}{sort}", limit=9)
+    assert len(exact) == 43
+    for sampled in (0.3, 1):
+        monkeypatch.setattr(sorting, "_SAMPLED", sampled)
+        assert await _all(api, sort=f"{direction}{sort}", limit=9) == exact
+    vip = [customer for customer in exact if customer["segment"] == "vip"]
+    assert await _all(api, sort=f"{direction}{sort}", limit=2, segment="vip") == vip

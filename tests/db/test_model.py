@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.db.statistics import read_figures
+from service.db.figures import read_figures
 from service.envelope import Entry
 from tests.conftest import Service
 from tests.events import cloud_event

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import text
 
 from service.db import settle
+from service.db.figures import read_figures
 from service.db.settle import Cause, reclassify
-from service.db.statistics import read_figures
 from tests.conftest import Service
 from tests.db.sweeping import sweep_all, swept_until
 from tests.events import entry

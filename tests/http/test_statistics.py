@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.db.statistics import read_medians
+from service.db.figures import read_medians
 from service.http.problems import Problem
 from service.http.statistics import SegmentItems, Statistics
 from tests.conftest import Service

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.db import export
-from service.db.customers import Filter
 from service.db.export import COLUMNS, copy_customers, defused, undefused
+from service.db.filters import Filter
 from tests.conftest import Service
 from tests.events import entry
 from tests.http.conftest import client

@@ -28,6 +28,7 @@ async def large(
         " SELECT 'c' || n || '@x.org', 'c' || n || '@x.org', 'C ' || n, repeat('word ', 160), now()"
         f" FROM generate_series(1, {MANY}) n"
     )
+    await migrated.execute("INSERT INTO customer_search SELECT id, lower(name) FROM customers")
     async with processes(migrated.servers, tmp_path_factory.mktemp("web")) as started:
         yield await started.web(rate_limit_burst=1_000_000)
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
-from sqlalchemy import DateTime, text
+from sqlalchemy import Date, DateTime, text
 
 from service.db.schema import metadata
 from service.envelope import Entry
@@ -32,6 +32,13 @@ _MOMENTS = {
     table.name: [column.name for column in table.columns if isinstance(column.type, DateTime)]
     for table in metadata.sorted_tables
 }
+_DAYS = [
+    (table.name, column.name)
+    for table in metadata.sorted_tables
+    for column in table.columns
+    if isinstance(column.type, Date)
+]
+_FAR = 1_000_000
 
 
 class Machine:
@@ -182,6 +189,10 @@ class Machine:
                     earlier = ", ".join(f"{it} = {it} - CAST(:span AS interval)" for it in columns)
                     statement = text(f"UPDATE {table} SET {earlier}")
                     await connection.execute(statement, {"span": timedelta(days=days)})
+            for table, day in _DAYS:  # they are unique: none may land where another still is
+                for span in (_FAR, days - _FAR):
+                    statement = text(f"UPDATE {table} SET {day} = {day} - CAST(:span AS integer)")
+                    await connection.execute(statement, {"span": span})
         self._passed += timedelta(days=days)
         await sweep_all(self._service)
         self.world.settle(self._now())

@@ -237,15 +237,16 @@ async def test_7_and_8_counters(sound: Service, column: str) -> None:
         f"UPDATE segment_counters SET {column} = {column} + 1 WHERE slot = 2 AND segment = 'vip'"
     )
     assert {finding.number for finding in await sound.findings()} == {7, 8}
-    (offender,) = await _broken(sound, 7)
-    assert offender["segment"] == "vip"
+    recounted, changed_on_no_day = await _broken(sound, 7)
+    assert recounted["segment"] == changed_on_no_day["segment"] == "vip"
     assert {offender["side"] for offender in await _broken(sound, 8)} == {"rebuilt", "kept"}
 
 
 async def test_7_a_customer_gone_without_a_trace(sound: Service) -> None:
     await sound.execute("DELETE FROM customers WHERE id = 1002")
-    (offender,) = await _broken(sound, 7)
+    offender, *days = await _broken(sound, 7)
     assert offender["segment"] == "new"
+    assert {offender["side"] for offender in days} == {"kept", "recounted"}
 
 
 @pytest.mark.parametrize(
@@ -259,3 +260,19 @@ async def test_7_a_customer_gone_without_a_trace(sound: Service) -> None:
 async def test_8_orders(sound: Service, damage: str) -> None:
     await sound.execute(damage)
     assert {offender["side"] for offender in await _broken(sound, 8)} == {"rebuilt", "kept"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE daily_changes SET repeat_customers = repeat_customers + 1",
+        "UPDATE daily_totals SET created = created + 1",
+        "UPDATE daily_totals SET orders = orders + 1",
+        "UPDATE daily_totals SET revenue = revenue + 0.01",
+        "UPDATE daily_totals SET day = day + 100000",
+        "DELETE FROM daily_totals",
+    ],
+)
+async def test_7_what_is_kept_by_day(sound: Service, damage: str) -> None:
+    await sound.execute(damage)
+    assert {finding.number for finding in await sound.findings()} == {7}

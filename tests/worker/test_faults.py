@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from service import streams
 from tests.conftest import Service
 from tests.events import fields
+from tests.loss.scene import all_seen
 from tests.processes import Process, Processes, free_port
 from tests.servers import Embedded
 from tests.wait import until
@@ -153,6 +154,7 @@ async def test_everything_in_redis_is_wiped(service: Service) -> None:
         await publish_all(service, _orders(100))
         await all_applied(service, 100)
         await all_published(service)
+        await all_seen(service)
         before = await out_stream(service)
         await service.redis.flushall()
         await publish_all(service, _orders(100, first=100))
@@ -234,7 +236,8 @@ async def test_a_subscriber_that_cannot_come_back_ends_the_process(
         assert await worker.ended() == 1
     finally:
         await raw.execute_command("ACL", "SETUSER", "default", "+xgroup|create")
-    assert "SubscriberDiedError: the subscriber did not come back after 5 attempts" in worker.output
+    assert "the subscriber did not come back after 5 attempts" in worker.output
+    assert "consumers.orders.SubscriberDiedError" in worker.output
 
 
 async def _parts(worker: Process) -> dict[str, str]:

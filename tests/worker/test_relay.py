@@ -15,6 +15,7 @@ from consumers.tasks import end
 from service.db.engine import create_engine
 from tests.conftest import Service
 from tests.events import entry, fields
+from tests.loss.scene import all_seen
 from tests.processes import Processes
 from tests.wait import until
 from tests.worker.scene import (
@@ -133,6 +134,7 @@ async def test_redis_comes_back_with_an_older_copy(service: Service, tmp_path: P
         await publish_all(service, [fields(f"ORD-B{n}", email=f"c{n}@x.org") for n in range(20)])
         await all_applied(service, 40)
         await all_published(service)
+        await all_seen(service)
         before = await out_stream(service)
         assert len(before) == 40
         await asyncio.to_thread(valkey.stop)

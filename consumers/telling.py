@@ -1,0 +1,70 @@
+"""What the worker's log says of events and changes: their ids, and nothing of their content."""
+
+import logging
+from collections.abc import Sequence
+
+import orjson
+
+from consumers.inbox import Batch
+from service.contract import Refusal
+from service.db.outbox import Change
+from service.envelope import Entry, payload
+from service.logs import plain
+
+log = logging.getLogger(__name__)
+
+_MOST_REFUSALS = 20
+"""Told one by one of a batch; a publisher gone wrong must not flood the log."""
+
+
+def tell_of(batch: Batch) -> None:
+    """Warn of the entries of a committed batch that were refused; tell of the others at DEBUG."""
+    refused = [(entry, verdict) for entry, verdict in batch if isinstance(verdict, Refusal)]
+    for entry, refusal in refused[:_MOST_REFUSALS]:
+        event_id, order_id = _ids(entry)
+        log.warning(
+            "entry %s is a dead letter: %s (event %s, order %s)",
+            *(entry.id, refusal.reason.value, event_id, order_id),
+            extra={
+                "streamId": entry.id,
+                "reason": refusal.reason.value,
+                "eventId": event_id,
+                "orderId": order_id,
+            },
+        )
+    if len(refused) > _MOST_REFUSALS:
+        log.warning("and %d more of the same batch", len(refused) - _MOST_REFUSALS)
+    if not log.isEnabledFor(logging.DEBUG):
+        return
+    for entry, event in batch:
+        if not isinstance(event, Refusal):
+            event_id, order_id = plain(event.key.event_id), plain(event.order_id)
+            log.debug(
+                "event %s of order %s is applied",
+                *(event_id, order_id),
+                extra={"streamId": entry.id, "eventId": event_id, "orderId": order_id},
+            )
+
+
+def tell_of_changes(changes: Sequence[Change]) -> None:
+    """Tell, at DEBUG, which segment changes have been published."""
+    if not log.isEnabledFor(logging.DEBUG):
+        return
+    for change in changes:
+        data = orjson.loads(change.body)["data"]
+        log.debug(
+            "%s is %s now, published as %d",
+            *(data["customerId"], data["segment"], change.number),
+            extra={name: data[name] for name in ("customerId", "segment", "sequence")},
+        )
+
+
+def _ids(entry: Entry) -> tuple[str, str]:
+    """Give the event's and the order's id, as far as what was refused can be read."""
+    try:
+        document = orjson.loads(payload(entry.fields) or b"")
+    except ValueError:
+        document = None
+    event = document if isinstance(document, dict) else {}
+    order = event.get("data")
+    return plain(event.get("id")), plain(order.get("id") if isinstance(order, dict) else None)

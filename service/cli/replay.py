@@ -1,0 +1,121 @@
+"""``crm replay``: have workers read orders of the stream again."""
+
+import asyncio
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+import typer
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service import streams
+from service.cli.database import fail
+from service.config import Config
+from service.db import losses, outbox, restored
+from service.db.engine import create_engine
+from service.local.state import with_local_stack
+from service.sighting import NO_ID, StreamId, before, look, write
+
+_PAGE = 5000
+
+
+class Set(NamedTuple):
+    """What was set back."""
+
+    after: StreamId
+    """Entries with greater ids will be read."""
+    entries: int
+    first: StreamId
+    """The oldest entry that the stream still has."""
+    taken_back: int
+
+
+def replay(
+    *,
+    since: Annotated[
+        str | None, typer.Option(help="From this moment on, such as 2026-11-22T10:00:00Z.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="From the oldest entry that the stream has.")
+    ] = False,
+) -> None:
+    """Have workers read orders again; what was applied before changes nothing.
+
+    Without an option: from where this database knows that all was applied, which is right after it
+    was restored from a backup. Stop all workers before you restore; start them after this.
+    """
+    if since and everything:
+        fail("--since and --all exclude each other.")
+    done = asyncio.run(_run(NO_ID if everything else _after(since) if since else None))
+    if done.taken_back:
+        typer.echo(f"took back {done.taken_back:,} segment changes that were published")
+    typer.echo(f"{done.entries:,} entries after {write(done.after)} will be read again")
+    if done.first > done.after > NO_ID and since:
+        typer.echo(
+            f"The stream begins at {write(done.first)}; what was trimmed before must come from "
+            "order management (`crm import`)."
+        )
+
+
+def _after(since: str) -> StreamId:
+    try:
+        moment = datetime.fromisoformat(since.upper())
+    except ValueError:
+        _not_a_moment(since)
+    if moment.tzinfo is None:
+        _not_a_moment(since)
+    return before((int(moment.timestamp() * 1000), 0))
+
+
+def _not_a_moment(since: str) -> NoReturn:
+    fail(f"{since} is no moment with an offset; write 2026-11-22T10:00:00Z.")
+
+
+async def _run(after: StreamId | None) -> Set:
+    config = with_local_stack(Config.load())
+    engine = create_engine(config.database_url or "", application="crm replay")
+    redis = streams.connect(config.redis_url or "")
+    try:
+        taken = await _take_back(engine, redis, config.changes_stream)
+        return await _set(engine, redis, config, after, taken)
+    finally:
+        await redis.aclose()
+        await engine.dispose()
+
+
+async def _take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
+    async with engine.connect() as connection:
+        if not await restored.is_older(connection, redis, stream):
+            return 0
+        if not await outbox.lead(connection):
+            fail("a worker relays. This database is older than Redis: stop all workers first.")
+        try:
+            return await restored.take_back(engine, redis, stream)
+        finally:
+            await connection.invalidate()  # the lock goes with the connection
+
+
+async def _set(
+    engine: AsyncEngine, redis: Redis, config: Config, after: StreamId | None, taken: int
+) -> Set:
+    stream, group = config.orders_stream, config.orders_group
+    await streams.ensure_group(redis, stream, group)
+    if after is None:
+        async with engine.connect() as connection:
+            after = await losses.settled(connection, stream, group)
+        if after is None:
+            fail("this database has not looked at the stream yet; say --since or --all.")
+    now = await look(redis, stream, group)
+    after = min(after, now.delivered)
+    entries = await _count(redis, stream, after)
+    raw: Any = redis
+    await raw.xgroup_setid(stream, group, write(after), entries_read=now.added - entries)
+    return Set(after, entries, now.first, taken)
+
+
+async def _count(redis: Redis, stream: str, after: StreamId) -> int:
+    entries, start = 0, f"({write(after)}"
+    while page := await streams.read_range(redis, stream, start, "+", _PAGE):
+        entries += len(page)
+        start = f"({page[-1].id}"
+    return entries

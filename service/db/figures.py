@@ -1,0 +1,113 @@
+"""Sums and medians of the customers per segment: of everybody, or of those created in a window."""
+
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.rules import Segment
+
+_CENT = Decimal("0.01")
+
+
+class Window(NamedTuple):
+    """A half-open span of time, ``start`` included, ``end`` not."""
+
+    start: datetime
+    end: datetime
+    period: str | None = None
+    """The rolling period that it was made from: one that was kept a while ago will do as well."""
+
+    @property
+    def before(self) -> "Window":
+        """The span of the same length that ends where this one starts."""
+        return Window(self.start - (self.end - self.start), self.start)
+
+
+class SegmentFigures(NamedTuple):
+    """Sums over the customers of one segment."""
+
+    customers: int
+    total_spent: Decimal
+    with_orders: int
+    repeat_customers: int
+
+
+Figures = dict[Segment, SegmentFigures]
+Medians = dict[Segment | None, Decimal]
+"""Median total spent per segment, and under None that of all."""
+
+_COUNTERS = text("""
+SELECT segment, sum(customers)::bigint AS customers, sum(total_spent) AS total_spent,
+       sum(with_orders)::bigint AS with_orders, sum(repeat_customers)::bigint AS repeat_customers
+FROM segment_counters GROUP BY segment
+""")
+_RECOUNT = """
+SELECT segment, count(*) AS customers, sum(total_spent) AS total_spent,
+       count(*) FILTER (WHERE total_orders >= 1) AS with_orders,
+       count(*) FILTER (WHERE total_orders >= 2) AS repeat_customers
+FROM customers {where} GROUP BY segment
+"""
+_IN_WINDOW = "WHERE date_created >= :start AND date_created < :end"
+_COUNTED_IN_WINDOW = text(_RECOUNT.format(where=_IN_WINDOW))
+_RECOUNTED = text(_RECOUNT.format(where=""))
+# In cents: percentile_cont computes in floats, which hold whole numbers and halves exactly.
+_MEDIANS = """
+SELECT segment, percentile_cont(0.5) WITHIN GROUP (ORDER BY total_spent * 100) AS median
+FROM customers {where} GROUP BY GROUPING SETS ((segment), ())
+"""
+_MEDIANS_OF_ALL = text(_MEDIANS.format(where=""))
+_MEDIANS_IN_WINDOW = text(_MEDIANS.format(where=_IN_WINDOW))
+# A replica's rows are of the moment up to which it has replayed.
+_NOW = text("""
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE clock_timestamp() END
+""")
+
+
+async def clock(connection: AsyncConnection) -> datetime:
+    """Read the database's clock, by which periods are counted."""
+    moment: datetime = (await connection.execute(_NOW)).scalar_one()
+    return moment
+
+
+async def read_figures(connection: AsyncConnection, window: Window | None = None) -> Figures:
+    """Sum per segment: everybody from the counters, or those created in a window."""
+    if window is None:
+        return _figures(await connection.execute(_COUNTERS))
+    return _figures(await connection.execute(_COUNTED_IN_WINDOW, window._asdict()))
+
+
+async def recount_figures(connection: AsyncConnection) -> Figures:
+    """Sum everybody from the customers themselves: what the counters must equal."""
+    return _figures(await connection.execute(_RECOUNTED))
+
+
+async def read_medians(connection: AsyncConnection, window: Window | None = None) -> Medians:
+    """Scan for the medians of total spent."""
+    result = (
+        await connection.execute(_MEDIANS_OF_ALL)
+        if window is None
+        else await connection.execute(_MEDIANS_IN_WINDOW, window._asdict())
+    )
+    return {
+        row.segment and Segment(row.segment): rounded(Decimal(row.median) / 100)
+        for row in result
+        if row.median is not None
+    }
+
+
+def rounded(amount: Decimal) -> Decimal:
+    """Round to the cent, half up."""
+    return amount.quantize(_CENT, ROUND_HALF_UP)
+
+
+def _figures(result: Any) -> Figures:
+    found = {
+        Segment(row.segment): SegmentFigures(
+            row.customers, row.total_spent, row.with_orders, row.repeat_customers
+        )
+        for row in result
+    }
+    return {segment: found.get(segment, SegmentFigures(0, Decimal(0), 0, 0)) for segment in Segment}

@@ -1,0 +1,101 @@
+"""The geometry of charts; templates draw it as SVG, the style sheet colours it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Slice(NamedTuple):
+    """A part of a ring, for ``stroke-dasharray`` and ``-offset`` on a circle of length 100."""
+
+    name: str
+    length: float
+    offset: float
+
+
+def ring(counts: Mapping[str, int]) -> list[Slice]:
+    """Divide a ring by counts; empty parts are left out."""
+    total = sum(counts.values())
+    slices, before = list[Slice](), 0.0
+    for name, count in counts.items():
+        if count:
+            length = 100 * count / total
+            slices.append(Slice(name, round(length, 3), round(25 - before, 3)))
+            before += length
+    return slices
+
+
+class Scale(NamedTuple):
+    """An axis from 0 to ``top`` with a line at each tick."""
+
+    top: float
+    ticks: Sequence[float]
+
+    @classmethod
+    def of(cls, greatest: float, lines: int = 4) -> "Scale":
+        """Choose round numbers (1, 2 or 5 times a power of ten) that reach the greatest."""
+        step = _round_step(greatest / lines) if greatest > 0 else 1.0
+        count = max(math.ceil(greatest / step), 1)
+        return cls(step * count, [step * n for n in range(count + 1)])
+
+
+def _round_step(least: float) -> float:
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(n * power for n in (1, 2, 5, 10) if n * power >= least * 0.999)
+
+
+class Band(NamedTuple):
+    """One of the areas stacked on each other: the ``d`` of a path."""
+
+    name: str
+    path: str
+
+
+def stack(
+    series: Mapping[str, Sequence[float]], width: float, height: float, top: float
+) -> list[Band]:
+    """Stack areas, the first at the bottom; each series has the same number of points."""
+    points = len(next(iter(series.values())))
+    xs = [width * n / max(points - 1, 1) for n in range(points)]
+    floor, bands = [0.0] * points, list[Band]()
+    for name, values in series.items():
+        ceiling = [low + value for low, value in zip(floor, values, strict=True)]
+        there = [_point(x, height - height * y / top) for x, y in zip(xs, ceiling, strict=True)]
+        back = [_point(x, height - height * y / top) for x, y in zip(xs, floor, strict=True)]
+        bands.append(Band(name, f"M{' L'.join([*there, *reversed(back)])}Z"))
+        floor = ceiling
+    return bands
+
+
+class Bar(NamedTuple):
+    """An upright bar, and where its column begins."""
+
+    column: float
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def bars(values: Sequence[float], width: float, height: float, top: float) -> list[Bar]:
+    """Stand one bar per value, with a fifth of its column left free."""
+    column = width / len(values)
+    return [
+        Bar(
+            *(
+                round(number, 1)
+                for number in (
+                    column * n,
+                    column * (n + 0.1),
+                    height - height * value / top,
+                    column * 0.8,
+                    height * value / top,
+                )
+            )
+        )
+        for n, value in enumerate(values)
+    ]
+
+
+def _point(x: float, y: float) -> str:
+    return f"{x:.1f} {y:.1f}"

@@ -1,0 +1,159 @@
+"""``/customers/{id}``: everything about one customer, and what staff did with them."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import Response
+
+from service.access import Actor
+from service.db import customers, interactions, settings, timeline
+from service.db.engine import in_transaction
+from service.db.figures import clock
+from service.db.orders import of_customer as orders_of_customer
+from service.explain import explain
+from service.http.customer import interaction_number, no_interaction
+from service.http.customers import CustomerNumber, not_found
+from service.http.dashboard.entered import LABELS, faults_of, kept
+from service.http.dashboard.formats import formats_of
+from service.http.dashboard.session import Editor, Form, Viewer
+from service.http.dashboard.view import done, page
+from service.http.models import NewInteraction
+from service.http.state import snapshot, state_of
+from service.rules import Facts
+from service.wire import customer_ref
+
+router = APIRouter(prefix="/customers/{id}", include_in_schema=False)
+
+_FIRST = {"orders": 10, "interactions": 10, "events": 20}
+"""How many are shown at first."""
+_MORE, _MOST = 5, 1000
+_UNREADABLE = 422
+
+
+@router.get("")
+async def show(request: Request, actor: Viewer, number: CustomerNumber) -> Response:
+    """Show what is known, as much of each list as the address says."""
+    return await _show(request, actor, number)
+
+
+@router.post("/interactions")
+async def add_interaction(
+    request: Request, actor: Editor, number: CustomerNumber, fields: Form
+) -> Response:
+    """Note what staff did, or show the page again with what is wrong."""
+    zone = formats_of(request, state_of(request).config.store_currency).zone
+    given = {"kind": fields.get("kind"), "text": fields.get("text")}
+    try:
+        body = NewInteraction.model_validate(
+            given | {"happenedAt": _moment(fields.get("when", ""), zone)}
+        )
+    except ValidationError as error:
+        return await _show(request, actor, number, fields, faults_of(error))
+
+    async def work(connection: AsyncConnection) -> dict[str, Any] | None:
+        return await interactions.add(
+            connection, actor.name, number, body.kind, body.text, body.happened_at
+        )
+
+    if await in_transaction(state_of(request).engine, work) is None:
+        raise not_found()
+    return done(f"/customers/{customer_ref(number)}", "noted")
+
+
+@router.post("/interactions/{interaction}/remove")
+async def remove_interaction(
+    request: Request, actor: Editor, number: CustomerNumber, interaction: str
+) -> Response:
+    """Remove one of their own."""
+
+    async def work(connection: AsyncConnection) -> bool:
+        id_ = interaction_number(interaction)
+        return await interactions.remove(connection, actor.name, number, id_, author=actor.name)
+
+    if not await in_transaction(state_of(request).engine, work):
+        raise no_interaction()
+    return done(f"/customers/{customer_ref(number)}", "removed")
+
+
+async def _show(
+    request: Request,
+    actor: Actor,
+    number: int,
+    entered: Mapping[str, str] | None = None,
+    faults: Mapping[str, str] | None = None,
+) -> Response:
+    shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
+    async with snapshot(request) as connection:
+        row = await customers.read(connection, number)
+        if row is None:
+            raise not_found()
+        orders = await orders_of_customer(connection, number, shown["orders"], None)
+        notes = await interactions.of_customer(connection, number)
+        events = await timeline.timeline(connection, number, shown["events"], None)
+        since = await timeline.segment_since(connection, number)
+        current = (await settings.current(connection)).settings
+        now = await clock(connection)
+    facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
+    return page(
+        request,
+        actor,
+        "customer.html",
+        status=_UNREADABLE if faults else 200,
+        id=customer_ref(number),
+        c=row,
+        address=_lines(row["address"] or {}),
+        kept=kept(dict(row), formats_of(request, state_of(request).config.store_currency)),
+        orders=orders,
+        interactions=notes[: shown["interactions"]],
+        events=events,
+        lists={
+            name: {"total": total, "more": _more(shown, name, total)}
+            for name, total in (
+                ("orders", orders.total),
+                ("interactions", len(notes)),
+                ("events", events.total),
+            )
+        },
+        since=since,
+        rules=current,
+        why=explain(facts, current, now),
+        now=now,
+        labels=LABELS,
+        entered=entered or {},
+        faults=faults or {},
+    )
+
+
+def _lines(address: Mapping[str, str]) -> list[str]:
+    """Write an address as on an envelope."""
+    region = " ".join(filter(None, (address.get("state"), address.get("zip"))))
+    town = ", ".join(filter(None, (address.get("city"), region)))
+    return [line for line in (address.get("street"), town, address.get("country")) if line]
+
+
+def _count(written: str, otherwise: int) -> int:
+    if not (written.isascii() and written.isdecimal() and len(written) <= len(str(_MOST))):
+        return otherwise
+    return min(max(int(written), otherwise), _MOST)
+
+
+def _more(shown: Mapping[str, int], name: str, total: int) -> str | None:
+    """Write the query with which the page shows more of a list; None when that is all."""
+    if shown[name] >= min(total, _MOST):
+        return None
+    wanted = {**shown, name: min(shown[name] * _MORE, _MOST)}
+    return "&".join(f"{it}={n}" for it, n in wanted.items() if n != _FIRST[it])
+
+
+def _moment(written: str, zone: tzinfo) -> datetime | str | None:
+    """Read what a control for date and time sends, which has no zone: the reader's is meant."""
+    if not written:
+        return None
+    try:
+        return datetime.fromisoformat(written).replace(tzinfo=zone).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return written  # the model refuses it

@@ -1,0 +1,60 @@
+"""``/``: the key figures, the list, and what the segments are worth."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from service.db import customers
+from service.db.activity import latest
+from service.db.customers import Page
+from service.db.figures import clock
+from service.db.statistics import by_segment
+from service.http.dashboard.cards import cards
+from service.http.dashboard.charts import ring
+from service.http.dashboard.formats import formats_of
+from service.http.dashboard.session import Viewer
+from service.http.dashboard.view import page
+from service.http.dashboard.wanted import ROWS, Span, Wanted, export_address
+from service.http.state import snapshot, state_of
+
+router = APIRouter(include_in_schema=False)
+
+_HAPPENINGS = 7
+
+
+@router.get("/")
+async def list_customers(request: Request, actor: Viewer) -> Response:
+    """Show the customers page that the address describes."""
+    state = state_of(request)
+    wanted = Wanted.read(request.query_params)
+    zone = formats_of(request, state.config.store_currency).zone
+    async with snapshot(request) as connection:
+        now = await clock(connection)
+        window = wanted.window(now, zone)
+        chosen = wanted.filter(window)
+        found = await customers.find(
+            connection,
+            chosen,
+            Page(wanted.sort, wanted.descending, ROWS, skip=ROWS * (wanted.number - 1)),
+        )
+        figures = await cards(connection, window, now)
+        segments = await by_segment(connection, window, state.medians)
+        happenings = (await latest(connection, _HAPPENINGS))[:_HAPPENINGS]
+    return page(
+        request,
+        actor,
+        "customers.html",
+        wanted=wanted,
+        spans=Span,
+        found=found,
+        first=ROWS * (wanted.number - 1) + 1,
+        last_page=max(-(-found.total // ROWS), 1),
+        export=export_address(chosen),
+        now=now,
+        cards=figures,
+        window=window,
+        segments=segments,
+        happenings=[happening.body for happening in happenings],
+        everybody=sum(item["count"] for item in segments),
+        ring=ring({item["segment"]: item["count"] for item in segments}),
+        most=max(item["averageLTV"] for item in segments) or 1,
+    )

@@ -1,0 +1,208 @@
+"""``/customers/new``, ``…/edit`` and ``…/delete``: what staff do to a customer."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import Response
+
+from service.access import Actor
+from service.db import customers, editing
+from service.db.engine import in_transaction
+from service.http.customers import CustomerNumber, not_found
+from service.http.dashboard.entered import (
+    LABELS,
+    Values,
+    as_shown,
+    blank,
+    differing,
+    entered,
+    fault_at,
+    faults_of,
+    in_words,
+    request_body,
+    shown,
+)
+from service.http.dashboard.formats import formats_of
+from service.http.dashboard.session import Editor, Form
+from service.http.dashboard.view import done, page
+from service.http.edits import columns, hold
+from service.http.models import CustomerPatch, NewCustomer
+from service.http.state import snapshot, state_of
+from service.wire import customer_ref
+
+router = APIRouter(prefix="/customers", include_in_schema=False)
+
+_UNREADABLE, _CONFLICT = 422, 409
+
+
+@router.get("/new")
+async def ask_for_new(request: Request, actor: Editor) -> Response:
+    """Show an empty form."""
+    return _form(request, actor, blank())
+
+
+@router.post("/new")
+async def create(request: Request, actor: Editor, fields: Form) -> Response:
+    """Create the customer, or show the form again with what is wrong."""
+    values = entered(fields, blank())
+    given = {"name", "email", *differing(blank(), values)}
+    try:
+        body = NewCustomer.model_validate(request_body(values, given, _zone(request)))
+
+        async def work(connection: AsyncConnection) -> int:
+            return await editing.create(connection, actor.name, columns(body), hold(body))
+
+        number = await in_transaction(state_of(request).engine, work)
+    except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
+        return _form(request, actor, values, _faults(error))
+    return done(f"/customers/{customer_ref(number)}", "created")
+
+
+@router.get("/{id}/edit")
+async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumber) -> Response:
+    """Show the form of a customer."""
+    async with snapshot(request) as connection:
+        row = await customers.read(connection, number)
+    if row is None:
+        raise not_found()
+    was = shown(dict(row), _zone(request))
+    return _form(request, actor, was, was=was, etag=editing.etag(dict(row)), number=number)
+
+
+@router.post("/{id}/edit")
+async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: Form) -> Response:
+    """Save what was changed, unless somebody changed the same customer: then show both."""
+    was, etag, zone = as_shown(fields), fields.get("etag", ""), _zone(request)
+    values = entered(fields, was)
+    changed = differing(was, values)
+    if not changed:
+        return done(f"/customers/{customer_ref(number)}", "unchanged")
+    while True:
+        try:
+            body = CustomerPatch.model_validate(request_body(values, changed, zone))
+            await _edit(request, actor, number, body, etag)
+        except editing.CustomerNotFoundError:
+            raise not_found() from None
+        except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
+            faults = _faults(error)
+            return _form(request, actor, values, faults, was=was, etag=etag, number=number)
+        except editing.ChangedMeanwhileError as error:
+            theirs, etag = shown(error.args[0], zone), editing.etag(error.args[0])
+            clashing = [it for it in differing(was, theirs) if it in differing(values, theirs)]
+            if clashing:
+                return _both(request, actor, number, (was, values, theirs), clashing, etag)
+            # Only the rules moved them, or both typed the same: nothing to choose from.
+        else:
+            return done(f"/customers/{customer_ref(number)}", "saved")
+
+
+@router.get("/{id}/delete")
+async def ask_whether(request: Request, actor: Editor, number: CustomerNumber) -> Response:
+    """Say what will go and what will stay."""
+    async with snapshot(request) as connection:
+        row = await customers.read(connection, number)
+        extent = await editing.would_erase(connection, number)
+    if row is None or extent is None:
+        raise not_found()
+    return page(request, actor, "delete.html", id=customer_ref(number), customer=row, extent=extent)
+
+
+@router.post("/{id}/delete")
+async def delete(request: Request, actor: Editor, number: CustomerNumber) -> Response:
+    """Erase the person."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await editing.delete(connection, actor.name, number)
+
+    try:
+        await in_transaction(state_of(request).engine, work)
+    except editing.CustomerNotFoundError:
+        raise not_found() from None
+    return done("/", "deleted")
+
+
+async def _edit(
+    request: Request, actor: Actor, number: int, body: CustomerPatch, etag: str
+) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        await editing.edit(connection, actor.name, number, columns(body), hold(body), etag)
+
+    await in_transaction(state_of(request).engine, work)
+
+
+def _zone(request: Request) -> Any:
+    return formats_of(request, state_of(request).config.store_currency).zone
+
+
+def _faults(error: Exception) -> dict[str, str]:
+    if isinstance(error, ValidationError):
+        return faults_of(error)
+    if isinstance(error, editing.EmailTakenError):
+        return fault_at("email", f"belongs to {error.args[0]} already")
+    return fault_at(*error.args)
+
+
+def _form(
+    request: Request,
+    actor: Actor,
+    values: Values,
+    faults: Mapping[str, str] | None = None,
+    *,
+    was: Values | None = None,
+    etag: str = "",
+    number: int | None = None,
+) -> Response:
+    """Show the form; ``number`` None is for somebody new."""
+    return page(
+        request,
+        actor,
+        "editor.html",
+        status=_UNREADABLE if faults else 200,
+        id=customer_ref(number) if number else None,
+        values=values,
+        faults=faults or {},
+        labels=LABELS,
+        was=json.dumps(was) if was else "",
+        was_named=bool(was is None or was["name"]),
+        etag=etag,
+    )
+
+
+def _both(
+    request: Request,
+    actor: Actor,
+    number: int,
+    versions: tuple[Values, Values, Values],
+    clashing: list[str],
+    etag: str,
+) -> Response:
+    """Show what was entered beside what somebody else saved; ``versions``: was, entered, theirs."""
+    was, values, theirs = versions
+    f = formats_of(request, state_of(request).config.store_currency)
+    changed = differing(was, values)
+    return page(
+        request,
+        actor,
+        "conflict.html",
+        status=_CONFLICT,
+        id=customer_ref(number),
+        name=theirs["name"] or theirs["email"],
+        values=values,
+        was=json.dumps(theirs),
+        etag=etag,
+        rows=[
+            {
+                "field": it,
+                "label": LABELS[it],
+                "mine": in_words(it, values, f),
+                "theirs": in_words(it, theirs, f),
+                "touched": it in changed,
+            }
+            for it in clashing
+        ],
+        others=[LABELS[it] for it in changed if it not in clashing],
+    )

@@ -1,0 +1,110 @@
+"""How the reader writes numbers, money and dates: by their language, in their time zone.
+
+The language comes with each request. The zone no request tells; a script notes it in a cookie,
+and until then, or without scripts, times are UTC's and say so.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, tzinfo
+from decimal import Decimal
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date, format_datetime, format_timedelta
+from babel.numbers import format_compact_currency, format_currency, format_decimal, format_percent
+from starlette.requests import Request
+
+ZONE_COOKIE = "crm_zone"
+_MOST_LANGUAGES = 10
+
+
+@dataclass(frozen=True)
+class Formats:
+    """The conventions of one reader, as functions for templates."""
+
+    locale: Locale
+    zone: tzinfo
+    currency: str
+
+    def number(self, value: Decimal | float) -> str:
+        """Group a number's digits."""
+        return str(format_decimal(value, locale=self.locale))
+
+    def money(self, amount: Decimal | float | None) -> str:
+        """Write an amount of the store's currency, with its cents; "–" for none."""
+        if amount is None:
+            return "–"
+        return str(format_currency(amount, self.currency, locale=self.locale))
+
+    def short_money(self, amount: Decimal | float) -> str:
+        """Write about how much, for an axis."""
+        return str(
+            format_compact_currency(amount, self.currency, locale=self.locale, fraction_digits=1)
+        )
+
+    def percent(self, value: Decimal | float) -> str:
+        """Write a percentage (12.5 for 12.5 %) with at most one decimal."""
+        pattern = (
+            self.locale.percent_formats[None]
+            .pattern.replace("0%", "0.#%")
+            .replace("0\xa0%", "0.#\xa0%")
+        )
+        return str(format_percent(Decimal(value) / 100, pattern, locale=self.locale))
+
+    def day(self, moment: datetime | date | None) -> str:
+        """Write a date; "–" for none."""
+        if moment is None:
+            return "–"
+        if isinstance(moment, datetime):
+            moment = moment.astimezone(self.zone).date()
+        return str(format_date(moment, "medium", locale=self.locale))
+
+    def moment(self, moment: datetime | None) -> str:
+        """Write date and time to the second, with the zone; "–" for none."""
+        if moment is None:
+            return "–"
+        local = moment.astimezone(self.zone)
+        written = format_datetime(local, "medium", tzinfo=self.zone, locale=self.locale)
+        return f"{written} UTC" if self.zone is UTC else str(written)
+
+    def ago(self, moment: datetime, now: datetime) -> str:
+        """Say how long ago, roughly."""
+        return str(format_timedelta(moment - now, add_direction=True, locale=self.locale))
+
+    def month(self, month: str) -> str:
+        """Write a month given as ``2026-11``."""
+        year, number = month.split("-")
+        return str(format_date(date(int(year), int(number), 1), "LLL yyyy", locale=self.locale))
+
+    def today(self, now: datetime) -> date:
+        """Give the day that it is for the reader."""
+        return now.astimezone(self.zone).date()
+
+
+def formats_of(request: Request, currency: str) -> Formats:
+    """Find the reader's conventions; those of US English in UTC when they tell nothing usable."""
+    return Formats(
+        _locale(request.headers.get("accept-language", "")[:200]),
+        _zone(request.cookies.get(ZONE_COOKIE, "")),
+        currency,
+    )
+
+
+@lru_cache(1000)
+def _locale(accepted: str) -> Locale:
+    for part in accepted.split(",")[:_MOST_LANGUAGES]:
+        name = part.partition(";")[0].strip()
+        try:
+            return Locale.parse(name, sep="-")
+        except (UnknownLocaleError, ValueError, TypeError):
+            continue
+    return Locale("en", "US")
+
+
+@lru_cache(1000)
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC

@@ -1,0 +1,153 @@
+"""``/operations``: what waits, what was refused, what belongs to nobody, what was verified."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import Response
+
+from service import streams
+from service.db import dead_letters, losses, operations, orders, trims
+from service.db.cursor import BadCursorError
+from service.db.dead_letters import NoSuchLetterError
+from service.db.engine import in_transaction
+from service.http.dashboard.session import Admin, Editor, Form, Viewer
+from service.http.dashboard.view import done, page
+from service.http.dead_letters import LetterNumber
+from service.http.problems import ProblemError
+from service.http.state import snapshot, state_of
+
+router = APIRouter(include_in_schema=False)
+
+_LETTERS = 20
+_ORDERS = 10
+_LOSSES = 10
+
+
+@router.get("/operations")
+async def show(
+    request: Request,
+    actor: Viewer,
+    reason: Annotated[str | None, Query(max_length=100)] = None,
+    before: Annotated[str | None, Query(pattern=r"^\d{1,18}$")] = None,
+    orders_after: Annotated[str | None, Query(alias="orders", max_length=500)] = None,
+) -> Response:
+    """Show how the service does; a part that is away is said to be."""
+    state = state_of(request)
+    async with snapshot(request) as connection:
+        waiting = await operations.waiting(connection)
+        verified = await operations.verification(connection)
+        lost = await losses.incidents(connection, most=_LOSSES)
+        trimmed = await trims.trims(connection)
+        reasons = await dead_letters.summary(connection)
+        letters, total = await dead_letters.find(
+            connection, reason, _LETTERS + 1, int(before) if before else None
+        )
+        try:
+            unattributed = await orders.unattributed(connection, _ORDERS, orders_after)
+        except BadCursorError:
+            unattributed = await orders.unattributed(connection, _ORDERS, None)
+    return page(
+        request,
+        actor,
+        "operations.html",
+        waiting=waiting,
+        backlog=await _backlog(request),
+        stream=state.config.orders_stream,
+        verified=verified,
+        losses=lost,
+        held=[trim for trim in trimmed if trim.held_by],
+        reasons=reasons,
+        reason=reason,
+        letters=letters[:_LETTERS],
+        older=letters[_LETTERS - 1].id if len(letters) > _LETTERS else None,
+        total=total,
+        unattributed=unattributed,
+    )
+
+
+@router.get("/operations/dead-letters/{id}")
+async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Response:
+    """Show a dead letter; what it holds only to those who may write or administer."""
+    async with snapshot(request) as connection:
+        try:
+            letter, parts = await dead_letters.read(connection, number)
+        except NoSuchLetterError:
+            raise _gone() from None
+    opened = [(_words(part.name), _words(part.value), part) for part in parts]
+    return page(
+        request,
+        actor,
+        "dead_letter.html",
+        heading=f"Dead letter {number}",
+        back="/operations",
+        width="wide",
+        letter=letter,
+        parts=opened,
+    )
+
+
+@router.post("/operations/dead-letters/{id}/replay")
+async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form) -> Response:
+    """Judge one again; it goes when it is accepted."""
+    state = state_of(request)
+    again = dead_letters.judge_by(state.config.store_currency, state.config.max_event_bytes)
+    replayed = await dead_letters.replay(state.engine, actor.name, [number], again)
+    if not replayed.letters:
+        raise _gone()
+    if replayed.refused:
+        return done(f"/operations/dead-letters/{number}", "refused")
+    return done("/operations", "replayed")
+
+
+@router.post("/operations/dead-letters/{id}/discard")
+async def discard(request: Request, actor: Admin, number: LetterNumber, given: Form) -> Response:
+    """Throw one away, with a reason that stays in the audit."""
+    why = given.get("why", "").strip()[:500] or "no reason given"
+
+    async def work(connection: AsyncConnection) -> None:
+        await dead_letters.discard(connection, actor.name, number, why)
+
+    try:
+        await in_transaction(state_of(request).engine, work)
+    except NoSuchLetterError:
+        raise _gone() from None
+    return done("/operations", "discarded")
+
+
+@router.post("/operations/losses/{id}/acknowledge")
+async def take_note(
+    request: Request,
+    actor: Admin,
+    incident: Annotated[int, Path(alias="id", ge=1, lt=2**63)],
+    _: Form,
+) -> Response:
+    """Take note of a loss in the reader's name, so that it alarms no more."""
+
+    async def work(connection: AsyncConnection) -> bool:
+        return await losses.acknowledge(connection, incident, actor.name)
+
+    noted = await in_transaction(state_of(request).engine, work)
+    return done("/operations", "noted" if noted else "unchanged")
+
+
+async def _backlog(request: Request) -> streams.Backlog | None:
+    state = state_of(request)
+    try:
+        config = state.config
+        return await streams.backlog(state.redis, config.orders_stream, config.orders_group)
+    except streams.REDIS_ERRORS:
+        return None
+
+
+def _gone() -> ProblemError:
+    detail = "No dead letter has this id; perhaps somebody replayed or discarded it."
+    return ProblemError(404, "Dead letter not found", detail)
+
+
+def _words(value: bytes) -> Any:
+    """Show bytes as text where they are some, else as Python writes them."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return repr(value)[2:-1]

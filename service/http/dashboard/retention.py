@@ -1,0 +1,112 @@
+"""``/retention``: who comes back, by month of first order, and the segments over time."""
+
+from datetime import date
+from decimal import Decimal
+from itertools import dropwhile
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import QueryParams
+from starlette.responses import Response
+
+from service.db.cohorts import cohorts
+from service.db.statistics import rolling, statistics
+from service.db.trend import trend
+from service.http.dashboard.charts import Scale, bars, stack
+from service.http.dashboard.session import Viewer
+from service.http.dashboard.view import page
+from service.http.state import aged_snapshot, state_of
+from service.rules import Segment
+
+router = APIRouter(include_in_schema=False)
+
+_PERIODS = {"week": "7 days", "month": "30 days", "year": "365 days"}
+_MONTHS = (6, 12, 24)
+_DAYS = (30, 90, 365)
+_MOST_POINTS = 92
+WIDTH, HEIGHT = 900, 260
+"""Of the trend's drawing, in its own units."""
+
+
+@router.get("/retention")
+async def retention(request: Request, actor: Viewer) -> Response:
+    """Show retention for a period, as many cohorts and as many days as the address says."""
+    state = state_of(request)
+    period, months, days = _asked(request.query_params)
+    async with aged_snapshot(request) as connection:
+        window = await rolling(connection, period)
+        figures = await statistics(connection, None, state.medians)
+        of_period = await statistics(connection, window, state.medians)
+        groups = (await cohorts(connection, months)).items
+        history = await trend(connection, days)
+    step = -(-days // _MOST_POINTS)
+    shown = _thinned(history, step)
+    # Before it was told of anybody, the service knows of no segments.
+    told = list(dropwhile(lambda day: not any(day["segments"].values()), shown))
+    series = {s.value: [float(day["segments"][s.value]) for day in told] for s in Segment}
+    scale = Scale.of(max((sum(day["segments"].values()) for day in told), default=0))
+    sales = Scale.of(float(max(day["revenue"] for day in shown)))
+    return page(
+        request,
+        actor,
+        "retention.html",
+        period=period,
+        periods=_PERIODS,
+        months=months,
+        all_months=_MONTHS,
+        days=days,
+        all_days=_DAYS,
+        figures=figures,
+        of_period=of_period,
+        cohorts=_from_the_first(groups),
+        heat=_heat,
+        history=shown,
+        told=told,
+        bands=stack(series, WIDTH, HEIGHT, scale.top) if told else [],
+        scale=scale,
+        step=step,
+        sales=sales,
+        bars=bars([float(day["revenue"]) for day in shown], WIDTH, HEIGHT, sales.top),
+        width=WIDTH,
+        height=HEIGHT,
+        date=date.fromisoformat,
+        marks=_marks,
+    )
+
+
+def _asked(query: QueryParams) -> tuple[str, int, int]:
+    period = query.get("period", "")
+    return (
+        period if period in _PERIODS else "month",
+        _one_of(query, "months", _MONTHS, 12),
+        _one_of(query, "days", _DAYS, 90),
+    )
+
+
+def _one_of(query: QueryParams, name: str, known: tuple[int, ...], otherwise: int) -> int:
+    return next((n for n in known if str(n) == query.get(name)), otherwise)
+
+
+def _thinned(history: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
+    """Put so many days in one, the last being whole: how it ended, and what happened in it."""
+    newest_first = history[::-1]
+    groups = [newest_first[n : n + step] for n in range(0, len(history), step)]
+    sums = ("newCustomers", "orders", "revenue")
+    return [
+        {**group[0], **{name: sum(day[name] for day in group) for name in sums}}
+        for group in groups[::-1]
+    ]
+
+
+def _from_the_first(cohorts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(dropwhile(lambda cohort: not cohort["size"], cohorts))
+
+
+def _marks(days: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Choose the days that an axis names."""
+    return [days[round(n * (len(days) - 1) / 4)] for n in range(5)]
+
+
+def _heat(percentage: Decimal) -> int:
+    """Give the tenth that a percentage falls in, 0 to 10: how dark its cell is."""
+    return min(int(percentage / 10 + Decimal("0.999")), 10) if percentage else 0

@@ -1,0 +1,172 @@
+"""``/settings``: the segment rules, what a change would do, how far it is, who made which."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import RedirectResponse, Response
+
+from service.access import Actor
+from service.db import settings
+from service.db.engine import in_transaction
+from service.db.settings import OutdatedError, Version
+from service.http.dashboard.session import Admin, Form, Viewer
+from service.http.dashboard.view import done, page
+from service.http.settings import SettingsPatch
+from service.http.state import snapshot, state_of
+from service.rules import Precedence, Segment
+
+router = APIRouter(include_in_schema=False)
+
+_HISTORY = 20
+_LABELS = {
+    "vip_order_count": "VIP from this many orders",
+    "vip_total_spent": "VIP from this much spent",
+    "at_risk_days": "At risk after days without an order",
+    "inactive_days": "Inactive after days without an order",
+    "auto_segmentation": "Automatic segmentation",
+    "precedence": "Precedence",
+}
+_PRECEDENCE = {
+    Precedence.RECENCY_FIRST: "Recency first: inactive, at risk, VIP, new, returning",
+    Precedence.VALUE_FIRST: "Value first: new, VIP, inactive, at risk, returning",
+}
+Faults = Mapping[str, str]
+
+
+@router.get("/settings")
+async def read_settings(request: Request, actor: Viewer) -> Response:
+    """Show the rules in force, their progress and their history."""
+    async with snapshot(request) as connection:
+        version = await settings.current(connection)
+    return await _page(request, actor, version, _fields(version), {})
+
+
+@router.get("/settings/preview")
+async def no_preview() -> Response:
+    """Lead back to the form: a preview belongs to what was typed into it."""
+    return RedirectResponse("/settings", status_code=303)
+
+
+@router.post("/settings/preview")
+async def preview(request: Request, actor: Admin, given: Form) -> Response:
+    """Show who would move where; nothing is changed."""
+    async with snapshot(request) as connection:
+        version = await settings.current(connection)
+        if _expected(given) != version.version:
+            return await _page(request, actor, version, given, {}, outdated=True)
+        try:
+            proposed = settings.merged(version.settings, _read(given))
+        except ValidationError as error:
+            return await _page(request, actor, version, given, _faults(error))
+        cells = await settings.preview(connection, proposed)
+    return page(
+        request,
+        actor,
+        "preview.html",
+        heading="What these rules would do",
+        back="/settings",
+        width="wide",
+        given=given,
+        version=version,
+        changes=_changes(version.settings.model_dump(), proposed.model_dump()),
+        labels=_LABELS,
+        cells={(cell.previous, cell.segment): cell for cell in cells},
+        moving=[cell for cell in cells if cell.previous != cell.segment],
+    )
+
+
+@router.post("/settings")
+async def save(request: Request, actor: Admin, given: Form) -> Response:
+    """Save, unless somebody else did since the form was shown."""
+    expected = _expected(given)
+    try:
+        fields = _read(given)
+
+        async def work(connection: AsyncConnection) -> Version:
+            return await settings.save(connection, actor.name, fields, expected)
+
+        saved = await in_transaction(state_of(request).engine, work)
+    except OutdatedError as error:
+        return await _page(request, actor, error.args[0], given, {}, outdated=True)
+    except ValidationError as error:
+        async with snapshot(request) as connection:
+            version = await settings.current(connection)
+        return await _page(request, actor, version, given, _faults(error))
+    return done("/settings", "unchanged" if saved.version == expected else "rules-saved")
+
+
+async def _page(
+    request: Request,
+    actor: Actor,
+    version: Version,
+    given: Mapping[str, str],
+    faults: Faults,
+    *,
+    outdated: bool = False,
+) -> Response:
+    async with snapshot(request) as connection:
+        progress = await settings.progress(connection, version.version)
+        found, total = await settings.history(connection, _HISTORY + 1)
+    values = [past.settings.model_dump() for past in found]
+    changes = [_changes(before, after) for after, before in pairwise(values)]
+    return page(
+        request,
+        actor,
+        "settings.html",
+        status=409 if outdated else 422 if faults else 200,
+        version=version,
+        given=given,
+        faults=faults,
+        outdated=outdated,
+        now_in_force=_fields(version),
+        progress=progress,
+        history=list(zip(found[:_HISTORY], [*changes, {}], strict=False)),
+        total=total,
+        labels=_LABELS,
+        precedences=_PRECEDENCE,
+        segments=Segment,
+    )
+
+
+def _fields(version: Version) -> dict[str, str]:
+    values = version.settings.model_dump(mode="json")
+    values["auto_segmentation"] = "on" if version.settings.auto_segmentation else ""
+    return {name: str(value) for name, value in values.items()}
+
+
+def _expected(given: Mapping[str, str]) -> int:
+    """Read the version that a form was shown with."""
+    version = given.get("version", "")
+    return int(version) if version.isascii() and version.isdecimal() and len(version) <= 9 else -1  # noqa: PLR2004
+
+
+def _read(given: Mapping[str, str]) -> dict[str, Any]:
+    """Read a form's fields by the API's own model. Raises ValidationError."""
+    whole = {"vip_order_count", "at_risk_days", "inactive_days"}
+    values: dict[str, Any] = {name: given.get(name, "").strip() for name in _LABELS}
+    for name in whole:
+        if values[name].isascii() and values[name].isdecimal():
+            values[name] = int(values[name])
+    values["auto_segmentation"] = values["auto_segmentation"] == "on"
+    camel = {to_camel(name): value for name, value in values.items()}
+    return SettingsPatch.model_validate(camel).given()
+
+
+def _faults(error: ValidationError) -> Faults:
+    """Say per field what is wrong; what concerns several stands at the later of the days."""
+    faults = dict[str, str]()
+    for fault in error.errors():
+        place = str(fault["loc"][0]) if fault["loc"] else ""
+        name = next((n for n in _LABELS if to_camel(n) == place or n == place), "inactive_days")
+        message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        faults[name] = message[:1].upper() + message[1:]
+    return faults
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {name: (before[name], after[name]) for name in _LABELS if before[name] != after[name]}

@@ -1,0 +1,100 @@
+"""``/sign-in`` and ``/sign-out``."""
+
+import hashlib
+import math
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from service.db import sessions, users
+from service.http.access import admitted, refuse_forgery
+from service.http.dashboard.session import Form, Viewer
+from service.http.dashboard.view import done, local_path, page
+from service.http.limits import address_of
+from service.http.sessions import give_token, take_token, token_of
+from service.http.state import state_of
+
+router = APIRouter(include_in_schema=False)
+
+_WRONG = "The e-mail or the password is wrong, or the account is disabled."
+
+
+@router.get("/sign-in")
+async def ask(
+    request: Request,
+    then: Annotated[str, Query(alias="next")] = "/",
+    again: Annotated[str | None, Query()] = None,
+) -> Response:
+    """Ask who it is; lead on who is known already."""
+    who = admitted(request.scope)
+    if who.database_away:
+        raise who.database_away
+    if who.actor:
+        return RedirectResponse(local_path(then), status_code=303)
+    answer = await _show(request, then)
+    if again is None and request.headers.get("sec-fetch-site") not in {"same-origin", "none"}:
+        # They may have followed a link from elsewhere, with which browsers send no strict cookie,
+        # and be signed in: it comes with what this page itself has them load.
+        there = quote(local_path(then), safe="")
+        answer.headers["Refresh"] = f"0; url=/sign-in?again=1&next={there}"
+    return answer
+
+
+@router.post("/sign-in")
+async def sign_in(request: Request, fields: Form) -> Response:
+    """Start a session, another one than the browser may have had, and lead on."""
+    refuse_forgery(request, sure=True)  # nobody shall be signed in as somebody else unawares
+    state = state_of(request)
+    email, then = fields.get("email", ""), fields.get("next", "/")
+    failures = state.access.attempts
+    # Whether there is such an account makes no difference. What was typed is not kept.
+    account = "account:" + hashlib.sha256(email.strip().lower().encode()).hexdigest()
+    address = address_of(request.scope)
+    if wait := failures.take(address) or failures.take(account):
+        seconds = math.ceil(wait)
+        said = f"Too many attempts. Try again in {seconds} s."
+        answer = await _show(request, then, email, said, 429)
+        answer.headers["Retry-After"] = str(seconds)
+        return answer
+    # Who waits for a slow hash has no connection that others could use.
+    async with state.access.sessions.sign_ins, state.engine.begin() as connection:
+        user = await users.verify_password(connection, email, fields.get("password", ""))
+        token = await sessions.start(connection, user.id) if user else None
+    if token is None:
+        return await _show(request, then, email, _WRONG, 403)
+    failures.give_back(address)
+    failures.give_back(account)
+    if old := token_of(request):
+        await state.access.sessions.end(old)
+    answer = RedirectResponse(local_path(then), status_code=303)
+    give_token(request, answer, token)
+    return answer
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request, _: Viewer) -> Response:
+    """End the session."""
+    if token := token_of(request):
+        await state_of(request).access.sessions.end(token)
+    answer = done("/sign-in", "signed-out")
+    take_token(request, answer)
+    return answer
+
+
+async def _show(
+    request: Request, then: str, email: str = "", fault: str = "", status: int = 200
+) -> Response:
+    async with state_of(request).engine.connect() as connection:
+        nobody = not await users.anybody(connection)
+    return page(
+        request,
+        None,
+        "sign_in.html",
+        status=status,
+        then=local_path(then),
+        email=email,
+        fault=fault,
+        nobody=nobody,
+    )

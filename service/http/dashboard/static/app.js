@@ -1,0 +1,273 @@
+// Every address gives a whole page that works without this file. Here: dialogs over the page they
+// were opened from, lists that follow the typing, and pages that follow what happens.
+
+const dialog = document.getElementById("dialog");
+const toast = document.getElementById("toast");
+const LIVE_MS = 1000; // at most one look a second, however much happens
+const POLL_MS = 5000; // where no event stream is to be had
+const TYPING_MS = 250;
+
+// XMLHttpRequest parses HTML with scripts off, so no string of ours ever becomes markup.
+function load(address, form, asked = true) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(form ? "POST" : "GET", address);
+    request.responseType = "document";
+    request.setRequestHeader("Accept", "text/html");
+    if (!asked) request.setRequestHeader("X-Background", "1"); // nobody sits there: sessions may idle
+    request.onload = () =>
+      request.response
+        ? resolve({ page: request.response, address: request.responseURL, status: request.status })
+        : reject(new Error(`unreadable answer (${request.status})`));
+    request.onerror = () => reject(new Error("the service does not answer"));
+    request.send(form ? new URLSearchParams(form) : null);
+  });
+}
+
+function say(words) {
+  (dialog.open ? dialog : document.body).append(toast); // what is outside of a dialog is inert
+  toast.textContent = "";
+  if (words) requestAnimationFrame(() => (toast.textContent = words));
+}
+
+function withoutHash(address) {
+  return address.split("#")[0];
+}
+
+function adopt(element) {
+  return document.adoptNode(element);
+}
+
+// Live pages -------------------------------------------------------------------------------------
+
+const live = () => document.querySelectorAll("[data-live]");
+let stale = false;
+let refreshing = null;
+
+async function refresh() {
+  if (refreshing || dialog.open || document.hidden) {
+    stale = true;
+    return;
+  }
+  stale = false;
+  refreshing = (async () => {
+    try {
+      const { page, address, status } = await load(shown, null, false);
+      if (status !== 200 || dialog.open || new URL(address).pathname !== new URL(shown).pathname) return;
+      for (const old of live()) {
+        const fresh = page.getElementById(old.id);
+        if (fresh && !old.contains(document.activeElement)) old.replaceWith(adopt(fresh));
+        else if (fresh) keepFocus(old, fresh);
+      }
+      delete document.body.dataset.stale;
+    } catch {
+      document.body.dataset.stale = "yes";
+    }
+  })();
+  await refreshing;
+  await new Promise((resolve) => setTimeout(resolve, LIVE_MS));
+  refreshing = null;
+  if (stale || document.querySelector("[data-poll]")) refresh();
+}
+
+function keepFocus(old, fresh) {
+  const focused = document.activeElement;
+  const { id } = focused;
+  const href = focused.getAttribute("href");
+  old.replaceWith(adopt(fresh));
+  const again = id
+    ? document.getElementById(id)
+    : href && [...fresh.querySelectorAll("a")].find((a) => a.getAttribute("href") === href);
+  again?.focus({ preventScroll: true });
+}
+
+function follow() {
+  if (!live().length) return;
+  let poll = null;
+  const source = new EventSource("/api/v1/activity/stream");
+  source.onmessage = refresh;
+  source.onopen = () => {
+    clearInterval(poll);
+    poll = null;
+    refresh(); // what happened while nobody listened
+  };
+  source.onerror = () => (poll ??= setInterval(refresh, POLL_MS));
+  document.addEventListener("visibilitychange", () => stale && refresh());
+  dialog.addEventListener("close", () => stale && refresh());
+  if (document.querySelector("[data-poll]")) refresh();
+}
+
+// Dialogs ----------------------------------------------------------------------------------------
+
+let shown = location.href; // the page below an open dialog
+let typed = false;
+if (history.state?.dialog) history.replaceState(null, ""); // loaded anew, it is a page by itself
+
+function openWith(page, again = false) {
+  const body = page.querySelector("[data-dialog-body]");
+  if (!body) return false;
+  const scrolled = again ? dialog.firstElementChild?.scrollTop : 0;
+  dialog.replaceChildren(adopt(body));
+  dialog.setAttribute("aria-label", body.querySelector("h1").textContent);
+  typed = false;
+  if (!dialog.open) dialog.showModal();
+  body.scrollTop = scrolled;
+  const first = body.querySelector("[aria-invalid=true]") ?? body.querySelector("[autofocus]");
+  const meant = location.hash && body.querySelector(`#${CSS.escape(location.hash.slice(1))}`);
+  (first ?? (meant || body.querySelector("h1"))).focus({ preventScroll: again && !first });
+  return true;
+}
+
+function replaceMain(page, address) {
+  const main = page.getElementById("main");
+  document.getElementById("main").replaceWith(adopt(main));
+  document.title = page.title;
+  shown = address;
+}
+
+async function openDialog(address, push = true) {
+  try {
+    const answer = await load(address);
+    if (!answer.page.querySelector("[data-dialog-body]")) return location.assign(address);
+    const again = dialog.open && new URL(address).pathname === location.pathname;
+    if (push) history[history.state?.dialog ? "replaceState" : "pushState"]({ dialog: true }, "", address);
+    openWith(answer.page, again);
+  } catch (error) {
+    say(`${error.message}. Try again.`);
+  }
+}
+
+function closeDialog() {
+  if (typed && !confirm("Close without saving what you typed?")) return;
+  if (history.state?.dialog) history.back();
+  else dialog.close();
+}
+
+addEventListener("popstate", () => {
+  if (history.state?.dialog) openDialog(location.href, false);
+  else {
+    dialog.close();
+    if (withoutHash(location.href) !== withoutHash(shown)) location.reload();
+  }
+});
+dialog.addEventListener("cancel", (event) => {
+  event.preventDefault();
+  closeDialog();
+});
+dialog.addEventListener("click", (event) => event.target === dialog && closeDialog());
+dialog.addEventListener("input", () => (typed = true));
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-dialog], a[data-close]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+  if (link.matches("[data-close]")) {
+    if (!dialog.open) return;
+    event.preventDefault();
+    closeDialog();
+    return;
+  }
+  if (link.dataset.dialog === "same" && !dialog.contains(link)) return;
+  event.preventDefault();
+  openDialog(link.href);
+});
+dialog.addEventListener("close", () => document.body.append(toast));
+
+async function post(form, button) {
+  const where = button?.hasAttribute("formaction") ? button.formAction : form.action;
+  const send = () => load(where, new FormData(form, button));
+  let answer = await send();
+  if (answer.status === 403) {
+    const { csrf } = (await load(location.href)).page.body.dataset;
+    if (csrf && form.elements.csrf && form.elements.csrf.value !== csrf) {
+      form.elements.csrf.value = csrf; // they have signed in again, in another tab
+      answer = await send();
+    }
+  }
+  if (new URL(answer.address).pathname === "/sign-in") throw new Error("You are signed out: sign in in another tab");
+  if (answer.status >= 400 && ![404, 409, 422].includes(answer.status))
+    throw new Error(answer.page.querySelector("main p")?.textContent ?? `refused (${answer.status})`);
+  return answer;
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (form.method !== "post" || !form.closest("#dialog, [data-dialog]")) return;
+  event.preventDefault();
+  const button = event.submitter;
+  try {
+    const answer = post(form, button);
+    button?.setAttribute("disabled", "");
+    const { page, address, status } = await answer;
+    if (status < 400) stale = true;
+    const path = new URL(address).pathname;
+    if (history.state?.dialog && status < 400 && path === new URL(shown).pathname) {
+      replaceMain((await load(shown)).page, shown);
+      history.back();
+      await new Promise((resolve) => addEventListener("popstate", resolve, { once: true }));
+    } else if (page.querySelector("[data-dialog-body]")) {
+      const again = path === location.pathname;
+      if (history.state?.dialog && status < 400) history.replaceState(history.state, "", address);
+      openWith(page, again);
+      button?.removeAttribute("disabled");
+      typed = status >= 400;
+    } else {
+      dialog.close();
+      const faulty = page.querySelector("[aria-invalid=true], [role=alert]");
+      replaceMain(page, faulty ? shown : address);
+      history.replaceState(null, "", shown);
+      faulty?.focus();
+    }
+    say(page.getElementById("toast")?.textContent);
+  } catch (error) {
+    button?.removeAttribute("disabled");
+    say(`${error.message}. Nothing typed is lost; try again.`);
+  }
+});
+
+// Lists that follow the typing -------------------------------------------------------------------
+
+let timer = null;
+let latest = 0;
+
+async function filter(form) {
+  const query = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) if (value) query.append(name, value);
+  const address = new URL(form.action);
+  address.search = query;
+  const turn = ++latest;
+  try {
+    const { page } = await load(address.href);
+    if (turn !== latest) return; // typed on meanwhile
+    for (const part of document.querySelectorAll("[data-results]")) {
+      const fresh = page.getElementById(part.id);
+      if (fresh) part.replaceWith(adopt(fresh));
+    }
+    shown = address.href;
+    history.replaceState(null, "", address);
+  } catch (error) {
+    say(`${error.message}. Try again.`);
+  }
+}
+
+document.addEventListener("input", (event) => {
+  const { form } = event.target;
+  if (!form?.matches("[data-filter]")) return;
+  clearTimeout(timer);
+  timer = setTimeout(() => filter(form), event.target.type === "search" ? TYPING_MS : 0);
+});
+document.addEventListener("submit", (event) => {
+  if (!event.target.matches("form[data-filter]")) return;
+  event.preventDefault();
+  clearTimeout(timer);
+  filter(event.target);
+});
+
+// The reader's time zone, which no request tells ---------------------------------------------------
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zone && !document.cookie.includes(`crm_zone=${zone}`)) {
+  document.cookie = `crm_zone=${zone}; path=/; max-age=31536000; samesite=strict`;
+  refresh();
+}
+document.documentElement.classList.add("scripted");
+follow();

@@ -1,0 +1,169 @@
+"""What a customers page shows, as its address says: filters, sorting, page."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from enum import StrEnum
+from typing import Self
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+
+from service.db.figures import Window
+from service.db.filters import Filter
+from service.db.sorting import Sort
+from service.rules import Segment
+
+ROWS = 10
+_DIGITS = 9
+_LONGEST_SEARCH = 200
+_FIRST_YEAR, _LAST_YEAR = 1990, 2199
+
+
+class Span(StrEnum):
+    """The date ranges of the filter: of when customers were created, in the reader's days."""
+
+    ALL = "all"
+    TODAY = "today"
+    YESTERDAY = "yesterday"
+    LAST_7 = "last-7"
+    LAST_30 = "last-30"
+    THIS_MONTH = "this-month"
+    LAST_MONTH = "last-month"
+    CUSTOM = "custom"
+
+    @property
+    def label(self) -> str:
+        """What staff read."""
+        return {"all": "All time", "last-7": "Last 7 days", "last-30": "Last 30 days"}.get(
+            self.value, self.value.replace("-", " ").capitalize()
+        )
+
+    def days(self, today: date) -> tuple[date, date] | None:
+        """Give the first and the last day; None for all time and for a custom span."""
+        first = today.replace(day=1)
+        last_month = first - timedelta(days=1)
+        return {
+            Span.TODAY: (today, today),
+            Span.YESTERDAY: (today - timedelta(days=1),) * 2,
+            Span.LAST_7: (today - timedelta(days=6), today),
+            Span.LAST_30: (today - timedelta(days=29), today),
+            Span.THIS_MONTH: (first, today),
+            Span.LAST_MONTH: (last_month.replace(day=1), last_month),
+        }.get(self)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A customers page. Whatever an address has that makes no sense is as if it were not there."""
+
+    segment: Segment | None = None
+    span: Span = Span.ALL
+    first: date | None = None
+    last: date | None = None
+    search: str = ""
+    sort: Sort = Sort.DATE_CREATED
+    descending: bool = True
+    number: int = 1
+
+    @classmethod
+    def read(cls, query: QueryParams) -> Self:
+        """Read it from an address."""
+        sort = query.get("sort", "-dateCreated")
+        known = sort.removeprefix("-") in set(Sort)
+        number = query.get("page", "")
+        return cls(
+            segment=Segment(query["segment"]) if query.get("segment") in set(Segment) else None,
+            span=Span(query["span"]) if query.get("span") in set(Span) else Span.ALL,
+            first=_day(query.get("from", "")),
+            last=_day(query.get("to", "")),
+            search=query.get("q", "").replace("\x00", "").strip()[:_LONGEST_SEARCH],
+            sort=Sort(sort.removeprefix("-")) if known else Sort.DATE_CREATED,
+            descending=sort.startswith("-") or not known,
+            number=max(int(number), 1)
+            if number.isascii() and number.isdecimal() and len(number) <= _DIGITS
+            else 1,
+        )
+
+    @property
+    def address(self) -> str:
+        """Write its address, without what goes without saying."""
+        query = urlencode(list(self._query()))
+        return f"/?{query}" if query else "/"
+
+    def with_(self, **changes: object) -> "Wanted":
+        """Give the same from its first page, but for the changes."""
+        return replace(self, **{"number": 1, **changes})  # type: ignore[arg-type]
+
+    def sorted_by(self, sort: str) -> "Wanted":
+        """Sort by a column: figures and dates from the greatest, then the other way round."""
+        wanted = Sort(sort)
+        first_down = wanted not in {Sort.NAME, Sort.EMAIL, Sort.SEGMENT}
+        down = not self.descending if wanted == self.sort else first_down
+        return self.with_(sort=wanted, descending=down)
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether anything but the sorting and the page was chosen."""
+        return bool(self.segment or self.search or self.span != Span.ALL)
+
+    def window(self, now: datetime, zone: tzinfo) -> Window | None:
+        """Give the span of time that the days are for the reader; None for all time."""
+        today = now.astimezone(zone).date()
+        first, last = self.span.days(today) or (None, None)
+        if self.span == Span.CUSTOM and (self.first or self.last):
+            first = self.first or date(_FIRST_YEAR, 1, 1)
+            last = self.last or max(first, today)
+            first, last = min(first, last), max(first, last)
+        if first is None or last is None:
+            return None
+        return Window(_midnight(first, zone), _midnight(last + timedelta(days=1), zone))
+
+    def filter(self, window: Window | None) -> Filter:
+        """Give the filter of the list."""
+        return Filter(
+            segments=(self.segment,) if self.segment else (),
+            search=self.search,
+            date_from=window and window.start,
+            date_to=window and window.end,
+        )
+
+    def _query(self) -> Iterator[tuple[str, str]]:
+        if self.segment:
+            yield "segment", self.segment.value
+        if self.span != Span.ALL:
+            yield "span", self.span.value
+        if self.span == Span.CUSTOM:
+            yield from (
+                (n, d.isoformat()) for n, d in (("from", self.first), ("to", self.last)) if d
+            )
+        if self.search:
+            yield "q", self.search
+        if (self.sort, self.descending) != (Sort.DATE_CREATED, True):
+            yield "sort", f"{'-' if self.descending else ''}{self.sort}"
+        if self.number > 1:
+            yield "page", str(self.number)
+
+
+def export_address(wanted: Filter) -> str:
+    """Write the address of the CSV export with the same filter."""
+    query = [("segment", segment.value) for segment in wanted.segments]
+    query += [("search", wanted.search)] if wanted.search else []
+    query += [
+        (name, moment.astimezone(UTC).isoformat().replace("+00:00", "Z"))
+        for name, moment in (("dateFrom", wanted.date_from), ("dateTo", wanted.date_to))
+        if moment
+    ]
+    return f"/api/v1/customers/export.csv?{urlencode(query)}"
+
+
+def _day(written: str) -> date | None:
+    try:
+        day = date.fromisoformat(written)
+    except ValueError:
+        return None
+    return day if _FIRST_YEAR <= day.year <= _LAST_YEAR else None
+
+
+def _midnight(day: date, zone: tzinfo) -> datetime:
+    return datetime.combine(day, time(), zone).astimezone(UTC)

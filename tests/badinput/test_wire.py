@@ -1,0 +1,100 @@
+"""What is no HTTP, or never becomes any: answered or hung up on; others are served meanwhile."""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.badinput.wire import ANSWERED, REFUSED, SILENT, UNFINISHED
+from tests.conftest import Service
+from tests.processes import HOST, Process, processes
+
+GIVEN_UP = 1.0
+PATIENCE = 30.0
+
+
+@pytest.fixture(scope="module")
+async def web(
+    migrated: Service, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Process]:
+    """Start a web process that is impatient."""
+    await migrated.empty()
+    async with processes(migrated.servers, tmp_path_factory.mktemp("web")) as started:
+        yield await started.web(request_seconds=GIVEN_UP)
+
+
+async def told(web: Process, sent: bytes, *, drip: bytes = b"") -> bytes:
+    """Send bytes, then ``drip`` again and again, and give what comes back until it hangs up."""
+    reader, writer = await asyncio.open_connection(HOST, web.port)
+
+    async def send() -> None:
+        writer.write(sent)
+        await writer.drain()
+        while drip:
+            writer.write(drip)
+            await asyncio.sleep(GIVEN_UP / 10)
+
+    sending = asyncio.create_task(send())
+    try:
+        answer = b""
+        async with asyncio.timeout(PATIENCE):
+            while piece := await reader.read(65_536):
+                answer += piece
+    except ConnectionError:
+        pass  # it hung up while we still talked
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        writer.close()
+    return answer
+
+
+def problem(answer: bytes) -> dict[str, Any]:
+    """Read the last answer, which must say what was wrong."""
+    *_, last = re.finditer(rb"HTTP/1\.1 \d{3} ", answer)
+    head, _, body = answer[last.start() :].partition(b"\r\n\r\n")
+    status = int(head.split()[1])
+    assert b"application/problem+json" in head, answer
+    assert b"nosniff" in head
+    found: dict[str, Any] = json.loads(body)
+    assert found["status"] == status
+    assert len(found["detail"].split()) >= 2, found
+    return found
+
+
+async def serves(web: Process) -> None:
+    status, _ = await web.ask("/api/v1/statistics")
+    assert status == 200, web.output
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_is_no_request_is_refused(web: Process, name: str) -> None:
+    began = time.monotonic()
+    answer = await told(web, REFUSED[name])
+    await serves(web)
+    assert "Traceback" not in web.output
+    if answer:  # a peer that still writes may be cut off before it reads
+        assert problem(answer)["status"] in {400, 403, 413, 431}
+    assert time.monotonic() - began < PATIENCE
+
+
+async def test_what_never_ends_is_given_up_and_holds_up_nobody(web: Process) -> None:
+    everything = ANSWERED | UNFINISHED | SILENT
+    asked = [
+        (name, asyncio.create_task(told(web, sent, drip=drip)))
+        for name, sent in everything.items()
+        for drip in [*[b""] * 20, b"\r\n" if name in SILENT else b"1"]
+    ]
+    await serves(web)
+    for name, waiting in asked:
+        answer = await waiting
+        if name in SILENT:
+            assert answer == b"", name
+        elif name in UNFINISHED:
+            assert problem(answer)["status"] in {400, 408}, name
+    await serves(web)
+    assert "Traceback" not in web.output

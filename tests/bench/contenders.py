@@ -1,0 +1,164 @@
+"""Who is measured: how each is started, what it has settled, what it ended with."""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service import streams
+from service.db import operations
+from tests.bench.peers import database_only, shop, stream_processor
+from tests.conftest import Service
+
+FOLDER = Path(tempfile.gettempdir()) / f"crm-bench-{os.getpid()}"
+"""Gone after the last run."""
+RECORDED = FOLDER / "statements.pickle"
+_RECOVERY = FOLDER / "recovery"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """``share``: of the round's events, so that slow ones end before the reader's patience."""
+
+    name: str
+    what: str
+    commands: Sequence[Sequence[str]]
+    settled: Callable[[Service], Awaitable[int]]
+    """How many events are committed."""
+    prepare: Callable[[Service], Awaitable[None]]
+    clean: Callable[[Service], Awaitable[None]]
+    customers: str
+    """A query: e-mail, orders, spent and segment of each."""
+    share: float = 1.0
+    relays: bool = False
+    """It is done only when its relay is."""
+
+
+_OURS = "SELECT email_key AS email, total_orders, total_spent, segment FROM customers"
+_THEIRS = f"SELECT email, total_orders, total_spent, segment FROM {shop.SCHEMA}.customers"
+
+
+def _python(*arguments: str) -> Sequence[str]:
+    return [sys.executable, "-m", *arguments]
+
+
+async def _committed(service: Service) -> int:
+    async with service.engine.connect() as connection:
+        return (await operations.totals(connection)).read
+
+
+async def _acknowledged(service: Service) -> int:
+    config = service.config
+    behind = await streams.backlog(service.redis, config.orders_stream, config.orders_group)
+    return (behind.entries_read or 0) - behind.pending
+
+
+async def _written(service: Service) -> int:
+    (row,) = await service.rows(f"SELECT events FROM {shop.SCHEMA}.progress")
+    return int(row["events"])
+
+
+async def _group(service: Service) -> None:
+    await streams.ensure_group(
+        service.redis, service.config.orders_stream, service.config.orders_group
+    )
+
+
+async def _shop(service: Service) -> None:
+    await _group(service)
+    await shop.create_tables(service.engine)
+
+
+async def _stream_processor(service: Service) -> None:
+    shutil.rmtree(_RECOVERY, ignore_errors=True)
+    _RECOVERY.mkdir()
+    initialise = await asyncio.create_subprocess_exec(
+        *_python("bytewax.recovery", str(_RECOVERY), "1")
+    )
+    assert await initialise.wait() == 0
+    await stream_processor.create_tables(service.engine)
+
+
+async def _prepare_limit(service: Service) -> None:
+    await database_only.prepare(service.engine)
+
+
+async def _restore_limit(service: Service) -> None:
+    await database_only.restore(service.engine)
+
+
+async def _drop(service: Service) -> None:
+    await service.execute(f"DROP SCHEMA IF EXISTS {shop.SCHEMA} CASCADE")
+
+
+async def _nothing(_: Service) -> None:
+    pass
+
+
+def ours(workers: int = 1) -> Contender:
+    """Give our worker, so many of it."""
+    return Contender(
+        name="ours" if workers == 1 else f"ours × {workers}",
+        what="`crm worker`" if workers == 1 else f"{workers} × `crm worker`",
+        commands=[_python("service.cli", "worker")] * workers,
+        settled=_committed,
+        prepare=_group,
+        clean=_nothing,
+        customers=_OURS,
+        relays=True,
+    )
+
+
+PEERS = (
+    Contender(
+        name="A",
+        what="FastStream handler per message, pydantic, ORM session",
+        commands=[_python("tests.bench.peers.per_message")],
+        settled=_acknowledged,
+        prepare=_shop,
+        clean=_drop,
+        customers=_THEIRS,
+        share=0.015,
+    ),
+    Contender(
+        name="B",
+        what="FastStream batches, SQLAlchemy Core executemany",
+        commands=[_python("tests.bench.peers.batches")],
+        settled=_acknowledged,
+        prepare=_shop,
+        clean=_drop,
+        customers=_THEIRS,
+        share=0.2,
+    ),
+    Contender(
+        name="C",
+        what="Bytewax with its recovery store, executemany",
+        commands=[
+            _python(
+                "bytewax.run",
+                "tests.bench.peers.stream_processor:flow",
+                f"--recovery-directory={_RECOVERY}",
+                "--snapshot-interval=10",
+                "--backup-interval=0",
+            )
+        ],
+        settled=_written,
+        prepare=_stream_processor,
+        clean=_drop,
+        customers=_THEIRS,
+        share=0.5,
+    ),
+    Contender(
+        name="D",
+        what="the limit: the database's share of ours, from memory",
+        commands=[_python("tests.bench.peers.database_only", str(RECORDED))],
+        settled=_committed,
+        prepare=_prepare_limit,
+        clean=_restore_limit,
+        customers=_OURS,
+    ),
+)

@@ -1,0 +1,272 @@
+"""How long reading takes in a large shop: ``make bench-reads``.
+
+A million customers and five million orders are written in two minutes (`population`), then every
+answer is computed by the functions that the API calls, several times over. What the service keeps
+is measured beside what one would do otherwise: scan the tables, or write a CSV row by row. The
+first time is without any plan, cache or prepared statement; the caches of the operating system
+are as full as they are.
+"""
+
+import argparse
+import asyncio
+import csv
+import io
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from statistics import median
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from consumers.keeper import keep_answer
+from consumers.orders import judge_all
+from service.db import settings
+from service.db.cohorts import cohorts, count_cells
+from service.db.customers import Page, find
+from service.db.engine import BY_INDEX, create_engine, in_transaction
+from service.db.export import copy_customers
+from service.db.figures import Window, recount_figures
+from service.db.filters import Filter
+from service.db.ingest import ingest
+from service.db.reclassification import advance
+from service.db.sorting import Sort
+from service.db.statistics import PERIODS, MedianCache, rolling, statistics, survey
+from service.db.sweep import sweep
+from service.db.trend import trend
+from service.envelope import Entry
+from service.rules import Segment
+from tests.bench.load import events, pages
+from tests.bench.population import populate
+from tests.bench.runs import measured_service
+from tests.conftest import Service
+from tests.servers import servers
+
+_DUE_AFTER = timedelta(days=2)
+"""In which some ten thousand of a million customers turn at risk or inactive."""
+
+Read = Callable[[AsyncConnection], Awaitable[Any]]
+
+_SCANNED_DAYS = text("""
+SELECT CAST(date_created AT TIME ZONE 'UTC' AS date), count(*), sum(total - refunded)
+FROM orders WHERE counts AND date_created >= clock_timestamp() - interval '90 days' GROUP BY 1
+""")
+_ROWS = text("""
+SELECT id, name, email, phone, segment, date_created, last_order_date, total_orders, total_spent,
+       notes FROM customers ORDER BY id
+""")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An answer; ``otherwise``: how one would compute it if nothing were kept for it."""
+
+    name: str
+    goal: float
+    """In milliseconds."""
+    read: Read
+    otherwise: Read | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--customers", type=int, default=1_000_000)
+    parser.add_argument("--orders", type=int, default=5_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    chosen = parser.parse_args(arguments)
+    with servers() as running:
+        asyncio.run(_measure(running, chosen))
+    return 0
+
+
+async def _measure(running: Any, chosen: argparse.Namespace) -> None:
+    async with measured_service(running) as service:
+        await service.empty()
+        then = datetime.now(UTC) - _DUE_AFTER
+        await populate(service.engine, chosen.customers, chosen.orders, then)
+        _print(f"{chosen.customers:,} customers, {chosen.orders:,} orders\n")
+        worker = create_engine(
+            service.config.database_url or "", application="crm bench", planner=BY_INDEX
+        )
+        await _sweeps(worker)
+        while await in_transaction(worker, keep_answer) is not None:
+            pass
+        _print("\n| answer | first, ms | median, ms | goal | otherwise, ms | ratio |")
+        _print("|---|--:|--:|--:|--:|--:|")
+        for case in _cases():
+            await _compare(service, case, chosen.rounds)
+        await _exports(service, chosen.rounds)
+        await _settings(service, worker)
+        await worker.dispose()
+
+
+def _cases() -> list[Case]:
+    medians = MedianCache()
+
+    async def period(connection: AsyncConnection, name: str) -> Any:
+        return await statistics(connection, await rolling(connection, name), medians)
+
+    async def computed(connection: AsyncConnection, name: str) -> Any:
+        now = datetime.now(UTC)
+        return await survey(connection, Window(now - PERIODS[name], now))
+
+    async def everybody(connection: AsyncConnection) -> Any:
+        return await statistics(connection, None, medians)
+
+    def listed(goal: float, name: str, wanted: Filter | None = None, **page: Any) -> Case:
+        return Case(
+            f"list, {name}",
+            goal,
+            lambda connection: find(connection, wanted or Filter(), Page(**page)),
+        )
+
+    return [
+        Case("statistics of all", 10, everybody, recount_figures),
+        *(
+            Case(
+                f"statistics of a {name}",
+                300,
+                partial(period, name=name),
+                partial(computed, name=name),
+            )
+            for name in PERIODS
+        ),
+        Case(
+            "cohorts, 12 months",
+            300,
+            lambda connection: cohorts(connection, 12),
+            lambda connection: count_cells(connection, datetime.now(UTC), 12),
+        ),
+        Case(
+            "trend, 90 days",
+            300,
+            lambda connection: trend(connection, 90),
+            lambda connection: connection.execute(_SCANNED_DAYS),
+        ),
+        Case("trend, 731 days", 300, lambda connection: trend(connection, 731)),
+        *(
+            listed(50, f"by {sort.value}, {name}", sort=sort, descending=descending)
+            for sort in Sort
+            for name, descending in (("falling", True), ("rising", False))
+        ),
+        *(
+            listed(50, f"searched for {term!r}", Filter(search=term))
+            for term in ("jane chen 12345", "555-1234", "customer77", "jane", "ja", "nobody@x.org")
+        ),
+        listed(50, "of one segment", Filter(segments=(Segment.VIP,))),
+        listed(50, "created in 30 days", Filter(date_from=datetime.now(UTC) - PERIODS["month"])),
+        Case("preview of settings", 3000, _preview),
+    ]
+
+
+async def _preview(connection: AsyncConnection) -> Any:
+    now = (await settings.current(connection)).settings
+    return await settings.preview(connection, settings.merged(now, {"vip_order_count": 2}))
+
+
+async def _compare(service: Service, case: Case, rounds: int) -> None:
+    mine, others = [], []
+    for _ in range(rounds):
+        mine.append(await _timed(service, case.read))
+        if case.otherwise:
+            others.append(await _timed(service, case.otherwise))
+    middle = median(mine)
+    row = [case.name, f"{mine[0]:,.1f}", f"{middle:,.1f}", f"{case.goal:,.0f}"]
+    other = median(others) if others else 0
+    row += [f"{other:,.0f}", f"{other / middle:,.1f} ×"] if others else ["", ""]
+    _print(f"| {' | '.join(row)} |")
+
+
+async def _timed(service: Service, read: Read) -> float:
+    async with service.engine.connect() as pooled:
+        connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
+        await connection.execute(text("SELECT 1"))
+        started = time.perf_counter()
+        await read(connection)
+        return (time.perf_counter() - started) * 1000
+
+
+async def _exports(service: Service, rounds: int) -> None:
+    async def copied() -> None:
+        async def away(_piece: bytes) -> None:
+            pass
+
+        await copy_customers(service.engine, Filter(), away)
+
+    async def by_row() -> None:
+        out = io.StringIO()
+        writer = csv.writer(out)
+        async with service.engine.connect() as connection:
+            async for row in await connection.stream(_ROWS):
+                writer.writerow(row)
+                out.seek(0)
+                out.truncate()
+
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(min(rounds, 3)):
+        for spent, export in ((ours, copied), (theirs, by_row)):
+            started = time.perf_counter()
+            await export()
+            spent.append((time.perf_counter() - started) * 1000)
+    ratio = median(theirs) / median(ours)
+    _print(
+        f"| export | {ours[0]:,.0f} | {median(ours):,.0f} | | {median(theirs):,.0f} |"
+        f" {ratio:.1f} × |"
+    )
+
+
+async def _sweeps(worker: AsyncEngine) -> None:
+    for what in ("those due", "nobody due"):
+        started, moved = time.perf_counter(), 0
+        while not (swept := await in_transaction(worker, sweep)).finished:
+            moved += swept.moved
+        _print(f"* sweep, {what}: {moved:,} moved in {time.perf_counter() - started:.3f} s")
+
+
+async def _settings(service: Service, worker: AsyncEngine) -> None:
+    """Apply settings to everybody, and see what is left for ingestion meanwhile."""
+    batches = [
+        judge_all([Entry("1-0", {b"data": document}) for document in page], service.config)
+        for page in pages(events(150_000, 100_000), 1000)
+    ]
+
+    async def applied_until(done: Callable[[], bool]) -> float:
+        started, count = time.perf_counter(), 0
+        while batches and not done():
+            batch = batches.pop(0)
+            await in_transaction(worker, partial(ingest, batch=batch))
+            count += len(batch)
+        return count / (time.perf_counter() - started)
+
+    until = time.perf_counter() + 5
+    alone = await applied_until(lambda: time.perf_counter() > until)
+    async with service.engine.begin() as connection:
+        await settings.save(connection, "bench", {"vip_order_count": 2}, None)
+    started = time.perf_counter()
+
+    async def everybody() -> float:
+        while await in_transaction(worker, advance):
+            pass
+        return time.perf_counter() - started
+
+    job = asyncio.create_task(everybody())
+    beside = await applied_until(job.done)
+    seconds = await job
+    _print(
+        f"\n* settings applied to everybody in {seconds:.1f} s; ingestion meanwhile"
+        f" {beside:,.0f} events/s, {100 * beside / alone:.0f} % of {alone:,.0f} alone"
+    )
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

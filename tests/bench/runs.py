@@ -1,0 +1,217 @@
+"""One run: empty tables, a filled stream, the contender's processes, and a check at the end."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from service import streams
+from service.config import Config
+from service.db import migrate, operations
+from service.db.engine import create_engine
+from tests import model
+from tests.bench.contenders import FOLDER, Contender
+from tests.bench.load import pages
+from tests.conftest import Service
+from tests.servers import Servers
+from tests.wait import until
+
+STUCK = 60.0
+"""A run in which nothing happens for so many seconds is given up."""
+
+LOG = FOLDER / "processes.log"
+
+Totals = dict[str, tuple[int, Decimal, str]]
+
+
+class WrongTotalsError(Exception):
+    """A contender ended with other customers, orders, amounts or segments than the model."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``rate``: events per second, everything published, too; ``cpu``: µs per event by process."""
+
+    rate: float
+    cpu: dict[str, float]
+
+
+@contextlib.asynccontextmanager
+async def measured_service(servers: Servers) -> AsyncIterator[Service]:
+    """Migrate, connect as the bench does, and leave nothing behind."""
+    config = Config(database_url=servers.database_url, redis_url=servers.redis_url)
+    await migrate.upgrade(config.database_url or "")
+    engine = create_engine(config.database_url or "", application="crm bench")
+    redis = streams.connect(config.redis_url or "")
+    FOLDER.mkdir()
+    service = Service(config, engine, redis, servers)
+    try:
+        yield service
+        await service.empty()
+    finally:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        await redis.aclose()
+        await engine.dispose()
+
+
+def expected(documents: Sequence[bytes]) -> Totals:
+    """Ask the model what these events end in."""
+    world = model.world(map(json.loads, documents), datetime.now(UTC))
+    return {
+        email: (customer.orders, customer.spent, customer.segment)
+        for email, customer in world.customers.items()
+    }
+
+
+async def run(
+    service: Service, contender: Contender, documents: Sequence[bytes], right: Totals
+) -> Measured:
+    """Measure the drain of a stream that is filled beforehand. Raises when the result is wrong."""
+    await service.empty()
+    await contender.prepare(service)
+    await service.engine.dispose()  # prepared statements do not outlive the tables
+    try:
+        await fill(service, documents)
+        await checkpoint(service)
+        with started(service, contender.commands) as processes:
+            measured = await drain(service, contender, processes, len(documents))
+        await _check(service, contender, right)
+    finally:
+        await contender.clean(service)
+    return measured
+
+
+async def fill(service: Service, documents: Sequence[bytes]) -> None:
+    """Publish as order management does."""
+    raw: Any = service.redis
+    for page in pages(list(documents), 1000):
+        pipeline = raw.pipeline(transaction=False)
+        for document in page:
+            pipeline.xadd(service.config.orders_stream, {"data": document})
+        await pipeline.execute()
+
+
+async def drain(
+    service: Service,
+    contender: Contender,
+    processes: Sequence[subprocess.Popen[bytes]],
+    total: int,
+    before: int = 0,
+) -> Measured:
+    """Measure from the first events settled to the last, and to the last change published."""
+
+    async def settled(known: int) -> int:
+        """Wait until more is settled than was known."""
+        found = known
+
+        async def more() -> bool:
+            nonlocal found
+            assert not any(process.poll() for process in processes), "a process has failed"
+            found = await contender.settled(service) - before
+            return found > known
+
+        await until(more, STUCK, every=0.05)
+        return found
+
+    found = first = await settled(0)
+    begun, cpu_before = time.perf_counter(), _cpu_seconds()
+    while found < total:
+        found = await settled(found)
+    if contender.relays:
+        await until(partial(all_published, service), STUCK)
+    seconds, cpu_after = time.perf_counter() - begun, _cpu_seconds()
+    count = total - first
+    cpu = {
+        name: (spent - cpu_before.get(name, 0)) / count * 1e6 for name, spent in cpu_after.items()
+    }
+    return Measured(count / seconds, cpu)
+
+
+@contextlib.contextmanager
+def started(
+    service: Service, commands: Sequence[Sequence[str]]
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run the processes of a contender; they are gone afterwards.
+
+    What they print is shown when something goes wrong.
+    """
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CRM_")},
+        "CRM_DATABASE_URL": service.servers.database_url,
+        "CRM_REDIS_URL": service.servers.redis_url,
+        "CRM_LOG_LEVEL": "WARNING",
+    }
+    folder = Path(__file__).parent.parent.parent
+    with LOG.open("wb") as log:
+        processes = [
+            subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)  # noqa: S603
+            for command in commands
+        ]
+    try:
+        yield processes
+    except BaseException:
+        print(LOG.read_text(errors="replace")[-5000:], file=sys.stderr)  # noqa: T201
+        raise
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+async def all_published(service: Service) -> bool:
+    async with service.engine.connect() as connection:
+        return not (await operations.waiting(connection)).unpublished
+
+
+async def checkpoint(service: Service) -> None:
+    """Begin each run with the same WAL behind it, where the role may."""
+    with contextlib.suppress(DBAPIError):
+        async with service.engine.connect() as connection:
+            await connection.execute(text("CHECKPOINT"))
+
+
+async def _check(service: Service, contender: Contender, right: Totals) -> None:
+    found = {
+        row["email"]: (row["total_orders"], row["total_spent"], row["segment"])
+        for row in await service.rows(contender.customers)
+    }
+    if found != right:
+        wrong = [
+            email for email in found.keys() | right.keys() if found.get(email) != right.get(email)
+        ]
+        msg = f"{contender.name}: {len(wrong)} customers are wrong, such as {wrong[0]}: "
+        raise WrongTotalsError(msg + f"{found.get(wrong[0])}, not {right.get(wrong[0])}")
+
+
+def _cpu_seconds() -> dict[str, float]:
+    """Sum user and system time of this process's descendants by what they are.
+
+    Servers that run elsewhere (given by URL, in containers) are not seen.
+    """
+    seconds: dict[str, float] = {}
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            name = child.name()
+            name = "worker" if name.startswith("python") else name
+            times = child.cpu_times()
+            seconds[name] = seconds.get(name, 0.0) + times.user + times.system
+    return seconds

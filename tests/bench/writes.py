@@ -1,0 +1,99 @@
+"""How fast events are applied, beside what one would otherwise write: ``make bench``.
+
+Every round runs every contender once, in rotating order, on the same servers (durable commits,
+append-only file on) and the same events, from empty tables and a stream that is filled
+beforehand; each must end with the totals of the model in plain Python. Slow contenders get the
+first part of the events, so that a round ends; rates are events per second all the same.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from time import monotonic
+
+from tests.bench import conditions, report, runs
+from tests.bench.contenders import PEERS, RECORDED, Contender, ours
+from tests.bench.load import events
+from tests.bench.peers import database_only
+from tests.bench.runs import Measured, Totals
+from tests.conftest import Service
+from tests.servers import Servers, servers
+
+CONDITIONS: dict[str, Callable[[Service], Awaitable[str]]] = {
+    "latency": conditions.latency,
+    "replay": conditions.replay,
+    "customers": conditions.customers_there,
+    "orders": conditions.orders_there,
+    "memory": conditions.memory,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--events", type=int, default=150_000)
+    parser.add_argument("--customers", type=int, default=100_000)
+    parser.add_argument("--quick", action="store_true", help="two small rounds, for a look")
+    parser.add_argument(
+        "--also",
+        nargs="*",
+        choices=CONDITIONS,
+        default=["latency", "replay"],
+        help="afterwards; customers, orders and memory take ten minutes each",
+    )
+    chosen = parser.parse_args(arguments)
+    if chosen.quick:
+        chosen.rounds, chosen.events, chosen.customers = 2, 20_000, 15_000
+    with servers() as running:
+        asyncio.run(_measure(running, chosen))
+    return 0
+
+
+async def _measure(running: Servers, chosen: argparse.Namespace) -> None:
+    begun = monotonic()
+    async with runs.measured_service(running) as service:
+        if chosen.rounds:
+            await _rounds(service, chosen.rounds, chosen.events, chosen.customers)
+        for name in chosen.also:
+            print(await CONDITIONS[name](service), flush=True)  # noqa: T201
+    print(f"\nTook {timedelta(seconds=round(monotonic() - begun))}.")  # noqa: T201
+
+
+async def _rounds(service: Service, count: int, total: int, customers: int) -> None:
+    documents = events(total, customers)
+    await database_only.prepare(service.engine)
+    try:
+        await database_only.record(service.config, documents, RECORDED)
+    finally:
+        await database_only.restore(service.engine)
+    contenders = [ours(), *PEERS, ours(2)]
+    right: dict[int, Totals] = {}
+    rounds: list[dict[str, Measured]] = []
+    for number in range(count):
+        shift = number % len(contenders)
+        measured: dict[str, Measured] = {}
+        for contender in contenders[shift:] + contenders[:shift]:
+            part = documents[: _part(contender, total)]
+            if len(part) not in right:
+                right[len(part)] = runs.expected(part)
+            result = await runs.run(service, contender, part, right[len(part)])
+            measured[contender.name] = result
+            _say(f"round {number + 1}: {contender.name}, {result.rate:,.0f} events/s")
+        rounds.append(measured)
+    parts = {contender.name: _part(contender, total) for contender in contenders}
+    print(report.table(contenders, rounds, parts, customers), flush=True)  # noqa: T201
+
+
+def _part(contender: Contender, total: int) -> int:
+    return max(200, int(total * contender.share))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A seeded schedule of faults on real processes, then an audit."""

@@ -1,0 +1,63 @@
+"""``python -m tests.chaos``: see ``--help``."""
+
+import argparse
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from tests.chaos.disk import with_own_mounts
+from tests.chaos.run import Options, Report, run
+from tests.chaos.servers import REDIS, VALKEY, debian_redis
+
+_OWN_MOUNTS = "CHAOS_OWN_MOUNTS"
+
+
+def main() -> int:
+    """Run once; exit status 1 when anything was lost, doubled or otherwise wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description="Faults under load, then an audit."
+    )
+    add = parser.add_argument
+    add("--seconds", type=float, default=120, help="how much to plan; a slow machine takes longer")
+    add("--seed", type=int, default=random.randrange(1_000_000), help="which faults, and when")
+    add("--redis", choices=(VALKEY, REDIS), default=VALKEY, help="the wheel's, or Debian's")
+    add("--alone", action="store_true", help="each fault once, none overlapping, however long")
+    add("--only", default="", help="faults whose name holds this text")
+    add("--backlog", type=int, default=10_000, help="entries that pile up when they do")
+    options = parser.parse_args(namespace=Options())
+    if options.redis == REDIS and not debian_redis():
+        say("SKIPPED: redis-server is not installed (apt-get install redis-server)")
+        return 0
+    report = Report(options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops what it has started, too
+    folder = Path(tempfile.mkdtemp(prefix="crm-chaos-"))
+    say(f"seed {options.seed}, {options.seconds:g} s, {options.redis}; logs in {folder}")
+    try:
+        asyncio.run(run(report, folder, say))
+    except Exception as error:  # noqa: BLE001  whatever it is, the report says how to repeat it
+        traceback.print_exc()
+        report.wrong.append(f"{type(error).__name__}: {error}")
+    say("\n".join(report.lines()))
+    if report.wrong:
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def say(line: str) -> None:
+    """Print at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    if _OWN_MOUNTS not in os.environ:
+        command = with_own_mounts([sys.executable, "-m", "tests.chaos", *sys.argv[1:]])
+        os.execvpe(command[0], command, os.environ | {_OWN_MOUNTS: "yes"})  # noqa: S606
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""What must be true once everything is quiet."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from tests.chaos.shop import bad
+from tests.chaos.stage import BOUND_SECONDS, Stage
+from tests.model import Customer, Document, Order, World, world
+from tests.wait import until
+
+
+class Audit:
+    """The differences found; each names what is lost, doubled or otherwise wrong."""
+
+    def __init__(self) -> None:
+        """Find nothing yet."""
+        self.lost = 0
+        """Events without their effect, and segment changes that never came out."""
+        self.doubled = 0
+        """Customers with more orders or money than there were, changes that came out twice."""
+        self.losses = 0
+        """Losses of Redis that the service had noticed by itself."""
+        self.wrong: list[str] = []
+
+    @property
+    def clean(self) -> bool:
+        return not self.wrong
+
+    def fault(self, what: str) -> None:
+        self.wrong.append(what)
+
+
+async def audit(stage: Stage) -> Audit:
+    """Wait until time has moved everybody it should have, then compare everything."""
+    found = Audit()
+
+    async def agrees() -> bool:
+        nonlocal found
+        found = Audit()
+        await _against_model(stage, found)
+        await _against_consumer(stage, found)
+        return found.clean
+
+    try:
+        # The model knows the moment; the sweeper has a minute from then.
+        await until(agrees, BOUND_SECONDS)
+    except AssertionError:
+        if found.clean:
+            raise
+    await _dead_letters(stage, found)
+    await _web(stage, found)
+    await _losses(stage, found)
+    await _verify(stage, found)
+    return found
+
+
+async def _against_model(stage: Stage, found: Audit) -> None:
+    connection = await stage.servers.connect()
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            now = await connection.fetchval("SELECT clock_timestamp()")
+            orders = await connection.fetch(
+                "SELECT o.*, c.email_key AS owner"
+                " FROM orders o LEFT JOIN customers c ON c.id = o.customer_id"
+            )
+            customers = await connection.fetch("SELECT * FROM customers")
+    finally:
+        await connection.close()
+    stored = World(
+        {
+            row["id"]: Order(
+                row["status"],
+                row["payment_status"],
+                row["total"],
+                row["refunded"],
+                row["date_created"],
+                row["owner"],
+            )
+            for row in orders
+        },
+        {
+            row["email_key"]: Customer(
+                row["date_created"],
+                row["name"],
+                row["phone"],
+                json.loads(row["address"]) if row["address"] else None,
+                row["total_orders"],
+                row["total_spent"],
+                row["first_order_date"],
+                row["last_order_date"],
+                row["segment"],
+            )
+            for row in customers
+        },
+    )
+    expected_orders = expected_customers = 0
+    for expected in _worlds(stage, now):
+        expected_orders += len(expected.orders)
+        expected_customers += len(expected.customers)
+        for id_, order in expected.orders.items():
+            if stored.orders.get(id_) != order:
+                found.lost += 1
+                found.fault(f"order {id_}: {stored.orders.get(id_)}, not {order}")
+        for email, customer in expected.customers.items():
+            kept = stored.customers.get(email)
+            if kept != customer:
+                more = kept and (kept.orders, kept.spent) > (customer.orders, customer.spent)
+                found.doubled += bool(more)
+                found.fault(f"customer {email}: {kept}, not {customer}")
+    if (len(orders), len(customers)) != (expected_orders, expected_customers):
+        found.fault(
+            f"{len(orders)} orders and {len(customers)} customers,"
+            f" not {expected_orders} and {expected_customers}"
+        )
+
+
+def _worlds(stage: Stage, now: datetime) -> Iterator[World]:
+    """Ask the model about one family at a time."""
+    shop = stage.publishers.shop
+    for number, places in list(stage.publishers.ledger.events.items()):
+        family = shop.family(number)
+        documents: list[Document] = [family[place] for place in sorted(places)]
+        yield world(documents, now)
+
+
+async def _against_consumer(stage: Stage, found: Audit) -> None:
+    rows = await stage.servers.sql("SELECT id, segment, segment_sequence FROM customers")
+    stored = {f"CUST-{row['id']}": (row["segment"], row["segment_sequence"]) for row in rows}
+    seen = stage.analytics
+    arrived = {
+        customer: (segment, seen.sequences[customer]) for customer, segment in seen.segments.items()
+    }
+    for customer in stored.keys() | arrived.keys():
+        kept, came = stored.get(customer), arrived.get(customer)
+        if kept != came:
+            found.lost += came is None or (kept is not None and came[1] < kept[1])
+            found.doubled += kept is None or (came is not None and came[1] > kept[1])
+            found.fault(f"{customer}: analytics has {came}, the database {kept}")
+    for hole in seen.holes:
+        found.lost += hole.came - hole.after - 1
+        found.fault(f"a hole in the out-stream: {hole}")
+
+
+async def _dead_letters(stage: Stage, found: Audit) -> None:
+    rows = await stage.servers.sql("SELECT field_names, field_values FROM dead_letters")
+    kept = {frozenset(zip(row["field_names"], row["field_values"], strict=True)) for row in rows}
+    sent = {frozenset(bad(number).items()) for number in stage.publishers.ledger.bad}
+    if kept != sent:
+        found.lost += len(sent - kept)
+        found.fault(f"dead letters: {len(sent - kept)} missing, {len(kept - sent)} not expected")
+
+
+async def _web(stage: Stage, found: Audit) -> None:
+    (row,) = await stage.servers.sql(
+        "SELECT count(*) AS customers, coalesce(sum(total_spent), 0)::float8 AS spent"
+        " FROM customers"
+    )
+    for web in stage.crew.webs:
+        status, body = await web.ask("/api/v1/statistics")
+        told: Any = (status, body.get("totalCustomers"), body.get("totalRevenue"))
+        if told != (200, row["customers"], row["spent"]):
+            found.fault(f"a web process tells {told}, the database {tuple(row)}")
+
+
+async def _losses(stage: Stage, found: Audit) -> None:
+    """Take note of what Redis lost, as whoever has sent it again does."""
+    incidents = json.loads((await _crm(stage, "losses", "--json"))[1])
+    found.losses = len(incidents)
+    for incident in incidents:
+        status, output = await _crm(stage, "losses", "--acknowledge", str(incident["id"]))
+        if status:
+            found.fault(f"crm losses ended with {status}:\n{output}")
+
+
+async def _verify(stage: Stage, found: Audit) -> None:
+    status, output = await _crm(stage, "verify")
+    if status:
+        found.fault(f"crm verify ended with {status}:\n{output}")
+
+
+async def _crm(stage: Stage, *arguments: str) -> tuple[int, str]:
+    """Run a command as people do; give its exit status and output."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service.cli", *arguments),
+        env={
+            **env,
+            "CRM_DATABASE_URL": stage.servers.database_url,
+            "CRM_REDIS_URL": stage.servers.redis_url,
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()

@@ -1,0 +1,144 @@
+"""The service's own processes, each started again when it has ended, as an orchestrator does."""
+
+import asyncio
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+
+from consumers.tasks import end
+from tests.processes import Process, Processes, free_port
+from tests.servers import Servers
+from tests.wait import until
+
+READY_SECONDS = 90.0
+_POLL_SECONDS = 0.1
+
+
+class Crew:
+    """Workers and web processes. Which deaths were meant is known: all others are counted."""
+
+    def __init__(self, database_url: str, redis_url: str, folder: Path) -> None:
+        """Take the URLs they use."""
+        self.workers: list[Process] = []
+        self.webs: list[Process] = []
+        self._processes = Processes(Servers(database_url, redis_url, None, None), folder)
+        self._doomed: set[int] = set()
+        self._ended: dict[int, tuple[str, int]] = {}
+        self._resting = False
+
+    @contextlib.asynccontextmanager
+    async def running(self, workers: int, webs: int) -> AsyncIterator[None]:
+        """Run so many of each during the block."""
+        self.workers = [self._start_worker() for _ in range(workers)]
+        self.webs = [self._start_web() for _ in range(webs)]
+        keeper = asyncio.create_task(self._keep())
+        try:
+            await self.ready()
+            yield
+            assert not keeper.done(), "the crew's keeper has died"
+        finally:
+            await end([keeper])
+            await self._processes.end()
+
+    def _start_worker(self, *options: str) -> Process:
+        port = free_port()
+        return self._processes.start(
+            ["-m", "tests.chaos.points", *options], port, worker_port=port, reclaim_idle_seconds=2
+        )
+
+    def _start_web(self) -> Process:
+        port = free_port()
+        return self._processes.start(
+            ["-m", "service.cli", "web"], port, http_port=port, rate_limit_burst=1_000_000
+        )
+
+    async def ready(self) -> None:
+        """Wait until all say that they are ready."""
+
+        async def are_ready() -> bool:
+            answers = [await process.ask("/readyz") for process in (*self.workers, *self.webs)]
+            return all(status == 200 for status, _ in answers)
+
+        await until(are_ready, READY_SECONDS)
+
+    async def _keep(self) -> None:
+        while True:
+            for place, process in enumerate(self.workers):
+                if not self._resting and self._has_ended(process, "worker"):
+                    self.workers[place] = self._start_worker()
+            for place, process in enumerate(self.webs):
+                if self._has_ended(process, "web"):
+                    self.webs[place] = self._start_web()
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _has_ended(self, process: Process, kind: str) -> bool:
+        if process.status is None:
+            return False
+        self._ended[process.pid] = kind, process.status
+        return True
+
+    def status_of(self, pid: int) -> int | None:
+        """Give the exit status of a process whose place has been taken by another."""
+        return self._ended[pid][1] if pid in self._ended else None
+
+    @property
+    def unasked(self) -> Counter[str]:
+        """Processes that ended though nobody told them to, by kind and exit status."""
+        return Counter(
+            f"{kind} ended with {status}"
+            for pid, (kind, status) in self._ended.items()
+            if pid not in self._doomed
+        )
+
+    def meant(self, pid: int) -> None:
+        """Note that a process is supposed to end."""
+        self._doomed.add(pid)
+
+    async def terminate(self, process: Process) -> int:
+        """Ask a worker to stop; gives its exit status. Another takes its place."""
+        self._doomed.add(process.pid)
+        return await process.terminate()
+
+    @contextlib.asynccontextmanager
+    async def without_workers(self) -> AsyncIterator[None]:
+        """Have no worker run during the block."""
+        self._resting = True
+        await asyncio.gather(*(self.terminate(worker) for worker in self.workers))
+        try:
+            yield
+        finally:
+            self._resting = False
+
+    @contextlib.asynccontextmanager
+    async def more(self, count: int, *options: str) -> AsyncIterator[list[Process]]:
+        """Run more workers during the block; afterwards they stop in order."""
+        started = [self._start_worker(*options) for _ in range(count)]
+        try:
+            await asyncio.gather(*(_until_ready(process) for process in started))
+            yield started
+        finally:
+            for process in started:
+                process.send(signal.SIGTERM)
+            for process in started:
+                await process.ended()
+
+    def memory(self) -> int:
+        """Give the resident bytes of the largest worker."""
+        sizes = [0]
+        for worker in self.workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sizes.append(psutil.Process(worker.pid).memory_info().rss)
+        return max(sizes)
+
+
+async def _until_ready(process: Process) -> None:
+    async def is_ready() -> bool:
+        assert process.status is None, process.output
+        status, _ = await process.ask("/readyz")
+        return status == 200
+
+    await until(is_ready, READY_SECONDS)

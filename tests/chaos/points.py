@@ -1,0 +1,130 @@
+"""`crm worker` with points at which it dies or hangs: ``python -m tests.chaos.points``.
+
+The points wrap the service's own functions from outside; nothing of this is in the product. To arm
+one, put a file named ``<action>.<point>`` into the folder that ``CHAOS_POINTS`` names. The first
+worker to get there removes it, leaves its process id as ``<point>``, and is killed or stopped.
+``--clock OFFSET`` runs the worker under libfaketime.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+FOLDER = "CHAOS_POINTS"
+ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+BEFORE_COMMIT = "before-commit"
+BEFORE_ACK = "between-commit-and-ack"
+BEFORE_ADD = "between-numbering-and-xadd"
+BEFORE_MARK = "between-xadd-and-mark"
+BEFORE_SWEPT = "before-the-sweeps-commit"
+KILL_POINTS = (BEFORE_COMMIT, BEFORE_ACK, BEFORE_ADD, BEFORE_MARK, BEFORE_SWEPT)
+
+_FAKETIME = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib*/faketime/libfaketimeMT.so.1")
+Work = Callable[..., Awaitable[Any]]
+
+
+def faketime() -> Path | None:
+    """Find the library that sets a process's clock wrong."""
+    root = Path("/")
+    found = [path for pattern in _FAKETIME for path in root.glob(pattern.lstrip("/"))]
+    return found[0] if found else None
+
+
+class Points:
+    """The armed points of a run, seen from outside the workers."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use a folder of that name, which workers started from now on look into."""
+        folder.mkdir()
+        self._folder = folder
+        os.environ[FOLDER] = str(folder)
+
+    def arm(self, action: str, point: str) -> None:
+        """Let the next worker that gets there be killed or stopped."""
+        (self._folder / point).unlink(missing_ok=True)
+        (self._folder / f"{action}.{point}").touch()
+
+    def disarm(self) -> None:
+        """Let nothing more happen."""
+        for action in ACTIONS:
+            for file in self._folder.glob(f"{action}.*"):
+                file.unlink(missing_ok=True)
+
+    def reached(self, point: str) -> int | None:
+        """Give the process that got there."""
+        try:
+            return int((self._folder / point).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+def _reach(point: str) -> None:
+    folder = Path(os.environ[FOLDER])
+    for action, number in ACTIONS.items():
+        try:
+            (folder / f"{action}.{point}").unlink()
+        except FileNotFoundError:
+            continue
+        (folder / point).write_text(str(os.getpid()))
+        os.kill(os.getpid(), number)
+
+
+def _around(
+    owner: Any, name: str, *, before: str | None = None, after: str | None = None, when: Any = None
+) -> None:
+    """Wrap a function; ``when`` tells from its result or, before it, its arguments."""
+    inner: Work = getattr(owner, name)
+
+    async def wrapped(*arguments: Any, **named: Any) -> Any:
+        if before and (when is None or when(arguments)):
+            _reach(before)
+        result = await inner(*arguments, **named)
+        if after and (when is None or when(result)):
+            _reach(after)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def _install() -> None:
+    from consumers import applier, sweeper  # noqa: PLC0415
+    from consumers.relay import Relay  # noqa: PLC0415
+
+    _around(applier, "ingest", after=BEFORE_COMMIT)
+    _around(applier, "in_transaction", after=BEFORE_ACK)
+    _around(sweeper, "sweep", after=BEFORE_SWEPT, when=lambda swept: swept.moved)
+    _around(Relay, "_add_to_stream", before=BEFORE_ADD, when=lambda given: given[3])
+    inner = Relay._add_to_stream
+
+    async def add(self: Relay, position: int, numbered: int, changes: Any) -> int:
+        last = await inner(self, position, numbered, changes)
+        if changes and last == position:
+            _reach(BEFORE_MARK)
+        return last
+
+    Relay._add_to_stream = add  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """Run ``crm worker``."""
+    if len(sys.argv) == 3:  # --clock OFFSET
+        faked = {
+            "LD_PRELOAD": str(faketime()),
+            "FAKETIME": sys.argv[2],
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        command = [sys.executable, "-m", "tests.chaos.points"]
+        os.execve(command[0], command, os.environ | faked)  # noqa: S606
+    from service.cli import main as crm  # noqa: PLC0415
+
+    _install()
+    sys.argv = ["crm", "worker"]
+    crm()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""One run: the schedule of faults under load, then quiet, then the audit."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import random
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.audit import Audit, audit
+from tests.chaos.faults import FAULTS, Skipped
+from tests.chaos.schedule import Step, schedule
+from tests.chaos.stage import Stage, staged
+
+PER_SECOND = 120.0
+_SHOWN = 20
+
+
+class Options(argparse.Namespace):
+    """What a run is asked to do."""
+
+    seconds: float
+    seed: int
+    redis: str
+    alone: bool
+    only: str
+    backlog: int
+
+    @property
+    def again(self) -> str:
+        """The command that repeats it."""
+        text = f"make chaos SECONDS={self.seconds:g} SEED={self.seed} REDIS={self.redis}"
+        more = ["--alone"] if self.alone else []
+        more += [f"--only '{self.only}'"] if self.only else []
+        return f'{text} MORE="{" ".join(more)}"' if more else text
+
+
+@dataclass
+class Report:
+    """What a run came to."""
+
+    options: Options
+    injected: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, str] = field(default_factory=dict)
+    recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Seconds from the end of a fault until all that was published by then had taken effect."""
+    wrong: list[str] = field(default_factory=list)
+    figures: dict[str, object] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """Write it for people."""
+        lines = ["", f"{'fault':<69} times   recovery: median     max"]
+        for name, times in sorted(self.injected.items()):
+            seconds = self.recoveries[name]
+            middle, longest = statistics.median(seconds), max(seconds)
+            lines.append(f"  {name:<67} {times:>5} {middle:>16.1f} s {longest:>5.1f} s")
+        lines += [f"  {name}: skipped, {why}" for name, why in sorted(self.skipped.items())]
+        figures = {"seed": self.options.seed, "planned": f"{self.options.seconds:g} s"}
+        lines += ["", *(f"{name:<18} {value}" for name, value in (figures | self.figures).items())]
+        if self.wrong:
+            lines += ["", f"FAILED: {len(self.wrong)} things are wrong", *self.wrong[:_SHOWN]]
+            lines += ["", f"The same faults in the same order: {self.options.again}"]
+        return lines
+
+
+async def run(report: Report, folder: Path, say: Callable[[str], None]) -> None:
+    """Run it all; ``report`` is filled as it goes, so that it tells of a run that failed, too."""
+    options = report.options
+    faults = {name: kind for name, kind in FAULTS.items() if options.only in name}
+    steps = schedule(options.seed, options.seconds, faults, alone=options.alone)
+    started = time.monotonic()
+    # What the client libraries left behind when their server died under them.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    async with staged(
+        options.redis,
+        folder,
+        seed=options.seed,
+        seconds=options.seconds,
+        per_second=PER_SECOND,
+        backlog=options.backlog,
+    ) as stage:
+        rng = random.Random(options.seed)
+        async with stage.asking(), stage.publishers.publishing():
+            for number, step in enumerate(steps, 1):
+                at = f"{time.monotonic() - started:6.1f} s"
+                say(f"{at}  {number:>3}/{len(steps)}  {' + '.join(step.faults)}")
+                await _inject(stage, step, rng, report)
+        await stage.drained()
+        await stage.crew.ready()
+        found = await audit(stage)
+        report.wrong += found.wrong
+        _count(stage, found, report)
+        report.figures["took"] = f"{time.monotonic() - started:.0f} s"
+
+
+async def _inject(stage: Stage, step: Step, rng: random.Random, report: Report) -> None:
+    await asyncio.sleep(step.pause)
+    done: list[str] = []
+    async with contextlib.AsyncExitStack() as stack:
+        for name in step.faults:
+            try:
+                await stack.enter_async_context(FAULTS[name].inject(stage, rng))
+            except Skipped as skipped:
+                report.skipped[name] = str(skipped)
+            else:
+                done.append(name)
+        await asyncio.sleep(step.hold)
+    if any(FAULTS[name].loses for name in done):
+        await stage.publishers.republish()
+    seconds = await stage.recovered()
+    for name in done:
+        report.injected[name] += 1
+        report.recoveries[name].append(seconds)
+
+
+def _count(stage: Stage, found: Audit, report: Report) -> None:
+    ledger, seen = stage.publishers.ledger, stage.analytics
+    lossy = sum(times for name, times in report.injected.items() if FAULTS[name].loses)
+    if found.losses and not lossy:
+        report.wrong.append(f"{found.losses} losses reported, though Redis lost nothing")
+    if stage.answers[500]:
+        report.wrong.append(f"web processes answered 500 {stage.answers[500]} times")
+    report.figures = {
+        "faults": report.injected.total(),
+        "entries through": f"{ledger.entries:,} ({ledger.distinct:,} different events,"
+        f" {ledger.repeated:,} repeated, {ledger.late:,} late, {len(ledger.bad):,} bad)",
+        "segment changes": f"{seen.seen:,} out, {seen.repeats:,} repeats dropped by sequence,"
+        f" read from the beginning {seen.restarts} times",
+        "redis lost": f"entries by {lossy} faults; the service noticed {found.losses} losses",
+        "web answers": ", ".join(f"{n} × {status}" for status, n in sorted(stage.answers.items())),
+        "ended unasked": ", ".join(f"{n} × {how}" for how, n in stage.crew.unasked.items())
+        or "none",
+        **stage.notes,
+        "lost": found.lost,
+        "doubled": found.doubled,
+    }

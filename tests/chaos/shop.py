@@ -1,0 +1,157 @@
+"""The shop whose events a run publishes: known in full from the seed, family by family.
+
+A family is a few customers among whom orders move, so that what its events end in does not depend
+on any other family, and any part of it can be worked out by itself.
+"""
+
+import json
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from tests.model import Document
+
+HOT = 1_000_000_000
+"""Families from this number on are the hot customers', one each."""
+PROBES = 2_000_000_000
+"""Families from this number on are single orders of new customers: who sees one sees it all."""
+
+_STATUSES = ("pending", "processing", "shipped", "completed", "completed", "cancelled", "on_hold")
+_PAYMENTS = ("paid", "paid", "paid", "pending", "failed", "refunded", None)
+_AGES = (0.0, 0.0, 1.0, 30.0, 59.0, 61.0, 89.0, 91.0, 400.0)
+
+
+class Ref(NamedTuple):
+    """One event: its family and its place there."""
+
+    family: int
+    place: int
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Everything that can be published; the same for the same seed and start."""
+
+    seed: int
+    start: datetime
+    seconds: float
+    """During this time from the start, time moves customers, too."""
+
+    def document(self, ref: Ref) -> Document:
+        """Give an event."""
+        return self.family(ref.family)[ref.place]
+
+    @lru_cache(maxsize=256)  # noqa: B019  there is one shop in a run
+    def family(self, number: int) -> list[Document]:
+        """Give a family's events, in the order in which they came to be."""
+        rng = random.Random(f"{self.seed} {number}")
+        if number >= PROBES:
+            return [self._document(rng, f"P{number}", 1, f"probe{number}@x.org", self.start)]
+        people = [f"f{number}-{n}@x.org" for n in range(1 if number >= HOT else 3)]
+        documents: list[Document] = []
+        ages = self._soon(rng) if rng.random() < 0.25 else _AGES
+        for order in range(4):
+            created = self.start - timedelta(days=rng.choice(ages), hours=1)
+            for version in range(1, rng.randint(2, 4)):
+                document = self._document(
+                    rng, f"F{number}-{order}", version, _written(rng, rng.choice(people)), created
+                )
+                documents.append(document)
+        # Two events that claim the same version and time, and one that says nothing of a version.
+        rival = json.loads(json.dumps(documents[-1]))
+        rival["id"] += "-rival"
+        rival["data"]["totalAmount"] = "77.77"
+        blunt = json.loads(json.dumps(documents[0]))
+        blunt["id"] += "-blunt"
+        del blunt["data"]["version"]
+        return [*documents, rival, blunt]
+
+    def _soon(self, rng: random.Random) -> tuple[float, ...]:
+        """Give ages in days of orders whose customers' moment comes during the run."""
+        ahead = timedelta(hours=1, seconds=rng.uniform(0, self.seconds)) / timedelta(days=1)
+        return (60 - ahead, 90 - ahead, 400)
+
+    def _document(
+        self, rng: random.Random, order: str, version: int, email: str | None, created: datetime
+    ) -> Document:
+        updated = created + timedelta(minutes=version)
+        person: dict[str, Any] = {"id": None, "name": rng.choice(("Ann", " Bob", "Zoë", "", None))}
+        if email:
+            person["email"] = email
+            person["phone"] = rng.choice(("555-1", "555-2", "", None))
+        total = rng.choice(("0", "99.995", "250.00", 108.24917500000001, "500.00"))
+        document: Document = {
+            "specversion": "1.0",
+            "id": f"{order}:{version}",
+            "source": "/order-management",
+            "type": "order-created" if version == 1 else "order-updated",
+            "subject": order,
+            "time": updated.isoformat(),
+            "data": {
+                "id": order,
+                "version": version,
+                "customer": person if email else None,
+                "status": rng.choice(_STATUSES),
+                "paymentStatus": rng.choice(_PAYMENTS),
+                "totalAmount": total,
+                "refundedAmount": rng.choice(("0", None, "49.99")) if total == "250.00" else "0",
+                "currency": "USD",
+                "shippingAddress": {"street": f"{rng.randrange(9)} Main St", "city": "Austin"},
+                "dateCreated": created.isoformat(),
+                "dateUpdated": updated.isoformat(),
+            },
+        }
+        return document
+
+
+def _written(rng: random.Random, email: str) -> str | None:
+    """Write an e-mail as people do; now and then nobody is named."""
+    return rng.choice((email, email, email, email.upper(), f" {email} ", None))
+
+
+def bad(number: int) -> dict[bytes, bytes]:
+    """Make an entry that no contract allows, like no other."""
+    order = {"id": f"BAD-{number}", "status": "paid?", "totalAmount": "1", "dateCreated": "now"}
+    event = {"specversion": "1.0", "id": f"bad-{number}", "type": "order-created", "data": order}
+    mark = str(number).encode()
+    return (
+        {b"data": b"not json " + mark},
+        {b"payload": mark},
+        {b"data": b"\xff\xfe" + mark},
+        {b"data": json.dumps(event).encode()},
+        {b"data": json.dumps({**event, "data": {**order, "totalAmount": "NaN"}}).encode()},
+        {b"data": b"[" + mark + b"]"},
+    )[number % 6]
+
+
+@dataclass
+class Ledger:
+    """What has been published: everybody's memory of it but the service's."""
+
+    events: dict[int, set[int]] = field(default_factory=dict)
+    bad: set[int] = field(default_factory=set)
+    recent: dict[Ref, bool] = field(default_factory=dict)
+    """What the service has not been seen to have applied; True once Redis has confirmed it."""
+    sent: deque[Ref] = field(default_factory=lambda: deque(maxlen=500))
+    """The latest, some of which are sent again."""
+    entries: int = 0
+    repeated: int = 0
+    late: int = 0
+
+    def note(self, ref: Ref) -> None:
+        """Note an event before it is sent, for who knows whether an error means no."""
+        self.events.setdefault(ref.family, set()).add(ref.place)
+        self.recent[ref] = False
+        self.sent.append(ref)
+
+    def confirmed(self) -> list[Ref]:
+        """Give the recent events that are in Redis, unless it has lost them since."""
+        return [ref for ref, there in self.recent.items() if there]
+
+    @property
+    def distinct(self) -> int:
+        """How many different events there were."""
+        return sum(len(places) for places in self.events.values())

@@ -1,0 +1,171 @@
+"""Everything that runs in a run, and the questions that faults and audit ask it."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+from redis.exceptions import RedisError
+
+from consumers.tasks import end
+from service.config import asyncpg_url
+from service.db import migrate
+from tests.chaos.analytics import Analytics
+from tests.chaos.crew import Crew
+from tests.chaos.points import Points
+from tests.chaos.proxy import Proxy
+from tests.chaos.publishers import STREAM, Publishers
+from tests.chaos.servers import Servers, running
+from tests.chaos.shop import Shop
+from tests.wait import until
+
+GROUP = "crm"
+BOUND_SECONDS = 120.0
+"""Within this, on a slow machine, everything is well again once a fault is over."""
+_LOOK_EVERY = 0.05
+_MOVING_SECONDS = 300.0
+AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError, TimeoutError)
+
+
+@dataclass
+class Stage:
+    """The parts. Publishers, consumer and service reach the servers through the proxies."""
+
+    servers: Servers
+    redis_proxy: Proxy
+    postgres_proxy: Proxy
+    crew: Crew
+    points: Points
+    publishers: Publishers
+    analytics: Analytics
+    redis: Any
+    """A client of Redis itself."""
+    backlog: int
+    """Entries that pile up when they do."""
+    answers: Counter[int] = field(default_factory=Counter)
+    """What the web processes answered, by status; 0: nobody listened."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """What faults measured, for the report."""
+
+    async def recovered(self, seconds: float = BOUND_SECONDS) -> float:
+        """Give the seconds until all that had been published has taken effect.
+
+        That is, until no such entry is pending, and analytics knows of a customer whose first
+        order is published now.
+        """
+        started = time.monotonic()
+        published = self.publishers.ledger.confirmed()
+        email = await self.publishers.probe()
+        last = (await self.redis.xinfo_stream(STREAM))["last-generated-id"]
+        await until(lambda: self._done_until(last, email), seconds)
+        self.publishers.applied(published)
+        return time.monotonic() - started
+
+    async def _done_until(self, last: bytes, email: str) -> bool:
+        await asyncio.sleep(_LOOK_EVERY)
+        try:
+            waiting = await self.redis.xpending_range(STREAM, GROUP, "-", last, 1)
+            rows = await self.servers.sql("SELECT id FROM customers WHERE email_key = $1", email)
+        except AWAY:
+            return False
+        arrived = bool(rows) and f"CUST-{rows[0]['id']}" in self.analytics.segments
+        return arrived and not waiting
+
+    async def lag(self) -> int:
+        """Count the entries that no worker has read."""
+        groups = await self.redis.xinfo_groups(STREAM)
+        return sum(group["lag"] or 0 for group in groups if group["name"] == GROUP.encode())
+
+    async def drained(self) -> None:
+        """Wait, once nobody publishes, until lag, pending and unpublished are zero."""
+        await until(self._nothing_waits, BOUND_SECONDS)
+
+    async def _nothing_waits(self) -> bool:
+        await asyncio.sleep(_LOOK_EVERY)
+        try:
+            stream = await self.redis.xinfo_stream(STREAM)
+            groups = await self.redis.xinfo_groups(STREAM)
+            rows = await self.servers.sql(
+                "SELECT numbered - published + (SELECT count(*) FROM segment_changes"
+                " WHERE publish_number IS NULL) AS unpublished FROM relay"
+            )
+        except AWAY:
+            return False
+        group = next((group for group in groups if group["name"] == GROUP.encode()), None)
+        return (
+            group is not None
+            and group["last-delivered-id"] == stream["last-generated-id"]
+            and not group["pending"]
+            and not rows[0]["unpublished"]
+        )
+
+    @contextlib.asynccontextmanager
+    async def asking(self) -> AsyncIterator[None]:
+        """Ask the web processes for statistics during the block, as a dashboard would."""
+
+        async def ask() -> None:
+            while True:
+                for web in self.crew.webs:
+                    status, _ = await web.ask("/api/v1/statistics")
+                    self.answers[status] += 1
+                await asyncio.sleep(0.5)
+
+        task = asyncio.create_task(ask())
+        try:
+            yield
+            assert not task.done(), "the dashboard has died"
+        finally:
+            await end([task])
+
+
+def _through(url: str, proxy: Proxy) -> str:
+    parts = urlsplit(url)
+    return url.replace(f":{parts.port}/", f":{proxy.port}/")
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    assert port
+    return port
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    kind: str, folder: Path, *, seed: int, seconds: float, per_second: float, backlog: int
+) -> AsyncIterator[Stage]:
+    """Start everything: servers, two workers, two web processes, consumer."""
+    async with contextlib.AsyncExitStack() as stack:
+        servers = await stack.enter_async_context(running(kind, folder / "servers"))
+        await migrate.upgrade(asyncpg_url(servers.database_url))
+        redis_proxy = await stack.enter_async_context(Proxy(_port(servers.redis_url)))
+        postgres_proxy = await stack.enter_async_context(Proxy(_port(servers.database_url)))
+        redis_url = _through(servers.redis_url, redis_proxy)
+        points = Points(folder / "points")
+        crew = Crew(_through(servers.database_url, postgres_proxy), redis_url, folder)
+        shop = Shop(seed, datetime.now(UTC), seconds + _MOVING_SECONDS)
+        publishers = Publishers(shop, redis_url, per_second)
+        analytics = Analytics(redis_url)
+        redis = servers.redis_client()
+        stage = Stage(
+            servers,
+            redis_proxy,
+            postgres_proxy,
+            crew,
+            points,
+            publishers,
+            analytics,
+            redis,
+            backlog,
+        )
+        stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(publishers.close)
+        await stack.enter_async_context(crew.running(workers=2, webs=2))
+        await stack.enter_async_context(analytics.reading())
+        yield stage

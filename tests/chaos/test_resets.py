@@ -1,0 +1,42 @@
+"""A connection to Redis that is reset is a lost connection, on the event loop in use, too."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import uvloop
+from redis.exceptions import ConnectionError as LostError
+
+from service import streams
+from tests.chaos.proxy import Proxy
+from tests.processes import HOST
+from tests.servers import Servers
+from tests.wait import until
+
+
+def test_a_write_after_a_reset_is_named_as_such(real_servers: Servers) -> None:
+    uvloop.run(_write_after_reset(real_servers.redis_url))
+
+
+async def _write_after_reset(redis_url: str) -> None:
+    parts = urlsplit(redis_url)
+    assert parts.port
+    async with Proxy(parts.port) as proxy:
+        url = redis_url.replace(f":{parts.port}", f":{proxy.port}").replace(
+            str(parts.hostname), HOST
+        )
+        async with streams.connect(url) as redis:
+            pool: Any = redis.connection_pool
+            connection = await pool.get_connection()
+            try:
+                proxy.reset()
+
+                async def is_closed() -> bool:
+                    return bool(connection._writer.transport.is_closing())
+
+                await until(is_closed)
+                with pytest.raises(LostError):
+                    await connection.send_command("PING", check_health=False)
+            finally:
+                await pool.release(connection)
+            assert await redis.ping()

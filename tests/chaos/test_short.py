@@ -1,0 +1,43 @@
+"""Short runs of `make chaos`: every fault alone on Valkey, some of them overlapping on Redis 7."""
+
+import asyncio
+import sys
+
+import pytest
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.servers import REDIS, VALKEY, debian_redis
+
+MINUTES_ON_A_LOADED_MACHINE = 20
+
+
+async def _run(*options: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.chaos", *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    told = output.decode()
+    assert process.returncode == 0, told
+    return told
+
+
+@pytest.mark.timeout(MINUTES_ON_A_LOADED_MACHINE * 60)
+async def test_every_fault_by_itself() -> None:
+    told = await _run("--alone", "--seed", "1", "--redis", VALKEY, "--backlog", "4000")
+    summary = told.partition("recovery: median")[2]
+    assert [name for name in FAULTS if f"  {name}" not in summary] == []
+
+
+@pytest.mark.timeout(MINUTES_ON_A_LOADED_MACHINE * 60)
+async def test_faults_overlap_on_debians_redis() -> None:
+    if not debian_redis():
+        pytest.skip("redis-server is not installed (apt-get install redis-server)")
+    told = await _run("--seconds", "25", "--seed", "2", "--redis", REDIS, "--backlog", "4000")
+    assert " + " in told

@@ -1,0 +1,109 @@
+"""What a browser sends, with pages of each right beside the real ones, and users of each role."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from fastapi import APIRouter, Request
+
+from service.access import Role, Scope
+from service.db import users
+from service.http.dashboard.session import Admin, Editor, Exporter, Form, Viewer, csrf_token
+from tests.access.conftest import Web
+
+PASSWORD = "correct horse battery"
+PAGES = {scope: f"/pages/{scope}" for scope in Scope}
+
+pages = APIRouter(prefix="/pages")
+
+
+@pages.get("/read")
+async def _read(actor: Viewer) -> str:
+    return actor.name
+
+
+@pages.get("/write")
+async def _write(actor: Editor) -> str:
+    return actor.name
+
+
+@pages.get("/export")
+async def _export(actor: Exporter) -> str:
+    return actor.name
+
+
+@pages.get("/admin")
+async def _admin(actor: Admin) -> str:
+    return actor.name
+
+
+@pages.get("/token")
+async def _token(request: Request, _: Viewer) -> str:
+    return csrf_token(request)
+
+
+@pages.post("/form")
+async def _form(fields: Form, _: Editor) -> dict[str, str]:
+    return dict(fields)
+
+
+@pages.post("/unread")
+async def _unread(actor: Editor) -> str:
+    return actor.name
+
+
+async def user(web: Web, role: Role = Role.EDITOR, email: str = "jane@example.com") -> users.User:
+    """Add one, and see that it is known from now on."""
+    async with web.service.engine.begin() as connection:
+        added = await users.add_user(connection, email, PASSWORD, role, actor="test")
+    web.wait()
+    return added
+
+
+class Browser:
+    """Keeps cookies, says where requests come from, and follows no redirect."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+
+    async def sign_in(
+        self, email: str = "jane@example.com", password: str = PASSWORD, **more: str
+    ) -> httpx.Response:
+        fields = {"email": email, "password": password, **more}
+        return await self.http.post("/sign-in", data=fields)
+
+    async def get(self, path: str, **more: Any) -> httpx.Response:
+        return await self.http.get(path, **more)
+
+    async def post(self, path: str, **more: Any) -> httpx.Response:
+        return await self.http.post(path, **more)
+
+    async def csrf(self) -> str:
+        token: str = (await self.get("/pages/token")).json()
+        return token
+
+    @property
+    def token(self) -> str:
+        """What the cookie says."""
+        [token] = list(self.http.cookies.values())
+        return token
+
+
+@asynccontextmanager
+async def browser(
+    web: Web, scheme: str = "http", address: str = "127.0.0.1", site: str | None = "same-origin"
+) -> AsyncIterator[Browser]:
+    """Open one, on the machine with that address."""
+    headers = {"accept": "text/html"} | ({"sec-fetch-site": site} if site else {})
+    transport = httpx.ASGITransport(web.app, client=(address, 1))
+    url = f"{scheme}://localhost"
+    async with httpx.AsyncClient(transport=transport, base_url=url, headers=headers) as http:
+        yield Browser(http)
+
+
+def words(response: httpx.Response) -> str:
+    """Give what a page says, without its markup."""
+    assert response.headers["content-type"].startswith("text/html"), response.text
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", response.text))

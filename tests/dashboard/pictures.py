@@ -1,0 +1,87 @@
+"""Pictures of each page from the demo's data: `make pictures` (needs Chromium).
+
+All go to the folder named, or to a temporary one; the README's to where it shows it.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from playwright.async_api import Browser, async_playwright
+
+from tests.dashboard.chromium import ARGUMENTS, chromium
+from tests.wait import until
+
+README_PICTURE = Path(__file__).with_name("customers.png")
+_PAGES = {
+    "customers": "/",
+    "details": "/customers/CUST-1001",
+    "edit": "/customers/CUST-1001/edit",
+    "retention": "/retention",
+    "settings": "/settings",
+    "operations": "/operations",
+}
+_SIZES = {"desktop": (1300, 900), "phone": (390, 844)}
+
+
+@asynccontextmanager
+async def _demo(folder: Path) -> AsyncIterator[str]:
+    """Run the demo in an empty folder; give its address once the history is in."""
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("crm"),
+        "demo",
+        env=os.environ | {"CRM_DATA_DIR": str(folder), "CRM_HTTP_PORT": "0"},
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout
+    try:
+        async for line in process.stdout:
+            if line.startswith(b"Live orders"):
+                break
+        yield json.loads((folder / "stack.json").read_text())["httpUrl"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+
+
+async def _take(browser: Browser, site: str, folder: Path) -> None:
+    for size, (width, height) in _SIZES.items():
+        for scheme in ("light", "dark"):
+            context = await browser.new_context(
+                viewport={"width": width, "height": height},
+                color_scheme=scheme,
+                locale="en-US",
+                timezone_id="America/Chicago",
+            )
+            page = await context.new_page()
+            for name, path in _PAGES.items():
+                await page.goto(site + path)
+                await until(lambda page=page: page.evaluate("document.cookie.includes('crm_zone')"))  # type: ignore[misc]
+                await page.reload()
+                await page.screenshot(path=folder / f"{name}-{size}-{scheme}.png", full_page=True)
+            await context.close()
+
+
+async def main(folder: Path) -> None:
+    """Take them all."""
+    found = chromium()
+    if found is None:
+        sys.exit("There is no Chromium here: `apt-get install chromium` brings one.")
+    with tempfile.TemporaryDirectory() as data:
+        async with _demo(Path(data)) as site, async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+            await _take(browser, site, folder)
+            await browser.close()
+    README_PICTURE.write_bytes((folder / "customers-desktop-light.png").read_bytes())
+    print(f"Pictures in {folder}, the README's in {README_PICTURE}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1] if sys.argv[1:] else tempfile.mkdtemp(prefix="crm-"))))

@@ -1,0 +1,666 @@
+"""Customers in dialogs: shown, created, edited, held, erased; by a browser, and by plain forms."""
+
+import html
+import json
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser as Chromium
+from playwright.async_api import Locator, Page, expect
+
+from service.access import Role
+from service.db import users
+from tests.access.conftest import Web, serve
+from tests.conftest import Service
+from tests.dashboard.browser import PASSWORD, Browser, user, words
+from tests.dashboard.browser import browser as open_browser
+from tests.dashboard.conftest import Site
+from tests.events import entry
+from tests.processes import HOST, processes
+
+EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script>'
+RTL = "مريم العلي 👩🏽‍⚕️"
+
+
+@pytest.fixture
+async def web(service: Service) -> AsyncIterator[Web]:
+    async with serve(service) as web:
+        yield web
+
+
+@pytest.fixture
+async def plain(web: Web) -> AsyncIterator[Browser]:
+    """Give a browser without scripts, on the machine of a service that knows no users."""
+    async with open_browser(web) as it:
+        yield it
+
+
+def form_of(page: httpx.Response, action: str) -> dict[str, str]:
+    """Read a form as a browser would send it when nothing is touched."""
+    found = re.search(rf'<form [^>]*action="{action}".*?</form>', page.text, re.DOTALL)
+    assert found, page.text
+    form, fields = found[0], dict[str, str]()
+    for tag in re.findall(r"<input [^>]*>", form):
+        of = {name: html.unescape(value) for name, value in re.findall(r'([\w-]+)="(.*?)"', tag)}
+        if of.get("type") not in {"checkbox", "radio"} or " checked" in tag:
+            fields[of["name"]] = of.get("value", "on")
+    for name, inside in re.findall(r'<select [^>]*name="(\w+)".*?>(.*?)</select>', form, re.DOTALL):
+        selected = re.search(r'value="([^"]*)" selected', inside) or re.search(
+            r'value="([^"]*)"', inside
+        )
+        assert selected
+        fields[name] = selected[1]
+    for name, inside in re.findall(
+        r'<textarea [^>]*name="(\w+)".*?>(.*?)</textarea>', form, re.DOTALL
+    ):
+        fields[name] = html.unescape(inside).removeprefix("\n").replace("\n", "\r\n")
+    return fields
+
+
+async def edit_form(it: Browser, customer: str = "CUST-1001") -> dict[str, str]:
+    path = f"/customers/{customer}/edit"
+    return form_of(await it.get(path), path)
+
+
+async def read(it: Browser, customer: str = "CUST-1001") -> dict[str, Any]:
+    found: dict[str, Any] = (await it.get(f"/api/v1/customers/{customer}")).json()
+    return found
+
+
+async def create(it: Browser, **body: Any) -> str:
+    answer = await it.post(
+        "/api/v1/customers", json={"name": "Jane Smith", "email": "jane@example.com", **body}
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def patch(it: Browser, customer: str = "CUST-1001", **body: Any) -> None:
+    answer = await it.http.patch(f"/api/v1/customers/{customer}", json=body)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_form_that_was_not_touched_changes_nothing(
+    plain: Browser, service: Service, now: datetime
+) -> None:
+    await service.ingest(
+        entry(
+            email="jane@example.com",
+            name=" Jane  Smith",
+            phone="555",
+            shippingAddress={"street": "1 Main St", "city": "Austin"},
+        )
+    )
+    until = now + timedelta(days=2)
+    await patch(
+        plain, notes="\nfirst\n\nthird", segment="vip", segmentPinnedUntil=until.isoformat()
+    )
+    before = await service.rows("SELECT * FROM customers")
+    fields = await edit_form(plain)
+    assert (fields["name"], fields["segment"], fields["keep"]) == ("Jane  Smith", "vip", "date")
+    answer = await plain.post("/customers/CUST-1001/edit", data=fields)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/customers/CUST-1001")
+    assert "Nothing was changed" in words(await plain.get("/customers/CUST-1001"))
+    assert await service.rows("SELECT * FROM customers") == before
+
+
+async def test_only_what_was_changed_is_written_so_events_may_change_the_rest(
+    plain: Browser, service: Service
+) -> None:
+    first = {"street": "1 Main St", "city": "Austin"}
+    await service.ingest(
+        entry(email="jane@example.com", name="Jane", phone="1", shippingAddress=first)
+    )
+    fields = await edit_form(plain) | {"name": "Jane Smith", "email_opt_in": "on"}
+    assert (await plain.post("/customers/CUST-1001/edit", data=fields)).status_code == 303
+    later = {"street": "2 High St", "city": "Dallas"}
+    await service.ingest(
+        entry("ORD-2", email="jane@example.com", name="J.", phone="2", shippingAddress=later)
+    )
+    found = await read(plain)
+    assert (found["name"], found["phone"], found["address"]["city"]) == (
+        "Jane Smith",
+        "2",
+        "Dallas",
+    )
+    assert found["preferences"] == {"emailOptIn": True, "smsOptIn": False}
+    fields = await edit_form(plain) | {"zip": "75001", "state": "TX"}
+    assert (await plain.post("/customers/CUST-1001/edit", data=fields)).status_code == 303
+    address = (await read(plain))["address"]
+    assert address == {**later, "zip": "75001", "state": "TX", "country": None}
+
+
+async def test_a_customer_whom_events_gave_no_name_can_be_edited(
+    plain: Browser, service: Service
+) -> None:
+    await service.ingest(entry(email="jane@example.com"))
+    fields = await edit_form(plain) | {"notes": "called"}
+    assert (await plain.post("/customers/CUST-1001/edit", data=fields)).status_code == 303
+    assert ((await read(plain))["name"], (await read(plain))["notes"]) == (None, "called")
+
+
+@pytest.mark.parametrize(
+    ("changed", "control", "said"),
+    [
+        ({"name": " "}, "name", "Name must not be blank."),
+        ({"email": "nobody"}, "email", "E-mail is not an e-mail address"),
+        ({"email": "JOHN@example.com"}, "email", "E-mail belongs to CUST-1002 already."),
+        ({"street": "x" * 1001}, "street", "Street must not be longer than 1,000 characters."),
+        ({"segment": "vip", "keep": "date"}, "until", "must be a day that has not passed."),
+        (
+            {"segment": "vip", "keep": "date", "until": "2020-01-01"},
+            "until",
+            "must be a day that has not passed.",
+        ),
+        (
+            {"segment": "vip", "keep": "date", "until": "9999-12-31"},
+            "until",
+            "must be a day that has not passed.",
+        ),
+    ],
+)
+async def test_mistakes_stand_at_their_field_and_nothing_typed_is_lost(
+    plain: Browser, changed: dict[str, str], control: str, said: str
+) -> None:
+    await create(plain)
+    await create(plain, name="John", email="john@example.com")
+    path = "/customers/CUST-1001/edit"
+    fields = await edit_form(plain) | {"phone": "999", "notes": "a\r\n<b>"} | changed
+    answer = await plain.post(path, data=fields)
+    assert answer.status_code == 422
+    assert said in html.unescape(words(answer))
+    assert re.search(rf'name="{control}" aria-invalid="true" aria-describedby="edit-', answer.text)
+    assert answer.text.count("aria-invalid") == 1
+    assert form_of(answer, path) == fields | {"name": fields["name"].strip()}
+    assert (await read(plain))["phone"] is None
+    new = {name: value for name, value in fields.items() if name not in {"was", "etag"}}
+    again = await plain.post("/customers/new", data={"name": "X", "email": "x@x.org"} | new)
+    assert again.status_code == 422
+    assert form_of(again, "/customers/new")["phone"] == "999"
+
+
+async def test_a_customer_is_created(plain: Browser, service: Service) -> None:
+    asked = form_of(await plain.get("/customers/new"), "/customers/new")
+    fields = asked | {"name": RTL, "email": "mary@example.com", "city": "Aleppo", "segment": "vip"}
+    answer = await plain.post("/customers/new", data=fields)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/customers/CUST-1001")
+    page = await plain.get("/customers/CUST-1001")
+    assert RTL in page.text
+    assert "Customer created." in words(page)
+    assert "Customer created." not in words(await plain.get("/customers/CUST-1001"))
+    found = await read(plain)
+    assert (found["segment"], found["segmentSource"], found["segmentPinned"]) == (
+        "vip",
+        "manual",
+        False,
+    )
+    [row] = await service.rows("SELECT phone_at, address_at FROM customers")
+    assert row["phone_at"] is None, "an event may still tell the phone"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"segment": "vip", "keep": "good"}, ("vip", "manual", True, None)),
+        ({"segment": "at_risk", "keep": "order"}, ("at_risk", "manual", False, None)),
+        (
+            {"segment": "vip", "keep": "date", "until": "2100-02-28"},
+            ("vip", "manual", False, "2100-03-01T06:00:00Z"),
+        ),
+        ({"segment": ""}, ("new", "rules", False, None)),
+    ],
+)
+async def test_a_segment_is_held_as_long_as_was_chosen(
+    plain: Browser, chosen: dict[str, str], expected: tuple[object, ...]
+) -> None:
+    plain.http.cookies.set("crm_zone", "America/Chicago")
+    await create(plain, segment="inactive", segmentPinned=True)
+    fields = await edit_form(plain)
+    assert (fields["segment"], fields["keep"]) == ("inactive", "good")
+    assert (await plain.post("/customers/CUST-1001/edit", data=fields | chosen)).status_code == 303
+    found = await read(plain)
+    held = ("segment", "segmentSource", "segmentPinned", "segmentPinnedUntil")
+    assert tuple(found[it] for it in held) == expected
+    assert {**await edit_form(plain), "etag": "", "was": ""} == {
+        **fields,
+        "keep": "order",
+        "until": "",
+        **chosen,
+        "etag": "",
+        "was": "",
+    }
+
+
+async def test_an_edit_in_between_is_shown_side_by_side(plain: Browser) -> None:
+    await create(plain, phone="1", notes="old")
+    path = "/customers/CUST-1001/edit"
+    fields = await edit_form(plain) | {"phone": "2", "city": "Austin", "name": "Jane Doe"}
+    await patch(plain, phone="3", notes="theirs", name="Jane Doe", segment="vip")
+    answer = await plain.post(path, data=fields)
+    assert answer.status_code == 409
+    assert "Your other changes are kept: Name, City." in words(answer)
+    offered = form_of(answer, path)
+    assert {n: v for n, v in offered.items() if n.startswith("take.")} == {
+        "take.phone": "mine",
+        "take.segment": "theirs",
+        "take.notes": "theirs",
+    }
+    assert (await read(plain))["phone"] == "3"
+    assert (await plain.post(path, data=offered)).status_code == 303
+    found = await read(plain)
+    assert (found["phone"], found["notes"], found["segment"]) == ("2", "theirs", "vip")
+    assert (found["address"]["city"], found["name"]) == ("Austin", "Jane Doe")
+
+
+async def test_the_other_choice_is_kept_as_well(plain: Browser) -> None:
+    await create(plain, phone="1", notes="old")
+    path = "/customers/CUST-1001/edit"
+    fields = await edit_form(plain) | {"phone": "2"}
+    await patch(plain, phone="3", notes="theirs")
+    offered = form_of(await plain.post(path, data=fields), path)
+    await patch(plain, phone="4")
+    chosen = offered | {"take.phone": "theirs", "take.notes": "mine"}
+    again = await plain.post(path, data=chosen)
+    assert again.status_code == 409, "edited once more, so it is asked once more"
+    offered = form_of(again, path)
+    assert (offered["take.phone"], offered["notes"]) == ("theirs", "old")
+    assert "take.notes" not in offered
+    assert (await plain.post(path, data=offered)).status_code == 303
+    found = await read(plain)
+    assert (found["phone"], found["notes"]) == ("4", "old")
+
+
+async def test_what_only_the_rules_changed_is_no_edit(plain: Browser, service: Service) -> None:
+    await create(plain)
+    fields = await edit_form(plain) | {"notes": "called"}
+    await service.ingest(*(entry(f"ORD-{n}", email="jane@example.com") for n in range(3)))
+    assert (await read(plain))["segment"] == "vip"
+    assert (await plain.post("/customers/CUST-1001/edit", data=fields)).status_code == 303
+    assert (await read(plain))["notes"] == "called"
+
+
+async def test_a_segment_that_there_is_not_is_refused(plain: Browser) -> None:
+    await create(plain)
+    fields = await edit_form(plain) | {"segment": "platinum"}
+    answer = await plain.post("/customers/CUST-1001/edit", data=fields)
+    assert answer.status_code == 422
+    assert "Segment is none of those that there are." in words(answer)
+
+
+@pytest.mark.parametrize("was", ["", "{", "[]", "{}", "null", '{"name": "x"}'])
+async def test_a_form_that_is_not_ours_is_refused(plain: Browser, was: str) -> None:
+    await create(plain)
+    fields = await edit_form(plain) | {"was": was, "name": "X"}
+    assert (await plain.post("/customers/CUST-1001/edit", data=fields)).status_code == 422
+    assert (await read(plain))["name"] == "Jane Smith"
+
+
+async def test_details_tell_everything_in_plain_words(
+    plain: Browser, service: Service, now: datetime
+) -> None:
+    last = now - timedelta(days=10)
+    await service.ingest(
+        entry("ORD-1", email="a@x.org", name="Ann", total="300", created=last - timedelta(days=9)),
+        entry("ORD-2", email="a@x.org", total="79.50", refunded="10", created=last),
+        entry("ORD-3", email="a@x.org", total="50", status="cancelled", created=last),
+    )
+    await patch(plain, notes="likes tea")
+    said = words(await plain.get("/customers/CUST-1001"))
+    for expected in (
+        "Orders 2 ",
+        "Total spent $369.50",
+        "Average order $184.75",
+        "Because they have ordered more than once, and no other rule holds.",
+        "VIP with 1 more order, or $130.50 more spent",
+        "An order now would make them VIP",
+        "ORD-3",
+        "Does not count",
+        "$10.00",
+        "likes tea",
+        "Edited by local",
+        "Notes: empty → likes tea",
+        "Returning because of an order",
+    ):
+        assert expected in said, expected
+    assert re.search(r"At Risk on \w+ \d+, \d{4} unless they order", said)
+    await patch(plain, segment="inactive", segmentPinned=True)
+    held = words(await plain.get("/customers/CUST-1001"))
+    assert "kept for good" in held
+    assert "By the rules they would be Returning" in held
+    assert "unless they order" not in held
+
+
+async def test_longer_lists_are_shown_piece_by_piece(
+    plain: Browser, service: Service, now: datetime
+) -> None:
+    await service.ingest(
+        *(
+            entry(f"ORD-{n:02}", email="a@x.org", created=now - timedelta(days=n), event_id=f"e{n}")
+            for n in range(12)
+        )
+    )
+    page = await plain.get("/customers/CUST-1001")
+    rows = r'<th scope="row" class="id'
+    assert len(re.findall(rows, page.text)) == 10
+    [more] = re.findall(r'href="(/customers/CUST-1001\?orders=[^"]*)"', page.text)
+    page = await plain.get(html.unescape(more))
+    assert len(re.findall(rows, page.text)) == 12
+    assert "Show more orders" not in page.text
+    for odd in ("orders=x", "orders=-1", "orders=99999999999", "events=٣"):
+        assert (await plain.get(f"/customers/CUST-1001?{odd}")).status_code == 200
+
+
+async def test_interactions_are_noted_and_ones_own_removed(
+    plain: Browser, service: Service
+) -> None:
+    plain.http.cookies.set("crm_zone", "America/Chicago")
+    await create(plain)
+    path = "/customers/CUST-1001/interactions"
+    bad = await plain.post(path, data={"kind": "call", "text": " ", "when": "noon"})
+    assert bad.status_code == 422
+    assert "This must not be blank." in words(bad)
+    assert "This is no date and time." in words(bad)
+    assert form_of(bad, path)["when"] == "noon"
+    fields = {"kind": "meeting", "text": "Lunch", "when": "2026-01-02T12:00"}
+    assert (await plain.post(path, data=fields)).status_code == 303
+    [noted] = (await plain.get(f"/api/v1{path}")).json()["items"]
+    assert (noted["happenedAt"], noted["author"]) == ("2026-01-02T18:00:00Z", "local")
+    assert "Lunch" in words(await plain.get("/customers/CUST-1001"))
+    await service.execute("UPDATE interactions SET author = 'somebody else'")
+    page = await plain.get("/customers/CUST-1001")
+    assert "/remove" not in page.text
+    assert (await plain.post(f"{path}/{noted['id']}/remove")).status_code == 404
+    await service.execute("UPDATE interactions SET author = 'local'")
+    assert "/remove" in (await plain.get("/customers/CUST-1001")).text
+    assert (await plain.post(f"{path}/{noted['id']}/remove")).status_code == 303
+    assert (await plain.get(f"/api/v1{path}")).json()["total"] == 0
+
+
+async def test_deleting_says_what_goes_and_what_stays(plain: Browser, service: Service) -> None:
+    await service.ingest(
+        entry(email="jane@example.com", name="Jane", total="1234.50"),
+        entry("ORD-2", email="jane@example.com", total="-1"),
+    )
+    await patch(plain, notes="x", email="jane.smith@example.com")
+    await plain.post(
+        "/customers/CUST-1001/interactions", data={"kind": "note", "text": "x", "when": ""}
+    )
+    asked = await plain.get("/customers/CUST-1001/delete")
+    said = words(asked)
+    assert "1 order of $1,234.50, without a name" in said
+    assert "preferences, notes" in said
+    assert "1 call, e-mail, meeting or note" in said
+    assert "what 1 edit changed" in said
+    assert "1 dead letter that names them" in said, "the one with their former e-mail"
+    assert "Delete Jane " in said
+    assert (await service.rows("SELECT count(*) AS n FROM customers")) == [{"n": 1}]
+    answer = await plain.post("/customers/CUST-1001/delete")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert "Customer deleted." in words(await plain.get("/"))
+    assert (await service.rows("SELECT count(*) AS n FROM customers")) == [{"n": 0}]
+    [letter] = await service.rows("SELECT error FROM dead_letters")
+    assert letter["error"] == "erased with the person it named"
+
+
+async def test_nobody_is_not_found(plain: Browser) -> None:
+    for strange in ("CUST-1", "1001", "CUST-x", "CUST-999999999999999999"):
+        for path in ("", "/edit", "/delete"):
+            answer = await plain.get(f"/customers/{strange}{path}")
+            assert answer.status_code == 404
+            assert "There is no customer with this id." in words(answer)
+        for path in ("/delete", "/interactions", "/interactions/1/remove"):
+            fields = {"kind": "note", "text": "x"}
+            assert (await plain.post(f"/customers/{strange}{path}", data=fields)).status_code == 404
+
+
+async def test_a_role_sees_and_may_do_what_it_is_for(web: Web) -> None:
+    async with open_browser(web) as local:
+        await create(local)
+    await user(web, Role.EDITOR)
+    await user(web, Role.VIEWER, "viewer@example.com")
+    async with open_browser(web) as viewer:
+        await viewer.sign_in("viewer@example.com")
+        page = await viewer.get("/customers/CUST-1001")
+        assert page.status_code == 200
+        for hidden in ("/edit", "/delete", "<textarea"):
+            assert hidden not in page.text
+        proof = {"x-csrf-token": await token(viewer)}
+        for path in ("/customers/new", "/customers/CUST-1001/edit", "/customers/CUST-1001/delete"):
+            assert (await viewer.get(path)).status_code == 403
+            assert (await viewer.post(path, headers=proof)).status_code == 403
+    async with open_browser(web) as editor:
+        await editor.sign_in()
+        fields = await edit_form(editor) | {"name": "Jane Doe"}
+        forged = fields | {"csrf": "x"}
+        assert (await editor.post("/customers/CUST-1001/edit", data=forged)).status_code == 403
+        assert (await editor.post("/customers/CUST-1001/edit", data=fields)).status_code == 303
+        for path, more in (
+            ("/customers/new", {"name": "N", "email": "n@x.org"}),
+            ("/customers/CUST-1001/interactions", {"kind": "note", "text": "x"}),
+            ("/customers/CUST-1001/interactions/1/remove", {}),
+            ("/customers/CUST-1001/delete", {}),
+        ):
+            assert (await editor.post(path, data=more)).status_code == 403
+            answer = await editor.post(path, data=more | {"csrf": fields["csrf"]})
+            assert answer.status_code == 303, path
+
+
+async def token(it: Browser) -> str:
+    found = re.search(r'data-csrf="(\w+)"', (await it.get("/")).text)
+    assert found
+    return found[1]
+
+
+# In a real browser -------------------------------------------------------------------------------
+
+
+async def stocked(site: Site) -> None:
+    """Have three customers: one with a history, one with markup for a name, one right to left."""
+    now = datetime.now(UTC)
+    evil = {"street": EVIL, "city": EVIL}
+    await site.service.ingest(
+        *(
+            entry(
+                f"ORD-{n:02}-{'x' * 60}",
+                email="jane@example.com",
+                name="Jane Smith",
+                created=now - timedelta(days=n),
+            )
+            for n in range(12)
+        ),
+        entry("ORD-E", email="evil@example.com", name=EVIL, phone=EVIL, shippingAddress=evil),
+        entry("ORD-R", email="maryam@example.com", name=RTL),
+    )
+
+
+def row(tab: Page, text: str) -> Locator:
+    return tab.locator("#results tr").filter(has_text=text)
+
+
+async def assert_accessible(tab: Page) -> None:
+    found = await Axe().run(tab)
+    serious = [it for it in found.response["violations"] if it["impact"] in {"serious", "critical"}]
+    assert not serious, json.dumps(serious, indent=1)
+
+
+async def test_the_journey_from_a_new_customer_to_none(site: Site, tab: Page) -> None:
+    await stocked(site)
+    await tab.goto("/?q=e&sort=name")
+    dialog = tab.locator("#dialog")
+    await tab.get_by_role("link", name="New Customer").click()
+    await expect(dialog.get_by_label("Name")).to_be_focused()
+    await dialog.get_by_label("Name").fill("Ada")
+    await dialog.get_by_label("E-mail", exact=True).fill("JANE@example.com")
+    await dialog.get_by_role("button", name="Create customer").click()
+    await expect(dialog.get_by_label("E-mail", exact=True)).to_be_focused()
+    await expect(dialog.locator(".fault")).to_have_text(re.compile("belongs to CUST-"))
+    await assert_accessible(tab)
+    await dialog.get_by_label("E-mail", exact=True).fill("ada@example.com")
+    await dialog.get_by_role("button", name="Create customer").click()
+    await expect(tab.locator("#toast")).to_have_text("Customer created.")
+    await expect(dialog.locator("h1")).to_have_text("Ada")
+    await dialog.get_by_label("What happened").fill("Asked about delivery")
+    await dialog.get_by_role("button", name="Add").click()
+    await expect(tab.locator("#toast")).to_have_text("Noted.")
+    await expect(dialog.locator(".log .words").first).to_have_text("Asked about delivery")
+    await dialog.get_by_role("link", name="Edit").click()
+    await dialog.get_by_label("Segment").select_option("vip")
+    await dialog.get_by_label("Keep it").select_option("good")
+    await dialog.get_by_role("button", name="Save changes").click()
+    await expect(dialog.locator(".why")).to_contain_text("kept for good")
+    await expect(tab).to_have_url(re.compile("/customers/CUST-"))
+    await assert_accessible(tab)
+    await tab.keyboard.press("Escape")
+    await expect(dialog).not_to_be_visible()
+    await expect(tab).to_have_url(re.compile(r"/\?q=e&sort=name$"))
+    await expect(row(tab, "Ada")).to_contain_text("VIP")
+    await row(tab, "Ada").get_by_role("link", name="Delete").click()
+    await assert_accessible(tab)
+    await dialog.get_by_role("button", name="Delete Ada").click()
+    await expect(tab.locator("#toast")).to_have_text(re.compile("Customer deleted"))
+    await expect(row(tab, "Ada")).to_have_count(0)
+    await expect(tab).to_have_url(re.compile(r"/\?q=e&sort=name$"))
+    await expect(row(tab, "Jane Smith")).to_have_count(1)
+
+
+async def test_a_conflict_is_settled_in_the_dialog(site: Site, tab: Page) -> None:
+    await stocked(site)
+    await tab.goto("/")
+    dialog = tab.locator("#dialog")
+    await row(tab, "Jane Smith").get_by_role("link", name="Edit").click()
+    await dialog.get_by_label("Name").fill("Jane Mine")
+    path = await dialog.locator("form").get_attribute("action") or ""
+    await tab.request.patch(
+        f"/api/v1{path.removesuffix('/edit')}", data={"name": "Jane Theirs", "phone": "7"}
+    )
+    await dialog.get_by_role("button", name="Save changes").click()
+    await expect(dialog.locator("h1")).to_have_text("Edited meanwhile")
+    await expect(dialog.get_by_label("Name: yours, Jane Mine")).to_be_checked()
+    await expect(dialog.get_by_label("Phone: theirs, 7")).to_be_checked()
+    await assert_accessible(tab)
+    await dialog.get_by_role("button", name="Save this choice").click()
+    await expect(dialog.locator("h1")).to_have_text("Jane Mine")
+    await expect(dialog).to_contain_text("7")
+
+
+async def test_what_was_typed_is_not_thrown_away_unasked(site: Site, tab: Page) -> None:
+    await stocked(site)
+    await tab.goto("/")
+    dialog = tab.locator("#dialog")
+    await row(tab, "Jane Smith").get_by_role("link", name="Edit").click()
+    await dialog.get_by_label("Phone").fill("123")
+    tab.once("dialog", lambda it: it.dismiss())
+    await dialog.get_by_role("link", name="Close").click()
+    await expect(dialog.get_by_label("Phone")).to_have_value("123")
+    await tab.route("**/edit", lambda route: route.abort())
+    await dialog.get_by_role("button", name="Save changes").click()
+    await expect(tab.locator("#toast")).to_contain_text("Nothing typed is lost")
+    await expect(dialog.get_by_label("Phone")).to_have_value("123")
+    await tab.unroute("**/edit")
+    await dialog.get_by_role("button", name="Save changes").click()
+    await expect(tab.locator("#toast")).to_have_text("Changes saved.")
+
+
+async def test_markup_in_what_people_and_events_say_is_inert(site: Site, tab: Page) -> None:
+    await stocked(site)
+    alerts: list[str] = []
+    tab.on("dialog", lambda it: alerts.append(it.message))
+    await tab.goto("/?q=evil")
+    dialog = tab.locator("#dialog")
+    [at] = [
+        f"/customers/{it['id']}"
+        for it in (await (await tab.request.get("/api/v1/customers?search=evil")).json())["items"]
+    ]
+    await tab.request.patch(f"/api/v1{at}", data={"notes": EVIL})
+    await tab.request.post(f"/api/v1{at}/interactions", data={"kind": "call", "text": EVIL})
+    for name in ("View", "Edit", "Delete"):
+        await row(tab, "evil@").get_by_role("link", name=name).click()
+        await expect(dialog).to_be_visible()
+        await expect(dialog.locator("img, script")).to_have_count(0)
+        await expect(dialog.locator(".sheet")).to_contain_text("onerror")
+        await tab.keyboard.press("Escape")
+        await expect(dialog).not_to_be_visible()
+    await tab.goto(at)
+    await expect(tab.locator("h1")).to_have_text(EVIL)
+    assert alerts == []
+
+
+async def test_an_edit_over_the_page_of_a_customer_leads_back_to_it(site: Site, tab: Page) -> None:
+    await stocked(site)
+    found = await (await tab.request.get("/api/v1/customers?search=jane@")).json()
+    await tab.goto(f"/customers/{found['items'][0]['id']}")
+    dialog = tab.locator("#dialog")
+    await tab.get_by_role("link", name="Edit").click()
+    await dialog.get_by_label("Name").fill("Jane Doe")
+    await dialog.get_by_role("button", name="Save changes").click()
+    await expect(tab.locator("#toast")).to_have_text("Changes saved.")
+    await expect(dialog).not_to_be_visible()
+    await expect(tab.locator("#main h1")).to_have_text("Jane Doe")
+
+
+async def test_who_signed_in_again_in_another_tab_can_save(
+    empty_service: Service, browser: Chromium, tmp_path: Path
+) -> None:
+    async with empty_service.engine.begin() as connection:
+        await users.add_user(connection, "jane@example.com", PASSWORD, Role.EDITOR, actor="test")
+    await empty_service.ingest(entry(email="ada@example.com", name="Ada"))
+    async with processes(empty_service.servers, tmp_path) as start:
+        context = await browser.new_context(base_url=f"http://{HOST}:{(await start.web()).port}")
+
+        async def signed_in() -> Page:
+            tab = await context.new_page()
+            await tab.goto("/sign-in")
+            await tab.get_by_label("E-mail").fill("jane@example.com")
+            await tab.get_by_label("Password").fill(PASSWORD)
+            await tab.keyboard.press("Enter")
+            await expect(row(tab, "Ada")).to_be_visible()
+            return tab
+
+        tab = await signed_in()
+        dialog, said = tab.locator("#dialog"), tab.locator("#toast")
+        await row(tab, "Ada").get_by_role("link", name="Edit").click()
+        await dialog.get_by_label("Phone").fill("123")
+        await context.clear_cookies()
+        await dialog.get_by_role("button", name="Save changes").click()
+        await expect(said).to_contain_text("You are signed out")
+        await signed_in()
+        await dialog.get_by_role("button", name="Save changes").click()
+        await expect(said).to_have_text("Changes saved.")
+        await expect(dialog).to_contain_text("123")
+        await context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+async def test_nothing_is_wider_than_the_screen(site: Site, tab: Page, width: int) -> None:
+    await stocked(site)
+    await tab.set_viewport_size({"width": width, "height": 800})
+    await tab.goto("/?sort=name")
+    dialog = tab.locator("#dialog")
+    for who in ("Jane Smith", "evil@", "maryam@"):
+        for name in ("View", "Edit", "Delete"):
+            await row(tab, who).get_by_role("link", name=name).click()
+            await expect(dialog).to_be_visible()
+            for part in await dialog.locator(".sheet, .scroll").all():
+                assert await part.evaluate("it => it.scrollWidth - it.clientWidth") <= 0
+            await tab.keyboard.press("Escape")
+            await expect(dialog).not_to_be_visible()
+
+
+async def test_more_orders_come_where_the_reader_is(site: Site, tab: Page) -> None:
+    await stocked(site)
+    await tab.goto("/")
+    dialog = tab.locator("#dialog")
+    await row(tab, "Jane Smith").get_by_role("link", name="View").click()
+    rows = dialog.locator("table tbody tr")
+    await expect(rows).to_have_count(10)
+    await dialog.get_by_role("link", name="Show more orders").click()
+    await expect(rows).to_have_count(12)
+    assert await dialog.locator(".sheet").evaluate("it => it.scrollTop") > 0
+    await tab.keyboard.press("Escape")
+    await expect(tab).to_have_url(f"{site.url}/")

@@ -1,0 +1,68 @@
+"""Signing in with a real browser, where it is stricter than any client of ours."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import BrowserContext, async_playwright, expect
+
+from service.access import Role
+from service.db import users
+from tests.conftest import Service
+from tests.dashboard.browser import PASSWORD
+from tests.dashboard.chromium import ARGUMENTS, chromium
+from tests.processes import HOST, processes
+
+pytestmark = pytest.mark.skipif(chromium() is None, reason="there is no Chromium here")
+
+SECONDS = 60_000
+
+
+@pytest.fixture
+async def context() -> AsyncIterator[BrowserContext]:
+    rules = f"--host-resolver-rules=MAP crm.test {HOST}"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=[*ARGUMENTS, rules]
+        )
+        context = await browser.new_context()
+        context.set_default_timeout(SECONDS)
+        yield context
+        await browser.close()
+
+
+# Browsers trust localhost as they do https. On a name of an office's network, in plain http, they
+# send no Sec-Fetch-Site, and Origin only where the page's referrer policy lets them.
+@pytest.mark.parametrize("host", ["localhost", "crm.test"])
+async def test_in_out_and_by_a_link_from_elsewhere(
+    empty_service: Service, tmp_path: Path, context: BrowserContext, host: str
+) -> None:
+    async with empty_service.engine.begin() as connection:
+        await users.add_user(connection, "jane@example.com", PASSWORD, Role.VIEWER, actor="test")
+    async with processes(empty_service.servers, tmp_path) as start:
+        url = f"http://{host}:{(await start.web()).port}"
+        page = await context.new_page()
+        await page.goto(f"{url}/?search=x")
+        await page.get_by_label("E-mail").fill("jane@example.com")
+        await page.get_by_label("Password").fill("wrong")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("is wrong", timeout=SECONDS)
+        await expect(page.get_by_label("Password")).to_be_focused()
+        await page.get_by_label("Password").fill(PASSWORD)
+        await page.keyboard.press("Enter")
+        await page.wait_for_url(f"{url}/?search=x")
+
+        body = f'<a href="{url}/?search=y">a link in a mail</a>'
+        await context.route(
+            "http://elsewhere.test/",
+            lambda route: route.fulfill(body=body, content_type="text/html"),
+        )
+        await page.goto("http://elsewhere.test/")
+        await page.get_by_role("link").click()
+        await page.wait_for_url(f"{url}/?search=y")
+
+        await page.get_by_role("button", name="Sign out").click()
+        await page.wait_for_url(f"{url}/sign-in")
+        await page.goto(f"{url}/")
+        await expect(page.get_by_label("Password")).to_be_visible(timeout=SECONDS)
+        assert [it["name"] for it in await context.cookies()] == ["crm_zone"]

@@ -1,0 +1,359 @@
+"""The pages, as staff use them in a browser: customers, retention, settings, operations."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, expect
+
+from service.db.reclassification import advance
+from service.envelope import Entry
+from tests.conftest import Service
+from tests.dashboard.conftest import Site
+from tests.events import entry, fields
+
+SECONDS = 30_000
+LIVE_SECONDS = 10.0
+"""Two seconds are promised; a loaded machine gets more."""
+PAGES = ("/", "/retention", "/settings", "/operations")
+SIGN_IN = "/sign-in"
+ACCEPT = {"accept": "text/html"}
+
+
+@pytest.fixture
+async def shop(site: Site) -> Site:
+    """Fill the site: 25 customers of three segments, one dead letter, one order of nobody's."""
+    now = datetime.now(UTC)
+    orders = [
+        entry(f"ORD-{n}", email=f"c{n:02}@x.org", name=f"Customer {n:02}", total=str(10 + n),
+              created=now - timedelta(days=days, minutes=n))
+        for n, days in enumerate([1] * 10 + [65] * 8 + [120] * 7)
+    ]  # fmt: skip
+    await site.service.ingest(*orders, entry("ORD-nobody"))
+    await site.service.ingest(Entry("1700000000000-0", {b"data": b"{oops <b>"}))
+    return site
+
+
+@pytest.mark.usefixtures("shop")
+async def test_the_list_is_searched_filtered_sorted_and_paged_and_its_address_says_so(
+    tab: Page,
+) -> None:
+    await tab.goto("/")
+    await expect(tab.get_by_text("Showing 1 to 10 of 25")).to_be_visible()
+    await tab.get_by_role("link", name="Next").click()
+    await expect(tab.get_by_text("Showing 11 to 20 of 25")).to_be_visible()
+    assert "page=2" in tab.url
+
+    await tab.get_by_role("link", name="Total Spent").click()
+    rows = tab.locator("#results tbody tr")
+    await expect(rows.first).to_contain_text("Customer 24")
+    await tab.get_by_role("link", name="Total Spent").click()
+    await expect(rows.first).to_contain_text("Customer 00")
+
+    await tab.get_by_role("radio", name="At Risk").check()
+    await expect(tab.get_by_text("Showing 1 to 8 of 8")).to_be_visible()
+    await tab.get_by_role("searchbox").press_sequentially("r 12", delay=20)
+    await expect(tab.get_by_text("Showing 1 to 1 of 1")).to_be_visible()
+    await expect(tab.get_by_role("searchbox")).to_be_focused()
+    await expect(rows).to_contain_text(["Customer 12"])
+
+    shared = tab.url
+    assert "segment=at_risk" in shared
+    assert "sort=totalSpent" in shared
+    await tab.goto("/settings")
+    await tab.go_back()
+    assert tab.url == shared
+    await expect(tab.get_by_text("Showing 1 to 1 of 1")).to_be_visible()
+    await expect(tab.get_by_role("radio", name="At Risk")).to_be_checked()
+
+    await tab.get_by_role("searchbox").fill("nobody at all")
+    await expect(tab.get_by_role("heading", name="No customer fits")).to_be_visible()
+
+
+@pytest.mark.usefixtures("shop")
+async def test_days_are_chosen_in_the_readers_zone(tab: Page) -> None:
+    await tab.goto("/")
+    await tab.get_by_label("Created").select_option("Last 7 days")
+    await expect(tab.get_by_text("Showing 1 to 10 of 10")).to_be_visible()
+    await expect(tab.locator("#cards .figure").first).to_have_text("10")
+    first = (datetime.now(UTC) - timedelta(days=70)).date()
+    last = (datetime.now(UTC) - timedelta(days=60)).date()
+    await tab.get_by_label("Created").select_option("Custom")
+    await tab.get_by_label("From").fill(first.isoformat())
+    await tab.get_by_label("to", exact=True).fill(last.isoformat())
+    await expect(tab.get_by_text("Showing 1 to 8 of 8")).to_be_visible()
+    assert f"from={first}" in tab.url
+
+
+async def test_the_page_follows_the_stream_but_not_under_a_dialog(shop: Site, tab: Page) -> None:
+    await tab.goto("/")
+    await tab.evaluate("window.same = true")
+    total = tab.locator("#cards .figure").first
+    await expect(total).to_have_text("25")
+    await tab.wait_for_function("performance.getEntriesByType('resource').length > 0")
+    await shop.service.ingest(entry("ORD-new", email="new@x.org", name="Just Now"))
+    await expect(total).to_have_text("26", timeout=LIVE_SECONDS * 1000)
+    await expect(tab.locator(".happenings")).to_contain_text("ORD-new")
+    await expect(tab.locator("#results")).to_contain_text("Just Now")
+
+    await tab.get_by_role("link", name="New Customer").click()
+    await expect(tab.get_by_role("dialog")).to_be_visible()
+    await shop.service.ingest(entry("ORD-newer", email="newer@x.org"))
+    async with tab.expect_event("console", lambda it: it.text == "looked", timeout=SECONDS):
+        await tab.evaluate(
+            """() => {
+              const source = new EventSource("/api/v1/activity/stream?after=0");
+              source.onmessage = (event) => {
+                if (!event.data.includes("ORD-newer")) return;
+                source.close();
+                setTimeout(() => console.log("looked"), 1500);
+              };
+            }"""
+        )
+    assert await total.text_content() == "26"
+    await tab.keyboard.press("Escape")
+    await expect(total).to_have_text("27", timeout=LIVE_SECONDS * 1000)
+    assert await tab.evaluate("window.same"), "the page was loaded again"
+
+
+async def test_retention_shows_cohorts_and_revenue(shop: Site, tab: Page) -> None:
+    now = datetime.now(UTC)
+    again = [
+        entry(f"AGAIN-{n}", email=f"c{n:02}@x.org", created=now - timedelta(days=2))
+        for n in range(18, 25)
+    ]
+    await shop.service.ingest(*again)
+    await tab.goto("/retention")
+    row = tab.locator(".cohorts tbody tr").first
+    await expect(row).to_contain_text("7")
+    await expect(row).to_contain_text("100%")
+    await expect(tab.get_by_text("Revenue by day")).to_be_visible()
+    await tab.get_by_role("link", name="1 year").click()
+    assert "days=365" in tab.url
+    await expect(tab.get_by_role("link", name="1 year")).to_have_attribute("aria-current", "true")
+
+
+async def test_settings_are_previewed_saved_and_their_progress_is_shown(
+    shop: Site, tab: Page
+) -> None:
+    await tab.goto("/settings")
+    await tab.get_by_label("At risk after days").fill("95")
+    await tab.get_by_role("button", name="Preview").click()
+    await expect(tab.locator("#inactive_days-says")).to_contain_text("fewer than inactive")
+    await expect(tab.get_by_label("At risk after days")).to_have_value("95")
+    await expect(tab.get_by_label("Inactive after days")).to_be_focused()
+
+    await tab.get_by_label("At risk after days").fill("30")
+    await tab.get_by_label("Inactive after days").fill("62")
+    await tab.get_by_role("button", name="Preview").click()
+    dialog = tab.get_by_role("dialog")
+    await expect(dialog).to_contain_text("8 customers would move")
+    await expect(dialog.locator(".moves")).to_have_text(["8"])
+    current = await shop.service.rows("SELECT max(version) AS version FROM settings")
+    assert current == [{"version": 1}], "a preview saves nothing"
+    await dialog.get_by_role("button", name="Save and apply").click()
+    await expect(tab.get_by_role("status")).to_contain_text("Settings saved")
+    await expect(tab.locator("#progress")).to_contain_text("running")
+    await expect(tab.locator("tbody tr").first).to_contain_text("60 → 30")
+    await finish_applying(shop.service)
+    await expect(tab.locator("#progress")).to_contain_text("8 moved", timeout=SECONDS)
+    await expect(tab.locator("#progress")).to_contain_text("done")
+
+
+async def test_somebody_elses_settings_are_not_overwritten_unseen(shop: Site, tab: Page) -> None:
+    await tab.goto("/settings")
+    async with httpx.AsyncClient(base_url=shop.url) as other:
+        await other.put("/api/v1/settings", json={"vipOrderCount": 9})
+    await tab.get_by_label("At risk after days").fill("30")
+    await tab.get_by_role("button", name="Preview").click()
+    await expect(tab.get_by_role("alert")).to_contain_text("saved other settings in the meantime")
+    await expect(tab.get_by_label("At risk after days")).to_have_value("30")
+    await expect(tab.locator("#vip_order_count-says")).to_contain_text("now 9")
+    await finish_applying(shop.service)
+
+
+async def test_dead_letters_are_inspected_replayed_and_discarded(shop: Site, tab: Page) -> None:
+    await tab.goto("/operations")
+    await expect(tab.locator("#order-list")).to_contain_text("ORD-nobody")
+    await tab.get_by_role("link", name="Inspect").click()
+    dialog = tab.get_by_role("dialog")
+    await expect(dialog.locator("pre")).to_have_text("{oops <b>")
+    await dialog.get_by_role("button", name="Replay").click()
+    await expect(tab.get_by_role("status")).to_contain_text("refused again")
+    await dialog.get_by_text("Discard it").click()
+    await dialog.get_by_label("Why").fill("a test of the shop's")
+    await dialog.get_by_role("button", name="Discard for good").click()
+    await expect(tab.get_by_role("heading", name="No dead letters")).to_be_visible()
+    await expect(dialog).to_be_hidden()
+    audit = await shop.service.rows(
+        "SELECT details ->> 'reason' AS why FROM audit WHERE action = 'dead-letter.discarded'"
+    )
+    assert audit == [{"why": "a test of the shop's"}]
+
+
+async def test_a_letter_that_fits_now_is_applied(site: Site, tab: Page) -> None:
+    await site.service.ingest(Entry("1700000000000-0", fields("ORD-7", currency="EUR")))
+    await site.service.execute(
+        "UPDATE dead_letters SET field_values = ARRAY[CAST(replace(convert_from(field_values[1],"
+        " 'UTF8'), 'EUR', 'USD') AS bytea)]"
+    )
+    await tab.goto("/operations")
+    await tab.get_by_role("link", name="Inspect").click()
+    await tab.get_by_role("dialog").get_by_role("button", name="Replay").click()
+    await expect(tab.get_by_role("status")).to_contain_text("the entry is applied")
+    await expect(tab.locator("#order-list")).to_contain_text("ORD-7")
+
+
+async def test_a_loss_is_shown_until_somebody_takes_note(site: Site, tab: Page) -> None:
+    await site.service.execute(
+        "INSERT INTO losses (stream, kind, after_id, until_id, entries, since, noticed_at,"
+        " last_noticed_at) VALUES ('orders', 'removed', '5-0', '9-3', 4, now(), now(), now())"
+    )
+    await tab.goto("/operations")
+    await expect(tab.locator("#losses")).to_contain_text("9-3")
+    await tab.get_by_role("button", name="Take note").click()
+    await expect(tab.get_by_role("status")).to_contain_text("Noted")
+    await expect(tab.locator("#losses")).to_contain_text("noted by local")
+
+
+@pytest.mark.usefixtures("site")
+async def test_an_empty_shop_says_what_to_do_next(tab: Page) -> None:
+    await tab.goto("/")
+    await expect(tab.get_by_role("heading", name="No customers yet")).to_be_visible()
+    await expect(tab.locator("#results")).to_contain_text("XADD orders '*' data")
+    await tab.goto("/retention")
+    await expect(tab.get_by_role("heading", name="No first orders")).to_be_visible()
+    await tab.goto("/operations")
+    await expect(tab.get_by_role("heading", name="No dead letters")).to_be_visible()
+
+
+@pytest.mark.parametrize("path", [*PAGES, SIGN_IN, "/customers/CUST-1001", "/customers/new"])
+@pytest.mark.parametrize("width", [390, 1300])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.usefixtures("shop")
+async def test_pages_are_accessible_and_fit_the_screen(
+    tab: Page, path: str, width: int, scheme: str
+) -> None:
+    await tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    await tab.set_viewport_size({"width": width, "height": 900})
+    await tab.goto(path)
+    found = await Axe().run(tab)
+    serious = [
+        f"{it['id']}: {[node['target'] for node in it['nodes']]}"
+        for it in found.response["violations"]
+        if it["impact"] in {"serious", "critical"}
+    ]
+    assert serious == []
+    assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.fixture
+async def plain(site: Site, browser: Browser) -> AsyncIterator[Page]:
+    """Open a tab without scripts, of a reader in Berlin."""
+    context = await browser.new_context(
+        base_url=site.url, java_script_enabled=False, locale="de-DE"
+    )
+    yield await context.new_page()
+    await context.close()
+
+
+@pytest.mark.usefixtures("shop")
+async def test_everything_can_be_read_without_scripts(plain: Page) -> None:
+    await plain.goto("/")
+    await plain.get_by_role("radio", name="Inactive").check()
+    await plain.get_by_role("button", name="Apply").click()
+    assert "Showing 1 to 7 of 7" in await plain.inner_text("#results")
+    await (
+        plain.get_by_role("table").get_by_role("link", name="Customer 20", exact=True).first.click()
+    )
+    assert "c20@x.org" in await plain.inner_text("main")
+    await plain.goto("/operations")
+    await plain.get_by_role("link", name="Inspect").click()
+    assert "{oops <b>" in await plain.inner_text("main")
+
+
+async def test_numbers_and_dates_are_written_as_the_reader_does(site: Site, plain: Page) -> None:
+    date = datetime(2026, 3, 4, 12, tzinfo=UTC)
+    await site.service.ingest(
+        entry("ORD-1", email="rich@x.org", name="Rich", total="1234567890.50", created=date)
+    )
+    await plain.goto("/")
+    shown = await plain.inner_text("#results")
+    assert "1.234.567.890,50\xa0$" in shown
+    assert "04.03.2026" in shown
+
+
+AWKWARD = {
+    "xss": "<img src=x onerror=alert(1)><script>alert(2)</script>",
+    "long": "Wolfeschlegelsteinhausenbergerdorff" * 5,
+    "rtl": "محمد بن عبد الله",
+    "emoji": "👩‍👩‍👧‍👦 Familie 🎉",
+    "quotes": "\"'><svg onload=alert(3)>",
+}
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+async def test_awkward_names_are_shown_as_they_are(site: Site, tab: Page, width: int) -> None:
+    for n, (kind, name) in enumerate(AWKWARD.items()):
+        await site.service.ingest(
+            entry(f"ORD-{n}", email=f"{kind}@x.org", name=name, total="9999999999.99")
+        )
+    tab.on("dialog", lambda _: pytest.fail("a script ran"))
+    await tab.set_viewport_size({"width": width, "height": 900})
+    await tab.goto("/")
+    shown = await tab.locator("#results .name").all_text_contents()
+    assert set(shown) == set(AWKWARD.values())
+    assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+async def test_pages_are_light_and_strict(shop: Site) -> None:
+    async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT) as http:
+        for path in PAGES:
+            answer = await http.get(path)
+            weight = len(answer.content)
+            for asset in re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text):
+                found = await http.get(asset)
+                assert "immutable" in found.headers["cache-control"]
+                assert found.content
+                weight += found.num_bytes_downloaded
+            assert weight < 51_200, f"{path} weighs {weight} bytes with all it needs"
+            policy = answer.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none';")
+            assert "require-trusted-types-for 'script'" in policy
+            assert "unsafe" not in policy
+            assert not re.search(r"https?://(?!www\.w3\.org)", answer.text)
+
+
+async def test_what_makes_no_sense_in_an_address_is_left_out(shop: Site) -> None:
+    async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT) as http:
+        rubbish = "segment=x&span=y&from=z&to=0001-01-01&sort=email;drop&page=-1&q=%00"
+        answer = await http.get(f"/?{rubbish}")
+        assert answer.status_code == 200
+        assert "Showing 1 to 10 of 25" in answer.text
+        beyond = await http.get("/?page=999999999")
+        assert "There is no page 999,999,999" in beyond.text
+        missing = await http.get("/nowhere")
+        assert missing.status_code == 404
+        assert missing.headers["content-type"].startswith("text/html")
+
+
+async def test_a_card_knows_the_period_before(site: Site) -> None:
+    now = datetime.now(UTC)
+    await site.service.ingest(
+        *(entry(f"A{n}", email=f"a{n}@x.org", created=now - timedelta(days=3)) for n in range(3)),
+        *(entry(f"B{n}", email=f"b{n}@x.org", created=now - timedelta(days=9)) for n in range(2)),
+    )
+    async with httpx.AsyncClient(base_url=site.url, headers=ACCEPT) as http:
+        answer = await http.get("/?span=last-7")
+    assert "50%</b> against the period before" in re.sub(r"\s+", " ", answer.text)
+
+
+async def finish_applying(service: Service) -> None:
+    """Do what a worker would: judge everybody by the settings in force."""
+    while True:
+        async with service.engine.begin() as connection:
+            if not await advance(connection):
+                return

@@ -1,0 +1,152 @@
+"""Pages for those who may see them, and forms that no page of others can send."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from service.access import Role, Scope
+from tests.access.conftest import STATISTICS, Web, assert_problem, serve
+from tests.conftest import Service
+from tests.dashboard.browser import PAGES, PASSWORD, Browser, browser, pages, user, words
+
+
+@pytest.fixture
+async def web(empty_service: Service) -> AsyncIterator[Web]:
+    async with serve(empty_service) as web:
+        web.app.include_router(pages)
+        yield web
+
+
+@pytest.fixture
+async def jane(web: Web) -> AsyncIterator[Browser]:
+    """Give the browser of an admin who has signed in."""
+    await user(web, Role.ADMIN)
+    async with browser(web) as it:
+        assert (await it.sign_in()).status_code == 303
+        yield it
+
+
+async def test_who_is_not_signed_in_is_led_to_it_and_back(web: Web) -> None:
+    await user(web)
+    async with browser(web) as it:
+        for page in PAGES.values():
+            answer = await it.get(page + "?search=J%C3%B6rg%26&x=//y")
+            assert answer.status_code == 303
+            there = answer.headers["location"]
+            assert there == f"/sign-in?next={page}%3Fsearch%3DJ%25C3%25B6rg%2526%26x%3D//y"
+            assert f'value="{page}?search=J%C3%B6rg%26&amp;x=//y"' in (await it.get(there)).text
+        posted = await it.post("/pages/form")
+        assert (posted.status_code, posted.headers["location"]) == (303, "/sign-in")
+        assert_problem(await it.get(STATISTICS), 401)
+
+
+async def test_keys_open_pages_too(web: Web) -> None:
+    key = await web.key(Scope.READ, Scope.WRITE, name="robot")
+    async with browser(web, site=None) as it:
+        assert (await it.get("/pages/read", headers=key.headers)).json() == "robot"
+        assert (await it.get("/pages/admin", headers=key.headers)).status_code == 403
+        answer = await it.post("/pages/form", headers=key.headers, data={"a": "b"})
+        assert answer.json() == {"a": "b"}
+
+
+async def test_a_form_carries_what_no_other_page_knows(web: Web, jane: Browser) -> None:
+    csrf = await jane.csrf()
+    assert len(csrf) == 64
+    assert csrf != jane.token
+    for sent in ({"data": {"csrf": csrf, "a": "b"}}, {"files": {"csrf": (None, csrf)}}):
+        assert (await jane.post("/pages/form", **sent)).status_code == 200
+        assert (await jane.post("/pages/unread", **sent)).status_code == 200
+    async with browser(web) as other:
+        await other.sign_in()
+        of_another_session = await other.csrf()
+    assert of_another_session != csrf
+    wrong = ["", "x", csrf[:-1], csrf + "a", csrf.upper(), of_another_session, "ü", jane.token]
+    for page in ("/pages/form", "/pages/unread"):
+        assert (await jane.post(page)).status_code == 403
+        for token in wrong:
+            answer = await jane.post(page, data={"csrf": token})
+            assert answer.status_code == 403, token
+            assert "Load it again" in words(answer)
+            headers = [(b"x-csrf-token", token.encode())]
+            assert (await jane.post(page, headers=headers)).status_code == 403, token
+        assert (await jane.post(page, headers={"x-csrf-token": csrf})).status_code == 200
+
+
+async def test_the_api_takes_it_as_a_header_only(jane: Browser) -> None:
+    csrf = await jane.csrf()
+    for sent in ({}, {"data": {"csrf": csrf}}, {"json": {"csrf": csrf}}):
+        refused = await jane.post("/probe/write", **sent)
+        assert refused.status_code == 403
+        assert "Load it again" in words(refused)
+    answer = await jane.post("/probe/write", headers={"x-csrf-token": csrf})
+    assert (answer.status_code, answer.json()) == (200, "jane@example.com")
+
+
+async def test_no_route_changes_anything_without(web: Web, jane: Browser) -> None:
+    routers = [getattr(route, "original_router", None) for route in web.app.routes]
+    found = [it for router in routers if router for it in router.routes]
+    tried = set()
+    for route in found:
+        assert isinstance(route, APIRoute)
+        if route.path in {"/sign-in", "/probe/body", "/probe/json"}:  # for whoever asks
+            continue
+        for method in (route.methods or set()) - {"GET", "HEAD", "OPTIONS"}:
+            path = route.path.replace("{id}", "CUST-1001").replace("{", "").replace("}", "")
+            answer = await jane.http.request(method, path)
+            assert answer.status_code == 403, (method, path)
+            assert "Load it again" in answer.text, (method, path)
+            tried.add(f"{method} {route.path}")
+    assert {"POST /sign-out", "PUT /api/v1/settings", "DELETE /api/v1/customers/{id}"} <= tried
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"sec-fetch-site": "same-origin", "origin": "http://localhost"}, 200),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({"origin": "http://localhost"}, 200),
+        ({}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site", "origin": "http://localhost:3000"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "http://localhost:3000"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+async def test_a_change_must_say_that_it_comes_from_here(
+    web: Web, jane: Browser, headers: dict[str, str], status: int
+) -> None:
+    proof = {"x-csrf-token": await jane.csrf()}
+    async with browser(web, site=None) as it:
+        fields = {"email": "jane@example.com", "password": PASSWORD}
+        signed_in = await it.post("/sign-in", headers=headers, data=fields)
+        assert signed_in.status_code == (303 if status == 200 else 403)
+        assert ("set-cookie" in signed_in.headers) is (status == 200)
+        it.http.cookies.clear()
+        cookie = {"cookie": f"crm-session={jane.token}"}
+        answer = await it.post("/pages/form", headers=headers | proof | cookie)
+        assert answer.status_code == status
+        assert (await it.get("/pages/read", headers=headers | cookie)).status_code == 200
+
+
+async def test_what_is_no_text_is_refused(jane: Browser) -> None:
+    surrogate = b'--b\r\nContent-Disposition: form-data; name="email"\r\n\r\n\\ud800\r\n--b--\r\n'
+    odd = "multipart/form-data; charset=raw_unicode_escape; boundary=b"
+    urlencoded = {"content-type": "application/x-www-form-urlencoded"}
+    proof = {"x-csrf-token": await jane.csrf()}
+    attempts: list[tuple[dict[str, Any], int]] = [
+        ({"data": {"email": "a\0b"}}, 422),
+        ({"files": {"email": ("a.txt", b"x")}}, 400),
+        ({"content": surrogate, "headers": {"content-type": odd}}, 422),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
+        ({"content": b"email=%ff", "headers": urlencoded}, 200),
+        ({"json": {"email": ["x"]}}, 200),
+    ]
+    for sent, status in attempts:
+        asked = sent | {"headers": proof | sent.get("headers", {})}
+        assert (await jane.post("/pages/form", **asked)).status_code == status, sent
+        expected = 403 if status == 200 else status
+        assert (await jane.post("/sign-in", **asked)).status_code == expected, sent

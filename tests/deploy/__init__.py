@@ -1,0 +1,1 @@
+"""What operations rely on: the deployment's files, logs, metrics, alerts, traces, restores."""

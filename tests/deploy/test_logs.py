@@ -1,0 +1,127 @@
+"""Marked personal data goes through worker and web, and into no line of any log."""
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from service.logs import formatter, plain
+from tests.conftest import Service
+from tests.events import fields
+from tests.processes import HOST, Process, Processes
+from tests.wait import until
+
+NAME, EMAIL, PHONE, STREET, NOTE = (
+    "Marker Mustermann",
+    "marker.secret@example.org",
+    "555-marker",
+    "1 Marker Lane",
+    "owes us a marker",
+)
+_BROKEN: list[dict[bytes, bytes]] = [
+    fields("ORD-2", email="marker.secret example.org"),
+    fields("ORD-3", email=EMAIL, status=NAME),
+    fields("ORD-4", email=EMAIL, total=NAME),
+    fields("ORD-5", email=EMAIL, created=datetime(1970, 1, 1, tzinfo=UTC)),
+    fields(EMAIL, email=EMAIL, total="-1", event_id=NAME),
+    fields("ORD-6", email=EMAIL, name=f"{NAME}\x00"),
+    {b"data": f'{{"name": "{NAME}"'.encode()},
+    {b"data": b'{"marker.secret@example.org": \xff}'},
+    {NAME.encode(): EMAIL.encode()},
+]
+_ADDRESS = {"street": STREET, "city": "Marker City"}
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+async def test_no_line_names_a_person(service: Service, crm: Processes, form: str) -> None:
+    worker = await crm.worker(log_level="DEBUG", log_format=form)
+    web = await crm.web(log_level="DEBUG", log_format=form)
+    sound = fields("ORD-1", event_id="evt-1", email=EMAIL, name=NAME, shippingAddress=_ADDRESS)
+    for entry in (sound, *_BROKEN):
+        await service.publish(entry)
+
+    async def told() -> bool:
+        return "published as" in worker.output and worker.output.count("dead letter") >= 9
+
+    await until(told)
+    await _use(web)
+    assert await worker.terminate() == 0, worker.output
+    await web.terminate()
+    written = worker.output + web.output
+    for word in ("marker", "mustermann", "example.org"):
+        assert word not in written.lower(), [
+            it for it in written.splitlines() if word in it.lower()
+        ]
+    if form == "json":
+        _hold_the_ids(worker, web)
+    else:
+        assert "entry" in written
+        assert "GET /api/v1/customers/{id} 200" in written
+
+
+async def _use(web: Process) -> None:
+    """Do what staff do, and what goes wrong when they do it."""
+    base = f"http://{HOST}:{web.port}"
+    person = {"name": NAME, "email": f"2{EMAIL}", "phone": PHONE, "notes": NOTE}
+    async with httpx.AsyncClient(base_url=base, timeout=30, trust_env=False) as http:
+        found = (await http.get("/api/v1/customers", params={"search": EMAIL})).json()["items"]
+        one = f"/api/v1/customers/{found[0]['id']}"
+        tried = [
+            await http.get(one),
+            await http.post("/api/v1/customers", json=person),
+            await http.post("/api/v1/customers", json=person),
+            await http.post("/api/v1/customers", json=person | {"email": NAME}),
+            await http.post("/api/v1/customers", content=f"{{{NAME}"),
+            await http.patch(one, json={"notes": NOTE}, headers={"If-Match": NAME}),
+            await http.patch(one, json={"notes": NOTE}),
+            await http.get(f"/api/v1/customers/{EMAIL}"),
+            await http.get(f"/{EMAIL}", headers={"X-Request-ID": EMAIL, "traceparent": EMAIL}),
+            await http.get("/api/v1/customers/export.csv", params={"search": NAME}),
+            await http.get("/api/v1/dead-letters"),
+            await http.delete(one),
+        ]
+    assert [answer.status_code for answer in tried] == [
+        *(200, 201, 409, 422, 422, 412, 200, 404, 404, 200, 200, 204)
+    ]
+
+
+def _hold_the_ids(worker: Process, web: Process) -> None:
+    lines = [json.loads(line) for line in (worker.output + web.output).splitlines()]
+    assert all(line.keys() >= {"time", "level", "logger", "message"} for line in lines)
+
+    def find(**wanted: Any) -> list[dict[str, Any]]:
+        return [line for line in lines if wanted.items() <= line.items()]
+
+    assert find(eventId="evt-1", orderId="ORD-1", level="DEBUG")
+    assert find(orderId="ORD-4", reason="invalid_amount", level="WARNING")
+    assert find(orderId="(not shown)", eventId="(not shown)", reason="invalid_amount")
+    (change, *_) = find(logger="consumers.telling", sequence=1)
+    assert find(customerId=change["customerId"], route="/api/v1/customers/{id}", status=204)
+
+
+def test_an_error_that_ends_the_process_is_told_by_its_class(crm_error: logging.LogRecord) -> None:
+    line = json.loads(formatter("json").format(crm_error))
+    assert line["error"].endswith("builtins.ValueError")
+    assert EMAIL not in json.dumps(line)
+
+
+@pytest.fixture
+def crm_error() -> logging.LogRecord:
+    """Give the record of an error whose message names somebody, and what nobody may attach."""
+    error = ValueError(EMAIL)
+    return logging.makeLogRecord(
+        {"msg": "it ends", "exc_info": (ValueError, error, None), "email": EMAIL}
+    )
+
+
+@pytest.mark.parametrize("id_", ["ORD-1001", "0b6f6f0e-1", "shop/eu:12.3", "1+2_3"])
+def test_ids_are_shown(id_: str) -> None:
+    assert plain(id_) == id_
+
+
+@pytest.mark.parametrize("id_", [EMAIL, NAME, "a\nb", "", "x" * 81, None, 5, "ü"])
+def test_what_may_name_somebody_is_not(id_: object) -> None:
+    assert plain(id_) == "(not shown)"

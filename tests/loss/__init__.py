@@ -1,0 +1,1 @@
+"""What Redis loses is noticed; what it may forget is trimmed."""

@@ -1,0 +1,103 @@
+"""A group that reads, applies and acknowledges as told, and looks at what Redis has."""
+
+from typing import Any
+
+from service import streams
+from service.db import losses
+from service.db.losses import Incident, Seen
+from service.envelope import Entry
+from tests.conftest import Service
+from tests.events import fields
+from tests.wait import until
+
+CONSUMER = "reader"
+
+
+class Scene:
+    """The orders stream between a publisher and one reader."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.stream = service.config.orders_stream
+        self.group = service.config.orders_group
+        self.redis: Any = service.redis
+        self._published = 0
+
+    async def begin(self) -> None:
+        await streams.ensure_group(self.service.redis, self.stream, self.group)
+        await self.look()
+
+    async def publish(self, count: int = 1) -> list[str]:
+        ids = []
+        for _ in range(count):
+            self._published += 1
+            order = fields(f"ORD-{self._published}", email=f"c{self._published % 7}@x.org")
+            ids.append(await self.service.publish(order))
+        return ids
+
+    async def read(self, count: int) -> list[Entry]:
+        """Take entries, so that they pend."""
+        return await streams.own_pending(
+            self.service.redis, self.stream, self.group, CONSUMER, after=">", count=count
+        )
+
+    async def acknowledge(self, entries: list[Entry]) -> None:
+        if entries:
+            await self.redis.xack(self.stream, self.group, *(entry.id for entry in entries))
+
+    async def consume(self, count: int) -> list[Entry]:
+        """Read, apply, acknowledge."""
+        entries = await self.read(count)
+        if entries:
+            await self.service.ingest(*entries)
+        await self.acknowledge(entries)
+        return entries
+
+    async def trim(self, left: int) -> None:
+        """Trim as a publisher does that knows nothing of who has read what."""
+        await self.redis.xtrim(self.stream, maxlen=left, approximate=False)
+
+    async def look(self) -> Seen:
+        async with self.service.engine.begin() as connection:
+            seen = await losses.watch(
+                connection, self.service.redis, self.stream, self.group, listening=True
+            )
+        assert seen is not None
+        return seen
+
+    async def incidents(self) -> list[Incident]:
+        async with self.service.engine.connect() as connection:
+            return list(await losses.incidents(connection))
+
+    async def forget_looking(self, ago: str) -> None:
+        """Pretend that the last look was longer ago."""
+        await self.service.execute(
+            "UPDATE sightings SET seen_at = seen_at - CAST(:ago AS text)::interval", ago=ago
+        )
+
+
+def key(id_: str) -> tuple[int, int]:
+    """Make an id comparable."""
+    milliseconds, sequence = id_.split("-")
+    return int(milliseconds), int(sequence)
+
+
+def covers(incident: Incident, *ids: str) -> bool:
+    """Tell whether the range has these ids."""
+    return all(key(incident.after_id) < key(id_) <= key(incident.until_id) for id_ in ids)
+
+
+async def all_seen(service: Service) -> None:
+    """Wait until a look has found everything applied and a worker listening."""
+
+    async def seen() -> bool:
+        raw: Any = service.redis
+        if not await raw.exists(service.config.orders_stream):
+            return False
+        info = await raw.xinfo_stream(service.config.orders_stream)
+        settled = await service.rows(
+            "SELECT added FROM sightings WHERE listening AND settled_id = last_id"
+        )
+        return settled == [{"added": info["entries-added"]}]
+
+    await until(seen)

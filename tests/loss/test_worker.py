@@ -1,0 +1,157 @@
+"""Real workers notice, and say so everywhere."""
+
+import asyncio
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from consumers import worker as workers
+from tests.cli.conftest import Crm
+from tests.conftest import Service
+from tests.events import fields
+from tests.http.conftest import client
+from tests.http.test_operations import metrics
+from tests.loss.scene import Scene, all_seen, covers
+from tests.wait import until
+from tests.worker.scene import all_applied, all_published, publish_all, working
+
+
+@pytest.fixture
+def crm(empty_service: Service, tmp_path: Path) -> Crm:
+    return Crm(empty_service.servers, tmp_path)
+
+
+def _orders(count: int, first: int = 0) -> list[dict[bytes, bytes]]:
+    return [fields(f"ORD-{n}", email=f"c{n % 9}@x.org") for n in range(first, first + count)]
+
+
+async def _noticed(service: Service, count: int = 1) -> None:
+    async def there() -> bool:
+        return len(await service.rows("SELECT id FROM losses")) >= count
+
+    await until(there)
+
+
+async def test_what_was_trimmed_while_no_worker_ran_is_told_everywhere(
+    empty_service: Service, crm: Crm, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = empty_service
+    scene = Scene(service)
+    async with working(service):
+        await publish_all(service, _orders(20))
+        await all_applied(service, 20)
+        await all_published(service)
+    ids = await scene.publish(10)
+    await scene.trim(4)
+    finding = next(it for it in await service.findings() if it.number == 2)
+    assert finding.offenders[0]["lost"] == 6, "`crm verify` need not wait for a worker"
+    async with working(service), working(service):
+        await _noticed(service)
+        await all_applied(service, 24)
+        await all_published(service)
+        await all_seen(service)
+    (incident,) = await scene.incidents()
+    assert incident.entries == 6
+    assert covers(incident, *ids[:6])
+    assert not covers(incident, ids[6])
+    (told,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert f"{service.config.orders_stream} lost entries" in told.getMessage()
+
+    async with client(service) as http:
+        await _expect(http, total=1, open_=1, entries=6)
+        status, verify = await asyncio.gather(crm("status", "--json"), crm("verify"))
+        assert (status.document["losses"], status.document["lostEntries"]) == (1, 6)
+        assert verify.status == 1
+        assert "lost=6, how=removed" in verify.out
+        listed = json.loads((await crm("losses", "--json")).out)
+        assert [(it["id"], it["entries"], it["afterId"]) for it in listed] == [
+            (incident.id, 6, incident.after_id)
+        ]
+        noted = await crm("losses", "--acknowledge", str(incident.id))
+        assert (noted.status, noted.out) == (0, "No open losses.\n")
+        assert (await crm("losses", "--acknowledge", str(incident.id))).status == 1
+        assert "acknowledged by cli:" in (await crm("losses", "--all")).out
+        await _expect(http, total=1, open_=0, entries=0)
+    assert 2 not in {finding.number for finding in await service.findings()}
+    (audited,) = await service.rows("SELECT action, details FROM audit")
+    assert audited == {"action": "loss.acknowledged", "details": {"loss": incident.id}}
+
+
+async def _expect(http: httpx.AsyncClient, *, total: int, open_: int, entries: int) -> None:
+    found = await metrics(http)
+    names = ("crm_losses_total", "crm_open_losses", "crm_lost_entries")
+    assert [found[name, ""] for name in names] == [total, open_, entries]
+
+
+async def test_wiped_under_a_worker_that_had_applied_all(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with working(service):
+        await publish_all(service, _orders(20))
+        await all_applied(service, 20)
+        await all_published(service)
+        await all_seen(service)
+        await service.redis.flushall()
+
+        async def warned() -> bool:
+            return "all of that was applied before" in caplog.text
+
+        await until(warned)
+        await publish_all(service, _orders(20, first=20))
+        await all_applied(service, 40)
+        await all_published(service)
+        await all_seen(service)
+    assert await service.rows("SELECT * FROM losses") == []
+
+
+async def test_redis_comes_back_empty_with_entries_that_nobody_had_read(
+    empty_service: Service,
+) -> None:
+    service = empty_service
+    valkey = service.servers.redis
+    if valkey is None:
+        pytest.skip("the Redis server is not ours to empty")
+    scene = Scene(service)
+    async with working(service):
+        await publish_all(service, _orders(20))
+        await all_applied(service, 20)
+        await all_seen(service)
+    ids = await scene.publish(5)
+    await scene.look()
+    await asyncio.to_thread(valkey.stop)
+    await asyncio.to_thread(shutil.rmtree, valkey.data / "appendonlydir")
+    await asyncio.to_thread(valkey.start)
+    async with working(service):
+        await _noticed(service)
+        await all_published(service)
+    (incident,) = await scene.incidents()
+    assert (incident.kind, incident.entries) == ("rolled_back", 5)
+    assert covers(incident, *ids)
+
+
+async def test_a_backlog_that_a_publisher_bounds(
+    empty_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With MAXLEN on every XADD and a slow worker, each entry is applied or known to be lost."""
+    service = empty_service
+    monkeypatch.setattr(workers, "_TRIM_SECONDS", 0.05)
+    raw: Any = service.redis
+    async with working(service, batch_size=5):
+        await all_seen(service)
+        for start in range(0, 2000, 200):
+            pipeline = raw.pipeline(transaction=False)
+            for entry in _orders(200, first=start):
+                pipeline.xadd(service.config.orders_stream, entry, maxlen=20, approximate=False)
+            await pipeline.execute()
+        await all_applied(service, 1)
+        await all_published(service)
+        await all_seen(service)
+    (applied,) = await service.rows("SELECT sum(read)::int AS n FROM ingest_counters")
+    (lost,) = await service.rows("SELECT count(*) AS losses, sum(entries)::int AS n FROM losses")
+    assert lost["losses"] == 1
+    assert applied["n"] + lost["n"] == 2000

@@ -1,0 +1,1 @@
+"""The checks themselves are checked: without what they guard, they fail."""

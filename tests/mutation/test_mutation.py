@@ -1,0 +1,164 @@
+"""What the service rests on is switched off, one thing at a time; the suite must notice each.
+
+The tree is copied, one line of the copy is changed, and the few tests that guard it run there, in
+a process of their own, on the servers of this run.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.servers import Servers
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("service", "consumers", "migrations", "tests", "pyproject.toml")
+PATIENCE = 300.0
+pytestmark = pytest.mark.timeout(400)
+SOME_FAILED = 1
+"""pytest's exit status; 2 and more: it could not even run them."""
+
+RELAY = "tests/worker/test_relay.py"
+
+
+class Mutation(NamedTuple):
+    """A line that matters, what it is without what it guards, and the tests that must see it."""
+
+    file: str
+    line: str
+    without: str
+    tests: tuple[str, ...]
+
+
+MUTATIONS = {
+    "the greater key wins": Mutation(
+        "service/db/apply.py",
+        "_NEWER = f\"{_key('excluded', *_STATE[:3])} > {_key('o', *_STATE[:3])}\"",
+        '_NEWER = "true"',
+        (
+            "tests/deadletters/test_over_http.py::test_what_newer_events_overtook_is_stale_and_removed",
+        ),
+    ),
+    "customers are locked in the order of their ids": Mutation(
+        "service/db/apply.py",
+        "SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY id) k",
+        "SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY random()) k",
+        ("tests/db/test_concurrency.py::test_four_connections_fight_over_a_thousand_customers",),
+    ),
+    "what was never acknowledged is taken over": Mutation(
+        "consumers/reclaimer.py",
+        "        while self._applier.waiting_since is None:",
+        "        while False:",
+        ("tests/worker/test_consumer.py::test_more_than_a_page_of_orphans_is_taken_over",),
+    ),
+    "the relay's ids are its own and rise": Mutation(
+        "consumers/relay.py",
+        "redis.call('XADD', KEYS[1], ARGV[i] .. '-0', ARGV[1], ARGV[i + 1])",
+        "redis.call('XADD', KEYS[1], '*', ARGV[1], ARGV[i + 1])",
+        (f"{RELAY}::test_a_crash_between_adding_and_noting_it_duplicates_nothing",),
+    ),
+    "formulas are defused": Mutation(
+        "service/db/export.py",
+        "    return f\"regexp_replace({column}, '{_ANY_CELL}', '''', 'g')\"",
+        "    return column",
+        ("tests/importexport/test_export.py::test_formulas_are_defused",),
+    ),
+    "an edit needs the latest ETag": Mutation(
+        "service/db/editing.py",
+        "    if if_match is not None and if_match != etag(dict(row)):",
+        "    if False:",
+        ("tests/customers/test_editing.py::test_an_etag_guards_what_was_edited_but_not_orders",),
+    ),
+    "a scope is needed": Mutation(
+        "service/http/access.py",
+        "        if scope not in who.actor.scopes:",
+        "        if False:",
+        ("tests/access/test_keys.py::test_a_scope_opens_what_needs_it_and_nothing_else",),
+    ),
+}
+GUARDS = sorted({test for mutation in MUTATIONS.values() for test in mutation.tests})
+
+
+class Ran(NamedTuple):
+    """What a run of tests came to."""
+
+    status: int
+    failed: set[str]
+    output: str
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the tree to where it may be harmed."""
+    folder = tmp_path_factory.mktemp("mutated")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def run(folder: Path, servers: Servers, *tests: str) -> Ran:
+    """Run tests of a copy, with its own code and no other."""
+    report = folder / "report.xml"
+    report.unlink(missing_ok=True)
+    # The folder it runs in comes first on the path, also for processes that the tests start.
+    options = ("-q", "-x", "-p", "no:cacheprovider", f"--junitxml={report}")
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "pytest", *options, *tests],
+        cwd=folder,
+        env={
+            **os.environ,
+            "CRM_TEST_DATABASE_URL": servers.database_url,
+            "CRM_TEST_REDIS_URL": servers.redis_url,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    cases = ET.parse(report).iter("testcase") if report.exists() else ()  # noqa: S314  our own
+    failed = {
+        f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name', '').split('[')[0]}"
+        for case in cases
+        if case.find("failure") is not None
+    }
+    return Ran(done.returncode, failed, done.stdout + done.stderr)
+
+
+def test_the_copy_is_sound(copy: Path, real_servers: Servers) -> None:
+    """What fails below fails for what was switched off, and for nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import service, consumers, tests; print(service.__file__)"],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()).is_relative_to(copy)
+    ran = run(copy, real_servers, *GUARDS)
+    assert ran.status == 0, ran.output
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_switched_off_it_is_missed(copy: Path, real_servers: Servers, name: str) -> None:
+    mutation = MUTATIONS[name]
+    file = copy / mutation.file
+    sound = file.read_text()
+    assert sound.count(mutation.line) == 1, f"{mutation.file} has changed; name its line anew"
+    file.write_text(sound.replace(mutation.line, mutation.without))
+    try:
+        ran = run(copy, real_servers, *mutation.tests)
+    finally:
+        file.write_text(sound)
+    assert ran.status == SOME_FAILED, ran.output
+    assert ran.failed, ran.output
+    assert ran.failed <= set(mutation.tests), ran.output

@@ -1,0 +1,1 @@
+"""Everything recomputed from the stored orders."""

@@ -1,0 +1,233 @@
+"""A rebuild finds exactly what was damaged, mends it when told to, and leaves the rest alone."""
+
+import asyncio
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumers.relay import Relay
+from consumers.tasks import end
+from service.db import rebuild as rebuilding
+from service.db.rebuild import Report, rebuild
+from tests.cli.conftest import Crm
+from tests.conftest import Service
+from tests.db.sweeping import swept_until
+from tests.events import entry
+from tests.worker.scene import all_published, out_stream
+
+
+@pytest.fixture
+def crm(service: Service, tmp_path: Path) -> Crm:
+    return Crm(service.servers, tmp_path)
+
+
+@pytest.fixture
+async def shop(service: Service, now: datetime) -> Service:
+    """Six customers: 1001 vip, 1002 returning, 1003 new, 1004 at risk, 1005 inactive, 1006 held."""
+    orders = [
+        *(entry(f"A{n}", email="a@x.org", total="10.00") for n in range(3)),
+        *(
+            entry(f"B{n}", email="b@x.org", total="10.00", created=now - timedelta(hours=2 - n))
+            for n in range(2)
+        ),
+        entry("C", email="c@x.org"),
+        entry("D", email="d@x.org", created=now - timedelta(days=70)),
+        entry("E", email="e@x.org", created=now - timedelta(days=100)),
+        entry("F", email="f@x.org", created=now - timedelta(days=1)),
+        entry("G", email="g@x.org", total="90.00", status="cancelled"),
+    ]
+    await service.ingest(*orders)
+    await service.execute(
+        "UPDATE customers SET segment_manual = true, segment_held_since = now() WHERE id = 1006"
+    )
+    return service
+
+
+async def _run(service: Service, *, apply: bool) -> Report:
+    return await rebuild(service.engine, apply=apply, actor="test", show=20)
+
+
+async def _rows_as_they_are(service: Service) -> dict[str, list[Any]]:
+    """Everything that a rebuild might touch, with its row version."""
+    return {
+        table: await service.rows(f"SELECT xmin::text, * FROM {table} ORDER BY 2, 3, 4")
+        for table in ("customers", "segment_changes", "segment_counters", "daily_changes", "audit")
+    }
+
+
+@pytest.mark.parametrize("apply", [False, True])
+async def test_a_clean_system_shows_no_difference_and_is_not_touched(
+    shop: Service, *, apply: bool
+) -> None:
+    before = await _rows_as_they_are(shop)
+    report = await _run(shop, apply=apply)
+    assert (report.examined, report.clean) == (7, True)
+    assert await _rows_as_they_are(shop) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "changed"),
+    [
+        ("UPDATE customers SET total_spent = 999 WHERE id = 1002", {"total_spent"}),
+        ("UPDATE customers SET total_orders = 9 WHERE id = 1002", {"total_orders"}),
+        (
+            "UPDATE customers SET first_order_date = now() - interval '9 days' WHERE id = 1002",
+            {"first_order_date"},
+        ),
+        (
+            "UPDATE customers SET last_order_date = now() - interval '1 s' WHERE id = 1002",
+            {"last_order_date"},
+        ),
+        ("UPDATE orders SET total = 600 WHERE id = 'B1'", {"total_spent", "segment"}),
+        (
+            "UPDATE orders SET status = 'cancelled' WHERE id = 'B1'",
+            {"total_orders", "total_spent", "last_order_date", "segment"},
+        ),
+        (
+            "DELETE FROM orders WHERE id LIKE 'B%'",
+            {"total_orders", "total_spent", "first_order_date", "last_order_date", "segment"},
+        ),
+    ],
+)
+async def test_what_was_damaged_is_found_and_mended(
+    shop: Service, damage: str, changed: set[str]
+) -> None:
+    await shop.execute(damage)
+    before = await _rows_as_they_are(shop)
+    found = await _run(shop, apply=False)
+    assert await _rows_as_they_are(shop) == before
+    (difference,) = found.first
+    assert difference.customer_id == 1002
+    differing = {
+        name
+        for name in difference.kept._fields
+        if getattr(difference.kept, name) != getattr(difference.rebuilt, name)
+    }
+    assert differing == changed
+    written = await _run(shop, apply=True)
+    assert (written.customers, written.figures) == (1, 1)
+    assert await shop.findings() == []
+    assert (await _run(shop, apply=True)).clean
+    (audited,) = await shop.rows("SELECT actor, action, details FROM audit")
+    assert (audited["actor"], audited["action"]) == ("test", "rebuild.applied")
+    assert audited["details"]["customers"] == 1
+
+
+async def test_a_wrong_segment_is_set_right_and_published(shop: Service) -> None:
+    await shop.execute("UPDATE customers SET segment = 'vip' WHERE id = 1003")
+    await shop.execute("UPDATE segment_changes SET segment = 'vip' WHERE customer_id = 1003")
+    found = await _run(shop, apply=False)
+    assert (found.customers, found.figures, found.moves) == (1, 0, {("vip", "new"): 1})
+    await _run(shop, apply=True)
+    changes = await shop.rows(
+        "SELECT previous, segment, cause, sequence FROM segment_changes"
+        " WHERE customer_id = 1003 ORDER BY sequence DESC LIMIT 1"
+    )
+    assert changes == [{"previous": "vip", "segment": "new", "cause": "rebuild", "sequence": 2}]
+    relay = asyncio.create_task(Relay(shop.engine, shop.redis, shop.config.changes_stream).run())
+    await all_published(shop)
+    await end([relay])
+    last = (await out_stream(shop))[-1].document
+    assert (last["subject"], last["data"]["cause"]) == ("CUST-1003", "rebuild")
+
+
+async def test_a_hold_is_kept_and_one_that_should_have_ended_is_not(shop: Service) -> None:
+    await shop.execute("UPDATE customers SET segment = 'vip' WHERE id = 1006")
+    await shop.execute("UPDATE segment_changes SET segment = 'vip' WHERE customer_id = 1006")
+    await shop.execute(
+        """UPDATE segment_counters SET customers = customers + CASE segment WHEN 'vip' THEN 1
+           ELSE -1 END, total_spent = total_spent + CASE segment WHEN 'vip' THEN 100 ELSE -100 END,
+           with_orders = with_orders + CASE segment WHEN 'vip' THEN 1 ELSE -1 END
+           WHERE slot = 1 AND segment IN ('vip', 'new')"""
+    )
+    assert (await _run(shop, apply=False)).customers == 0
+    await shop.execute(
+        "UPDATE customers SET segment_held_since = now() - interval '9 days' WHERE id = 1006"
+    )
+    assert (await _run(shop, apply=True)).moves == {("vip", "new"): 1}
+    (customer,) = await shop.rows("SELECT segment, segment_manual FROM customers WHERE id = 1006")
+    assert customer == {"segment": "new", "segment_manual": False}
+
+
+async def test_what_a_sweep_is_about_to_do_is_no_difference(shop: Service, now: datetime) -> None:
+    due = now - timedelta(days=60, seconds=1)
+    await shop.ingest(entry("H", email="h@x.org", created=due), now=due + timedelta(days=50))
+    await swept_until(shop, now - timedelta(seconds=2))
+    assert (await _run(shop, apply=True)).clean
+    await shop.execute("UPDATE sweep SET swept_until = now()")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE segment_counters SET customers = customers + 1 WHERE slot = 2 AND segment = 'vip'",
+        "UPDATE segment_counters SET total_spent = total_spent - 1 WHERE segment = 'new'",
+        "DELETE FROM daily_changes",
+        "DELETE FROM daily_totals",
+        "UPDATE daily_totals SET revenue = revenue + 1",
+        "UPDATE customers SET total_spent = 999, total_orders = 1 WHERE id IN (1001, 1004)",
+    ],
+)
+async def test_statistics_are_right_afterwards(shop: Service, damage: str) -> None:
+    await shop.execute(damage)
+    assert not (await _run(shop, apply=False)).clean
+    await _run(shop, apply=True)
+    assert (await _run(shop, apply=False)).clean
+    assert await shop.findings() == []
+
+
+async def test_events_go_on_meanwhile(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Customers are damaged, ordered by, and rebuilt, all at once."""
+    monkeypatch.setattr(rebuilding, "CHUNK", 20)
+    orders = [entry(f"ORD-{n}", email=f"c{n % 100}@x.org", total="1.00") for n in range(200)]
+    await service.ingest(*orders)
+    await service.execute("UPDATE customers SET total_spent = total_spent + 5, total_orders = 7")
+    done = asyncio.Event()
+    ordered = 0
+
+    async def order(worker: int) -> None:
+        nonlocal ordered
+        while not done.is_set():
+            batch = [
+                entry(f"MORE-{worker}-{ordered}-{n}", email=f"c{n}@x.org", total="2.00")
+                for n in range(0, 100, 3)
+            ]
+            ordered += len(batch)
+            await service.ingest(*batch)
+
+    async def enough() -> Report:
+        try:
+            report = await _run(service, apply=True)
+            assert ordered > 0
+            return report
+        finally:
+            done.set()
+
+    report, *_ = await asyncio.gather(enough(), order(1), order(2))
+    assert (report.examined, report.customers) == (100, 100)
+    assert (await _run(service, apply=False)).clean
+
+
+async def test_the_command(shop: Service, crm: Crm) -> None:
+    clean = await crm("rebuild")
+    assert (clean.status, clean.out) == (0, "7 customers recomputed: nothing differs.\n"), clean.err
+    await shop.execute("UPDATE customers SET total_spent = 1 WHERE id IN (1001, 1003)")
+    shown = await crm("rebuild", "--show", "1")
+    assert shown.status == 1
+    assert "7 customers recomputed: 2 differ, 2 of them in their figures." in shown.out
+    assert "CUST-1001: totalSpent 1.00 → 30.00" in shown.out
+    assert "CUST-1003" not in shown.out
+    found = await crm("rebuild", "--json")
+    assert found.status == 1
+    document = json.loads(found.out)
+    assert (document["applied"], document["customers"]) == (False, 2)
+    assert document["first"][1] == {
+        "customerId": "CUST-1003",
+        "changes": {"totalSpent": [1.00, 100.00]},
+    }
+    applied = await crm("rebuild", "--apply")
+    assert (applied.status, applied.out.splitlines()[-1]) == (0, "Written.")
+    assert (await crm("rebuild", "--apply")).out == clean.out

@@ -1,0 +1,62 @@
+"""``make audit``: known vulnerabilities of what is pinned, where the network allows to ask.
+
+Not part of ``make check``: the answer changes without the code, and needs a service elsewhere.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PINNED = ROOT / "requirements-dev.txt"
+"""Holds what runs, too."""
+FOUND, NOT_ASKED = 1, 3
+
+
+def verdict(report: dict[str, Any]) -> tuple[int, list[str]]:
+    """Give an exit status and lines that say what it means.
+
+    pip-audit takes whatever it could not look up for sound; we do not.
+    """
+    packages = report["dependencies"]
+    skipped = [it for it in packages if "skip_reason" in it]
+    bad = [it for it in packages if it.get("vulns")]
+    lines = [
+        f"{it['name']} {it['version']}: {fault['id']}; mended in {fault['fix_versions'] or 'none'}"
+        for it in bad
+        for fault in it["vulns"]
+    ]
+    lines += [f"not looked up: {it['name']}: {it['skip_reason']}" for it in skipped[:5]]
+    lines.append(
+        f"{len(packages) - len(skipped)} of {len(packages)} packages looked up, {len(bad)} of them "
+        "with known vulnerabilities."
+    )
+    if skipped or not packages:
+        lines.append("NOT AUDITED: the advisory service did not know or did not answer.")
+    return FOUND if bad else NOT_ASKED if skipped or not packages else 0, lines
+
+
+def main(pip_audit: str) -> int:
+    """Ask with this program."""
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        options = ["--disable-pip", "--require-hashes", "--progress-spinner", "off"]
+        done = subprocess.run(  # noqa: S603
+            [pip_audit, *options, "-r", str(PINNED), "-f", "json", "-o", str(answer)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not answer.exists():
+            print(done.stderr.strip()[-500:])  # noqa: T201
+        report = json.loads(answer.read_text()) if answer.exists() else {"dependencies": []}
+    status, lines = verdict(report)
+    print("\n".join(lines))  # noqa: T201
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

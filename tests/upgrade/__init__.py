@@ -1,0 +1,1 @@
+"""Releases that follow each other on one database, and what they run on."""

@@ -1,0 +1,151 @@
+"""What migrations do to a database in use: they hold nobody up, and wait for nobody's table."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from service.config import asyncpg_url
+from service.db import migrate
+from tests.servers import Servers
+from tests.wait import until
+
+FIRST_IN_USE = "0002"
+"""What came before ran on empty databases only."""
+
+_FILES = """
+SELECT relname, relfilenode FROM pg_class
+WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
+"""
+_BUILDS = re.compile(
+    r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY).*? ON (?:public\.)?\"?(\w+)", re.DOTALL
+)
+_CHECKS = re.compile(r"ALTER TABLE \"?(\w+)\"? (?:(?!NOT VALID|USING INDEX).)*$", re.DOTALL)
+_SLOW_CHANGES = ("ADD CONSTRAINT", "SET NOT NULL", " TYPE ")
+
+
+def _revisions() -> list[str]:
+    """Give those that run on databases in use, the oldest first."""
+    scripts = ScriptDirectory.from_config(migrate._alembic())
+    found = [script.revision for script in scripts.iterate_revisions("head", FIRST_IN_USE)]
+    return found[::-1]
+
+
+def _upgrade_to(connection: Connection, revision: str) -> None:
+    config = migrate._alembic()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+@asynccontextmanager
+async def _engine(servers: Servers) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(asyncpg_url(servers.database_url))
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+async def _up_to(engine: AsyncEngine, revision: str) -> list[str]:
+    """Migrate; give the statements that it took."""
+    statements: list[str] = []
+
+    def seen(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", seen)
+    async with engine.connect() as connection:
+        await connection.run_sync(_upgrade_to, revision)
+        await connection.commit()
+    event.remove(engine.sync_engine, "before_cursor_execute", seen)
+    return statements
+
+
+async def _tables(engine: AsyncEngine) -> dict[str, int]:
+    """Give the tables there are, and the file of each: a rewrite gives it another."""
+    async with engine.connect() as connection:
+        return {row.relname: row.relfilenode for row in await connection.execute(text(_FILES))}
+
+
+def _holding_up(statements: list[str], tables: dict[str, int]) -> list[str]:
+    """Find statements that read or write a whole table under a lock that keeps writers out."""
+    return [
+        statement
+        for statement in statements
+        if ((build := _BUILDS.match(statement)) and build[1] in tables)
+        or (
+            (check := _CHECKS.match(statement))
+            and check[1] in tables
+            and any(change in statement for change in _SLOW_CHANGES)
+        )
+    ]
+
+
+async def test_no_table_is_rewritten_or_locked_for_long(own_servers: Servers) -> None:
+    async with _engine(own_servers) as engine:
+        await _up_to(engine, FIRST_IN_USE)
+        for revision in _revisions():
+            before = await _tables(engine)
+            statements = await _up_to(engine, revision)
+            assert _holding_up(statements, before) == [], revision
+            after = await _tables(engine)
+            assert {name: after.get(name) for name in before} == before, revision
+
+
+@pytest.mark.parametrize(
+    ("statement", "holds_up"),
+    [
+        ("CREATE INDEX a ON customers (b)", True),
+        ("CREATE UNIQUE INDEX a ON public.customers (b)", True),
+        ("CREATE INDEX CONCURRENTLY a ON customers (b)", False),
+        ("CREATE INDEX a ON new_table (b)", False),
+        ("ALTER TABLE customers ALTER COLUMN a SET NOT NULL", True),
+        ("ALTER TABLE customers ALTER COLUMN a TYPE text", True),
+        ("ALTER TABLE customers ADD CONSTRAINT a CHECK (b > 0)", True),
+        ("ALTER TABLE customers ADD CONSTRAINT a CHECK (b > 0) NOT VALID", False),
+        ("ALTER TABLE customers ADD COLUMN a TEXT", False),
+    ],
+)
+def test_what_holds_up_is_told_from_what_does_not(statement: str, *, holds_up: bool) -> None:
+    assert bool(_holding_up([statement], {"customers": 1})) == holds_up
+
+
+async def test_a_table_that_is_read_for_long_is_waited_for_by_nobody(own_servers: Servers) -> None:
+    """A report reads for minutes: its table is altered after it, and meanwhile orders go on."""
+    async with _engine(own_servers) as engine, _engine(own_servers) as others:
+        await _up_to(engine, "0005")
+        async with engine.connect() as report:
+            await report.execute(text("SELECT count(*) FROM segment_changes"))
+            migrating = asyncio.create_task(migrate.upgrade(asyncpg_url(own_servers.database_url)))
+            await until(lambda: _waits(others))
+            async with others.begin() as writer:  # behind the migration, until it gives up
+                await writer.execute(text("SET statement_timeout = '30s'"))
+                await writer.execute(text("SELECT count(*) FROM segment_changes"))
+            assert not migrating.done()
+            await report.rollback()
+            assert await migrating == migrate.head()
+
+
+async def _waits(engine: AsyncEngine) -> bool:
+    query = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation')"
+    async with engine.connect() as connection:
+        return bool(await connection.scalar(text(query)))
+
+
+async def test_an_index_that_was_cut_short_is_built_again(own_servers: Servers) -> None:
+    async with _engine(own_servers) as engine:
+        await _up_to(engine, "0003")
+        async with engine.begin() as connection:
+            await connection.execute(text("CREATE INDEX ix_customers_figures ON customers (id)"))
+        await migrate.upgrade(asyncpg_url(own_servers.database_url))
+        async with engine.connect() as connection:
+            definition = await connection.scalar(
+                text("SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_customers_figures'")
+            )
+    assert "USING brin" in (definition or "")

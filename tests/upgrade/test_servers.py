@@ -1,0 +1,87 @@
+"""What the service asks of Redis, on each server that the README's table names."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumers import worker as workers
+from service import streams
+from service.local.folder import DataFolder
+from service.local.supervise import Supervisor
+from tests.chaos.servers import REDIS, VALKEY, debian_redis, redis_child
+from tests.conftest import Service
+from tests.events import fields
+from tests.loss.scene import Scene, all_seen
+from tests.wait import until
+from tests.worker.scene import (
+    all_applied,
+    all_published,
+    in_order_without_holes,
+    publish_all,
+    working,
+)
+
+_VERSIONS = {REDIS: "7.", VALKEY: "9."}
+
+
+@pytest.fixture(params=_VERSIONS)
+async def on_server(
+    request: pytest.FixtureRequest, empty_service: Service, tmp_path: Path
+) -> AsyncIterator[Service]:
+    """Give an empty service on a Redis of that kind, started for it."""
+    binary = debian_redis() if request.param == REDIS else None
+    if request.param == REDIS and binary is None:
+        pytest.skip("redis-server is not installed (apt-get install redis-server)")
+    folder = DataFolder(tmp_path, lambda _: None)
+    child, url = redis_child(folder, binary)
+    supervisor = Supervisor(tmp_path, lambda _: None)
+    await supervisor.start(child)
+    async with streams.connect(url) as client:
+        info: Any = await client.info("server")
+        found = info.get("valkey_version") or info["redis_version"]
+        if not found.startswith(_VERSIONS[request.param]):
+            pytest.skip(f"this {request.param} is {found}")
+        yield dataclasses.replace(
+            empty_service,
+            config=empty_service.config.model_copy(update={"redis_url": url}),
+            redis=client,
+            servers=dataclasses.replace(empty_service.servers, redis_url=url, redis=None),
+        )
+    await supervisor.stop()
+    folder.close()
+
+
+async def test_the_whole_way(on_server: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_TRIM_SECONDS", 0.05)
+    service, scene = on_server, Scene(on_server)
+    orders, group = service.config.orders_stream, service.config.orders_group
+
+    # A group begins at what was published before it, and who died with entries is taken over from.
+    await publish_all(service, [fields(f"OLD-{n}", email=f"c{n}@x.org") for n in range(300)])
+    await streams.ensure_group(service.redis, orders, group)
+    assert len(await scene.read(40)) == 40
+    short = {"orders_keep_entries": 100, "reclaim_idle_seconds": 0.3}
+    async with working(service, **short):
+        await all_applied(service, 300)
+        await all_published(service)
+        await in_order_without_holes(service)
+
+        async def is_trimmed() -> bool:
+            return int(await scene.redis.xlen(orders)) <= 200  # a node of a hundred at a time
+
+        await until(is_trimmed)
+        await all_seen(service)
+    assert await service.findings() == []
+
+    # What is taken away unread, while nobody looks, is noticed.
+    await scene.publish(10)
+    await scene.trim(4)
+    async with working(service):
+        await all_applied(service, 304)
+        await all_seen(service)
+    (incident,) = await scene.incidents()
+    assert incident.entries == 6
+    assert [finding.number for finding in await service.findings()] == [2]
