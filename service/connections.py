@@ -1,7 +1,7 @@
 """Redis connections that call a reset by its name.
 
 uvloop answers a write to a connection that the other side has reset with a bare RuntimeError.
-redis-py takes that for nobody's fault in particular: it does not try again, and a worker died of it.
+redis-py takes that for nobody's fault in particular and does not try again: workers died of it.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,9 @@ class _Named:
     """Mixed into redis-py's connections."""
 
     async def send_packed_command(
-        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+        self,
+        command: bytes | str | Iterable[bytes],
+        check_health: bool = True,  # noqa: FBT001, FBT002  redis-py's signature
     ) -> None:
         """Send a command. Raises redis-py's ConnectionError, which it retries, on a reset."""
         connection: Any = super()

@@ -191,7 +191,7 @@ written AS (
     {_if(_NAMES_LATER, _NAMING)},
     erased = o.erased OR excluded.erased,
     applied_at = excluded.applied_at
-  WHERE {_NEWER} OR {_NAMES_LATER}
+  WHERE {_NEWER} OR {_NAMES_LATER} OR excluded.erased > o.erased
   RETURNING new.id,
     old.customer_id AS old_customer, old.counts AS old_counts,
     old.total - old.refunded AS old_net, old.date_created AS old_date,

@@ -160,7 +160,7 @@ async def edit(
     row = await customers.read(connection, customer_id, lock=True)
     if row is None:
         raise CustomerNotFoundError
-    if if_match is not None and if_match != etag(dict(row)):
+    if if_match not in {None, "*"} and if_match != etag(dict(row)):
         raise ChangedMeanwhileError(dict(row))
     wanted = _merged(fields, row["address"])
     changed = {name: value for name, value in wanted.items() if row[name] != value}

@@ -41,7 +41,9 @@ due AS (
   UNION
   SELECT id FROM customers WHERE segment_pinned_until <= CAST(:now AS timestamptz)
 )
-SELECT c.id FROM due JOIN customers c ON c.id = due.customer_id CROSS JOIN limits l
+SELECT c.id FROM due CROSS JOIN limits l
+-- A probe each: the planner, who knows no bounds, takes them for many, and would read everybody.
+CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = due.customer_id OFFSET 0) c
 WHERE c.segment_sequence > 0
   AND CASE WHEN c.segment_manual
            THEN NOT c.segment_pinned AND c.segment_pinned_until <= CAST(:now AS timestamptz)

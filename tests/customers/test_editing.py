@@ -90,6 +90,7 @@ async def test_an_etag_guards_what_was_edited_but_not_orders(api: Api, service: 
     await service.ingest(entry("ORD-1", email="a@example.org"))
     assert (await api.http.get(path)).headers["etag"] == tag
     await api.patch(created["id"], if_match=tag, notes="mine")
+    await api.patch(created["id"], if_match="*", notes="mine")
     answer = await api.patch(created["id"], 412, if_match=tag, notes="yours")
     assert answer["current"]["notes"] == "mine"
 

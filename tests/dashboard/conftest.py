@@ -3,8 +3,10 @@
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.async_api import (
     Browser,
@@ -18,6 +20,7 @@ from playwright.async_api import (
 from tests.conftest import Service
 from tests.dashboard.chromium import ARGUMENTS, chromium
 from tests.processes import HOST, processes
+from tests.wait import until
 
 PATIENCE = 45_000
 """Milliseconds, on a slow and loaded machine."""
@@ -59,6 +62,13 @@ async def web_process(
 @pytest.fixture
 async def site(service: Service, web_process: str) -> Site:
     """Give a site without customers; its invariants hold afterwards."""
+
+    async def is_open() -> bool:
+        # It remembers for a moment that an earlier test had users who sign in.
+        async with httpx.AsyncClient() as http:
+            return (await http.get(web_process)).status_code == HTTPStatus.OK
+
+    await until(is_open)
     return Site(web_process, service)
 
 

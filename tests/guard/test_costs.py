@@ -19,6 +19,7 @@ from service.envelope import Entry
 from tests.bench.load import events, pages
 from tests.conftest import Service
 from tests.guard.wire import Wire, wire
+from tests.wait import until
 
 BATCH = 500
 CUSTOMERS = 2000
@@ -73,9 +74,9 @@ class Bench:
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """Read what the database has counted since it was made, per table."""
-        async with self._engine.connect() as connection:
-            await connection.execute(text("SELECT pg_stat_force_next_flush()"))
-            await connection.rollback()
+        for engine in (self._engine, self.service.engine):
+            async with engine.connect() as connection:
+                await connection.execute(text("SELECT pg_stat_force_next_flush()"))
         rows = await self.service.rows(
             "SELECT relname, n_tup_ins AS inserted, n_tup_upd AS updated, n_tup_hot_upd AS hot,"
             " coalesce(idx_scan, 0) AS probes, seq_tup_read AS scanned"
@@ -85,8 +86,23 @@ class Bench:
         return {row.pop("relname"): row for row in rows}
 
 
+async def settled(service: Service) -> None:
+    """Have what earlier tests did counted: an idle session tells of it late, or when it ends."""
+
+    async def alone() -> bool:
+        await service.engine.dispose()
+        (row,) = await service.rows(
+            "SELECT count(*) AS others FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            " AND application_name = 'crm tests'"
+        )
+        return bool(row["others"] == 0)
+
+    await until(alone)
+
+
 @pytest.fixture
 async def bench(service: Service) -> AsyncIterator[Bench]:
+    await settled(service)
     async with wire(service.servers.database_url) as (url, counted):
         engine = create_engine(
             url.replace("postgresql://", "postgresql+asyncpg://"),

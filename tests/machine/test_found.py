@@ -50,6 +50,12 @@ FOUND: dict[str, list[Operation]] = {
         Erase(0),
         AGAIN,
     ],
+    "a late event that names an erased person marks its order": [
+        ANNS,
+        Publish((replace(ANN, order="ORD-2", email=None),)),
+        Erase(0),
+        Publish((replace(ANN, order="ORD-2", version=0),)),
+    ],
     "a corrected e-mail that is another's now stays theirs": [
         ANNS,
         Edit(0, {"email": "d@x.org"}),
