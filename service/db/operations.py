@@ -75,7 +75,6 @@ SELECT
 """)
 
 
-_DEAD_LETTERS = text("SELECT reason, count(*) AS kept FROM dead_letters GROUP BY reason")
 _VERIFIED = text("SELECT verified_at, broken FROM verification")
 _VERIFY = text("""
 INSERT INTO verification (verified_at, broken) VALUES (now(), CAST(:broken AS smallint[]))
@@ -100,12 +99,6 @@ async def waiting(connection: AsyncConnection) -> Waiting:
         sweep_overdue_seconds=max(0.0, (row.now - row.swept_until - SWEEP_PROMISE).total_seconds()),
         now=row.now,
     )
-
-
-async def dead_letters(connection: AsyncConnection) -> dict[str, int]:
-    """Count the dead letters kept, by reason."""
-    rows = await connection.execute(_DEAD_LETTERS)
-    return {row.reason: row.kept for row in rows}
 
 
 async def verification(connection: AsyncConnection) -> Verification | None:

@@ -185,7 +185,7 @@ def letter_number(letter_id: Annotated[str, Path(alias="id", examples=["17"])]) 
     """Read an id; what cannot be one is not found."""
     if letter_id.isascii() and letter_id.isdecimal() and len(letter_id) <= 18:  # noqa: PLR2004
         return int(letter_id)
-    raise _not_found()
+    raise not_found()
 
 
 LetterNumber = Annotated[int, Depends(letter_number)]
@@ -239,7 +239,7 @@ async def read_dead_letter(request: Request, actor: Reader, number: LetterNumber
         try:
             letter, parts = await dead_letters.read(connection, number)
         except NoSuchLetterError:
-            raise _not_found() from None
+            raise not_found() from None
     opened = bool(actor.scopes & {Scope.WRITE, Scope.ADMIN})
     return Json(_letter(letter) | {"fields": [_field(part) for part in parts] if opened else None})
 
@@ -257,7 +257,7 @@ async def read_dead_letter_field(
             _found, parts = await dead_letters.read(connection, number, dead_letters.WHOLE)
             value = {str(at): part.value for at, part in enumerate(parts)}[place]
         except (NoSuchLetterError, KeyError):
-            raise _not_found() from None
+            raise not_found() from None
     # Never shown as what it may pretend to be.
     headers = {"Content-Disposition": f'attachment; filename="dead-letter-{number}-{place}.bin"'}
     return Response(value, media_type=_BINARY, headers=headers)
@@ -279,7 +279,7 @@ async def replay_dead_letters(
         state.engine,
         actor.name,
         reason.value,
-        _judge_by(state.config),
+        judge_by(state.config),
         after=int(cursor or 0),
         most=_MOST_REPLAYED,
     )
@@ -290,10 +290,10 @@ async def replay_dead_letters(
 async def replay_dead_letter(request: Request, actor: Writer, number: LetterNumber) -> Response:
     """Judge one again and, if it is accepted now, apply and remove it in one transaction."""
     state = state_of(request)
-    again = _judge_by(state.config)
+    again = judge_by(state.config)
     replayed = await dead_letters.replay(state.engine, actor.name, [number], again)
     if not replayed.letters:
-        raise _not_found()
+        raise not_found()
     refusal = replayed.refused.get(number)
     return Json(
         {
@@ -323,15 +323,17 @@ async def discard_dead_letter(
     try:
         await in_transaction(state_of(request).engine, work)
     except NoSuchLetterError:
-        raise _not_found() from None
+        raise not_found() from None
     return Response(status_code=204)
 
 
-def _judge_by(config: Config) -> dead_letters.Judge:
+def judge_by(config: Config) -> dead_letters.Judge:
+    """Judge as a worker with this configuration would now."""
     return dead_letters.judge_by(config.store_currency, config.max_event_bytes)
 
 
-def _not_found() -> ProblemError:
+def not_found() -> ProblemError:
+    """Say that there is no such dead letter."""
     detail = "No dead letter has this id; perhaps it was replayed or discarded."
     return ProblemError(404, "Dead letter not found", detail)
 

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service import streams
 from service.config import Config
 from service.contract import Reason
-from service.db import losses, operations
+from service.db import dead_letters, losses, operations
 from service.db.engine import DATABASE_AWAY
 from service.db.figures import read_figures
 from service.db.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
@@ -89,7 +89,7 @@ async def _of_database(engine: AsyncEngine) -> list[Metric]:
     async with engine.connect() as connection:
         totals = await operations.totals(connection)
         waiting = await operations.waiting(connection)
-        kept = await operations.dead_letters(connection)
+        kept = {it.reason: it.letters for it in await dead_letters.summary(connection)}
         verified = await operations.verification(connection)
         lost = await losses.summary(connection)
         trimmed = await trims(connection)
@@ -97,9 +97,9 @@ async def _of_database(engine: AsyncEngine) -> list[Metric]:
     segments = GaugeMetricFamily("crm_customers", "Customers by segment.", labels=["segment"])
     for segment, figure in figures.items():
         segments.add_metric([segment.value], figure.customers)
-    dead_letters = GaugeMetricFamily("crm_dead_letters", "Dead letters kept.", labels=["reason"])
+    refused = GaugeMetricFamily("crm_dead_letters", "Dead letters kept.", labels=["reason"])
     for reason in Reason:
-        dead_letters.add_metric([reason.value], kept.get(reason.value, 0))
+        refused.add_metric([reason.value], kept.get(reason.value, 0))
     return [
         *(
             CounterMetricFamily(f"crm_entries_{name}", text, value=getattr(totals, name))
@@ -120,7 +120,7 @@ async def _of_database(engine: AsyncEngine) -> list[Metric]:
             totals.seconds,
         ),
         segments,
-        dead_letters,
+        refused,
         *_of_verification(verified),
         *_of_losses(lost, trimmed),
         GaugeMetricFamily(

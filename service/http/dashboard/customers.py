@@ -54,7 +54,6 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         window=window,
         segments=segments,
         happenings=[happening.body for happening in happenings],
-        everybody=sum(item["count"] for item in segments),
         ring=ring({item["segment"]: item["count"] for item in segments}),
         most=max(item["averageLTV"] for item in segments) or 1,
     )

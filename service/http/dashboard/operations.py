@@ -1,6 +1,6 @@
 """``/operations``: what waits, what was refused, what belongs to nobody, what was verified."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,8 +13,7 @@ from service.db.dead_letters import NoSuchLetterError
 from service.db.engine import in_transaction
 from service.http.dashboard.session import Admin, Editor, Form, Viewer
 from service.http.dashboard.view import done, page
-from service.http.dead_letters import LetterNumber
-from service.http.problems import ProblemError
+from service.http.dead_letters import LetterNumber, judge_by, not_found
 from service.http.state import snapshot, state_of
 
 router = APIRouter(include_in_schema=False)
@@ -73,7 +72,7 @@ async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Resp
         try:
             letter, parts = await dead_letters.read(connection, number)
         except NoSuchLetterError:
-            raise _gone() from None
+            raise not_found() from None
     opened = [(_words(part.name), _words(part.value), part) for part in parts]
     return page(
         request,
@@ -91,10 +90,10 @@ async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Resp
 async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form) -> Response:
     """Judge one again; it goes when it is accepted."""
     state = state_of(request)
-    again = dead_letters.judge_by(state.config.store_currency, state.config.max_event_bytes)
+    again = judge_by(state.config)
     replayed = await dead_letters.replay(state.engine, actor.name, [number], again)
     if not replayed.letters:
-        raise _gone()
+        raise not_found()
     if replayed.refused:
         return done(f"/operations/dead-letters/{number}", "refused")
     return done("/operations", "replayed")
@@ -111,7 +110,7 @@ async def discard(request: Request, actor: Admin, number: LetterNumber, given: F
     try:
         await in_transaction(state_of(request).engine, work)
     except NoSuchLetterError:
-        raise _gone() from None
+        raise not_found() from None
     return done("/operations", "discarded")
 
 
@@ -140,12 +139,7 @@ async def _backlog(request: Request) -> streams.Backlog | None:
         return None
 
 
-def _gone() -> ProblemError:
-    detail = "No dead letter has this id; perhaps somebody replayed or discarded it."
-    return ProblemError(404, "Dead letter not found", detail)
-
-
-def _words(value: bytes) -> Any:
+def _words(value: bytes) -> str:
     """Show bytes as text where they are some, else as Python writes them."""
     try:
         return value.decode()

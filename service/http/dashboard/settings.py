@@ -18,7 +18,7 @@ from service.http.dashboard.session import Admin, Form, Viewer
 from service.http.dashboard.view import done, page
 from service.http.settings import SettingsPatch
 from service.http.state import snapshot, state_of
-from service.rules import Precedence, Segment
+from service.rules import Precedence
 
 router = APIRouter(include_in_schema=False)
 
@@ -43,7 +43,7 @@ async def read_settings(request: Request, actor: Viewer) -> Response:
     """Show the rules in force, their progress and their history."""
     async with snapshot(request) as connection:
         version = await settings.current(connection)
-    return await _page(request, actor, version, _fields(version), {})
+        return await _page(request, actor, connection, version, _fields(version), {})
 
 
 @router.get("/settings/preview")
@@ -58,11 +58,11 @@ async def preview(request: Request, actor: Admin, given: Form) -> Response:
     async with snapshot(request) as connection:
         version = await settings.current(connection)
         if _expected(given) != version.version:
-            return await _page(request, actor, version, given, {}, outdated=True)
+            return await _page(request, actor, connection, version, given, {}, outdated=True)
         try:
             proposed = settings.merged(version.settings, _read(given))
         except ValidationError as error:
-            return await _page(request, actor, version, given, _faults(error))
+            return await _page(request, actor, connection, version, given, _faults(error))
         cells = await settings.preview(connection, proposed)
     return page(
         request,
@@ -91,27 +91,28 @@ async def save(request: Request, actor: Admin, given: Form) -> Response:
             return await settings.save(connection, actor.name, fields, expected)
 
         saved = await in_transaction(state_of(request).engine, work)
-    except OutdatedError as error:
-        return await _page(request, actor, error.args[0], given, {}, outdated=True)
-    except ValidationError as error:
+    except (OutdatedError, ValidationError) as error:
+        faults = _faults(error) if isinstance(error, ValidationError) else {}
         async with snapshot(request) as connection:
             version = await settings.current(connection)
-        return await _page(request, actor, version, given, _faults(error))
+            return await _page(
+                request, actor, connection, version, given, faults, outdated=not faults
+            )
     return done("/settings", "unchanged" if saved.version == expected else "rules-saved")
 
 
 async def _page(
     request: Request,
     actor: Actor,
+    connection: AsyncConnection,
     version: Version,
     given: Mapping[str, str],
     faults: Faults,
     *,
     outdated: bool = False,
 ) -> Response:
-    async with snapshot(request) as connection:
-        progress = await settings.progress(connection, version.version)
-        found, total = await settings.history(connection, _HISTORY + 1)
+    progress = await settings.progress(connection, version.version)
+    found, total = await settings.history(connection, _HISTORY + 1)
     values = [past.settings.model_dump() for past in found]
     changes = [_changes(before, after) for after, before in pairwise(values)]
     return page(
@@ -129,7 +130,6 @@ async def _page(
         total=total,
         labels=_LABELS,
         precedences=_PRECEDENCE,
-        segments=Segment,
     )
 
 
