@@ -10,6 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, NotRequired
 
 from pydantic import (
@@ -148,16 +149,22 @@ def _amount(value: object) -> int:
 def _instant(value: object) -> datetime:
     if not isinstance(value, str) or not value.isprintable():
         _refuse(Reason.INVALID_TIME, "must be a string in ISO 8601, such as 2026-11-22T10:00:00Z")
+    return _moment(value)
+
+
+@lru_cache(64)  # the times of one event are often the same
+def _moment(value: str) -> datetime:
     try:
         moment = datetime.fromisoformat(value.upper())
     except ValueError:
         _refuse(Reason.INVALID_TIME, "is not ISO 8601; write it like 2026-11-22T10:00:00Z")
     if moment.tzinfo is None:
         _refuse(Reason.INVALID_TIME, "has no offset; end it with Z or with one such as +01:00")
-    try:
-        moment = moment.astimezone(UTC)
-    except OverflowError:
-        moment = moment.replace(tzinfo=UTC)  # at either end of time, a few hours do not matter
+    if moment.tzinfo is not UTC:
+        try:
+            moment = moment.astimezone(UTC)
+        except OverflowError:
+            moment = moment.replace(tzinfo=UTC)  # at either end of time, a few hours do not matter
     if moment < EARLIEST:
         _refuse(Reason.INVALID_TIME, "lies before 1990")
     return moment

@@ -25,7 +25,7 @@ class Entry(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes in all fields together."""
-        return sum(len(name) + len(value) for name, value in self.fields.items())
+        return sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
 
     @property
     def milliseconds(self) -> int:

@@ -27,6 +27,8 @@ BY_INDEX = {
     # A batch touches a thousand rows of tables that may have millions. The planner, who cannot
     # count the batch, takes small tables whole, and goes on doing so while they grow.
     "enable_seqscan": "off",
+    # Each row is looked for once: remembering it for a second time is for nothing.
+    "enable_memoize": "off",
 }
 """Settings for connections that apply batches."""
 

@@ -24,18 +24,23 @@ _NUMBERED = text(
     f"SELECT {_COLUMNS} FROM segment_changes WHERE publish_number > :after"
     " ORDER BY publish_number LIMIT :most"
 )
+# By place: one look per change, whatever the planner believes of the history's size. Joined by id,
+# a plan made while the history was empty went through all of it for each change of a page. Nobody
+# else writes to changes that have no number.
 _NUMBER_NEXT = text("""
 WITH next AS MATERIALIZED (
-  SELECT id, row_number() OVER (ORDER BY id) AS place
-  FROM segment_changes WHERE publish_number IS NULL ORDER BY id LIMIT :most
+  SELECT place, row_number() OVER (ORDER BY id) AS nth FROM (
+    SELECT ctid AS place, id FROM segment_changes
+    WHERE publish_number IS NULL ORDER BY id LIMIT :most
+  ) waiting
 ),
 base AS (
   UPDATE relay SET numbered = numbered + (SELECT count(*) FROM next)
   WHERE EXISTS (SELECT FROM next)
   RETURNING old.numbered
 )
-UPDATE segment_changes s SET publish_number = base.numbered + next.place
-FROM next CROSS JOIN base WHERE s.id = next.id
+UPDATE segment_changes s SET publish_number = base.numbered + next.nth
+FROM next CROSS JOIN base WHERE s.ctid = next.place
 """)
 _STATE = text("SELECT numbered, published, trimmed FROM relay")
 _PUBLISHED = text("UPDATE relay SET published = :number")
