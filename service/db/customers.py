@@ -12,7 +12,7 @@ from service.db.cursor import BadCursorError, decode, encode
 from service.db.engine import refused_data
 from service.db.figures import read_figures
 from service.db.filters import Filter, search_test
-from service.db.sorting import KEYS, Part, Sort, Sought, gathered_sql, read_bound
+from service.db.sorting import KEYS, Part, Sort, Sought, by_index, choose_parts, gathered_sql
 from service.rules import Segment
 from service.wire import customer_ref
 
@@ -63,14 +63,13 @@ async def find(connection: AsyncConnection, wanted: Filter, page: Page) -> Found
         )
         parameters |= {"after": value, "after_id": last_id}
     parameters |= {"one_more": page.limit + 1, "skip": page.skip}
-    parts = key.parts[not page.descending] if hits is None else ()
     sought = Sought(key, direction, where, parameters)
     try:
-        if any(":bound" in part.test for part in parts):
-            parameters["bound"] = await read_bound(connection, sought)
-            parts = parts if parameters["bound"] is not None else ()
-        rows = await _rows(connection, sought, parts)
-        if parts and len(rows) <= page.limit:
+        rows: Sequence[RowMapping] = ()
+        if hits is None and (parts := await choose_parts(connection, sought)):
+            async with by_index(connection):
+                rows = await _rows(connection, sought, parts)
+        if len(rows) <= page.limit:
             rows = await _rows(connection, sought)
     except DBAPIError as error:
         if page.cursor and refused_data(error):

@@ -26,33 +26,37 @@ SELECT pg_try_advisory_xact_lock(:lock) AS mine, swept_until,
 FROM sweep
 """)
 
-DUE_FROM = f"""
+_DUE = text(f"""
 WITH {LIMITS},
 due AS (
-  SELECT o.customer_id FROM limits l JOIN orders o
+  SELECT o.customer_id, o.date_created + (CAST(:now AS timestamptz) - l.at_risk_before) AS moment
+  FROM limits l JOIN orders o
     ON o.counts AND o.date_created <= l.at_risk_before
    AND o.date_created > l.at_risk_before - CAST(:window AS interval)
   WHERE o.customer_id IS NOT NULL
-  UNION
-  SELECT o.customer_id FROM limits l JOIN orders o
+  UNION ALL
+  SELECT o.customer_id, o.date_created + (CAST(:now AS timestamptz) - l.inactive_before)
+  FROM limits l JOIN orders o
     ON o.counts AND o.date_created <= l.inactive_before
    AND o.date_created > l.inactive_before - CAST(:window AS interval)
   WHERE o.customer_id IS NOT NULL
-  UNION
-  SELECT id FROM customers WHERE segment_pinned_until <= CAST(:now AS timestamptz)
+  UNION ALL
+  SELECT id, segment_pinned_until FROM customers
+  WHERE segment_pinned_until <= CAST(:now AS timestamptz)
 )
-SELECT c.id FROM due CROSS JOIN limits l
--- A probe each: the planner, who knows no bounds, takes them for many, and would read everybody.
+SELECT c.id, due.moment
+FROM (SELECT * FROM due ORDER BY moment OFFSET 0) due CROSS JOIN limits l
+-- A probe each, until there are enough: the planner, who knows no bounds, would read everybody.
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = due.customer_id OFFSET 0) c
 WHERE c.segment_sequence > 0
   AND CASE WHEN c.segment_manual
            THEN NOT c.segment_pinned AND c.segment_pinned_until <= CAST(:now AS timestamptz)
            ELSE l.auto_segmentation AND {segment_sql("c", "l")} <> c.segment
       END
-"""
-_DUE = text(f"{DUE_FROM} ORDER BY c.id LIMIT :most")
+ORDER BY due.moment LIMIT :most
+""")
 # A clock that was set back must not take the watermark back with it.
-_DONE = text("UPDATE sweep SET swept_until = GREATEST(swept_until, :now)")
+_DONE = text("UPDATE sweep SET swept_until = GREATEST(swept_until, :moment)")
 
 
 class Swept(NamedTuple):
@@ -60,7 +64,7 @@ class Swept(NamedTuple):
 
     moved: int
     finished: bool
-    """Nobody who was due is left."""
+    """Nobody was due."""
 
 
 async def sweep(connection: AsyncConnection, now: datetime | None = None) -> Swept:
@@ -75,10 +79,11 @@ async def sweep(connection: AsyncConnection, now: datetime | None = None) -> Swe
     window = max(begin.now - begin.swept_until, timedelta()) + OVERLAP
     due = (
         await connection.execute(_DUE, {"now": begin.now, "window": window, "most": CHUNK})
-    ).scalars()
-    ids = list(due)
-    if ids:
+    ).all()
+    moved = 0
+    if due:
+        ids = sorted({row.id for row in due})
         moved = await reclassify(connection, ids, Cause.TIME, now)
-        return Swept(moved, finished=False)
-    await connection.execute(_DONE, {"now": begin.now})
-    return Swept(0, finished=True)
+    # In the order of their moments: after a full chunk, all up to its last one's are settled.
+    await connection.execute(_DONE, {"moment": due[-1].moment if len(due) == CHUNK else begin.now})
+    return Swept(moved, finished=not due)

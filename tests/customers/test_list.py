@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from service.db import filters, sorting
-from service.db.sorting import Sort
+from service.db.sorting import KEYS, Sort, Sought, by_index, choose_parts, gathered_sql
 from tests.conftest import Service
 from tests.customers.conftest import Api
 from tests.events import entry
@@ -172,8 +173,25 @@ async def test_a_bound_from_a_sample_changes_nothing(
     monkeypatch.setattr(sorting, "_SAMPLED", 0)
     exact = await _all(api, sort=f"{direction}{sort}", limit=9)
     assert len(exact) == 43
-    for sampled in (0.3, 1):
+    for sampled, many in ((0.3, 30), (1, 30), (1, 0)):
         monkeypatch.setattr(sorting, "_SAMPLED", sampled)
+        monkeypatch.setattr(sorting, "_MANY", many)
         assert await _all(api, sort=f"{direction}{sort}", limit=9) == exact
     vip = [customer for customer in exact if customer["segment"] == "vip"]
     assert await _all(api, sort=f"{direction}{sort}", limit=2, segment="vip") == vip
+
+
+async def test_the_index_leads_to_those_up_to_a_bound_whatever_the_planner_expects(
+    service: Service, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table as small as this one it would read as a whole."""
+    await _shop(service, now)
+    monkeypatch.setattr(sorting, "_SAMPLED", 1)
+    sought = Sought(KEYS[Sort.TOTAL_SPENT], "DESC", "true", {"one_more": 11, "skip": 0})
+    async with service.engine.connect() as connection:
+        parts = await choose_parts(connection, sought)
+        query = text(f"EXPLAIN {gathered_sql(sought, parts)}")
+        async with by_index(connection):
+            plan = "\n".join((await connection.execute(query, sought.parameters)).scalars())
+    assert "ix_customers_figures" in plan
+    assert "Seq Scan" not in plan

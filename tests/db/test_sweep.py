@@ -151,6 +151,34 @@ async def test_the_watermark_waits_for_the_last_chunk(
     assert set((await segments(service)).values()) == {"at_risk"}
 
 
+async def test_the_watermark_follows_the_chunks_in_the_order_of_their_moments(
+    service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a chunk that comes later does not look again at those before it."""
+    monkeypatch.setattr("service.db.sweep.CHUNK", 2)
+    minute, before = timedelta(minutes=1), moment - timedelta(hours=1)
+    due = [moment - number * minute for number in (50, 7, 40, 9, 3)]
+    for number, when in enumerate(due):
+        # Turning inactive and turning at risk are one order, not two.
+        age = INACTIVE if number % 2 else AT_RISK
+        await order(service, f"{number}@x.org", when - age, before)
+    await swept_until(service, before)
+    moved: list[set[str]] = []
+    reached = []
+    known: set[str] = set()
+    for _ in range(3):
+        async with service.engine.begin() as connection:
+            assert not (await sweep(connection, moment)).finished
+        (found,) = await service.rows("SELECT swept_until FROM sweep")
+        reached.append(found["swept_until"])
+        names = {email for email, _, _ in await changes_by_time(service)}
+        moved.append(names - known)
+        known = names
+    assert moved == [{"0@x.org", "2@x.org"}, {"3@x.org", "1@x.org"}, {"4@x.org"}]
+    assert reached == [moment - 40 * minute, moment - 7 * minute, moment]
+    assert await sweep_all(service, moment) == []
+
+
 async def test_two_sweeps_at_once_do_no_harm(
     service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
