@@ -1,7 +1,8 @@
 """What a shop of a given size needs: arithmetic on what was measured, for `crm capacity`.
 
-Bytes are held against a loaded database by `tests/cli/test_capacity.py`; the rate is what
-`make bench` showed on two virtual cores that worker, PostgreSQL and Redis shared.
+`tests/bench/capacity.py` measures all of it again; `tests/cli/test_capacity.py` holds the bytes in
+bounds. The rate is what `make bench` showed on two virtual cores that worker, PostgreSQL and Redis
+shared.
 """
 
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ RATE = 8000.0
 """Events per second that one worker applied: the lower end of what the README says."""
 BUSY = 0.5
 """Share of that rate that is planned with: the rest is for reads, vacuum and bad days."""
-CONNECTIONS_PER_PROCESS = 12
-"""To PostgreSQL, at most: a pool of five, as many beyond it, and who listens."""
+CONNECTIONS_PER_PROCESS = 10
+"""To PostgreSQL, at most: a pool of five, and as many beyond it."""
 FEWEST = 2
 """Replicas of either process, so that one may go."""
+CHECKPOINTS = 288
+"""A day, when there is one every five minutes, as PostgreSQL has it by default."""
 _DAY = 86_400
 
 
@@ -24,13 +27,19 @@ class Bytes(NamedTuple):
 
     customer: float = 1300.0
     """With what a search reads of them."""
-    order: float = 340.0
-    change: float = 200.0
-    """A row of the history."""
-    wal: float = 1600.0
-    """Write-ahead log of an event; full pages after a checkpoint come on top."""
+    order: float = 430.0
+    """With the places that its updates leave behind."""
+    change: float = 350.0
+    """A row of the history, once published."""
+    wal: float = 1250.0
+    """Write-ahead log of an event."""
+    images: float = 5400.0
+    """The same again for the pages that it is the first to touch after a checkpoint, as nearly each
+    event is in a large shop; with `wal_compression`. Without, 12,200."""
     redis: float = 730.0
     """An entry of the orders stream, when the event has 760 bytes."""
+    published: float = 480.0
+    """An entry of the stream out."""
 
 
 BYTES = Bytes()
@@ -52,6 +61,8 @@ class Shop:
     changes_per_order: float = 1.0
     kept_entries: int = 250_000
     """Applied entries that stay in the orders stream (CRM_ORDERS_KEEP_ENTRIES)."""
+    kept_changes: int = 250_000
+    """Entries of the stream out (CRM_CHANGES_KEEP_ENTRIES)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Needs:
     backlog_entries: int
     """After the outage."""
     redis_bytes: float
-    """With that backlog and what is kept beside it."""
+    """With that backlog and what is kept of both streams."""
     catch_up_seconds: float | None
     """While the peak goes on, at the rate of one worker; None: never."""
 
@@ -81,15 +92,20 @@ def needs(shop: Shop, rate: float = RATE) -> Needs:
     backlog = ceil(peak * shop.outage_minutes * 60)
     workers = max(FEWEST, ceil(peak / (rate * BUSY)))
     orders = shop.orders_per_day * 365 * shop.years
+    database = shop.customers * BYTES.customer + orders * (
+        BYTES.order + shop.changes_per_order * BYTES.change
+    )
     return Needs(
         peak_events_per_second=peak,
         share_of_one_worker=100 * peak / rate,
         workers=workers,
         connections=(workers + FEWEST) * CONNECTIONS_PER_PROCESS,
-        database_bytes=shop.customers * BYTES.customer
-        + orders * (BYTES.order + shop.changes_per_order * BYTES.change),
-        wal_bytes_per_day=events_per_day * BYTES.wal,
+        database_bytes=database,
+        # Between two checkpoints no page is written out whole twice.
+        wal_bytes_per_day=events_per_day * BYTES.wal
+        + min(events_per_day * BYTES.images, CHECKPOINTS * database),
         backlog_entries=backlog,
-        redis_bytes=(backlog + shop.kept_entries) * BYTES.redis,
+        redis_bytes=(backlog + shop.kept_entries) * BYTES.redis
+        + shop.kept_changes * BYTES.published,
         catch_up_seconds=backlog / (rate - peak) if peak < rate else None,
     )

@@ -21,11 +21,15 @@ def capacity(  # noqa: PLR0913  one parameter a fact
     years: Annotated[float, typer.Option(min=0, help="For how many orders are kept.")] = 3.0,
     changes_per_order: Annotated[float, typer.Option(min=0, help="Of a segment.")] = 1.0,
     rate: Annotated[
-        float, typer.Option(min=1, help="Events/s of one worker, as `make bench` shows there.")
+        float,
+        typer.Option(
+            min=1, help="Events/s of one worker: what `make bench` says where it is to run."
+        ),
     ] = RATE,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Work out load, workers, disk, memory and the time to catch up; asks no server."""
+    config = Config.load()
     shop = Shop(
         customers=customers,
         orders_per_day=orders_per_day,
@@ -34,7 +38,8 @@ def capacity(  # noqa: PLR0913  one parameter a fact
         outage_minutes=outage,
         years=years,
         changes_per_order=changes_per_order,
-        kept_entries=Config.load().orders_keep_entries,
+        kept_entries=config.orders_keep_entries,
+        kept_changes=config.changes_keep_entries,
     )
     found = needs(shop, rate)
     if as_json:
@@ -54,7 +59,7 @@ def _lines(shop: Shop, found: Needs, rate: float) -> Iterator[tuple[str, str]]:
     yield "database", f"{_size(found.database_bytes)} with {shop.years:g} years of orders"
     yield "write-ahead log", f"{_size(found.wal_bytes_per_day)} a day"
     yield f"after {shop.outage_minutes:g} minutes away", f"{found.backlog_entries:,} entries wait"
-    yield "Redis then", f"{_size(found.redis_bytes)} for the orders stream"
+    yield "Redis then", f"{_size(found.redis_bytes)} for both streams"
     seconds = found.catch_up_seconds
     told = (
         "never, while the peak lasts" if seconds is None else f"{seconds:,.0f} s, the peak going on"

@@ -16,9 +16,24 @@ _REPEATABLE = {"40P01", "40001"}  # deadlock detected, serialization failure
 TRANSACTION_SECONDS = 60
 """No transaction of ours lives longer (`transaction_timeout`): the sweeper relies on it."""
 
+IDLE_SECONDS = 15
+"""How long a worker or a web process may do nothing within a transaction. One that hangs, or that
+a cut network has taken away, holds locks that everybody waits for. Longer than one call to Redis
+within a transaction may take (10)."""
 
 DATABASE_AWAY = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
 """What talking to Postgres may raise when Postgres, or the way to it, is at fault."""
+
+_GONE = {
+    # In the middle of a statement, or queueing for a lock, the server does not look by itself.
+    "client_connection_check_interval": "2s",
+    # Behind a network that was cut nobody hangs up: the relay's lock would be held for hours.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20s",
+}
+"""By these the server notices in time that we are not there any more."""
 
 BY_INDEX = {
     # Planning the batch statement takes as long as running it for 200 events, and its parameters
@@ -39,10 +54,12 @@ def create_engine(
     application: str,
     pool_size: int = 5,
     planner: Mapping[str, str] | None = None,
+    idle_seconds: int = TRANSACTION_SECONDS,
 ) -> AsyncEngine:
     """Make a pool that survives the server's restarts and never waits for ever.
 
-    ``application`` is what `pg_stat_activity` shows, ``planner`` settings of its connections.
+    ``application`` is what `pg_stat_activity` shows, ``planner`` settings of its connections. The
+    server ends a transaction in which nothing is asked for ``idle_seconds``.
     """
     return create_async_engine(
         url,
@@ -59,6 +76,8 @@ def create_engine(
                 "application_name": application,
                 "timezone": "UTC",
                 "transaction_timeout": f"{TRANSACTION_SECONDS}s",
+                "idle_in_transaction_session_timeout": f"{idle_seconds}s",
+                **_GONE,
                 "jit": "off",  # compiling these statements costs more than it saves
                 "random_page_cost": "1.1",  # pages are cached, or on flash
                 **(planner or {}),

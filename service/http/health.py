@@ -17,6 +17,7 @@ from service.http.state import State, state_of
 
 router = APIRouter(tags=["operations"])
 
+_HELPFUL = {"worker", "replica"}
 QUIET_SECONDS = 30.0
 """A consumer asks for entries every second; silence for this long means that none runs."""
 
@@ -35,12 +36,12 @@ async def livez() -> dict[str, str]:
 async def readyz(request: Request) -> Response:
     """Say whether requests can be answered, and which part is not ready.
 
-    ``worker`` is told for the reader's sake: a web process serves without one, so it does not
-    turn the answer to 503.
+    ``worker`` and ``replica`` are told for the reader's sake: a web process serves without them,
+    so they do not turn the answer to 503.
     """
     state = state_of(request)
-    parts = {**await _database(state), **await _redis(state)}
-    ready = all(status == "ok" for part, status in parts.items() if part != "worker")
+    parts = {**await _database(state), **await _redis(state), **_replica(state)}
+    ready = all(status == "ok" for part, status in parts.items() if part not in _HELPFUL)
     body: dict[str, Any] = {"status": "ok" if ready else "not ready", "parts": parts}
     return Json(body, status_code=200 if ready else 503)
 
@@ -70,12 +71,20 @@ async def _database(state: State) -> dict[str, str]:
 async def _redis(state: State) -> dict[str, str]:
     config = state.config
     try:
-        backlog = await streams.backlog(state.redis, config.orders_stream, config.orders_group)
+        each = await streams.backlogs(state.redis, config.orders_streams, config.orders_group)
     except streams.REDIS_ERRORS as error:
         return {"redis": f"not ready: {type(error).__name__}", "worker": "unknown"}
-    quiet = backlog.quietest_seconds
+    quiet = streams.together(each).quietest_seconds
     if quiet is None:
         return {"redis": "ok", "worker": "not ready: no worker has joined the consumer group"}
     if quiet > QUIET_SECONDS:
         return {"redis": "ok", "worker": f"not ready: no worker has read for {quiet:.0f} s"}
     return {"redis": "ok", "worker": "ok"}
+
+
+def _replica(state: State) -> dict[str, str]:
+    """Tell what the last read found: a probe must not wait for a replica that hangs."""
+    if state.replica.engine is None:
+        return {}
+    trouble = state.replica.trouble
+    return {"replica": f"not used: {trouble}" if trouble else "ok"}

@@ -17,13 +17,17 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 2.0
 _AWAY_SECONDS = 5.0
-"""After it did not answer, nobody waits for it again for so long."""
+"""After it was of no use, nobody asks it again for so long."""
 
 # Of what was committed before the last transaction that it replayed, nothing is missing. Workers
 # commit every second or so; without any, nothing new is missing either, however long ago that is.
+# A server that replays nothing is the primary itself, or was promoted by mistake and knows nothing
+# new for ever: what the workers' last commits say of the time tells these two apart.
 _LAG = text("""
-SELECT CASE WHEN pg_is_in_recovery()
-  THEN EXTRACT(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) ELSE 0 END
+SELECT EXTRACT(epoch FROM clock_timestamp() - CASE
+  WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp()
+  ELSE (SELECT GREATEST(swept_until, (SELECT max(seen_at) FROM sightings)) FROM sweep)
+END)
 """)
 
 
@@ -37,19 +41,27 @@ class Aged(NamedTuple):
 class Replica:
     """Where reads may go that need not be of this moment; without an engine, nowhere."""
 
-    def __init__(self, engine: AsyncEngine | None, clock: Clock) -> None:
-        """Connect when it is first asked for."""
+    def __init__(self, engine: AsyncEngine | None, most_lag: float, clock: Clock) -> None:
+        """Connect when it is first asked for; ``most_lag`` seconds behind, it is not used."""
         self.engine = engine
+        self.trouble: str | None = None
+        """Why the primary answers in its stead, as last seen; None: it does not."""
+        self._most_lag = most_lag
         self._clock = clock
-        self._away_until = 0.0
+        self._ask_again_at = 0.0
         self._lag = Gauge(
             "crm_replica_lag_seconds",
             "How far the read replica may be behind, at most; NaN: it does not answer.",
             registry=None,
         )
+        self._in_use = Gauge(
+            "crm_replica_in_use",
+            "1: reads go to the replica. 0: it does not answer or is too far behind.",
+            registry=None,
+        )
         self._fallbacks = Counter(
             "crm_replica_fallbacks",
-            "Reads that the primary answered because the replica did not.",
+            "Reads that the primary answered because the replica was of no use.",
             registry=None,
         )
 
@@ -57,12 +69,15 @@ class Replica:
         """Enter a snapshot of the replica; None: ask the primary."""
         if self.engine is None:
             return None
-        if self._clock() >= self._away_until:
-            try:
-                return await self._enter(self.engine, stack)
-            except DATABASE_AWAY as error:
-                log.warning("the read replica does not answer: %s", type(error).__name__)
-                self._away_until = self._clock() + _AWAY_SECONDS
+        if self.trouble is None or self._clock() >= self._ask_again_at:
+            # One finds out for all: while it hangs, the others need not wait for it, too.
+            self._ask_again_at = self._clock() + _AWAY_SECONDS
+            async with AsyncExitStack() as attempt:
+                aged, trouble = await self._look(self.engine, attempt)
+                self._note(trouble)
+                if aged and not trouble:
+                    stack.push_async_exit(attempt.pop_all().__aexit__)
+                    return aged
         self._fallbacks.inc()
         return None
 
@@ -70,23 +85,33 @@ class Replica:
         """Give what `/metrics` tells of it; nothing when there is none."""
         if self.engine is None:
             return ()
-        try:
-            async with AsyncExitStack() as stack:
-                aged = await self._enter(self.engine, stack)
-            self._lag.set(aged.lag)
-        except DATABASE_AWAY:
-            self._lag.set(float("nan"))
-        return self._lag, self._fallbacks
+        async with AsyncExitStack() as stack:
+            aged, trouble = await self._look(self.engine, stack)
+        self._lag.set(aged.lag if aged else float("nan"))
+        self._in_use.set(trouble is None)
+        return self._lag, self._in_use, self._fallbacks
 
-    @staticmethod
-    async def _enter(engine: AsyncEngine, stack: AsyncExitStack) -> Aged:
-        """Take one, or raise one of `DATABASE_AWAY`: also when it cannot tell how old it is."""
-        async with AsyncExitStack() as attempt:
+    async def _look(
+        self, engine: AsyncEngine, stack: AsyncExitStack
+    ) -> tuple[Aged | None, str | None]:
+        """Enter a snapshot, if it answers; and say why it is of no use, if it is not."""
+        try:
             async with asyncio.timeout(_PATIENCE):
-                pooled = await attempt.enter_async_context(engine.connect())
+                pooled = await stack.enter_async_context(engine.connect())
                 connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
                 lag = await connection.scalar(_LAG)
-            if lag is None:  # it has just started, and replayed nothing yet
-                raise TimeoutError
-            stack.push_async_exit(attempt.pop_all().__aexit__)
-        return Aged(connection, float(lag))
+        except DATABASE_AWAY as error:
+            return None, f"it does not answer ({type(error).__name__})"
+        if lag is None:
+            return None, "it has just started, and cannot tell how old it is"
+        aged = Aged(connection, max(0.0, float(lag)))
+        if aged.lag > self._most_lag:
+            return aged, f"it may be {aged.lag:.0f} s behind"
+        return aged, None
+
+    def _note(self, trouble: str | None) -> None:
+        if trouble and not self.trouble:
+            log.warning("the primary answers for the read replica: %s", trouble)
+        if self.trouble and not trouble:
+            log.info("the read replica answers again")
+        self.trouble = trouble

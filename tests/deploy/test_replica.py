@@ -1,9 +1,13 @@
-"""Reads that go to a real streaming replica: behind, away, and back."""
+"""Reads that go to a real streaming replica: behind, frozen, dead, promoted, and back."""
 
+import asyncio
+import contextlib
 import logging
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +16,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 
 from service import streams
@@ -29,6 +34,8 @@ from tests.wait import until
 
 _SLOW = 60.0
 _LAG = "X-CRM-Replica-Lag-Seconds"
+_BEATS = "UPDATE sweep SET swept_until = now() - make_interval(secs => :ago)"
+"""What a worker commits every few seconds."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,13 @@ class Pair:
             return await connection.fetchval(query)
         finally:
             await connection.close()
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal all processes of the replica: one whose parent alone hangs still answers."""
+        parent = psutil.Process(self.standby.pid)
+        for process in (*parent.children(recursive=True), parent):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
 
 def _as_superuser(primary: LocalStack, url: str) -> str:
@@ -166,14 +180,111 @@ async def test_lists_and_figures_are_the_replicas(
         await pair.standby.stop(hurry=True)
         with caplog.at_level(logging.WARNING):
             assert await has(2, by_replica=False)
-        assert "the read replica does not answer" in caplog.text
+        assert "the primary answers for the read replica: it does not answer" in caplog.text
         assert await _metric(http, "crm_replica_fallbacks_total") >= 1
         assert str(await _metric(http, "crm_replica_lag_seconds")) == "nan"
+        assert await _metric(http, "crm_replica_in_use") == 0
         await pair.standby.start()
         await until(lambda: has(2), _SLOW, every=0.5)
+        assert await _metric(http, "crm_replica_in_use") == 1
+
+
+async def _by_replica(http: httpx.AsyncClient, service: Service) -> bool:
+    """Tell who answers, a moment after a worker has committed."""
+    await service.execute(_BEATS, ago=0)
+    return (await _total(http))[1] is not None
+
+
+async def _told(http: httpx.AsyncClient) -> str:
+    answer = await http.get("/readyz")
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["parts"]["replica"])
+
+
+@pytest.mark.timeout(600)
+async def test_too_far_behind_the_primary_answers(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = pair.service
+    async with client(service, database_read_lag_seconds=5) as http:
+        await until(lambda: _by_replica(http, service), _SLOW)
+        await pair.replica("SELECT pg_wal_replay_pause()")
+
+        async def is_passed_over() -> bool:
+            return not await _by_replica(http, service)
+
+        with caplog.at_level(logging.WARNING):
+            await until(is_passed_over, _SLOW, every=0.2)
+            for _ in range(3):
+                assert not await _by_replica(http, service)
+        assert caplog.text.count("the primary answers for the read replica: it may be") == 1
+        assert "not used: it may be" in await _told(http)
+        assert await _metric(http, "crm_replica_in_use") == 0
+        assert await _metric(http, "crm_replica_lag_seconds") > 5
+        assert (await http.get("/api/v1/customers/export.csv")).headers.get(_LAG) is None
+
+        await pair.replica("SELECT pg_wal_replay_resume()")
+        await until(lambda: _by_replica(http, service), _SLOW, every=0.2)
+        assert await _told(http) == "ok"
+
+
+@pytest.mark.timeout(600)
+async def test_one_that_hangs_keeps_nobody_waiting_for_long(pair: Pair) -> None:
+    service = pair.service
+    async with client(service) as http:
+        await until(lambda: _by_replica(http, service), _SLOW)
+        pair.send(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            answered = await asyncio.gather(*(_total(http) for _ in range(20)))
+            took = time.monotonic() - began
+            assert answered == [(0, None)] * 20
+            assert took < 20, "a statement is given up after a minute"
+            assert "not used: it does not answer" in await _told(http)
+
+            # While one of them looks again, the others are answered.
+            async def is_asked_again() -> bool:
+                before = await _metric(http, "crm_replica_fallbacks_total")
+                looking = asyncio.create_task(_total(http))
+                await asyncio.sleep(0)
+                others = await asyncio.gather(*(_total(http) for _ in range(5)))
+                asked = not looking.done()
+                assert [await looking, *others] == [(0, None)] * 6
+                assert await _metric(http, "crm_replica_fallbacks_total") == before + 6
+                return asked
+
+            await until(is_asked_again, _SLOW)
+        finally:
+            pair.send(signal.SIGCONT)
+        await until(lambda: _by_replica(http, service), _SLOW, every=0.5)
+
+
+@pytest.mark.timeout(600)
+async def test_one_that_was_promoted_by_mistake_is_not_taken_for_the_primary(pair: Pair) -> None:
+    """It follows nobody any more, takes itself for current, and would be so for ever."""
+    service = pair.service
+    async with client(service) as http:
+        await until(lambda: _by_replica(http, service), _SLOW)
+        await service.execute(_BEATS, ago=3600)
+
+        async def has_followed() -> bool:
+            (row,) = await service.rows("SELECT CAST(pg_current_wal_lsn() AS text) AS place")
+            return bool(await pair.replica(f"SELECT pg_last_wal_replay_lsn() >= '{row['place']}'"))
+
+        await until(has_followed, _SLOW)
+        assert await pair.replica("SELECT pg_promote(wait_seconds => 60)")
+        body = {"name": "Ann", "email": "ann@example.org"}
+        assert (await http.post("/api/v1/customers", json=body)).status_code == 201
+
+        async def is_passed_over() -> bool:
+            return await _total(http) == (1, None)
+
+        await until(is_passed_over, _SLOW, every=0.2)
+        assert await _metric(http, "crm_replica_lag_seconds") > 3000
 
 
 async def test_without_one_nothing_is_said_of_it(service: Service) -> None:
     async with client(service) as http:
         assert (await _total(http)) == (0, None)
+        assert "replica" not in (await http.get("/readyz")).json()["parts"]
         assert "crm_replica" not in (await http.get("/metrics")).text
