@@ -7,7 +7,7 @@ AUDIT := $(VENV)/audit/bin/pip-audit
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo up test check lint types bench bench-reads chaos tools pictures contracts licences audit lock clean
+.PHONY: help env demo up test check lint types matrix bench bench-reads chaos tools pictures contracts licences audit lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -38,7 +38,10 @@ lint: env ## Style, import contracts
 types: env ## Strict types, tests too
 	@$(BIN)/mypy
 
-check: lint types test ## All that CI runs
+matrix: env ## Install the pins on Python 3.12 and 3.13, where there are any, and run a part of the tests
+	@$(BIN)/python -m tests.matrix
+
+check: lint types test matrix ## All that CI runs
 
 bench: env ## Measure how fast events are applied, beside other ways (ten minutes)
 	@$(BIN)/python -m tests.bench.writes
@@ -53,8 +56,9 @@ chaos: env tools ## Faults on real processes, then an audit: SECONDS=600 SEED=7 
 
 # What the tests drive or compare with; without it those tests are skipped, and say so.
 DEBIAN := chromium fonts-dejavu-core fonts-noto-color-emoji redis-server libfaketime prometheus
-tools: ## Install Debian's Chromium, Redis 7, libfaketime and promtool, where this is root
-	@{ command -v chromium && command -v redis-server && command -v promtool && ls /usr/lib/*/faketime; } >/dev/null 2>&1 \
+DEBIAN += $(if $(shell command -v npm),,nodejs npm)
+tools: ## Install Debian's Chromium, Redis 7, libfaketime, promtool and Node.js, where this is root
+	@{ command -v chromium && command -v redis-server && command -v promtool && command -v npm && ls /usr/lib/*/faketime; } >/dev/null 2>&1 \
 	  || { test "$$(id -u)" = 0 && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(DEBIAN); } >/dev/null 2>&1 \
 	  || echo "some of $(DEBIAN) are missing and cannot be installed here: what needs them is skipped"
 
@@ -75,6 +79,7 @@ lock: env ## Pin the requirements anew from pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --extra otel -o requirements.txt pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --allow-unsafe --only-build-deps --build-deps-for wheel -o deploy/requirements-build.txt pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --allow-unsafe --extra local --extra otel --extra dev --extra bench -c requirements.txt -o requirements-dev.txt pyproject.toml
+	@sed -i 's/^bytewax==[^ ]*/& ; python_version < "3.13"/' requirements-dev.txt  # pip-compile drops the markers of extras
 
 clean: ## Remove the environment and caches (the data in .crm stays)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

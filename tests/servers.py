@@ -164,4 +164,4 @@ def _valkey_container() -> Iterator[str]:
     image = RedisContainer("valkey/valkey:9", password=PASSWORD).with_command(command)
     with image as container:
         host, port = container.get_container_host_ip(), container.get_exposed_port(container.port)
-        yield f"redis://:{PASSWORD}@{host}:{port}/0"
+        yield f"redis://default:{PASSWORD}@{host}:{port}/0"

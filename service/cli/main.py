@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Coroutine
+from importlib.metadata import version
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -24,7 +25,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Customer lifecycle segments from a shop's order events.",
 )
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(keys.app, name="keys")
@@ -64,6 +64,22 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     except ImportError:
         return asyncio.run(work)
     return uvloop.run(work)
+
+
+def _say_version(wanted: bool) -> None:  # noqa: FBT001  as Typer calls it
+    if wanted:
+        console.print(version("recovery-essentials-crm"))
+        raise typer.Exit
+
+
+@app.callback()
+def crm(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_say_version, help="Say which release this is.")
+    ] = False,
+) -> None:
+    """Keep where each customer of a shop stands, from its order events."""
 
 
 @app.command()

@@ -31,7 +31,7 @@ def prepare(folder: DataFolder) -> tuple[Child, str]:
     data.mkdir(mode=0o700, exist_ok=True)
     port = folder.ports.choose("valkey")
     password = folder.password("valkey")
-    url = f"redis://:{password}@{LOOPBACK}:{port}/0"
+    url = f"redis://default:{password}@{LOOPBACK}:{port}/0"
     # In a file, for everybody on the machine may read a command line.
     config = data / "valkey.conf"
     quoted = str(data).replace("\\", "\\\\").replace('"', '\\"')

@@ -1,6 +1,7 @@
 """What commands print, and the exit statuses that scripts rely on."""
 
 import asyncio
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from service import streams
 from tests.cli.conftest import Crm
 from tests.conftest import Service
 from tests.events import entry, fields
-from tests.processes import free_port, processes
+from tests.processes import ROOT, free_port, processes
 
 KEYS = {
     "httpUrl",
@@ -123,6 +124,15 @@ async def test_help_lists_the_commands(crm: Crm) -> None:
     assert ended.status == 0
     words = ended.out.split()
     assert [name for name in COMMANDS if name not in words] == []
+
+
+async def test_it_says_which_release_it_is(crm: Crm) -> None:
+    ended = await crm("--version")
+    assert ended.status == 0
+    assert (
+        ended.out
+        == f"{tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}\n"
+    )
 
 
 async def test_verify_ends_with_0_or_1(service: Service, crm: Crm) -> None:

@@ -1,0 +1,1 @@
+"""Programs that a page prints for publishers and subscribers, run as they stand there."""

@@ -1,0 +1,236 @@
+"""The programs of the page to copy from do what it says of them, exactly as it prints them."""
+
+import asyncio
+import json
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import streams
+from tests.clients.conftest import PROGRAMS, Page, Program
+from tests.conftest import Service
+from tests.events import fields
+from tests.processes import ROOT, environment
+from tests.wait import until
+from tests.worker.scene import (
+    Published,
+    all_applied,
+    all_published,
+    out_stream,
+    publish_all,
+    totals,
+    working,
+)
+
+SECONDS = 40.0
+MOST_LINES = 40
+PUBLISHERS = [name for name in PROGRAMS if name.startswith("publish")]
+SUBSCRIBERS = [name for name in PROGRAMS if name.startswith("subscribe")]
+_PRINTED = re.compile(r"(CUST-\d+) (\d+) (\w+)")
+
+Change = tuple[str, int, str]
+"""Customer, sequence, segment."""
+
+
+def test_every_client_has_both_and_they_are_short() -> None:
+    assert {name.removeprefix("publish") for name in PUBLISHERS} == {
+        name.removeprefix("subscribe") for name in SUBSCRIBERS
+    }
+    assert len(PUBLISHERS) == 4
+    for name, text in PROGRAMS.items():
+        assert len([line for line in text.splitlines() if line]) <= MOST_LINES, name
+
+
+def test_what_npm_installs_is_pinned_and_no_registry_named() -> None:
+    lock = json.loads(Path(__file__).with_name("package-lock.json").read_text())
+    packages = {name: it for name, it in lock["packages"].items() if name}
+    assert "node_modules/redis" in packages
+    for name, package in packages.items():
+        assert package.keys() >= {"version", "integrity"}, name
+        assert "resolved" not in package, name
+
+
+async def test_what_the_readme_has_for_redis_cli_does_what_it_says(
+    service: Service, page: Page
+) -> None:
+    readme = (ROOT / "README.md").read_text()
+    publish, read = re.findall(r"^```sh\n(redis-cli .*?)^```", readme, re.MULTILINE | re.DOTALL)
+    (page.folder / "publish-one.sh").write_text(publish)
+    (page.folder / "read.sh").write_text(read)
+    async with page.running("publish-one.sh") as (program, _), working(service):
+        assert await asyncio.wait_for(program.process.wait(), SECONDS) == 0
+        await all_applied(service, 1)
+        await all_published(service)
+    (jane,) = await service.rows("SELECT email, total_spent FROM customers")
+    assert jane == {"email": "jane@example.com", "total_spent": Decimal("129.97")}
+    async with page.running("read.sh") as (program, _):
+        assert await asyncio.wait_for(program.process.wait(), SECONDS) == 0
+        assert '"sequence":1}' in "".join(program.lines).replace("\\", "")
+
+
+def test_the_readme_finds_the_url_of_redis(service: Service, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    (export,) = re.findall(r"^export CRM_REDIS_URL=.*$", readme, re.MULTILINE)
+    if not (ROOT / ".venv/bin/crm").exists():
+        pytest.skip("there is no .venv/bin/crm (make env)")
+    done = subprocess.run(  # noqa: S603
+        ["sh", "-c", f'{export}; echo "$CRM_REDIS_URL"'],  # noqa: S607
+        cwd=ROOT,
+        env=environment(service.servers, data_dir=tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{service.servers.redis_url}\n"
+
+
+@pytest.mark.parametrize("name", PUBLISHERS)
+async def test_an_event_is_sent_again_when_its_answer_is_lost_and_counts_once(
+    service: Service, page: Page, name: str
+) -> None:
+    async with page.running(name, lose=b"XADD") as (program, line):
+        assert await asyncio.wait_for(program.process.wait(), SECONDS) == 0, program.lines
+    assert line.lost
+    async with working(service):
+        await all_applied(service, 2)
+    counted = await totals(service)
+    assert (counted.read, counted.applied, counted.duplicate) == (2, 1, 1)
+    (jane,) = await service.rows("SELECT name, email, segment::text, total_spent FROM customers")
+    assert jane == {
+        "name": "Jane Smith",
+        "email": "jane@example.com",
+        "segment": "new",
+        "total_spent": Decimal("129.97"),
+    }
+
+
+def _changes(*programs: Program) -> list[Change]:
+    found = (_PRINTED.fullmatch(line) for program in programs for line in program.lines)
+    return [(it[1], int(it[2]), it[3]) for it in found if it]
+
+
+def _told(entries: Iterable[Published]) -> list[Change]:
+    told = (entry.document["data"] for entry in entries)
+    return [(it["customerId"], it["sequence"], it["segment"]) for it in told]
+
+
+def _by_customer(changes: Iterable[Change]) -> dict[str, list[tuple[int, str]]]:
+    told = defaultdict(list)
+    for customer, sequence, segment in changes:
+        told[customer].append((sequence, segment))
+    return dict(told)
+
+
+async def _published(service: Service, *orders: dict[bytes, bytes], after: int) -> None:
+    """Publish orders to a working service, and wait until it has published what they change."""
+    await publish_all(service, orders)
+    await all_applied(service, after + len(orders))
+    await all_published(service)
+
+
+async def _all_acknowledged(service: Service) -> None:
+    """Wait until the group is there, has been given everything, and has acknowledged it."""
+    raw: Any = service.redis
+
+    async def done() -> bool:
+        stream = service.config.changes_stream
+        last = streams.texts(await raw.xinfo_stream(stream))["last-generated-id"]
+        groups = [streams.texts(group) for group in await raw.xinfo_groups(stream)]
+        return [(it["last-delivered-id"], it["pending"]) for it in groups] == [(last, 0)]
+
+    await until(done, SECONDS)
+
+
+@pytest.mark.parametrize("name", SUBSCRIBERS)
+async def test_each_change_is_told_once_whatever_happens_to_the_subscriber(
+    empty_service: Service, page: Page, name: str
+) -> None:
+    service = empty_service
+    old = datetime.now(UTC) - timedelta(days=70)
+    jane = [fields(f"ORD-{n}", email="jane@x.org", total="10") for n in (1, 2, 3)]
+    async with working(service, batch_size=1):
+        await _published(service, *jane, fields("ORD-4", email="o@x.org", created=old), after=0)
+
+        # Killed between work and acknowledgement: what was delivered is pending.
+        async with page.running(name, hold=b"XACK") as (first, line):
+
+            async def is_held() -> bool:
+                return line.held and bool(_changes(first))
+
+            await until(is_held, SECONDS)
+        await _published(service, fields("ORD-5", email="john@x.org"), after=4)
+
+        # Delivered, but the answer is lost on the way.
+        async with page.running(name, lose=b"XREADGROUP") as (second, line):
+
+            async def is_lost() -> bool:
+                return line.lost
+
+            await until(is_lost, SECONDS)
+            cancelled = fields("ORD-3", email="jane@x.org", status="cancelled", version=2)
+            await _published(service, cancelled, after=5)
+            changes = _told(await out_stream(service))
+
+            async def all_told() -> bool:
+                return len(_changes(first, second)) >= len(changes) == 6
+
+            await until(all_told, SECONDS)
+            await _all_acknowledged(service)
+            told = _changes(first, second)
+            assert _by_customer(told) == _by_customer(changes)
+            assert "missed" not in "".join(second.lines)
+    assert await service.findings() == []
+
+
+@pytest.mark.parametrize("name", SUBSCRIBERS)
+async def test_duplicates_are_dropped_and_holes_are_told(
+    empty_service: Service, page: Page, name: str
+) -> None:
+    service = empty_service
+    orders = [fields(f"ORD-{n}", email="jane@x.org", total="10") for n in (1, 2, 3)]
+    async with working(service, batch_size=1):
+        await _published(service, *orders, after=0)
+    raw: Any = service.redis
+    first, second, third = await out_stream(service)
+    stream = service.config.changes_stream
+    await raw.xdel(stream, second.id)
+    for body in (first.body, third.body, first.body):
+        await raw.xadd(stream, {"__data__": body})
+    async with page.running(name) as (program, _):
+        await _all_acknowledged(service)
+        customer = json.loads(first.body)["subject"]
+        assert _changes(program) == [(customer, 1, "new"), (customer, 3, "vip")]
+        assert f"{customer} missed 2 to 2" in program.lines
+
+
+@pytest.mark.parametrize("name", SUBSCRIBERS)
+async def test_nothing_is_told_twice_when_redis_comes_back_empty(
+    empty_service: Service, page: Page, name: str
+) -> None:
+    service = empty_service
+    raw: Any = service.redis
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(working(service))
+        await _published(service, fields("ORD-1", email="jane@x.org"), after=0)
+        programs = [(await stack.enter_async_context(page.running(name)))[0]]
+        await _all_acknowledged(service)
+        await raw.flushall()
+        if "faststream" in name:  # whose process ends
+            assert await asyncio.wait_for(programs[0].process.wait(), SECONDS) == 0
+            programs.append((await stack.enter_async_context(page.running(name)))[0])
+        await service.publish(fields("ORD-2", email="john@x.org"))
+
+        async def both_told() -> bool:
+            return len(_changes(*programs)) >= 2
+
+        await until(both_told, SECONDS)
+        await _all_acknowledged(service)
+        assert [it[1:] for it in _changes(*programs)] == [(1, "new"), (1, "new")]
