@@ -26,7 +26,7 @@ from service.fold import ERASED, Known, OrderChange, Outcome, Profile, by_order,
 
 
 class OwnerChangedError(Exception):
-    """An order moved to another customer while we waited for locks: run the transaction again."""
+    """An order or e-mail went to another while we waited for locks: run the transaction again."""
 
 
 _KNOWN_IDS = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
@@ -43,19 +43,29 @@ WITH named AS (
 INSERT INTO customers (email, email_key, date_created)
 SELECT email_key, email_key, CASE WHEN erased_at IS NULL THEN earliest ELSE latest END FROM named
 LEFT JOIN LATERAL (
-  SELECT true AS known FROM customers c WHERE c.email_key = named.email_key OFFSET 0
+  SELECT true AS known FROM customers c WHERE c.email_key = named.email_key
+  UNION ALL
+  SELECT true FROM former_emails f
+  WHERE f.email_key = named.email_key AND EXISTS (SELECT FROM former_emails) LIMIT 1
 ) c ON true
 WHERE known IS NULL AND coalesce(latest > erased_at, true)
 ORDER BY email_key COLLATE "C"
 ON CONFLICT (email_key) DO NOTHING
 """)
 
-# Whom the batch names, and whose orders it touches; of the erased, until when. The clock is read
-# after the last lock.
+# Whom the batch names, and whose orders it touches; of the erased, until when. Who had an e-mail
+# formerly comes after whose it is. The clock of the last row is read after the last lock.
 _LOCK = text(f"""
-WITH concerned AS MATERIALIZED (
+WITH formerly AS MATERIALIZED (
+  SELECT f.customer_id AS id, n.email_key FROM ({unpack({"email_key": "text"})}) n
+  CROSS JOIN LATERAL (
+    SELECT customer_id FROM former_emails WHERE email_key = n.email_key OFFSET 0) f
+  WHERE EXISTS (SELECT FROM former_emails)
+),
+concerned AS MATERIALIZED (
   SELECT c.id FROM ({unpack({"email_key": "text"})}) e CROSS JOIN LATERAL (
     SELECT id FROM customers WHERE email_key = e.email_key OFFSET 0) c
+  UNION SELECT id FROM formerly
   UNION SELECT id FROM ({unpack({"id": "bigint"})}) i
   UNION SELECT o.customer_id FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
     SELECT customer_id FROM orders WHERE id = n.order_id OFFSET 0) o
@@ -66,6 +76,8 @@ locked AS MATERIALIZED (
 )
 SELECT id, email_key, CAST(NULL AS timestamptz) AS erased_at, clock_timestamp() AS locked_at
 FROM locked
+UNION ALL
+SELECT id, f.email_key, NULL, clock_timestamp() FROM formerly f JOIN locked USING (id)
 UNION ALL
 SELECT NULL, n.email_key, e.erased_at, clock_timestamp()
 FROM ({unpack({"email_key": "text"})}) n
@@ -282,6 +294,7 @@ class Locked:
     ours: frozenset[int]
     """Those named by our id, and known by it before the batch created anybody."""
     by_email: dict[str, int]
+    """Whose an e-mail is; if it is nobody's, whose it was."""
     erased: dict[str, datetime]
     """Orders placed until then name nobody by that e-mail."""
     now: datetime
@@ -371,15 +384,13 @@ async def _lock(
         )
     ).all()
     if now is None:
-        now = rows[0].locked_at if rows else (await _clock(connection))
-    ids = frozenset(row.id for row in rows if row.id is not None)
-    return Locked(
-        ids=ids,
-        ours=ids & ours,
-        by_email={row.email_key: row.id for row in rows if row.id is not None},
-        erased={row.email_key: row.erased_at for row in rows if row.id is None},
-        now=now,
-    )
+        now = rows[-1].locked_at if rows else (await _clock(connection))
+    found = {row.email_key: row.id for row in reversed(rows) if row.id is not None}
+    erased = {row.email_key: row.erased_at for row in rows if row.id is None}
+    if any(key not in found and key not in erased for key in email_keys):
+        raise OwnerChangedError
+    ids = frozenset(found.values())
+    return Locked(ids=ids, ours=ids & ours, by_email=found, erased=erased, now=now)
 
 
 async def _clock(connection: AsyncConnection) -> datetime:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db import customers, settle
+from service.db import customers, emails, settle
 from service.db.audit import note
 from service.db.erase import Extent, email_hash, erase, extent
 from service.db.figures import clock
@@ -79,13 +79,6 @@ _CREATE = text("""
 INSERT INTO customers (email, email_key, date_created, name, name_at, name_event)
 VALUES (:email, :email_key, :now, :name, 'infinity', '') RETURNING id
 """)
-# Events go on naming people by the e-mail that staff corrected. One that is another's by now is not
-# this person's any more.
-_FORMER_EMAILS = text("""
-SELECT DISTINCT lower(a.details -> 'email' ->> 0) FROM audit a
-WHERE a.customer_id = :id AND lower(a.details -> 'email' ->> 0) <> :email_key
-  AND lower(a.details -> 'email' ->> 0) NOT IN (SELECT email_key FROM customers WHERE id <> :id)
-""")
 _LATEST_ORDER = text("SELECT max(date_created) FROM orders WHERE customer_id = :id")
 # A publisher's clock may run ahead: what it has told of was placed until then.
 _ERASED_UNTIL = text(f"""
@@ -131,6 +124,7 @@ async def create(
     """
     email_key = fields["email"].lower()
     await _refuse_taken(connection, email_key)
+    await emails.take(connection, email_key)
     now = await clock(connection)
     created = await connection.execute(
         _CREATE,
@@ -166,6 +160,8 @@ async def edit(
     changed = {name: value for name, value in wanted.items() if row[name] != value}
     if "email" in changed and changed["email"].lower() != row["email"].lower():
         await _refuse_taken(connection, changed["email"].lower())
+        await emails.take(connection, changed["email"])
+        await emails.keep(connection, customer_id, row["email"])
     now = await clock(connection)
     await _write(connection, customer_id, changed)
     details = {name: [row[name], value] for name, value in changed.items()}
@@ -187,7 +183,7 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> N
     if row is None:
         raise CustomerNotFoundError
     latest = (await connection.execute(_LATEST_ORDER, {"id": customer_id})).scalar()
-    for email_key in await _email_keys(connection, customer_id, row["email"]):
+    for email_key in await emails.email_keys(connection, customer_id, row["email"]):
         await erase(connection, customer_id, email_key, customer_ref(customer_id))
         await connection.execute(_ERASED_UNTIL, {"email_key": email_key, "latest": latest})
     await settle.forget(connection, customer_id)
@@ -199,14 +195,8 @@ async def would_erase(connection: AsyncConnection, customer_id: int) -> Extent |
     row = await customers.read(connection, customer_id)
     if row is None:
         return None
-    email_keys = await _email_keys(connection, customer_id, row["email"])
+    email_keys = await emails.email_keys(connection, customer_id, row["email"])
     return await extent(connection, customer_id, email_keys, customer_ref(customer_id))
-
-
-async def _email_keys(connection: AsyncConnection, customer_id: int, email: str) -> list[str]:
-    parameters = {"id": customer_id, "email_key": email.lower()}
-    former = (await connection.execute(_FORMER_EMAILS, parameters)).scalars()
-    return [email.lower(), *former]
 
 
 def _merged(fields: Mapping[str, Any], address: Mapping[str, str] | None) -> dict[str, Any]:

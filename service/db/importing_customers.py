@@ -43,7 +43,8 @@ _LINES = unpack(
 )
 # Statements about an id stay after its customer was erased: it is not given again.
 _PLAN = text(f"""
-SELECT c.id, c.segment, e.erased_at, t.email_key AS taken_by,
+SELECT l.email_key, c.id, c.segment, e.erased_at, f.customer_id AS formerly,
+       t.email_key AS taken_by,
        EXISTS (SELECT FROM segment_changes h WHERE h.customer_id = l.id) AS used,
        c.id IS NOT NULL AND (
          coalesce(l.name <> coalesce(c.name, ''), false)
@@ -53,6 +54,7 @@ SELECT c.id, c.segment, e.erased_at, t.email_key AS taken_by,
 FROM ({_LINES}) l
 LEFT JOIN customers c ON c.email_key = l.email_key
 LEFT JOIN customers t ON t.id = l.id
+LEFT JOIN former_emails f ON c.id IS NULL AND f.email_key = l.email_key
 LEFT JOIN erased e ON c.id IS NULL AND e.email_hash = {email_hash("l.email_key")}
 """)
 _RESERVE = text("ALTER SEQUENCE customers_id_seq CACHE 1")  # keeps others from counting on
@@ -128,8 +130,8 @@ async def plan_customers(
     """Say what each line does; writes nothing. E-mails and ids are different in all lines."""
     if not lines:
         return []
-    rows = (await connection.execute(_PLAN, _packed(lines))).all()
-    by_key = dict(zip((line.email_key for line in lines), rows, strict=True))
+    rows = await connection.execute(_PLAN, _packed(lines))
+    by_key = {row.email_key: row for row in rows}
     return [_planned(line, by_key[line.email_key]) for line in lines]
 
 
@@ -145,6 +147,12 @@ def _planned(line: CustomerLine, row: Any) -> Planned:
             "Email",
             f"this person was erased on {row.erased_at:%Y-%m-%d}",
             "create them by hand if they asked for it",
+        )
+    elif row.formerly is not None:
+        fault = Fault(
+            "Email",
+            f"{customer_ref(row.formerly)} had this e-mail until it was corrected",
+            "write the e-mail that they have now; or create somebody else by hand",
         )
     elif row.taken_by is not None:
         fault = Fault(
@@ -189,13 +197,14 @@ async def write_customers(
         for line, plan in lines
         if hold_segments and plan.other_segment and plan.customer_id
     }
-    if new:
-        ids = list((await connection.execute(_CREATE, _packed(new))).scalars())
-        await reclassify(connection, ids, Cause.MANUAL)
-        await connection.execute(_NOTE_CREATED, {"actor": actor, "ids": ids})
+    # As every writer: first customers are created, then locked, and only then counted.
+    ids = list((await connection.execute(_CREATE, _packed(new))).scalars()) if new else []
     existing = sorted(plan.customer_id for _, plan in lines if plan.customer_id)
     if existing and (changed or held):
         await connection.execute(_LOCK, {"ids": existing})
+    if ids:
+        await reclassify(connection, ids, Cause.MANUAL)
+        await connection.execute(_NOTE_CREATED, {"actor": actor, "ids": ids})
     if changed:
         await connection.execute(_CHANGE, {**_packed(changed), "actor": actor})
     if held:

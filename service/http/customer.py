@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.db import customers, interactions, settings, timeline
+from service.db import customers, emails, interactions, settings, timeline
 from service.db.cursor import BadCursorError, Listed
 from service.db.engine import in_transaction
 from service.db.figures import clock
@@ -120,10 +120,13 @@ def _hold(row: RowMapping) -> dict[str, Any]:
     responses=example(
         {
             "customer": {"id": "CUST-1001", "name": "Jane Smith", "email": "jane@example.com"},
+            "formerEmails": ["jane@exmaple.com"],
             "orders": [],
             "timeline": [],
             "interactions": [],
-            "deadLetters": [{"streamId": "1764000000000-0", "reason": "invalid_amount"}],
+            "deadLetters": [
+                {"streamId": "1764000000000-0", "partition": None, "reason": "invalid_amount"}
+            ],
         }
     ),
 )
@@ -132,12 +135,14 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
     async with snapshot(request) as connection:
         row = await _existing(connection, number)
         everything = 1_000_000
+        email_keys = await emails.email_keys(connection, number, row["email"])
         found = {
             "customer": customers.customer_json(dict(row)),
+            "formerEmails": email_keys[1:],
             "orders": (await orders_of_customer(connection, number, everything, None)).items,
             "timeline": (await timeline.timeline(connection, number, everything, None)).items,
             "interactions": await interactions.of_customer(connection, number),
-            "deadLetters": await timeline.dead_letters_about(connection, row["email"]),
+            "deadLetters": await timeline.dead_letters_about(connection, email_keys),
         }
     return Json(found)
 

@@ -382,6 +382,14 @@ async def test_interactions_are_noted_and_ones_own_removed(
     assert (await plain.get(f"/api/v1{path}")).json()["total"] == 0
 
 
+async def test_an_email_that_was_corrected_is_still_shown(plain: Browser, service: Service) -> None:
+    await service.ingest(entry(email="jnae@example.com"))
+    assert "Formerly" not in words(await plain.get("/customers/CUST-1001"))
+    await patch(plain, email="jane@example.com")
+    said = words(await plain.get("/customers/CUST-1001"))
+    assert "Formerly jnae@example.com (orders with it are theirs)" in said
+
+
 async def test_deleting_says_what_goes_and_what_stays(plain: Browser, service: Service) -> None:
     await service.ingest(
         entry(email="jane@example.com", name="Jane", total="1234.50"),

@@ -208,7 +208,8 @@ async def arrive(
     read = 1
     outcomes = [await service.ingest(*entries([seed(now)]), now=now)]
     for batch in batches(documents, rng):
-        outcomes.append(await service.ingest(*entries(batch), now=now))
+        asked = rng.random() < 0.5
+        outcomes.append(await service.ingest(*entries(batch), now=now, repeats_expected=asked))
         read += len(batch)
     counted = settled(outcomes)
     assert counted["applied"] + counted["stale"] + counted["duplicate"] == read

@@ -42,13 +42,18 @@ class Bench:
     def _sent(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         self.statements.append(statement)
 
-    async def apply(self, documents: Sequence[bytes], first: int = 1) -> None:
+    async def apply(
+        self, documents: Sequence[bytes], first: int = 1, *, repeats_expected: bool = False
+    ) -> None:
         entries = [
             Entry(f"{1_700_000_000_000 + number}-0", {b"data": document})
             for number, document in enumerate(documents, first)
         ]
         batch = judge_all(entries, self.service.config)
-        await in_transaction(self._engine, lambda connection: ingest(connection, batch))
+        await in_transaction(
+            self._engine,
+            lambda connection: ingest(connection, batch, repeats_expected=repeats_expected),
+        )
 
     async def read_of_history(self) -> int:
         """Count what the table and the indexes of segment changes have given so far."""
@@ -177,6 +182,21 @@ async def test_rows_are_touched_once_and_found_by_index(
     assert cost["customer_search"]["probes"] <= seen
     assert cost["segment_changes"]["probes"] <= seen
     assert {name: counts["scanned"] for name, counts in cost.items()} == dict.fromkeys(cost, 0)
+
+
+async def test_what_is_applied_already_costs_one_look_at_its_order(
+    bench: Bench, batches: list[list[bytes]]
+) -> None:
+    by_age = sorted(batches[0], key=lambda found: json.loads(found)["data"]["version"])
+    newest = {json.loads(found)["subject"]: found for found in by_age}
+    await bench.apply(batches[0])
+    before = await bench.counts()
+    bench.statements.clear()
+    await bench.apply(list(newest.values()), BATCH, repeats_expected=True)
+    assert len(bench.statements) == 2, [s[:60] for s in bench.statements]
+    cost = difference(await bench.counts(), before)
+    assert cost["customers"]["probes"] == 0
+    assert cost["orders"]["probes"] == len(newest)
 
 
 async def test_the_relay_reads_what_waits_not_all_history(

@@ -1,5 +1,6 @@
 """What an import does with lines good and bad: nothing before ``--apply``, everything once."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import text
 
 from service.cli.records import LONGEST_LINE, UnreadableError
 from service.db.importing import Verdict
@@ -23,6 +25,7 @@ from tests.importexport.files import (
     refusals,
 )
 from tests.processes import environment
+from tests.wait import until
 
 NEW, CHANGED, UNCHANGED = Verdict.NEW, Verdict.CHANGED, Verdict.UNCHANGED
 CREATED = "2026-01-02T03:04:05.678901Z"
@@ -88,6 +91,7 @@ async def test_refused_customers(service: Service, now: datetime, tmp_path: Path
         "INSERT INTO erased SELECT sha256((SELECT salt FROM installation) || 'gone@x.org'), :at",
         at=datetime(2026, 3, 4, tzinfo=UTC),
     )
+    await service.execute("INSERT INTO former_emails VALUES ('was@x.org', 1001)")
     path = customers_csv(
         tmp_path / "c.csv",
         {"Name": "Nobody"},
@@ -103,6 +107,7 @@ async def test_refused_customers(service: Service, now: datetime, tmp_path: Path
         {"Email": "g@x.org", "Name": "x" * 1001},
         {"Email": "h@x.org", "Notes": "x" * 20_001},
         {"Email": "i@x.org", "Notes": "x" * 200_000},
+        {"Email": "Was@x.org"},
     )
     dry = await load(service, path, apply=False)
     expected = [
@@ -118,10 +123,11 @@ async def test_refused_customers(service: Service, now: datetime, tmp_path: Path
         ("13", "Name", "is longer than 1000 characters"),
         ("14", "Notes", "is longer than 20,000 characters"),
         ("15", "", "is not CSV: field larger than field limit (131072)"),
+        ("16", "Email", "CUST-1001 had this e-mail until it was corrected"),
     ]
-    assert (refusals(path), dry.refused, dry.counts) == (expected, 12, {NEW: 1})
+    assert (refusals(path), dry.refused, dry.counts) == (expected, 13, {NEW: 1})
     done = await load(service, path)
-    assert (refusals(path), done.refused, done.counts) == (expected, 12, {NEW: 1})
+    assert (refusals(path), done.refused, done.counts) == (expected, 13, {NEW: 1})
     mended = customers_csv(tmp_path / "c.csv", {"Email": "b@x.org"})
     assert (await load(service, mended)).complete
     assert refusals(path) == []
@@ -340,3 +346,24 @@ async def test_the_commands(service: Service, now: datetime, tmp_path: Path) -> 
     assert noted["actor"] == "Ops"
     missing = crm(service, tmp_path, "import", "none.csv")
     assert (missing.returncode, missing.stderr) == (1, "crm: none.csv: No such file or directory\n")
+
+
+async def test_who_waits_for_a_customer_holds_no_counters(
+    service: Service, now: datetime, tmp_path: Path
+) -> None:
+    """Whoever has that customer will want them."""
+    await service.ingest(entry("A-1", email="a@x.org", created=now))
+    path = customers_csv(
+        tmp_path / "c.csv", {"Email": "new@x.org"}, {"Email": "a@x.org", "Name": "Ann"}
+    )
+    async with service.engine.begin() as connection:
+        await connection.execute(text("SELECT FROM customers WHERE id = 1001 FOR UPDATE"))
+        loading = asyncio.create_task(load(service, path))
+        await until(
+            lambda: service.rows(
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND application_name = 'crm import'"
+            )
+        )
+        await connection.execute(text("SELECT FROM segment_counters FOR UPDATE NOWAIT"))
+    assert (await loading).counts == {NEW: 1, CHANGED: 1}

@@ -72,8 +72,6 @@ class Customer:
     """``CUST-…``; None before the service has said it."""
     email: str
     created: datetime
-    former: set[str] = field(default_factory=set)
-    """E-mails in lower case that were theirs before somebody changed them."""
     name: Told | None = None
     phone: Told | None = None
     notes: str = ""
@@ -139,9 +137,13 @@ class Seen(NamedTuple):
 
 @dataclass
 class World:
-    """Customers by e-mail in lower case, orders by id, the erased by e-mail, until when."""
+    """Customers by e-mail in lower case, orders by id, the erased by e-mail, until when.
+
+    ``former`` has customers by the e-mails that they had, and that nobody has now.
+    """
 
     customers: dict[str, Customer] = field(default_factory=dict)
+    former: dict[str, Customer] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     erased: dict[str, datetime] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=lambda: dict(DEFAULTS))
@@ -184,9 +186,9 @@ class World:
         email = event.email.lower()
         if email in self.erased and event.created <= self.erased[email]:
             return None
-        if email not in self.customers:
+        if email not in self.customers and email not in self.former:
             self.customers[email] = Customer(None, email, event.created)
-        return self.customers[email]
+        return self.customers.get(email) or self.former[email]
 
     def _tell(self, customer: Customer, event: Event) -> None:
         customer.created = min(customer.created, event.created)
@@ -211,6 +213,7 @@ class World:
         customer.name = Told(body["name"], FOREVER)
         customer.phone = Told(body["phone"], FOREVER) if "phone" in body else None
         self.customers[customer.email.lower()] = customer
+        self.former.pop(customer.email.lower(), None)
         rest = {name: value for name, value in body.items() if name not in {"name", "email"}}
         self.edit(customer, rest, now)
 
@@ -248,8 +251,10 @@ class World:
     def _rename(self, customer: Customer, email: str) -> None:
         old, new = customer.email.lower(), email.lower()
         customer.email = email
-        customer.former.add(old)
         self.customers[new] = self.customers.pop(old)
+        self.former.pop(new, None)
+        if old != new:
+            self.former[old] = customer
 
     def erase(self, customer: Customer, now: datetime) -> None:
         """Forget them under every e-mail that was theirs and is nobody else's now."""
@@ -258,8 +263,10 @@ class World:
         until = max([now, *(order.state.created for order in theirs)])
         for order in theirs:
             order.owner, order.erased = None, True
-        for email in {customer.email.lower(), *customer.former} - self.customers.keys():
+        former = [email for email, whose in self.former.items() if whose is customer]
+        for email in (customer.email.lower(), *former):
             self.erased[email] = until
+            self.former.pop(email, None)
 
     def seen(self) -> dict[str, Seen]:
         return {email: self._see(customer) for email, customer in self.customers.items()}

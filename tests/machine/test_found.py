@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Service
 from tests.machine.machine import Machine, run
-from tests.machine.operations import Change, Edit, Erase, Operation, Publish, Story, Wait
+from tests.machine.operations import Change, Create, Edit, Erase, Operation, Publish, Story, Wait
 
 ANN = Story(
     order="ORD-1",
@@ -59,9 +59,22 @@ FOUND: dict[str, list[Operation]] = {
     "a corrected e-mail that is another's now stays theirs": [
         ANNS,
         Edit(0, {"email": "d@x.org"}),
+        Create({"email": "a@x.org", "name": "Abe"}),
         Publish((replace(ANN, order="ORD-3"),)),
         Erase(1),
         AGAIN,
+    ],
+    "orders with an e-mail that was corrected are that person's": [
+        ANNS,
+        Edit(0, {"email": "d@x.org"}),
+        Publish((replace(ANN, order="ORD-3"), replace(ANN, version=0)), again=(0,)),
+    ],
+    "an e-mail that was corrected back and forth": [
+        ANNS,
+        Edit(0, {"email": "d@x.org"}),
+        Edit(0, {"email": "A@x.org"}),
+        Create({"email": "d@x.org", "name": "Abe"}),
+        Publish((replace(ANN, order="ORD-3"), replace(ANN, order="ORD-4", email="d@x.org"))),
     ],
 }
 

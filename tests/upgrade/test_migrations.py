@@ -149,3 +149,32 @@ async def test_an_index_that_was_cut_short_is_built_again(own_servers: Servers) 
                 text("SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_customers_figures'")
             )
     assert "USING brin" in (definition or "")
+
+
+async def test_corrections_made_before_it_was_kept_are_found_in_the_audit(
+    own_servers: Servers,
+) -> None:
+    async with _engine(own_servers) as engine:
+        await _up_to(engine, "0007")
+        async with engine.begin() as connection:
+            await connection.execute(
+                text(
+                    "INSERT INTO customers (email, email_key, date_created)"
+                    " VALUES ('b@x.org', 'b@x.org', now()), ('c@x.org', 'c@x.org', now())"
+                )
+            )
+            for number, old, new in ((1001, "A@x.org", "b@x.org"), (1002, "b@x.org", "c@x.org")):
+                await connection.execute(
+                    text(
+                        "INSERT INTO audit (actor, action, customer_id, details) VALUES ('a test',"
+                        " 'customer.updated', :id, jsonb_build_object('email',"
+                        " jsonb_build_array(CAST(:old AS text), CAST(:new AS text))))"
+                    ),
+                    {"id": number, "old": old, "new": new},
+                )
+        await _up_to(engine, "0008")
+        async with engine.connect() as connection:
+            found = await connection.execute(
+                text("SELECT email_key, customer_id FROM former_emails")
+            )
+            assert [tuple(row) for row in found] == [("a@x.org", 1001)]

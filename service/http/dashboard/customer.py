@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from service.access import Actor
-from service.db import customers, interactions, settings, timeline
+from service.db import customers, emails, interactions, settings, timeline
 from service.db.engine import in_transaction
 from service.db.figures import clock
 from service.db.orders import of_customer as orders_of_customer
@@ -95,6 +95,7 @@ async def _show(
         notes = await interactions.of_customer(connection, number)
         events = await timeline.timeline(connection, number, shown["events"], None)
         since = await timeline.segment_since(connection, number)
+        _, *former = await emails.email_keys(connection, number, row["email"])
         current = (await settings.current(connection)).settings
         now = await clock(connection)
     facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
@@ -105,6 +106,7 @@ async def _show(
         status=_UNREADABLE if faults else 200,
         id=customer_ref(number),
         c=row,
+        former_emails=former,
         address=_lines(row["address"] or {}),
         kept=kept(dict(row), formats_of(request, state_of(request).config.store_currency)),
         orders=orders,
