@@ -4,20 +4,25 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from consumers.inbox import Batch, Inbox
+from consumers.inbox import LANES, Batch, Inbox, Lane
 from consumers.telling import tell_of
 from service import streams, tracing
+from service.config import Config
 from service.contract import Reason, Refusal
 from service.db.apply import OwnerChangedError
 from service.db.engine import DATABASE_AWAY, in_transaction, refused_data
 from service.db.ingest import Judged, ingest
+from service.envelope import Place
+from service.fold import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +33,20 @@ _REPLAN_EVERY = 1024
 class Applier:
     """Takes batches from the inbox until it is cancelled."""
 
-    def __init__(
-        self, engine: AsyncEngine, redis: Redis, stream: str, group: str, inbox: Inbox
-    ) -> None:
+    def __init__(self, config: Config, engine: AsyncEngine, redis: Redis, inbox: Inbox) -> None:
         """Declare it; `run` does the work."""
         self._engine = engine
         self._redis = redis
-        self._stream = stream
-        self._group = group
+        self._stream = config.orders_stream
+        self._names = {stream.partition: stream.name for stream in config.orders_streams}
+        self._group = config.orders_group
+        self._most = config.batch_size // LANES
         self._inbox = inbox
-        self.in_hand: set[str] = set()
-        """Ids of entries being applied."""
+        self.in_hand: set[Place] = set()
+        """Entries being applied."""
         self._batches = 0
+        self._repeats_expected = False
+        """Most of the last batch was applied already: somebody sends, or reads, it all again."""
         self.waiting_since: float | None = None
         """When the database was first found away (monotonic seconds); None: it is there."""
 
@@ -49,27 +56,34 @@ class Applier:
             for lane in self._inbox.lanes:
                 group.create_task(self._serve(lane))
 
-    async def _serve(self, lane: asyncio.Queue[Batch]) -> None:
+    async def _serve(self, lane: Lane) -> None:
         while True:
-            batch = await lane.get()
+            batches = await self._inbox.take(lane, self._most)
             try:
-                await self.apply(batch)
+                await self.apply(list(chain.from_iterable(batches)))
             finally:
-                lane.task_done()
+                for _ in batches:
+                    lane.task_done()
 
     async def apply(self, batch: Batch) -> None:
         """Commit a batch, then acknowledge it. Does not return before it is committed."""
-        ids = [entry.id for entry, _ in batch]
-        self.in_hand.update(ids)
+        places = [entry.place for entry, _ in batch]
+        self.in_hand.update(places)
         with tracing.applying(batch, self._stream) as traceparents:
             await self._commit(batch, traceparents)
         tell_of(batch)
+        ids = defaultdict[int | None, list[str]](list)
+        for partition, id_ in places:
+            ids[partition].append(id_)
+        await asyncio.gather(*(self._acknowledge(*of_stream) for of_stream in ids.items()))
+        self.in_hand.difference_update(places)
+
+    async def _acknowledge(self, partition: int | None, ids: Sequence[str]) -> None:
         try:
-            await self._redis.xack(self._stream, self._group, *ids)
+            await self._redis.xack(self._names[partition], self._group, *ids)
         except streams.REDIS_ERRORS as error:
             # They stay pending, are reclaimed later, and found to be duplicates.
             log.warning("%d entries not acknowledged: %s", len(ids), error)
-        self.in_hand.difference_update(ids)
 
     async def _ingest(
         self, connection: AsyncConnection, batch: Batch, traceparents: Mapping[str, str]
@@ -82,7 +96,10 @@ class Applier:
         self._batches += 1
         if self._batches.bit_count() == 1 or self._batches % _REPLAN_EVERY == 0:
             await connection.execute(text("DISCARD PLANS"))
-        await ingest(connection, batch, traceparents=traceparents)
+        counted = await ingest(
+            connection, batch, traceparents=traceparents, repeats_expected=self._repeats_expected
+        )
+        self._repeats_expected = 2 * counted[Outcome.DUPLICATE] > len(batch)
 
     async def _commit(self, batch: Batch, traceparents: Mapping[str, str]) -> None:
         pause = 0.1

@@ -88,20 +88,27 @@ async def _database(worker: "Worker") -> str:
 
 
 async def _redis(worker: "Worker") -> dict[str, str]:
+    names = [stream.name for stream in worker.config.orders_streams]
     try:
         async with asyncio.timeout(_PATIENCE):
-            members = await streams.consumers(
-                worker.redis, worker.config.orders_stream, worker.config.orders_group
-            )
-    except ResponseError as error:
-        return {"redis": "ok", "subscriber": f"not ready: {error}"}
+            found = await asyncio.gather(*(_subscriber(worker, name) for name in names))
     except streams.REDIS_ERRORS as error:
         return {"redis": f"not ready: {type(error).__name__}", "subscriber": "unknown"}
+    wrong = [f"{name}: {is_}" for name, is_ in zip(names, found, strict=True) if is_]
+    return {"redis": "ok", "subscriber": f"not ready: {'; '.join(wrong)}" if wrong else "ok"}
+
+
+async def _subscriber(worker: "Worker", stream: str) -> str | None:
+    """Say what is wrong with the reading of a stream."""
+    try:
+        members = await streams.consumers(worker.redis, stream, worker.config.orders_group)
+    except ResponseError as error:
+        if streams.is_away(error):
+            raise
+        return str(error)
     own = next((member for member in members if member.name == worker.name), None)
     if own is None:
-        subscriber = "not ready: not in the consumer group"
-    elif own.idle_seconds > _QUIET_SECONDS:
-        subscriber = f"not ready: has not read for {own.idle_seconds:.0f} s"
-    else:
-        subscriber = "ok"
-    return {"redis": "ok", "subscriber": subscriber}
+        return "not in the consumer group"
+    if own.idle_seconds > _QUIET_SECONDS:
+        return f"has not read for {own.idle_seconds:.0f} s"
+    return None

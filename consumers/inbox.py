@@ -15,15 +15,18 @@ Batch = Sequence[Judged]
 
 LANES = 2
 """Transactions of a worker that run at the same time."""
-_AHEAD = 1  # batches read and judged per lane while one is applied
+_AHEAD = 1  # batches per lane and stream, read and judged while one is applied
+
+
+Lane = asyncio.Queue[Batch]
 
 
 class Inbox:
     """Bounded: reading waits when the lanes are full, so a worker's memory stays flat."""
 
-    def __init__(self) -> None:
-        """Start empty."""
-        self.lanes = tuple(asyncio.Queue[Batch](_AHEAD) for _ in range(LANES))
+    def __init__(self, streams: int = 1) -> None:
+        """Start empty, for what so many streams bring."""
+        self.lanes = tuple(Lane(_AHEAD * streams) for _ in range(LANES))
 
     async def put(self, batch: Batch) -> None:
         """Hand a batch on, each customer's entries to one lane."""
@@ -33,6 +36,18 @@ class Inbox:
         for lane, part in zip(self.lanes, parts, strict=True):
             if part:
                 await lane.put(part)
+
+    async def take(self, lane: Lane, most: int) -> list[Batch]:
+        """Wait for batches of a lane; give those that wait, until they are ``most`` entries.
+
+        The last may go beyond that. For each, the lane's ``task_done`` is to be called.
+        """
+        taken = [await lane.get()]
+        entries = len(taken[0])
+        while entries < most and not lane.empty():
+            taken.append(lane.get_nowait())
+            entries += len(taken[-1])
+        return taken
 
     async def join(self) -> None:
         """Return when all that was put has been applied."""

@@ -18,6 +18,8 @@ from service.config import Config
 from service.contract import Reason, Refusal
 from service.db.ingest import Judged
 from service.envelope import Entry
+from service.partitions import OrdersStream
+from service.streams import Script
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +31,13 @@ MOST_DELIVERIES = 10
 
 # Deleting a consumer drops its pending entries, so that it has none must be checked in the same
 # breath.
-_REMOVE_IF_EMPTY = """
+_REMOVE_IF_EMPTY = Script("""
 if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
   redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
   return 1
 end
 return 0
-"""
+""")
 
 
 class Reclaimer:
@@ -50,41 +52,49 @@ class Reclaimer:
         self._consumer = consumer
         self._inbox = inbox
         self._applier = applier
-        self._remove_if_empty = redis.register_script(_REMOVE_IF_EMPTY)
+        self._streams = config.orders_streams
+        self._group = config.orders_group
 
     async def run(self) -> None:
         """Reclaim at once, then every quarter of the idle limit."""
         while True:
-            try:
-                await self.reclaim()
-                await self._remove_dead_consumers()
-            except streams.REDIS_ERRORS as error:
-                log.warning("could not look for pending entries: %s", error)
+            for stream in self._streams:
+                try:
+                    await self.reclaim(stream)
+                    await self._remove_dead_consumers(stream.name)
+                except streams.REDIS_ERRORS as error:
+                    log.warning("could not look for entries pending in %s: %s", stream.name, error)
             await asyncio.sleep(self._config.reclaim_idle_seconds / 4)
 
-    async def reclaim(self) -> int:
+    async def reclaim(self, stream: OrdersStream) -> int:
         """Put what has been idle for too long into the inbox; return how many entries."""
-        stream, group = self._config.orders_stream, self._config.orders_group
+        name, partition = stream
         idle = int(self._config.reclaim_idle_seconds * 1000)
         after: str | None = None
         taken = 0
         # While the database is away nothing can be applied, so nothing is taken over either.
         while self._applier.waiting_since is None:
             pending = await streams.pending(
-                self._redis, stream, group, after=after, idle_ms=idle, count=_AT_ONCE
+                self._redis, name, self._group, after=after, idle_ms=idle, count=_AT_ONCE
             )
-            deliveries = {id_: times for id_, times in pending if id_ not in self._applier.in_hand}
+            in_hand = self._applier.in_hand
+            deliveries = {id_: times for id_, times in pending if (partition, id_) not in in_hand}
             if deliveries:
                 entries = await streams.claim(
-                    self._redis, stream, group, self._consumer, idle, list(deliveries)
+                    self._redis, name, self._group, self._consumer, idle, list(deliveries)
                 )
                 taken += len(entries)
-                await self._hand_on([(entry, deliveries[entry.id] + 1) for entry in entries])
+                await self._hand_on(
+                    [
+                        (entry._replace(partition=partition), deliveries[entry.id] + 1)
+                        for entry in entries
+                    ]
+                )
             if len(pending) < _AT_ONCE:
                 break
             after = pending[-1].id
         if taken:
-            log.info("took over %d entries that were never acknowledged", taken)
+            log.info("took over %d entries of %s that were never acknowledged", taken, name)
         return taken
 
     async def _hand_on(self, entries: Sequence[tuple[Entry, int]]) -> None:
@@ -104,33 +114,28 @@ class Reclaimer:
 
         For a stopping worker: FastStream may drop a batch between reading and handling it.
         """
-        after = "0"
-        while entries := await streams.own_pending(
-            self._redis,
-            self._config.orders_stream,
-            self._config.orders_group,
-            self._consumer,
-            after=after,
-            count=_AT_ONCE,
-        ):
-            after = entries[-1].id
-            await self._inbox.put(judge_all(entries, self._config))
+        for name, partition in self._streams:
+            after = "0"
+            while entries := await streams.own_pending(
+                self._redis, name, self._group, self._consumer, after=after, count=_AT_ONCE
+            ):
+                after = entries[-1].id
+                found = [entry._replace(partition=partition) for entry in entries]
+                await self._inbox.put(judge_all(found, self._config))
 
     async def remove_consumer(self, name: str) -> bool:
-        """Remove a consumer from the group unless it has pending entries."""
-        removed = await self._remove_if_empty(
-            keys=[self._config.orders_stream], args=[self._config.orders_group, name]
-        )
-        return bool(removed)
+        """Remove a consumer from the group of each stream, unless it has pending entries there."""
+        return all([await self._remove(stream.name, name) for stream in self._streams])
 
-    async def _remove_dead_consumers(self) -> None:
-        for member in await streams.consumers(
-            self._redis, self._config.orders_stream, self._config.orders_group
-        ):
+    async def _remove(self, stream: str, consumer: str) -> bool:
+        return bool(await _REMOVE_IF_EMPTY(self._redis, stream, self._group, consumer))
+
+    async def _remove_dead_consumers(self, stream: str) -> None:
+        for member in await streams.consumers(self._redis, stream, self._group):
             long_gone = member.idle_seconds > 4 * self._config.reclaim_idle_seconds
             if (
                 long_gone
                 and member.name != self._consumer
-                and await self.remove_consumer(member.name)
+                and await self._remove(stream, member.name)
             ):
-                log.info("removed consumer %s, idle and empty", member.name)
+                log.info("removed consumer %s from %s, idle and empty", member.name, stream)

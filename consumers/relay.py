@@ -22,6 +22,7 @@ from service import streams, tracing
 from service.db import outbox, restored
 from service.db.settle import CHANNEL
 from service.envelope import FASTSTREAM_FIELD
+from service.streams import Script
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ look passes over until no transaction can see it: many small pages cost far more
 # turn.
 # Answers the stream's last number before anything was added. Adds nothing when that is less than
 # expected (lost) or more than was ever numbered (somebody else wrote).
-_ADD = """
+_ADD = Script("""
 local last = 0
 local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if not info.err then
@@ -49,7 +50,7 @@ for i = 4, #ARGV, 2 do
   end
 end
 return last
-"""
+""")
 
 
 class Relay:
@@ -60,7 +61,6 @@ class Relay:
         self._engine = engine
         self._redis = redis
         self._stream = stream
-        self._add = redis.register_script(_ADD)
         self._news = asyncio.Event()
         self.leading = False
 
@@ -151,4 +151,4 @@ class Relay:
         arguments: list[int | bytes] = [FASTSTREAM_FIELD, position, numbered]
         for change in changes:
             arguments += (change.number, change.body)
-        return int(await self._add(keys=[self._stream], args=arguments))
+        return int(await _ADD(self._redis, self._stream, *arguments))

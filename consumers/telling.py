@@ -26,7 +26,7 @@ def tell_of(batch: Batch) -> None:
             "entry %s is a dead letter: %s (event %s, order %s)",
             *(entry.id, refusal.reason.value, event_id, order_id),
             extra={
-                "streamId": entry.id,
+                **_place(entry),
                 "reason": refusal.reason.value,
                 "eventId": event_id,
                 "orderId": order_id,
@@ -42,7 +42,7 @@ def tell_of(batch: Batch) -> None:
             log.debug(
                 "event %s of order %s is applied",
                 *(event_id, order_id),
-                extra={"streamId": entry.id, "eventId": event_id, "orderId": order_id},
+                extra={**_place(entry), "eventId": event_id, "orderId": order_id},
             )
 
 
@@ -57,6 +57,11 @@ def tell_of_changes(changes: Sequence[Change]) -> None:
             *(data["customerId"], data["segment"], change.number),
             extra={name: data[name] for name in ("customerId", "segment", "sequence")},
         )
+
+
+def _place(entry: Entry) -> dict[str, object]:
+    of = {} if entry.partition is None else {"partition": entry.partition}
+    return {"streamId": entry.id, **of}
 
 
 def _ids(entry: Entry) -> tuple[str, str]:

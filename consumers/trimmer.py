@@ -1,4 +1,4 @@
-"""Keep both streams as long as they are to be."""
+"""Keep the streams as long as they are to be."""
 
 import logging
 
@@ -13,9 +13,9 @@ from service.trimming import Keep
 log = logging.getLogger(__name__)
 
 
-def trimming_orders(redis: Redis, config: Config) -> Step:
-    """Make the step that trims the stream of orders."""
-    stream, group = config.orders_stream, config.orders_group
+def trimming_orders(redis: Redis, config: Config, stream: str) -> Step:
+    """Make the step that trims a stream of orders."""
+    group = config.orders_group
     keep = Keep(config.orders_keep_seconds, config.orders_keep_entries)
 
     async def step(connection: AsyncConnection) -> int | None:

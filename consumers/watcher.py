@@ -1,7 +1,7 @@
 """Look whether Redis still has what it took."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,29 +9,45 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from consumers.chores import Step
 from service.config import Config
 from service.db import losses
+from service.losses import Loss
 from service.sighting import write
 
 log = logging.getLogger(__name__)
 
 
-def watching(redis: Redis, config: Config, listening: Callable[[], bool]) -> Step:
-    """Make the step that looks; a loss is an error in the log, once."""
-    stream, group = config.orders_stream, config.orders_group
+def watching(
+    redis: Redis, config: Config, listening: Callable[[], Container[str]], *, wait: bool = False
+) -> Step:
+    """Make the step that looks; a loss is an error in the log, once.
+
+    ``listening`` tells of which streams this worker is asking for entries. While another worker
+    looks, nothing is done, or, with ``wait``, that is waited for.
+    """
+    streams, group = config.orders_streams, config.orders_group
 
     async def step(connection: AsyncConnection) -> None:
-        seen = await losses.watch(connection, redis, stream, group, listening=listening())
-        if seen and seen.loss:
-            log.error(
-                "%s lost entries that were never applied (%s): %s of those after %s, up to %s; "
-                "nothing before %s. See `crm losses`",
-                stream,
-                seen.loss.kind.replace("_", " "),
-                "an unknown number" if seen.loss.entries is None else seen.loss.entries,
-                write(seen.loss.after),
-                write(seen.loss.until),
-                f"{seen.loss.since:%Y-%m-%dT%H:%M:%SZ}",
-            )
-        elif seen and seen.went_back:
-            log.warning("Redis has less of %s than it had; all of that was applied before", stream)
+        found = await losses.watch(
+            connection, redis, streams, group, listening=listening(), wait=wait
+        )
+        for stream, seen in found.items():
+            if seen.loss:
+                _tell(stream, seen.loss)
+            elif seen.went_back:
+                log.warning(
+                    "Redis has less of %s than it had; all of that was applied before", stream
+                )
 
     return step
+
+
+def _tell(stream: str, loss: Loss) -> None:
+    log.error(
+        "%s lost entries that were never applied (%s): %s of those after %s, up to %s; "
+        "nothing before %s. See `crm losses`",
+        stream,
+        loss.kind.replace("_", " "),
+        "an unknown number" if loss.entries is None else loss.entries,
+        write(loss.after),
+        write(loss.until),
+        f"{loss.since:%Y-%m-%dT%H:%M:%SZ}",
+    )

@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -30,7 +31,13 @@ from consumers.watcher import watching
 from service import streams
 from service.config import Config
 from service.db import migrate
-from service.db.engine import BY_INDEX, DATABASE_AWAY, create_engine, in_transaction
+from service.db.engine import (
+    BY_INDEX,
+    DATABASE_AWAY,
+    IDLE_SECONDS,
+    create_engine,
+    in_transaction,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +55,12 @@ class Worker:
         self.config = config
         self.engine = engine
         self.redis = redis
-        self.inbox = Inbox()
-        self.applier = Applier(engine, redis, config.orders_stream, config.orders_group, self.inbox)
+        self.inbox = Inbox(len(config.orders_streams))
+        self.applier = Applier(config, engine, redis, self.inbox)
         self.consumer = OrdersConsumer(config, redis, self.name, self.inbox)
         self.reclaimer = Reclaimer(config, redis, self.name, self.inbox, self.applier)
         self.relay = Relay(engine, redis, config.changes_stream)
-        self._watch = watching(redis, config, self.consumer.alive)
+        self._watch = partial(watching, redis, config, self.consumer.reading)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then finish what was read. Raises what a part raised."""
@@ -87,7 +94,7 @@ class Worker:
         await streams.warn_of_unsafe_settings(self.redis)
         await self._look()  # before reading on makes it harder to tell which entries are missing
         await self.consumer.start()
-        log.info("worker %s reads %s", self.name, self.config.orders_stream)
+        log.info("worker %s reads %s", self.name, _listed(self.config))
         parts = (
             ("applier", self.applier.run()),
             ("watch", self.consumer.watch()),
@@ -117,15 +124,18 @@ class Worker:
             ("customers moved by time", sweep_once, config.sweep_seconds),
             ("chunks judged by new settings", judge_chunk, 1.0),
             ("answers kept", keep_answer, config.sweep_seconds),
-            ("looks for losses", self._watch, 1.0),
-            ("orders trimmed", trimming_orders(redis, config), _TRIM_SECONDS),
+            ("looks for losses", self._watch(), 1.0),
+            *(
+                (f"{name} trimmed", trimming_orders(redis, config, name), _TRIM_SECONDS)
+                for name, _ in config.orders_streams
+            ),
             ("changes trimmed", trimming_changes(redis, config), _TRIM_SECONDS),
         ):
             yield what, work_off(self.engine, step, pause, what)
 
     async def _look(self) -> None:
         try:
-            await in_transaction(self.engine, self._watch)
+            await in_transaction(self.engine, self._watch(wait=True))
         except (*DATABASE_AWAY, *streams.REDIS_ERRORS) as error:
             log.warning("no look for losses: %s", type(error).__name__)
 
@@ -145,6 +155,11 @@ class Worker:
             log.warning("not drained in time (%s); others will reclaim", type(error).__name__)
 
 
+def _listed(config: Config) -> str:
+    plain, *partitions = (stream.name for stream in config.orders_streams)
+    return f"{plain} and {partitions[0]} to {partitions[-1]}" if partitions else plain
+
+
 async def run_worker(config: Config) -> None:
     """Run a worker until SIGTERM or SIGINT. Raises when a part of it has died."""
     # A batch is thousands of small objects that live briefly and hold no cycles: looking through
@@ -155,8 +170,13 @@ async def run_worker(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    engine = create_engine(config.database_url or "", application="crm worker", planner=BY_INDEX)
-    redis = streams.connect(config.redis_url or "")
+    engine = create_engine(
+        config.database_url or "",
+        application="crm worker",
+        planner=BY_INDEX,
+        idle_seconds=IDLE_SECONDS,
+    )
+    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
     try:
         await Worker(config, engine, redis).run(stop)
     finally:

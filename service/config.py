@@ -1,10 +1,13 @@
 """The one reader of the environment: every ``CRM_*`` variable, checked at start."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.partitions import OrdersStream, orders_streams
 
 STATE_FILE = "stack.json"
 """Where a running local stack notes its URLs, inside the data folder."""
@@ -23,9 +26,22 @@ def asyncpg_url(url: str) -> str:
     return f"postgresql+asyncpg://{rest}"
 
 
-def _redis_url(url: str) -> str:
-    if not url.startswith(("redis://", "rediss://", "unix://")):
+def redis_urls(url: str) -> list[str]:
+    """Split ``redis://a:6379,redis://b:6379``: several nodes of a cluster; any leads to all."""
+    return re.split(r",(?=\w+://)", url)
+
+
+def _redis_url(url: str, others: ValidationInfo) -> str:
+    urls = redis_urls(url)
+    if not all(one.startswith(("redis://", "rediss://", "unix://")) for one in urls):
         msg = "must start with redis://, rediss:// or unix://, as in redis://:password@host:6379/0"
+        raise ValueError(msg)
+    cluster = others.data.get("redis_cluster", False)
+    if cluster and url.startswith("unix://"):
+        msg = "a cluster (CRM_REDIS_CLUSTER) cannot be reached by unix://"
+        raise ValueError(msg)
+    if not cluster and len(urls) > 1:
+        msg = "several are for a cluster: set CRM_REDIS_CLUSTER=true"
         raise ValueError(msg)
     return url
 
@@ -40,6 +56,13 @@ class Config(BaseSettings):
     )
     database_read_url: Annotated[str, AfterValidator(asyncpg_url)] | None = Field(
         None, description="A streaming replica of it, for lists and figures. Without it: none."
+    )
+    database_read_lag_seconds: float = Field(
+        60.0, gt=0, description="While it may be further behind, the primary answers."
+    )
+    redis_cluster: bool = Field(
+        False,  # noqa: FBT003  a default, not an argument
+        description="The URL leads to a Redis Cluster; several nodes of it by commas.",
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
         None, description="Redis 7 or Valkey 9, or later. Without it: the local stack's."
@@ -61,6 +84,12 @@ class Config(BaseSettings):
     )
     orders_stream: str = Field("orders", min_length=1, description="Stream of order events.")
     orders_group: str = Field("crm", min_length=1, description="Consumer group on that stream.")
+    orders_partitions: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Streams `orders:{0}` to `orders:{n-1}` are read beside `orders`; 1: none.",
+    )
     changes_stream: str = Field(
         "customer-segment-changed", min_length=1, description="Stream of segment changes."
     )
@@ -110,6 +139,11 @@ class Config(BaseSettings):
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: Literal["text", "json"] = Field("text", description="One JSON object a line.")
+
+    @property
+    def orders_streams(self) -> tuple[OrdersStream, ...]:
+        """All streams of orders; the first is the one that is not partitioned."""
+        return orders_streams(self.orders_stream, self.orders_partitions)
 
     @classmethod
     def load(cls) -> Self:

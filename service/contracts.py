@@ -131,7 +131,9 @@ def asyncapi() -> dict[str, Any]:
         "defaultContentType": "application/cloudevents+json",
         "channels": {
             "orders": _channel(
-                "orders", "Orders, created and updated; both types carry the whole order."
+                "orders",
+                "Orders, created and updated; both types carry the whole order. Where it is "
+                "partitioned, `orders:{0}` and so on take the same.",
             ),
             "customerSegmentChanged": _channel(
                 "customer-segment-changed",

@@ -16,11 +16,22 @@ _MAGIC = b"\x89BIN\x0d\x0a\x1a\x0a"
 _HEAD = struct.Struct(">8sHII")  # magic, format version, start of headers, start of data
 
 
+Place = tuple[int | None, str]
+"""An entry's partition (None: of none) and its id there."""
+
+
 class Entry(NamedTuple):
-    """A stream entry as it was read: its id and its raw fields."""
+    """A stream entry as it was read: its id, its raw fields, and where it was."""
 
     id: str
     fields: Mapping[bytes, bytes]
+    partition: int | None = None
+    """None: the stream that is not partitioned. Ids are unique within each only."""
+
+    @property
+    def place(self) -> Place:
+        """What tells it from all other entries."""
+        return self.partition, self.id
 
     @property
     def size(self) -> int:

@@ -23,6 +23,7 @@ FIELDS = (
     "orderId",
     "customerId",
     "streamId",
+    "partition",
     "reason",
     "sequence",
     "segment",

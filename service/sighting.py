@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from service.streams import texts
+from service.streams import Script, texts
 
 StreamId = tuple[int, int]
 """An entry's id, which compares as Redis orders entries."""
@@ -18,7 +18,7 @@ _COUNTED_ONCE = 10_000
 """As above, where it is done once in a catastrophe."""
 
 # KEYS[1] stream; ARGV: group, the last id of an earlier look, most to count.
-_LOOK = """
+_LOOK = Script("""
 local time = redis.call('TIME')
 local stream = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if stream.err then return {time[1], {}, {}, {}, 0, 0} end
@@ -41,13 +41,13 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
 end
 return {time[1], facts, {}, {}, 0, seen}
-"""
+""")
 # KEYS[1] stream; ARGV: the last id of an earlier look, most to count.
-_SURVIVORS = """
+_SURVIVORS = Script("""
 local kept = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', 1)
 local added = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
 return {kept[1] and kept[1][1] or '0-0', #added}
-"""
+""")
 
 
 class Sighting(NamedTuple):
@@ -111,9 +111,8 @@ def before(parsed: StreamId) -> StreamId:
 
 async def look(redis: Redis, stream: str, group: str, last_seen: StreamId = NO_ID) -> Sighting:
     """Look at the stream and the group on it; ``last_seen`` is the last id of an earlier look."""
-    raw: Any = redis
-    seconds, info, of_group, waiting, counted, seen = await raw.register_script(_LOOK)(
-        keys=[stream], args=[group, write(last_seen), _COUNTED]
+    seconds, info, of_group, waiting, counted, seen = await _LOOK(
+        redis, stream, group, write(last_seen), _COUNTED
     )
     moment = (int(seconds) * 1000 + 999, _LAST_SEQUENCE)
     facts, its = texts(_pairs(info)), texts(_pairs(of_group))
@@ -144,10 +143,7 @@ async def look(redis: Redis, stream: str, group: str, last_seen: StreamId = NO_I
 
 async def survivors(redis: Redis, stream: str, last_seen: StreamId) -> Survivors:
     """Tell what a stream that stepped back still has of an earlier look."""
-    raw: Any = redis
-    last, newer = await raw.register_script(_SURVIVORS)(
-        keys=[stream], args=[write(last_seen), _COUNTED_ONCE]
-    )
+    last, newer = await _SURVIVORS(redis, stream, write(last_seen), _COUNTED_ONCE)
     return Survivors(parse(last), newer if newer < _COUNTED_ONCE else None)
 
 

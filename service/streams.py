@@ -1,27 +1,40 @@
 """Redis: one way to connect, and typed answers to what is asked of its streams.
 
-The client's own annotations allow for every protocol and decoding there is; here it is bytes in
-entries and text everywhere else.
+A cluster is, to everybody else, a Redis of several masters: a command finds the one that holds the
+stream it names. So none names two. The client's own annotations allow for every protocol and
+decoding there is; here it is bytes in entries and text everywhere else.
 """
 
+import asyncio
+import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    ClusterError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 
-from service.connections import connection_class
+from service import connections
 from service.envelope import Entry
+from service.partitions import OrdersStream
 
 log = logging.getLogger(__name__)
 
 _NOTES_EVERY_READER = (7, 2)
 _BEYOND_ALL = "18446744073709551615"
 """No pending entry comes after it, so that asking for those delivers none again."""
-REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+REDIS_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 """What talking to Redis may raise when Redis, not we, is at fault."""
 
 
@@ -42,11 +55,40 @@ def connection_options(retries: int = 5) -> dict[str, Any]:
     }
 
 
-def connect(url: str, retries: int = 5) -> Redis:
+def connect(url: str, retries: int = 5, *, cluster: bool = False) -> Redis:
     """Make a client; it connects when first used, and again whenever it must."""
-    redis = Redis.from_url(url, **connection_options(retries))
-    redis.connection_pool.connection_class = connection_class(url)
+    options = connection_options(retries)
+    if cluster:
+        return cast("Redis", connections.cluster(url, **options))
+    redis = Redis.from_url(url, **options)
+    redis.connection_pool.connection_class = connections.connection_class(url)
     return redis
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell a server that does not answer, or a cluster that does without one, from a refusal."""
+    return isinstance(error, ClusterError) or not isinstance(error, ResponseError)
+
+
+class Script:
+    """A Lua script on one stream.
+
+    Redis keeps it by its hash. A master that does not know it, because it is new, is sent all of
+    it: to load it everywhere first, as the client would, takes every master of a cluster.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Declare it."""
+        self._text = text
+        self._hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, redis: Redis, stream: str, *arguments: bytes | str | float) -> Any:
+        """Run it where the stream is."""
+        raw: Any = redis
+        try:
+            return await raw.evalsha(self._hash, 1, stream, *arguments)
+        except NoScriptError:
+            return await raw.eval(self._text, 1, stream, *arguments)
 
 
 async def ensure_group(redis: Redis, stream: str, group: str) -> None:
@@ -76,26 +118,48 @@ async def show_presence(redis: Redis, stream: str, group: str, consumer: str) ->
 
 async def warn_of_unsafe_settings(redis: Redis) -> list[str]:
     """Say which settings of the server can lose events; each is logged as a warning, too."""
-    advice = []
-    raw: Any = redis
     try:
-        policy = texts(await raw.config_get("maxmemory-policy")).get("maxmemory-policy")
-        aof = texts(await raw.config_get("appendonly")).get("appendonly")
+        settings = await _settings(
+            redis, "maxmemory-policy", "appendonly", "cluster-require-full-coverage"
+        )
     except ResponseError:
         return []  # managed servers refuse CONFIG; there is nothing to say
-    if policy != "noeviction":
+    advice = []
+    if evicting := settings["maxmemory-policy"] - {"noeviction"}:
         advice.append(
-            f"Redis evicts ({policy}): a full server deletes whole streams. "
+            f"Redis evicts ({', '.join(sorted(evicting))}): a full server deletes whole streams. "
             "Set maxmemory-policy noeviction."
         )
-    if aof != "yes":
+    if settings["appendonly"] - {"yes"}:
         advice.append(
             "Redis keeps no append-only file: a restart loses events not yet read. "
             "Set appendonly yes."
         )
+    if is_cluster(redis) and "yes" in settings["cluster-require-full-coverage"]:
+        advice.append(
+            "A master without a replica to take over stops the whole cluster. "
+            "Set cluster-require-full-coverage no."
+        )
     for line in advice:
         log.warning(line)
     return advice
+
+
+def is_cluster(redis: Redis) -> bool:
+    """Tell whether the client leads to a cluster."""
+    return isinstance(redis, RedisCluster)
+
+
+async def _settings(redis: Redis, *names: str) -> dict[str, set[str]]:
+    """Read settings; of a cluster, those of every master."""
+    raw: Any = redis
+    where = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster(redis) else {}
+    found = dict[str, set[str]]()
+    for name in names:
+        answer = await raw.config_get(name, **where)
+        of_each = [it for it in answer.values() if isinstance(it, Mapping)] or [answer]
+        found[name] = {value for it in of_each for value in texts(it).values()}
+    return found
 
 
 class Pending(NamedTuple):
@@ -115,20 +179,52 @@ class Consumer(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """How far behind a group is."""
+    """How far behind a group is on one stream, or on several together."""
 
     lag: int | None
     """Entries not yet read. None: Redis cannot tell after entries were deleted."""
     pending: int
     """Entries read and not yet acknowledged."""
-    entries_read: int | None
+    entries_read: int
     oldest_pending_seconds: float
+    quietest_seconds: float | None
+    """Since any consumer last asked for entries; of the stream where that is longest ago.
+
+    None: there is none, on one of the streams at least.
+    """
     consumers: Sequence[Consumer]
 
-    @property
-    def quietest_seconds(self) -> float | None:
-        """Since any consumer last asked for entries. None: there is none."""
-        return min((consumer.idle_seconds for consumer in self.consumers), default=None)
+
+_NOTHING = Backlog(0, 0, 0, 0.0, None, ())
+
+
+async def backlogs(redis: Redis, orders: Iterable[OrdersStream], group: str) -> dict[str, Backlog]:
+    """Ask of each stream, by name, how far behind the group is."""
+    names = [stream.name for stream in orders]
+    found = await asyncio.gather(*(backlog(redis, name, group) for name in names))
+    return dict(zip(names, found, strict=True))
+
+
+def together(each: Mapping[str, Backlog]) -> Backlog:
+    """Add up the backlogs of several streams; a consumer that reads more than one counts once."""
+    parts = each.values()
+    lags = [part.lag for part in parts if part.lag is not None]
+    quietest = [part.quietest_seconds for part in parts if part.quietest_seconds is not None]
+    members = dict[str, Consumer]()
+    for member in (member for part in parts for member in part.consumers):
+        known = members.get(member.name)
+        members[member.name] = member._replace(
+            pending=member.pending + (known.pending if known else 0),
+            idle_seconds=min(member.idle_seconds, known.idle_seconds if known else math.inf),
+        )
+    return Backlog(
+        lag=sum(lags) if len(lags) == len(parts) else None,
+        pending=sum(part.pending for part in parts),
+        entries_read=sum(part.entries_read for part in parts),
+        oldest_pending_seconds=max((part.oldest_pending_seconds for part in parts), default=0.0),
+        quietest_seconds=max(quietest) if len(quietest) == len(parts) else None,
+        consumers=tuple(members.values()),
+    )
 
 
 async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
@@ -138,7 +234,7 @@ async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
         groups = [texts(info) for info in await raw.xinfo_groups(stream)]
         found = next((info for info in groups if info["name"] == group), None)
         if found is None:
-            return Backlog(int(await raw.xlen(stream)), 0, None, 0.0, ())
+            return _NOTHING._replace(lag=int(await raw.xlen(stream)))
         info = texts(await raw.xinfo_stream(stream))
         members = await consumers(redis, stream, group)
         oldest = 0.0
@@ -150,7 +246,7 @@ async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
                 oldest = max(0.0, seconds + microseconds / 1e6 - taken)
     except ResponseError as error:
         if "no such key" in str(error) or "NOGROUP" in str(error):
-            return Backlog(0, 0, None, 0.0, ())
+            return _NOTHING
         raise
     # Redis 7.0 goes on counting what was trimmed before it was read.
     lag = found.get("lag")
@@ -158,7 +254,14 @@ async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
         lag = 0
     elif lag is not None:
         lag = min(lag, info["length"])
-    return Backlog(lag, found["pending"], found.get("entries-read"), oldest, members)
+    return Backlog(
+        lag=lag,
+        pending=found["pending"],
+        entries_read=found.get("entries-read") or 0,
+        oldest_pending_seconds=oldest,
+        quietest_seconds=min((member.idle_seconds for member in members), default=None),
+        consumers=members,
+    )
 
 
 async def consumers(redis: Redis, stream: str, group: str) -> list[Consumer]:

@@ -4,9 +4,11 @@ By `MINID`, approximately: Redis frees whole nodes of a stream, so a few entries
 stay. The last entry stays as well, so that the stream never looks as if it had been emptied.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from redis.asyncio import Redis
+
+from service.streams import Script
 
 _AT_ONCE = 10_000
 """Entries per call: some ms in which Redis serves nobody else."""
@@ -16,7 +18,7 @@ _NODE = 100
 # KEYS[1] stream; ARGV: age in ms or '', entries to keep, a group that must exist or '', most to
 # trim at once, entries of a node.
 # In one script, so that no group is created and no entry delivered between looking and trimming.
-_TRIM = """
+_TRIM = Script("""
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if groups.err then return {0, 0, '0-0', false, false} end
 local function field(info, name)
@@ -63,7 +65,7 @@ if excess > 0 then
 end
 local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 return {removed, redis.call('XLEN', KEYS[1]), first and first[1] or '0-0', held, held and bound}
-"""
+""")
 
 
 class Keep(NamedTuple):
@@ -92,10 +94,9 @@ async def trim(redis: Redis, stream: str, keep: Keep, *, group: str | None = Non
 
     Without ``group`` on the stream (where one is named), or without the stream, nothing is done.
     """
-    raw: Any = redis
     age = "" if keep.seconds is None else int(keep.seconds * 1000)
-    removed, left, first, held_by, held_at = await raw.register_script(_TRIM)(
-        keys=[stream], args=[age, keep.entries, group or "", _AT_ONCE, _NODE]
+    removed, left, first, held_by, held_at = await _TRIM(
+        redis, stream, age, keep.entries, group or "", _AT_ONCE, _NODE
     )
     return Trimmed(
         removed,

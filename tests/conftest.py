@@ -23,10 +23,10 @@ from service.fold import Outcome
 from tests.servers import Servers, servers
 
 _EMPTY = (
-    """TRUNCATE customers, customer_search, orders, segment_changes, dead_letters, audit,
-       daily_changes, daily_totals, kept_answers,
+    """TRUNCATE customers, former_emails, customer_search, orders, segment_changes, dead_letters,
+       audit, daily_changes, daily_totals, kept_answers,
        interactions, settings_changes, api_keys, users, sessions, erased,
-       sightings, losses, trims RESTART IDENTITY""",
+       sightings, losses, trims, partition_counters RESTART IDENTITY""",
     """UPDATE segment_counters SET customers = 0, total_spent = 0, with_orders = 0,
        repeat_customers = 0""",
     """UPDATE ingest_counters SET read = 0, applied = 0, stale = 0, duplicate = 0, conflict = 0,
@@ -48,12 +48,14 @@ class Service:
     redis: Redis
     servers: Servers
 
-    async def ingest(self, *entries: Entry, now: datetime | None = None) -> dict[Outcome, int]:
+    async def ingest(
+        self, *entries: Entry, now: datetime | None = None, repeats_expected: bool = False
+    ) -> dict[Outcome, int]:
         """Judge and apply entries as one batch, as a worker does."""
         batch = judge_all(entries, self.config)
         return await in_transaction(
             self.engine,
-            lambda connection: ingest(connection, batch, now),
+            lambda connection: ingest(connection, batch, now, repeats_expected=repeats_expected),
             again=(OwnerChangedError,),
         )
 
@@ -78,7 +80,7 @@ class Service:
         found = await verify(
             self.engine,
             self.redis,
-            orders=self.config.orders_stream,
+            orders=self.config.orders_streams,
             group=self.config.orders_group,
             changes=self.config.changes_stream,
         )
@@ -112,7 +114,7 @@ async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
     )
     await migrate.upgrade(config.database_url or "")
     engine = create_engine(config.database_url or "", application="crm tests", pool_size=10)
-    redis = streams.connect(config.redis_url or "")
+    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
     yield Service(config, engine, redis, real_servers)
     await redis.aclose()
     await engine.dispose()

@@ -45,10 +45,11 @@ def show_all(
         for letter in letters:
             typer.echo(json.dumps(_document(letter)))
         return
-    table = Table("Id", "Stream id", "Reason", "Attempts", "Last seen", "Error")
+    table = Table("Id", "Partition", "Stream id", "Reason", "Attempts", "Last seen", "Error")
     for letter in letters:
         seen = letter.last_seen.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        row = (letter.id, letter.stream_id, letter.reason, letter.attempts, seen)
+        partition = "" if letter.partition is None else letter.partition
+        row = (letter.id, partition, letter.stream_id, letter.reason, letter.attempts, seen)
         table.add_row(*map(str, row), letter.error)
     _console.print(table)
     counts = ", ".join(f"{tally.letters} {tally.reason}" for tally in tallies)

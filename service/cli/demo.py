@@ -1,6 +1,7 @@
 """``crm demo``: the whole service on this machine, fed with a real shop's orders."""
 
 import asyncio
+import json
 import random
 from collections.abc import Iterable
 from contextlib import suppress
@@ -27,6 +28,7 @@ from service.demo.events import DemoEntry
 from service.demo.history import history
 from service.demo.live import live_orders
 from service.local.up import Running, up
+from service.partitions import partition_key, partition_of
 
 _AT_ONCE = 500
 _LIVE_PAUSE = 0.7
@@ -43,7 +45,7 @@ async def run_demo(config: Config, console: Console) -> int:
 async def _feed(config: Config, console: Console, running: Running) -> None:
     database_url = running.database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
     engine = create_engine(database_url, application="crm demo", pool_size=1)
-    redis = streams.connect(running.redis_url)
+    redis = streams.connect(running.redis_url, cluster=config.redis_cluster)
     try:
         if await _loaded(engine):
             console.print("The history is in already; live orders go on.")
@@ -89,8 +91,20 @@ async def _publish_history(
 async def _publish(config: Config, redis: Redis, entries: Iterable[DemoEntry]) -> None:
     pipeline: Any = redis.pipeline(transaction=False)
     for entry in entries:
-        pipeline.xadd(config.orders_stream, entry)
+        pipeline.xadd(stream_for(config, entry), entry)
     await pipeline.execute()
+
+
+def stream_for(config: Config, entry: DemoEntry) -> str:
+    """Choose the stream as a publisher does; what holds no order goes to the plain one."""
+    plain, *partitions = config.orders_streams
+    try:
+        order = json.loads(entry["data"])["data"] if partitions else None
+    except (KeyError, TypeError, ValueError):
+        order = None
+    if not isinstance(order, dict):
+        return plain.name
+    return partitions[partition_of(partition_key(order), len(partitions))].name
 
 
 async def _read(engine: AsyncEngine) -> int:

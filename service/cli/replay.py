@@ -20,14 +20,14 @@ _PAGE = 5000
 
 
 class Set(NamedTuple):
-    """What was set back."""
+    """To where a stream was set back."""
 
+    stream: str
     after: StreamId
     """Entries with greater ids will be read."""
     entries: int
     first: StreamId
     """The oldest entry that the stream still has."""
-    taken_back: int
 
 
 def replay(
@@ -46,15 +46,19 @@ def replay(
     """
     if since and everything:
         fail("--since and --all exclude each other.")
-    done = asyncio.run(_run(NO_ID if everything else _after(since) if since else None))
-    if done.taken_back:
-        typer.echo(f"took back {done.taken_back:,} segment changes that were published")
-    typer.echo(f"{done.entries:,} entries after {write(done.after)} will be read again")
-    if done.first > done.after > NO_ID and since:
-        typer.echo(
-            f"The stream begins at {write(done.first)}; what was trimmed before must come from "
-            "order management (`crm import`)."
-        )
+    taken_back, all_set = asyncio.run(
+        _run(NO_ID if everything else _after(since) if since else None)
+    )
+    if taken_back:
+        typer.echo(f"took back {taken_back:,} segment changes that were published")
+    for done in all_set:
+        which = f"{done.stream}: " if len(all_set) > 1 else ""
+        typer.echo(f"{which}{done.entries:,} entries after {write(done.after)} will be read again")
+        if done.first > done.after > NO_ID and since:
+            typer.echo(
+                f"The stream begins at {write(done.first)}; what was trimmed before must come from "
+                "order management (`crm import`)."
+            )
 
 
 def _after(since: str) -> StreamId:
@@ -71,13 +75,13 @@ def _not_a_moment(since: str) -> NoReturn:
     fail(f"{since} is no moment with an offset; write 2026-11-22T10:00:00Z.")
 
 
-async def _run(after: StreamId | None) -> Set:
+async def _run(after: StreamId | None) -> tuple[int, list[Set]]:
     config = with_local_stack(Config.load())
     engine = create_engine(config.database_url or "", application="crm replay")
-    redis = streams.connect(config.redis_url or "")
+    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
     try:
         taken = await _take_back(engine, redis, config.changes_stream)
-        return await _set(engine, redis, config, after, taken)
+        return taken, await _set_all(engine, redis, config, after)
     finally:
         await redis.aclose()
         await engine.dispose()
@@ -95,22 +99,31 @@ async def _take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
             await connection.invalidate()  # the lock goes with the connection
 
 
-async def _set(
-    engine: AsyncEngine, redis: Redis, config: Config, after: StreamId | None, taken: int
-) -> Set:
-    stream, group = config.orders_stream, config.orders_group
-    await streams.ensure_group(redis, stream, group)
+async def _set_all(
+    engine: AsyncEngine, redis: Redis, config: Config, after: StreamId | None
+) -> list[Set]:
+    orders, group = config.orders_streams, config.orders_group
+    known = dict[str, StreamId]()
     if after is None:
         async with engine.connect() as connection:
-            after = await losses.settled(connection, stream, group)
-        if after is None:
+            known = await losses.settled(connection, orders, group)
+        if not known:
             fail("this database has not looked at the stream yet; say --since or --all.")
+    return [
+        # Of a partition that it has not looked at, this database knows nothing.
+        await _set(redis, name, group, known.get(name, NO_ID) if after is None else after)
+        for name, _ in orders
+    ]
+
+
+async def _set(redis: Redis, stream: str, group: str, after: StreamId) -> Set:
+    await streams.ensure_group(redis, stream, group)
     now = await look(redis, stream, group)
     after = min(after, now.delivered)
     entries = await _count(redis, stream, after)
     raw: Any = redis
     await raw.xgroup_setid(stream, group, write(after), entries_read=now.added - entries)
-    return Set(after, entries, now.first, taken)
+    return Set(stream, after, entries, now.first)
 
 
 async def _count(redis: Redis, stream: str, after: StreamId) -> int:

@@ -29,17 +29,20 @@ async def read_status(config: Config) -> dict[str, Any]:
 
 
 async def _from_redis(config: Config, report: dict[str, Any]) -> dict[str, Any]:
-    redis = streams.connect(config.redis_url or "")
+    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
     try:
-        backlog = await streams.backlog(redis, config.orders_stream, config.orders_group)
+        each = await streams.backlogs(redis, config.orders_streams, config.orders_group)
     except streams.REDIS_ERRORS as error:
         report["ok"] = False
         return {"redis": f"away: {type(error).__name__}", "lag": None, "pending": None}
     finally:
         await redis.aclose()
+    backlog = streams.together(each)
+    behind = {name: of.lag for name, of in each.items() if of.lag}
     return {
         "redis": "ok",
         "lag": backlog.lag,
+        **({"lagOf": behind} if len(each) > 1 else {}),
         "pending": backlog.pending,
         "consumers": len(backlog.consumers),
     }

@@ -12,12 +12,12 @@ from service.db.verify import verify
 async def run_verify(config: Config, console: Console) -> int:
     """Check all invariants and print them; 0 when all hold, else 1."""
     engine = create_engine(config.database_url or "", application="crm verify")
-    redis = streams.connect(config.redis_url or "")
+    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
     try:
         findings = await verify(
             engine,
             redis,
-            orders=config.orders_stream,
+            orders=config.orders_streams,
             group=config.orders_group,
             changes=config.changes_stream,
         )

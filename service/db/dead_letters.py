@@ -32,7 +32,7 @@ PAGE = 500
 Judge = Callable[[Entry], OrderEvent | Refusal]
 
 _COLUMNS = """
-id, stream_id, reason, error, attempts, first_seen, last_seen,
+id, stream_id, partition, reason, error, attempts, first_seen, last_seen,
 (SELECT coalesce(sum(octet_length(part)), 0) FROM unnest(field_names || field_values) part) AS size
 """
 _LIST = text(f"""
@@ -64,7 +64,7 @@ WHERE (CAST(:reason AS text) IS NULL OR reason = :reason) AND id > :after
 ORDER BY id LIMIT :most
 """)
 _TAKE = text("""
-SELECT id, stream_id, field_names, field_values, reason, error
+SELECT id, stream_id, partition, field_names, field_values, reason, error
 FROM dead_letters WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 """)
 _REMOVE = text("DELETE FROM dead_letters WHERE id = ANY(:ids)")
@@ -85,6 +85,8 @@ class Letter(NamedTuple):
 
     id: int
     stream_id: str
+    partition: int | None
+    """Of which it was read; None: the stream that is not partitioned."""
     reason: str
     error: str
     attempts: int
@@ -272,7 +274,8 @@ def _judge_again(row: Row[Any], again: Judge) -> OrderEvent | Refusal:
     """Hold it against the contract; one that was emptied with an erased person stays as it is."""
     if not row.field_names:
         return Refusal(Reason(row.reason), row.error)
-    return again(Entry(row.stream_id, dict(zip(row.field_names, row.field_values, strict=True))))
+    fields = dict(zip(row.field_names, row.field_values, strict=True))
+    return again(Entry(row.stream_id, fields, row.partition))
 
 
 def _storable(refusal: Refusal) -> str:

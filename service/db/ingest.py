@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.contract import OrderEvent, Refusal
 from service.db.apply import apply_events
+from service.db.repeats import without_repeats
 from service.db.schema import COUNTER_SLOTS
 from service.db.tracing import trace_orders
 from service.envelope import Entry
@@ -37,8 +38,9 @@ class Judged(NamedTuple):
 
 
 _BURY = text("""
-INSERT INTO dead_letters (stream_id, field_names, field_values, reason, error, digest)
-VALUES (:stream_id, CAST(:names AS bytea[]), CAST(:values AS bytea[]), :reason, :error, :digest)
+INSERT INTO dead_letters (stream_id, partition, field_names, field_values, reason, error, digest)
+VALUES (:stream_id, :partition, CAST(:names AS bytea[]), CAST(:values AS bytea[]), :reason, :error,
+  :digest)
 ON CONFLICT (stream_id, digest) DO UPDATE SET
   attempts = dead_letters.attempts + 1, last_seen = now(),
   reason = excluded.reason, error = excluded.error
@@ -56,21 +58,38 @@ UPDATE ingest_counters SET
 WHERE slot = pg_backend_pid() % {COUNTER_SLOTS}
 """)
 
+# Who writes them holds the counters of its slot above, so nobody waits here.
+_COUNT_PARTITIONS = text(f"""
+INSERT INTO partition_counters AS c (partition, slot, read)
+SELECT partition, pg_backend_pid() % {COUNTER_SLOTS}, read
+FROM unnest(CAST(:partitions AS int[]), CAST(:read AS bigint[])) AS r (partition, read)
+ON CONFLICT (partition, slot) DO UPDATE SET read = c.read + excluded.read
+""")
+
 
 async def ingest(
     connection: AsyncConnection,
     batch: Sequence[Judged],
     now: datetime | None = None,
     traceparents: Mapping[str, str] = MappingProxyType({}),
+    *,
+    repeats_expected: bool = False,
 ) -> Counter[Outcome]:
     """Apply and bury a batch; the caller commits, and acknowledges only after that.
 
     ``now`` as for `apply_events`, whose errors this raises too. ``traceparents`` of traced orders
-    are kept with the segment changes that they cause.
+    are kept with the segment changes that they cause. ``repeats_expected`` costs one more
+    statement and saves most of the work on events that are applied already; the result is the same.
     """
     started = time.perf_counter()
     events = [verdict for _, verdict in batch if isinstance(verdict, OrderEvent)]
-    counted = await apply_events(connection, events, now) if events else Counter[Outcome]()
+    counted = Counter[Outcome]()
+    if events and repeats_expected:
+        fresh = await without_repeats(connection, events)
+        counted[Outcome.DUPLICATE] = len(events) - len(fresh)
+        events = fresh
+    if events:
+        counted += await apply_events(connection, events, now)
     if traceparents:
         await trace_orders(connection, traceparents)
     refused = [(entry, verdict) for entry, verdict in batch if isinstance(verdict, Refusal)]
@@ -88,6 +107,10 @@ async def ingest(
             "seconds_bucket": _bucket(SECONDS_BUCKETS, seconds),
         },
     )
+    read = Counter(entry.partition for entry, _ in batch if entry.partition is not None)
+    if read:
+        parameters = {"partitions": list(read), "read": list(read.values())}
+        await connection.execute(_COUNT_PARTITIONS, parameters)
     return counted
 
 
@@ -102,6 +125,7 @@ async def _bury(connection: AsyncConnection, refused: Sequence[tuple[Entry, Refu
         [
             {
                 "stream_id": entry.id,
+                "partition": entry.partition,
                 "names": list(entry.fields),
                 "values": list(entry.fields.values()),
                 "reason": refusal.reason.value,
@@ -114,8 +138,13 @@ async def _bury(connection: AsyncConnection, refused: Sequence[tuple[Entry, Refu
 
 
 def _digest(entry: Entry) -> bytes:
-    """Identify an entry's bytes: after Redis was wiped an id may come again with others."""
+    """Identify an entry's bytes: after Redis was wiped an id may come again with others.
+
+    Partitions give the same ids, and one that is always refused has the same bytes, too.
+    """
     digest = hashlib.sha256()
+    if entry.partition is not None:
+        digest.update(f"{entry.partition}:".encode())
     for part in chain.from_iterable(entry.fields.items()):
         digest.update(len(part).to_bytes(8))
         digest.update(part)

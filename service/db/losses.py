@@ -5,9 +5,9 @@ themselves: what they count anyway is what a look is held against (`service.loss
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Container, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -23,22 +23,35 @@ from service.losses import (
     position,
     stepped_back,
 )
-from service.sighting import NO_ID, StreamId, look, parse, survivors, write
+from service.partitions import OrdersStream
+from service.sighting import NO_ID, Sighting, StreamId, look, parse, survivors, write
 from service.streams import REDIS_ERRORS
+
+T = TypeVar("T")
 
 _LOCK = 0x43524D06  # "CRM" 6
 _PATIENCE = 5.0
 """Seconds to wait for Redis."""
 
 _BEGIN = text("SELECT pg_try_advisory_xact_lock(:lock)")
+_WAIT = text("SELECT pg_advisory_xact_lock(:lock) IS NOT NULL")
+# Of the plain stream is what was counted and is of no partition: so the batches of a shop that has
+# none write nothing for it, and those of a release that knows none are counted right.
+_OF_STREAM = """
+CASE WHEN CAST({partition} AS int) IS NULL
+  THEN (SELECT coalesce(sum(read), 0) FROM ingest_counters)
+     - (SELECT coalesce(sum(read), 0) FROM partition_counters)
+  ELSE (SELECT coalesce(sum(p.read), 0) FROM partition_counters p WHERE p.partition = {partition})
+END"""
 _EARLIER = text("""
-SELECT seen_at, added, removed, last_id, settled_id, listening, balance, read, away_since
-FROM sightings WHERE stream = :stream AND consumer_group = :group
+SELECT stream, seen_at, added, removed, last_id, settled_id, listening, balance, read, away_since
+FROM sightings WHERE stream = ANY(:streams) AND consumer_group = :group
 """)
-_READ = text(
-    "SELECT coalesce(sum(read), 0)::bigint AS entries, clock_timestamp() AS now"
-    " FROM ingest_counters"
-)
+_READ = text(f"""
+SELECT of.place, ({_OF_STREAM.format(partition="of.partition")})::bigint AS entries,
+  clock_timestamp() AS now
+FROM unnest(CAST(:partitions AS int[])) WITH ORDINALITY AS of (partition, place) ORDER BY of.place
+""")
 _KEEP = text("""
 INSERT INTO sightings (stream, consumer_group, seen_at, added, removed, last_id, settled_id,
   listening, balance, read)
@@ -50,9 +63,9 @@ ON CONFLICT (stream, consumer_group) DO UPDATE SET seen_at = excluded.seen_at,
   read = excluded.read, away_since = NULL
 """)
 # Workers finish what they hold; Redis passes nothing on meanwhile.
-_AWAY = text("""
+_AWAY = text(f"""
 UPDATE sightings SET away_since = coalesce(away_since, clock_timestamp()),
-  read = (SELECT sum(read) FROM ingest_counters)
+  read = {_OF_STREAM.format(partition=":partition")}
 WHERE stream = :stream AND consumer_group = :group
 """)
 # A publisher that trims too early does it again and again: that is one loss that grows.
@@ -72,10 +85,12 @@ SELECT id, stream, kind, after_id, until_id, entries, since, noticed_at, last_no
        acknowledged_at, acknowledged_by
 FROM losses WHERE acknowledged_at IS NULL OR NOT :open_only ORDER BY id DESC LIMIT :most
 """)
+_REMOVED = text("""
+SELECT stream, sum(entries)::bigint AS entries FROM losses WHERE kind = 'removed' GROUP BY stream
+""")
 _SUMMARY = text("""
 SELECT count(*) AS total, count(*) FILTER (WHERE acknowledged_at IS NULL) AS open,
-       coalesce(sum(entries) FILTER (WHERE acknowledged_at IS NULL), 0)::bigint AS entries,
-       coalesce(sum(entries) FILTER (WHERE kind = 'removed'), 0)::bigint AS removed
+       coalesce(sum(entries) FILTER (WHERE acknowledged_at IS NULL), 0)::bigint AS entries
 FROM losses
 """)
 _ACKNOWLEDGE = text("""
@@ -111,8 +126,6 @@ class Summary(NamedTuple):
     """Those that nobody has acknowledged."""
     entries: int
     """Entries known to be lost in them."""
-    removed: int
-    """Entries that were removed or passed over, acknowledged or not."""
 
 
 class Seen(NamedTuple):
@@ -125,88 +138,152 @@ class Seen(NamedTuple):
 
 
 async def watch(
-    connection: AsyncConnection, redis: Redis, stream: str, group: str, *, listening: bool
-) -> Seen | None:
+    connection: AsyncConnection,
+    redis: Redis,
+    streams: Sequence[OrdersStream],
+    group: str,
+    *,
+    listening: Container[str],
+    wait: bool = False,
+) -> dict[str, Seen]:
     """Look, compare, keep both; the caller commits. ``loss`` is given only when it is a new one.
 
-    ``listening`` tells whether the worker that looks is asking for entries.
-    None: another replica is looking, or Redis does not answer.
+    ``listening`` are the streams of which the worker that looks is asking for entries. A stream
+    is left out when Redis does not answer for it; all are, when another replica is looking, unless
+    that is to be waited for.
     """
-    if not (await connection.execute(_BEGIN, {"lock": _LOCK})).scalar_one():
-        return None
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            seen = await compare(connection, redis, stream, group, listening=listening)
-    except REDIS_ERRORS:
-        await connection.execute(_AWAY, {"stream": stream, "group": group})
-        return None
-    kept = seen.position
-    await connection.execute(
-        _KEEP,
-        {
-            "stream": stream,
-            "group": group,
-            "seen_at": kept.seen_at,
-            "added": kept.added,
-            "removed": kept.removed,
-            "last_id": write(kept.last),
-            "settled_id": write(kept.settled),
-            "listening": kept.listening,
-            "balance": kept.balance,
-            "read": kept.read,
-        },
-    )
-    if seen.loss and not await _note(connection, stream, seen.loss, kept.seen_at):
-        return seen._replace(loss=None)
-    return seen
+    begun = await connection.execute(_WAIT if wait else _BEGIN, {"lock": _LOCK})
+    if not begun.scalar_one():
+        return {}
+    found = await compare(connection, redis, streams, group, listening=listening)
+    if away := [stream for stream in streams if stream.name not in found]:
+        await connection.execute(
+            _AWAY,
+            [{"stream": it.name, "group": group, "partition": it.partition} for it in away],
+        )
+    if found:
+        rows = [_row(name, group, seen.position) for name, seen in found.items()]
+        await connection.execute(_KEEP, rows)
+    for name, seen in found.items():
+        if seen.loss and not await _note(connection, name, seen.loss, seen.position.seen_at):
+            found[name] = seen._replace(loss=None)
+    return found
+
+
+def _row(stream: str, group: str, kept: Position) -> dict[str, Any]:
+    return {
+        "stream": stream,
+        "group": group,
+        "seen_at": kept.seen_at,
+        "added": kept.added,
+        "removed": kept.removed,
+        "last_id": write(kept.last),
+        "settled_id": write(kept.settled),
+        "listening": kept.listening,
+        "balance": kept.balance,
+        "read": kept.read,
+    }
 
 
 async def compare(
-    connection: AsyncConnection, redis: Redis, stream: str, group: str, *, listening: bool = False
-) -> Seen:
-    """Hold what Redis shows now against the last look that was kept; writes nothing."""
-    earlier = await _earlier(connection, stream, group)
+    connection: AsyncConnection,
+    redis: Redis,
+    streams: Sequence[OrdersStream],
+    group: str,
+    *,
+    listening: Container[str] = (),
+) -> dict[str, Seen]:
+    """Hold what Redis shows of each stream now against the last look that was kept.
+
+    Writes nothing. A stream is left out when Redis does not answer for it.
+    """
+    known = await _earlier(connection, streams, group)
     # What is counted while we look may be of entries seen or not: both sides bound it.
-    read_before = (await connection.execute(_READ)).one().entries
-    now = await look(redis, stream, group, earlier.last if earlier else NO_ID)
-    read_after, at = (await connection.execute(_READ)).one()
-    if earlier is None:
-        return Seen(
-            position(now, at, read_before, None, listening=listening), None, went_back=False
-        )
-    if stepped_back(earlier, now):
-        left = await survivors(redis, stream, earlier.last)
-        loss = forgotten(earlier, now, left, read_after, at)
-        return Seen(position(now, at, read_before, None, listening=listening), loss, went_back=True)
-    loss = passed_over(earlier, now, read_after)
-    # The rest of a loss shows when what is in the workers' hands has been counted.
-    least = earlier.balance - ((loss.entries or 0) if loss else 0)
-    return Seen(position(now, at, read_before, least, listening=listening), loss, went_back=False)
+    before = await _read(connection, streams)
+    looks = await asyncio.gather(*(_look(redis, it.name, group, known) for it in streams))
+    after = await _read(connection, streams)
+    found = dict[str, Seen]()
+    for stream, now, read_before, (read_after, at) in zip(
+        streams, looks, before, after, strict=True
+    ):
+        if now is None:
+            continue
+        earlier, reads = known.get(stream.name), stream.name in listening
+        least, loss = None, None
+        went_back = earlier is not None and stepped_back(earlier, now)
+        if earlier is not None and went_back:
+            left = await _answer(survivors(redis, stream.name, earlier.last))
+            if left is None:
+                continue
+            loss = forgotten(earlier, now, left, read_after, at)
+        elif earlier is not None:
+            loss = passed_over(earlier, now, read_after)
+            # The rest of a loss shows when what is in the workers' hands has been counted.
+            least = earlier.balance - ((loss.entries or 0) if loss else 0)
+        kept = position(now, at, read_before.entries, least, listening=reads)
+        found[stream.name] = Seen(kept, loss, went_back)
+    return found
 
 
-async def _earlier(connection: AsyncConnection, stream: str, group: str) -> Position | None:
-    found = await connection.execute(_EARLIER, {"stream": stream, "group": group})
-    row = found.one_or_none()
-    if row is None:
+class _Read(NamedTuple):
+    """What had been counted of a stream at a moment."""
+
+    entries: int
+    at: datetime
+
+
+async def _read(connection: AsyncConnection, streams: Sequence[OrdersStream]) -> list[_Read]:
+    partitions = [stream.partition for stream in streams]
+    rows = await connection.execute(_READ, {"partitions": partitions})
+    return [_Read(row.entries, row.now) for row in rows]
+
+
+async def _look(
+    redis: Redis, stream: str, group: str, known: Mapping[str, Position]
+) -> Sighting | None:
+    last = known[stream].last if stream in known else NO_ID
+    return await _answer(look(redis, stream, group, last))
+
+
+async def _answer(asked: Awaitable[T]) -> T | None:
+    """Wait for Redis; None: it does not answer."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await asked
+    except REDIS_ERRORS:
         return None
-    last, settled = parse(row.last_id), parse(row.settled_id)
-    return Position(
-        row.seen_at,
-        row.added,
-        row.removed,
-        last,
-        settled,
-        row.listening,
-        row.balance,
-        row.read,
-        row.away_since,
-    )
 
 
-async def settled(connection: AsyncConnection, stream: str, group: str) -> StreamId | None:
-    """Tell up to which entry all had been applied at the last look. None: nobody ever looked."""
-    earlier = await _earlier(connection, stream, group)
-    return earlier and earlier.settled
+async def _earlier(
+    connection: AsyncConnection, streams: Sequence[OrdersStream], group: str
+) -> dict[str, Position]:
+    names = [stream.name for stream in streams]
+    rows = await connection.execute(_EARLIER, {"streams": names, "group": group})
+    return {
+        row.stream: Position(
+            row.seen_at,
+            row.added,
+            row.removed,
+            parse(row.last_id),
+            parse(row.settled_id),
+            row.listening,
+            row.balance,
+            row.read,
+            row.away_since,
+        )
+        for row in rows
+    }
+
+
+async def settled(
+    connection: AsyncConnection, streams: Sequence[OrdersStream], group: str
+) -> dict[str, StreamId]:
+    """Tell of each stream up to which entry all had been applied at the last look.
+
+    Streams that nobody ever looked at are left out.
+    """
+    known = await _earlier(connection, streams, group)
+    return {name: position.settled for name, position in known.items()}
 
 
 async def _note(connection: AsyncConnection, stream: str, loss: Loss, at: datetime) -> bool:
@@ -237,6 +314,16 @@ async def incidents(
 async def summary(connection: AsyncConnection) -> Summary:
     """Count losses."""
     return Summary(*(await connection.execute(_SUMMARY)).one())
+
+
+async def passed_on(connection: AsyncConnection, streams: Sequence[OrdersStream]) -> dict[str, int]:
+    """Count of each stream the entries read here and those removed before, acknowledged or not."""
+    removed = {row.stream: row.entries for row in await connection.execute(_REMOVED)}
+    read = await _read(connection, streams)
+    return {
+        stream.name: counted.entries + (removed.get(stream.name) or 0)
+        for stream, counted in zip(streams, read, strict=True)
+    }
 
 
 async def acknowledge(connection: AsyncConnection, incident: int, by: str) -> bool:

@@ -385,6 +385,16 @@ ingest_counters = Table(
     postgresql_with={"fillfactor": "20"},
 )
 
+partition_counters = Table(
+    "partition_counters",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("read", BigInteger, nullable=False),
+    comment="of the entries read, those of each partition; the rest are of the plain stream",
+    postgresql_with={"fillfactor": "20"},
+)
+
 verification = Table(
     "verification",
     metadata,
@@ -408,7 +418,22 @@ dead_letters = Table(
     Column("first_seen", Moment, nullable=False, server_default=func.now()),
     Column("last_seen", Moment, nullable=False, server_default=func.now()),
     Column("digest", LargeBinary, nullable=False, comment="SHA-256 over the fields"),
+    Column("partition", Integer, comment="NULL: the stream that is not partitioned"),
     UniqueConstraint("stream_id", "digest"),
+)
+
+former_emails = Table(
+    "former_emails",
+    metadata,
+    Column("email_key", Key, primary_key=True, comment="nobody's present e-mail"),
+    Column(
+        "customer_id",
+        BigInteger,
+        ForeignKey("customers.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    comment="events go on naming people by the e-mail that staff corrected",
 )
 
 installation = Table(

@@ -1,5 +1,6 @@
 """Everything that happened with one customer, the latest first."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -43,9 +44,9 @@ SELECT changed_at, cause, sequence FROM segment_changes
 WHERE customer_id = :id ORDER BY sequence DESC LIMIT 1
 """)
 _DEAD_LETTERS = text("""
-SELECT stream_id, reason FROM dead_letters WHERE EXISTS (
-  SELECT FROM unnest(field_values) AS v(value)
-  WHERE position(:email IN lower(encode(v.value, 'escape'))) > 0)
+SELECT stream_id, partition, reason FROM dead_letters WHERE EXISTS (
+  SELECT FROM unnest(field_values) AS v(value), unnest(CAST(:emails AS text[])) AS e(email)
+  WHERE position(e.email IN lower(encode(v.value, 'escape'))) > 0)
 """)
 
 
@@ -75,7 +76,12 @@ async def segment_since(connection: AsyncConnection, customer_id: int) -> dict[s
     return None if row is None else dict(row)
 
 
-async def dead_letters_about(connection: AsyncConnection, email: str) -> list[dict[str, str]]:
-    """List the dead letters that name an e-mail."""
-    rows = await connection.execute(_DEAD_LETTERS, {"email": email.lower()})
-    return [{"streamId": row.stream_id, "reason": row.reason} for row in rows]
+async def dead_letters_about(
+    connection: AsyncConnection, email_keys: Sequence[str]
+) -> list[dict[str, Any]]:
+    """List the dead letters that name one of these e-mails."""
+    rows = await connection.execute(_DEAD_LETTERS, {"emails": email_keys})
+    return [
+        {"streamId": row.stream_id, "partition": row.partition, "reason": row.reason}
+        for row in rows
+    ]

@@ -5,6 +5,7 @@ snapshot, so that work going on beside them cannot look like an error.
 """
 
 import random
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,6 +22,8 @@ from service.db.outbox import state
 from service.db.settle import LIMITS, segment_sql
 from service.envelope import FASTSTREAM_FIELD
 from service.fold import Outcome
+from service.losses import Kind
+from service.partitions import OrdersStream
 from service.sighting import write
 from service.wire import customer_ref
 
@@ -148,9 +151,9 @@ ORDER BY customer_id, sequence DESC
 
 
 async def verify(
-    engine: AsyncEngine, redis: Redis, *, orders: str, group: str, changes: str
+    engine: AsyncEngine, redis: Redis, *, orders: Sequence[OrdersStream], group: str, changes: str
 ) -> list[Finding]:
-    """Check all eight; streams and group by name. Raises what the servers raise."""
+    """Check all eight; group and stream of changes by name. Raises what the servers raise."""
     counted = await _counted(engine, redis, orders, group)
     published = await _published(engine, redis, changes)
     async with engine.connect() as pooled:
@@ -188,43 +191,47 @@ async def _rows(
 
 
 async def _counted(
-    engine: AsyncEngine, redis: Redis, stream: str, group: str
+    engine: AsyncEngine, redis: Redis, orders: Sequence[OrdersStream], group: str
 ) -> list[dict[str, Any]]:
     """Whatever the group has read and no longer pends was counted, under one outcome.
 
     And nothing was lost before it was read, except what somebody has taken note of.
     """
-    backlog = await streams.backlog(redis, stream, group)
+    backlogs = await streams.backlogs(redis, orders, group)
     async with engine.connect() as connection:
         totals = await operations.totals(connection)
+        passed_on = await losses.passed_on(connection, orders)
         lost = [
-            {"lost": it.entries, "how": it.kind.value, "after": it.after_id, "until": it.until_id}
+            _lost(it.stream, it.kind, it.entries, it.after_id, it.until_id)
             for it in await losses.incidents(connection, most=_MOST_SHOWN, open_only=True)
         ]
-        removed = (await losses.summary(connection)).removed
-        new = (await losses.compare(connection, redis, stream, group)).loss
-    if new and not lost:
+        seen = await losses.compare(connection, redis, orders, group)
+    if not lost:
         lost = [
-            {
-                "lost": new.entries,
-                "how": new.kind.value,
-                "after": write(new.after),
-                "until": write(new.until),
-            }
+            _lost(name, it.kind, it.entries, write(it.after), write(it.until))
+            for name, found in seen.items()
+            if (it := found.loss)
         ]
     settled = totals.applied + totals.stale + totals.duplicate + totals.dead_lettered
-    finished = (backlog.entries_read or 0) - backlog.pending
-    if settled == totals.read and finished <= totals.read + removed:
-        return lost
+    uncounted = [] if settled == totals.read else [{"counted": totals.read, "withOutcome": settled}]
     return [
-        {
-            "entriesReadByGroup": backlog.entries_read,
-            "pending": backlog.pending,
-            "counted": totals.read,
-            "withOutcome": settled,
-        },
+        *uncounted,
+        *(
+            {
+                "stream": name,
+                "entriesReadByGroup": backlog.entries_read,
+                "pending": backlog.pending,
+                "counted": passed_on[name],
+            }
+            for name, backlog in backlogs.items()
+            if backlog.entries_read - backlog.pending > passed_on[name]
+        ),
         *lost,
     ]
+
+
+def _lost(stream: str, kind: Kind, entries: int | None, after: str, until: str) -> dict[str, Any]:
+    return {"stream": stream, "lost": entries, "how": kind.value, "after": after, "until": until}
 
 
 async def _replay(engine: AsyncEngine) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from service import streams, tracing
 from service.config import Config
-from service.db.engine import create_engine
+from service.db.engine import IDLE_SECONDS, create_engine
 from service.db.statistics import MedianCache
 from service.http import (
     activity,
@@ -41,16 +41,20 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = create_engine(config.database_url or "", application="crm web")
+        engine = create_engine(
+            config.database_url or "", application="crm web", idle_seconds=IDLE_SECONDS
+        )
         read_url = config.database_read_url
         replica = create_engine(read_url, application="crm web") if read_url else None
         state = State(
             config=config,
             engine=engine,
-            redis=streams.connect(config.redis_url or "", retries=1),  # a probe must not wait
+            redis=streams.connect(  # a probe must not wait
+                config.redis_url or "", retries=1, cluster=config.redis_cluster
+            ),
             medians=MedianCache(),
             access=Access(config, engine, clock),
-            replica=Replica(replica, clock),
+            replica=Replica(replica, config.database_read_lag_seconds, clock),
         )
         app.state.crm = state
         await announce(state.access)

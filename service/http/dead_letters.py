@@ -42,6 +42,7 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 _LETTER: JsonDict = {
     "id": "17",
     "streamId": "1795341600000-0",
+    "partition": None,
     "reason": "currency_mismatch",
     "error": "`data.currency` is 'EUR', but this store adds up USD only",
     "attempts": 1,
@@ -57,7 +58,10 @@ class DeadLetter(Camel):
     model_config = ConfigDict(json_schema_extra={"examples": [_LETTER]})
 
     id: str
-    stream_id: str = Field(description="its id in the stream `orders`")
+    stream_id: str = Field(description="its id in the stream that it was read from")
+    partition: int | None = Field(
+        description="3: that is `orders:{3}`; null: `orders`, which is not partitioned"
+    )
     reason: Reason
     error: str = Field(description="a sentence for the publisher's developer")
     attempts: int
@@ -342,6 +346,7 @@ def _letter(letter: Letter) -> dict[str, Any]:
     return {
         "id": str(letter.id),
         "streamId": letter.stream_id,
+        "partition": letter.partition,
         "reason": letter.reason,
         "error": letter.error,
         "attempts": letter.attempts,

@@ -4,7 +4,7 @@ They are the same whichever replica is asked. Only requests, the release and the
 memory, time and files are told by each process for itself.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
@@ -187,7 +187,8 @@ def _of_verification(verified: operations.Verification | None) -> list[Metric]:
 
 
 async def _of_redis(config: Config, redis: Redis) -> list[Metric]:
-    backlog = await streams.backlog(redis, config.orders_stream, config.orders_group)
+    each = await streams.backlogs(redis, config.orders_streams, config.orders_group)
+    backlog = streams.together(each)
     metrics: list[Metric] = [
         GaugeMetricFamily("crm_pending_entries", "Read, not acknowledged.", value=backlog.pending),
         GaugeMetricFamily(
@@ -209,7 +210,20 @@ async def _of_redis(config: Config, redis: Redis) -> list[Metric]:
                 value=backlog.quietest_seconds,
             )
         )
-    return metrics
+    return metrics + (_by_stream(each) if len(each) > 1 else [])
+
+
+def _by_stream(each: Mapping[str, streams.Backlog]) -> list[Metric]:
+    """Tell of each partition what is told of all together, to find the one that lags."""
+    lag = GaugeMetricFamily("crm_stream_lag_entries", "Not yet read.", labels=["stream"])
+    pending = GaugeMetricFamily(
+        "crm_stream_pending_entries", "Read, not acknowledged.", labels=["stream"]
+    )
+    for stream, backlog in each.items():
+        pending.add_metric([stream], backlog.pending)
+        if backlog.lag is not None:
+            lag.add_metric([stream], backlog.lag)
+    return [lag, pending]
 
 
 def _histogram(

@@ -60,10 +60,13 @@ class Scene:
     async def look(self) -> Seen:
         async with self.service.engine.begin() as connection:
             seen = await losses.watch(
-                connection, self.service.redis, self.stream, self.group, listening=True
+                connection,
+                self.service.redis,
+                self.service.config.orders_streams,
+                self.group,
+                listening={self.stream},
             )
-        assert seen is not None
-        return seen
+        return seen[self.stream]
 
     async def incidents(self) -> list[Incident]:
         async with self.service.engine.connect() as connection:

@@ -24,7 +24,7 @@ async def working(service: Service, **settings: object) -> AsyncIterator[Worker]
     """
     config = service.config.model_copy(update={"reclaim_idle_seconds": 60, **settings})
     engine = create_engine(config.database_url or "", application="crm worker")
-    redis = streams.connect(config.redis_url or "")
+    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
     worker = Worker(config, engine, redis)
     stop = asyncio.Event()
     task = asyncio.create_task(worker.run(stop))

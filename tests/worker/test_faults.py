@@ -236,7 +236,7 @@ async def test_a_subscriber_that_cannot_come_back_ends_the_process(
         assert await worker.ended() == 1
     finally:
         await raw.execute_command("ACL", "SETUSER", "default", "+xgroup|create")
-    assert "the subscriber did not come back after 5 attempts" in worker.output
+    assert "the subscriber to orders did not come back after 5 attempts" in worker.output
     assert "consumers.orders.SubscriberDiedError" in worker.output
 
 

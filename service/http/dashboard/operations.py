@@ -52,7 +52,7 @@ async def show(
         "operations.html",
         waiting=waiting,
         backlog=await _backlog(request),
-        stream=state.config.orders_stream,
+        streams=state.config.orders_streams,
         verified=verified,
         losses=lost,
         held=[trim for trim in trimmed if trim.held_by],
@@ -134,9 +134,10 @@ async def _backlog(request: Request) -> streams.Backlog | None:
     state = state_of(request)
     try:
         config = state.config
-        return await streams.backlog(state.redis, config.orders_stream, config.orders_group)
+        each = await streams.backlogs(state.redis, config.orders_streams, config.orders_group)
     except streams.REDIS_ERRORS:
         return None
+    return streams.together(each)
 
 
 def _words(value: bytes) -> str:

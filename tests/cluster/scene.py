@@ -1,0 +1,153 @@
+"""Order management that publishes on partitions, and what a test waits for on all of them."""
+
+import asyncio
+import contextlib
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from redis.exceptions import RedisClusterException, RedisError
+
+from service import streams
+from service.partitions import partition_key, partition_of
+from tests.cluster.nodes import disconnect
+from tests.conftest import Service
+from tests.events import cloud_event
+from tests.model import Document
+from tests.wait import until
+from tests.worker.scene import totals
+
+PUBLISHERS = 3
+_CUSTOMERS = 60
+_PAUSE = 0.005
+_AGAIN = 0.1
+ELSEWHERE = 0.2
+"""Of the events: published anywhere but in their partition, as a publisher gone wrong does."""
+
+
+class Sent(NamedTuple):
+    """An event that Redis said it has."""
+
+    at: float
+    stream: str
+    document: Document
+
+
+class Shop:
+    """Events of a few customers' orders, each order several times, some in wrong partitions."""
+
+    def __init__(self, service: Service, seed: int = 1) -> None:
+        self._service = service
+        self._rng = random.Random(seed)
+        self._orders = 0
+        self._versions: dict[str, int] = {}
+        self.sent: list[Sent] = []
+        self.refusals = 0
+        """Times that Redis did not take an event at once."""
+
+    def next(self) -> Document:
+        """Make an event up: of a new order, or of one there is."""
+        rng = self._rng
+        if not self._versions or rng.random() < 0.5:
+            self._orders += 1
+            order = f"ORD-{self._orders}"
+        else:
+            order = rng.choice(list(self._versions))
+        version = self._versions[order] = self._versions.get(order, 0) + 1
+        customer = int(order.removeprefix("ORD-")) % _CUSTOMERS
+        return cloud_event(
+            order,
+            event_id=f"{order}/{version}",
+            version=version,
+            email=f"c{customer}@example.org",
+            total=f"{rng.randint(100, 9999) / 100:.2f}",
+            status=rng.choice(["pending", "completed", "completed", "cancelled"]),
+            created=datetime(2026, 11, 1, tzinfo=UTC),
+            updated=datetime.now(UTC),
+        )
+
+    def stream_of(self, document: Document) -> str:
+        """Choose the stream; now and then a wrong one."""
+        everywhere = self._service.config.orders_streams
+        if self._rng.random() < ELSEWHERE:
+            return self._rng.choice(everywhere).name
+        key = partition_key(document["data"])
+        return everywhere[1 + partition_of(key, len(everywhere) - 1)].name
+
+    async def send(self, documents: Iterable[Document], redis: Any = None) -> None:
+        """Publish, each until Redis says that it has it."""
+        for document in documents:
+            await self._send(redis or self._service.redis, self.stream_of(document), document)
+
+    async def put(self, stream: str, document: Document) -> None:
+        """Publish on this stream, in whatever partition the event belongs."""
+        await self._send(self._service.redis, stream, document)
+
+    async def _send(self, redis: Any, stream: str, document: Document) -> None:
+        while True:
+            try:
+                await redis.xadd(stream, {"data": json.dumps(document)})
+            except (RedisError, RedisClusterException, OSError):
+                self.refusals += 1
+                await asyncio.sleep(_AGAIN)
+            else:
+                self.sent.append(Sent(time.monotonic(), stream, document))
+                return
+
+    async def send_again(self, since: float) -> int:
+        """Publish once more what Redis took since then; give how many events."""
+        again = [sent for sent in self.sent if sent.at >= since]
+        for sent in again:
+            await self._send(self._service.redis, sent.stream, sent.document)
+        return len(again)
+
+    @contextlib.asynccontextmanager
+    async def publishing(self) -> AsyncIterator[None]:
+        """Publish during the block, over several clients."""
+        stopping = asyncio.Event()
+        config = self._service.config
+
+        async def publish() -> None:
+            redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
+            try:
+                while not stopping.is_set():
+                    await self.send([self.next()], redis)
+                    await asyncio.sleep(_PAUSE)
+            finally:
+                await disconnect(redis)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(PUBLISHERS):
+                group.create_task(publish())
+            try:
+                yield
+            finally:
+                stopping.set()
+
+    async def more(self, events: int) -> None:
+        """Wait until so many more have been taken."""
+        wanted = len(self.sent) + events
+
+        async def taken() -> bool:
+            return len(self.sent) >= wanted
+
+        await until(taken, 120)
+
+
+async def all_read(service: Service, seconds: float = 120.0) -> None:
+    """Wait until nothing waits in any stream, and what was read is counted."""
+
+    async def done() -> bool:
+        try:
+            each = await streams.backlogs(
+                service.redis, service.config.orders_streams, service.config.orders_group
+            )
+        except streams.REDIS_ERRORS:
+            return False
+        behind = streams.together(each)
+        return behind.lag == 0 and behind.pending == 0 and (await totals(service)).read > 0
+
+    await until(done, seconds, every=0.1)

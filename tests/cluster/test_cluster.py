@@ -1,0 +1,209 @@
+"""On a cluster: slots move, masters die, replicas take over; every order is applied or missed."""
+
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+
+from service import streams
+from service.db import losses
+from service.losses import Kind
+from tests.cluster.conftest import OnCluster
+from tests.cluster.nodes import disconnect
+from tests.cluster.scene import Shop, all_read
+from tests.conftest import Service
+from tests.db.test_model import stored
+from tests.model import world
+from tests.processes import Process, Processes, processes
+from tests.wait import until
+from tests.worker.scene import all_published, in_order_without_holes, totals, working
+
+pytestmark = pytest.mark.timeout(400)
+_SLOW = 120.0
+_REPLICATED = 5.0
+"""What a master took so many seconds before it died, its replica has, or it was published again."""
+
+
+async def _open_losses(service: Service) -> list[losses.Incident]:
+    async with service.engine.connect() as connection:
+        return list(await losses.incidents(connection, open_only=True))
+
+
+async def _take_note(service: Service) -> None:
+    for incident in await _open_losses(service):
+        async with service.engine.begin() as connection:
+            assert await losses.acknowledge(connection, incident.id, "a test")
+
+
+async def _applied(service: Service, entries: int) -> None:
+    async def done() -> bool:
+        return (await totals(service)).read >= entries
+
+    await until(done, _SLOW)
+
+
+async def _worker(crm: Processes, service: Service) -> Process:
+    return await crm.worker(
+        redis_cluster="true",
+        orders_partitions=service.config.orders_partitions,
+        reclaim_idle_seconds=2,
+    )
+
+
+async def test_slots_move_and_a_master_dies_while_orders_go_on(
+    on_cluster: OnCluster, tmp_path: Path
+) -> None:
+    service, cluster = on_cluster
+    shop = Shop(service)
+    names = [stream.name for stream in service.config.orders_streams]
+    async with processes(service.servers, tmp_path) as crm:
+        worker = await _worker(crm, service)
+        async with shop.publishing():
+            await _applied(service, 200)
+            for stream in (names[1], names[2], service.config.changes_stream):
+                await cluster.move(stream)
+                await shop.more(50)
+            await _applied(service, 400)
+
+            victim = await cluster.owner(names[2])
+            victim.kill()
+            died = time.monotonic()
+            await cluster.taken_over(victim, names[2])
+            await shop.more(200)
+        assert shop.refusals, "nobody noticed the death"
+        await shop.send_again(died - _REPLICATED)
+        await all_read(service)
+        await all_published(service, _SLOW)
+        assert worker.status is None, worker.output
+
+        expected = world([sent.document for sent in shop.sent], datetime.now(UTC))
+        assert await stored(service) == expected
+        await in_order_without_holes(service)
+
+        # A replica that was behind is a loss, of streams on that master only; it is in again.
+        for incident in await _open_losses(service):
+            assert incident.kind is Kind.ROLLED_BACK
+        await _take_note(service)
+        assert await service.findings() == []
+        assert await worker.terminate() == 0
+
+
+async def test_what_a_replica_had_not_got_is_told_and_can_be_published_again(
+    on_cluster: OnCluster,
+) -> None:
+    service, cluster = on_cluster
+    shop = Shop(service)
+    stream = service.config.orders_streams[1].name
+    master = await cluster.owner(stream)
+    replica = await cluster.replica_of(master)
+    await cluster.move(service.config.changes_stream, master)
+    await shop.send(shop.next() for _ in range(40))
+    async with working(service):
+        await all_read(service)
+        await all_published(service, _SLOW)
+        replica.send(signal.SIGSTOP)
+        await master.command("CLIENT", "KILL", "TYPE", "replica")
+        await shop.send(shop.next() for _ in range(40))
+        await all_read(service)
+        await all_published(service, _SLOW)
+    assert await service.findings() == []
+
+    # Applied so far, and to be published again; what comes now nobody has read.
+    before = len(shop.sent)
+    for _ in range(5):
+        await shop.put(stream, shop.next())
+    async with service.engine.begin() as connection:
+        await losses.watch(
+            connection,
+            service.redis,
+            service.config.orders_streams,
+            service.config.orders_group,
+            listening=(),
+        )
+    master.kill()
+    replica.send(signal.SIGCONT)
+    assert await cluster.taken_over(master, stream) is replica
+
+    async with working(service):
+        await until(lambda: _told(service), _SLOW)
+        told = {it.stream: (it.kind, it.entries) for it in await _open_losses(service)}
+        assert told.pop(stream) == (Kind.ROLLED_BACK, 5)
+        assert {kind for kind, _ in told.values()} <= {Kind.ROLLED_BACK}
+        for sent in shop.sent[before:]:
+            await shop.put(sent.stream, sent.document)
+        await all_read(service)
+        await all_published(service, _SLOW)
+    expected = world([sent.document for sent in shop.sent], datetime.now(UTC))
+    assert await stored(service) == expected
+    await in_order_without_holes(service)
+    await _take_note(service)
+    assert await service.findings() == []
+
+
+async def _told(service: Service) -> bool:
+    return bool(await _open_losses(service))
+
+
+async def test_partitions_of_other_masters_go_on_while_one_has_nobody_left(
+    on_cluster: OnCluster, tmp_path: Path
+) -> None:
+    service, cluster = on_cluster
+    plain, *partitions = (stream.name for stream in service.config.orders_streams)
+    shop = Shop(service)
+    async with processes(service.servers, tmp_path) as crm:
+        worker = await _worker(crm, service)
+        for name in partitions:
+            await shop.put(name, shop.next())
+        await _applied(service, len(partitions))
+        gone = await cluster.owner(partitions[0])
+        left = [name for name in (plain, *partitions) if await cluster.owner(name) is not gone]
+        (await cluster.replica_of(gone)).kill()
+        gone.kill()
+        for name in left:
+            await shop.put(name, shop.next())
+        await _applied(service, len(partitions) + len(left))
+        status, health = await worker.ask("/readyz")
+        assert status == 503, health
+
+
+async def test_a_reader_outlives_the_node_that_it_asked_first(on_cluster: OnCluster) -> None:
+    """It does nothing but read, so nothing else leads it to another node."""
+    service, cluster = on_cluster
+    group, names = service.config.orders_group, [it.name for it in service.config.orders_streams]
+    reader: Any = streams.connect(cluster.url, cluster=True)
+    try:
+        await streams.ensure_group(reader, names[0], group)
+        first = reader.get_default_node().port
+        node = next(node for node in cluster.nodes if node.port == first)
+        stream, *_ = [name for name in names if await cluster.owner(name) is not node]
+        await streams.ensure_group(reader, stream, group)
+        await reader.xreadgroup(group, "me", {stream: ">"}, count=1)
+        node.kill()
+        for _ in range(3):
+            assert await reader.xreadgroup(group, "me", {stream: ">"}, count=1) == []
+    finally:
+        await disconnect(reader)
+
+
+async def test_a_slot_that_nobody_has_stops_nothing_else(on_cluster: OnCluster) -> None:
+    service, cluster = on_cluster
+    await cluster.abandon(key_slot(b"of no stream"))
+    newcomer = streams.connect(cluster.url, cluster=True)
+    try:
+        for stream in service.config.orders_streams:
+            await streams.ensure_group(newcomer, stream.name, service.config.orders_group)
+    finally:
+        await disconnect(newcomer)
+
+
+async def test_the_settings_of_every_master_are_looked_at(on_cluster: OnCluster) -> None:
+    service, cluster = on_cluster
+    assert await streams.warn_of_unsafe_settings(service.redis) == []
+    await cluster.nodes[1].command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    await cluster.nodes[2].command("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+    told = await streams.warn_of_unsafe_settings(service.redis)
+    assert ["allkeys-lru" in told[0], "require-full-coverage" in told[1]] == [True, True]

@@ -1,0 +1,286 @@
+"""Partitions on one Redis: whatever names an entry names its stream, and nothing else changes."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers import worker as workers
+from service import streams
+from service.cli.demo import stream_for
+from service.config import Config, ConfigError
+from service.db import losses
+from service.envelope import Entry
+from service.http import metrics
+from service.partitions import OrdersStream, orders_streams, partition_key, partition_of
+from tests.cli.conftest import Crm
+from tests.cluster.conftest import with_partitions
+from tests.cluster.scene import Shop, all_read
+from tests.conftest import Service
+from tests.db.test_model import stored
+from tests.events import fields
+from tests.model import world
+from tests.processes import ROOT
+from tests.wait import until
+from tests.worker.scene import all_applied, all_published, in_order_without_holes, totals, working
+
+_VECTOR = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<crc>\d+) \| (?P<of8>\d) \|$", re.MULTILINE)
+
+
+def test_the_published_vectors() -> None:
+    found = list(_VECTOR.finditer((ROOT / "README.md").read_text()))
+    assert len(found) >= 4
+    for vector in found:
+        key = vector["key"].replace("·", " ")
+        assert partition_of(key, 2**32) == int(vector["crc"]), key
+        assert partition_of(key, 8) == int(vector["of8"]), key
+
+
+@given(st.text(), st.integers(1, 1024))
+def test_a_key_has_one_partition_however_it_is_written(key: str, partitions: int) -> None:
+    number = partition_of(key, partitions)
+    assert 0 <= number < partitions
+    upper = "".join(c.upper() if c.isascii() else c for c in key)
+    assert partition_of(f" \t{upper}\r\n", partitions) == number
+
+
+@pytest.mark.parametrize(
+    ("order", "key"),
+    [
+        (
+            {"id": "ORD-1", "customer": {"id": "CUST-7", "email": "Jane@Example.com"}},
+            "Jane@Example.com",
+        ),
+        ({"id": "ORD-1", "customer": {"id": "CUST-7", "email": " "}}, "CUST-7"),
+        ({"id": "ORD-1", "customer": {"id": None}}, "ORD-1"),
+        ({"id": "ORD-1", "customer": None}, "ORD-1"),
+        ({"customer": "Jane"}, ""),
+    ],
+)
+def test_by_what_an_order_is_partitioned(order: dict[str, Any], key: str) -> None:
+    assert partition_key(order) == key
+
+
+def test_the_plain_stream_is_always_read() -> None:
+    plain = OrdersStream("orders", None)
+    assert orders_streams("orders", 1) == (plain,)
+    assert orders_streams("orders", 2) == (
+        plain,
+        OrdersStream("orders:{0}", 0),
+        OrdersStream("orders:{1}", 1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"REDIS_URL": "redis://a:1,redis://b:2"}, "set CRM_REDIS_CLUSTER=true"),
+        ({"REDIS_URL": "unix:///s", "REDIS_CLUSTER": "true"}, "cannot be reached by unix"),
+        ({"REDIS_URL": "redis://a:1,http://b", "REDIS_CLUSTER": "true"}, "must start with"),
+        ({"ORDERS_PARTITIONS": "0"}, "CRM_ORDERS_PARTITIONS"),
+    ],
+)
+def test_settings_that_do_not_fit(
+    settings: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"CRM_{name}", value)
+    with pytest.raises(ConfigError, match=said):
+        Config.load()
+
+
+async def test_the_whole_way(partitioned: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order's events lie in whatever partitions, some in the plain stream, some again."""
+    monkeypatch.setattr(workers, "_TRIM_SECONDS", 0.05)
+    service, shop = partitioned, Shop(partitioned)
+    await shop.send(shop.next() for _ in range(600))
+    async with working(service, orders_keep_entries=10) as worker:
+        await shop.send(shop.next() for _ in range(300))
+        await shop.send_again(shop.sent[-100].at)
+        await all_read(service)
+        await all_published(service)
+        names = {stream.name for stream in service.config.orders_streams}
+        assert worker.consumer.reading() == names
+        assert await service.findings() == []
+
+        async def seen() -> bool:
+            found = await service.rows("SELECT stream FROM sightings WHERE listening")
+            return {row["stream"] for row in found} == names
+
+        await until(seen)
+
+        async def trimmed() -> bool:
+            return all([await service.redis.xlen(name) <= 110 for name in names])
+
+        await until(trimmed)
+    assert {sent.stream for sent in shop.sent} == names
+    assert (await totals(service)).read == len(shop.sent)
+    assert await stored(service) == world([it.document for it in shop.sent], datetime.now(UTC))
+    await in_order_without_holes(service)
+    assert await service.rows("SELECT * FROM losses") == []
+
+
+async def test_what_is_told_of_each_and_of_all(partitioned: Service, tmp_path: Path) -> None:
+    service = partitioned
+    raw: Any = service.redis
+    for partition in (0, 3, 3):
+        await raw.xadd(f"orders:{{{partition}}}", fields("ORD-1"))
+    await service.publish(fields("ORD-2"))
+    crm = Crm(service.servers, tmp_path)
+    settings = {"orders_partitions": service.config.orders_partitions}
+    document = (await crm("status", "--json", **settings)).document
+    assert (document["lag"], document["pending"]) == (4, 0)
+    assert document["lagOf"] == {"orders": 1, "orders:{0}": 1, "orders:{3}": 2}
+    text = (await metrics.render(service.config, service.engine, service.redis)).decode()
+    assert "crm_lag_entries 4.0" in text
+    assert 'crm_stream_lag_entries{stream="orders:{3}"} 2.0' in text
+    async with working(service):
+        await all_read(service)
+        assert (await crm("verify", **settings)).status == 0
+    assert "lagOf" not in (await crm("status", "--json")).document
+
+
+async def test_the_same_id_and_bytes_in_two_partitions_are_two_dead_letters(
+    partitioned: Service,
+) -> None:
+    service = partitioned
+    raw: Any = service.redis
+    for name in ("orders:{1}", "orders:{2}", "orders"):
+        await raw.xadd(name, {b"data": b"not JSON"}, id="7-1")
+    async with working(service):
+        await all_applied(service, 3)
+        await all_read(service)
+    letters = await service.rows(
+        "SELECT stream_id, partition, attempts FROM dead_letters ORDER BY partition"
+    )
+    assert letters == [
+        {"stream_id": "7-1", "partition": 1, "attempts": 1},
+        {"stream_id": "7-1", "partition": 2, "attempts": 1},
+        {"stream_id": "7-1", "partition": None, "attempts": 1},
+    ]
+
+
+async def test_who_died_with_entries_of_several_partitions_is_taken_over_from(
+    partitioned: Service,
+) -> None:
+    """The ids are the same in each, so that one that is in hand hides no other."""
+    service = partitioned
+    raw: Any = service.redis
+    for stream in service.config.orders_streams:
+        order = fields(f"ORD-{stream.partition}", email=f"c{stream.partition}@x.org")
+        await raw.xadd(stream.name, order, id="7-1")
+        await streams.ensure_group(service.redis, stream.name, service.config.orders_group)
+        await streams.own_pending(
+            service.redis, stream.name, service.config.orders_group, "dead", after=">", count=1
+        )
+    entries = len(service.config.orders_streams)
+    async with working(service, reclaim_idle_seconds=0.3) as worker:
+        worker.applier.in_hand.add((3, "7-1"))
+        await all_applied_but_one(service, entries - 1)
+        worker.applier.in_hand.discard((3, "7-1"))
+        await all_read(service)
+
+        async def gone() -> bool:
+            each = await streams.backlogs(
+                service.redis, service.config.orders_streams, service.config.orders_group
+            )
+            return [it.name for it in streams.together(each).consumers] == [worker.name]
+
+        await until(gone)
+    assert (await totals(service)).applied == entries
+
+
+async def all_applied_but_one(service: Service, entries: int) -> None:
+    async def done() -> bool:
+        return (await totals(service)).read == entries
+
+    await until(done)
+    (group,) = [streams.texts(info) for info in await service.redis.xinfo_groups("orders:{3}")]
+    assert group["pending"] == 1
+
+
+@pytest.mark.parametrize("partition", [None, 2])
+async def test_a_loss_is_of_its_stream_and_no_other_hides_it(
+    empty_service: Service, partition: int | None
+) -> None:
+    service = with_partitions(empty_service, 4)
+    raw: Any = service.redis
+    stream = next(it.name for it in service.config.orders_streams if it.partition == partition)
+    async with working(service):
+        for number, each in enumerate(service.config.orders_streams * 4):
+            await raw.xadd(each.name, fields(f"ORD-{number}", email=f"c{number}@x.org"))
+        await all_applied(service, 20)
+        await all_read(service)
+    for number in range(5):
+        await raw.xadd(stream, fields(f"ORD-{number}", email=f"c{number}@x.org"))
+    await raw.xtrim(stream, maxlen=2, approximate=False)
+    # What another one delivers twice, which raises the sum of all, must not make up for it.
+    again = fields("ORD-1", email="c1@x.org")
+    await service.ingest(*(Entry(f"{number}-0", again, 1) for number in range(5)))
+    (finding,) = await service.findings()
+    assert [(it["stream"], it["lost"]) for it in finding.offenders] == [(stream, 3)]
+    async with working(service):
+        await until(lambda: _incidents(service))
+        await all_read(service)
+    (incident,) = await _incidents(service)
+    assert (incident.stream, incident.entries) == (stream, 3)
+
+
+async def _incidents(service: Service) -> list[losses.Incident]:
+    async with service.engine.connect() as connection:
+        return list(await losses.incidents(connection))
+
+
+async def test_the_number_of_partitions_changes(service: Service, tmp_path: Path) -> None:
+    """From one stream to two partitions, to five, and back: nothing is missed or said to be."""
+    crm = Crm(service.servers, tmp_path)
+    sent = []
+    for partitions in (1, 2, 5):
+        now = with_partitions(service, partitions)
+        shop = Shop(now, seed=partitions)
+        await shop.send(shop.next() for _ in range(60)) if partitions > 1 else None
+        for number in range(20):
+            await service.publish(fields(f"PLAIN-{partitions}-{number}", email="plain@x.org"))
+        sent += shop.sent
+        async with working(now):
+            await all_read(now)
+            await all_published(now)
+            assert (await crm("verify", orders_partitions=partitions)).status == 0
+    assert (await totals(service)).read == len(sent) + 60
+    assert await service.rows("SELECT * FROM losses") == []
+
+
+async def test_orders_of_all_partitions_are_replayed(partitioned: Service, tmp_path: Path) -> None:
+    service, shop = partitioned, Shop(partitioned)
+    crm = Crm(service.servers, tmp_path)
+    settings = {"orders_partitions": service.config.orders_partitions}
+    await shop.send(shop.next() for _ in range(80))
+    async with working(service):
+        await all_read(service)
+    # A database that never heard of partition 5: all of it is new to it.
+    await service.execute("DELETE FROM sightings WHERE stream = 'orders:{5}'")
+    of_five = sum(sent.stream == "orders:{5}" for sent in shop.sent)
+    told = await crm("replay", **settings)
+    assert f"orders:{{5}}: {of_five} entries after 0-0 will be read again" in told.out
+    assert "orders:{4}: 0 entries" in told.out
+    async with working(service):
+        await all_applied(service, 80 + of_five)
+    told = await crm("replay", "--all", **settings)
+    assert told.status == 0, told.err
+    async with working(service):
+        await all_applied(service, 160 + of_five)
+        await all_read(service)
+    counted = await totals(service)
+    assert counted.duplicate + counted.stale >= 80 + of_five
+
+
+def test_the_demo_publishes_where_order_management_would() -> None:
+    one, eight = (Config(orders_partitions=n) for n in (1, 8))
+    entry = {"data": fields("ORD-1", email="jane@example.com")[b"data"]}
+    assert [stream_for(it, entry) for it in (one, eight)] == ["orders", "orders:{4}"]
+    for broken in ({"data": b"{"}, {"data": b"[]"}, {"data": b'{"data": 1}'}, {"other": b""}):
+        assert stream_for(eight, broken) == "orders"
