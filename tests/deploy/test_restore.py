@@ -66,7 +66,9 @@ class Shop:
             backlog = await streams.backlog(self.redis, "orders", "crm")
             info = await self.redis.xinfo_stream("orders")
             last = info["last-generated-id"].decode()
-            return not backlog.lag and (await self.rows(_SETTLED)) == [(last, last, 0)]
+            if backlog.lag != 0 or backlog.pending:  # not known, while what was read is read again
+                return False
+            return await self.rows(_SETTLED) == [(last, last, 0)]
 
         await until(done, _SLOW)
 
