@@ -39,5 +39,5 @@ async def test_every_fault_by_itself() -> None:
 async def test_faults_overlap_on_debians_redis() -> None:
     if not debian_redis():
         pytest.skip("redis-server is not installed (apt-get install redis-server)")
-    told = await _run("--seconds", "25", "--seed", "2", "--redis", REDIS, "--backlog", "4000")
+    told = await _run("--seconds", "15", "--seed", "2", "--redis", REDIS, "--backlog", "4000")
     assert " + " in told
