@@ -1,8 +1,8 @@
 """Leave out of a batch the events that orders already have as their state.
 
 A stream that is read again (a group set back, a publisher that sends all once more) consists of
-little else, and to find that out is less than half the work of applying it. When nothing comes twice
-the question is for nothing, so it is the caller who knows when to ask.
+little else, and to find that out is less than half the work of applying it. When nothing comes
+twice the question is for nothing, so it is the caller who knows when to ask.
 """
 
 from collections.abc import Sequence
