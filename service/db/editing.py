@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db import customers, emails, settle
 from service.db.audit import note
-from service.db.erase import Extent, email_hash, erase, extent
+from service.db.erase import Extent, erase, extent
 from service.db.figures import clock
 from service.wire import customer_ref, dumps
 
@@ -78,12 +78,6 @@ _BY_EMAIL = text("SELECT id FROM customers WHERE email_key = :email_key")
 _CREATE = text("""
 INSERT INTO customers (email, email_key, date_created, name, name_at, name_event)
 VALUES (:email, :email_key, :now, :name, 'infinity', '') RETURNING id
-""")
-_LATEST_ORDER = text("SELECT max(date_created) FROM orders WHERE customer_id = :id")
-# A publisher's clock may run ahead: what it has told of was placed until then.
-_ERASED_UNTIL = text(f"""
-UPDATE erased SET erased_at = GREATEST(erased_at, CAST(:latest AS timestamptz))
-WHERE email_hash = {email_hash("CAST(:email_key AS text)")}
 """)
 _SEARCHED = text(f"""
 UPDATE customer_search s SET searched = {settle.searched("c")}
@@ -182,10 +176,8 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> N
     row = await customers.read(connection, customer_id, lock=True)
     if row is None:
         raise CustomerNotFoundError
-    latest = (await connection.execute(_LATEST_ORDER, {"id": customer_id})).scalar()
-    for email_key in await emails.email_keys(connection, customer_id, row["email"]):
-        await erase(connection, customer_id, email_key, customer_ref(customer_id))
-        await connection.execute(_ERASED_UNTIL, {"email_key": email_key, "latest": latest})
+    email_keys = await emails.email_keys(connection, customer_id, row["email"])
+    await erase(connection, customer_id, email_keys, customer_ref(customer_id))
     await settle.forget(connection, customer_id)
     await note(connection, actor, "customer.erased", customer_id=customer_id)
 

@@ -17,9 +17,12 @@ def email_hash(email_key: str) -> str:
     return f"sha256((SELECT salt FROM installation) || convert_to({email_key}, 'UTF8'))"
 
 
+# A publisher's clock may run ahead: what it has told of was placed until then.
 _REMEMBER = text(f"""
 INSERT INTO erased (email_hash, erased_at)
-VALUES ({email_hash("CAST(:email_key AS text)")}, clock_timestamp())
+SELECT {email_hash("email_key")}, GREATEST(clock_timestamp(), (
+  SELECT max(date_created) FROM orders WHERE customer_id = :id))
+FROM (SELECT DISTINCT unnest(CAST(:email_keys AS text[])) AS email_key) theirs
 ON CONFLICT (email_hash) DO UPDATE SET erased_at = excluded.erased_at
 """)
 _ORDERS = text("UPDATE orders SET customer_id = NULL, erased = true WHERE customer_id = :id")
@@ -59,24 +62,34 @@ class Extent(NamedTuple):
 async def extent(
     connection: AsyncConnection, customer_id: int, email_keys: Sequence[str], reference: str
 ) -> Extent:
-    """Count what `erase` would remove, called for each of the e-mails."""
-    traces = [trace for email_key in email_keys for trace in _traces(email_key, reference)]
+    """Count what `erase` would remove."""
+    traces = _traces(email_keys, reference)
     row = await connection.execute(_EXTENT, {"id": customer_id, "traces": traces})
     return Extent(**row.mappings().one())
 
 
 async def erase(
-    connection: AsyncConnection, customer_id: int, email_key: str, reference: str
+    connection: AsyncConnection, customer_id: int, email_keys: Sequence[str], reference: str
 ) -> None:
-    """Remove what is known of a person beside their row in ``customers``; the caller commits."""
-    await connection.execute(_REMEMBER, {"email_key": email_key})
+    """Remove what is known of a person beside their row in ``customers``; the caller commits.
+
+    ``email_keys`` are all that mean them: orders placed until now name nobody by any of these.
+    """
+    await connection.execute(_REMEMBER, {"id": customer_id, "email_keys": email_keys})
     for statement in (_ORDERS, _INTERACTIONS, _EDITS):
         await connection.execute(statement, {"id": customer_id})
-    await connection.execute(_DEAD_LETTERS, {"traces": _traces(email_key, reference)})
+    await connection.execute(_DEAD_LETTERS, {"traces": _traces(email_keys, reference)})
 
 
-def _traces(email_key: str, reference: str) -> list[str]:
+def _traces(email_keys: Sequence[str], reference: str) -> list[str]:
     """Write how a dead letter may name them, in the form that `encode(…, 'escape')` gives."""
+    return [
+        *(form for email_key in email_keys for form in _forms(email_key)),
+        f'"{reference.lower()}"',
+    ]
+
+
+def _forms(email_key: str) -> list[str]:
     as_json = email_key.encode("unicode_escape").decode("ascii").replace("\\x", "\\u00")
     octal = "".join(
         chr(byte) if byte < 0x80 else f"\\{byte:03o}"  # noqa: PLR2004  ASCII
@@ -86,5 +99,4 @@ def _traces(email_key: str, reference: str) -> list[str]:
     return [
         octal,
         *(form.replace("\\", "\\\\").lower() for form in {as_json, escaped_at}),
-        f'"{reference.lower()}"',
     ]

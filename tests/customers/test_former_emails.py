@@ -11,13 +11,10 @@ from service.db.engine import in_transaction
 from service.db.ingest import ingest
 from tests.conftest import Service
 from tests.customers.conftest import Api
+from tests.db.test_concurrency import WAITING
 from tests.events import entry
 from tests.wait import until
 
-WAITING = (
-    "SELECT 1 FROM pg_stat_activity"
-    " WHERE application_name = 'crm tests' AND wait_event_type = 'Lock'"
-)
 NOTHING = editing.HoldEdit(frozenset())
 
 
