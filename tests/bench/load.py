@@ -18,13 +18,14 @@ def events(
     updates: float = 0.2,
     duplicates: float = 0.01,
     late: float = 0.01,
+    apart: int = 1,
     seed: int = 1,
 ) -> list[bytes]:
     """Give ``total`` CloudEvents documents.
 
     ``updates``, ``duplicates`` and ``late`` are shares of all events: a newer version of an
     earlier order, an earlier event again, an event that arrives some hundred places after its
-    turn.
+    turn. Who orders is every so manieth of a larger shop's customers: ``apart``.
     """
     rng = random.Random(seed)
     today = datetime.now(UTC)
@@ -43,7 +44,7 @@ def events(
                 order["status"] = rng.choice(("processing", "shipped", "delivered", "cancelled"))
                 order["dateUpdated"] = moment.isoformat()
             else:
-                order = _order(rng, len(placed), rng.randrange(customers), moment)
+                order = _order(rng, len(placed), apart * rng.randrange(customers), moment)
                 placed.append(order)
             document = _document(order, number, moment)
         if rng.random() < late:

@@ -5,6 +5,7 @@ stand in the order in which they were placed, and all that is kept of them is ri
 nothing but an out-stream that Redis never had.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import text
@@ -80,8 +81,9 @@ FROM facts f CROSS JOIN limits l
 CROSS JOIN LATERAL (SELECT {segment_sql("f", "l")} AS segment) s
 CROSS JOIN LATERAL (SELECT 'customer' || number || '@example.com' AS email) e
 CROSS JOIN LATERAL (
-  SELECT ({_FIRST_NAMES})[1 + mod(number, 5)] || ' ' || ({_LAST_NAMES})[1 + mod(number / 5, 7)]
-    || ' ' || number AS name
+  SELECT CASE WHEN CAST(:varied AS boolean)
+    THEN ({_FIRST_NAMES})[1 + mod(number, 5)] || ' ' || ({_LAST_NAMES})[1 + mod(number / 5, 7)]
+    ELSE 'Customer' END || ' ' || number AS name
 ) n
 ORDER BY f.id
 """
@@ -138,9 +140,14 @@ _KEPT = (
 )
 
 
-async def populate(engine: AsyncEngine, customers: int, orders: int, now: datetime) -> None:
-    """Fill an empty, migrated database as of a moment, and have it vacuumed and analysed."""
-    numbers = {"customers": customers, "orders": orders, "now": now}
+async def populate(
+    engine: AsyncEngine, customers: int, orders: int, now: datetime, *, varied: bool = True
+) -> None:
+    """Fill an empty, migrated database as of a moment, and have it vacuumed and analysed.
+
+    Names are ``varied``, for searching, or those that the events of `load` tell.
+    """
+    numbers = {"customers": customers, "orders": orders, "now": now, "varied": varied}
     patient = create_async_engine(engine.url, connect_args={"server_settings": {"jit": "off"}})
     async with patient.begin() as connection:
         await connection.execute(text("SET LOCAL work_mem = '512MB'"))
@@ -161,7 +168,7 @@ async def populate(engine: AsyncEngine, customers: int, orders: int, now: dateti
     await patient.dispose()
 
 
-async def _execute(connection: AsyncConnection, statement: str, numbers: dict[str, object]) -> None:
+async def _execute(connection: AsyncConnection, statement: str, numbers: Mapping[str, object]) -> None:
     clause = text(statement)
     wanted = {name: numbers[name] for name in clause._bindparams}
     await connection.execute(clause, wanted)
