@@ -26,6 +26,7 @@ def capacity(  # noqa: PLR0913  one parameter a fact
             min=1, help="Events/s of one worker: what `make bench` says where it is to run."
         ),
     ] = RATE,
+    wal_compression: Annotated[bool, typer.Option(help="As PostgreSQL is set.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Work out load, workers, disk, memory and the time to catch up; asks no server."""
@@ -40,6 +41,7 @@ def capacity(  # noqa: PLR0913  one parameter a fact
         changes_per_order=changes_per_order,
         kept_entries=config.orders_keep_entries,
         kept_changes=config.changes_keep_entries,
+        wal_compression=wal_compression,
     )
     found = needs(shop, rate)
     if as_json:

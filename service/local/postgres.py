@@ -26,7 +26,7 @@ SETTINGS = {
     "max_parallel_workers_per_gather": "1",
     "fsync": "on",
     "synchronous_commit": "on",
-    "wal_compression": "on",  # pglz; the wheel is built without lz4
+    "wal_compression": "off",  # the wheel has only pglz, which costs more than it saves
     "min_wal_size": "256MB",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",

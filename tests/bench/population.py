@@ -168,7 +168,9 @@ async def populate(
     await patient.dispose()
 
 
-async def _execute(connection: AsyncConnection, statement: str, numbers: Mapping[str, object]) -> None:
+async def _execute(
+    connection: AsyncConnection, statement: str, numbers: Mapping[str, object]
+) -> None:
     clause = text(statement)
     wanted = {name: numbers[name] for name in clause._bindparams}
     await connection.execute(clause, wanted)
