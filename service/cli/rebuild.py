@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from service.cli.database import whoever
 from service.config import Config
-from service.db.engine import create_engine
+from service.db.engine import SCAN_SECONDS, create_engine
 from service.db.rebuild import Difference, Report, Side
 from service.db.rebuild import rebuild as run
 from service.local.state import with_local_stack
@@ -41,7 +41,9 @@ def rebuild(
 
 async def _run(*, apply: bool, show: int, quiet: bool) -> Report:
     config = with_local_stack(Config.load())
-    engine = create_engine(config.database_url or "", application="crm rebuild")
+    engine = create_engine(
+        config.database_url or "", application="crm rebuild", transaction_seconds=SCAN_SECONDS
+    )
     try:
         with _progress(quiet=quiet) as progress:
             return await run(engine, apply=apply, actor=whoever(), show=show, progress=progress)

@@ -4,14 +4,16 @@ from rich.console import Console
 
 from service import streams
 from service.config import Config
-from service.db.engine import create_engine
+from service.db.engine import SCAN_SECONDS, create_engine
 from service.db.operations import note_verification
 from service.db.verify import verify
 
 
 async def run_verify(config: Config, console: Console) -> int:
     """Check all invariants and print them; 0 when all hold, else 1."""
-    engine = create_engine(config.database_url or "", application="crm verify")
+    engine = create_engine(
+        config.database_url or "", application="crm verify", transaction_seconds=SCAN_SECONDS
+    )
     redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
     try:
         findings = await verify(

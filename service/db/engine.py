@@ -14,7 +14,11 @@ T = TypeVar("T")
 _REPEATABLE = {"40P01", "40001"}  # deadlock detected, serialization failure
 
 TRANSACTION_SECONDS = 60
-"""No transaction of ours lives longer (`transaction_timeout`): the sweeper relies on it."""
+"""No transaction that judges customers lives longer (`transaction_timeout`): the sweeper relies on
+it."""
+
+SCAN_SECONDS = 3600
+"""How long one may that reads everything there is, of the largest shop."""
 
 IDLE_SECONDS = 15
 """How long a worker or a web process may do nothing within a transaction. One that hangs, or that
@@ -55,11 +59,13 @@ def create_engine(
     pool_size: int = 5,
     planner: Mapping[str, str] | None = None,
     idle_seconds: int = TRANSACTION_SECONDS,
+    transaction_seconds: int = TRANSACTION_SECONDS,
 ) -> AsyncEngine:
     """Make a pool that survives the server's restarts and never waits for ever.
 
     ``application`` is what `pg_stat_activity` shows, ``planner`` settings of its connections. The
-    server ends a transaction in which nothing is asked for ``idle_seconds``.
+    server ends a transaction in which nothing is asked for ``idle_seconds``, and each after
+    ``transaction_seconds``.
     """
     return create_async_engine(
         url,
@@ -71,11 +77,11 @@ def create_engine(
         hide_parameters=True,  # of statements, in errors: there are people's names in them
         connect_args={
             "timeout": 5,
-            "command_timeout": TRANSACTION_SECONDS,
+            "command_timeout": transaction_seconds,
             "server_settings": {
                 "application_name": application,
                 "timezone": "UTC",
-                "transaction_timeout": f"{TRANSACTION_SECONDS}s",
+                "transaction_timeout": f"{transaction_seconds}s",
                 "idle_in_transaction_session_timeout": f"{idle_seconds}s",
                 **_GONE,
                 "jit": "off",  # compiling these statements costs more than it saves

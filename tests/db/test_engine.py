@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.db.engine import IDLE_SECONDS, TRANSACTION_SECONDS, create_engine
+from service.db.engine import IDLE_SECONDS, SCAN_SECONDS, TRANSACTION_SECONDS, create_engine
 from tests.conftest import Service
 from tests.events import entry
 from tests.wait import until
@@ -69,6 +69,22 @@ async def test_a_session_whose_client_is_gone_leaves_the_queue(
 async def _queue(connection: AsyncConnection) -> None:
     with pytest.raises(DBAPIError):
         await connection.execute(_LOCK)
+
+
+async def test_a_transaction_lives_as_long_as_it_may_and_no_longer(service: Service) -> None:
+    async def sleep(seconds: float, of: int) -> None:
+        engine = create_engine(
+            service.config.database_url or "", application=_NAME, transaction_seconds=of
+        )
+        try:
+            async with engine.connect() as connection:
+                await connection.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+        finally:
+            await engine.dispose()
+
+    await sleep(1.2, of=SCAN_SECONDS)
+    with pytest.raises((DBAPIError, TimeoutError)):
+        await sleep(1.2, of=1)
 
 
 async def test_the_server_looks_whether_a_silent_client_is_there(engine: AsyncEngine) -> None:
