@@ -177,7 +177,7 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> N
     if row is None:
         raise CustomerNotFoundError
     email_keys = await emails.email_keys(connection, customer_id, row["email"])
-    await erase(connection, customer_id, email_keys, customer_ref(customer_id))
+    await erase(connection, customer_id, email_keys)
     await settle.forget(connection, customer_id)
     await note(connection, actor, "customer.erased", customer_id=customer_id)
 
@@ -188,7 +188,7 @@ async def would_erase(connection: AsyncConnection, customer_id: int) -> Extent |
     if row is None:
         return None
     email_keys = await emails.email_keys(connection, customer_id, row["email"])
-    return await extent(connection, customer_id, email_keys, customer_ref(customer_id))
+    return await extent(connection, customer_id, email_keys)
 
 
 def _merged(fields: Mapping[str, Any], address: Mapping[str, str] | None) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.traces import NAMING_THEM, traces
+
 
 def email_hash(email_key: str) -> str:
     """Write the SQL of the salted hash by which an erased e-mail is recognised."""
@@ -28,23 +30,16 @@ ON CONFLICT (email_hash) DO UPDATE SET erased_at = excluded.erased_at
 _ORDERS = text("UPDATE orders SET customer_id = NULL, erased = true WHERE customer_id = :id")
 _INTERACTIONS = text("DELETE FROM interactions WHERE customer_id = :id")
 _EDITS = text("UPDATE audit SET details = '{}' WHERE customer_id = :id")
-# The bytes are compared as text, without case; what JSON may write as an escape, as that, too.
-_NAMING_THEM = """
-EXISTS (
-  SELECT FROM unnest(field_values) AS v(value), unnest(CAST(:traces AS text[])) AS t(trace)
-  WHERE position(t.trace IN lower(encode(v.value, 'escape'))) > 0
-)
-"""
 _DEAD_LETTERS = text(f"""
 UPDATE dead_letters SET field_names = '{{}}', field_values = '{{}}',
   error = 'erased with the person it named'
-WHERE {_NAMING_THEM}
+WHERE {NAMING_THEM}
 """)
 _EXTENT = text(f"""
 SELECT (SELECT count(*) FROM orders WHERE customer_id = :id) AS orders,
   (SELECT count(*) FROM interactions WHERE customer_id = :id) AS interactions,
   (SELECT count(*) FROM audit WHERE customer_id = :id) AS edits,
-  (SELECT count(*) FROM dead_letters WHERE {_NAMING_THEM}) AS dead_letters
+  (SELECT count(*) FROM dead_letters WHERE {NAMING_THEM}) AS dead_letters
 """)
 
 
@@ -60,17 +55,14 @@ class Extent(NamedTuple):
 
 
 async def extent(
-    connection: AsyncConnection, customer_id: int, email_keys: Sequence[str], reference: str
+    connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]
 ) -> Extent:
     """Count what `erase` would remove."""
-    traces = _traces(email_keys, reference)
-    row = await connection.execute(_EXTENT, {"id": customer_id, "traces": traces})
-    return Extent(**row.mappings().one())
+    parameters = {"id": customer_id, "traces": traces(customer_id, email_keys)}
+    return Extent(**(await connection.execute(_EXTENT, parameters)).mappings().one())
 
 
-async def erase(
-    connection: AsyncConnection, customer_id: int, email_keys: Sequence[str], reference: str
-) -> None:
+async def erase(connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]) -> None:
     """Remove what is known of a person beside their row in ``customers``; the caller commits.
 
     ``email_keys`` are all that mean them: orders placed until now name nobody by any of these.
@@ -78,25 +70,4 @@ async def erase(
     await connection.execute(_REMEMBER, {"id": customer_id, "email_keys": email_keys})
     for statement in (_ORDERS, _INTERACTIONS, _EDITS):
         await connection.execute(statement, {"id": customer_id})
-    await connection.execute(_DEAD_LETTERS, {"traces": _traces(email_keys, reference)})
-
-
-def _traces(email_keys: Sequence[str], reference: str) -> list[str]:
-    """Write how a dead letter may name them, in the form that `encode(…, 'escape')` gives."""
-    return [
-        *(form for email_key in email_keys for form in _forms(email_key)),
-        f'"{reference.lower()}"',
-    ]
-
-
-def _forms(email_key: str) -> list[str]:
-    as_json = email_key.encode("unicode_escape").decode("ascii").replace("\\x", "\\u00")
-    octal = "".join(
-        chr(byte) if byte < 0x80 else f"\\{byte:03o}"  # noqa: PLR2004  ASCII
-        for byte in email_key.encode()
-    )
-    escaped_at = as_json.replace("@", "\\u0040")
-    return [
-        octal,
-        *(form.replace("\\", "\\\\").lower() for form in {as_json, escaped_at}),
-    ]
+    await connection.execute(_DEAD_LETTERS, {"traces": traces(customer_id, email_keys)})

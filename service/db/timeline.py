@@ -1,6 +1,5 @@
 """Everything that happened with one customer, the latest first."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -43,11 +42,6 @@ _SINCE = text("""
 SELECT changed_at, cause, sequence FROM segment_changes
 WHERE customer_id = :id ORDER BY sequence DESC LIMIT 1
 """)
-_DEAD_LETTERS = text("""
-SELECT stream_id, partition, reason FROM dead_letters WHERE EXISTS (
-  SELECT FROM unnest(field_values) AS v(value), unnest(CAST(:emails AS text[])) AS e(email)
-  WHERE position(e.email IN lower(encode(v.value, 'escape'))) > 0)
-""")
 
 
 async def timeline(
@@ -74,14 +68,3 @@ async def segment_since(connection: AsyncConnection, customer_id: int) -> dict[s
     """Say since when, why and as the how manieth a customer has their segment."""
     row = (await connection.execute(_SINCE, {"id": customer_id})).mappings().one_or_none()
     return None if row is None else dict(row)
-
-
-async def dead_letters_about(
-    connection: AsyncConnection, email_keys: Sequence[str]
-) -> list[dict[str, Any]]:
-    """List the dead letters that name one of these e-mails."""
-    rows = await connection.execute(_DEAD_LETTERS, {"emails": email_keys})
-    return [
-        {"streamId": row.stream_id, "partition": row.partition, "reason": row.reason}
-        for row in rows
-    ]

@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.db import customers, emails, interactions, settings, timeline
+from service.db import customers, emails, interactions, settings, timeline, traces
 from service.db.cursor import BadCursorError, Listed
 from service.db.engine import in_transaction
 from service.db.figures import clock
@@ -142,7 +142,7 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
             "orders": (await orders_of_customer(connection, number, everything, None)).items,
             "timeline": (await timeline.timeline(connection, number, everything, None)).items,
             "interactions": await interactions.of_customer(connection, number),
-            "deadLetters": await timeline.dead_letters_about(connection, email_keys),
+            "deadLetters": await traces.dead_letters_about(connection, number, email_keys),
         }
     return Json(found)
 

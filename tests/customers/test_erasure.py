@@ -1,6 +1,9 @@
 """Erasing a person: nothing of them stays, and nothing brings them back."""
 
+import json
 from datetime import datetime, timedelta
+
+import pytest
 
 from service.envelope import Entry
 from tests.conftest import Service
@@ -110,3 +113,35 @@ async def test_everything_held_about_a_person_can_be_had(
     assert held["interactions"][0]["kind"] == "email"
     assert held["deadLetters"][0]["reason"] == "invalid_amount"
     assert {item["type"] for item in held["timeline"]} >= {"order", "segment", "edit"}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '"email": "JÄNE@example.com"',
+        '"email": "j\\u00E4ne@example.com"',
+        '"email": "j\\u00e4ne\\u0040example.com"',
+        '"email": "j\\u00C4NE@example.com"',
+        '"email": "\\u006aäne@example.com"',
+        '"id": "CUST-1001"',
+        '"id": "\\u0043UST-1001"',
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
+async def test_a_dead_letter_is_theirs_however_it_names_them(
+    api: Api, service: Service, written: str, *, nested: bool
+) -> None:
+    """Whoever asks is given what erasing empties."""
+    await service.ingest(entry("ORD-1", email="jäne@example.com"))
+    for number, names in enumerate((written, '"id": "CUST-10012", "email": "ine@example.com"')):
+        document = f'{{"data": {{"customer": {{{names}}}}}}}'
+        if nested:
+            document = json.dumps({"headers": {}, "data": document})
+        await service.ingest(Entry(f"{number + 1}-0", {b"data": document.encode()}))
+    held = await api.get("/CUST-1001/data")
+    assert [letter["streamId"] for letter in held["deadLetters"]] == ["1-0"]
+    assert (await api.http.delete("/api/v1/customers/CUST-1001")).status_code == 204
+    letters = await service.rows(
+        "SELECT field_values = '{}' AS emptied FROM dead_letters ORDER BY stream_id"
+    )
+    assert [letter["emptied"] for letter in letters] == [True, False]

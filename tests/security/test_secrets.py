@@ -84,7 +84,7 @@ def test_no_secret_is_in_the_tree() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        f"KEY={ApiKey.make().reveal()}",
+        pytest.param(f"KEY={ApiKey.make().reveal()}", id="a key of ours"),
         "-----BEGIN RSA " + "PRIVATE KEY-----",
         "aws_access_key_id = AKIA" + "IOSFODNN7EXAMPLE",
         'TOKEN = "ghp_' + "a1B2" * 9 + '"',
