@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.access import ApiKey, Role
+from service.cli import keys
+from service.cli import users as users_cli
 from service.cli.main import app
 from service.db import users
 from tests.conftest import Service
@@ -18,9 +20,11 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture
-def crm(empty_service: Service) -> Crm:
+def crm(empty_service: Service, monkeypatch: pytest.MonkeyPatch) -> Crm:
     """Run a command, on the test's servers."""
-    env = environment(empty_service.servers) | {"COLUMNS": "200"}
+    env = environment(empty_service.servers)
+    for command in (keys, users_cli):
+        monkeypatch.setattr(command._console, "_width", 200)
 
     async def run(*arguments: str, typed: str = "") -> Result:
         # In a thread of its own, for commands bring their own event loop.

@@ -1,5 +1,6 @@
 """Customers in dialogs: shown, created, edited, held, erased; by a browser, and by plain forms."""
 
+import asyncio
 import html
 import json
 import re
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from service.access import Role
 from service.db import users
@@ -20,7 +21,7 @@ from tests.access.conftest import Web, serve
 from tests.conftest import Service
 from tests.dashboard.browser import PASSWORD, Browser, user, words
 from tests.dashboard.browser import browser as open_browser
-from tests.dashboard.conftest import Site
+from tests.dashboard.conftest import PATIENCE, Site
 from tests.events import entry
 from tests.processes import HOST, processes
 
@@ -555,6 +556,34 @@ async def test_a_conflict_is_settled_in_the_dialog(site: Site, tab: Page) -> Non
     await dialog.get_by_role("button", name="Save this choice").click()
     await expect(dialog.locator("h1")).to_have_text("Jane Mine")
     await expect(dialog).to_contain_text("7")
+
+
+async def test_a_click_is_not_lost_when_the_list_changes_meanwhile(site: Site, tab: Page) -> None:
+    """Press, then the answer to a look at what is new, then release."""
+    await stocked(site)
+    looks: asyncio.Queue[Route] = asyncio.Queue()
+
+    async def hold(route: Route) -> None:
+        if await route.request.header_value("x-background"):
+            await looks.put(route)
+        else:
+            await route.continue_()
+
+    await tab.route(f"{site.url}/", hold)
+    await tab.goto("/")
+    look = await looks.get()
+    await row(tab, "Jane Smith").get_by_role("link", name="Edit").hover()
+    await tab.mouse.down()
+    async with tab.expect_event("requestfinished", lambda it: it == look.request):
+        await look.continue_()
+    await tab.evaluate(
+        "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
+    await tab.mouse.up()
+    await expect(tab.locator("#dialog").get_by_label("Name")).to_have_value("Jane Smith")
+    await tab.keyboard.press("Escape")
+    async with asyncio.timeout(PATIENCE / 1000):  # what was put off is made up for
+        await (await looks.get()).continue_()
 
 
 async def test_what_was_typed_is_not_thrown_away_unasked(site: Site, tab: Page) -> None:

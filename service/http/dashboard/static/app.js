@@ -43,9 +43,10 @@ function adopt(element) {
 const live = () => document.querySelectorAll("[data-live]");
 let stale = false;
 let refreshing = null;
+let pressed = false; // a link that is replaced between press and release is never clicked
 
 async function refresh() {
-  if (refreshing || dialog.open || document.hidden) {
+  if (refreshing || dialog.open || document.hidden || pressed) {
     stale = true;
     return;
   }
@@ -53,7 +54,8 @@ async function refresh() {
   refreshing = (async () => {
     try {
       const { page, address, status } = await load(shown, null, false);
-      if (status !== 200 || dialog.open || new URL(address).pathname !== new URL(shown).pathname) return;
+      stale ||= pressed;
+      if (status !== 200 || dialog.open || pressed || new URL(address).pathname !== new URL(shown).pathname) return;
       for (const old of live()) {
         const fresh = page.getElementById(old.id);
         if (fresh && !old.contains(document.activeElement)) old.replaceWith(adopt(fresh));
@@ -93,6 +95,9 @@ function follow() {
   };
   source.onerror = () => (poll ??= setInterval(refresh, POLL_MS));
   document.addEventListener("visibilitychange", () => stale && refresh());
+  addEventListener("pointerdown", (event) => (pressed = !event.button));
+  for (const end of ["pointerup", "pointercancel"])
+    addEventListener(end, () => setTimeout(() => ((pressed = false), stale && refresh()))); // after the click
   dialog.addEventListener("close", () => stale && refresh());
   if (document.querySelector("[data-poll]")) refresh();
 }
