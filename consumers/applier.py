@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.inbox import LANES, Batch, Inbox, Lane
 from consumers.telling import tell_of
-from service import streams, tracing
+from service import clients, tracing
 from service.config import Config
 from service.contract import Reason, Refusal
 from service.db.apply import OwnerChangedError
@@ -81,7 +81,7 @@ class Applier:
     async def _acknowledge(self, partition: int | None, ids: Sequence[str]) -> None:
         try:
             await self._redis.xack(self._names[partition], self._group, *ids)
-        except streams.REDIS_ERRORS as error:
+        except clients.REDIS_ERRORS as error:
             # They stay pending, are reclaimed later, and found to be duplicates.
             log.warning("%d entries not acknowledged: %s", len(ids), error)
 

@@ -7,7 +7,7 @@ from faststream.redis import RedisBroker, RedisClusterBroker
 from faststream.redis.configs.state import RedisClusterConnectionState
 from redis.asyncio.cluster import RedisCluster
 
-from service import connections, streams
+from service import clients, connections
 from service.config import Config, redis_urls
 
 
@@ -37,7 +37,7 @@ def make_broker(config: Config) -> RedisBroker:
         "graceful_timeout": config.drain_seconds,
         "logger": logging.getLogger("faststream"),
         "log_level": logging.DEBUG,
-        **streams.connection_options(),
+        **clients.connection_options(),
     }
     if config.redis_cluster:
         nodes = connections.nodes(config.redis_url or "")

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service import streams
+from service import clients, streams
 from service.db import migrate
 from service.db.engine import DATABASE_AWAY
 from service.http import metrics
@@ -92,7 +92,7 @@ async def _redis(worker: "Worker") -> dict[str, str]:
     try:
         async with asyncio.timeout(_PATIENCE):
             found = await asyncio.gather(*(_subscriber(worker, name) for name in names))
-    except streams.REDIS_ERRORS as error:
+    except clients.REDIS_ERRORS as error:
         return {"redis": f"not ready: {type(error).__name__}", "subscriber": "unknown"}
     wrong = [f"{name}: {is_}" for name, is_ in zip(names, found, strict=True) if is_]
     return {"redis": "ok", "subscriber": f"not ready: {'; '.join(wrong)}" if wrong else "ok"}
@@ -103,7 +103,7 @@ async def _subscriber(worker: "Worker", stream: str) -> str | None:
     try:
         members = await streams.consumers(worker.redis, stream, worker.config.orders_group)
     except ResponseError as error:
-        if streams.is_away(error):
+        if clients.is_away(error):
             raise
         return str(error)
     own = next((member for member in members if member.name == worker.name), None)

@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from consumers.broker import make_broker
 from consumers.inbox import Inbox
 from consumers.tasks import end
-from service import streams
+from service import clients, streams
 from service.config import Config
 from service.contract import judge
 from service.db.ingest import Judged
@@ -77,7 +77,7 @@ class OrdersConsumer:
         """Begin to read, from the first entry of each stream that the group has not seen."""
         for name in self._subscribers:
             await streams.ensure_group(self._redis, name, self._config.orders_group)
-        self._noted = await streams.notes_every_reader(self._redis)
+        self._noted = await clients.notes_every_reader(self._redis)
         await self._broker.start()
 
     async def stop(self) -> None:
@@ -108,8 +108,8 @@ class OrdersConsumer:
                 await _stop_reading(subscriber)
                 await streams.ensure_group(self._redis, stream, self._config.orders_group)
                 await subscriber.start()
-            except streams.REDIS_ERRORS as error:
-                failures += not streams.is_away(error)
+            except clients.REDIS_ERRORS as error:
+                failures += not clients.is_away(error)
                 if failures >= _RESTARTS:
                     msg = f"the subscriber to {stream} did not come back after {failures} attempts"
                     log.critical(msg)
@@ -120,7 +120,7 @@ class OrdersConsumer:
         """Let an older Redis, too, tell a worker that waits for orders from one that is gone."""
         if self._noted:
             return
-        with contextlib.suppress(*streams.REDIS_ERRORS):
+        with contextlib.suppress(*clients.REDIS_ERRORS):
             await streams.show_presence(
                 self._redis, stream, self._config.orders_group, self._consumer
             )

@@ -13,13 +13,13 @@ from redis.asyncio import Redis
 from consumers.applier import Applier
 from consumers.inbox import Inbox
 from consumers.orders import judge_all
-from service import streams
+from service import clients, streams
+from service.clients import Script
 from service.config import Config
 from service.contract import Reason, Refusal
 from service.db.ingest import Judged
 from service.envelope import Entry
 from service.partitions import OrdersStream
-from service.streams import Script
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Reclaimer:
                 try:
                     await self.reclaim(stream)
                     await self._remove_dead_consumers(stream.name)
-                except streams.REDIS_ERRORS as error:
+                except clients.REDIS_ERRORS as error:
                     log.warning("could not look for entries pending in %s: %s", stream.name, error)
             await asyncio.sleep(self._config.reclaim_idle_seconds / 4)
 

@@ -18,11 +18,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.telling import tell_of_changes
-from service import streams, tracing
+from service import clients, tracing
+from service.clients import Script
 from service.db import outbox, restored
 from service.db.settle import CHANNEL
 from service.envelope import FASTSTREAM_FIELD
-from service.streams import Script
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Relay:
                     connection = await pooled.execution_options(isolation_level="AUTOCOMMIT")
                     if await outbox.lead(connection):
                         await self._lead(connection)
-            except (DBAPIError, PoolTimeoutError, *streams.REDIS_ERRORS) as error:
+            except (DBAPIError, PoolTimeoutError, *clients.REDIS_ERRORS) as error:
                 log.warning("the relay pauses: %s", type(error).__name__)
             await asyncio.sleep(_POLL_SECONDS * random.uniform(0.5, 1))
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from service.streams import Script, texts
+from service.clients import Script, texts
 
 StreamId = tuple[int, int]
 """An entry's id, which compares as Redis orders entries."""

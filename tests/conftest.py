@@ -11,7 +11,7 @@ from sqlalchemy import Table, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from consumers.orders import judge_all
-from service import streams
+from service import clients
 from service.config import Config
 from service.db import migrate
 from service.db.apply import OwnerChangedError
@@ -138,7 +138,7 @@ async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
     )
     await migrate.upgrade(config.database_url or "")
     engine = create_engine(config.database_url or "", application="crm tests", pool_size=10)
-    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
+    redis = clients.configured(config)
     yield Service(config, engine, redis, real_servers)
     await redis.aclose()
     await engine.dispose()

@@ -17,7 +17,7 @@ from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import streams
+from service import clients
 from service.config import Config
 from service.db import operations
 from service.db.engine import create_engine
@@ -45,7 +45,7 @@ async def run_demo(config: Config, console: Console) -> int:
 async def _feed(config: Config, console: Console, running: Running) -> None:
     database_url = running.database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
     engine = create_engine(database_url, application="crm demo", pool_size=1)
-    redis = streams.connect(running.redis_url, cluster=config.redis_cluster)
+    redis = clients.connect(running.redis_url, cluster=config.redis_cluster)
     try:
         if await _loaded(engine):
             console.print("The history is in already; live orders go on.")
@@ -142,6 +142,6 @@ async def _trickle(config: Config, redis: Redis) -> None:
     run_id = datetime.now(UTC).strftime("%y%m%d%H%M%S")
     for entry in live_orders(run_id, lambda: datetime.now(UTC)):
         # While Redis restarts, an order is lost: it was made up anyway.
-        with suppress(*streams.REDIS_ERRORS):
+        with suppress(*clients.REDIS_ERRORS):
             await _publish(config, redis, [entry])
         await asyncio.sleep(random.expovariate(1 / _LIVE_PAUSE))

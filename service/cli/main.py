@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from service import logs, streams, tracing
+from service import clients, logs, tracing
 from service.cli import dead_letters, files, keys, users
 from service.cli.capacity import capacity
 from service.cli.losses import losses
@@ -46,7 +46,7 @@ def main() -> None:
     except ConfigError as error:
         sys.stderr.write(f"crm: {error}\n")
         sys.exit(2)
-    except (*DATABASE_AWAY, *streams.REDIS_ERRORS) as error:
+    except (*DATABASE_AWAY, *clients.REDIS_ERRORS) as error:
         if sqlstate(error) in {"42P01", "42703"}:  # no such table, no such column
             sys.stderr.write("crm: the schema is older than this release: run `crm migrate`.\n")
             sys.exit(1)

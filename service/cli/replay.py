@@ -8,7 +8,7 @@ import typer
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import streams
+from service import clients, streams
 from service.cli.database import fail
 from service.config import Config
 from service.db import losses, outbox, restored
@@ -78,7 +78,7 @@ def _not_a_moment(since: str) -> NoReturn:
 async def _run(after: StreamId | None) -> tuple[int, list[Set]]:
     config = with_local_stack(Config.load())
     engine = create_engine(config.database_url or "", application="crm replay")
-    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
+    redis = clients.configured(config)
     try:
         taken = await _take_back(engine, redis, config.changes_stream)
         return taken, await _set_all(engine, redis, config, after)

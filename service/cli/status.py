@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from service import streams
+from service import clients, streams
 from service.config import Config
 from service.db import losses, operations
 from service.db.engine import DATABASE_AWAY, create_engine
@@ -29,10 +29,10 @@ async def read_status(config: Config) -> dict[str, Any]:
 
 
 async def _from_redis(config: Config, report: dict[str, Any]) -> dict[str, Any]:
-    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
+    redis = clients.configured(config)
     try:
         each = await streams.backlogs(redis, config.orders_streams, config.orders_group)
-    except streams.REDIS_ERRORS as error:
+    except clients.REDIS_ERRORS as error:
         report["ok"] = False
         return {"redis": f"away: {type(error).__name__}", "lag": None, "pending": None}
     finally:

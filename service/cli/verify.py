@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from service import streams
+from service import clients
 from service.config import Config
 from service.db.engine import SCAN_SECONDS, create_engine
 from service.db.operations import note_verification
@@ -14,7 +14,7 @@ async def run_verify(config: Config, console: Console) -> int:
     engine = create_engine(
         config.database_url or "", application="crm verify", transaction_seconds=SCAN_SECONDS
     )
-    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
+    redis = clients.configured(config)
     try:
         findings = await verify(
             engine,

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.clients import REDIS_ERRORS
 from service.db.audit import note
 from service.losses import (
     Kind,
@@ -25,7 +26,6 @@ from service.losses import (
 )
 from service.partitions import OrdersStream
 from service.sighting import NO_ID, Sighting, StreamId, look, parse, survivors, write
-from service.streams import REDIS_ERRORS
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from service import streams, tracing
+from service import clients, tracing
 from service.config import Config
 from service.db.engine import IDLE_SECONDS, create_engine
 from service.db.statistics import MedianCache
@@ -49,9 +49,7 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
         state = State(
             config=config,
             engine=engine,
-            redis=streams.connect(  # a probe must not wait
-                config.redis_url or "", retries=1, cluster=config.redis_cluster
-            ),
+            redis=clients.configured(config, retries=1),  # a probe must not wait
             medians=MedianCache(),
             access=Access(config, engine, clock),
             replica=Replica(replica, config.database_read_lag_seconds, clock),

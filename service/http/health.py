@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
-from service import streams
+from service import clients, streams
 from service.db import migrate
 from service.db.engine import DATABASE_AWAY
 from service.http import metrics
@@ -72,7 +72,7 @@ async def _redis(state: State) -> dict[str, str]:
     config = state.config
     try:
         each = await streams.backlogs(state.redis, config.orders_streams, config.orders_group)
-    except streams.REDIS_ERRORS as error:
+    except clients.REDIS_ERRORS as error:
         return {"redis": f"not ready: {type(error).__name__}", "worker": "unknown"}
     quiet = streams.together(each).quietest_seconds
     if quiet is None:

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import streams
+from service import clients, streams
 from service.config import Config
 from service.contract import Reason
 from service.db import dead_letters, losses, operations
@@ -67,7 +67,7 @@ async def render(config: Config, engine: AsyncEngine, redis: Redis, *own: Collec
     try:
         metrics += await _of_redis(config, redis)
         up.add_metric(["redis"], 1)
-    except streams.REDIS_ERRORS:
+    except clients.REDIS_ERRORS:
         up.add_metric(["redis"], 0)
     registry = CollectorRegistry()
     registry.register(_Collected(metrics))

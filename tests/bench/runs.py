@@ -19,7 +19,7 @@ import psutil
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from service import streams
+from service import clients
 from service.config import Config
 from service.db import migrate, operations
 from service.db.engine import create_engine
@@ -56,7 +56,7 @@ async def measured_service(servers: Servers) -> AsyncIterator[Service]:
     config = Config(database_url=servers.database_url, redis_url=servers.redis_url)
     await migrate.upgrade(config.database_url or "")
     engine = create_engine(config.database_url or "", application="crm bench")
-    redis = streams.connect(config.redis_url or "")
+    redis = clients.connect(config.redis_url or "")
     FOLDER.mkdir()
     service = Service(config, engine, redis, servers)
     try:

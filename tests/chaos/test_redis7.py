@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service import streams
+from service import clients, streams
 from service.local.folder import DataFolder
 from service.local.supervise import Supervisor
 from tests.chaos.servers import debian_redis, redis_child
@@ -25,14 +25,14 @@ async def redis(tmp_path: Path) -> AsyncIterator[Any]:
     child, url = redis_child(folder, binary)
     supervisor = Supervisor(tmp_path, lambda _: None)
     await supervisor.start(child)
-    async with streams.connect(url) as client:
+    async with clients.connect(url) as client:
         yield client
     await supervisor.stop()
     folder.close()
 
 
 async def test_a_worker_that_waits_is_seen_and_given_nothing(redis: Any) -> None:
-    if await streams.notes_every_reader(redis):
+    if await clients.notes_every_reader(redis):
         pytest.skip("this redis-server notes them: it is 7.2 or later")
     await streams.ensure_group(redis, STREAM, GROUP)
     assert not await redis.xreadgroup(GROUP, ME, {STREAM: ">"}, block=10)

@@ -7,7 +7,7 @@ import pytest
 import uvloop
 from redis.exceptions import ConnectionError as LostError
 
-from service import streams
+from service import clients
 from tests.chaos.proxy import Proxy
 from tests.processes import HOST
 from tests.servers import Servers
@@ -25,7 +25,7 @@ async def _write_after_reset(redis_url: str) -> None:
         url = redis_url.replace(f":{parts.port}", f":{proxy.port}").replace(
             str(parts.hostname), HOST
         )
-        async with streams.connect(url) as redis:
+        async with clients.connect(url) as redis:
             pool: Any = redis.connection_pool
             connection = await pool.get_connection()
             try:

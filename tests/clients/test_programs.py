@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from service import streams
+from service import clients
 from tests.clients.conftest import PROGRAMS, Page, Program
 from tests.conftest import Service
 from tests.events import fields
@@ -142,8 +142,8 @@ async def _all_acknowledged(service: Service) -> None:
 
     async def done() -> bool:
         stream = service.config.changes_stream
-        last = streams.texts(await raw.xinfo_stream(stream))["last-generated-id"]
-        groups = [streams.texts(group) for group in await raw.xinfo_groups(stream)]
+        last = clients.texts(await raw.xinfo_stream(stream))["last-generated-id"]
+        groups = [clients.texts(group) for group in await raw.xinfo_groups(stream)]
         return [(it["last-delivered-id"], it["pending"]) for it in groups] == [(last, 0)]
 
     await until(done, SECONDS)

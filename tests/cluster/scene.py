@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import RedisClusterException, RedisError
 
-from service import streams
+from service import clients, streams
 from service.partitions import partition_key, partition_of
 from tests.cluster.nodes import disconnect
 from tests.conftest import Service
@@ -111,7 +111,7 @@ class Shop:
         config = self._service.config
 
         async def publish() -> None:
-            redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
+            redis = clients.configured(config)
             try:
                 while not stopping.is_set():
                     await self.send([self.next()], redis)
@@ -145,7 +145,7 @@ async def all_read(service: Service, seconds: float = 120.0) -> None:
             each = await streams.backlogs(
                 service.redis, service.config.orders_streams, service.config.orders_group
             )
-        except streams.REDIS_ERRORS:
+        except clients.REDIS_ERRORS:
             return False
         behind = streams.together(each)
         return behind.lag == 0 and behind.pending == 0 and (await totals(service)).read > 0

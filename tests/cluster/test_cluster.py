@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from service import streams
+from service import clients, streams
 from service.db import losses
 from service.losses import Kind
 from tests.cluster.conftest import OnCluster
@@ -174,7 +174,7 @@ async def test_a_reader_outlives_the_node_that_it_asked_first(on_cluster: OnClus
     """It does nothing but read, so nothing else leads it to another node."""
     service, cluster = on_cluster
     group, names = service.config.orders_group, [it.name for it in service.config.orders_streams]
-    reader: Any = streams.connect(cluster.url, cluster=True)
+    reader: Any = clients.connect(cluster.url, cluster=True)
     try:
         await streams.ensure_group(reader, names[0], group)
         first = reader.get_default_node().port
@@ -192,7 +192,7 @@ async def test_a_reader_outlives_the_node_that_it_asked_first(on_cluster: OnClus
 async def test_a_slot_that_nobody_has_stops_nothing_else(on_cluster: OnCluster) -> None:
     service, cluster = on_cluster
     await cluster.abandon(key_slot(b"of no stream"))
-    newcomer = streams.connect(cluster.url, cluster=True)
+    newcomer = clients.connect(cluster.url, cluster=True)
     try:
         for stream in service.config.orders_streams:
             await streams.ensure_group(newcomer, stream.name, service.config.orders_group)
@@ -202,8 +202,8 @@ async def test_a_slot_that_nobody_has_stops_nothing_else(on_cluster: OnCluster) 
 
 async def test_the_settings_of_every_master_are_looked_at(on_cluster: OnCluster) -> None:
     service, cluster = on_cluster
-    assert await streams.warn_of_unsafe_settings(service.redis) == []
+    assert await clients.warn_of_unsafe_settings(service.redis) == []
     await cluster.nodes[1].command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     await cluster.nodes[2].command("CONFIG", "SET", "cluster-require-full-coverage", "yes")
-    told = await streams.warn_of_unsafe_settings(service.redis)
+    told = await clients.warn_of_unsafe_settings(service.redis)
     assert ["allkeys-lru" in told[0], "require-full-coverage" in told[1]] == [True, True]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers import worker as workers
-from service import streams
+from service import clients, streams
 from service.cli.demo import stream_for
 from service.config import Config, ConfigError
 from service.db import losses
@@ -199,7 +199,7 @@ async def all_applied_but_one(service: Service, entries: int) -> None:
         return (await totals(service)).read == entries
 
     await until(done)
-    (group,) = [streams.texts(info) for info in await service.redis.xinfo_groups("orders:{3}")]
+    (group,) = [clients.texts(info) for info in await service.redis.xinfo_groups("orders:{3}")]
     assert group["pending"] == 1
 
 

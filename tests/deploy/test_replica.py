@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from service import streams
+from service import clients
 from service.config import Config, asyncpg_url
 from service.db import migrate
 from service.db.engine import create_engine
@@ -84,7 +84,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
                 rate_limit_burst=1_000_000,
             )
             engine = create_engine(asyncpg_url(url), application="crm tests")
-            redis = streams.connect(primary.redis_url or "")
+            redis = clients.connect(primary.redis_url or "")
             servers = Servers(url, primary.redis_url or "", None, None)
             service = Service(config, engine, redis, servers)
             kept = standby.supervisor.children["postgres"]

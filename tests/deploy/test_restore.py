@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from service import streams
+from service import clients, streams
 from service.config import asyncpg_url
 from service.db import migrate
 from service.db.engine import create_engine
@@ -48,7 +48,7 @@ class Shop:
         self.folder = folder
         self.command = Crm(self.servers, folder)
         self._engine = create_engine(asyncpg_url(database_url), application="test")
-        self.redis: Any = streams.connect(redis_url)
+        self.redis: Any = clients.connect(redis_url)
 
     async def order(self, customer: str, *numbers: int) -> None:
         for number in numbers:

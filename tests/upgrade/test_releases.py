@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import streams
+from service import clients
 from service.config import asyncpg_url
 from service.db.engine import create_engine
 from tests.cli.conftest import Crm
@@ -59,7 +59,7 @@ SELECT (SELECT count(*) FROM orders),
 @asynccontextmanager
 async def shop(servers: Servers) -> AsyncIterator[Shop]:
     engine = create_engine(asyncpg_url(servers.database_url), application="test")
-    redis: Any = streams.connect(servers.redis_url)
+    redis: Any = clients.connect(servers.redis_url)
     try:
         yield Shop(engine, redis)
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consumers import worker as workers
-from service import streams
+from service import clients, streams
 from service.local.folder import DataFolder
 from service.local.supervise import Supervisor
 from tests.chaos.servers import REDIS, VALKEY, debian_redis, redis_child
@@ -39,7 +39,7 @@ async def on_server(
     child, url = redis_child(folder, binary)
     supervisor = Supervisor(tmp_path, lambda _: None)
     await supervisor.start(child)
-    async with streams.connect(url) as client:
+    async with clients.connect(url) as client:
         info: Any = await client.info("server")
         found = info.get("valkey_version") or info["redis_version"]
         if not found.startswith(_VERSIONS[request.param]):

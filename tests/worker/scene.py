@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
 from consumers.worker import Worker
-from service import streams
+from service import clients, streams
 from service.db import operations
 from service.db.engine import create_engine
 from service.db.operations import Totals, Waiting
@@ -24,7 +24,7 @@ async def working(service: Service, **settings: object) -> AsyncIterator[Worker]
     """
     config = service.config.model_copy(update={"reclaim_idle_seconds": 60, **settings})
     engine = create_engine(config.database_url or "", application="crm worker")
-    redis = streams.connect(config.redis_url or "", cluster=config.redis_cluster)
+    redis = clients.configured(config)
     worker = Worker(config, engine, redis)
     stop = asyncio.Event()
     task = asyncio.create_task(worker.run(stop))

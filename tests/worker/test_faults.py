@@ -9,7 +9,7 @@ import psutil
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from service import streams
+from service import clients, streams
 from tests.conftest import Service
 from tests.events import fields
 from tests.loss.scene import all_seen
@@ -81,7 +81,7 @@ async def _postgres_answers(service: Service) -> bool:
 async def _redis_answers(service: Service) -> bool:
     try:
         return bool(await service.redis.ping())
-    except streams.REDIS_ERRORS:
+    except clients.REDIS_ERRORS:
         return False
 
 

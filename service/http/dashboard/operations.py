@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service import streams
+from service import clients, streams
 from service.db import dead_letters, losses, operations, orders, trims
 from service.db.cursor import BadCursorError
 from service.db.dead_letters import NoSuchLetterError
@@ -135,7 +135,7 @@ async def _backlog(request: Request) -> streams.Backlog | None:
     try:
         config = state.config
         each = await streams.backlogs(state.redis, config.orders_streams, config.orders_group)
-    except streams.REDIS_ERRORS:
+    except clients.REDIS_ERRORS:
         return None
     return streams.together(each)
 
