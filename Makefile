@@ -27,8 +27,11 @@ demo: env ## Start everything here, feed it a real shop's orders, keep it runnin
 up: env ## Start PostgreSQL, Valkey, the worker and the web process on this machine
 	@$(BIN)/crm up
 
+# Each process has servers of its own. Those that are given are one for all: no two tests at a time.
+PARALLEL = $(if $(CRM_TEST_DATABASE_URL)$(CRM_TEST_REDIS_URL),,--numprocesses=2 --dist=loadfile --no-loadscope-reorder)
+
 test: env ## Run the tests on real servers
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(PARALLEL)
 
 lint: env ## Style, import contracts
 	@$(BIN)/ruff check .
