@@ -69,7 +69,7 @@ class Survey(NamedTuple):
 
 
 class MedianCache:
-    """Medians of everybody, which no counter can give, at a bounded share of the database.
+    """Medians, which no counter can give; of everybody, at a bounded share of the database.
 
     Those that workers keep, where they take long. Until they do, a scan that took a second is used
     for `_REUSE` seconds, one of a millisecond for as many milliseconds: small shops get exact
@@ -83,8 +83,13 @@ class MedianCache:
         self._medians: Medians = {}
         self._valid_until = 0.0
 
-    async def get(self, connection: AsyncConnection) -> Medians:
-        """Give the medians, scanning when none are kept and the last scan is too old."""
+    async def get(self, connection: AsyncConnection, window: Window | None = None) -> Medians:
+        """Give the medians, scanning when none are kept and the last scan is too old.
+
+        Those of a ``window`` are read anew each time.
+        """
+        if window:
+            return await read_medians(connection, window)
         if kept := await recall(connection, _MEDIANS_KEPT):
             return _medians_read(kept.answer)
         started = time.monotonic()
@@ -154,13 +159,15 @@ async def by_segment(
     connection: AsyncConnection, window: Window | None, medians: MedianCache
 ) -> list[dict[str, Any]]:
     """Give one item per segment, empty ones too, in the order of the lifecycle."""
-    if window is None:
-        figures, middles = await read_figures(connection), await medians.get(connection)
-    elif found := await _recalled(connection, window):
-        figures, middles = found.figures, found.medians
-    else:  # who ordered is not asked for, and would take longest
-        figures = await read_figures(connection, window)
-        middles = await read_medians(connection, window)
+    if window and (found := await _recalled(connection, window)):
+        return segment_items(found.figures, found.medians)
+    # Who ordered is not asked for, and would take longest.
+    figures = await read_figures(connection, window)
+    return segment_items(figures, await medians.get(connection, window))
+
+
+def segment_items(figures: Figures, middles: Medians) -> list[dict[str, Any]]:
+    """Write what `by_segment` gives."""
     everybody = sum(figure.customers for figure in figures.values())
     return [
         {

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.days import figures_at
-from service.db.figures import Window, read_figures
+from service.db.figures import Figures, Window, read_figures
 from service.db.statistics import key_figures
 
 SINCE = timedelta(days=30)
@@ -35,9 +35,11 @@ class Card(NamedTuple):
         return 100 * (Decimal(self.value) - Decimal(self.before)) / Decimal(self.before)
 
 
-async def cards(connection: AsyncConnection, window: Window | None, now: datetime) -> list[Card]:
-    """Give the figures of everybody, or of the customers created in a window."""
-    figures = key_figures(await read_figures(connection, window), Decimal(0))
+async def cards(
+    connection: AsyncConnection, found: Figures, window: Window | None, now: datetime
+) -> list[Card]:
+    """Give what was found of everybody, or of the customers created in a window."""
+    figures = key_figures(found, Decimal(0))
     past = (
         await read_figures(connection, window.before)
         if window

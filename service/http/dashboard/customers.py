@@ -6,8 +6,8 @@ from starlette.responses import Response
 from service.db import customers
 from service.db.activity import latest
 from service.db.customers import Page
-from service.db.figures import clock
-from service.db.statistics import by_segment
+from service.db.figures import clock, read_figures
+from service.db.statistics import segment_items
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
 from service.http.dashboard.formats import formats_of
@@ -36,9 +36,11 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
             chosen,
             Page(wanted.sort, wanted.descending, ROWS, skip=ROWS * (wanted.number - 1)),
         )
-        figures = await cards(connection, window, now)
-        segments = await by_segment(connection, window, state.medians)
+        figures = await read_figures(connection, window)
+        medians = await state.medians.get(connection, window)
+        compared = await cards(connection, figures, window, now)
         happenings = (await latest(connection, _HAPPENINGS))[:_HAPPENINGS]
+    segments = segment_items(figures, medians)
     return page(
         request,
         actor,
@@ -50,7 +52,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         last_page=max(-(-found.total // ROWS), 1),
         export=export_address(chosen),
         now=now,
-        cards=figures,
+        cards=compared,
         window=window,
         segments=segments,
         happenings=[happening.body for happening in happenings],
