@@ -132,7 +132,6 @@ PEERS = (
         prepare=_shop,
         clean=_drop,
         customers=_THEIRS,
-        share=0.2,
     ),
     Contender(
         name="C",
@@ -150,7 +149,6 @@ PEERS = (
         prepare=_stream_processor,
         clean=_drop,
         customers=_THEIRS,
-        share=0.5,
     ),
     Contender(
         name="D",
