@@ -12,8 +12,8 @@ from service.wire import customer_ref
 
 NAMING_THEM = """
 EXISTS (
-  SELECT FROM unnest(field_values) AS v(value), unnest(CAST(:traces AS text[])) AS t(trace)
-  WHERE lower(encode(v.value, 'escape')) ~ t.trace
+  SELECT FROM unnest(field_values) AS v(value)
+  WHERE lower(encode(v.value, 'escape')) ~ CAST(:traces AS text)
 )
 """
 """A condition on a dead letter; its parameter is what `traces` gives."""
@@ -24,15 +24,15 @@ ORDER BY first_seen, stream_id
 """)
 
 
-def traces(customer_id: int, email_keys: Sequence[str]) -> list[str]:
-    """Write regular expressions of how a dead letter may name them.
+def traces(customer_id: int, email_keys: Sequence[str]) -> str:
+    """Write a regular expression of all that a dead letter may name them by.
 
-    They are for its bytes as text, which is ASCII without case: JSON may write any character as an
-    escape, and so may the JSON around it. Rather too much is found than too little: an e-mail that
-    ends like theirs is.
+    It is for bytes as text, which is ASCII without case: JSON may write any character as an escape,
+    and so may the JSON around it. Rather too much is found than too little: an e-mail that ends
+    like theirs is.
     """
     reference = _written(customer_ref(customer_id).lower())
-    return [*map(_written, email_keys), f"(?<![0-9a-z]){reference}(?![0-9])"]
+    return "|".join([*map(_written, email_keys), f"(?<![0-9a-z]){reference}(?![0-9])"])
 
 
 async def dead_letters_about(

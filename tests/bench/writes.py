@@ -2,8 +2,8 @@
 
 Every round runs every contender once, in rotating order, on the same servers (durable commits,
 append-only file on) and the same events, from empty tables and a stream that is filled
-beforehand; each must end with the totals of the model in plain Python. Who would take minutes gets the
-first part of the events, so that a round ends; rates are events per second all the same.
+beforehand; each must end with the totals of the model in plain Python. Who would take minutes gets
+the first part of the events, so that a round ends; rates are events per second all the same.
 """
 
 import argparse
