@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -90,6 +91,15 @@ def create_engine(
             },
         },
     )
+
+
+async def end_within(connection: AsyncConnection, seconds: int) -> None:
+    """Have the server end this transaction after so many seconds, whatever its connection says.
+
+    A limit that runs cannot be moved, only ended and begun anew.
+    """
+    for limit in (0, seconds):
+        await connection.execute(text(f"SET LOCAL transaction_timeout = '{limit}s'"))
 
 
 def sqlstate(error: BaseException) -> str:

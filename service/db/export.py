@@ -14,6 +14,7 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.db.engine import end_within
 from service.db.filters import Filter
 
 COLUMNS = (
@@ -145,10 +146,7 @@ async def _copy(
 ) -> int:
     async with engine.connect() as connection:
         await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
-        # The limit that runs already can only be ended and begun anew, not moved.
-        await connection.execute(text("SET LOCAL transaction_timeout = 0"))
-        longest = LONGEST_SECONDS + 60
-        await connection.execute(text(f"SET LOCAL transaction_timeout = '{longest}s'"))
+        await end_within(connection, LONGEST_SECONDS + 60)
         await connection.execute(text("SET LOCAL datestyle = 'ISO'"))
         driver: Any = (await connection.get_raw_connection()).driver_connection
         compiled = text(query).bindparams(**parameters).compile(dialect=engine.dialect)

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.db import days
 from service.db.audit import note
-from service.db.engine import TRANSACTION_SECONDS, in_transaction
+from service.db.engine import TRANSACTION_SECONDS, end_within, in_transaction
 from service.db.figures import Figures, SegmentFigures, clock, read_figures, recount_figures
 from service.db.operations import SWEEP_PROMISE
 from service.db.settle import JUDGED, LOCK, Cause, segment_sql, settle_sql
@@ -80,11 +80,6 @@ _MEND = text(
     )
 )
 
-# The connection may be one for long scans. A limit that runs can only be ended and begun anew.
-_LIMIT = (
-    text("SET LOCAL transaction_timeout = 0"),
-    text(f"SET LOCAL transaction_timeout = '{TRANSACTION_SECONDS}s'"),
-)
 _HOLD_COUNTERS = text(
     "SELECT slot, segment FROM segment_counters ORDER BY slot, segment FOR NO KEY UPDATE"
 )
@@ -221,8 +216,7 @@ def _add(report: Report, row: Row[Any], show: int) -> None:
 
 
 async def _mend(connection: AsyncConnection, ids: Sequence[int]) -> None:
-    for limit in _LIMIT:
-        await connection.execute(limit)
+    await end_within(connection, TRANSACTION_SECONDS)  # the connection is one for long scans
     locked = (await connection.execute(LOCK, {"ids": ids})).one()
     await connection.execute(_MEND, {"ids": ids, "now": locked.now, "cause": Cause.REBUILD.value})
 
