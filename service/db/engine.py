@@ -19,7 +19,8 @@ TRANSACTION_SECONDS = 60
 it."""
 
 SCAN_SECONDS = 3600
-"""How long one may that reads everything there is, of the largest shop."""
+"""How long one may that reads everything there is, of the largest shop. No longer: its snapshot
+keeps vacuum from cleaning up behind the orders."""
 
 IDLE_SECONDS = 15
 """How long a worker or a web process may do nothing within a transaction. One that hangs, or that

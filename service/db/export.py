@@ -14,7 +14,7 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.db.engine import end_within
+from service.db.engine import SCAN_SECONDS, end_within
 from service.db.filters import Filter
 
 COLUMNS = (
@@ -32,8 +32,6 @@ COLUMNS = (
 SOURCE = "/recovery-essentials-crm/export"
 BOM = b"\xef\xbb\xbf"
 """Without it Excel takes UTF-8 for the machine's old code page, and every ``é`` for two letters."""
-LONGEST_SECONDS = 3600
-"""No export takes longer: its snapshot keeps vacuum from cleaning up behind the orders."""
 
 Sink = Callable[[bytes], Awaitable[None]]
 
@@ -146,7 +144,7 @@ async def _copy(
 ) -> int:
     async with engine.connect() as connection:
         await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
-        await end_within(connection, LONGEST_SECONDS + 60)
+        await end_within(connection, SCAN_SECONDS + 60)
         await connection.execute(text("SET LOCAL datestyle = 'ISO'"))
         driver: Any = (await connection.get_raw_connection()).driver_connection
         compiled = text(query).bindparams(**parameters).compile(dialect=engine.dialect)
@@ -159,7 +157,7 @@ async def _copy(
                 *arguments,
                 output=sink,
                 format="csv",
-                timeout=LONGEST_SECONDS,
+                timeout=SCAN_SECONDS,
                 **form,
             )
         except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
