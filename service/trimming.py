@@ -24,11 +24,17 @@ if groups.err then return {0, 0, '0-0', false, false} end
 local function field(info, name)
   for i = 1, #info, 2 do if info[i] == name then return info[i + 1] end end
 end
+-- Both halves of an id go up to 2^64, which Lua's numbers cannot tell apart. Without leading zeros
+-- the longer of two is the greater, and those of one length compare as text.
+local function less(a, b)
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
 local function smaller(a, b)
   local a1, a2 = string.match(a, '(%d+)-(%d+)')
   local b1, b2 = string.match(b, '(%d+)-(%d+)')
-  if a1 ~= b1 then return tonumber(a1) < tonumber(b1) end
-  return tonumber(a2) < tonumber(b2)
+  if a1 ~= b1 then return less(a1, b1) end
+  return less(a2, b2)
 end
 local last = field(redis.call('XINFO', 'STREAM', KEYS[1]), 'last-generated-id')
 local bound, holder, found = last, false, ARGV[3] == ''

@@ -48,12 +48,18 @@ def find(version: str) -> Path | None:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     on_path = shutil.which(f"python{version}")
     found = [Path(on_path)] if on_path else []
-    found += sorted(pyenv.glob(f"versions/{version}.*/bin/python"), reverse=True)
+    found += sorted(pyenv.glob(f"versions/{version}.*/bin/python"), key=_patch, reverse=True)
     for python in found:  # one on the path may lead nowhere
         says = _run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
         if says.stdout.strip() == version:
             return python
     return None
+
+
+def _patch(python: Path) -> int:
+    """Return the third number of the version in a path of pyenv's; 0 for one like `3.13-dev`."""
+    number = python.parts[-3].rpartition(".")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def install(python: Path, folder: Path) -> str:

@@ -41,6 +41,8 @@ class Happening(NamedTuple):
 
     id: str
     """Begins with ``known`` in microseconds; of an order that changed, another than before."""
+    number: int
+    """Of two happenings of one kind at the same moment the later one has the greater. Orders: 0."""
     known: datetime
     """When the service learnt of it; a late order is known long after it was placed."""
     at: datetime
@@ -58,7 +60,7 @@ async def latest(connection: AsyncConnection, most: int) -> list[Happening]:
         *(_change(row) for row in await connection.execute(_SEGMENT_CHANGES, {"most": most})),
         *(_edit(row) for row in await connection.execute(_EDITS, {"most": most})),
     ]
-    return sorted(happenings, key=lambda happening: (happening.at, happening.id), reverse=True)
+    return sorted(happenings, key=lambda each: (each.at, each.number, each.id), reverse=True)
 
 
 def known_at(happening_id: str) -> datetime | None:
@@ -75,6 +77,7 @@ def _order(row: Row[Any]) -> Happening:
     return _happening(
         row,
         f"order-{hashlib.sha256(state.encode()).hexdigest()[:16]}",
+        0,
         row.applied_at,
         {
             "type": "order",
@@ -92,6 +95,7 @@ def _change(row: Row[Any]) -> Happening:
     return _happening(
         row,
         f"segment-{row.id}",
+        row.id,
         row.at,
         {
             "type": "segment",
@@ -106,13 +110,16 @@ def _edit(row: Row[Any]) -> Happening:
     return _happening(
         row,
         f"edit-{row.id}",
+        row.id,
         row.at,
         {"type": "edit", "actor": row.actor, "action": row.action, "fields": row.fields},
     )
 
 
-def _happening(row: Row[Any], name: str, known: datetime, body: dict[str, Any]) -> Happening:
+def _happening(
+    row: Row[Any], name: str, number: int, known: datetime, body: dict[str, Any]
+) -> Happening:
     happening_id = f"{(known - _EPOCH) // timedelta(microseconds=1)}-{name}"
     customer = None if row.customer_id is None else customer_ref(row.customer_id)
     common = {"id": happening_id, "at": row.at, "customerId": customer, "customerName": row.name}
-    return Happening(happening_id, known, row.at, common | body)
+    return Happening(happening_id, number, known, row.at, common | body)

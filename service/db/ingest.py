@@ -23,6 +23,7 @@ from service.db.schema import COUNTER_SLOTS
 from service.db.tracing import trace_orders
 from service.envelope import Entry
 from service.fold import Outcome
+from service.sighting import StreamId, parse
 
 SIZE_BUCKETS = (1.0, 10.0, 100.0, 500.0, 1000.0, float("inf"))
 """Upper bounds of the histogram of batch sizes, in entries."""
@@ -132,9 +133,14 @@ async def _bury(connection: AsyncConnection, refused: Sequence[tuple[Entry, Refu
                 "error": refusal.message.replace("\x00", "\\0"),
                 "digest": _digest(entry),
             }
-            for entry, refusal in sorted(refused, key=lambda pair: pair[0].id)
+            for entry, refusal in sorted(refused, key=lambda pair: _arrival(pair[0]))
         ],
     )
+
+
+def _arrival(entry: Entry) -> tuple[int, StreamId]:
+    # Stream ids are compared as numbers: as text, "…-11" would come before "…-4".
+    return entry.partition or 0, parse(entry.id)
 
 
 def _digest(entry: Entry) -> bytes:

@@ -20,7 +20,7 @@ EXISTS (
 
 _DEAD_LETTERS = text(f"""
 SELECT stream_id, partition, reason FROM dead_letters WHERE {NAMING_THEM}
-ORDER BY first_seen, stream_id
+ORDER BY first_seen, id
 """)
 
 

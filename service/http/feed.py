@@ -126,7 +126,7 @@ class Feed:
 
     def _add(self, happenings: list[Happening]) -> None:
         new = [happening for happening in happenings if happening.id not in self._seen]
-        for happening in sorted(new, key=lambda each: (each.known, each.id)):
+        for happening in sorted(new, key=lambda each: (each.known, each.number, each.id)):
             frame = b"id: %s\ndata: %s\n\n" % (happening.id.encode(), dumps(happening.body))
             self._ring.append(_Sent(self._next, happening, frame, self._fresh))
             self._next += 1

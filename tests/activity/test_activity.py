@@ -63,6 +63,16 @@ async def test_the_latest_of_each_kind_are_listed_newest_first(
     assert "x.org" not in response.text
 
 
+async def test_changes_of_one_moment_are_listed_by_number_not_as_text(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    """A batch has one time for all of its changes; as text, 9 would come after 10."""
+    await service.ingest(*(entry(f"ORD-{n}", email=f"c{n}@x.org") for n in range(12)))
+    items = (await web.get(URL)).json()["items"]
+    changes = [item["id"] for item in items if item["type"] == "segment"]
+    assert [int(id_.rpartition("-")[2]) for id_ in changes] == list(range(12, 0, -1))
+
+
 async def test_nobodys_e_mail_is_told_even_when_it_was_edited(
     service: Service, web: httpx.AsyncClient
 ) -> None:

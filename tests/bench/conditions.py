@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from consumers.keeper import keep_answer
 from service.db.engine import in_transaction
+from service.sighting import parse
 from tests.bench import runs
 from tests.bench.contenders import ours
 from tests.bench.load import events, pages
@@ -79,20 +80,15 @@ async def _committed(service: Service, ids: list[bytes], total: int) -> list[flo
     while len(moments) < total:
         (group,) = await raw.xinfo_groups(config.orders_stream)
         pending = await raw.xpending(config.orders_stream, config.orders_group)
-        reached, least = _place(group["last-delivered-id"]), pending["min"]
+        reached, least = parse(group["last-delivered-id"]), pending["min"]
         now = time.perf_counter()
         while len(moments) < len(ids):
-            place = _place(ids[len(moments)])
-            if place > reached or (least and place >= _place(least)):
+            place = parse(ids[len(moments)])
+            if place > reached or (least and place >= parse(least)):
                 break
             moments.append(now)
         await asyncio.sleep(0.001)
     return moments
-
-
-def _place(entry_id: bytes) -> tuple[int, int]:
-    milliseconds, _, number = entry_id.partition(b"-")
-    return int(milliseconds), int(number)
 
 
 async def _last(service: Service) -> bytes:

@@ -142,6 +142,6 @@ async def test_a_dead_letter_is_theirs_however_it_names_them(
     assert [letter["streamId"] for letter in held["deadLetters"]] == ["1-0"]
     assert (await api.http.delete("/api/v1/customers/CUST-1001")).status_code == 204
     letters = await service.rows(
-        "SELECT field_values = '{}' AS emptied FROM dead_letters ORDER BY stream_id"
+        "SELECT field_values = '{}' AS emptied FROM dead_letters ORDER BY id"
     )
     assert [letter["emptied"] for letter in letters] == [True, False]

@@ -53,19 +53,26 @@ async def counters(service: Service) -> dict[str, Any]:
     return row
 
 
+async def test_letters_of_one_batch_stand_in_the_order_of_the_stream(service: Service) -> None:
+    """By number: as text, 1-11 would come before 1-4."""
+    await service.ingest(*(bad(f"1-{n}", {b"data": b"{"}) for n in (11, 4, 100)))
+    rows = await service.rows("SELECT stream_id FROM dead_letters ORDER BY id")
+    assert [row["stream_id"] for row in rows] == ["1-4", "1-11", "1-100"]
+
+
 async def test_the_list_is_the_newest_first_in_pages_and_by_reason(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     await service.ingest(
         *(entry(f"ORD-{n}", currency="EUR") for n in range(3)),
         *(entry(f"ORD-{n}", total="-1") for n in range(2)),
-        bad("5-0", {b"other": b"\xff"}),
+        bad("1800000000000-0", {b"other": b"\xff"}),
     )
     everything = await body(await web.get(URL), DeadLetters)
     assert everything["total"] == 6
     ids = [int(item["id"]) for item in everything["items"]]
     assert ids == sorted(ids, reverse=True)
-    assert everything["items"][0]["streamId"] == "5-0"
+    assert everything["items"][0]["streamId"] == "1800000000000-0"
     assert "fields" not in everything["items"][0]
     assert everything["items"][0]["size"] == len(b"other\xff")
     seen: list[int] = []
@@ -90,7 +97,7 @@ async def test_what_it_holds_is_for_who_may_write_or_administer(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     held = {b"data": '{"é": '.encode(), b"\xff": b"\x00\xfe", b"empty": b""}
-    await service.ingest(bad("5-0", held))
+    await service.ingest(bad("1800000000000-0", held))
     (letter,) = (await web.get(URL)).json()["items"]
     url = f"{URL}/{letter['id']}"
     for scope, opened in (

@@ -6,6 +6,7 @@ from service import streams
 from service.db import losses
 from service.db.losses import Incident, Seen
 from service.envelope import Entry
+from service.sighting import parse
 from tests.conftest import Service
 from tests.events import fields
 from tests.wait import until
@@ -79,15 +80,9 @@ class Scene:
         )
 
 
-def key(id_: str) -> tuple[int, int]:
-    """Make an id comparable."""
-    milliseconds, sequence = id_.split("-")
-    return int(milliseconds), int(sequence)
-
-
 def covers(incident: Incident, *ids: str) -> bool:
     """Tell whether the range has these ids."""
-    return all(key(incident.after_id) < key(id_) <= key(incident.until_id) for id_ in ids)
+    return all(parse(incident.after_id) < parse(id_) <= parse(incident.until_id) for id_ in ids)
 
 
 async def all_seen(service: Service) -> None:

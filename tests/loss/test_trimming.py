@@ -11,6 +11,7 @@ from consumers.tasks import end
 from service import streams
 from service.db import trims
 from service.db.trims import Turn
+from service.sighting import parse
 from service.trimming import Keep, trim
 from tests.conftest import Service
 from tests.events import fields
@@ -104,7 +105,7 @@ async def test_a_group_that_lags_holds_it_and_is_named(scene: Scene, by: str) ->
     await scene.redis.xack(scene.stream, "others", *first[:250])
     assert (await _trim(scene, keep)).entries >= 250 - NODE
     (left, *_) = await scene.redis.xrange(scene.stream, count=1)
-    assert left[0].decode() <= first[250]
+    assert parse(left[0]) <= parse(first[250])
     await scene.redis.xgroup_destroy(scene.stream, "others")
     while (await _trim(scene, keep)).entries:
         pass
@@ -156,6 +157,27 @@ async def test_nothing_is_trimmed_where_our_group_is_not(scene: Scene) -> None:
     assert await scene.redis.xlen(scene.stream) == 300
     await scene.redis.delete(scene.stream)
     assert await _trim(scene, Keep(0.001, 1)) == Turn(0, None, None)
+
+
+async def test_ids_beyond_what_a_float_tells_apart_are_compared_exactly(scene: Scene) -> None:
+    """A publisher may give ids of its own; a number of Lua's has 53 bits, an id's half has 64."""
+    others = f"{scene.group}-later"
+    await streams.ensure_group(scene.service.redis, scene.stream, others)
+    await scene.redis.config_set("stream-node-max-entries", 1)
+    try:
+        for number in (9, 2**53, 2**53 + 1, 2**64 - 1):
+            await scene.redis.xadd(scene.stream, fields(f"ORD-{number}"), id=f"{number}-0")
+        for group, acknowledged in ((scene.group, 1), (others, 2)):
+            entries = await streams.own_pending(
+                scene.service.redis, scene.stream, group, "slow", after=">", count=4
+            )
+            ids = [entry.id for entry in entries]
+            await scene.redis.xack(scene.stream, group, *ids[:acknowledged])
+        await _trim(scene, Keep(None, 1))
+        left = [id_.decode() for id_, _ in await scene.redis.xrange(scene.stream)]
+        assert left == ids[1:], "ours still needs the second, the others the third"
+    finally:
+        await scene.redis.config_set("stream-node-max-entries", 100)
 
 
 async def test_the_last_entry_stays(scene: Scene) -> None:

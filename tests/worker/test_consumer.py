@@ -200,9 +200,7 @@ async def test_who_kills_every_worker_is_buried(service: Service) -> None:
     await _delivered(service, ids[2:], 9)
     async with working(service):
         await all_applied(service, 4)
-    letters = await service.rows(
-        "SELECT stream_id, reason, error FROM dead_letters ORDER BY stream_id"
-    )
+    letters = await service.rows("SELECT stream_id, reason, error FROM dead_letters ORDER BY id")
     assert [(letter["stream_id"], letter["reason"]) for letter in letters] == [
         (ids[0], "too_many_deliveries"),
         (ids[1], "too_many_deliveries"),
