@@ -7,7 +7,7 @@ AUDIT := $(VENV)/audit/bin/pip-audit
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo up test check lint types matrix bench bench-reads chaos tools pictures contracts licences audit lock clean
+.PHONY: help env demo up test test-fast check lint types matrix bench bench-reads chaos tools pictures contracts licences audit lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -30,8 +30,11 @@ up: env ## Start PostgreSQL, Valkey, the worker and the web process on this mach
 # Each process has servers of its own. Those that are given are one for all: no two tests at a time.
 PARALLEL = $(if $(CRM_TEST_DATABASE_URL)$(CRM_TEST_REDIS_URL),,--numprocesses=2 --dist=loadfile --no-loadscope-reorder)
 
-test: env ## Run the tests on real servers
+test: env ## Run the tests on real servers (ten minutes)
 	@$(BIN)/pytest $(PARALLEL)
+
+test-fast: env ## Run the tests that need no server, in seconds
+	@$(BIN)/pytest -q tests/unit
 
 lint: env ## Style, import contracts
 	@$(BIN)/ruff check .
@@ -42,7 +45,7 @@ types: env ## Strict types, tests too
 	@$(BIN)/mypy
 
 matrix: env ## Install the pins on Python 3.12 and 3.13, where there are any, and run a part of the tests
-	@$(BIN)/python -m tests.matrix
+	@$(BIN)/python -m tests.system.matrix
 
 check: lint types test matrix ## All that CI runs
 
@@ -54,7 +57,7 @@ bench-reads: env ## Measure how long reading takes in a large shop (ten minutes)
 
 chaos: env tools ## Faults on real processes, then an audit: SECONDS=600 SEED=7 REDIS=valkey|redis
 	@for redis in $(or $(REDIS),valkey redis); do \
-	  $(BIN)/python -m tests.chaos --redis $$redis --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED)) $(MORE) || exit 1; \
+	  $(BIN)/python -m tests.system.chaos --redis $$redis --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED)) $(MORE) || exit 1; \
 	done
 
 # What the tests drive or compare with; without it those tests are skipped, and say so.
@@ -66,17 +69,17 @@ tools: ## Install Debian's Chromium, Redis 7, libfaketime, promtool and Node.js,
 	  || echo "some of $(DEBIAN) are missing and cannot be installed here: what needs them is skipped"
 
 pictures: env tools ## Take pictures of the dashboard with the demo's data, the README's too
-	@$(BIN)/python -m tests.dashboard.pictures
+	@$(BIN)/python -m tests.system.browser.pictures
 
 contracts: env ## Write deploy/contracts from the code
-	@$(BIN)/python -m tests.contracts
+	@$(BIN)/python -m tests.integration.contracts
 
 licences: env ## List the licence of everything that is shipped
-	@$(BIN)/python -m tests.security.licences
+	@$(BIN)/python -m tests.system.security.licences
 
 audit: env ## Look the pins up for known vulnerabilities (needs the network)
 	@test -x $(AUDIT) || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q --disable-pip-version-check pip-audit==2.10.1; }
-	@$(BIN)/python -m tests.security.audit $(AUDIT)
+	@$(BIN)/python -m tests.system.security.audit $(AUDIT)
 
 lock: env ## Pin the requirements anew from pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --extra otel -o requirements.txt pyproject.toml

@@ -13,16 +13,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from consumers.event_log import tell_of
 from consumers.inbox import LANES, Batch, Inbox, Lane
-from consumers.telling import tell_of
-from service import clients, tracing
+from service import tracing
 from service.config import Config
-from service.contract import Reason, Refusal
-from service.db.apply import OwnerChangedError
+from service.core.batch import Outcome
+from service.core.envelope import Place
+from service.core.order_event import Judged, Reason, Refusal
 from service.db.engine import DATABASE_AWAY, in_transaction, refused_data
-from service.db.ingest import Judged, ingest
-from service.envelope import Place
-from service.fold import Outcome
+from service.db.ingest.apply import OwnerChangedError
+from service.db.ingest.ingest import ingest
+from service.streams import redis_client
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Applier:
     async def _acknowledge(self, partition: int | None, ids: Sequence[str]) -> None:
         try:
             await self._redis.xack(self._names[partition], self._group, *ids)
-        except clients.REDIS_ERRORS as error:
+        except redis_client.REDIS_ERRORS as error:
             # They stay pending, are reclaimed later, and found to be duplicates.
             log.warning("%d entries not acknowledged: %s", len(ids), error)
 

@@ -7,8 +7,8 @@ from faststream.redis import RedisBroker, RedisClusterBroker
 from faststream.redis.configs.state import RedisClusterConnectionState
 from redis.asyncio.cluster import RedisCluster
 
-from service import clients, connections
 from service.config import Config, redis_urls
+from service.streams import connections, redis_client
 
 
 class _ClusterState(RedisClusterConnectionState):
@@ -37,7 +37,7 @@ def make_broker(config: Config) -> RedisBroker:
         "graceful_timeout": config.drain_seconds,
         "logger": logging.getLogger("faststream"),
         "log_level": logging.DEBUG,
-        **clients.connection_options(),
+        **redis_client.connection_options(),
     }
     if config.redis_cluster:
         nodes = connections.nodes(config.redis_url or "")

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.clients import REDIS_ERRORS
 from service.db.engine import DATABASE_AWAY, in_transaction
+from service.streams.redis_client import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import orjson
 
 from consumers.inbox import Batch
-from service.contract import Refusal
-from service.db.outbox import Change
-from service.envelope import Entry, payload
+from service.core.envelope import Entry, payload
+from service.core.order_event import Refusal
+from service.db.segments.outbox import Change
 from service.logs import plain
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service import clients, streams
+from service import metrics
 from service.db import migrate
 from service.db.engine import DATABASE_AWAY
-from service.http import metrics
+from service.streams import groups, redis_client
 
 if TYPE_CHECKING:
     from consumers.worker import Worker
@@ -92,7 +92,7 @@ async def _redis(worker: "Worker") -> dict[str, str]:
     try:
         async with asyncio.timeout(_PATIENCE):
             found = await asyncio.gather(*(_subscriber(worker, name) for name in names))
-    except clients.REDIS_ERRORS as error:
+    except redis_client.REDIS_ERRORS as error:
         return {"redis": f"not ready: {type(error).__name__}", "subscriber": "unknown"}
     wrong = [f"{name}: {is_}" for name, is_ in zip(names, found, strict=True) if is_]
     return {"redis": "ok", "subscriber": f"not ready: {'; '.join(wrong)}" if wrong else "ok"}
@@ -101,9 +101,9 @@ async def _redis(worker: "Worker") -> dict[str, str]:
 async def _subscriber(worker: "Worker", stream: str) -> str | None:
     """Say what is wrong with the reading of a stream."""
     try:
-        members = await streams.consumers(worker.redis, stream, worker.config.orders_group)
+        members = await groups.consumers(worker.redis, stream, worker.config.orders_group)
     except ResponseError as error:
-        if clients.is_away(error):
+        if redis_client.is_away(error):
             raise
         return str(error)
     own = next((member for member in members if member.name == worker.name), None)

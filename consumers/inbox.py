@@ -8,8 +8,7 @@ the same time.
 import asyncio
 from collections.abc import Sequence
 
-from service.contract import OrderEvent
-from service.db.ingest import Judged
+from service.core.order_event import Judged, OrderEvent
 
 Batch = Sequence[Judged]
 

@@ -2,10 +2,10 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db import cohorts, statistics
-from service.db.kept import renew
+from service.db.statistics import cohorts, key_figures
+from service.db.statistics.answer_cache import renew
 
-ANSWERS = {**statistics.TO_KEEP, cohorts.KEPT: cohorts.count_cells}
+ANSWERS = {**key_figures.TO_KEEP, cohorts.KEPT: cohorts.count_cells}
 
 
 async def keep_answer(connection: AsyncConnection) -> int | None:

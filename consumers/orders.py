@@ -21,12 +21,11 @@ from redis.asyncio import Redis
 from consumers.broker import make_broker
 from consumers.inbox import Inbox
 from consumers.tasks import end
-from service import clients, streams
 from service.config import Config
-from service.contract import judge
-from service.db.ingest import Judged
-from service.envelope import Entry
-from service.partitions import OrdersStream
+from service.core.envelope import Entry
+from service.core.order_event import Judged, judge
+from service.core.partitions import OrdersStream
+from service.streams import groups, redis_client
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +75,8 @@ class OrdersConsumer:
     async def start(self) -> None:
         """Begin to read, from the first entry of each stream that the group has not seen."""
         for name in self._subscribers:
-            await streams.ensure_group(self._redis, name, self._config.orders_group)
-        self._noted = await clients.notes_every_reader(self._redis)
+            await groups.ensure_group(self._redis, name, self._config.orders_group)
+        self._noted = await redis_client.notes_every_reader(self._redis)
         await self._broker.start()
 
     async def stop(self) -> None:
@@ -106,10 +105,10 @@ class OrdersConsumer:
             log.error("the subscriber to %s has stopped; restarting it", stream)
             try:
                 await _stop_reading(subscriber)
-                await streams.ensure_group(self._redis, stream, self._config.orders_group)
+                await groups.ensure_group(self._redis, stream, self._config.orders_group)
                 await subscriber.start()
-            except clients.REDIS_ERRORS as error:
-                failures += not clients.is_away(error)
+            except redis_client.REDIS_ERRORS as error:
+                failures += not redis_client.is_away(error)
                 if failures >= _RESTARTS:
                     msg = f"the subscriber to {stream} did not come back after {failures} attempts"
                     log.critical(msg)
@@ -120,8 +119,8 @@ class OrdersConsumer:
         """Let an older Redis, too, tell a worker that waits for orders from one that is gone."""
         if self._noted:
             return
-        with contextlib.suppress(*clients.REDIS_ERRORS):
-            await streams.show_presence(
+        with contextlib.suppress(*redis_client.REDIS_ERRORS):
+            await groups.show_presence(
                 self._redis, stream, self._config.orders_group, self._consumer
             )
 

@@ -13,13 +13,12 @@ from redis.asyncio import Redis
 from consumers.applier import Applier
 from consumers.inbox import Inbox
 from consumers.orders import judge_all
-from service import clients, streams
-from service.clients import Script
 from service.config import Config
-from service.contract import Reason, Refusal
-from service.db.ingest import Judged
-from service.envelope import Entry
-from service.partitions import OrdersStream
+from service.core.envelope import Entry
+from service.core.order_event import Judged, Reason, Refusal
+from service.core.partitions import OrdersStream
+from service.streams import groups, redis_client
+from service.streams.redis_client import Script
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class Reclaimer:
                 try:
                     await self.reclaim(stream)
                     await self._remove_dead_consumers(stream.name)
-                except clients.REDIS_ERRORS as error:
+                except redis_client.REDIS_ERRORS as error:
                     log.warning("could not look for entries pending in %s: %s", stream.name, error)
             await asyncio.sleep(self._config.reclaim_idle_seconds / 4)
 
@@ -74,13 +73,13 @@ class Reclaimer:
         taken = 0
         # While the database is away nothing can be applied, so nothing is taken over either.
         while self._applier.waiting_since is None:
-            pending = await streams.pending(
+            pending = await groups.pending(
                 self._redis, name, self._group, after=after, idle_ms=idle, count=_AT_ONCE
             )
             in_hand = self._applier.in_hand
             deliveries = {id_: times for id_, times in pending if (partition, id_) not in in_hand}
             if deliveries:
-                entries = await streams.claim(
+                entries = await groups.claim(
                     self._redis, name, self._group, self._consumer, idle, list(deliveries)
                 )
                 taken += len(entries)
@@ -116,7 +115,7 @@ class Reclaimer:
         """
         for name, partition in self._streams:
             after = "0"
-            while entries := await streams.own_pending(
+            while entries := await groups.own_pending(
                 self._redis, name, self._group, self._consumer, after=after, count=_AT_ONCE
             ):
                 after = entries[-1].id
@@ -131,7 +130,7 @@ class Reclaimer:
         return bool(await _REMOVE_IF_EMPTY(self._redis, stream, self._group, consumer))
 
     async def _remove_dead_consumers(self, stream: str) -> None:
-        for member in await streams.consumers(self._redis, stream, self._group):
+        for member in await groups.consumers(self._redis, stream, self._group):
             long_gone = member.idle_seconds > 4 * self._config.reclaim_idle_seconds
             if (
                 long_gone

@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.reclassification import advance
+from service.db.segments.reclassify import advance
 
 
 async def judge_chunk(connection: AsyncConnection) -> int | None:

@@ -17,12 +17,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from consumers.telling import tell_of_changes
-from service import clients, tracing
-from service.clients import Script
-from service.db import outbox, restored
-from service.db.settle import CHANNEL
-from service.envelope import FASTSTREAM_FIELD
+from consumers.event_log import tell_of_changes
+from service import tracing
+from service.core.envelope import FASTSTREAM_FIELD
+from service.db.segments import outbox, recover
+from service.db.segments.assign import CHANNEL
+from service.streams import redis_client
+from service.streams.redis_client import Script
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Relay:
                     connection = await pooled.execution_options(isolation_level="AUTOCOMMIT")
                     if await outbox.lead(connection):
                         await self._lead(connection)
-            except (DBAPIError, PoolTimeoutError, *clients.REDIS_ERRORS) as error:
+            except (DBAPIError, PoolTimeoutError, *redis_client.REDIS_ERRORS) as error:
                 log.warning("the relay pauses: %s", type(error).__name__)
             await asyncio.sleep(_POLL_SECONDS * random.uniform(0.5, 1))
 
@@ -134,7 +135,7 @@ class Relay:
                 last,
                 numbered,
             )
-            taken = await restored.take_back(self._engine, self._redis, self._stream)
+            taken = await recover.take_back(self._engine, self._redis, self._stream)
             log.warning("took back %d changes that this database had forgotten", taken)
             return (await outbox.state(connection)).published, True
         if not changes:

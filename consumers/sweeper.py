@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.sweep import sweep
+from service.db.segments.sweep import sweep
 
 
 async def sweep_once(connection: AsyncConnection) -> int | None:

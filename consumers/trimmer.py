@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.chores import Step
 from service.config import Config
-from service.db import trims
-from service.trimming import Keep
+from service.db.operations import trims
+from service.streams.trim import Keep
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.chores import Step
 from service.config import Config
-from service.db import losses
-from service.losses import Loss
-from service.sighting import write
+from service.core.loss_arithmetic import Loss
+from service.core.stream_ids import write
+from service.db.operations import losses
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,6 @@ from consumers.sweeper import sweep_once
 from consumers.tasks import end
 from consumers.trimmer import trimming_changes, trimming_orders
 from consumers.watcher import watching
-from service import clients
 from service.config import Config
 from service.db import migrate
 from service.db.engine import (
@@ -38,6 +37,7 @@ from service.db.engine import (
     create_engine,
     in_transaction,
 )
+from service.streams import redis_client
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Worker:
             return type(error).__name__
 
     async def _work(self, stop: asyncio.Event) -> None:
-        await clients.warn_of_unsafe_settings(self.redis)
+        await redis_client.warn_of_unsafe_settings(self.redis)
         await self._look()  # before reading on makes it harder to tell which entries are missing
         await self.consumer.start()
         log.info("worker %s reads %s", self.name, _listed(self.config))
@@ -136,7 +136,7 @@ class Worker:
     async def _look(self) -> None:
         try:
             await in_transaction(self.engine, self._watch(wait=True))
-        except (*DATABASE_AWAY, *clients.REDIS_ERRORS) as error:
+        except (*DATABASE_AWAY, *redis_client.REDIS_ERRORS) as error:
             log.warning("no look for losses: %s", type(error).__name__)
 
     async def _drain(self, tasks: Mapping[str, asyncio.Task[None]]) -> None:
@@ -151,7 +151,7 @@ class Worker:
                 await self.inbox.join()
                 await self.reclaimer.remove_consumer(self.name)
                 await self._look()
-        except (TimeoutError, *clients.REDIS_ERRORS) as error:
+        except (TimeoutError, *redis_client.REDIS_ERRORS) as error:
             log.warning("not drained in time (%s); others will reclaim", type(error).__name__)
 
 
@@ -176,7 +176,7 @@ async def run_worker(config: Config) -> None:
         planner=BY_INDEX,
         idle_seconds=IDLE_SECONDS,
     )
-    redis = clients.configured(config)
+    redis = redis_client.configured(config)
     try:
         await Worker(config, engine, redis).run(stop)
     finally:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.partitions import OrdersStream, orders_streams
+from service.core.partitions import OrdersStream, orders_streams
 
 STATE_FILE = "stack.json"
 """Where a running local stack notes its URLs, inside the data folder."""

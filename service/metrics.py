@@ -25,14 +25,14 @@ from prometheus_client.registry import Collector
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import clients, streams
 from service.config import Config
-from service.contract import Reason
-from service.db import dead_letters, losses, operations
+from service.core.order_event import Reason
 from service.db.engine import DATABASE_AWAY
-from service.db.figures import read_figures
-from service.db.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
-from service.db.trims import Trims, trims
+from service.db.ingest.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
+from service.db.operations import dead_letters, losses, status
+from service.db.operations.trims import Trims, trims
+from service.db.statistics.counters import read_figures
+from service.streams import groups, redis_client
 
 # A gauge beside each counter and histogram, of when it began: nobody asks, and all are kept.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -76,7 +76,7 @@ async def render(config: Config, engine: AsyncEngine, redis: Redis, *own: Collec
     try:
         metrics += await _of_redis(config, redis)
         up.add_metric(["redis"], 1)
-    except clients.REDIS_ERRORS:
+    except redis_client.REDIS_ERRORS:
         up.add_metric(["redis"], 0)
     registry = CollectorRegistry()
     registry.register(_Collected(metrics))
@@ -96,10 +96,10 @@ class _Collected(Collector):
 
 async def _of_database(engine: AsyncEngine) -> list[Metric]:
     async with engine.connect() as connection:
-        totals = await operations.totals(connection)
-        waiting = await operations.waiting(connection)
+        totals = await status.totals(connection)
+        waiting = await status.waiting(connection)
         kept = {it.reason: it.letters for it in await dead_letters.summary(connection)}
-        verified = await operations.verification(connection)
+        verified = await status.verification(connection)
         lost = await losses.summary(connection)
         trimmed = await trims(connection)
         figures = await read_figures(connection)
@@ -178,7 +178,7 @@ def _of_losses(lost: losses.Summary, trimmed: Sequence[Trims]) -> list[Metric]:
     ]
 
 
-def _of_verification(verified: operations.Verification | None) -> list[Metric]:
+def _of_verification(verified: status.Verification | None) -> list[Metric]:
     if verified is None:
         return []
     return [
@@ -196,8 +196,8 @@ def _of_verification(verified: operations.Verification | None) -> list[Metric]:
 
 
 async def _of_redis(config: Config, redis: Redis) -> list[Metric]:
-    each = await streams.backlogs(redis, config.orders_streams, config.orders_group)
-    backlog = streams.together(each)
+    each = await groups.backlogs(redis, config.orders_streams, config.orders_group)
+    backlog = groups.together(each)
     metrics: list[Metric] = [
         GaugeMetricFamily("crm_pending_entries", "Read, not acknowledged.", value=backlog.pending),
         GaugeMetricFamily(
@@ -222,7 +222,7 @@ async def _of_redis(config: Config, redis: Redis) -> list[Metric]:
     return metrics + (_by_stream(each) if len(each) > 1 else [])
 
 
-def _by_stream(each: Mapping[str, streams.Backlog]) -> list[Metric]:
+def _by_stream(each: Mapping[str, groups.Backlog]) -> list[Metric]:
     """Tell of each partition what is told of all together, to find the one that lags."""
     lag = GaugeMetricFamily("crm_stream_lag_entries", "Not yet read.", labels=["stream"])
     pending = GaugeMetricFamily(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from service.config import ConfigError
-from service.envelope import Entry, payload
+from service.core.envelope import Entry, payload
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -11,16 +11,16 @@ from sqlalchemy import Table, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from consumers.orders import judge_all
-from service import clients
 from service.config import Config
+from service.core.batch import Outcome
+from service.core.envelope import Entry
 from service.db import migrate
-from service.db.apply import OwnerChangedError
 from service.db.engine import create_engine, in_transaction
-from service.db.ingest import ingest
+from service.db.ingest.apply import OwnerChangedError
+from service.db.ingest.ingest import ingest
+from service.db.operations.verify import Finding, verify
 from service.db.schema import metadata
-from service.db.verify import Finding, verify
-from service.envelope import Entry
-from service.fold import Outcome
+from service.streams import redis_client
 from tests.servers import Servers, servers
 
 _KEPT = {
@@ -138,7 +138,7 @@ async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
     )
     await migrate.upgrade(config.database_url or "")
     engine = create_engine(config.database_url or "", application="crm tests", pool_size=10)
-    redis = clients.configured(config)
+    redis = redis_client.configured(config)
     yield Service(config, engine, redis, real_servers)
     await redis.aclose()
     await engine.dispose()

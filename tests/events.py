@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from service.envelope import Entry
+from service.core.envelope import Entry
 
 _numbers = count(1)
 

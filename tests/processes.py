@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 
+from tests.paths import ROOT
 from tests.servers import Servers
 from tests.wait import until
 
 HOST = "127.0.0.1"
-ROOT = Path(__file__).parents[1]
 PROBE_SECONDS = 15.0
 END_SECONDS = 20.0
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from service.capacity import BUSY, RATE, Needs, Shop, needs
 from service.config import Config
+from service.core.capacity import BUSY, RATE, Needs, Shop, needs
 
 
 def capacity(  # noqa: PLR0913  one parameter a fact

@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.cli.database import fail, in_database, whoever
 from service.config import Config
-from service.contract import Reason
-from service.db import dead_letters
-from service.db.dead_letters import Letter, NoSuchLetterError, Part, Replayed
+from service.core.order_event import Reason
 from service.db.engine import DATABASE_AWAY, create_engine
+from service.db.operations import dead_letters
+from service.db.operations.dead_letters import Letter, NoSuchLetterError, Part, Replayed
 from service.local.state import with_local_stack
 
 app = typer.Typer(no_args_is_help=True, help="Entries that were refused, and what to do about it.")

@@ -17,18 +17,18 @@ from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import clients
 from service.config import Config
-from service.db import operations
+from service.core.partitions import partition_key, partition_of
 from service.db.engine import create_engine
-from service.db.statistics import MedianCache, by_segment
+from service.db.operations import status
+from service.db.statistics.key_figures import MedianCache, by_segment
 from service.demo.cdnow import SOURCE_NOTE, purchases
 from service.demo.dates import CALENDAR_NOTE
 from service.demo.events import DemoEntry
 from service.demo.history import history
 from service.demo.live import live_orders
 from service.local.up import Running, up
-from service.partitions import partition_key, partition_of
+from service.streams import redis_client
 
 _AT_ONCE = 500
 _LIVE_PAUSE = 0.7
@@ -45,7 +45,7 @@ async def run_demo(config: Config, console: Console) -> int:
 async def _feed(config: Config, console: Console, running: Running) -> None:
     database_url = running.database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
     engine = create_engine(database_url, application="crm demo", pool_size=1)
-    redis = clients.connect(running.redis_url, cluster=config.redis_cluster)
+    redis = redis_client.connect(running.redis_url, cluster=config.redis_cluster)
     try:
         if await _loaded(engine):
             console.print("The history is in already; live orders go on.")
@@ -109,13 +109,13 @@ def stream_for(config: Config, entry: DemoEntry) -> str:
 
 async def _read(engine: AsyncEngine) -> int:
     async with engine.connect() as connection:
-        return (await operations.totals(connection)).read
+        return (await status.totals(connection)).read
 
 
 async def _show(console: Console, engine: AsyncEngine, running: Running) -> None:
     async with engine.connect() as connection:
         items = await by_segment(connection, None, MedianCache())
-        waiting = await operations.waiting(connection)
+        waiting = await status.waiting(connection)
     table = Table("Segment", *("Customers", "Share", "Average LTV", "Total spent"))
     for column in table.columns[1:]:
         column.justify = "right"
@@ -142,6 +142,6 @@ async def _trickle(config: Config, redis: Redis) -> None:
     run_id = datetime.now(UTC).strftime("%y%m%d%H%M%S")
     for entry in live_orders(run_id, lambda: datetime.now(UTC)):
         # While Redis restarts, an order is lost: it was made up anyway.
-        with suppress(*clients.REDIS_ERRORS):
+        with suppress(*redis_client.REDIS_ERRORS):
             await _publish(config, redis, [entry])
         await asyncio.sleep(random.expovariate(1 / _LIVE_PAUSE))

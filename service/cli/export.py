@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from service.config import Config
+from service.db.customers.filters import Filter
 from service.db.engine import create_engine
-from service.db.export import BOM, What, copy_customers, copy_orders
-from service.db.filters import Filter
+from service.transfer.export import BOM, What, copy_customers, copy_orders
 
 STDOUT = Path("-")
 

@@ -13,11 +13,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from service.cli.database import fail, whoever
 from service.cli.export import STDOUT, run_export
 from service.cli.importing import JSON_SUFFIXES, Wanted, run_import, show
-from service.cli.records import UnreadableError
 from service.config import Config
 from service.db.engine import sqlstate
-from service.db.export import What
 from service.local.state import with_local_stack
+from service.transfer.export import What
+from service.transfer.records import UnreadableError
 
 _AWAY = (DBAPIError, PoolTimeoutError, ConnectionError, TimeoutError)
 

@@ -15,14 +15,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.cli.records import Record, UnreadableError, read_csv, read_lines
-from service.cli.seen import Seen
 from service.config import Config
-from service.db import importing_orders as orders
 from service.db.engine import BY_INDEX, create_engine, in_transaction
-from service.db.export import COLUMNS, What
-from service.db.importing import CustomerLine, Fault, Verdict, customer_line
-from service.db.importing_customers import plan_customers, reserve_ids, write_customers
+from service.transfer import orders_in as orders
+from service.transfer.customers_in import plan_customers, reserve_ids, write_customers
+from service.transfer.export import COLUMNS, What
+from service.transfer.lines import CustomerLine, Fault, Verdict, customer_line
+from service.transfer.records import Record, UnreadableError, read_csv, read_lines
+from service.transfer.seen import Seen
 
 BATCH = 1000
 _SHOWN = 20

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.access import Scope
 from service.cli.database import fail, in_database, whoever
-from service.db import access
+from service.core.scopes import Scope
+from service.db.accounts import api_keys
 
 app = typer.Typer(no_args_is_help=True, help="API keys: who may call the service.")
 _console = Console(highlight=False, soft_wrap=True)
@@ -47,9 +47,11 @@ def create(
     """Make a key and print it, this once; only a hash of it is kept."""
 
     async def work(connection: AsyncConnection) -> str:
-        if not await access.configured(connection):
+        if not await api_keys.configured(connection):
             typer.echo("This is the first credential: without one, nobody gets in now.", err=True)
-        key = await access.create_key(connection, name, scope, expires_at=expires, actor=whoever())
+        key = await api_keys.create_key(
+            connection, name, scope, expires_at=expires, actor=whoever()
+        )
         return key.reveal()
 
     typer.echo(asyncio.run(in_database(work)))
@@ -60,7 +62,7 @@ def create(
 def show() -> None:
     """List the keys, without their secrets."""
     table = Table("Id", "Name", "Scopes", "Created", "Expires", "Last used", "State")
-    for key in asyncio.run(in_database(access.list_keys)):
+    for key in asyncio.run(in_database(api_keys.list_keys)):
         state = "valid" if key.valid else "revoked" if key.revoked_at else "expired"
         moments = map(_shown, (key.date_created, key.expires_at, key.last_used_at))
         table.add_row(key.id, key.name, " ".join(key.scopes), *moments, state)
@@ -72,9 +74,9 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="See `list`.
     """Make a key useless, for ever, within five seconds."""
 
     async def work(connection: AsyncConnection) -> bool:
-        if not await access.revoke_key(connection, key_id, actor=whoever()):
+        if not await api_keys.revoke_key(connection, key_id, actor=whoever()):
             fail(f"there is no key {key_id} that is not revoked; `crm keys list` shows all.")
-        return await access.configured(connection)
+        return await api_keys.configured(connection)
 
     others = asyncio.run(in_database(work))
     typer.echo(f"revoked {key_id}")

@@ -10,9 +10,9 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.cli.database import fail, in_database, whoever
-from service.db.losses import Incident, acknowledge, incidents
-from service.losses import Kind
-from service.wire import timestamp
+from service.core.json_values import timestamp
+from service.core.loss_arithmetic import Kind
+from service.db.operations.losses import Incident, acknowledge, incidents
 
 _HOW = {Kind.REMOVED: "at least {}", Kind.ROLLED_BACK: "{}, and what came after the last look"}
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from service import clients, logs, tracing
+from service import logs, tracing
 from service.cli import dead_letters, files, keys, users
 from service.cli.capacity import capacity
 from service.cli.losses import losses
@@ -20,6 +20,7 @@ from service.cli.replay import replay
 from service.config import Config, ConfigError
 from service.db.engine import DATABASE_AWAY, sqlstate
 from service.local.state import with_local_stack
+from service.streams import redis_client
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +47,7 @@ def main() -> None:
     except ConfigError as error:
         sys.stderr.write(f"crm: {error}\n")
         sys.exit(2)
-    except (*DATABASE_AWAY, *clients.REDIS_ERRORS) as error:
+    except (*DATABASE_AWAY, *redis_client.REDIS_ERRORS) as error:
         if sqlstate(error) in {"42P01", "42703"}:  # no such table, no such column
             sys.stderr.write("crm: the schema is older than this release: run `crm migrate`.\n")
             sys.exit(1)
@@ -108,7 +109,7 @@ def web() -> None:
     import uvicorn  # noqa: PLC0415
 
     from service.http.app import create_app  # noqa: PLC0415
-    from service.http.credentials import refuse_open_door  # noqa: PLC0415
+    from service.http.auth.credentials import refuse_open_door  # noqa: PLC0415
     from service.http.server import connection  # noqa: PLC0415
 
     config = with_local_stack(Config.load())

@@ -11,11 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from service.cli.database import whoever
 from service.config import Config
+from service.core.json_values import customer_ref, dumps
 from service.db.engine import SCAN_SECONDS, create_engine
-from service.db.rebuild import Difference, Report, Side
-from service.db.rebuild import rebuild as run
+from service.db.operations.rebuild import Difference, Report, Side
+from service.db.operations.rebuild import rebuild as run
 from service.local.state import with_local_stack
-from service.wire import customer_ref, dumps
 
 
 def rebuild(

@@ -8,13 +8,15 @@ import typer
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import clients, streams
 from service.cli.database import fail
 from service.config import Config
-from service.db import losses, outbox, restored
+from service.core.stream_ids import NO_ID, StreamId, before, write
 from service.db.engine import create_engine
+from service.db.operations import losses
+from service.db.segments import outbox, recover
 from service.local.state import with_local_stack
-from service.sighting import NO_ID, StreamId, before, look, write
+from service.streams import groups, redis_client
+from service.streams.snapshot import look
 
 _PAGE = 5000
 
@@ -78,7 +80,7 @@ def _not_a_moment(since: str) -> NoReturn:
 async def _run(after: StreamId | None) -> tuple[int, list[Set]]:
     config = with_local_stack(Config.load())
     engine = create_engine(config.database_url or "", application="crm replay")
-    redis = clients.configured(config)
+    redis = redis_client.configured(config)
     try:
         taken = await _take_back(engine, redis, config.changes_stream)
         return taken, await _set_all(engine, redis, config, after)
@@ -89,12 +91,12 @@ async def _run(after: StreamId | None) -> tuple[int, list[Set]]:
 
 async def _take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
     async with engine.connect() as connection:
-        if not await restored.is_older(connection, redis, stream):
+        if not await recover.is_older(connection, redis, stream):
             return 0
         if not await outbox.lead(connection):
             fail("a worker relays. This database is older than Redis: stop all workers first.")
         try:
-            return await restored.take_back(engine, redis, stream)
+            return await recover.take_back(engine, redis, stream)
         finally:
             await connection.invalidate()  # the lock goes with the connection
 
@@ -117,7 +119,7 @@ async def _set_all(
 
 
 async def _set(redis: Redis, stream: str, group: str, after: StreamId) -> Set:
-    await streams.ensure_group(redis, stream, group)
+    await groups.ensure_group(redis, stream, group)
     now = await look(redis, stream, group)
     after = min(after, now.delivered)
     entries = await _count(redis, stream, after)
@@ -128,7 +130,7 @@ async def _set(redis: Redis, stream: str, group: str, after: StreamId) -> Set:
 
 async def _count(redis: Redis, stream: str, after: StreamId) -> int:
     entries, start = 0, f"({write(after)}"
-    while page := await streams.read_range(redis, stream, start, "+", _PAGE):
+    while page := await groups.read_range(redis, stream, start, "+", _PAGE):
         entries += len(page)
         start = f"({page[-1].id}"
     return entries

@@ -5,12 +5,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from service import clients, streams
 from service.config import Config
-from service.db import losses, operations
 from service.db.engine import DATABASE_AWAY, create_engine
-from service.db.trims import trims
+from service.db.operations import losses, status
+from service.db.operations.trims import trims
 from service.local.state import read_state
+from service.streams import groups, redis_client
 
 
 async def read_status(config: Config) -> dict[str, Any]:
@@ -29,15 +29,15 @@ async def read_status(config: Config) -> dict[str, Any]:
 
 
 async def _from_redis(config: Config, report: dict[str, Any]) -> dict[str, Any]:
-    redis = clients.configured(config)
+    redis = redis_client.configured(config)
     try:
-        each = await streams.backlogs(redis, config.orders_streams, config.orders_group)
-    except clients.REDIS_ERRORS as error:
+        each = await groups.backlogs(redis, config.orders_streams, config.orders_group)
+    except redis_client.REDIS_ERRORS as error:
         report["ok"] = False
         return {"redis": f"away: {type(error).__name__}", "lag": None, "pending": None}
     finally:
         await redis.aclose()
-    backlog = streams.together(each)
+    backlog = groups.together(each)
     behind = {name: of.lag for name, of in each.items() if of.lag}
     return {
         "redis": "ok",
@@ -52,7 +52,7 @@ async def _from_database(config: Config, report: dict[str, Any]) -> dict[str, An
     engine = create_engine(config.database_url or "", application="crm status")
     try:
         async with engine.connect() as connection:
-            waiting = await operations.waiting(connection)
+            waiting = await status.waiting(connection)
             lost = await losses.summary(connection)
             trimmed = await trims(connection)
     except DATABASE_AWAY as error:

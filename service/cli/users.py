@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.access import Role
 from service.cli.database import fail, in_database, whoever
-from service.db import users
-from service.passwords import PasswordError
+from service.core.scopes import Role
+from service.db.accounts import users
+from service.db.accounts.passwords import PasswordError
 
 app = typer.Typer(no_args_is_help=True, help="Users: who may sign in to the dashboard.")
 _console = Console(highlight=False, soft_wrap=True)

@@ -2,11 +2,11 @@
 
 from rich.console import Console
 
-from service import clients
 from service.config import Config
 from service.db.engine import SCAN_SECONDS, create_engine
-from service.db.operations import note_verification
-from service.db.verify import verify
+from service.db.operations.status import note_verification
+from service.db.operations.verify import verify
+from service.streams import redis_client
 
 
 async def run_verify(config: Config, console: Console) -> int:
@@ -14,7 +14,7 @@ async def run_verify(config: Config, console: Console) -> int:
     engine = create_engine(
         config.database_url or "", application="crm verify", transaction_seconds=SCAN_SECONDS
     )
-    redis = clients.configured(config)
+    redis = redis_client.configured(config)
     try:
         findings = await verify(
             engine,

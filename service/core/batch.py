@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from service.contract import Key, OrderEvent, Person
+from service.core.order_event import Key, OrderEvent, Person
 
 
 class Outcome(StrEnum):

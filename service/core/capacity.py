@@ -1,8 +1,8 @@
 """What a shop of a given size needs: arithmetic on what was measured, for `crm capacity`.
 
-`tests/bench/capacity.py` measures all of it again; `tests/cli/test_capacity.py` holds the bytes in
-bounds. The rate is what `make bench` showed on two virtual cores that worker, PostgreSQL and Redis
-shared.
+`tests/bench/capacity.py` measures all of it again; `tests/integration/cli/test_capacity.py` holds
+the bytes in bounds. `make bench` showed the rate, on two virtual cores that the worker, PostgreSQL
+and Redis shared.
 """
 
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from service.sighting import NO_ID, Sighting, StreamId, Survivors, before
+from service.core.stream_ids import NO_ID, StreamId, before
 
 _MOMENT = timedelta(seconds=10)
 """In this time after a look, a worker that listens has been given whatever was added."""
@@ -40,6 +40,45 @@ class Kind(StrEnum):
     """Trimmed, deleted or passed over before they were applied; ``entries`` is at least."""
     ROLLED_BACK = "rolled_back"
     """Redis has less than it had; ``entries`` is of those seen before."""
+
+
+class Sighting(NamedTuple):
+    """The stream and our group on it. Of what does not exist, everything is zero."""
+
+    moment: StreamId
+    """An id that no entry added so far exceeds: Redis's clock."""
+    added: int
+    """Entries ever added; it goes back only where Redis forgot."""
+    length: int
+    last: StreamId
+    """Of the last entry ever added."""
+    first: StreamId
+    """Of the first entry that is there."""
+    deleted: StreamId
+    """The greatest that XDEL removed."""
+    delivered: StreamId
+    """The last one that the group was given."""
+    unread: int | None
+    """Entries that are there and that the group was not given. None: too many to count."""
+    pending: int
+    settled: StreamId
+    """Everything up to it was given to the group and acknowledged."""
+    last_seen_is_there: bool
+    """The entry that was the last one at an earlier look."""
+
+    @property
+    def removed(self) -> int:
+        """Entries that were added and are gone, trimmed or deleted."""
+        return self.added - self.length
+
+
+class Survivors(NamedTuple):
+    """What is left of an earlier look's stream."""
+
+    last: StreamId
+    """The last entry that is no newer than that look."""
+    newer: int | None
+    """Entries added since. None: too many to count."""
 
 
 class Position(NamedTuple):

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from service.envelope import Entry, payload
+from service.core.envelope import Entry, payload
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=1)
@@ -117,6 +117,13 @@ class OrderEvent(NamedTuple):
             self.refunded_cents,
             self.date_created,
         )
+
+
+class Judged(NamedTuple):
+    """An entry and what the contract makes of it."""
+
+    entry: Entry
+    verdict: OrderEvent | Refusal
 
 
 def _refuse(reason: Reason, message: str) -> NoReturn:

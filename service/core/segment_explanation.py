@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from service.rules import OTHERWISE, RULES, Facts, Segment, SegmentSettings, segment_of
+from service.core.segment_rules import OTHERWISE, RULES, Facts, Segment, SegmentSettings, segment_of
 
 
 def rule_text(segment: Segment, settings: SegmentSettings) -> str:

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from service.rules import Precedence, Segment
+from service.core.segment_rules import Precedence, Segment
 
 metadata = MetaData(
     naming_convention={

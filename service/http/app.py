@@ -8,32 +8,29 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from service import clients, tracing
+from service import tracing
 from service.config import Config
 from service.db.engine import IDLE_SECONDS, create_engine
-from service.db.statistics import MedianCache
-from service.http import (
+from service.db.statistics.key_figures import MedianCache
+from service.http import dashboard, docs, health, openapi, problems
+from service.http.api import (
     activity,
-    customer,
-    customers,
-    dashboard,
+    csv_export,
+    customer_details,
+    customer_routes,
     dead_letters,
-    docs,
-    document,
-    export,
-    health,
-    orders,
-    problems,
-    settings,
+    rule_settings,
     statistics,
+    unattributed,
 )
-from service.http.access import Guard
-from service.http.credentials import Access, announce
-from service.http.edge import Edge
-from service.http.limits import BodyLimit, Clock, Deadline
+from service.http.auth.credentials import Access, announce
+from service.http.auth.guard import Guard
+from service.http.auth.limits import BodyLimit, Clock, Deadline
+from service.http.middleware.request_log import Edge
+from service.http.middleware.request_spans import Traced
 from service.http.replica import Replica
 from service.http.state import State
-from service.http.traced import Traced
+from service.streams import redis_client
 
 
 def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
@@ -49,7 +46,7 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
         state = State(
             config=config,
             engine=engine,
-            redis=clients.configured(config, retries=1),  # a probe must not wait
+            redis=redis_client.configured(config, retries=1),  # a probe must not wait
             medians=MedianCache(),
             access=Access(config, engine, clock),
             replica=Replica(replica, config.database_read_lag_seconds, clock),
@@ -85,13 +82,13 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
     app.include_router(docs.router)
     app.include_router(health.router)
     app.include_router(statistics.router)
-    app.include_router(export.router)  # before /customers/{id}, which would take it for an id
-    app.include_router(customers.router)
-    app.include_router(customer.router)
-    app.include_router(orders.router)
-    app.include_router(settings.router)
+    app.include_router(csv_export.router)  # before /customers/{id}, which would take it for an id
+    app.include_router(customer_routes.router)
+    app.include_router(customer_details.router)
+    app.include_router(unattributed.router)
+    app.include_router(rule_settings.router)
     app.include_router(dead_letters.router)
     app.include_router(activity.router)
     dashboard.install(app)
-    document.install(app)
+    openapi.install(app)
     return app

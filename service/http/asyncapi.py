@@ -1,51 +1,10 @@
 """The contracts as documents: AsyncAPI for both streams; OpenAPI comes from the web application."""
 
-from datetime import datetime
 from importlib.metadata import version
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
-
-from service.contract import ORDER_EVENT, Reason
-from service.rules import Segment
-
-
-class SegmentChange(BaseModel):
-    """What an event on the out-stream tells; no name, e-mail or phone."""
-
-    model_config = ConfigDict(alias_generator=to_camel)
-
-    customer_id: Annotated[str, Field(pattern=r"^CUST-\d+$", examples=["CUST-1001"])]
-    previous_segment: Annotated[Segment | None, Field(description="null: their first segment")]
-    segment: Segment
-    cause: Literal["order", "time", "manual", "rules", "rebuild"]
-    total_orders: int
-    total_spent: Annotated[float, Field(description="two decimals, the store's currency")]
-    last_order_date: datetime | None
-    settings_version: int
-    changed_at: datetime
-    sequence: Annotated[
-        int, Field(ge=1, description="rises by one per customer: drop what was seen, note holes")
-    ]
-
-
-class SegmentChangedCloudEvent(BaseModel):
-    """CloudEvents 1.0, structured mode. A duplicate has the same ``id``."""
-
-    specversion: Literal["1.0"]
-    id: Annotated[str, Field(examples=["CUST-1001:2"])]
-    source: Literal["/recovery-essentials-crm"]
-    type: Literal["customer-segment-changed"]
-    time: datetime
-    subject: Annotated[str, Field(description="the customer's id")]
-    datacontenttype: Literal["application/json"]
-    traceparent: Annotated[
-        str | None,
-        Field(description="W3C Trace Context; only where the order or request was traced"),
-    ] = None
-    data: SegmentChange
-
+from service.core.order_event import ORDER_EVENT, Reason
+from service.core.segment_event import SegmentChangedCloudEvent
 
 ORDER_EXAMPLE = {
     "specversion": "1.0",

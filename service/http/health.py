@@ -6,14 +6,14 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
-from service import clients, streams
+from service import metrics
 from service.db import migrate
 from service.db.engine import DATABASE_AWAY
-from service.http import metrics
-from service.http.access import Scraper
-from service.http.json import Json
+from service.http.auth.guard import Scraper
+from service.http.json_response import Json
 from service.http.problems import example
 from service.http.state import State, state_of
+from service.streams import groups, redis_client
 
 router = APIRouter(tags=["operations"])
 
@@ -71,10 +71,10 @@ async def _database(state: State) -> dict[str, str]:
 async def _redis(state: State) -> dict[str, str]:
     config = state.config
     try:
-        each = await streams.backlogs(state.redis, config.orders_streams, config.orders_group)
-    except clients.REDIS_ERRORS as error:
+        each = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
+    except redis_client.REDIS_ERRORS as error:
         return {"redis": f"not ready: {type(error).__name__}", "worker": "unknown"}
-    quiet = streams.together(each).quietest_seconds
+    quiet = groups.together(each).quietest_seconds
     if quiet is None:
         return {"redis": "ok", "worker": "not ready: no worker has joined the consumer group"}
     if quiet > QUIET_SECONDS:

@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from service.wire import dumps
+from service.core.json_values import dumps
 
 
 class Json(Response):

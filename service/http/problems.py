@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from service.core.json_values import dumps
 from service.db.engine import DATABASE_AWAY, sqlstate
-from service.wire import dumps
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.http.edge import HEADERS
+from service.core.json_values import dumps
+from service.http.middleware.request_log import HEADERS
 from service.http.problems import MEDIA_TYPE, Problem
-from service.wire import dumps
 
 LARGEST_HEAD = 65_536
 """Bytes of an unfinished head after which it is refused, whatever was read at once with them."""

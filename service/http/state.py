@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from starlette.requests import Request
 
 from service.config import Config
-from service.db.statistics import MedianCache
-from service.http.credentials import Access
-from service.http.metrics import measured_requests
+from service.db.statistics.key_figures import MedianCache
+from service.http.auth.credentials import Access
 from service.http.replica import Replica
+from service.metrics import measured_requests
 
 
 @dataclass
@@ -27,7 +27,7 @@ class State:
     access: Access
     replica: Replica
     requests: Histogram = field(default_factory=measured_requests)
-    """How long each took; what `service.http.edge` observes and ``/metrics`` tells."""
+    """How long each took. The request log observes it, ``/metrics`` shows it."""
 
 
 def state_of(request: Request) -> State:

@@ -15,9 +15,9 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from service.clients import texts
-from service.envelope import Entry
-from service.partitions import OrdersStream
+from service.core.envelope import Entry
+from service.core.partitions import OrdersStream
+from service.streams.redis_client import texts
 
 log = logging.getLogger(__name__)
 

@@ -1,16 +1,12 @@
 """What Redis shows of the orders stream at one moment: read by one script, so it fits together."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis.asyncio import Redis
 
-from service.clients import Script, texts
-
-StreamId = tuple[int, int]
-"""An entry's id, which compares as Redis orders entries."""
-
-NO_ID: StreamId = (0, 0)
-_LAST_SEQUENCE = 2**64 - 1
+from service.core.loss_arithmetic import Sighting, Survivors
+from service.core.stream_ids import LAST_SEQUENCE, NO_ID, StreamId, before, parse, write
+from service.streams.redis_client import Script, texts
 
 _COUNTED = 500
 """More entries than these are not counted one by one, so that a look stays a matter of a ms."""
@@ -50,71 +46,12 @@ return {kept[1] and kept[1][1] or '0-0', #added}
 """)
 
 
-class Sighting(NamedTuple):
-    """The stream and our group on it. Of what does not exist, everything is zero."""
-
-    moment: StreamId
-    """An id that no entry added so far exceeds: Redis's clock."""
-    added: int
-    """Entries ever added; it goes back only where Redis forgot."""
-    length: int
-    last: StreamId
-    """Of the last entry ever added."""
-    first: StreamId
-    """Of the first entry that is there."""
-    deleted: StreamId
-    """The greatest that XDEL removed."""
-    delivered: StreamId
-    """The last one that the group was given."""
-    unread: int | None
-    """Entries that are there and that the group was not given. None: too many to count."""
-    pending: int
-    settled: StreamId
-    """Everything up to it was given to the group and acknowledged."""
-    last_seen_is_there: bool
-    """The entry that was the last one at an earlier look."""
-
-    @property
-    def removed(self) -> int:
-        """Entries that were added and are gone, trimmed or deleted."""
-        return self.added - self.length
-
-
-class Survivors(NamedTuple):
-    """What is left of an earlier look's stream."""
-
-    last: StreamId
-    """The last entry that is no newer than that look."""
-    newer: int | None
-    """Entries added since. None: too many to count."""
-
-
-def parse(written: str | bytes) -> StreamId:
-    """Read an id."""
-    text = written.decode() if isinstance(written, bytes) else written
-    milliseconds, _, sequence = text.partition("-")
-    return int(milliseconds), int(sequence or 0)
-
-
-def write(parsed: StreamId) -> str:
-    """Write an id."""
-    return f"{parsed[0]}-{parsed[1]}"
-
-
-def before(parsed: StreamId) -> StreamId:
-    """Give the greatest id that is smaller."""
-    milliseconds, sequence = parsed
-    if sequence:
-        return milliseconds, sequence - 1
-    return (milliseconds - 1, _LAST_SEQUENCE) if milliseconds else NO_ID
-
-
 async def look(redis: Redis, stream: str, group: str, last_seen: StreamId = NO_ID) -> Sighting:
     """Look at the stream and the group on it; ``last_seen`` is the last id of an earlier look."""
     seconds, info, of_group, waiting, counted, seen = await _LOOK(
         redis, stream, group, write(last_seen), _COUNTED
     )
-    moment = (int(seconds) * 1000 + 999, _LAST_SEQUENCE)
+    moment = (int(seconds) * 1000 + 999, LAST_SEQUENCE)
     facts, its = texts(_pairs(info)), texts(_pairs(of_group))
     length, last = facts.get("length", 0), parse(facts.get("last", "0-0"))
     first, delivered = parse(facts.get("first", "0-0")), parse(its.get("last-delivered-id", "0-0"))

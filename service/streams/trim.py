@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from redis.asyncio import Redis
 
-from service.clients import Script
+from service.streams.redis_client import Script
 
 _AT_ONCE = 10_000
 """Entries per call: some ms in which Redis serves nobody else."""

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.audit import note
+from service.core.json_values import customer_ref
+from service.db.accounts.audit import note
 from service.db.columns import pack, unpack
-from service.db.days import dated_sql
-from service.db.erase import email_hash
-from service.db.importing import CustomerLine, Fault, Verdict
-from service.db.settle import SLOT, THIS_SLOT, Cause, Hold, hold, reclassify, searched
-from service.wire import customer_ref
+from service.db.customers.erasure import email_hash
+from service.db.segments.assign import SLOT, THIS_SLOT, Cause, Hold, hold, reclassify, searched
+from service.db.statistics.daily import dated_sql
+from service.transfer.lines import CustomerLine, Fault, Verdict
 
 
 class Planned(NamedTuple):

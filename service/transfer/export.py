@@ -14,8 +14,8 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.db.customers.filters import Filter
 from service.db.engine import SCAN_SECONDS, end_within
-from service.db.filters import Filter
 
 COLUMNS = (
     "ID",

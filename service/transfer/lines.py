@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from service.contract import AHEAD, EARLIEST, CustomerData
-from service.db.export import undefused
-from service.rules import Segment
+from service.core.order_event import AHEAD, EARLIEST, CustomerData
+from service.core.segment_rules import Segment
+from service.transfer.export import undefused
 
 _REF = re.compile(r"CUST-([1-9]\d{0,14})", re.ASCII)
 _LONGEST_NOTES = 20_000

@@ -15,12 +15,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.contract import Key, OrderEvent, Reason, Refusal, judge
-from service.db.apply import OwnerChangedError, apply_events
+from service.core.envelope import CANONICAL_FIELD, Entry
+from service.core.order_event import Key, OrderEvent, Reason, Refusal, judge
 from service.db.engine import in_transaction, refused_data
-from service.db.export import undefused
-from service.db.importing import Fault, Verdict
-from service.envelope import CANONICAL_FIELD, Entry
+from service.db.ingest.apply import OwnerChangedError, apply_events
+from service.transfer.export import undefused
+from service.transfer.lines import Fault, Verdict
 
 COLUMNS = {
     "id": ("id",),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
-from service.db.importing import Fault
+from service.transfer.lines import Fault
 
 LONGEST_LINE = 1_048_576
 """Characters, or bytes of JSON; longer lines are refused without being held in memory."""

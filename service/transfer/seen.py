@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from service.contract import Key
-from service.db.importing_orders import Keys
+from service.core.order_event import Key
+from service.transfer.orders_in import Keys
 
 
 class Seen:

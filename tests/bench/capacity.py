@@ -1,7 +1,7 @@
 """What `crm capacity` foretells, beside what a real worker does: `python -m tests.bench.capacity`.
 
-Sizes do not depend on the machine, and `tests/cli/test_capacity.py` holds them in bounds. Rates
-and times do: they mean something on a quiet machine only. Takes two minutes or three.
+Sizes do not depend on the machine: `tests/integration/cli/test_capacity.py` holds them in bounds.
+Rates and times do: they mean something on a quiet machine only. Takes two or three minutes.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from service import capacity
-from service.capacity import Shop, needs
-from service.db import operations
+from service.core import capacity
+from service.core.capacity import Shop, needs
+from service.db.operations import status
 from tests.bench import runs
 from tests.bench.load import events
 from tests.bench.population import populate
@@ -176,7 +176,7 @@ async def _worker(crm: Processes) -> AsyncIterator[None]:
 
 async def _settled(service: Service) -> int:
     async with service.engine.connect() as connection:
-        return (await operations.totals(connection)).read
+        return (await status.totals(connection)).read
 
 
 async def _wal(service: Service) -> int:

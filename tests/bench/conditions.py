@@ -13,8 +13,8 @@ import psutil
 from redis.asyncio import Redis
 
 from consumers.keeper import keep_answer
+from service.core.stream_ids import parse
 from service.db.engine import in_transaction
-from service.sighting import parse
 from tests.bench import runs
 from tests.bench.contenders import ours
 from tests.bench.load import events, pages

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service import streams
-from service.db import operations
+from service.db.operations import status
+from service.streams import groups
 from tests.bench.peers import database_only, shop, stream_processor
 from tests.conftest import Service
 
@@ -48,12 +48,12 @@ def _python(*arguments: str) -> Sequence[str]:
 
 async def _committed(service: Service) -> int:
     async with service.engine.connect() as connection:
-        return (await operations.totals(connection)).read
+        return (await status.totals(connection)).read
 
 
 async def _acknowledged(service: Service) -> int:
     config = service.config
-    behind = await streams.backlog(service.redis, config.orders_stream, config.orders_group)
+    behind = await groups.backlog(service.redis, config.orders_stream, config.orders_group)
     return (behind.entries_read or 0) - behind.pending
 
 
@@ -63,7 +63,7 @@ async def _written(service: Service) -> int:
 
 
 async def _group(service: Service) -> None:
-    await streams.ensure_group(
+    await groups.ensure_group(
         service.redis, service.config.orders_stream, service.config.orders_group
     )
 

@@ -25,21 +25,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.keeper import keep_answer
 from consumers.orders import judge_all
-from service.db import settings
-from service.db.cohorts import cohorts, count_cells
-from service.db.customers import Page, find
+from service.core.envelope import Entry
+from service.core.segment_rules import Segment
+from service.db.customers.customer_list import Page, find
+from service.db.customers.filters import Filter
+from service.db.customers.sorting import Sort
 from service.db.engine import BY_INDEX, create_engine, in_transaction
-from service.db.export import copy_customers
-from service.db.figures import Window, recount_figures
-from service.db.filters import Filter
-from service.db.ingest import ingest
-from service.db.reclassification import advance
-from service.db.sorting import Sort
-from service.db.statistics import PERIODS, MedianCache, rolling, statistics, survey
-from service.db.sweep import sweep
-from service.db.trend import trend
-from service.envelope import Entry
-from service.rules import Segment
+from service.db.ingest.ingest import ingest
+from service.db.segments import rule_settings
+from service.db.segments.reclassify import advance
+from service.db.segments.sweep import sweep
+from service.db.statistics.cohorts import cohorts, count_cells
+from service.db.statistics.counters import Window, recount_figures
+from service.db.statistics.key_figures import PERIODS, MedianCache, rolling, statistics, survey
+from service.db.statistics.trend import trend
+from service.transfer.export import copy_customers
 from tests.bench.load import events, pages
 from tests.bench.population import populate
 from tests.bench.runs import measured_service
@@ -172,8 +172,10 @@ def _cases() -> list[Case]:
 
 
 async def _preview(connection: AsyncConnection) -> Any:
-    now = (await settings.current(connection)).settings
-    return await settings.preview(connection, settings.merged(now, {"vip_order_count": 2}))
+    now = (await rule_settings.current(connection)).settings
+    return await rule_settings.preview(
+        connection, rule_settings.merged(now, {"vip_order_count": 2})
+    )
 
 
 async def _compare(service: Service, case: Case, rounds: int) -> None:
@@ -254,7 +256,7 @@ async def _settings(service: Service, worker: AsyncEngine) -> None:
     until = time.perf_counter() + 5
     alone = await applied_until(lambda: time.perf_counter() > until)
     async with service.engine.begin() as connection:
-        await settings.save(connection, "bench", {"vip_order_count": 2}, None)
+        await rule_settings.save(connection, "bench", {"vip_order_count": 2}, None)
     started = time.perf_counter()
 
     async def everybody() -> float:

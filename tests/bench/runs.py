@@ -12,21 +12,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psutil
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from service import clients
 from service.config import Config
-from service.db import migrate, operations
+from service.db import migrate
 from service.db.engine import create_engine
+from service.db.operations import status
+from service.streams import redis_client
 from tests import model
 from tests.bench.contenders import FOLDER, Contender
 from tests.bench.load import pages
 from tests.conftest import Service
+from tests.paths import ROOT
 from tests.servers import Servers
 from tests.wait import until
 
@@ -56,7 +57,7 @@ async def measured_service(servers: Servers) -> AsyncIterator[Service]:
     config = Config(database_url=servers.database_url, redis_url=servers.redis_url)
     await migrate.upgrade(config.database_url or "")
     engine = create_engine(config.database_url or "", application="crm bench")
-    redis = clients.connect(config.redis_url or "")
+    redis = redis_client.connect(config.redis_url or "")
     FOLDER.mkdir()
     service = Service(config, engine, redis, servers)
     try:
@@ -155,7 +156,7 @@ def started(
         "CRM_REDIS_URL": service.servers.redis_url,
         "CRM_LOG_LEVEL": "WARNING",
     }
-    folder = Path(__file__).parent.parent.parent
+    folder = ROOT
     with LOG.open("wb") as log:
         processes = [
             subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)  # noqa: S603
@@ -179,7 +180,7 @@ def started(
 
 async def all_published(service: Service) -> bool:
     async with service.engine.connect() as connection:
-        return not (await operations.waiting(connection)).unpublished
+        return not (await status.waiting(connection)).unpublished
 
 
 async def checkpoint(service: Service) -> None:

@@ -15,20 +15,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 VERSIONS: Final = ("3.12", "3.13")
 PINS: Final = ROOT / "requirements-dev.txt"
 PROJECT: Final = ROOT / "pyproject.toml"
 # What a Python may change: its own objects, what is compiled, event loop, processes and signals.
 # What PostgreSQL does is the same for all of them.
 TESTS: Final = (
-    "tests/core",
-    "tests/http",
-    "tests/db/test_apply.py",
-    "tests/db/test_contract.py",
-    "tests/db/test_rules_sql.py",
-    "tests/worker/test_wire.py",
-    "tests/deploy/test_metrics.py::test_a_worker_tells_the_same_on_its_own_port",
+    "tests/unit/core",
+    "tests/integration/http",
+    "tests/integration/ingest/test_apply.py",
+    "tests/integration/ingest/test_order_event.py",
+    "tests/integration/segments/test_rules_sql.py",
+    "tests/integration/worker/test_wire.py",
+    "tests/system/deploy/test_metrics.py::test_a_worker_tells_the_same_on_its_own_port",
 )
 
 

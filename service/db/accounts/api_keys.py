@@ -7,8 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.access import ApiKey, Scope
-from service.db.audit import note
+from service.core.scopes import ApiKey, Scope
+from service.db.accounts.audit import note
 
 
 class StoredKey(NamedTuple):

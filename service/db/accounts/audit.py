@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.wire import dumps
+from service.core.json_values import dumps
 
 _NOTE = text(
     "INSERT INTO audit (actor, action, customer_id, details)"

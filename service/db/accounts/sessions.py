@@ -9,9 +9,9 @@ from datetime import timedelta
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.access import SessionToken
-from service.db.audit import note
-from service.db.users import User, find_user
+from service.core.scopes import SessionToken
+from service.db.accounts.audit import note
+from service.db.accounts.users import User, find_user
 
 LASTS = timedelta(hours=12)
 """A long working day: nobody is interrupted, and what leaks in the evening is worth nothing."""

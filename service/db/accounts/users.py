@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.access import ROLE_SCOPES, Actor, Role
-from service.db.audit import note
-from service.passwords import hash_password, matches, outdated
+from service.core.scopes import ROLE_SCOPES, Actor, Role
+from service.db.accounts.audit import note
+from service.db.accounts.passwords import hash_password, matches, outdated
 
 
 class User(NamedTuple):

@@ -8,13 +8,21 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.cursor import BadCursorError, decode, encode
+from service.core.cursor import BadCursorError, decode, encode
+from service.core.json_values import customer_ref
+from service.core.segment_rules import Segment
+from service.db.customers.filters import Filter, search_test
+from service.db.customers.sorting import (
+    KEYS,
+    Part,
+    Sort,
+    Sought,
+    by_index,
+    choose_parts,
+    gathered_sql,
+)
 from service.db.engine import refused_data
-from service.db.figures import read_figures
-from service.db.filters import Filter, search_test
-from service.db.sorting import KEYS, Part, Sort, Sought, by_index, choose_parts, gathered_sql
-from service.rules import Segment
-from service.wire import customer_ref
+from service.db.statistics.counters import read_figures
 
 _COLUMNS = """
 c.id, c.email, c.name, c.phone, c.address, c.email_opt_in, c.sms_opt_in, c.notes, c.date_created,

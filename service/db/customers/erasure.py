@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.traces import NAMING_THEM, traces
+from service.db.customers.personal_data import NAMING_THEM, traces
 
 
 def email_hash(email_key: str) -> str:

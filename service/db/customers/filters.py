@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from service.rules import Segment
+from service.core.segment_rules import Segment
 
 _REF = re.compile(r"(?:CUST-)?(\d{1,18})", re.IGNORECASE)
 _SHORTEST_INDEXED = 3  # a trigram index cannot help with less

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.audit import note
+from service.db.accounts.audit import note
 
 _COLUMNS = "id, kind, happened_at, author, text, date_created, date_updated"
 _ADD = text(f"""

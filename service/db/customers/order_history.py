@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.cursor import Listed, decode_moment, encode_moment
+from service.core.cursor import Listed, decode_moment, encode_moment
 
 _ORDER = "orders"
 

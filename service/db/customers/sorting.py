@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.rules import Segment
+from service.core.segment_rules import Segment
 
 
 class Sort(StrEnum):

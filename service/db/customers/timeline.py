@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.cursor import Listed, decode_moment, encode_moment
+from service.core.cursor import Listed, decode_moment, encode_moment
 
 # One branch per kind; each gives at most a page, so the union stays small.
 _EVENTS = """

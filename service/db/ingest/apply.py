@@ -18,11 +18,20 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.contract import Key, OrderEvent
+from service.core.batch import (
+    ERASED,
+    Known,
+    OrderChange,
+    Outcome,
+    Profile,
+    by_order,
+    outcomes,
+    profiles,
+)
+from service.core.order_event import Key, OrderEvent
 from service.db.columns import pack, unpack
-from service.db.erase import email_hash
-from service.db.settle import Cause, settle_sql
-from service.fold import ERASED, Known, OrderChange, Outcome, Profile, by_order, outcomes, profiles
+from service.db.customers.erasure import email_hash
+from service.db.segments.assign import Cause, settle_sql
 
 
 class OwnerChangedError(Exception):

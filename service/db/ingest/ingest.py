@@ -11,31 +11,23 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from types import MappingProxyType
-from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.contract import OrderEvent, Refusal
-from service.db.apply import apply_events
-from service.db.repeats import without_repeats
+from service.core.batch import Outcome
+from service.core.envelope import Entry
+from service.core.order_event import Judged, OrderEvent, Refusal
+from service.core.stream_ids import StreamId, parse
+from service.db.ingest.apply import apply_events
+from service.db.ingest.skip_known import without_repeats
 from service.db.schema import COUNTER_SLOTS
-from service.db.tracing import trace_orders
-from service.envelope import Entry
-from service.fold import Outcome
-from service.sighting import StreamId, parse
+from service.db.segments.trace_context import trace_orders
 
 SIZE_BUCKETS = (1.0, 10.0, 100.0, 500.0, 1000.0, float("inf"))
 """Upper bounds of the histogram of batch sizes, in entries."""
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, float("inf"))
 """Upper bounds of the histogram of batch durations, from first statement to before commit."""
-
-
-class Judged(NamedTuple):
-    """An entry and what the contract says of it."""
-
-    entry: Entry
-    verdict: OrderEvent | Refusal
 
 
 _BURY = text("""

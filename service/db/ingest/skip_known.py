@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.contract import OrderEvent
+from service.core.order_event import OrderEvent
 from service.db.columns import pack, unpack
 
 _COLUMNS = {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.wire import customer_ref
+from service.core.json_values import customer_ref
 
 _ORDERS = text("""
 SELECT o.*, c.name FROM (

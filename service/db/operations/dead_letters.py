@@ -15,12 +15,12 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.contract import OrderEvent, Reason, Refusal, judge
-from service.db.apply import OwnerChangedError, apply_events
-from service.db.audit import note
+from service.core.batch import Outcome
+from service.core.envelope import Entry
+from service.core.order_event import OrderEvent, Reason, Refusal, judge
+from service.db.accounts.audit import note
 from service.db.engine import in_transaction, refused_data
-from service.envelope import Entry
-from service.fold import Outcome
+from service.db.ingest.apply import OwnerChangedError, apply_events
 
 SHOWN_BYTES = 1_048_576
 """Of each field, as much as this is shown."""

@@ -1,7 +1,7 @@
 """Losses noticed: where a look at Redis is kept for the next one, and what came of comparing.
 
 One look at a time across replicas, every second or so, and nothing is written by the batches
-themselves: what they count anyway is what a look is held against (`service.losses`).
+themselves: what they count anyway is what a look is held against (`service.core.loss_arithmetic`).
 """
 
 import asyncio
@@ -13,19 +13,21 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.clients import REDIS_ERRORS
-from service.db.audit import note
-from service.losses import (
+from service.core.loss_arithmetic import (
     Kind,
     Loss,
     Position,
+    Sighting,
     forgotten,
     passed_over,
     position,
     stepped_back,
 )
-from service.partitions import OrdersStream
-from service.sighting import NO_ID, Sighting, StreamId, look, parse, survivors, write
+from service.core.partitions import OrdersStream
+from service.core.stream_ids import NO_ID, StreamId, parse, write
+from service.db.accounts.audit import note
+from service.streams.redis_client import REDIS_ERRORS
+from service.streams.snapshot import look, survivors
 
 T = TypeVar("T")
 

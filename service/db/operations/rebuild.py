@@ -2,8 +2,8 @@
 
 What differs is found chunk by chunk, each in one snapshot, so that orders coming in meanwhile are
 no difference. What is to be mended is locked as ingestion locks it, recomputed under the lock and
-written by `service.db.settle`: right, whatever happened in between. A chunk is a transaction, so a
-rebuild that was interrupted is simply run again.
+written by `service.db.segments.assign`: right, whatever happened in between. A chunk is a
+transaction, so a rebuild that was interrupted is simply run again.
 """
 
 from collections import Counter
@@ -16,14 +16,20 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.db import days
-from service.db.audit import note
+from service.core.segment_rules import Segment
+from service.db.accounts.audit import note
 from service.db.engine import TRANSACTION_SECONDS, end_within, in_transaction
-from service.db.figures import Figures, SegmentFigures, clock, read_figures, recount_figures
-from service.db.operations import SWEEP_PROMISE
-from service.db.settle import JUDGED, LOCK, Cause, segment_sql, settle_sql
-from service.db.verify import recount
-from service.rules import Segment
+from service.db.operations.status import SWEEP_PROMISE
+from service.db.operations.verify import recount
+from service.db.segments.assign import JUDGED, LOCK, Cause, segment_sql, settle_sql
+from service.db.statistics import daily
+from service.db.statistics.counters import (
+    Figures,
+    SegmentFigures,
+    clock,
+    read_figures,
+    recount_figures,
+)
 
 CHUNK = 2000
 """Customers recomputed at once."""
@@ -84,11 +90,11 @@ _HOLD_COUNTERS = text(
     "SELECT slot, segment FROM segment_counters ORDER BY slot, segment FOR NO KEY UPDATE"
 )
 _COUNT = text(f"""
-UPDATE segment_counters SET {", ".join(f"{it} = {it} + :{it}" for it in days.FIGURES)}
+UPDATE segment_counters SET {", ".join(f"{it} = {it} + :{it}" for it in daily.FIGURES)}
 WHERE slot = 0 AND segment = :segment
 """)
 _TELL = text(
-    days.changed_sql(
+    daily.changed_sql(
         """(SELECT 0 AS slot, CAST(:segment AS text) AS segment,
           CAST(:customers AS bigint) AS customers, CAST(:total_spent AS numeric) AS total_spent,
           CAST(:with_orders AS bigint) AS with_orders,
@@ -97,7 +103,7 @@ _TELL = text(
     )
 )
 _DATE = text(
-    days.dated_sql(
+    daily.dated_sql(
         """(
           SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue FROM customers
           UNION ALL
@@ -231,7 +237,7 @@ async def _mend_statistics(connection: AsyncConnection) -> None:
     await _change(
         connection, _COUNT, await recount_figures(connection), [await read_figures(connection)]
     )
-    told = await days.read_changes(connection, date.min)
+    told = await daily.read_changes(connection, date.min)
     await _change(connection, _TELL, await read_figures(connection), told.values())
     await connection.execute(_DATE)
 
@@ -244,7 +250,7 @@ async def _change(
 ) -> None:
     """Add to each segment what is missing between ``kept``, added up, and what is right."""
     for by in kept:
-        right = days.before(right, by)
+        right = daily.before(right, by)
     for segment, missing in right.items():
         if any(missing):
             await connection.execute(statement, {"segment": segment.value, **missing._asdict()})

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.trimming import Keep, trim
+from service.streams.trim import Keep, trim
 
 _LOCK = 0x43524D07  # "CRM" 7
 

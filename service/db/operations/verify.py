@@ -13,19 +13,20 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service import streams
-from service.contract import Key, OrderEvent
-from service.db import days, losses, operations
-from service.db.apply import apply_events
-from service.db.figures import clock, read_figures, recount_figures
-from service.db.outbox import state
-from service.db.settle import LIMITS, segment_sql
-from service.envelope import FASTSTREAM_FIELD
-from service.fold import Outcome
-from service.losses import Kind
-from service.partitions import OrdersStream
-from service.sighting import write
-from service.wire import customer_ref
+from service.core.batch import Outcome
+from service.core.envelope import FASTSTREAM_FIELD
+from service.core.json_values import customer_ref
+from service.core.loss_arithmetic import Kind
+from service.core.order_event import Key, OrderEvent
+from service.core.partitions import OrdersStream
+from service.core.stream_ids import write
+from service.db.ingest.apply import apply_events
+from service.db.operations import losses, status
+from service.db.segments.assign import LIMITS, segment_sql
+from service.db.segments.outbox import state
+from service.db.statistics import daily
+from service.db.statistics.counters import clock, read_figures, recount_figures
+from service.streams import groups
 
 _MOST_SHOWN = 20
 _REPLAYED = 500
@@ -158,8 +159,8 @@ async def verify(
     published = await _published(engine, redis, changes)
     async with engine.connect() as pooled:
         connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
-        moment = {"now": await clock(connection), "promise": operations.SWEEP_PROMISE}
-        waiting = await operations.waiting(connection)
+        moment = {"now": await clock(connection), "promise": status.SWEEP_PROMISE}
+        waiting = await status.waiting(connection)
         overdue = (
             [{"sweepOverdueSeconds": waiting.sweep_overdue_seconds}]
             if waiting.sweep_overdue_seconds
@@ -197,9 +198,9 @@ async def _counted(
 
     And nothing was lost before it was read, except what somebody has taken note of.
     """
-    backlogs = await streams.backlogs(redis, orders, group)
+    backlogs = await groups.backlogs(redis, orders, group)
     async with engine.connect() as connection:
-        totals = await operations.totals(connection)
+        totals = await status.totals(connection)
         passed_on = await losses.passed_on(connection, orders)
         lost = [
             _lost(it.stream, it.kind, it.entries, it.after_id, it.until_id)
@@ -273,7 +274,7 @@ async def recount(connection: AsyncConnection) -> list[dict[str, Any]]:
         {"segment": segment.value, "kept": kept[segment], "recounted": counted[segment]}
         for segment in kept
         if kept[segment] != counted[segment]
-    ] + await days.offenders(connection, _MOST_SHOWN)
+    ] + await daily.offenders(connection, _MOST_SHOWN)
 
 
 async def _published(engine: AsyncEngine, redis: Redis, stream: str) -> list[dict[str, Any]]:
@@ -297,13 +298,13 @@ async def _consume(
     """Read up to publish number ``last``; give whom it leaves where, the first number, faults."""
     seen: dict[str, tuple[int, str]] = {}
     faults: list[dict[str, Any]] = []
-    ends_at = await streams.last_id(redis, stream)
+    ends_at = await groups.last_id(redis, stream)
     if ends_at < last:
         faults.append({"streamEndsAt": ends_at, "published": last})
     first, start, read_to = last + 1, "-", 0
     while True:
-        page = await streams.read_range(redis, stream, start, f"{last}-0", _PAGE)
-        there = await streams.read_range(redis, stream, "-", "+", 1)
+        page = await groups.read_range(redis, stream, start, f"{last}-0", _PAGE)
+        there = await groups.read_range(redis, stream, "-", "+", 1)
         if start == "-" or (there and there[0].milliseconds > read_to):
             # The beginning; or the stream was trimmed past what we have read: begin again there.
             first = page[0].milliseconds if page else last + 1

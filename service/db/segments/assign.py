@@ -16,10 +16,10 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import tracing
-from service.db.days import changed_sql, dated_sql
+from service.core.segment_rules import ORDER, OTHERWISE, RULES, Facts, Limits, Precedence, Segment
 from service.db.schema import COUNTER_SLOTS
-from service.db.tracing import trace_customer
-from service.rules import ORDER, OTHERWISE, RULES, Facts, Limits, Precedence, Segment
+from service.db.segments.trace_context import trace_customer
+from service.db.statistics.daily import changed_sql, dated_sql
 
 _DIALECT: Dialect = PGDialect()  # type: ignore[no-untyped-call]
 

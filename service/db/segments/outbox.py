@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.wire import customer_ref, money
+from service.core.json_values import customer_ref, money
 
 _LEADER = 0x43524D02  # "CRM" 2
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.settle import AS_THEY_ARE, JUDGED, Cause, reclassify
+from service.db.segments.assign import AS_THEY_ARE, JUDGED, Cause, reclassify
 
 CHUNK = 2000
 """Customers looked at per transaction."""

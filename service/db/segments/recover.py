@@ -13,12 +13,12 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service import streams
-from service.contracts import SegmentChangedCloudEvent
-from service.db import outbox
+from service.core.envelope import FASTSTREAM_FIELD, Entry
+from service.core.segment_event import SegmentChangedCloudEvent
 from service.db.engine import in_transaction
-from service.db.settle import Cause
-from service.envelope import FASTSTREAM_FIELD, Entry
+from service.db.segments import outbox
+from service.db.segments.assign import Cause
+from service.streams import groups
 
 _PAGE = 1000
 
@@ -39,7 +39,7 @@ FROM jsonb_to_recordset(CAST(:changes AS jsonb)) AS p (
 ORDER BY number
 ON CONFLICT (customer_id, sequence) DO NOTHING
 """)
-# The segment itself is not touched here: only `service.db.settle` writes it.
+# The segment itself is not touched here: only `service.db.segments.assign` writes it.
 _BRIDGE = text("""
 WITH latest AS (
   SELECT DISTINCT ON (customer_id) customer_id, sequence, segment
@@ -65,7 +65,7 @@ WHERE CAST(:id AS bigint) > coalesce(pg_sequence_last_value(CAST(sequence AS reg
 
 async def is_older(connection: AsyncConnection, redis: Redis, stream: str) -> bool:
     """Tell whether the stream holds more than this database has ever numbered."""
-    return await streams.last_id(redis, stream) > (await outbox.state(connection)).numbered
+    return await groups.last_id(redis, stream) > (await outbox.state(connection)).numbered
 
 
 async def take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
@@ -77,8 +77,8 @@ async def take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
     while True:
         async with engine.connect() as connection:
             published = (await outbox.state(connection)).published
-        page = await streams.read_range(redis, stream, f"({published}-0", "+", _PAGE)
-        last = page[-1].milliseconds if page else await streams.last_id(redis, stream)
+        page = await groups.read_range(redis, stream, f"({published}-0", "+", _PAGE)
+        last = page[-1].milliseconds if page else await groups.last_id(redis, stream)
         changes = [change for entry in page if (change := _read(entry))]
 
         async def work(

@@ -1,6 +1,6 @@
 """The segment settings: read, previewed by the very code that applies them, saved as versions.
 
-Saving only writes a version and the job that `service.db.reclassification` works off: everybody
+Saving only writes a version and the job that `service.db.segments.reclassify` works off: everybody
 who is judged after that is judged by the new settings, so the job has but to find those whom the
 old ones left elsewhere.
 """
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.audit import note
-from service.db.settle import AS_THEY_ARE, JUDGED
-from service.rules import Segment, SegmentSettings
+from service.core.segment_rules import Segment, SegmentSettings
+from service.db.accounts.audit import note
+from service.db.segments.assign import AS_THEY_ARE, JUDGED
 
 _LOCK = 0x43524D04  # "CRM" 4: one version at a time
 SAMPLE = 5

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import TRANSACTION_SECONDS
-from service.db.settle import LIMITS, Cause, reclassify, segment_sql
+from service.db.segments.assign import LIMITS, Cause, reclassify, segment_sql
 
 _LOCK = 0x43524D03  # "CRM" 3
 CHUNK = 2000

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.figures import clock
-from service.db.kept import recall
+from service.db.statistics.answer_cache import recall
+from service.db.statistics.counters import clock
 
 MOST_MONTHS = 60
 KEPT = "cohorts"

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.figures import Figures, SegmentFigures, read_figures
-from service.rules import Segment
+from service.core.segment_rules import Segment
+from service.db.statistics.counters import Figures, SegmentFigures, read_figures
 
 FIGURES = SegmentFigures._fields
 

@@ -2,7 +2,7 @@
 
 For everybody they are sums of counters kept with every change, a tenth of a millisecond however
 many customers there are. For a period, the set is the customers created in it, read by an index;
-rolling periods that take long, and the medians of everybody, are kept (`service.db.kept`).
+rolling periods that take long, and the medians of everybody, are kept (`answer_cache`).
 """
 
 import time
@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.figures import (
+from service.core.segment_rules import Segment
+from service.db.statistics.answer_cache import Compute, recall
+from service.db.statistics.counters import (
     Figures,
     Medians,
     SegmentFigures,
@@ -24,8 +26,6 @@ from service.db.figures import (
     read_medians,
     rounded,
 )
-from service.db.kept import Compute, recall
-from service.rules import Segment
 
 _UNATTRIBUTED = text("SELECT count(*) FROM orders WHERE customer_id IS NULL AND NOT erased")
 _UNATTRIBUTED_IN_WINDOW = text(

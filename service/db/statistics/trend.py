@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.days import Total, before, read_changes, read_totals
-from service.db.figures import clock, read_figures
-from service.rules import Segment
+from service.core.segment_rules import Segment
+from service.db.statistics.counters import clock, read_figures
+from service.db.statistics.daily import Total, before, read_changes, read_totals
 
 
 async def trend(

@@ -11,15 +11,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from service.access import Scope
-from service.db.activity import latest
-from service.http.access import Reader, still_allowed
-from service.http.feed import Feed
-from service.http.json import Json
-from service.http.models import Camel, Collection
+from service.core.scopes import Scope
+from service.core.segment_rules import Segment
+from service.db.operations.activity import latest
+from service.http.api.activity_feed import Feed
+from service.http.api.schemas import Camel, Collection
+from service.http.auth.guard import Reader, still_allowed
+from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, ProblemError
 from service.http.state import aged_snapshot, state_of
-from service.rules import Segment
 
 router = APIRouter(prefix="/api/v1/activity", tags=["activity"], responses=DOCUMENTED)
 

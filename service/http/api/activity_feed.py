@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.db.activity import Happening, known_at, latest
+from service.core.json_values import dumps
 from service.db.engine import DATABASE_AWAY
-from service.wire import dumps
+from service.db.operations.activity import Happening, known_at, latest
 
 log = logging.getLogger(__name__)
 

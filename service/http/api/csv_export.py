@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.db.audit import note
-from service.db.export import BOM, Sink, copy_customers
-from service.http.access import Exporter
-from service.http.customers import ChosenFilter
+from service.db.accounts.audit import note
+from service.http.api.customer_routes import ChosenFilter
+from service.http.auth.guard import Exporter
 from service.http.problems import DOCUMENTED, Problem, ProblemError
 from service.http.state import aged_engine, state_of
+from service.transfer.export import BOM, Sink, copy_customers
 
 log = logging.getLogger(__name__)
 

@@ -9,16 +9,16 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.db import customers, emails, interactions, settings, timeline, traces
-from service.db.cursor import BadCursorError, Listed
+from service.core.cursor import BadCursorError, Listed
+from service.core.segment_explanation import explain
+from service.core.segment_rules import Facts
+from service.db.customers import customer_list, emails, interactions, personal_data, timeline
+from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
-from service.db.figures import clock
-from service.db.orders import of_customer as orders_of_customer
-from service.explain import explain
-from service.http.access import Reader, Writer
-from service.http.customers import NOT_FOUND, CustomerNumber, not_found
-from service.http.json import Json
-from service.http.models import (
+from service.db.segments import rule_settings
+from service.db.statistics.counters import clock
+from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, not_found
+from service.http.api.schemas import (
     Explanation,
     Interaction,
     InteractionPatch,
@@ -27,9 +27,10 @@ from service.http.models import (
     Orders,
     Timeline,
 )
+from service.http.auth.guard import Reader, Writer
+from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, ProblemError, example, invalid
 from service.http.state import snapshot, state_of
-from service.rules import Facts
 
 router = APIRouter(
     prefix="/api/v1/customers/{id}", tags=["customers"], responses=DOCUMENTED | NOT_FOUND
@@ -41,7 +42,7 @@ Lister = Callable[[AsyncConnection, int, int, str | None], Awaitable[Listed]]
 
 
 async def _existing(connection: AsyncConnection, number: int) -> RowMapping:
-    row = await customers.read(connection, number)
+    row = await customer_list.read(connection, number)
     if row is None:
         raise not_found()
     return row
@@ -81,7 +82,7 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
     async with snapshot(request) as connection:
         row = await _existing(connection, number)
         since = await timeline.segment_since(connection, number)
-        current = await settings.current(connection)
+        current = await rule_settings.current(connection)
         now = await clock(connection)
     facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
     manual = row["segment_manual"]
@@ -137,12 +138,12 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
         everything = 1_000_000
         email_keys = await emails.email_keys(connection, number, row["email"])
         found = {
-            "customer": customers.customer_json(dict(row)),
+            "customer": customer_list.customer_json(dict(row)),
             "formerEmails": email_keys[1:],
             "orders": (await orders_of_customer(connection, number, everything, None)).items,
             "timeline": (await timeline.timeline(connection, number, everything, None)).items,
             "interactions": await interactions.of_customer(connection, number),
-            "deadLetters": await traces.dead_letters_about(connection, number, email_keys),
+            "deadLetters": await personal_data.dead_letters_about(connection, number, email_keys),
         }
     return Json(found)
 

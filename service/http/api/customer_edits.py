@@ -1,9 +1,9 @@
-"""What a request or a form says to change of a customer, as `service.db.editing` takes it."""
+"""Turn the body of a request or form into the changes that `db.customers.editing` takes."""
 
 from typing import Any
 
-from service.db.editing import HoldEdit
-from service.http.models import CustomerPatch
+from service.db.customers.editing import HoldEdit
+from service.http.api.schemas import CustomerPatch
 
 _AS_THEY_ARE = ("name", "email", "phone", "notes")
 _HOLD = {"segment": "segment", "segment_pinned": "pinned", "segment_pinned_until": "until"}

@@ -7,20 +7,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from starlette.responses import Response
 
-from service.db import customers, editing
-from service.db.cursor import BadCursorError
-from service.db.customers import Page
+from service.core.cursor import BadCursorError
+from service.core.segment_rules import Segment
+from service.db.customers import customer_list, editing
+from service.db.customers.customer_list import Page
+from service.db.customers.filters import Filter
+from service.db.customers.sorting import Sort
 from service.db.engine import in_transaction
-from service.db.filters import Filter
-from service.db.sorting import Sort
-from service.http.access import Reader, Writer
-from service.http.edits import columns, hold
-from service.http.json import Json
-from service.http.models import Customer, CustomerPatch, Customers, NewCustomer
+from service.http.api.customer_edits import columns, hold
+from service.http.api.date_ranges import moment
+from service.http.api.schemas import Customer, CustomerPatch, Customers, NewCustomer
+from service.http.auth.guard import Reader, Writer
+from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Fault, Problem, ProblemError, invalid
-from service.http.spans import moment
 from service.http.state import aged_snapshot, snapshot, state_of
-from service.rules import Segment
 
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
 
@@ -102,7 +102,7 @@ async def list_customers(
     page = Page(Sort(sort.removeprefix("-")), sort.startswith("-"), limit, cursor)
     async with aged_snapshot(request) as connection:
         try:
-            found = await customers.find(connection, wanted, page)
+            found = await customer_list.find(connection, wanted, page)
         except BadCursorError:
             raise invalid("query.cursor", "is not a cursor of this list and sorting") from None
     return Json({"items": found.items, "total": found.total, "nextCursor": found.next_cursor})
@@ -115,10 +115,10 @@ async def create_customer(request: Request, actor: Writer, body: NewCustomer) ->
     async def work(connection: Any) -> dict[str, Any]:
         with _edit_errors():
             customer_id = await editing.create(connection, actor.name, columns(body), hold(body))
-        return dict(await customers.read(connection, customer_id) or {})
+        return dict(await customer_list.read(connection, customer_id) or {})
 
     row = await in_transaction(state_of(request).engine, work)
-    answer = customers.customer_json(row)
+    answer = customer_list.customer_json(row)
     headers = {"ETag": editing.etag(row), "Location": f"/api/v1/customers/{answer['id']}"}
     return Json(answer, status_code=201, headers=headers)
 
@@ -127,10 +127,10 @@ async def create_customer(request: Request, actor: Writer, body: NewCustomer) ->
 async def read_customer(request: Request, _: Reader, number: CustomerNumber) -> Response:
     """Read a customer. The `ETag` covers what can be edited; orders do not change it."""
     async with snapshot(request) as connection:
-        row = await customers.read(connection, number)
+        row = await customer_list.read(connection, number)
     if row is None:
         raise not_found()
-    return Json(customers.customer_json(dict(row)), headers={"ETag": editing.etag(dict(row))})
+    return Json(customer_list.customer_json(dict(row)), headers={"ETag": editing.etag(dict(row))})
 
 
 @router.patch("/{id}", response_model=Customer, responses=NOT_FOUND | _CONFLICT | _PRECONDITION)
@@ -149,10 +149,10 @@ async def edit_customer(
     async def work(connection: Any) -> dict[str, Any]:
         with _edit_errors():
             await editing.edit(connection, actor.name, number, columns(body), hold(body), if_match)
-        return dict(await customers.read(connection, number) or {})
+        return dict(await customer_list.read(connection, number) or {})
 
     row = await in_transaction(state_of(request).engine, work)
-    return Json(customers.customer_json(row), headers={"ETag": editing.etag(row)})
+    return Json(customer_list.customer_json(row), headers={"ETag": editing.etag(row)})
 
 
 @router.delete("/{id}", status_code=204, responses=NOT_FOUND)
@@ -190,7 +190,7 @@ class _edit_errors:  # noqa: N801  used like a function
                 412,
                 "Edited meanwhile",
                 "Somebody edited this customer since you read it; `current` is what it is now.",
-                current=customers.customer_json(error.args[0]),
+                current=customer_list.customer_json(error.args[0]),
             ) from None
         if isinstance(error, editing.InvalidEditError):
             field, message = error.args

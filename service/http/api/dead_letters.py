@@ -11,16 +11,16 @@ from pydantic.config import JsonDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.access import Scope
 from service.config import Config
-from service.contract import Reason
-from service.db import dead_letters
-from service.db.dead_letters import Letter, NoSuchLetterError, Part, Replayed
+from service.core.batch import Outcome
+from service.core.order_event import Reason
+from service.core.scopes import Scope
 from service.db.engine import in_transaction
-from service.fold import Outcome
-from service.http.access import Admin, Reader, Writer
-from service.http.json import Json
-from service.http.models import Camel, Collection
+from service.db.operations import dead_letters
+from service.db.operations.dead_letters import Letter, NoSuchLetterError, Part, Replayed
+from service.http.api.schemas import Camel, Collection
+from service.http.auth.guard import Admin, Reader, Writer
+from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError
 from service.http.state import snapshot, state_of
 

@@ -12,16 +12,16 @@ from pydantic.config import JsonDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.db import settings
+from service.core.json_values import customer_ref
+from service.core.segment_rules import Precedence, Segment, SegmentSettings
 from service.db.engine import in_transaction
-from service.db.settings import Cell, OutdatedError, Progress, Version
-from service.http.access import Admin, Reader
-from service.http.json import Json
-from service.http.models import Camel, Collection
+from service.db.segments import rule_settings
+from service.db.segments.rule_settings import Cell, OutdatedError, Progress, Version
+from service.http.api.schemas import Camel, Collection
+from service.http.auth.guard import Admin, Reader
+from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError, invalid
 from service.http.state import snapshot, state_of
-from service.rules import Precedence, Segment, SegmentSettings
-from service.wire import customer_ref
 
 router = APIRouter(prefix="/api/v1/settings", tags=["settings"], responses=DOCUMENTED)
 
@@ -231,7 +231,7 @@ class Change(Camel):
 async def read_settings(request: Request, _: Reader) -> Response:
     """Give the settings in force. The `ETag` is their version."""
     async with snapshot(request) as connection:
-        return _answer(await settings.current(connection))
+        return _answer(await rule_settings.current(connection))
 
 
 @router.get("/history", response_model=SettingsHistory)
@@ -244,7 +244,7 @@ async def settings_history(
     """List all versions, the newest first: who changed what, when."""
     async with snapshot(request) as connection:
         # One more than shown: what changed is told against the version before.
-        found, total = await settings.history(
+        found, total = await rule_settings.history(
             connection, limit + 1, int(cursor) if cursor else None
         )
     before = {version.version: _values(version.settings) for version in found}
@@ -268,9 +268,9 @@ async def preview_settings(request: Request, _: Reader, body: SettingsPatch) -> 
     Computed by what applies it, in one snapshot. Segments set by hand stay. `total` counts cells.
     """
     async with snapshot(request) as connection:
-        current = await settings.current(connection)
+        current = await rule_settings.current(connection)
         proposed = _merged(current.settings, body)
-        cells = await settings.preview(connection, proposed)
+        cells = await rule_settings.preview(connection, proposed)
     moving = sum(cell.customers for cell in cells if cell.previous != cell.segment)
     return Json(
         {
@@ -303,7 +303,7 @@ async def save_settings(
         expected, refused_with = int(bare) if bare.isdecimal() else -1, 412
 
     async def work(connection: AsyncConnection) -> Version:
-        return await settings.save(connection, actor.name, body.given(), expected)
+        return await rule_settings.save(connection, actor.name, body.given(), expected)
 
     try:
         return _answer(await in_transaction(state_of(request).engine, work))
@@ -329,7 +329,7 @@ async def read_change(
     """Tell how far a change of the settings is."""
     known = change_id.isascii() and change_id.isdecimal() and len(change_id) <= len(str(_MOST))
     async with snapshot(request) as connection:
-        found = await settings.progress(connection, int(change_id)) if known else None
+        found = await rule_settings.progress(connection, int(change_id)) if known else None
     if found is None:
         detail = "No change of the settings has this id; the first version had none."
         raise ProblemError(404, "Change not found", detail)
@@ -338,7 +338,7 @@ async def read_change(
 
 def _merged(current: SegmentSettings, body: SettingsPatch) -> SegmentSettings:
     try:
-        return settings.merged(current, body.given())
+        return rule_settings.merged(current, body.given())
     except ValidationError as error:
         raise _impossible(error, body) from None
 

@@ -8,16 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.access import Scope
-from service.db import cohorts as retention
-from service.db import statistics as figures
-from service.db import trend as days_past
-from service.db.figures import Window, clock
-from service.db.statistics import PERIODS
-from service.http.access import require
-from service.http.json import Json
+from service.core.scopes import Scope
+from service.db.statistics import cohorts as retention
+from service.db.statistics import key_figures as figures
+from service.db.statistics import trend as days_past
+from service.db.statistics.counters import Window, clock
+from service.db.statistics.key_figures import PERIODS
+from service.http.api.date_ranges import BEGINNING, moment
+from service.http.auth.guard import require
+from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, invalid
-from service.http.spans import BEGINNING, moment
 from service.http.state import aged_snapshot, state_of
 
 _AS_OF = "now; some minutes ago in large shops, where workers keep what takes long to compute"

@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from service.db import orders
-from service.db.cursor import BadCursorError
-from service.http.access import Reader
-from service.http.json import Json
-from service.http.models import Orders
+from service.core.cursor import BadCursorError
+from service.db.customers import order_history
+from service.http.api.schemas import Orders
+from service.http.auth.guard import Reader
+from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, invalid
 from service.http.state import aged_snapshot
 
@@ -29,7 +29,7 @@ async def unattributed_orders(
     """
     async with aged_snapshot(request) as connection:
         try:
-            found = await orders.unattributed(connection, limit, cursor)
+            found = await order_history.unattributed(connection, limit, cursor)
         except BadCursorError:
             raise invalid("query.cursor", "is not a cursor of this list") from None
     return Json({"items": found.items, "total": found.total, "nextCursor": found.next_cursor})

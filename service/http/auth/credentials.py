@@ -10,13 +10,13 @@ from ipaddress import ip_address
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.access import Actor, ApiKey
 from service.config import Config, ConfigError
-from service.db import access
+from service.core.scopes import Actor, ApiKey
+from service.db.accounts import api_keys
 from service.db.engine import DATABASE_AWAY, create_engine, sqlstate
-from service.http.limits import Buckets, Clock
-from service.http.remember import REMEMBERED, Remembered, Touches
-from service.http.sessions import Sessions
+from service.http.auth.limits import Buckets, Clock
+from service.http.auth.lookup_cache import REMEMBERED, Remembered, Touches
+from service.http.auth.session_cookies import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Access:
         self._engine = engine
         self._clock = clock
         self._looked = float("-inf")
-        self._keys: Remembered[access.StoredKey | None] = Remembered(clock)
+        self._keys: Remembered[api_keys.StoredKey | None] = Remembered(clock)
         self.touches = Touches(clock)
         self.sessions = Sessions(engine, clock, self.touches)
         """Who is signed in to the dashboard, asked when a request carries no API key."""
@@ -50,7 +50,7 @@ class Access:
         now = self._clock()
         if self.open is None or now - self._looked > REMEMBERED:
             async with self._engine.connect() as connection:
-                self.open = not await access.configured(connection)
+                self.open = not await api_keys.configured(connection)
             self._looked = now
         return not self.open
 
@@ -66,13 +66,13 @@ class Access:
         self.touches.touch(f"key:{stored.id}", lambda: self._touch(stored.id))
         return Actor(stored.name, stored.scopes, f"key:{stored.id}")
 
-    async def _find(self, key_id: str) -> access.StoredKey | None:
+    async def _find(self, key_id: str) -> api_keys.StoredKey | None:
         async with self._engine.connect() as connection:
-            return await access.find_key(connection, key_id)
+            return await api_keys.find_key(connection, key_id)
 
     async def _touch(self, key_id: str) -> None:
         async with self._engine.begin() as connection:
-            await access.touch_key(connection, key_id)
+            await api_keys.touch_key(connection, key_id)
 
 
 def is_loopback(host: str) -> bool:
@@ -109,7 +109,7 @@ async def refuse_open_door(config: Config) -> None:
     engine = create_engine(config.database_url or "", application="crm web", pool_size=1)
     try:
         async with engine.connect() as connection:
-            configured = await access.configured(connection)
+            configured = await api_keys.configured(connection)
     except DATABASE_AWAY as error:
         configured = sqlstate(error) != _UNDEFINED_TABLE
     finally:

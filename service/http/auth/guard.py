@@ -12,10 +12,10 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from service.access import LOCAL, Actor, Scope
+from service.core.scopes import LOCAL, Actor, Scope
 from service.db.engine import DATABASE_AWAY
-from service.http.credentials import Access, is_loopback
-from service.http.limits import address_of, too_many
+from service.http.auth.credentials import Access, is_loopback
+from service.http.auth.limits import address_of, too_many
 from service.http.problems import ProblemError
 from service.http.state import State, state_of
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from service.db.engine import DATABASE_AWAY
-from service.http.limits import Clock
+from service.http.auth.limits import Clock
 
 T = TypeVar("T")
 

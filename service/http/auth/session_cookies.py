@@ -7,11 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from service.access import Actor, SessionToken
-from service.db import sessions
-from service.db.users import User
-from service.http.limits import Clock
-from service.http.remember import Remembered, Touches
+from service.core.scopes import Actor, SessionToken
+from service.db.accounts import sessions
+from service.db.accounts.users import User
+from service.http.auth.limits import Clock
+from service.http.auth.lookup_cache import Remembered, Touches
 
 BACKGROUND_HEADER = "X-Background"
 """Sent by a script that looks for news by itself, which does not keep a session from idling."""

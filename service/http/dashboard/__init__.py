@@ -3,25 +3,27 @@
 from fastapi import FastAPI
 
 from service.http.dashboard import (
-    customer,
-    customers,
-    editor,
-    operations,
-    retention,
-    settings,
-    sign_in,
-    view,
+    customer_editor,
+    list_page,
+    operations_page,
+    profile_page,
+    render,
+    retention_page,
+    settings_page,
+    sign_in_page,
 )
 
 
 def install(app: FastAPI) -> None:
     """Add the pages, and have problems shown as pages to whoever looks at pages."""
-    app.include_router(view.router)
-    app.include_router(customers.router)
-    app.include_router(editor.router)  # before /customers/{id}, which would take `new` for an id
-    app.include_router(customer.router)
-    app.include_router(retention.router)
-    app.include_router(settings.router)
-    app.include_router(operations.router)
-    app.include_router(sign_in.router)
-    app.state.problem_page = view.problem_page
+    app.include_router(render.router)
+    app.include_router(list_page.router)
+    app.include_router(
+        customer_editor.router
+    )  # before /customers/{id}, which would take `new` for an id
+    app.include_router(profile_page.router)
+    app.include_router(retention_page.router)
+    app.include_router(settings_page.router)
+    app.include_router(operations_page.router)
+    app.include_router(sign_in_page.router)
+    app.state.problem_page = render.problem_page

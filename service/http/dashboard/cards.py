@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.days import figures_at
-from service.db.figures import Figures, Window, read_figures
-from service.db.statistics import key_figures
+from service.db.statistics.counters import Figures, Window, read_figures
+from service.db.statistics.daily import figures_at
+from service.db.statistics.key_figures import key_figures
 
 SINCE = timedelta(days=30)
 """Without a date filter: how far back the figures are compared with."""

@@ -9,11 +9,14 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.access import Actor
-from service.db import customers, editing
+from service.core.json_values import customer_ref
+from service.core.scopes import Actor
+from service.db.customers import customer_list, editing
 from service.db.engine import in_transaction
-from service.http.customers import CustomerNumber, not_found
-from service.http.dashboard.entered import (
+from service.http.api.customer_edits import columns, hold
+from service.http.api.customer_routes import CustomerNumber, not_found
+from service.http.api.schemas import CustomerPatch, NewCustomer
+from service.http.dashboard.customer_form import (
     LABELS,
     Values,
     as_shown,
@@ -27,12 +30,9 @@ from service.http.dashboard.entered import (
     shown,
 )
 from service.http.dashboard.formats import formats_of
-from service.http.dashboard.session import Editor, Form
-from service.http.dashboard.view import done, page
-from service.http.edits import columns, hold
-from service.http.models import CustomerPatch, NewCustomer
+from service.http.dashboard.render import done, page
+from service.http.dashboard.viewer import Editor, Form
 from service.http.state import snapshot, state_of
-from service.wire import customer_ref
 
 router = APIRouter(prefix="/customers", include_in_schema=False)
 
@@ -66,7 +66,7 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
 async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Show the form of a customer."""
     async with snapshot(request) as connection:
-        row = await customers.read(connection, number)
+        row = await customer_list.read(connection, number)
     if row is None:
         raise not_found()
     was = shown(dict(row), _zone(request))
@@ -104,7 +104,7 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
 async def ask_whether(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Say what will go and what will stay."""
     async with snapshot(request) as connection:
-        row = await customers.read(connection, number)
+        row = await customer_list.read(connection, number)
         extent = await editing.would_erase(connection, number)
     if row is None or extent is None:
         raise not_found()

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from service.core.segment_rules import Segment
 from service.http.dashboard.formats import Formats
 from service.http.problems import invalid
-from service.rules import Segment
 
 Values = dict[str, str]
 """One text per control; of a checkbox "on" or nothing."""

@@ -3,17 +3,17 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.db import customers
-from service.db.activity import latest
-from service.db.customers import Page
-from service.db.figures import clock, read_figures
-from service.db.statistics import segment_items
+from service.db.customers import customer_list
+from service.db.customers.customer_list import Page
+from service.db.operations.activity import latest
+from service.db.statistics.counters import clock, read_figures
+from service.db.statistics.key_figures import segment_items
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
 from service.http.dashboard.formats import formats_of
-from service.http.dashboard.session import Viewer
-from service.http.dashboard.view import page
-from service.http.dashboard.wanted import ROWS, Span, Wanted, export_address
+from service.http.dashboard.list_query import ROWS, Span, Wanted, export_address
+from service.http.dashboard.render import page
+from service.http.dashboard.viewer import Viewer
 from service.http.state import snapshot, state_of
 
 router = APIRouter(include_in_schema=False)
@@ -31,7 +31,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         now = await clock(connection)
         window = wanted.window(now, zone)
         chosen = wanted.filter(window)
-        found = await customers.find(
+        found = await customer_list.find(
             connection,
             chosen,
             Page(wanted.sort, wanted.descending, ROWS, skip=ROWS * (wanted.number - 1)),

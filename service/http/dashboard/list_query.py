@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
-from service.db.figures import Window
-from service.db.filters import Filter
-from service.db.sorting import Sort
-from service.rules import Segment
+from service.core.segment_rules import Segment
+from service.db.customers.filters import Filter
+from service.db.customers.sorting import Sort
+from service.db.statistics.counters import Window
 
 ROWS = 10
 _DIGITS = 9

@@ -6,15 +6,16 @@ from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service import clients, streams
-from service.db import dead_letters, losses, operations, orders, trims
-from service.db.cursor import BadCursorError
-from service.db.dead_letters import NoSuchLetterError
+from service.core.cursor import BadCursorError
+from service.db.customers import order_history
 from service.db.engine import in_transaction
-from service.http.dashboard.session import Admin, Editor, Form, Viewer
-from service.http.dashboard.view import done, page
-from service.http.dead_letters import LetterNumber, judge_by, not_found
+from service.db.operations import dead_letters, losses, status, trims
+from service.db.operations.dead_letters import NoSuchLetterError
+from service.http.api.dead_letters import LetterNumber, judge_by, not_found
+from service.http.dashboard.render import done, page
+from service.http.dashboard.viewer import Admin, Editor, Form, Viewer
 from service.http.state import snapshot, state_of
+from service.streams import groups, redis_client
 
 router = APIRouter(include_in_schema=False)
 
@@ -34,8 +35,8 @@ async def show(
     """Show how the service does; a part that is away is said to be."""
     state = state_of(request)
     async with snapshot(request) as connection:
-        waiting = await operations.waiting(connection)
-        verified = await operations.verification(connection)
+        waiting = await status.waiting(connection)
+        verified = await status.verification(connection)
         lost = await losses.incidents(connection, most=_LOSSES)
         trimmed = await trims.trims(connection)
         reasons = await dead_letters.summary(connection)
@@ -43,9 +44,9 @@ async def show(
             connection, reason, _LETTERS + 1, int(before) if before else None
         )
         try:
-            unattributed = await orders.unattributed(connection, _ORDERS, orders_after)
+            unattributed = await order_history.unattributed(connection, _ORDERS, orders_after)
         except BadCursorError:
-            unattributed = await orders.unattributed(connection, _ORDERS, None)
+            unattributed = await order_history.unattributed(connection, _ORDERS, None)
     return page(
         request,
         actor,
@@ -130,14 +131,14 @@ async def take_note(
     return done("/operations", "noted" if noted else "unchanged")
 
 
-async def _backlog(request: Request) -> streams.Backlog | None:
+async def _backlog(request: Request) -> groups.Backlog | None:
     state = state_of(request)
     try:
         config = state.config
-        each = await streams.backlogs(state.redis, config.orders_streams, config.orders_group)
-    except clients.REDIS_ERRORS:
+        each = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
+    except redis_client.REDIS_ERRORS:
         return None
-    return streams.together(each)
+    return groups.together(each)
 
 
 def _words(value: bytes) -> str:

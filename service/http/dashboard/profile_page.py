@@ -9,22 +9,23 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.access import Actor
-from service.db import customers, emails, interactions, settings, timeline
+from service.core.json_values import customer_ref
+from service.core.scopes import Actor
+from service.core.segment_explanation import explain
+from service.core.segment_rules import Facts
+from service.db.customers import customer_list, emails, interactions, timeline
+from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
-from service.db.figures import clock
-from service.db.orders import of_customer as orders_of_customer
-from service.explain import explain
-from service.http.customer import interaction_number, no_interaction
-from service.http.customers import CustomerNumber, not_found
-from service.http.dashboard.entered import LABELS, faults_of, kept
+from service.db.segments import rule_settings
+from service.db.statistics.counters import clock
+from service.http.api.customer_details import interaction_number, no_interaction
+from service.http.api.customer_routes import CustomerNumber, not_found
+from service.http.api.schemas import NewInteraction
+from service.http.dashboard.customer_form import LABELS, faults_of, kept
 from service.http.dashboard.formats import formats_of
-from service.http.dashboard.session import Editor, Form, Viewer
-from service.http.dashboard.view import done, page
-from service.http.models import NewInteraction
+from service.http.dashboard.render import done, page
+from service.http.dashboard.viewer import Editor, Form, Viewer
 from service.http.state import snapshot, state_of
-from service.rules import Facts
-from service.wire import customer_ref
 
 router = APIRouter(prefix="/customers/{id}", include_in_schema=False)
 
@@ -88,7 +89,7 @@ async def _show(
 ) -> Response:
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
-        row = await customers.read(connection, number)
+        row = await customer_list.read(connection, number)
         if row is None:
             raise not_found()
         orders = await orders_of_customer(connection, number, shown["orders"], None)
@@ -96,7 +97,7 @@ async def _show(
         events = await timeline.timeline(connection, number, shown["events"], None)
         since = await timeline.segment_since(connection, number)
         _, *former = await emails.email_keys(connection, number, row["email"])
-        current = (await settings.current(connection)).settings
+        current = (await rule_settings.current(connection)).settings
         now = await clock(connection)
     facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
     return page(

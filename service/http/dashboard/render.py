@@ -11,13 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from service.access import LOCAL, Actor, Scope
-from service.http.access import admitted
+from service.core.scopes import LOCAL, Actor, Scope
+from service.core.segment_rules import Segment
+from service.http.auth.guard import admitted
 from service.http.dashboard.formats import formats_of
-from service.http.dashboard.session import csrf_token
+from service.http.dashboard.viewer import csrf_token
 from service.http.problems import Problem, ProblemError
 from service.http.state import state_of
-from service.rules import Segment
 
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Request
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
-from service.db.cohorts import cohorts
-from service.db.statistics import rolling, statistics
-from service.db.trend import trend
+from service.core.segment_rules import Segment
+from service.db.statistics.cohorts import cohorts
+from service.db.statistics.key_figures import rolling, statistics
+from service.db.statistics.trend import trend
 from service.http.dashboard.charts import Scale, bars, stack
-from service.http.dashboard.session import Viewer
-from service.http.dashboard.view import page
+from service.http.dashboard.render import page
+from service.http.dashboard.viewer import Viewer
 from service.http.state import aged_snapshot, state_of
-from service.rules import Segment
 
 router = APIRouter(include_in_schema=False)
 

@@ -10,15 +10,15 @@ from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import RedirectResponse, Response
 
-from service.access import Actor
-from service.db import settings
+from service.core.scopes import Actor
+from service.core.segment_rules import Precedence
 from service.db.engine import in_transaction
-from service.db.settings import OutdatedError, Version
-from service.http.dashboard.session import Admin, Form, Viewer
-from service.http.dashboard.view import done, page
-from service.http.settings import SettingsPatch
+from service.db.segments import rule_settings
+from service.db.segments.rule_settings import OutdatedError, Version
+from service.http.api.rule_settings import SettingsPatch
+from service.http.dashboard.render import done, page
+from service.http.dashboard.viewer import Admin, Form, Viewer
 from service.http.state import snapshot, state_of
-from service.rules import Precedence
 
 router = APIRouter(include_in_schema=False)
 
@@ -42,7 +42,7 @@ Faults = Mapping[str, str]
 async def read_settings(request: Request, actor: Viewer) -> Response:
     """Show the rules in force, their progress and their history."""
     async with snapshot(request) as connection:
-        version = await settings.current(connection)
+        version = await rule_settings.current(connection)
         return await _page(request, actor, connection, version, _fields(version), {})
 
 
@@ -56,14 +56,14 @@ async def no_preview() -> Response:
 async def preview(request: Request, actor: Admin, given: Form) -> Response:
     """Show who would move where; nothing is changed."""
     async with snapshot(request) as connection:
-        version = await settings.current(connection)
+        version = await rule_settings.current(connection)
         if _expected(given) != version.version:
             return await _page(request, actor, connection, version, given, {}, outdated=True)
         try:
-            proposed = settings.merged(version.settings, _read(given))
+            proposed = rule_settings.merged(version.settings, _read(given))
         except ValidationError as error:
             return await _page(request, actor, connection, version, given, _faults(error))
-        cells = await settings.preview(connection, proposed)
+        cells = await rule_settings.preview(connection, proposed)
     return page(
         request,
         actor,
@@ -88,13 +88,13 @@ async def save(request: Request, actor: Admin, given: Form) -> Response:
         fields = _read(given)
 
         async def work(connection: AsyncConnection) -> Version:
-            return await settings.save(connection, actor.name, fields, expected)
+            return await rule_settings.save(connection, actor.name, fields, expected)
 
         saved = await in_transaction(state_of(request).engine, work)
     except (OutdatedError, ValidationError) as error:
         faults = _faults(error) if isinstance(error, ValidationError) else {}
         async with snapshot(request) as connection:
-            version = await settings.current(connection)
+            version = await rule_settings.current(connection)
             return await _page(
                 request, actor, connection, version, given, faults, outdated=not faults
             )
@@ -111,8 +111,8 @@ async def _page(
     *,
     outdated: bool = False,
 ) -> Response:
-    progress = await settings.progress(connection, version.version)
-    found, total = await settings.history(connection, _HISTORY + 1)
+    progress = await rule_settings.progress(connection, version.version)
+    found, total = await rule_settings.history(connection, _HISTORY + 1)
     values = [past.settings.model_dump() for past in found]
     changes = [_changes(before, after) for after, before in pairwise(values)]
     return page(

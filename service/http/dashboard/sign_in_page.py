@@ -8,12 +8,12 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from service.db import sessions, users
-from service.http.access import admitted, refuse_forgery
-from service.http.dashboard.session import Form, Viewer
-from service.http.dashboard.view import done, local_path, page
-from service.http.limits import address_of
-from service.http.sessions import give_token, take_token, token_of
+from service.db.accounts import sessions, users
+from service.http.auth.guard import admitted, refuse_forgery
+from service.http.auth.limits import address_of
+from service.http.auth.session_cookies import give_token, take_token, token_of
+from service.http.dashboard.render import done, local_path, page
+from service.http.dashboard.viewer import Form, Viewer
 from service.http.state import state_of
 
 router = APIRouter(include_in_schema=False)

@@ -1,4 +1,4 @@
-"""What pages may be seen and forms sent by whom: `service.http.access`, for pages."""
+"""What pages may be seen and forms sent by whom: `service.http.auth.guard`, for pages."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -7,8 +7,8 @@ from urllib.parse import quote
 from fastapi import Depends, Request, Security
 from fastapi.security import SecurityScopes
 
-from service.access import Actor, Scope
-from service.http.access import CSRF_HEADER, admitted, refuse_unproven
+from service.core.scopes import Actor, Scope
+from service.http.auth.guard import CSRF_HEADER, admitted, refuse_unproven
 from service.http.problems import ProblemError, invalid
 
 _RIGHTS = {

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http import problems
-from service.http.access import admitted
+from service.http.auth.guard import admitted
 
 log = logging.getLogger("service.http.requests")
 

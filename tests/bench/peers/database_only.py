@@ -23,9 +23,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from consumers.inbox import LANES, Batch, Inbox
 from consumers.orders import judge_all
 from service.config import Config
+from service.core.envelope import Entry
 from service.db.engine import BY_INDEX, create_engine
-from service.db.ingest import ingest
-from service.envelope import Entry
+from service.db.ingest.ingest import ingest
 from tests.bench.load import pages
 
 Transaction = list[tuple[str, Sequence[Any]]]

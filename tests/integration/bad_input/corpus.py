@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from service.contract import Reason
+from service.core.order_event import Reason
 from tests.events import cloud_event
 
 Fields = dict[bytes, bytes]

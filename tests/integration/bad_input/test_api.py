@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.access.test_every_route import operations
 from tests.conftest import Service
-from tests.contracts import openapi
-from tests.core.test_contract import anything
 from tests.events import entry
+from tests.integration.contracts import openapi
+from tests.integration.http.auth.test_every_route import operations
 from tests.processes import HOST, processes
+from tests.unit.core.test_order_event import anything
 
 EXAMPLES = 15
 """Per operation."""

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.contract import Reason
-from tests.badinput.corpus import Fields, corpus, encoded, tolerated, truncated
+from service.core.order_event import Reason
 from tests.conftest import Service
-from tests.core.test_contract import mutated
 from tests.events import fields
+from tests.integration.bad_input.corpus import Fields, corpus, encoded, tolerated, truncated
+from tests.integration.worker.scene import all_applied, order_count, publish_all, totals
+from tests.paths import ROOT
 from tests.processes import HOST, Process, Processes, environment
-from tests.worker.scene import all_applied, order_count, publish_all, totals
+from tests.unit.core.test_order_event import mutated
 
 LETTERS = "/api/v1/dead-letters"
 PATIENCE = 90.0
@@ -91,7 +92,7 @@ async def on_the_command_line(service: Service, folder: Path, letter: dict[str, 
         subprocess.run,
         [sys.executable, "-m", "service.cli", "dead-letters", "show", letter["id"], "--base64"],
         env=environment(service.servers, data_dir=folder),
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         timeout=PATIENCE,
         check=True,

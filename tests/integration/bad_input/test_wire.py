@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.badinput.wire import ANSWERED, REFUSED, SILENT, UNFINISHED
 from tests.conftest import Service
+from tests.integration.bad_input.wire import ANSWERED, REFUSED, SILENT, UNFINISHED
 from tests.processes import HOST, Process, processes
 
 GIVEN_UP = 1.0

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from service import capacity
+from service.core import capacity
 from tests.bench.capacity import images, of_images, sizes
-from tests.cli.conftest import Crm
 from tests.conftest import Service
+from tests.integration.cli.conftest import Crm
 from tests.processes import Processes, processes
 
 _EVENTS = 80_000

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from service import streams
-from tests.cli.conftest import Crm
+from service.streams import groups
 from tests.conftest import Service
 from tests.events import entry, fields
-from tests.processes import ROOT, free_port, processes
+from tests.integration.cli.conftest import Crm
+from tests.paths import ROOT
+from tests.processes import free_port, processes
 
 KEYS = {
     "httpUrl",
@@ -37,8 +38,8 @@ async def test_status_tells_what_waits(empty_service: Service, crm: Crm) -> None
     for number in range(5):
         await service.publish(fields(f"ORD-W{number}"))
     stream, group = service.config.orders_stream, service.config.orders_group
-    await streams.ensure_group(service.redis, stream, group)
-    await streams.own_pending(service.redis, stream, group, "me", after=">", count=2)
+    await groups.ensure_group(service.redis, stream, group)
+    await groups.own_pending(service.redis, stream, group, "me", after=">", count=2)
     ended = await crm("status", "--json", http_port=8123)
     assert ended.status == 0, ended.err
     report = ended.document

@@ -2,20 +2,19 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.cli.main import app
 from service.config import Config
-from service.db.operations import note_verification
+from service.db.operations.status import note_verification
 from tests.conftest import Service
-from tests.deploy.test_metrics import until_reading
-from tests.http.conftest import client
-from tests.worker.scene import working
+from tests.integration.http.conftest import client
+from tests.integration.worker.scene import working
+from tests.paths import ROOT
+from tests.system.deploy.test_metrics import until_reading
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = (
     "README.md",

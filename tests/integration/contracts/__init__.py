@@ -1,16 +1,16 @@
 """The contracts under `deploy/contracts`, generated from the code."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from service.config import Config
-from service.contracts import asyncapi
 from service.http.app import create_app
+from service.http.asyncapi import asyncapi
+from tests.paths import ROOT
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "contracts"
+FOLDER = ROOT / "deploy" / "contracts"
 
 
 def openapi() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """``make contracts``: write the documents anew."""
 
-from tests.contracts import FOLDER, documents
+from tests.integration.contracts import FOLDER, documents
 
 FOLDER.mkdir(parents=True, exist_ok=True)
 for name, text in documents().items():

@@ -14,8 +14,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.conftest import Service
-from tests.contracts import openapi
 from tests.events import entry
+from tests.integration.contracts import openapi
 from tests.processes import processes
 
 EXAMPLES = 12

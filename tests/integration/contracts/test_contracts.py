@@ -7,13 +7,13 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from service.contract import OrderEvent, judge
-from service.contracts import CHANGE_EXAMPLE, ORDER_EXAMPLE, asyncapi
-from service.db.outbox import next_changes
-from service.envelope import Entry
+from service.core.envelope import Entry
+from service.core.order_event import OrderEvent, judge
+from service.db.segments.outbox import next_changes
+from service.http.asyncapi import CHANGE_EXAMPLE, ORDER_EXAMPLE, asyncapi
 from tests.conftest import Service
-from tests.contracts import FOLDER, documents, openapi
 from tests.events import cloud_event, entry
+from tests.integration.contracts import FOLDER, documents, openapi
 
 
 @pytest.mark.parametrize("name", ["openapi.json", "asyncapi.yaml"])

@@ -13,13 +13,13 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.orders import judge_all
-from service.db import outbox
+from service.core.envelope import Entry
 from service.db.engine import BY_INDEX, create_engine, in_transaction
-from service.db.ingest import ingest
-from service.envelope import Entry
+from service.db.ingest.ingest import ingest
+from service.db.segments import outbox
 from tests.bench.load import events, pages
 from tests.conftest import Service
-from tests.guard.wire import Wire, wire
+from tests.integration.costs.wire import Wire, wire
 from tests.wait import until
 
 BATCH = 500

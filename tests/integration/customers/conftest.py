@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import Service
-from tests.http.conftest import client
+from tests.integration.http.conftest import client
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from datetime import datetime, timedelta
 
-from service.http.models import Customer
+from service.http.api.schemas import Customer
 from tests.conftest import Service
-from tests.customers.conftest import Api
 from tests.events import entry
+from tests.integration.customers.conftest import Api
 
 
 async def test_a_customer_created_by_hand(api: Api, service: Service) -> None:

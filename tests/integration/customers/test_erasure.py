@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from service.envelope import Entry
+from service.core.envelope import Entry
 from tests.conftest import Service
-from tests.customers.conftest import Api
 from tests.events import entry
+from tests.integration.customers.conftest import Api
 
 _TABLES = "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public'"
 

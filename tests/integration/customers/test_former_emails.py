@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 
 from consumers.orders import judge_all
-from service.db import editing
+from service.db.customers import editing
 from service.db.engine import in_transaction
-from service.db.ingest import ingest
+from service.db.ingest.ingest import ingest
 from tests.conftest import Service
-from tests.customers.conftest import Api
-from tests.db.test_concurrency import WAITING
 from tests.events import entry
+from tests.integration.customers.conftest import Api
+from tests.integration.ingest.test_concurrency import WAITING
 from tests.wait import until
 
 NOTHING = editing.HoldEdit(frozenset())

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from service.db import filters, sorting
-from service.db.sorting import KEYS, Sort, Sought, by_index, choose_parts, gathered_sql
+from service.db.customers import filters, sorting
+from service.db.customers.sorting import KEYS, Sort, Sought, by_index, choose_parts, gathered_sql
 from tests.conftest import Service
-from tests.customers.conftest import Api
 from tests.events import entry
+from tests.integration.customers.conftest import Api
 
 
 async def _shop(service: Service, now: datetime) -> None:

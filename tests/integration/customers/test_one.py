@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from tests.conftest import Service
-from tests.customers.conftest import Api
 from tests.events import entry
+from tests.integration.customers.conftest import Api
 
 
 async def test_orders_in_pages(api: Api, service: Service, now: datetime) -> None:

@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 from service.http import docs
-from tests.access.conftest import Web
+from tests.integration.http.auth.conftest import Web
 
 _VOID = {"meta", "br", "hr", "link", "img"}
 

@@ -8,11 +8,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import streams
 from service.db import migrate
+from service.streams import groups
 from tests.conftest import Service
 from tests.events import entry, fields
-from tests.http.conftest import client
+from tests.integration.http.conftest import client
 
 Samples = dict[tuple[str, str], float]
 
@@ -61,8 +61,8 @@ async def test_ready_without_a_worker_and_says_so(web: httpx.AsyncClient) -> Non
 
 async def test_ready_with_a_worker(service: Service, web: httpx.AsyncClient) -> None:
     config = service.config
-    await streams.ensure_group(service.redis, config.orders_stream, config.orders_group)
-    await streams.own_pending(
+    await groups.ensure_group(service.redis, config.orders_stream, config.orders_group)
+    await groups.own_pending(
         service.redis, config.orders_stream, config.orders_group, "w-1", after=">", count=1
     )
     response = await web.get("/readyz")
@@ -184,13 +184,13 @@ async def test_metrics_equal_what_was_ingested(
 
 async def test_metrics_tell_the_backlog(service: Service, web: httpx.AsyncClient) -> None:
     config = service.config
-    await streams.ensure_group(service.redis, config.orders_stream, config.orders_group)
+    await groups.ensure_group(service.redis, config.orders_stream, config.orders_group)
     for number in range(5):
         await service.publish(fields(f"ORD-{number}"))
     found = await metrics(web)
     assert (found["crm_lag_entries", ""], found["crm_pending_entries", ""]) == (5, 0)
     assert ("crm_last_read_seconds", "") not in found
-    taken = await streams.own_pending(
+    taken = await groups.own_pending(
         service.redis, config.orders_stream, config.orders_group, "w-1", after=">", count=2
     )
     found = await metrics(web)

@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from service.db.figures import read_medians
+from service.db.statistics.counters import read_medians
+from service.http.api.statistics import SegmentItems, Statistics
 from service.http.problems import Problem
-from service.http.statistics import SegmentItems, Statistics
 from tests.conftest import Service
-from tests.db.test_model import entries
 from tests.events import cloud_event, entry
+from tests.integration.ingest.test_model import entries
 from tests.model import Customer, Document, Order, World, world
 
 URL = "/api/v1/statistics"

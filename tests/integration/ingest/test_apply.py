@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from service.fold import Outcome
+from service.core.batch import Outcome
 from tests.conftest import Service
 from tests.events import entry
 

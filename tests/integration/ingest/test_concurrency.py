@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import text
 
 from consumers.orders import judge_all
-from service.db.apply import OwnerChangedError
-from service.db.ingest import Judged, ingest
-from service.fold import Outcome
+from service.core.batch import Outcome
+from service.core.order_event import Judged
+from service.db.ingest.apply import OwnerChangedError
+from service.db.ingest.ingest import ingest
 from tests.conftest import Service
-from tests.db.test_model import entries, kept_figures, stored
 from tests.events import cloud_event
+from tests.integration.ingest.test_model import entries, kept_figures, stored
 from tests.model import Document, world
 from tests.wait import until
 

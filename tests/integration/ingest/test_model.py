@@ -11,8 +11,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.db.figures import read_figures
-from service.envelope import Entry
+from service.core.envelope import Entry
+from service.db.statistics.counters import read_figures
 from tests.conftest import Service
 from tests.events import cloud_event
 from tests.model import Customer, Document, Order, Rules, World, settled, world

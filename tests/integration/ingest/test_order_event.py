@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from consumers.orders import judge_all
-from service.contract import OrderEvent
-from service.db.ingest import ingest
-from service.envelope import Entry
-from service.fold import Outcome
+from service.core.batch import Outcome
+from service.core.envelope import Entry
+from service.core.order_event import OrderEvent
+from service.db.ingest.ingest import ingest
 from tests.conftest import Service
-from tests.core.test_contract import mutated
 from tests.events import cloud_event
+from tests.unit.core.test_order_event import mutated
 
 texts = st.text(st.characters(codec=None), min_size=1, max_size=30) | st.sampled_from(
     ["{}", "{a,b}", '"', "\\", "\\x00", "NULL", "null", "'; --", "%s", ":name", "\u2028", "🛒" * 9]

@@ -3,7 +3,7 @@
 from consumers.applier import Applier
 from consumers.inbox import Inbox
 from consumers.orders import judge_all
-from service.fold import Outcome
+from service.core.batch import Outcome
 from tests.conftest import Service
 from tests.events import entry
 

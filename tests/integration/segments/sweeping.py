@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from service.db.engine import in_transaction
-from service.db.sweep import sweep
+from service.db.segments.sweep import sweep
 from tests.conftest import Service
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import text
 
-from service.db import settle
-from service.db.figures import read_figures
-from service.db.settle import Cause, reclassify
+from service.db.segments import assign
+from service.db.segments.assign import Cause, reclassify
+from service.db.statistics.counters import read_figures
 from tests.conftest import Service
-from tests.db.sweeping import sweep_all, swept_until
 from tests.events import entry
+from tests.integration.segments.sweeping import sweep_all, swept_until
 
 _JANE = "jane@x.org"
 _PLACED = timedelta(days=2)
@@ -31,7 +31,7 @@ async def hold(
 ) -> None:
     async with service.engine.begin() as connection:
         customer = (await connection.execute(_LOCK, {"email": _JANE})).scalar_one()
-        await settle.hold(connection, customer, settle.Hold(segment, pinned, until), now)
+        await assign.hold(connection, customer, assign.Hold(segment, pinned, until), now)
 
 
 async def order(service: Service, order_id: str, created: datetime, **fields: Any) -> None:

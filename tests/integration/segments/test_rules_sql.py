@@ -7,14 +7,14 @@ from typing import Any
 
 from sqlalchemy import text
 
-from service.db.settle import segment_sql
-from service.rules import Facts, Precedence, SegmentSettings, segment_of
+from service.core.segment_rules import Facts, Precedence, SegmentSettings, segment_of
+from service.db.segments.assign import segment_sql
 from tests.conftest import Service
-from tests.core.test_rules import around_the_edges, naive
+from tests.unit.core.test_segment_rules import around_the_edges, naive
 
 Case = tuple[Facts, SegmentSettings, datetime]
 
-# Limits are computed as `service.db.settle.LIMITS` does it.
+# Limits are computed as `service.db.segments.assign.LIMITS` does it.
 _EVALUATE = f"""
 WITH given AS (
   SELECT * FROM unnest(

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 import pytest
 
 from consumers.orders import judge_all
-from service.db.ingest import ingest
-from service.db.sweep import sweep
+from service.db.ingest.ingest import ingest
+from service.db.segments.sweep import sweep
 from tests.conftest import Service
-from tests.db.sweeping import sweep_all, swept_until
-from tests.db.test_model import entries, with_rules
 from tests.events import cloud_event, entry
+from tests.integration.ingest.test_model import entries, with_rules
+from tests.integration.segments.sweeping import sweep_all, swept_until
 from tests.model import Rules
 
 TICK = timedelta(microseconds=1)
@@ -127,7 +127,7 @@ async def test_only_those_due_are_touched(service: Service, moment: datetime) ->
 async def test_many_are_moved_in_chunks(
     service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.db.sweep.CHUNK", 3)
+    monkeypatch.setattr("service.db.segments.sweep.CHUNK", 3)
     before = moment - timedelta(hours=1)
     for number in range(10):
         await order(service, f"{number}@x.org", moment - AT_RISK, before)
@@ -139,7 +139,7 @@ async def test_many_are_moved_in_chunks(
 async def test_the_watermark_waits_for_the_last_chunk(
     service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.db.sweep.CHUNK", 1)
+    monkeypatch.setattr("service.db.segments.sweep.CHUNK", 1)
     before = moment - timedelta(days=2)
     for number in range(2):
         await order(service, f"{number}@x.org", moment - AT_RISK - timedelta(days=1), before)
@@ -155,7 +155,7 @@ async def test_the_watermark_follows_the_chunks_in_the_order_of_their_moments(
     service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So a chunk that comes later does not look again at those before it."""
-    monkeypatch.setattr("service.db.sweep.CHUNK", 2)
+    monkeypatch.setattr("service.db.segments.sweep.CHUNK", 2)
     minute, before = timedelta(minutes=1), moment - timedelta(hours=1)
     due = [moment - number * minute for number in (50, 7, 40, 9, 3)]
     for number, when in enumerate(due):
@@ -182,7 +182,7 @@ async def test_the_watermark_follows_the_chunks_in_the_order_of_their_moments(
 async def test_two_sweeps_at_once_do_no_harm(
     service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.db.sweep.CHUNK", 5)
+    monkeypatch.setattr("service.db.segments.sweep.CHUNK", 5)
     before = moment - timedelta(hours=1)
     events = [
         cloud_event(f"ORD-{number}", email=f"{number}@x.org", created=moment - AT_RISK)

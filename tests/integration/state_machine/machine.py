@@ -9,13 +9,14 @@ from typing import Any
 import httpx
 from sqlalchemy import Date, DateTime, text
 
+from service.core.envelope import Entry
 from service.db.schema import metadata
-from service.envelope import Entry
 from tests.conftest import Service
-from tests.db.sweeping import sweep_all
 from tests.events import cloud_event
-from tests.machine.model import Customer, Event, Seen, World
-from tests.machine.operations import (
+from tests.integration.segments.settings.conftest import apply_all
+from tests.integration.segments.sweeping import sweep_all
+from tests.integration.state_machine.model import Customer, Event, Seen, World
+from tests.integration.state_machine.operations import (
     Change,
     Create,
     Edit,
@@ -25,7 +26,6 @@ from tests.machine.operations import (
     Story,
     Wait,
 )
-from tests.settings.conftest import apply_all
 
 _CUSTOMERS = "/api/v1/customers"
 _MOMENTS = {

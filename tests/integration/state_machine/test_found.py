@@ -6,8 +6,17 @@ import httpx
 import pytest
 
 from tests.conftest import Service
-from tests.machine.machine import Machine, run
-from tests.machine.operations import Change, Create, Edit, Erase, Operation, Publish, Story, Wait
+from tests.integration.state_machine.machine import Machine, run
+from tests.integration.state_machine.operations import (
+    Change,
+    Create,
+    Edit,
+    Erase,
+    Operation,
+    Publish,
+    Story,
+    Wait,
+)
 
 ANN = Story(
     order="ORD-1",

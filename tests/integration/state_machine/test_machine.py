@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Service
-from tests.machine.machine import run
-from tests.machine.operations import Operation, operations
+from tests.integration.state_machine.machine import run
+from tests.integration.state_machine.operations import Operation, operations
 
 EXAMPLES = 25
 """A few hundred by hand, when something that it covers was changed: a minute or so."""

@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.keeper import ANSWERS, keep_answer
-from service.db import editing, kept
-from service.db.days import Total, figures_at, read_totals
+from service.core.segment_rules import Segment
+from service.db.customers import editing
 from service.db.engine import in_transaction
-from service.db.figures import Figures, SegmentFigures
-from service.rules import Segment
+from service.db.statistics import answer_cache
+from service.db.statistics.counters import Figures, SegmentFigures
+from service.db.statistics.daily import Total, figures_at, read_totals
 from tests.conftest import Service
 from tests.events import entry
 
@@ -111,8 +112,8 @@ async def test_what_takes_long_is_given_as_it_was_kept(
             )
         )
     live = await answers(web)
-    monkeypatch.setattr(kept, "SLOW", 0)
-    monkeypatch.setattr(kept, "_REUSE", 1_000_000)
+    monkeypatch.setattr(answer_cache, "SLOW", 0)
+    monkeypatch.setattr(answer_cache, "_REUSE", 1_000_000)
     await keep_all(service)
     assert {row["name"] for row in await service.rows("SELECT name FROM kept_answers")} == set(
         ANSWERS
@@ -126,7 +127,7 @@ async def test_what_takes_long_is_given_as_it_was_kept(
     assert [answer.get("asOf") for answer in later[:3]] == moments[:3]
     assert later[0]["totalCustomers"] == live[0]["totalCustomers"]
     # What is quick is of this moment again.
-    monkeypatch.setattr(kept, "SLOW", 1000)
+    monkeypatch.setattr(answer_cache, "SLOW", 1000)
     assert (await answers(web))[0]["totalCustomers"] == live[0]["totalCustomers"] + 1
 
 
@@ -139,7 +140,7 @@ async def test_an_answer_is_renewed_when_it_is_due_and_by_one_at_a_time(service:
         return computed
 
     async def renew(connection: AsyncConnection) -> bool:
-        return await kept.renew(connection, {"x": compute})
+        return await answer_cache.renew(connection, {"x": compute})
 
     async with service.engine.begin() as busy:
         assert await renew(busy)

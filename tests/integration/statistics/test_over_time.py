@@ -10,12 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
-from service.db.cohorts import cohorts
-from service.db.trend import trend
-from service.http.statistics import CohortItems, TrendDays
+from service.db.customers import editing
+from service.db.statistics.cohorts import cohorts
+from service.db.statistics.trend import trend
+from service.http.api.statistics import CohortItems, TrendDays
 from tests.conftest import Service
-from tests.db.test_model import entries
 from tests.events import cloud_event, entry
+from tests.integration.ingest.test_model import entries
 from tests.model import Document, world
 
 URL = "/api/v1/statistics"
@@ -156,8 +157,6 @@ async def test_segments_are_those_of_each_days_end(service: Service, now: dateti
     # Whoever was erased is in no day: their history stayed, but they are not there.
     await service.ingest(entry("ORD-E", email="erased@x.org", created=midnight), now=midnight)
     async with service.engine.begin() as connection:
-        from service.db import editing  # noqa: PLC0415
-
         (row,) = await service.rows("SELECT max(id) AS id FROM customers")
         await editing.delete(connection, "test", row["id"])
     async with service.engine.connect() as connection:

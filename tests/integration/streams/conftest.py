@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import Service
-from tests.loss.scene import Scene
+from tests.integration.streams.scene import Scene
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from service import streams
-from service.db import losses
-from service.db.losses import Incident, Seen
-from service.envelope import Entry
-from service.sighting import parse
+from service.core.envelope import Entry
+from service.core.stream_ids import parse
+from service.db.operations import losses
+from service.db.operations.losses import Incident, Seen
+from service.streams import groups
 from tests.conftest import Service
 from tests.events import fields
 from tests.wait import until
@@ -25,7 +25,7 @@ class Scene:
         self._published = 0
 
     async def begin(self) -> None:
-        await streams.ensure_group(self.service.redis, self.stream, self.group)
+        await groups.ensure_group(self.service.redis, self.stream, self.group)
         await self.look()
 
     async def publish(self, count: int = 1) -> list[str]:
@@ -38,7 +38,7 @@ class Scene:
 
     async def read(self, count: int) -> list[Entry]:
         """Take entries, so that they pend."""
-        return await streams.own_pending(
+        return await groups.own_pending(
             self.service.redis, self.stream, self.group, CONSUMER, after=">", count=count
         )
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from service.envelope import Entry
-from tests.loss.scene import CONSUMER, Scene, covers
+from service.core.envelope import Entry
+from tests.integration.streams.scene import CONSUMER, Scene, covers
 
 
 async def test_what_was_applied_may_go(scene: Scene) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.loss.scene import Scene, covers
+from tests.integration.streams.scene import Scene, covers
 
 
 async def _back_to(scene: Scene, copy: bytes) -> None:

@@ -8,16 +8,15 @@ import pytest
 from consumers import worker as workers
 from consumers.relay import Relay
 from consumers.tasks import end
-from service import streams
-from service.db import trims
-from service.db.trims import Turn
-from service.sighting import parse
-from service.trimming import Keep, trim
+from service.core.stream_ids import parse
+from service.db.operations import trims
+from service.db.operations.trims import Turn
+from service.streams import groups
+from service.streams.trim import Keep, trim
 from tests.conftest import Service
 from tests.events import fields
-from tests.loss.scene import Scene, all_seen
-from tests.wait import until
-from tests.worker.scene import (
+from tests.integration.streams.scene import Scene, all_seen
+from tests.integration.worker.scene import (
     all_applied,
     all_published,
     in_order_without_holes,
@@ -25,6 +24,7 @@ from tests.worker.scene import (
     publish_all,
     working,
 )
+from tests.wait import until
 
 KEPT = 200
 NODE = 100
@@ -87,7 +87,7 @@ async def test_memory_stays_bounded_under_steady_load(
 @pytest.mark.parametrize("by", ["age", "number"])
 async def test_a_group_that_lags_holds_it_and_is_named(scene: Scene, by: str) -> None:
     keep = Keep(0.001, 10**6) if by == "age" else Keep(DAY, 10)
-    await streams.ensure_group(scene.service.redis, scene.stream, "others")
+    await groups.ensure_group(scene.service.redis, scene.stream, "others")
     ids = await scene.publish(400)
     await scene.consume(400)
     await asyncio.sleep(0.002)
@@ -97,7 +97,7 @@ async def test_a_group_that_lags_holds_it_and_is_named(scene: Scene, by: str) ->
     assert await _held(scene.service) == ["others"]
     first = [
         entry.id
-        for entry in await streams.own_pending(
+        for entry in await groups.own_pending(
             scene.service.redis, scene.stream, "others", "slow", after=">", count=300
         )
     ]
@@ -149,8 +149,8 @@ async def test_only_what_is_old_enough(scene: Scene) -> None:
 async def test_nothing_is_trimmed_where_our_group_is_not(scene: Scene) -> None:
     await scene.publish(300)
     await scene.redis.xgroup_destroy(scene.stream, scene.group)
-    await streams.ensure_group(scene.service.redis, scene.stream, "others")
-    await streams.own_pending(
+    await groups.ensure_group(scene.service.redis, scene.stream, "others")
+    await groups.own_pending(
         scene.service.redis, scene.stream, "others", "them", after=">", count=300
     )
     assert await _trim(scene, Keep(0.001, 1)) == Turn(0, None, None)
@@ -162,13 +162,13 @@ async def test_nothing_is_trimmed_where_our_group_is_not(scene: Scene) -> None:
 async def test_ids_beyond_what_a_float_tells_apart_are_compared_exactly(scene: Scene) -> None:
     """A publisher may give ids of its own; a number of Lua's has 53 bits, an id's half has 64."""
     others = f"{scene.group}-later"
-    await streams.ensure_group(scene.service.redis, scene.stream, others)
+    await groups.ensure_group(scene.service.redis, scene.stream, others)
     await scene.redis.config_set("stream-node-max-entries", 1)
     try:
         for number in (9, 2**53, 2**53 + 1, 2**64 - 1):
             await scene.redis.xadd(scene.stream, fields(f"ORD-{number}"), id=f"{number}-0")
         for group, acknowledged in ((scene.group, 1), (others, 2)):
-            entries = await streams.own_pending(
+            entries = await groups.own_pending(
                 scene.service.redis, scene.stream, group, "slow", after=">", count=4
             )
             ids = [entry.id for entry in entries]
@@ -256,13 +256,13 @@ async def test_verifying_a_stream_that_is_trimmed_meanwhile(
     await scene.consume(60)
     await all_published(service)
     await end([relay])
-    monkeypatch.setattr("service.db.verify._PAGE", 10)
-    read_range = streams.read_range
+    monkeypatch.setattr("service.db.operations.verify._PAGE", 10)
+    read_range = groups.read_range
     left = iter((45, 20, 19, 5, 5, 0))
 
     async def trimmed_first(*arguments: Any) -> Any:
         await service.redis.xtrim(stream, maxlen=next(left, 0), approximate=False)
         return await read_range(*arguments)
 
-    monkeypatch.setattr("service.streams.read_range", trimmed_first)
+    monkeypatch.setattr("service.streams.groups.read_range", trimmed_first)
     assert await service.findings() == []

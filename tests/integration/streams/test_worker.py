@@ -11,14 +11,14 @@ import httpx
 import pytest
 
 from consumers import worker as workers
-from tests.cli.conftest import Crm
 from tests.conftest import Service
 from tests.events import fields
-from tests.http.conftest import client
-from tests.http.test_operations import metrics
-from tests.loss.scene import Scene, all_seen, covers
+from tests.integration.cli.conftest import Crm
+from tests.integration.http.conftest import client
+from tests.integration.http.test_operations import metrics
+from tests.integration.streams.scene import Scene, all_seen, covers
+from tests.integration.worker.scene import all_applied, all_published, publish_all, working
 from tests.wait import until
-from tests.worker.scene import all_applied, all_published, publish_all, working
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from service.cli.export import run_export
 from service.cli.importing import Outcome, Wanted, run_import
-from service.db.export import COLUMNS, What
+from service.transfer.export import COLUMNS, What
 from tests.conftest import Service
 
 EVERYTHING = """

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.db import export
-from service.db.export import COLUMNS, copy_customers, defused, undefused
-from service.db.filters import Filter
+from service.db.customers.filters import Filter
+from service.transfer import export
+from service.transfer.export import COLUMNS, copy_customers, defused, undefused
 from tests.conftest import Service
 from tests.events import entry
-from tests.http.conftest import client
+from tests.integration.http.conftest import client
 
 EXPORT = "/api/v1/customers/export.csv"
 

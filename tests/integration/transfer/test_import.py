@@ -12,11 +12,11 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from service.cli.records import LONGEST_LINE, UnreadableError
-from service.db.importing import Verdict
+from service.transfer.lines import Verdict
+from service.transfer.records import LONGEST_LINE, UnreadableError
 from tests.conftest import Service
 from tests.events import cloud_event, entry
-from tests.importexport.files import (
+from tests.integration.transfer.files import (
     EVERYTHING,
     ORDERS,
     customers_csv,
@@ -138,7 +138,7 @@ async def test_the_id_of_somebody_erased_is_not_given_again(
 ) -> None:
     path = customers_csv(tmp_path / "c.csv", {"ID": "CUST-1500", "Email": "a@x.org"})
     assert (await load(service, path)).complete
-    from service.db.editing import delete  # noqa: PLC0415
+    from service.db.customers.editing import delete  # noqa: PLC0415
 
     async with service.engine.begin() as connection:
         await delete(connection, "ops", 1500)

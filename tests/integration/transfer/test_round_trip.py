@@ -6,10 +6,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service.db.importing import Verdict
+from service.transfer.lines import Verdict
 from tests.conftest import Service
 from tests.events import entry
-from tests.importexport.files import EVERYTHING, ORDERS, customers_csv, load, save
+from tests.integration.transfer.files import EVERYTHING, ORDERS, customers_csv, load, save
 
 _TEXT = st.text(
     alphabet=st.one_of(

@@ -7,7 +7,7 @@ import httpx
 import psutil
 import pytest
 
-from service.http.export import AT_ONCE
+from service.http.api.csv_export import AT_ONCE
 from tests.conftest import Service
 from tests.processes import HOST, Process, processes
 from tests.wait import until

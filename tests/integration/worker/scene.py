@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
 from consumers.worker import Worker
-from service import clients, streams
-from service.db import operations
 from service.db.engine import create_engine
-from service.db.operations import Totals, Waiting
-from service.streams import Backlog
+from service.db.operations import status
+from service.db.operations.status import Totals, Waiting
+from service.streams import groups, redis_client
+from service.streams.groups import Backlog
 from tests.conftest import Service
 from tests.wait import until
 
@@ -24,7 +24,7 @@ async def working(service: Service, **settings: object) -> AsyncIterator[Worker]
     """
     config = service.config.model_copy(update={"reclaim_idle_seconds": 60, **settings})
     engine = create_engine(config.database_url or "", application="crm worker")
-    redis = clients.configured(config)
+    redis = redis_client.configured(config)
     worker = Worker(config, engine, redis)
     stop = asyncio.Event()
     task = asyncio.create_task(worker.run(stop))
@@ -61,7 +61,7 @@ class Published(NamedTuple):
 
 async def out_stream(service: Service) -> list[Published]:
     """Read the whole out-stream."""
-    entries = await streams.read_range(
+    entries = await groups.read_range(
         service.redis, service.config.changes_stream, "-", "+", 100_000
     )
     assert all(list(entry.fields) == [b"__data__"] for entry in entries)
@@ -99,18 +99,18 @@ async def publish_all(service: Service, entries: Iterable[dict[bytes, bytes]]) -
 async def totals(service: Service) -> Totals:
     """Read what became of the entries read."""
     async with service.engine.connect() as connection:
-        return await operations.totals(connection)
+        return await status.totals(connection)
 
 
 async def waiting(service: Service) -> Waiting:
     """Read what the database's side has not done yet."""
     async with service.engine.connect() as connection:
-        return await operations.waiting(connection)
+        return await status.waiting(connection)
 
 
 async def backlog(service: Service) -> Backlog:
     """Ask how far behind the group is."""
-    return await streams.backlog(
+    return await groups.backlog(
         service.redis, service.config.orders_stream, service.config.orders_group
     )
 

@@ -7,12 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 from consumers.inbox import LANES
-from service import streams
+from service.streams import groups
 from tests.conftest import Service
 from tests.events import fields
-from tests.processes import Processes
-from tests.wait import until
-from tests.worker.scene import (
+from tests.integration.worker.scene import (
     all_applied,
     all_published,
     backlog,
@@ -21,6 +19,8 @@ from tests.worker.scene import (
     totals,
     working,
 )
+from tests.processes import Processes
+from tests.wait import until
 
 DRAIN_SECONDS = 5
 MOST_WAITING = 2000
@@ -36,8 +36,8 @@ def _orders(count: int, first: int = 0, customers: int = 50) -> list[dict[bytes,
 async def _read_as(service: Service, consumer: str, count: int) -> list[str]:
     """Read entries and keep them pending, as a worker that then hangs."""
     stream, group = service.config.orders_stream, service.config.orders_group
-    await streams.ensure_group(service.redis, stream, group)
-    entries = await streams.own_pending(
+    await groups.ensure_group(service.redis, stream, group)
+    entries = await groups.own_pending(
         service.redis, stream, group, consumer, after=">", count=count
     )
     return [entry.id for entry in entries]
@@ -262,7 +262,7 @@ async def test_only_empty_consumers_are_removed(service: Service) -> None:
         assert not await worker.reclaimer.remove_consumer("holding")
         assert await worker.reclaimer.remove_consumer("empty")
     assert [member.name for member in (await backlog(service)).consumers] == ["holding"]
-    waiting = await streams.pending(service.redis, stream, group, count=10)
+    waiting = await groups.pending(service.redis, stream, group, count=10)
     assert [entry.id for entry in waiting] == [id_]
     async with working(service, reclaim_idle_seconds=0.3) as worker:
 

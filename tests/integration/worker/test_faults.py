@@ -9,14 +9,11 @@ import psutil
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from service import clients, streams
+from service.streams import groups, redis_client
 from tests.conftest import Service
 from tests.events import fields
-from tests.loss.scene import all_seen
-from tests.processes import Process, Processes, free_port
-from tests.servers import Embedded
-from tests.wait import until
-from tests.worker.scene import (
+from tests.integration.streams.scene import all_seen
+from tests.integration.worker.scene import (
     all_applied,
     all_published,
     backlog,
@@ -27,6 +24,9 @@ from tests.worker.scene import (
     totals,
     working,
 )
+from tests.processes import Process, Processes, free_port
+from tests.servers import Embedded
+from tests.wait import until
 
 MEASURED_SECONDS = 2.0
 
@@ -81,7 +81,7 @@ async def _postgres_answers(service: Service) -> bool:
 async def _redis_answers(service: Service) -> bool:
     try:
         return bool(await service.redis.ping())
-    except clients.REDIS_ERRORS:
+    except redis_client.REDIS_ERRORS:
         return False
 
 
@@ -97,7 +97,7 @@ async def test_postgres_killed_while_orders_come(service: Service, postgres: Emb
 
         await until(noticed)
         await publish_all(service, _orders(400, first=600))
-        waiting = await streams.pending(
+        waiting = await groups.pending(
             service.redis, service.config.orders_stream, service.config.orders_group, count=1000
         )
         assert 0 < len(waiting) <= 100, "it must not sweep the stream into its pending list"

@@ -15,10 +15,8 @@ from consumers.tasks import end
 from service.db.engine import create_engine
 from tests.conftest import Service
 from tests.events import entry, fields
-from tests.loss.scene import all_seen
-from tests.processes import Processes
-from tests.wait import until
-from tests.worker.scene import (
+from tests.integration.streams.scene import all_seen
+from tests.integration.worker.scene import (
     all_applied,
     all_published,
     in_order_without_holes,
@@ -28,6 +26,8 @@ from tests.worker.scene import (
     waiting,
     working,
 )
+from tests.processes import Processes
+from tests.wait import until
 
 
 async def _change(service: Service, *customers: int) -> None:

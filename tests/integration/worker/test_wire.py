@@ -16,8 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from tests.conftest import Service
 from tests.events import cloud_event, fields
-from tests.wait import until
-from tests.worker.scene import (
+from tests.integration.worker.scene import (
     all_applied,
     all_published,
     out_stream,
@@ -25,6 +24,7 @@ from tests.worker.scene import (
     totals,
     working,
 )
+from tests.wait import until
 
 
 class Order(BaseModel):

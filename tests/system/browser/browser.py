@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 from fastapi import APIRouter, Request
 
-from service.access import Role, Scope
-from service.db import users
-from service.http.dashboard.session import Admin, Editor, Exporter, Form, Viewer, csrf_token
-from tests.access.conftest import Web
+from service.core.scopes import Role, Scope
+from service.db.accounts import users
+from service.http.dashboard.viewer import Admin, Editor, Exporter, Form, Viewer, csrf_token
+from tests.integration.http.auth.conftest import Web
 
 PASSWORD = "correct horse battery"
 PAGES = {scope: f"/pages/{scope}" for scope in Scope}

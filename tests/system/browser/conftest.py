@@ -18,8 +18,8 @@ from playwright.async_api import (
 )
 
 from tests.conftest import Service
-from tests.dashboard.chromium import ARGUMENTS, chromium
 from tests.processes import HOST, processes
+from tests.system.browser.chromium import ARGUMENTS, chromium
 from tests.wait import until
 
 PATIENCE = 45_000

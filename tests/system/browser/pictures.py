@@ -15,7 +15,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser, async_playwright
 
-from tests.dashboard.chromium import ARGUMENTS, chromium
+from tests.system.browser.chromium import ARGUMENTS, chromium
 from tests.wait import until
 
 README_PICTURE = Path(__file__).with_name("customers.png")

@@ -15,15 +15,15 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import Locator, Page, Route, expect
 
-from service.access import Role
-from service.db import users
-from tests.access.conftest import Web, serve
+from service.core.scopes import Role
+from service.db.accounts import users
 from tests.conftest import Service
-from tests.dashboard.browser import PASSWORD, Browser, user, words
-from tests.dashboard.browser import browser as open_browser
-from tests.dashboard.conftest import PATIENCE, Site
 from tests.events import entry
+from tests.integration.http.auth.conftest import Web, serve
 from tests.processes import HOST, processes
+from tests.system.browser.browser import PASSWORD, Browser, user, words
+from tests.system.browser.browser import browser as open_browser
+from tests.system.browser.conftest import PATIENCE, Site
 
 EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script>'
 RTL = "مريم العلي 👩🏽‍⚕️"

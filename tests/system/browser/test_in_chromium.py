@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from playwright.async_api import BrowserContext, async_playwright, expect
 
-from service.access import Role
-from service.db import users
+from service.core.scopes import Role
+from service.db.accounts import users
 from tests.conftest import Service
-from tests.dashboard.browser import PASSWORD
-from tests.dashboard.chromium import ARGUMENTS, chromium
 from tests.processes import HOST, processes
+from tests.system.browser.browser import PASSWORD
+from tests.system.browser.chromium import ARGUMENTS, chromium
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="there is no Chromium here")
 

@@ -9,11 +9,11 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
-from service.db.reclassification import advance
-from service.envelope import Entry
+from service.core.envelope import Entry
+from service.db.segments.reclassify import advance
 from tests.conftest import Service
-from tests.dashboard.conftest import Site
 from tests.events import entry, fields
+from tests.system.browser.conftest import Site
 
 SECONDS = 30_000
 LIVE_SECONDS = 10.0

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from service.access import Role, Scope
-from tests.access.conftest import STATISTICS, Web, assert_problem, serve
+from service.core.scopes import Role, Scope
 from tests.conftest import Service
-from tests.dashboard.browser import PAGES, PASSWORD, Browser, browser, pages, user, words
+from tests.integration.http.auth.conftest import STATISTICS, Web, assert_problem, serve
+from tests.system.browser.browser import PAGES, PASSWORD, Browser, browser, pages, user, words
 
 
 @pytest.fixture

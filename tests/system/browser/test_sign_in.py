@@ -9,13 +9,13 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from service.access import ROLE_SCOPES, Role, Scope
-from service.db import sessions, users
-from service.http.credentials import ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND
-from tests.access.conftest import PROBES, STATISTICS, Web, assert_problem, serve
+from service.core.scopes import ROLE_SCOPES, Role, Scope
+from service.db.accounts import sessions, users
+from service.http.auth.credentials import ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND
 from tests.conftest import Service
-from tests.dashboard.browser import PAGES, PASSWORD, Browser, browser, pages, user, words
+from tests.integration.http.auth.conftest import PROBES, STATISTICS, Web, assert_problem, serve
 from tests.processes import HOST, processes
+from tests.system.browser.browser import PAGES, PASSWORD, Browser, browser, pages, user, words
 from tests.wait import until
 
 

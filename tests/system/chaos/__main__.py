@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: see ``--help``."""
+"""``python -m tests.system.chaos``: see ``--help``."""
 
 import argparse
 import asyncio
@@ -11,9 +11,9 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from tests.chaos.disk import with_own_mounts
-from tests.chaos.run import Options, Report, run
-from tests.chaos.servers import REDIS, VALKEY, debian_redis
+from tests.system.chaos.disk import with_own_mounts
+from tests.system.chaos.run import Options, Report, run
+from tests.system.chaos.servers import REDIS, VALKEY, debian_redis
 
 _OWN_MOUNTS = "CHAOS_OWN_MOUNTS"
 
@@ -21,7 +21,7 @@ _OWN_MOUNTS = "CHAOS_OWN_MOUNTS"
 def main() -> int:
     """Run once; exit status 1 when anything was lost, doubled or otherwise wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.chaos", description="Faults under load, then an audit."
+        prog="python -m tests.system.chaos", description="Faults under load, then an audit."
     )
     add = parser.add_argument
     add("--seconds", type=float, default=120, help="how much to plan; a slow machine takes longer")
@@ -58,6 +58,6 @@ def say(line: str) -> None:
 
 if __name__ == "__main__":
     if _OWN_MOUNTS not in os.environ:
-        command = with_own_mounts([sys.executable, "-m", "tests.chaos", *sys.argv[1:]])
+        command = with_own_mounts([sys.executable, "-m", "tests.system.chaos", *sys.argv[1:]])
         os.execvpe(command[0], command, os.environ | {_OWN_MOUNTS: "yes"})  # noqa: S606
     sys.exit(main())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import RedisError, ResponseError
 
 from consumers.tasks import end
-from tests.chaos.servers import plain_client
+from tests.system.chaos.servers import plain_client
 
 STREAM = "customer-segment-changed"
 GROUP = "analytics"

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from tests.chaos.shop import bad
-from tests.chaos.stage import BOUND_SECONDS, Stage
 from tests.model import Customer, Document, Order, World, world
+from tests.system.chaos.shop import bad
+from tests.system.chaos.stage import BOUND_SECONDS, Stage
 from tests.wait import until
 
 

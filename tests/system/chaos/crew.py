@@ -47,7 +47,10 @@ class Crew:
     def _start_worker(self, *options: str) -> Process:
         port = free_port()
         return self._processes.start(
-            ["-m", "tests.chaos.points", *options], port, worker_port=port, reclaim_idle_seconds=2
+            ["-m", "tests.system.chaos.points", *options],
+            port,
+            worker_port=port,
+            reclaim_idle_seconds=2,
         )
 
     def _start_web(self) -> Process:

@@ -1,4 +1,4 @@
-"""`crm worker` with points at which it dies or hangs: ``python -m tests.chaos.points``.
+"""`crm worker` with points at which it dies or hangs: ``python -m tests.system.chaos.points``.
 
 The points wrap the service's own functions from outside; nothing of this is in the product. To arm
 one, put a file named ``<action>.<point>`` into the folder that ``CHAOS_POINTS`` names. The first
@@ -117,7 +117,7 @@ def main() -> None:
             "FAKETIME": sys.argv[2],
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
-        command = [sys.executable, "-m", "tests.chaos.points"]
+        command = [sys.executable, "-m", "tests.system.chaos.points"]
         os.execve(command[0], command, os.environ | faked)  # noqa: S606
     from service.cli import main as crm  # noqa: PLC0415
 

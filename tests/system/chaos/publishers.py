@@ -10,8 +10,8 @@ from typing import Any
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from consumers.tasks import end
-from tests.chaos.servers import plain_client
-from tests.chaos.shop import HOT, PROBES, Ledger, Ref, Shop, bad
+from tests.system.chaos.servers import plain_client
+from tests.system.chaos.shop import HOT, PROBES, Ledger, Ref, Shop, bad
 
 PUBLISHERS = 3
 STREAM = "orders"

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.audit import Audit, audit
-from tests.chaos.faults import FAULTS, Skipped
-from tests.chaos.schedule import Step, schedule
-from tests.chaos.stage import Stage, staged
+from tests.system.chaos.audit import Audit, audit
+from tests.system.chaos.faults import FAULTS, Skipped
+from tests.system.chaos.schedule import Step, schedule
+from tests.system.chaos.stage import Stage, staged
 
 PER_SECOND = 120.0
 _SHOWN = 20

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tests.chaos.faults.registry import Fault
+from tests.system.chaos.faults.registry import Fault
 
 _RECOVERY_SECONDS = 4.0
 """What a step takes beside its holds and pauses, roughly; a slow machine takes longer."""

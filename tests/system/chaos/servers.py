@@ -21,7 +21,7 @@ from service.local.child import Child
 from service.local.folder import DataFolder
 from service.local.stack import LocalStack
 from service.local.supervise import Kept
-from tests.chaos.disk import Disk
+from tests.system.chaos.disk import Disk
 from tests.wait import until
 
 VALKEY, REDIS = "valkey", "redis"

@@ -17,13 +17,13 @@ from redis.exceptions import RedisError
 from consumers.tasks import end
 from service.config import asyncpg_url
 from service.db import migrate
-from tests.chaos.analytics import Analytics
-from tests.chaos.crew import Crew
-from tests.chaos.points import Points
-from tests.chaos.proxy import Proxy
-from tests.chaos.publishers import STREAM, Publishers
-from tests.chaos.servers import Servers, running
-from tests.chaos.shop import Shop
+from tests.system.chaos.analytics import Analytics
+from tests.system.chaos.crew import Crew
+from tests.system.chaos.points import Points
+from tests.system.chaos.proxy import Proxy
+from tests.system.chaos.publishers import STREAM, Publishers
+from tests.system.chaos.servers import Servers, running
+from tests.system.chaos.shop import Shop
 from tests.wait import until
 
 GROUP = "crm"

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.chaos.proxy import Proxy
 from tests.processes import HOST
+from tests.system.chaos.proxy import Proxy
 
 
 @pytest.fixture

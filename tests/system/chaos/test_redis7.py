@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from service import clients, streams
 from service.local.folder import DataFolder
 from service.local.supervise import Supervisor
-from tests.chaos.servers import debian_redis, redis_child
+from service.streams import groups, redis_client
+from tests.system.chaos.servers import debian_redis, redis_child
 from tests.wait import until
 
 STREAM, GROUP, ME = "orders", "crm", "me"
@@ -25,30 +25,30 @@ async def redis(tmp_path: Path) -> AsyncIterator[Any]:
     child, url = redis_child(folder, binary)
     supervisor = Supervisor(tmp_path, lambda _: None)
     await supervisor.start(child)
-    async with clients.connect(url) as client:
+    async with redis_client.connect(url) as client:
         yield client
     await supervisor.stop()
     folder.close()
 
 
 async def test_a_worker_that_waits_is_seen_and_given_nothing(redis: Any) -> None:
-    if await clients.notes_every_reader(redis):
+    if await redis_client.notes_every_reader(redis):
         pytest.skip("this redis-server notes them: it is 7.2 or later")
-    await streams.ensure_group(redis, STREAM, GROUP)
+    await groups.ensure_group(redis, STREAM, GROUP)
     assert not await redis.xreadgroup(GROUP, ME, {STREAM: ">"}, block=10)
-    assert await streams.consumers(redis, STREAM, GROUP) == []
-    await streams.show_presence(redis, STREAM, GROUP, ME)
+    assert await groups.consumers(redis, STREAM, GROUP) == []
+    await groups.show_presence(redis, STREAM, GROUP, ME)
     await redis.xadd(STREAM, {"data": "x"})
     await redis.xreadgroup(GROUP, ME, {STREAM: ">"})
 
     async def is_quiet() -> bool:
-        (member,) = await streams.consumers(redis, STREAM, GROUP)
+        (member,) = await groups.consumers(redis, STREAM, GROUP)
         return member.idle_seconds > 0.2
 
     await until(is_quiet)
     await redis.xreadgroup(GROUP, ME, {STREAM: ">"}, block=10)
     assert await is_quiet()
-    await streams.show_presence(redis, STREAM, GROUP, ME)
+    await groups.show_presence(redis, STREAM, GROUP, ME)
     assert not await is_quiet()
-    ((_, deliveries),) = await streams.pending(redis, STREAM, GROUP, count=10)
+    ((_, deliveries),) = await groups.pending(redis, STREAM, GROUP, count=10)
     assert deliveries == 1

@@ -7,10 +7,10 @@ import pytest
 import uvloop
 from redis.exceptions import ConnectionError as LostError
 
-from service import clients
-from tests.chaos.proxy import Proxy
+from service.streams import redis_client
 from tests.processes import HOST
 from tests.servers import Servers
+from tests.system.chaos.proxy import Proxy
 from tests.wait import until
 
 
@@ -25,7 +25,7 @@ async def _write_after_reset(redis_url: str) -> None:
         url = redis_url.replace(f":{parts.port}", f":{proxy.port}").replace(
             str(parts.hostname), HOST
         )
-        async with clients.connect(url) as redis:
+        async with redis_client.connect(url) as redis:
             pool: Any = redis.connection_pool
             connection = await pool.get_connection()
             try:

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from tests.chaos.faults import FAULTS
-from tests.chaos.schedule import schedule
+from tests.system.chaos.faults import FAULTS
+from tests.system.chaos.schedule import schedule
 
 
 def test_the_same_seed_and_duration_give_the_same_schedule() -> None:

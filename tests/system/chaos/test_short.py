@@ -5,15 +5,15 @@ import sys
 
 import pytest
 
-from tests.chaos.faults import FAULTS
-from tests.chaos.servers import REDIS, VALKEY, debian_redis
+from tests.system.chaos.faults import FAULTS
+from tests.system.chaos.servers import REDIS, VALKEY, debian_redis
 
 MINUTES_ON_A_LOADED_MACHINE = 20
 
 
 async def _run(*options: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.chaos", *options),
+        *(sys.executable, "-m", "tests.system.chaos", *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

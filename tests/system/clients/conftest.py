@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.clients.line import Line
-from tests.processes import HOST, ROOT
+from tests.paths import ROOT
+from tests.processes import HOST
 from tests.servers import Servers
+from tests.system.clients.line import Line
 
 PAGE = (ROOT / "deploy/integrating.md").read_text()
 PROGRAMS: Mapping[str, str] = {

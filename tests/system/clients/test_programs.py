@@ -14,13 +14,10 @@ from typing import Any
 
 import pytest
 
-from service import clients
-from tests.clients.conftest import PROGRAMS, Page, Program
+from service.streams import redis_client
 from tests.conftest import Service
 from tests.events import fields
-from tests.processes import ROOT, environment
-from tests.wait import until
-from tests.worker.scene import (
+from tests.integration.worker.scene import (
     Published,
     all_applied,
     all_published,
@@ -29,6 +26,10 @@ from tests.worker.scene import (
     totals,
     working,
 )
+from tests.paths import ROOT
+from tests.processes import environment
+from tests.system.clients.conftest import PROGRAMS, Page, Program
+from tests.wait import until
 
 SECONDS = 40.0
 MOST_LINES = 40
@@ -142,8 +143,8 @@ async def _all_acknowledged(service: Service) -> None:
 
     async def done() -> bool:
         stream = service.config.changes_stream
-        last = clients.texts(await raw.xinfo_stream(stream))["last-generated-id"]
-        groups = [clients.texts(group) for group in await raw.xinfo_groups(stream)]
+        last = redis_client.texts(await raw.xinfo_stream(stream))["last-generated-id"]
+        groups = [redis_client.texts(group) for group in await raw.xinfo_groups(stream)]
         return [(it["last-delivered-id"], it["pending"]) for it in groups] == [(last, 0)]
 
     await until(done, SECONDS)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
-from service import clients
-from tests.cluster.nodes import Cluster, cluster, disconnect
+from service.streams import redis_client
 from tests.conftest import Service
+from tests.system.cluster.nodes import Cluster, cluster, disconnect
 
 PARTITIONS = 8
 
@@ -43,7 +43,7 @@ async def on_cluster(empty_service: Service, tmp_path: Path) -> AsyncIterator[On
             "orders_partitions": PARTITIONS,
         }
         config = empty_service.config.model_copy(update=settings)
-        redis = clients.connect(formed.url, cluster=True)
+        redis = redis_client.connect(formed.url, cluster=True)
         servers = dataclasses.replace(empty_service.servers, redis_url=formed.url, redis=None)
         service = dataclasses.replace(empty_service, config=config, redis=redis, servers=servers)
         try:

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import RedisClusterException, RedisError
 
-from service import clients, streams
-from service.partitions import partition_key, partition_of
-from tests.cluster.nodes import disconnect
+from service.core.partitions import partition_key, partition_of
+from service.streams import groups, redis_client
 from tests.conftest import Service
 from tests.events import cloud_event
+from tests.integration.worker.scene import totals
 from tests.model import Document
+from tests.system.cluster.nodes import disconnect
 from tests.wait import until
-from tests.worker.scene import totals
 
 PUBLISHERS = 3
 _CUSTOMERS = 60
@@ -111,7 +111,7 @@ class Shop:
         config = self._service.config
 
         async def publish() -> None:
-            redis = clients.configured(config)
+            redis = redis_client.configured(config)
             try:
                 while not stopping.is_set():
                     await self.send([self.next()], redis)
@@ -142,12 +142,12 @@ async def all_read(service: Service, seconds: float = 120.0) -> None:
 
     async def done() -> bool:
         try:
-            each = await streams.backlogs(
+            each = await groups.backlogs(
                 service.redis, service.config.orders_streams, service.config.orders_group
             )
-        except clients.REDIS_ERRORS:
+        except redis_client.REDIS_ERRORS:
             return False
-        behind = streams.together(each)
+        behind = groups.together(each)
         return behind.lag == 0 and behind.pending == 0 and (await totals(service)).read > 0
 
     await until(done, seconds, every=0.1)

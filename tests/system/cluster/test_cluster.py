@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from service import clients, streams
-from service.db import losses
-from service.losses import Kind
-from tests.cluster.conftest import OnCluster
-from tests.cluster.nodes import disconnect
-from tests.cluster.scene import Shop, all_read
+from service.core.loss_arithmetic import Kind
+from service.db.operations import losses
+from service.streams import groups, redis_client
 from tests.conftest import Service
-from tests.db.test_model import stored
+from tests.integration.ingest.test_model import stored
+from tests.integration.worker.scene import all_published, in_order_without_holes, totals, working
 from tests.model import world
 from tests.processes import Process, Processes, processes
+from tests.system.cluster.conftest import OnCluster
+from tests.system.cluster.nodes import disconnect
+from tests.system.cluster.scene import Shop, all_read
 from tests.wait import until
-from tests.worker.scene import all_published, in_order_without_holes, totals, working
 
 pytestmark = pytest.mark.timeout(400)
 _SLOW = 120.0
@@ -174,13 +174,13 @@ async def test_a_reader_outlives_the_node_that_it_asked_first(on_cluster: OnClus
     """It does nothing but read, so nothing else leads it to another node."""
     service, cluster = on_cluster
     group, names = service.config.orders_group, [it.name for it in service.config.orders_streams]
-    reader: Any = clients.connect(cluster.url, cluster=True)
+    reader: Any = redis_client.connect(cluster.url, cluster=True)
     try:
-        await streams.ensure_group(reader, names[0], group)
+        await groups.ensure_group(reader, names[0], group)
         first = reader.get_default_node().port
         node = next(node for node in cluster.nodes if node.port == first)
         stream, *_ = [name for name in names if await cluster.owner(name) is not node]
-        await streams.ensure_group(reader, stream, group)
+        await groups.ensure_group(reader, stream, group)
         await reader.xreadgroup(group, "me", {stream: ">"}, count=1)
         node.kill()
         for _ in range(3):
@@ -192,18 +192,18 @@ async def test_a_reader_outlives_the_node_that_it_asked_first(on_cluster: OnClus
 async def test_a_slot_that_nobody_has_stops_nothing_else(on_cluster: OnCluster) -> None:
     service, cluster = on_cluster
     await cluster.abandon(key_slot(b"of no stream"))
-    newcomer = clients.connect(cluster.url, cluster=True)
+    newcomer = redis_client.connect(cluster.url, cluster=True)
     try:
         for stream in service.config.orders_streams:
-            await streams.ensure_group(newcomer, stream.name, service.config.orders_group)
+            await groups.ensure_group(newcomer, stream.name, service.config.orders_group)
     finally:
         await disconnect(newcomer)
 
 
 async def test_the_settings_of_every_master_are_looked_at(on_cluster: OnCluster) -> None:
     service, cluster = on_cluster
-    assert await clients.warn_of_unsafe_settings(service.redis) == []
+    assert await redis_client.warn_of_unsafe_settings(service.redis) == []
     await cluster.nodes[1].command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     await cluster.nodes[2].command("CONFIG", "SET", "cluster-require-full-coverage", "yes")
-    told = await clients.warn_of_unsafe_settings(service.redis)
+    told = await redis_client.warn_of_unsafe_settings(service.redis)
     assert ["allkeys-lru" in told[0], "require-full-coverage" in told[1]] == [True, True]

@@ -10,23 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers import worker as workers
-from service import clients, streams
+from service import metrics
 from service.cli.demo import stream_for
 from service.config import Config, ConfigError
-from service.db import losses
-from service.envelope import Entry
-from service.http import metrics
-from service.partitions import OrdersStream, orders_streams, partition_key, partition_of
-from tests.cli.conftest import Crm
-from tests.cluster.conftest import with_partitions
-from tests.cluster.scene import Shop, all_read
+from service.core.envelope import Entry
+from service.core.partitions import OrdersStream, orders_streams, partition_key, partition_of
+from service.db.operations import losses
+from service.streams import groups, redis_client
 from tests.conftest import Service
-from tests.db.test_model import stored
 from tests.events import fields
+from tests.integration.cli.conftest import Crm
+from tests.integration.ingest.test_model import stored
+from tests.integration.worker.scene import (
+    all_applied,
+    all_published,
+    in_order_without_holes,
+    totals,
+    working,
+)
 from tests.model import world
-from tests.processes import ROOT
+from tests.paths import ROOT
+from tests.system.cluster.conftest import with_partitions
+from tests.system.cluster.scene import Shop, all_read
 from tests.wait import until
-from tests.worker.scene import all_applied, all_published, in_order_without_holes, totals, working
 
 _VECTOR = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<crc>\d+) \| (?P<of8>\d) \|$", re.MULTILINE)
 
@@ -173,8 +179,8 @@ async def test_who_died_with_entries_of_several_partitions_is_taken_over_from(
     for stream in service.config.orders_streams:
         order = fields(f"ORD-{stream.partition}", email=f"c{stream.partition}@x.org")
         await raw.xadd(stream.name, order, id="7-1")
-        await streams.ensure_group(service.redis, stream.name, service.config.orders_group)
-        await streams.own_pending(
+        await groups.ensure_group(service.redis, stream.name, service.config.orders_group)
+        await groups.own_pending(
             service.redis, stream.name, service.config.orders_group, "dead", after=">", count=1
         )
     entries = len(service.config.orders_streams)
@@ -185,10 +191,10 @@ async def test_who_died_with_entries_of_several_partitions_is_taken_over_from(
         await all_read(service)
 
         async def gone() -> bool:
-            each = await streams.backlogs(
+            each = await groups.backlogs(
                 service.redis, service.config.orders_streams, service.config.orders_group
             )
-            return [it.name for it in streams.together(each).consumers] == [worker.name]
+            return [it.name for it in groups.together(each).consumers] == [worker.name]
 
         await until(gone)
     assert (await totals(service)).applied == entries
@@ -199,7 +205,7 @@ async def all_applied_but_one(service: Service, entries: int) -> None:
         return (await totals(service)).read == entries
 
     await until(done)
-    (group,) = [clients.texts(info) for info in await service.redis.xinfo_groups("orders:{3}")]
+    (group,) = [redis_client.texts(info) for info in await service.redis.xinfo_groups("orders:{3}")]
     assert group["pending"] == 1
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Service
+from tests.paths import ROOT
 from tests.processes import Processes, processes
 
-ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from sqlalchemy import BigInteger, Computed, ForeignKeyConstraint, Identity, Table, UniqueConstraint
 
 from service.db.schema import metadata
-from tests.deploy.conftest import DEPLOY, ROOT
+from tests.paths import ROOT
+from tests.system.deploy.conftest import DEPLOY
 
 PLAN = (DEPLOY / "distributed-postgres.md").read_text()
 _BY_CUSTOMER, _BY_EMAIL = "by customer", "by e-mail"

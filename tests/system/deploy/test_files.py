@@ -20,7 +20,8 @@ import yaml
 from compose_spec.models import ComposeSpecification, Service
 
 from service.config import Config
-from tests.deploy.conftest import DEPLOY, ROOT
+from tests.paths import ROOT
+from tests.system.deploy.conftest import DEPLOY
 
 _KUBERNETES = "1.37"
 _FOREIGN = {"keda.sh", "monitoring.coreos.com", "kustomize.config.k8s.io"}

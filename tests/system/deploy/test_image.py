@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Service
-from tests.deploy.conftest import DEPLOY, ROOT
-from tests.deploy.test_files import let_through
 from tests.events import fields
+from tests.integration.worker.scene import all_applied, all_published
+from tests.paths import ROOT
 from tests.processes import Process, Processes, free_port
+from tests.system.deploy.conftest import DEPLOY
+from tests.system.deploy.test_files import let_through
 from tests.wait import until
-from tests.worker.scene import all_applied, all_published
 
 _READ_ONLY = 'mount --make-rprivate / && mount -o remount,bind,ro / && exec "$0" -m service.cli $1'
 

@@ -98,7 +98,7 @@ def _hold_the_ids(worker: Process, web: Process) -> None:
     assert find(eventId="evt-1", orderId="ORD-1", level="DEBUG")
     assert find(orderId="ORD-4", reason="invalid_amount", level="WARNING")
     assert find(orderId="(not shown)", eventId="(not shown)", reason="invalid_amount")
-    (change, *_) = find(logger="consumers.telling", sequence=1)
+    (change, *_) = find(logger="consumers.event_log", sequence=1)
     assert find(customerId=change["customerId"], route="/api/v1/customers/{id}", status=204)
 
 

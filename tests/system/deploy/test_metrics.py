@@ -11,14 +11,14 @@ import httpx
 import pytest
 import yaml
 
-from service.db.operations import note_verification
+from service.db.operations.status import note_verification
 from tests.conftest import Service
-from tests.deploy.conftest import DEPLOY
 from tests.events import entry
-from tests.http.conftest import client
+from tests.integration.http.conftest import client
+from tests.integration.worker.scene import working
 from tests.processes import HOST, Processes
+from tests.system.deploy.conftest import DEPLOY
 from tests.wait import until
-from tests.worker.scene import working
 
 RULES = DEPLOY / "prometheus/crm.rules.yml"
 RULE_TESTS = DEPLOY / "prometheus/crm.rules.test.yml"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Crm
 from tests.conftest import Service
 from tests.events import fields
-from tests.worker.scene import all_applied, backlog, totals, working
+from tests.integration.cli.conftest import Crm
+from tests.integration.worker.scene import all_applied, backlog, totals, working
 
 
 @pytest.fixture

@@ -19,16 +19,16 @@ import httpx
 import psutil
 import pytest
 
-from service import clients
 from service.config import Config, asyncpg_url
 from service.db import migrate
 from service.db.engine import create_engine
 from service.local import binaries
 from service.local.stack import LocalStack
 from service.local.supervise import Kept
+from service.streams import redis_client
 from tests.conftest import Service
 from tests.events import entry
-from tests.http.conftest import client
+from tests.integration.http.conftest import client
 from tests.servers import Servers
 from tests.wait import until
 
@@ -84,7 +84,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
                 rate_limit_burst=1_000_000,
             )
             engine = create_engine(asyncpg_url(url), application="crm tests")
-            redis = clients.connect(primary.redis_url or "")
+            redis = redis_client.connect(primary.redis_url or "")
             servers = Servers(url, primary.redis_url or "", None, None)
             service = Service(config, engine, redis, servers)
             kept = standby.supervisor.children["postgres"]

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from service import clients, streams
 from service.config import asyncpg_url
 from service.db import migrate
 from service.db.engine import create_engine
 from service.local import binaries
 from service.local.stack import LocalStack
-from tests.cli.conftest import Crm
+from service.streams import groups, redis_client
 from tests.events import fields
+from tests.integration.cli.conftest import Crm
 from tests.processes import Process, processes
 from tests.servers import Servers
 from tests.wait import until
@@ -48,7 +48,7 @@ class Shop:
         self.folder = folder
         self.command = Crm(self.servers, folder)
         self._engine = create_engine(asyncpg_url(database_url), application="test")
-        self.redis: Any = clients.connect(redis_url)
+        self.redis: Any = redis_client.connect(redis_url)
 
     async def order(self, customer: str, *numbers: int) -> None:
         for number in numbers:
@@ -63,7 +63,7 @@ class Shop:
         """Wait until all is applied and published, and a worker has noted that it is."""
 
         async def done() -> bool:
-            backlog = await streams.backlog(self.redis, "orders", "crm")
+            backlog = await groups.backlog(self.redis, "orders", "crm")
             info = await self.redis.xinfo_stream("orders")
             last = info["last-generated-id"].decode()
             if backlog.lag != 0 or backlog.pending:  # not known, while what was read is read again

@@ -19,10 +19,10 @@ from service.config import ConfigError
 from service.logs import formatter
 from tests.conftest import Service
 from tests.events import cloud_event, entry
-from tests.http.conftest import client
+from tests.integration.http.conftest import client
+from tests.integration.worker.scene import all_applied, all_published, out_stream, working
 from tests.processes import HOST, Processes
 from tests.wait import until
-from tests.worker.scene import all_applied, all_published, out_stream, working
 
 EMAIL = "jane@example.org"
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Service
 from tests.events import cloud_event
-from tests.worker.scene import all_applied, working
+from tests.integration.worker.scene import all_applied, working
 
 _UNKNOWN: list[tuple[dict[str, Any], str, str]] = [
     ({"type": "order-created.v2"}, "unknown_type", "`type`"),

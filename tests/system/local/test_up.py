@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.local.state import read_state
-from tests.local.wait import Parent, processes_in, wait_until
+from tests.system.local.wait import Parent, processes_in, wait_until
 
 
 async def test_from_start_to_stop(data_dir: Path) -> None:

@@ -14,16 +14,16 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.paths import ROOT
 from tests.servers import Servers
 
-ROOT = Path(__file__).parents[2]
 COPIED = ("service", "consumers", "migrations", "tests", "pyproject.toml")
 PATIENCE = 300.0
 pytestmark = pytest.mark.timeout(400)
 SOME_FAILED = 1
 """pytest's exit status; 2 and more: it could not even run them."""
 
-RELAY = "tests/worker/test_relay.py"
+RELAY = "tests/integration/worker/test_relay.py"
 
 
 class Mutation(NamedTuple):
@@ -37,24 +37,28 @@ class Mutation(NamedTuple):
 
 MUTATIONS = {
     "the greater key wins": Mutation(
-        "service/db/apply.py",
+        "service/db/ingest/apply.py",
         "_NEWER = f\"{_key('excluded', *_STATE[:3])} > {_key('o', *_STATE[:3])}\"",
         '_NEWER = "true"',
         (
-            "tests/deadletters/test_over_http.py::test_what_newer_events_overtook_is_stale_and_removed",
+            "tests/integration/operations/dead_letters/test_over_http.py::test_what_newer_events_overtook_is_stale_and_removed",
         ),
     ),
     "customers are locked in the order of their ids": Mutation(
-        "service/db/apply.py",
+        "service/db/ingest/apply.py",
         "SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY id) k",
         "SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY random()) k",
-        ("tests/db/test_concurrency.py::test_four_connections_fight_over_a_thousand_customers",),
+        (
+            "tests/integration/ingest/test_concurrency.py::test_four_connections_fight_over_a_thousand_customers",
+        ),
     ),
     "what was never acknowledged is taken over": Mutation(
         "consumers/reclaimer.py",
         "        while self._applier.waiting_since is None:",
         "        while False:",
-        ("tests/worker/test_consumer.py::test_more_than_a_page_of_orphans_is_taken_over",),
+        (
+            "tests/integration/worker/test_consumer.py::test_more_than_a_page_of_orphans_is_taken_over",
+        ),
     ),
     "the relay's ids are its own and rise": Mutation(
         "consumers/relay.py",
@@ -63,22 +67,26 @@ MUTATIONS = {
         (f"{RELAY}::test_a_crash_between_adding_and_noting_it_duplicates_nothing",),
     ),
     "formulas are defused": Mutation(
-        "service/db/export.py",
+        "service/transfer/export.py",
         "    return f\"regexp_replace({column}, '{_ANY_CELL}', '''', 'g')\"",
         "    return column",
-        ("tests/importexport/test_export.py::test_formulas_are_defused",),
+        ("tests/integration/transfer/test_export.py::test_formulas_are_defused",),
     ),
     "an edit needs the latest ETag": Mutation(
-        "service/db/editing.py",
+        "service/db/customers/editing.py",
         '    if if_match not in {None, "*"} and if_match != etag(dict(row)):',
         "    if False:",
-        ("tests/customers/test_editing.py::test_an_etag_guards_what_was_edited_but_not_orders",),
+        (
+            "tests/integration/customers/test_editing.py::test_an_etag_guards_what_was_edited_but_not_orders",
+        ),
     ),
     "a scope is needed": Mutation(
-        "service/http/access.py",
+        "service/http/auth/guard.py",
         "        if scope not in who.actor.scopes:",
         "        if False:",
-        ("tests/access/test_keys.py::test_a_scope_opens_what_needs_it_and_nothing_else",),
+        (
+            "tests/integration/http/auth/test_keys.py::test_a_scope_opens_what_needs_it_and_nothing_else",
+        ),
     ),
 }
 GUARDS = sorted({test for mutation in MUTATIONS.values() for test in mutation.tests})

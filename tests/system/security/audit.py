@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 PINNED = ROOT / "requirements-dev.txt"
 """Holds what runs, too."""
 FOUND, NOT_ASKED = 1, 3

@@ -4,12 +4,13 @@ import re
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distribution
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+from tests.paths import ROOT
+
+PROJECT = ROOT / "pyproject.toml"
 NOT_SHIPPED = {"bench", "dev"}
 """Extras that nobody who runs the service installs."""
 

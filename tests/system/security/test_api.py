@@ -11,16 +11,16 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
-from service.access import Scope
+from service.core.scopes import Scope
 from service.http.app import create_app
 from tests.conftest import Service
-from tests.contracts import openapi
-from tests.deadletters.conftest import key
 from tests.events import entry
-from tests.http.conftest import client
+from tests.integration.contracts import openapi
+from tests.integration.http.conftest import client
+from tests.integration.operations.dead_letters.conftest import key
+from tests.paths import ROOT
 from tests.processes import HOST, processes
 
-ROOT = Path(__file__).parents[2]
 CUSTOMERS = "/api/v1/customers"
 READ_ONLY = {
     "id": "CUST-1",

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
+from tests.paths import ROOT
+
+TESTS = ROOT / "tests"
 
 
 class Risk(NamedTuple):

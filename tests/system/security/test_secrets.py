@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from service.access import ApiKey
+from service.core.scopes import ApiKey
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 LARGEST = 1_000_000
 _FORMS = {
     "an API key of ours": r"crm_[a-z2-7]{8}_[A-Za-z0-9_-]{43}",

@@ -1,7 +1,7 @@
 """What comes from elsewhere: licences that a shop can live with, an audit that does not lie."""
 
-from tests.security.audit import FOUND, NOT_ASKED, verdict
-from tests.security.licences import licences, shipped
+from tests.system.security.audit import FOUND, NOT_ASKED, verdict
+from tests.system.security.licences import licences, shipped
 
 ALLOWED = {
     *("MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Apache-2.0", "PSF-2.0"),

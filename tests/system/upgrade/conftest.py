@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.local.stack import LocalStack
-from tests.processes import ROOT
+from tests.paths import ROOT
 from tests.servers import Servers
 
 PREVIOUS = "f90a4a8"

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service import clients
 from service.config import asyncpg_url
 from service.db.engine import create_engine
-from tests.cli.conftest import Crm
+from service.streams import redis_client
 from tests.events import fields
+from tests.integration.cli.conftest import Crm
 from tests.processes import Process, Processes, processes
 from tests.servers import Servers
 from tests.wait import until
@@ -59,7 +59,7 @@ SELECT (SELECT count(*) FROM orders),
 @asynccontextmanager
 async def shop(servers: Servers) -> AsyncIterator[Shop]:
     engine = create_engine(asyncpg_url(servers.database_url), application="test")
-    redis: Any = clients.connect(servers.redis_url)
+    redis: Any = redis_client.connect(servers.redis_url)
     try:
         yield Shop(engine, redis)
     finally:

@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 
 from consumers import worker as workers
-from service import clients, streams
 from service.local.folder import DataFolder
 from service.local.supervise import Supervisor
-from tests.chaos.servers import REDIS, VALKEY, debian_redis, redis_child
+from service.streams import groups, redis_client
 from tests.conftest import Service
 from tests.events import fields
-from tests.loss.scene import Scene, all_seen
-from tests.wait import until
-from tests.worker.scene import (
+from tests.integration.streams.scene import Scene, all_seen
+from tests.integration.worker.scene import (
     all_applied,
     all_published,
     in_order_without_holes,
     publish_all,
     working,
 )
+from tests.system.chaos.servers import REDIS, VALKEY, debian_redis, redis_child
+from tests.wait import until
 
 _VERSIONS = {REDIS: "7.", VALKEY: "9."}
 
@@ -39,7 +39,7 @@ async def on_server(
     child, url = redis_child(folder, binary)
     supervisor = Supervisor(tmp_path, lambda _: None)
     await supervisor.start(child)
-    async with clients.connect(url) as client:
+    async with redis_client.connect(url) as client:
         info: Any = await client.info("server")
         found = info.get("valkey_version") or info["redis_version"]
         if not found.startswith(_VERSIONS[request.param]):
@@ -61,7 +61,7 @@ async def test_the_whole_way(on_server: Service, monkeypatch: pytest.MonkeyPatch
 
     # A group begins at what was published before it, and who died with entries is taken over from.
     await publish_all(service, [fields(f"OLD-{n}", email=f"c{n}@x.org") for n in range(300)])
-    await streams.ensure_group(service.redis, orders, group)
+    await groups.ensure_group(service.redis, orders, group)
     assert len(await scene.read(40)) == 40
     short = {"orders_keep_entries": 100, "reclaim_idle_seconds": 0.3}
     async with working(service, **short):

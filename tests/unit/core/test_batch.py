@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.contract import Key, OrderEvent, Person
-from service.fold import Known, OrderChange, Outcome, by_order, outcomes, profiles
+from service.core.batch import Known, OrderChange, Outcome, by_order, outcomes, profiles
+from service.core.order_event import Key, OrderEvent, Person
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 

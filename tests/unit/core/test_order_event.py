@@ -13,8 +13,8 @@ from faststream.redis.parser.message import MessageFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.contract import OrderEvent, Reason, Refusal, judge
-from service.envelope import Entry
+from service.core.envelope import Entry
+from service.core.order_event import OrderEvent, Reason, Refusal, judge
 from tests.events import cloud_event
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.rules import Facts, Precedence, Segment, SegmentSettings, segment_of
+from service.core.segment_rules import Facts, Precedence, Segment, SegmentSettings, segment_of
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DEFAULT = SegmentSettings()

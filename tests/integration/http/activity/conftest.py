@@ -12,10 +12,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from service.http.api.activity_feed import Feed
 from service.http.app import create_app
-from service.http.feed import Feed
 from tests.conftest import Service
-from tests.http.conftest import client
+from tests.integration.http.conftest import client
 from tests.processes import HOST, free_port
 from tests.wait import until
 

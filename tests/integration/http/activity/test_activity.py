@@ -9,13 +9,13 @@ import httpx
 import pytest
 
 from service.db.engine import in_transaction
-from service.db.reclassification import advance
-from service.db.settings import save
-from service.http import feed
-from service.http.activity import Activity
-from tests.activity.conftest import URL, Streaming, serving
+from service.db.segments.reclassify import advance
+from service.db.segments.rule_settings import save
+from service.http.api import activity_feed
+from service.http.api.activity import Activity
 from tests.conftest import Service
 from tests.events import entry
+from tests.integration.http.activity.conftest import URL, Streaming, serving
 from tests.processes import HOST, processes
 
 
@@ -149,14 +149,14 @@ async def test_an_id_that_is_none_begins_now(
 async def test_a_quiet_stream_shows_that_it_lives(
     streaming: Streaming, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(activity_feed, "HEARTBEAT_SECONDS", 0.05)
     async with streaming.stream() as stream:
         assert await stream.frame() == {"": "alive"}
         assert await stream.frame() == {"": "alive"}
 
 
 async def test_streams_are_limited(streaming: Streaming, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "LISTENERS", 1)
+    monkeypatch.setattr(activity_feed, "LISTENERS", 1)
     async with streaming.stream():
         refused = await streaming.http.get(f"{URL}/stream")
         assert refused.status_code == 503
@@ -170,7 +170,7 @@ async def test_streams_are_limited(streaming: Streaming, monkeypatch: pytest.Mon
 async def test_a_listener_who_does_not_read_costs_nobody_else(
     service: Service, streaming: Streaming, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(activity_feed, "_POLL_SECONDS", 0.01)
     async with streaming.stream(), streaming.stream() as stream:
         for number in range(5):
             await service.ingest(*(entry(f"ORD-{number}-{n}") for n in range(50)))

@@ -12,11 +12,11 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import StreamingResponse
 
-from service.access import ApiKey, Scope
-from service.db import access
-from service.http.access import Admin, Exporter, Reader, Writer
+from service.core.scopes import ApiKey, Scope
+from service.db.accounts import api_keys
 from service.http.app import create_app
-from service.http.remember import REMEMBERED
+from service.http.auth.guard import Admin, Exporter, Reader, Writer
+from service.http.auth.lookup_cache import REMEMBERED
 from tests.conftest import Service
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  as configured, by mistake or on purpose
@@ -102,7 +102,7 @@ class Web:
     async def key(self, *scopes: Scope, name: str = "test", expires: datetime | None = None) -> Key:
         """Create a key, and see that it is known from now on."""
         async with self.service.engine.begin() as connection:
-            made = await access.create_key(
+            made = await api_keys.create_key(
                 connection, name, scopes, expires_at=expires, actor="test"
             )
         self.wait()

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.access import ApiKey, Role
 from service.cli import keys
 from service.cli import users as users_cli
 from service.cli.main import app
-from service.db import users
+from service.core.scopes import ApiKey, Role
+from service.db.accounts import users
 from tests.conftest import Service
 from tests.processes import environment
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import httpx
 from fastapi.routing import APIRoute
 
-from service.access import Scope
-from service.db import access
-from tests.access.conftest import Web
+from service.core.scopes import Scope
+from service.db.accounts import api_keys
 from tests.events import entry
+from tests.integration.http.auth.conftest import Web
 
 _UNDOCUMENTED = {"get /metrics": "read"}
 """What scrapers need is told in the README: their configuration is not made from the document."""
@@ -109,7 +109,7 @@ async def test_who_has_no_valid_key_gets_nowhere(web: Web) -> None:
     expired = await web.key(*Scope, expires=datetime.now(UTC) - timedelta(microseconds=1))
     revoked = await web.key(*Scope)
     async with web.service.engine.begin() as connection:
-        assert await access.revoke_key(connection, revoked.id, actor="test")
+        assert await api_keys.revoke_key(connection, revoked.id, actor="test")
     web.wait()
     expected = {
         operation.label: "401" if operation.scope else "through"

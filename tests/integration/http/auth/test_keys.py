@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from service.access import ApiKey, Scope
-from service.db import access
-from service.http.access import UNGUARDED
-from tests.access.conftest import (
+from service.core.scopes import ApiKey, Scope
+from service.db.accounts import api_keys
+from service.http.auth.guard import UNGUARDED
+from tests.conftest import Service
+from tests.integration.http.auth.conftest import (
     EVERYWHERE,
     PROBES,
     STATISTICS,
@@ -17,7 +18,6 @@ from tests.access.conftest import (
     serve,
     tampered,
 )
-from tests.conftest import Service
 from tests.wait import until
 
 
@@ -64,7 +64,7 @@ async def test_whatever_is_wrong_with_a_key_is_told_in_the_same_words(
         expired = await web.key(Scope.READ, expires=now - timedelta(microseconds=1))
         revoked = await web.key(Scope.READ)
         async with empty_service.engine.begin() as connection:
-            assert await access.revoke_key(connection, revoked.id, actor="test")
+            assert await api_keys.revoke_key(connection, revoked.id, actor="test")
         wrong = [*tampered(key.text), expired.text, revoked.text]
         headers: list[dict[str, str]] = [
             *({"authorization": f"Bearer {text}"} for text in wrong),
@@ -99,8 +99,8 @@ async def test_revoking_acts_when_the_memory_of_the_key_ends(web: Web) -> None:
     key = await web.key(Scope.READ)
     assert (await web.probe(Scope.READ, headers=key.headers)).status_code == 200
     async with web.service.engine.begin() as connection:
-        assert await access.revoke_key(connection, key.id, actor="test")
-        assert not await access.revoke_key(connection, key.id, actor="test")
+        assert await api_keys.revoke_key(connection, key.id, actor="test")
+        assert not await api_keys.revoke_key(connection, key.id, actor="test")
     assert (await web.probe(Scope.READ, headers=key.headers)).status_code == 200
     web.wait(5)
     assert_problem(await web.probe(Scope.READ, headers=key.headers), 401)
@@ -116,7 +116,7 @@ async def test_the_last_use_is_kept_to_the_minute(web: Web) -> None:
 
     async def last_use() -> datetime | None:
         async with web.service.engine.connect() as connection:
-            return (await access.list_keys(connection))[0].last_used_at
+            return (await api_keys.list_keys(connection))[0].last_used_at
 
     assert await last_use() is None
     await web.probe(Scope.READ, headers=key.headers)
@@ -128,7 +128,7 @@ async def test_the_last_use_is_kept_to_the_minute(web: Web) -> None:
     await web.app.state.crm.access.touches.close()
     assert await last_use() == first
     async with web.service.engine.begin() as connection:  # as another process would
-        await access.touch_key(connection, key.id)
+        await api_keys.touch_key(connection, key.id)
     assert await last_use() == first
     await web.service.execute("UPDATE api_keys SET last_used_at = now() - interval '61 s'")
     web.wait(31)

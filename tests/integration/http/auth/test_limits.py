@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.access import Scope
-from service.http.credentials import ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND
-from service.http.limits import _MOST_BUCKETS, Buckets, address_of
-from tests.access.conftest import STATISTICS, Web, assert_problem, serve
+from service.core.scopes import Scope
+from service.http.auth.credentials import ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND
+from service.http.auth.limits import _MOST_BUCKETS, Buckets, address_of
 from tests.conftest import Service
+from tests.integration.http.auth.conftest import STATISTICS, Web, assert_problem, serve
 
 
 async def test_a_caller_who_asks_too_often_is_told_when_to_come_back(

@@ -6,12 +6,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.access import LOCAL, Scope
 from service.config import Config, ConfigError
-from service.db import access
-from service.http.credentials import is_loopback, refuse_open_door
-from tests.access.conftest import EVERYWHERE, STATISTICS, Web, assert_problem, serve
+from service.core.scopes import LOCAL, Scope
+from service.db.accounts import api_keys
+from service.http.auth.credentials import is_loopback, refuse_open_door
 from tests.conftest import Service
+from tests.integration.http.auth.conftest import EVERYWHERE, STATISTICS, Web, assert_problem, serve
 from tests.processes import HOST, free_port, processes
 
 
@@ -36,7 +36,7 @@ async def test_it_ends_with_the_first_credential_and_comes_back_after_the_last(w
     assert_problem(answer, 401)
     assert "x-crm-mode" not in answer.headers
     async with web.service.engine.begin() as connection:
-        await access.revoke_key(connection, key.id, actor="test")
+        await api_keys.revoke_key(connection, key.id, actor="test")
     web.wait()
     assert (await web.probe(Scope.ADMIN)).status_code == 200
 
@@ -120,7 +120,7 @@ async def test_it_refuses_to_start_for_others(empty_service: Service, host: str)
     with pytest.raises(ConfigError, match="crm keys create"):
         await refuse_open_door(config)
     async with empty_service.engine.begin() as connection:
-        await access.create_key(connection, "a", [Scope.READ], actor="test")
+        await api_keys.create_key(connection, "a", [Scope.READ], actor="test")
     await refuse_open_door(config)
 
 
@@ -146,7 +146,7 @@ async def test_real_processes(empty_service: Service, tmp_path: Path) -> None:
         assert (await local.ask(STATISTICS))[0] == 200
 
         async with empty_service.engine.begin() as connection:
-            made = await access.create_key(connection, "a", [Scope.READ], actor="test")
+            made = await api_keys.create_key(connection, "a", [Scope.READ], actor="test")
         await local.terminate()
         open_to_all = await start.web(http_host=EVERYWHERE)
         url = f"http://{HOST}:{open_to_all.port}{STATISTICS}"

@@ -10,10 +10,10 @@ import pytest
 from pydantic import TypeAdapter
 from sqlalchemy.exc import IntegrityError
 
-from service.access import Scope
+from service.core.scopes import Scope
 from service.logs import Discreet
-from tests.access.conftest import STATISTICS, Web
 from tests.conftest import Service
+from tests.integration.http.auth.conftest import STATISTICS, Web
 
 EMAIL = "jane.smith@example.com"
 _LINE = re.compile(r"(\w+) (\S+|\(no route\)) (\d{3}) \d+\.\d ms (\S+) (\S+)")

@@ -6,9 +6,8 @@ import argon2
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service import passwords
-from service.access import ROLE_SCOPES, Role, Scope
-from service.db import users
+from service.core.scopes import ROLE_SCOPES, Role, Scope
+from service.db.accounts import passwords, users
 from tests.conftest import Service
 
 EMAIL, PASSWORD = "Jane@Example.com", "correct horse battery"

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.access import Scope
-from service.db.access import create_key
+from service.core.scopes import Scope
+from service.db.accounts.api_keys import create_key
 from tests.conftest import Service
-from tests.http.conftest import client
+from tests.integration.http.conftest import client
 
 
 @pytest.fixture

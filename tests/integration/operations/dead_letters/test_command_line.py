@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.conftest import Service
 from tests.events import entry
+from tests.paths import ROOT
 from tests.processes import environment
 
 
@@ -18,7 +19,7 @@ async def crm(service: Service, folder: Path, *arguments: str, **settings: str) 
         subprocess.run,
         [sys.executable, "-m", "service.cli", "dead-letters", *arguments],
         env=env,
-        cwd=Path(__file__).parent.parent.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,

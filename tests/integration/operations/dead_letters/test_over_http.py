@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from service.access import Scope
-from service.db import dead_letters
-from service.envelope import Entry
-from service.http.dead_letters import (
+from service.core.envelope import Entry
+from service.core.scopes import Scope
+from service.db.operations import dead_letters
+from service.http.api.dead_letters import (
     DeadLetters,
     OpenedDeadLetter,
     ReplayedLetter,
@@ -20,9 +20,9 @@ from service.http.dead_letters import (
     Summary,
 )
 from tests.conftest import Service
-from tests.deadletters.conftest import key
 from tests.events import entry
-from tests.http.conftest import client
+from tests.integration.http.conftest import client
+from tests.integration.operations.dead_letters.conftest import key
 
 URL = "/api/v1/dead-letters"
 
@@ -225,7 +225,7 @@ async def test_a_long_replay_goes_on_where_it_stopped(
     service: Service, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letters, "PAGE", 2)
-    monkeypatch.setattr("service.http.dead_letters._MOST_REPLAYED", 4)
+    monkeypatch.setattr("service.http.api.dead_letters._MOST_REPLAYED", 4)
     await service.ingest(*(entry(f"ORD-{n}", currency="EUR") for n in range(5)))
     query = {"reason": "currency_mismatch"}
     first = await body(await web.post(f"{URL}/replay", params=query), ReplayedLetters)

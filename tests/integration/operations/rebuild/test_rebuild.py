@@ -10,13 +10,13 @@ import pytest
 
 from consumers.relay import Relay
 from consumers.tasks import end
-from service.db import rebuild as rebuilding
-from service.db.rebuild import Report, rebuild
-from tests.cli.conftest import Crm
+from service.db.operations import rebuild as rebuilding
+from service.db.operations.rebuild import Report, rebuild
 from tests.conftest import Service
-from tests.db.sweeping import swept_until
 from tests.events import entry
-from tests.worker.scene import all_published, out_stream
+from tests.integration.cli.conftest import Crm
+from tests.integration.segments.sweeping import swept_until
+from tests.integration.worker.scene import all_published, out_stream
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from consumers.relay import Relay
 from consumers.tasks import end
-from service.db import operations
+from service.db.operations import status
 from tests.conftest import Service
 from tests.events import entry
 from tests.wait import until
@@ -31,7 +31,7 @@ async def sound(empty_service: Service, now: datetime) -> Service:
 
     async def published() -> bool:
         async with service.engine.connect() as connection:
-            return not (await operations.waiting(connection)).unpublished
+            return not (await status.waiting(connection)).unpublished
 
     await until(published)
     await end([relay])

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service import streams
-from service.db.verify import Finding
+from service.db.operations.verify import Finding
+from service.streams import groups
 from tests.conftest import Service
 from tests.events import fields
 
@@ -58,10 +58,10 @@ async def test_2_counters(sound: Service, column: str) -> None:
 
 async def test_2_an_entry_acknowledged_and_not_applied(sound: Service) -> None:
     stream, group = sound.config.orders_stream, sound.config.orders_group
-    await streams.ensure_group(sound.redis, stream, group)
+    await groups.ensure_group(sound.redis, stream, group)
     for number in range(8):
         await sound.publish(fields(f"ORD-V{number}"))
-    entries = await streams.own_pending(sound.redis, stream, group, "me", after=">", count=8)
+    entries = await groups.own_pending(sound.redis, stream, group, "me", after=">", count=8)
     assert await sound.findings() == []
     await sound.redis.xack(stream, group, *(entry.id for entry in entries))
     (offender,) = await _broken(sound, 2)

@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from service.db.engine import in_transaction
-from service.db.reclassification import advance
+from service.db.segments.reclassify import advance
 from tests.conftest import Service
-from tests.db.test_model import entries
 from tests.events import cloud_event
-from tests.http.conftest import client
+from tests.integration.http.conftest import client
+from tests.integration.ingest.test_model import entries
 from tests.processes import Processes, processes
 
 CUSTOMERS = 120

@@ -9,10 +9,10 @@ import httpx
 
 from tests.conftest import Service
 from tests.events import entry, fields
+from tests.integration.segments.settings.test_settings import change, put
+from tests.integration.worker.scene import all_published, publish_all
 from tests.processes import Processes
-from tests.settings.test_settings import change, put
 from tests.wait import until
-from tests.worker.scene import all_published, publish_all
 
 CUSTOMERS = 8_000
 

@@ -12,13 +12,13 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from service.db import reclassification
-from service.db.ingest import ingest
+from service.db.ingest.ingest import ingest
+from service.db.segments import reclassify
+from service.http.api.rule_settings import Change, Preview, SettingsHistory, SettingsVersion
 from service.http.problems import Problem
-from service.http.settings import Change, Preview, SettingsHistory, SettingsVersion
 from tests.conftest import Service
 from tests.events import entry
-from tests.settings.conftest import apply_all, populate
+from tests.integration.segments.settings.conftest import apply_all, populate
 from tests.wait import until
 
 URL = "/api/v1/settings"
@@ -196,7 +196,7 @@ async def test_a_preview_equals_what_applying_then_does(
 ) -> None:
     seed = random.randrange(10**9)
     rng = random.Random(seed)
-    monkeypatch.setattr(reclassification, "CHUNK", 17)
+    monkeypatch.setattr(reclassify, "CHUNK", 17)
     await populate(service, rng, now)
     rows = await service.rows("SELECT id, segment FROM customers ORDER BY id")
     before = {row["id"]: row["segment"] for row in rows}
@@ -302,13 +302,13 @@ async def test_automatic_segmentation_off_moves_nobody_and_on_everybody(
 async def test_newer_settings_end_an_unfinished_change(
     service: Service, web: httpx.AsyncClient, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reclassification, "CHUNK", 10)
+    monkeypatch.setattr(reclassify, "CHUNK", 10)
     await service.ingest(
         *(entry(f"ORD-{n}", email=f"c{n:02}@x.org", created=now) for n in range(25))
     )
     first = await put(web, vipOrderCount=1)
     async with service.engine.begin() as connection:
-        assert await reclassification.advance(connection)
+        assert await reclassify.advance(connection)
     running = await change(web, first["change"])
     assert (running["status"], running["examined"], running["moved"]) == ("running", 10, 10)
     assert (running["percentage"], running["finishedAt"]) == (40, None)
@@ -370,8 +370,8 @@ async def test_whoever_judged_by_the_old_settings_commits_before_the_new_ones(
 
 
 async def test_only_an_admin_saves(service: Service, web: httpx.AsyncClient) -> None:
-    from service.access import Scope  # noqa: PLC0415
-    from service.db.access import create_key  # noqa: PLC0415
+    from service.core.scopes import Scope  # noqa: PLC0415
+    from service.db.accounts.api_keys import create_key  # noqa: PLC0415
 
     async with service.engine.begin() as connection:
         scopes = [Scope.READ, Scope.WRITE, Scope.EXPORT]

@@ -1,6 +1,6 @@
 """The faults, by name: each injects itself, sees that it bites, and clears itself."""
 
-from tests.chaos.faults import load, network, postgres, redis, worker
-from tests.chaos.faults.registry import FAULTS, Skipped
+from tests.system.chaos.faults import load, network, postgres, redis, worker
+from tests.system.chaos.faults.registry import FAULTS, Skipped
 
 __all__ = ["FAULTS", "Skipped", "load", "network", "postgres", "redis", "worker"]

@@ -16,8 +16,8 @@ import migrations
 from consumers.tasks import end
 from service.config import asyncpg_url
 from service.db import migrate
-from tests.chaos.faults.registry import fault
-from tests.chaos.stage import AWAY, BOUND_SECONDS, Stage
+from tests.system.chaos.faults.registry import fault
+from tests.system.chaos.stage import AWAY, BOUND_SECONDS, Stage
 
 _FLAT = 1.2
 _SLACK_BYTES = 48 << 20

@@ -5,9 +5,9 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 
-from tests.chaos.faults.registry import fault
-from tests.chaos.proxy import Proxy
-from tests.chaos.stage import BOUND_SECONDS, Stage
+from tests.system.chaos.faults.registry import fault
+from tests.system.chaos.proxy import Proxy
+from tests.system.chaos.stage import BOUND_SECONDS, Stage
 from tests.wait import until
 
 _RESET_EVERY = 0.25

@@ -10,9 +10,9 @@ from typing import Any
 
 import asyncpg
 
-from tests.chaos.disk import Disk
-from tests.chaos.faults.registry import Skipped, fault
-from tests.chaos.stage import AWAY, BOUND_SECONDS, Stage
+from tests.system.chaos.disk import Disk
+from tests.system.chaos.faults.registry import Skipped, fault
+from tests.system.chaos.stage import AWAY, BOUND_SECONDS, Stage
 from tests.wait import until
 
 _WORKERS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'crm worker'"

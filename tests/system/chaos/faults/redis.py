@@ -10,9 +10,9 @@ from pathlib import Path
 
 from redis.exceptions import OutOfMemoryError
 
-from tests.chaos.faults.registry import fault
-from tests.chaos.publishers import STREAM
-from tests.chaos.stage import AWAY, BOUND_SECONDS, Stage
+from tests.system.chaos.faults.registry import fault
+from tests.system.chaos.publishers import STREAM
+from tests.system.chaos.stage import AWAY, BOUND_SECONDS, Stage
 from tests.wait import until
 
 AOF = "appendonlydir"

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.chaos.stage import Stage
+from tests.system.chaos.stage import Stage
 
 Inject = Callable[[Stage, random.Random], contextlib.AbstractAsyncContextManager[None]]
 

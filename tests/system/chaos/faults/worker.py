@@ -6,10 +6,10 @@ import random
 import signal
 from collections.abc import AsyncIterator
 
-from tests.chaos import points
-from tests.chaos.faults.registry import Skipped, fault
-from tests.chaos.publishers import STREAM
-from tests.chaos.stage import AWAY, BOUND_SECONDS, GROUP, Stage
+from tests.system.chaos import points
+from tests.system.chaos.faults.registry import Skipped, fault
+from tests.system.chaos.publishers import STREAM
+from tests.system.chaos.stage import AWAY, BOUND_SECONDS, GROUP, Stage
 from tests.wait import until
 
 HOT_CUSTOMERS = 1000

@@ -22,8 +22,8 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from service import connections
 from service.config import Config
+from service.streams import connections
 
 log = logging.getLogger(__name__)
 

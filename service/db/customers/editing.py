@@ -12,11 +12,12 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db import customers, emails, settle
-from service.db.audit import note
-from service.db.erase import Extent, erase, extent
-from service.db.figures import clock
-from service.wire import customer_ref, dumps
+from service.core.json_values import customer_ref, dumps
+from service.db.accounts.audit import note
+from service.db.customers import customer_list, emails
+from service.db.customers.erasure import Extent, erase, extent
+from service.db.segments import assign
+from service.db.statistics.counters import clock
 
 
 class CustomerNotFoundError(Exception):
@@ -44,7 +45,7 @@ class HoldEdit:
     pinned: bool = False
     until: datetime | None = None
 
-    def resolve(self, row: Mapping[str, Any], now: datetime) -> settle.Hold | None:
+    def resolve(self, row: Mapping[str, Any], now: datetime) -> assign.Hold | None:
         """Say what shall hold from now on: None hands the customer back to the rules.
 
         Raises InvalidEditError for an end that has passed.
@@ -69,7 +70,7 @@ class HoldEdit:
             until = None
         if pinned and until:
             raise InvalidEditError("segmentPinnedUntil", "contradicts segmentPinned: give one")
-        return settle.Hold(self.segment, pinned, until)
+        return assign.Hold(self.segment, pinned, until)
 
 
 _TYPED = ("name", "phone", "address")
@@ -80,7 +81,7 @@ INSERT INTO customers (email, email_key, date_created, name, name_at, name_event
 VALUES (:email, :email_key, :now, :name, 'infinity', '') RETURNING id
 """)
 _SEARCHED = text(f"""
-UPDATE customer_search s SET searched = {settle.searched("c")}
+UPDATE customer_search s SET searched = {assign.searched("c")}
 FROM customers c WHERE c.id = s.customer_id AND s.customer_id = :id
 """)
 
@@ -126,7 +127,7 @@ async def create(
     )
     customer_id = int(created.scalar_one())
     hold = held.resolve({"segment_manual": False, "segment_pinned": False}, now)
-    await settle.hold(connection, customer_id, hold, now)
+    await assign.hold(connection, customer_id, hold, now)
     await _write(connection, customer_id, _merged(fields, None))
     await note(connection, actor, "customer.created", customer_id=customer_id)
     return customer_id
@@ -145,7 +146,7 @@ async def edit(
     Of an address only the parts given are changed; None clears all of it. Raises
     CustomerNotFoundError, ChangedMeanwhileError, EmailTakenError, InvalidEditError.
     """
-    row = await customers.read(connection, customer_id, lock=True)
+    row = await customer_list.read(connection, customer_id, lock=True)
     if row is None:
         raise CustomerNotFoundError
     if if_match not in {None, "*"} and if_match != etag(dict(row)):
@@ -162,7 +163,7 @@ async def edit(
     if held.given:
         before = row["segment"] if row["segment_manual"] else None
         hold = held.resolve(dict(row), now)
-        await settle.hold(connection, customer_id, hold, now)
+        await assign.hold(connection, customer_id, hold, now)
         details["segment"] = [before, hold and (hold.segment or row["segment"])]
     if details:
         await note(connection, actor, "customer.updated", customer_id=customer_id, details=details)
@@ -173,18 +174,18 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> N
 
     Raises CustomerNotFoundError.
     """
-    row = await customers.read(connection, customer_id, lock=True)
+    row = await customer_list.read(connection, customer_id, lock=True)
     if row is None:
         raise CustomerNotFoundError
     email_keys = await emails.email_keys(connection, customer_id, row["email"])
     await erase(connection, customer_id, email_keys)
-    await settle.forget(connection, customer_id)
+    await assign.forget(connection, customer_id)
     await note(connection, actor, "customer.erased", customer_id=customer_id)
 
 
 async def would_erase(connection: AsyncConnection, customer_id: int) -> Extent | None:
     """Count what `delete` would remove, and the orders that would stay; None: no such customer."""
-    row = await customers.read(connection, customer_id)
+    row = await customer_list.read(connection, customer_id)
     if row is None:
         return None
     email_keys = await emails.email_keys(connection, customer_id, row["email"])

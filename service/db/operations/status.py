@@ -83,7 +83,7 @@ ON CONFLICT (one) DO UPDATE SET verified_at = excluded.verified_at, broken = exc
 
 
 async def totals(connection: AsyncConnection) -> Totals:
-    """Read the counters that `service.db.ingest` writes."""
+    """Read the counters that `service.db.ingest.ingest` writes."""
     row = (await connection.execute(_TOTALS)).one()
     return Totals(*row)
 

@@ -1,0 +1,1 @@
+"""What the product means: pure, standard library and pydantic only."""

@@ -1,0 +1,1 @@
+"""Users, API keys, sessions and the audit log."""

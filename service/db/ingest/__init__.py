@@ -1,0 +1,1 @@
+"""Apply batches of order events."""

@@ -1,0 +1,1 @@
+"""What ops asks for: totals, dead letters, losses, verification."""

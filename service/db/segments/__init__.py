@@ -1,0 +1,1 @@
+"""Assign segments, and keep the history of every change."""

@@ -1,0 +1,1 @@
+"""Counters, key figures and what they are made of."""

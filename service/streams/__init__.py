@@ -1,0 +1,1 @@
+"""Redis: clients, groups, snapshots and trimming of streams."""

@@ -1,0 +1,1 @@
+"""Files in and out: customers and orders, CSV and JSON lines."""

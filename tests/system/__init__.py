@@ -1,0 +1,1 @@
+"""Tests of whole processes: faults, clusters, deployment, upgrades, the browser."""

@@ -1,0 +1,1 @@
+"""Tests without any I/O: they run in seconds."""
