@@ -8,7 +8,7 @@ import orjson
 from consumers.inbox import Batch
 from service.core.envelope import Entry, payload
 from service.core.order_event import Refusal
-from service.db.segments.outbox import Change
+from service.db.segments.outbox import OutboxChange
 from service.logs import plain
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def tell_of(batch: Batch) -> None:
             )
 
 
-def tell_of_changes(changes: Sequence[Change]) -> None:
+def tell_of_changes(changes: Sequence[OutboxChange]) -> None:
     """Tell, at DEBUG, which segment changes have been published."""
     if not log.isEnabledFor(logging.DEBUG):
         return

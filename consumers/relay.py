@@ -146,7 +146,7 @@ class Relay:
         return changes[-1].number, True
 
     async def _add_to_stream(
-        self, position: int, numbered: int, changes: Sequence[outbox.Change]
+        self, position: int, numbered: int, changes: Sequence[outbox.OutboxChange]
     ) -> int:
         # The field where FastStream looks; plain JSON there is read by any client, too.
         arguments: list[int | bytes] = [FASTSTREAM_FIELD, position, numbered]

@@ -36,7 +36,7 @@ def trimming_changes(redis: Redis, config: Config) -> Step:
     return step
 
 
-def _told(stream: str, turn: trims.Turn | None) -> int | None:
+def _told(stream: str, turn: trims.TrimResult | None) -> int | None:
     if turn is None:
         return None
     if turn.held_by is not None:

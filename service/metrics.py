@@ -150,7 +150,7 @@ async def _of_database(engine: AsyncEngine) -> list[Metric]:
     ]
 
 
-def _of_losses(lost: losses.Summary, trimmed: Sequence[Trims]) -> list[Metric]:
+def _of_losses(lost: losses.LossSummary, trimmed: Sequence[Trims]) -> list[Metric]:
     entries = CounterMetricFamily(
         "crm_trimmed_entries", "Entries trimmed off a stream.", labels=["stream"]
     )

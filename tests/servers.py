@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from service.local.stack import LocalStack
-from service.local.supervise import Kept
+from service.local.supervise import Supervised
 
 DOCKER_SECONDS = 1
 WAIT_SECONDS = 60
@@ -26,7 +26,7 @@ PASSWORD = "test"
 class Embedded:
     """One embedded server, for tests that hurt it. It is supervised: killed, it comes back."""
 
-    kept: Kept
+    kept: Supervised
     data: Path
     _call: Callable[[Coroutine[Any, Any, None]], None]
 

@@ -16,7 +16,7 @@ from service.config import Config
 from service.core.order_event import Reason
 from service.db.engine import DATABASE_AWAY, create_engine
 from service.db.operations import dead_letters
-from service.db.operations.dead_letters import Letter, NoSuchLetterError, Part, Replayed
+from service.db.operations.dead_letters import Letter, NoSuchLetterError, Replayed, StoredField
 from service.local.state import with_local_stack
 
 app = typer.Typer(no_args_is_help=True, help="Entries that were refused, and what to do about it.")
@@ -36,7 +36,7 @@ def show_all(
 
     async def work(
         connection: AsyncConnection,
-    ) -> tuple[list[Letter], int, list[dead_letters.Tally]]:
+    ) -> tuple[list[Letter], int, list[dead_letters.ReasonTally]]:
         letters, total = await dead_letters.find(connection, reason and reason.value, limit)
         return letters, total, await dead_letters.summary(connection)
 
@@ -66,7 +66,7 @@ def show(
 ) -> None:
     """Show one with what it holds, which may be personal, as JSON."""
 
-    async def work(connection: AsyncConnection) -> tuple[Letter, list[Part]]:
+    async def work(connection: AsyncConnection) -> tuple[Letter, list[StoredField]]:
         try:
             shown = dead_letters.WHOLE if whole else dead_letters.SHOWN_BYTES
             return await dead_letters.read(connection, letter_id, shown)

@@ -10,12 +10,12 @@ from typing import BinaryIO
 from service.config import Config
 from service.db.customers.filters import Filter
 from service.db.engine import create_engine
-from service.transfer.export import BOM, What, copy_customers, copy_orders
+from service.transfer.export import BOM, ExportKind, copy_customers, copy_orders
 
 STDOUT = Path("-")
 
 
-async def run_export(config: Config, path: Path, what: What) -> int:
+async def run_export(config: Config, path: Path, what: ExportKind) -> int:
     """Write the file, whole or not at all; give the number of rows."""
     engine = create_engine(config.database_url or "", application="crm export", pool_size=1)
     try:
@@ -24,7 +24,7 @@ async def run_export(config: Config, path: Path, what: What) -> int:
             async def sink(piece: bytes) -> None:
                 file.write(piece)
 
-            if what is What.ORDERS:
+            if what is ExportKind.ORDERS:
                 return await copy_orders(engine, config.store_currency, sink)
             file.write(BOM)
             return await copy_customers(engine, Filter(), sink)

@@ -12,11 +12,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service.cli.database import fail, whoever
 from service.cli.export import STDOUT, run_export
-from service.cli.importing import JSON_SUFFIXES, Wanted, run_import, show
+from service.cli.importing import JSON_SUFFIXES, ImportRequest, run_import, show
 from service.config import Config
 from service.db.engine import sqlstate
 from service.local.state import with_local_stack
-from service.transfer.export import What
+from service.transfer.export import ExportKind
 from service.transfer.records import UnreadableError
 
 _AWAY = (DBAPIError, PoolTimeoutError, ConnectionError, TimeoutError)
@@ -28,7 +28,7 @@ messages = Console(highlight=False, soft_wrap=True, stderr=True)
 def export_file(
     file: Annotated[Path, typer.Argument(help="customers.csv, orders.ndjson, or - for stdout.")],
     kind: Annotated[
-        What | None, typer.Option(help="Without it: orders for .ndjson, else customers.")
+        ExportKind | None, typer.Option(help="Without it: orders for .ndjson, else customers.")
     ] = None,
 ) -> None:
     """Write all customers as CSV, or all orders as lines of JSON.
@@ -36,7 +36,9 @@ def export_file(
     Import both elsewhere, customers first, to have the same customers there. Addresses come with
     the orders; consent, pins and history do not travel.
     """
-    what = kind or (What.ORDERS if file.suffix.lower() in JSON_SUFFIXES else What.CUSTOMERS)
+    what = kind or (
+        ExportKind.ORDERS if file.suffix.lower() in JSON_SUFFIXES else ExportKind.CUSTOMERS
+    )
     try:
         rows = asyncio.run(run_export(with_local_stack(Config.load()), file, what))
     except _AWAY as error:
@@ -50,7 +52,7 @@ def export_file(
 def import_file(
     file: Annotated[Path, typer.Argument(help="customers.csv, orders.csv or orders.ndjson.")],
     *,
-    kind: Annotated[What | None, typer.Option(help="Without it: as the file looks.")] = None,
+    kind: Annotated[ExportKind | None, typer.Option(help="Without it: as the file looks.")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Do it; without: a dry run.")] = False,
     name: Annotated[str, typer.Option("--as", help="Who stands in the audit.")] = "",
     encoding: Annotated[str, typer.Option(help="Such as cp1252 or utf-16.")] = "utf-8-sig",
@@ -68,7 +70,7 @@ def import_file(
     Safe to run again, also after an interruption: what is in already changes nothing.
     """
     config = with_local_stack(Config.load())
-    wanted = Wanted(file, kind, apply, name or whoever(), encoding, hold_segments)
+    wanted = ImportRequest(file, kind, apply, name or whoever(), encoding, hold_segments)
     again = "what is in is in; run it again to go on"
     try:
         outcome = asyncio.run(run_import(config, wanted, console))

@@ -19,27 +19,27 @@ from service.config import Config
 from service.db.engine import BY_INDEX, create_engine, in_transaction
 from service.transfer import orders_in as orders
 from service.transfer.customers_in import plan_customers, reserve_ids, write_customers
-from service.transfer.export import COLUMNS, What
-from service.transfer.lines import CustomerLine, Fault, Verdict, customer_line
+from service.transfer.export import COLUMNS, ExportKind
+from service.transfer.lines import CustomerLine, LineFault, Verdict, customer_line
 from service.transfer.records import Record, UnreadableError, read_csv, read_lines
 from service.transfer.seen import Seen
 
 BATCH = 1000
 _SHOWN = 20
 JSON_SUFFIXES = {".ndjson", ".jsonl", ".json"}
-_COLUMNS = {What.CUSTOMERS: COLUMNS, What.ORDERS: tuple(orders.COLUMNS)}
+_COLUMNS = {ExportKind.CUSTOMERS: COLUMNS, ExportKind.ORDERS: tuple(orders.COLUMNS)}
 _REQUIRED = {
-    What.CUSTOMERS: ("Email",),
-    What.ORDERS: ("id", "status", "totalAmount", "dateCreated"),
+    ExportKind.CUSTOMERS: ("Email",),
+    ExportKind.ORDERS: ("id", "status", "totalAmount", "dateCreated"),
 }
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImportRequest:
     """What to import, and how."""
 
     path: Path
-    kind: What | None = None
+    kind: ExportKind | None = None
     """None: as the file looks."""
     apply: bool = False
     actor: str = "import"
@@ -48,7 +48,7 @@ class Wanted:
 
 
 @dataclass
-class Outcome:
+class ImportOutcome:
     """What came of it; of a dry run, what would."""
 
     counts: Counter[Verdict] = field(default_factory=Counter)
@@ -62,7 +62,7 @@ class Outcome:
         return not self.refused
 
 
-class Report:
+class ImportReport:
     """Refused lines: the first ones on the screen, all of them in a file beside the original."""
 
     def __init__(self, path: Path, console: Console) -> None:
@@ -74,7 +74,7 @@ class Report:
         self._writer: Any = None
         self.lines = 0
 
-    def add(self, number: int, fault: Fault) -> None:
+    def add(self, number: int, fault: LineFault) -> None:
         """Report a line."""
         if self._file is None:
             self._file = self.path.open("w", encoding="utf-8-sig", newline="")
@@ -94,7 +94,7 @@ class Report:
             self._file.close()
 
 
-async def run_import(config: Config, wanted: Wanted, console: Console) -> Outcome:
+async def run_import(config: Config, wanted: ImportRequest, console: Console) -> ImportOutcome:
     """Read the whole file in batches and import it, or say what that would do.
 
     Each batch is a transaction of its own, and what is in already changes nothing: after an
@@ -109,7 +109,7 @@ async def run_import(config: Config, wanted: Wanted, console: Console) -> Outcom
                 config=config,
                 wanted=wanted,
                 engine=engine,
-                report=stack.enter_context(closing(Report(wanted.path, console))),
+                report=stack.enter_context(closing(ImportReport(wanted.path, console))),
                 seen=stack.enter_context(closing(Seen())),
                 now=datetime.now(UTC),
             )
@@ -122,21 +122,21 @@ async def run_import(config: Config, wanted: Wanted, console: Console) -> Outcom
 @dataclass
 class _Run:
     config: Config
-    wanted: Wanted
+    wanted: ImportRequest
     engine: AsyncEngine
-    report: Report
+    report: ImportReport
     seen: Seen
     now: datetime
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: ImportOutcome = field(default_factory=ImportOutcome)
 
-    def open(self, stack: ExitStack) -> tuple[What, Iterator[Any], Callable[[], int]]:
+    def open(self, stack: ExitStack) -> tuple[ExportKind, Iterator[Any], Callable[[], int]]:
         """Begin to read; gives the kind, the records, and how far they have come in bytes."""
         if self.wanted.path.suffix.lower() in JSON_SUFFIXES:
-            if self.wanted.kind is What.CUSTOMERS:
+            if self.wanted.kind is ExportKind.CUSTOMERS:
                 msg = "is JSON; customers are imported from CSV"
                 raise UnreadableError(msg)
             file = stack.enter_context(self.wanted.path.open("rb"))
-            return What.ORDERS, read_lines(file), file.tell
+            return ExportKind.ORDERS, read_lines(file), file.tell
         kinds = {self.wanted.kind} if self.wanted.kind else set(_COLUMNS)
         table = read_csv(
             self.wanted.path,
@@ -150,7 +150,7 @@ class _Run:
 
     async def all(self, stack: ExitStack, console: Console) -> None:
         kind, records, position = self.open(stack)
-        if self.wanted.apply and kind is What.CUSTOMERS:
+        if self.wanted.apply and kind is ExportKind.CUSTOMERS:
             await self.reserve(records)
             kind, records, position = self.open(stack)
         columns = (
@@ -163,20 +163,20 @@ class _Run:
             verb = "Importing" if self.wanted.apply else "Dry run:"
             task = progress.add_task(f"{verb} {kind}", total=self.wanted.path.stat().st_size)
             while batch := list(islice(records, BATCH)):
-                await (self.customers if kind is What.CUSTOMERS else self.orders)(batch)
+                await (self.customers if kind is ExportKind.CUSTOMERS else self.orders)(batch)
                 progress.update(task, completed=position())
 
     async def reserve(self, records: Iterator[Record]) -> None:
         """Keep the file's ids free of the customers that have none, wherever they stand."""
         highest = 0
         for _, cells in records:
-            if not isinstance(cells, Fault):
+            if not isinstance(cells, LineFault):
                 line = customer_line({"ID": cells.get("ID", ""), "Email": "x@y"}, self.now)
-                highest = max(highest, (not isinstance(line, Fault) and line.id) or 0)
+                highest = max(highest, (not isinstance(line, LineFault) and line.id) or 0)
         if highest:
             await in_transaction(self.engine, lambda connection: reserve_ids(connection, highest))
 
-    def refuse(self, faults: list[tuple[int, Fault]]) -> None:
+    def refuse(self, faults: list[tuple[int, LineFault]]) -> None:
         """Report a batch's faults in the order of their lines."""
         self.outcome.refused += len(faults)
         for number, fault in sorted(faults):
@@ -184,10 +184,10 @@ class _Run:
 
     async def customers(self, batch: list[Record]) -> None:
         numbered: list[tuple[int, CustomerLine]] = []
-        faults: list[tuple[int, Fault]] = []
+        faults: list[tuple[int, LineFault]] = []
         for number, cells in batch:
-            line = cells if isinstance(cells, Fault) else customer_line(cells, self.now)
-            if isinstance(line, Fault):
+            line = cells if isinstance(cells, LineFault) else customer_line(cells, self.now)
+            if isinstance(line, LineFault):
                 faults.append((number, line))
             elif fault := self._repeated(number, line):
                 faults.append((number, fault))
@@ -217,26 +217,30 @@ class _Run:
             self.outcome.counts[Verdict.CHANGED if held else plan.verdict] += 1
         self.refuse(faults)
 
-    def _repeated(self, number: int, line: CustomerLine) -> Fault | None:
+    def _repeated(self, number: int, line: CustomerLine) -> LineFault | None:
         mend = "keep one of the two lines"
         if before := self.seen.first(f"e{line.email_key}", number):
-            return Fault("Email", f"line {before} has the same e-mail", mend)
+            return LineFault("Email", f"line {before} has the same e-mail", mend)
         if line.id and (before := self.seen.first(f"i{line.id}", number)):
-            return Fault("ID", f"line {before} has the same id", mend)
+            return LineFault("ID", f"line {before} has the same id", mend)
         return None
 
-    async def orders(self, batch: list[tuple[int, bytes | dict[str, str] | Fault]]) -> None:
+    async def orders(self, batch: list[tuple[int, bytes | dict[str, str] | LineFault]]) -> None:
         rules = orders.Rules(self.config.store_currency, self.config.max_event_bytes, self.now)
         numbers: list[int] = []
-        faults: list[tuple[int, Fault]] = []
+        faults: list[tuple[int, LineFault]] = []
         lines: list[orders.OrderLine] = []
         for number, content in batch:
-            line: orders.OrderLine | Fault
+            line: orders.OrderLine | LineFault
             if isinstance(content, bytes):
                 line = orders.order_line(content, rules)
             else:
-                line = content if isinstance(content, Fault) else orders.order_cells(content, rules)
-            if isinstance(line, Fault):
+                line = (
+                    content
+                    if isinstance(content, LineFault)
+                    else orders.order_cells(content, rules)
+                )
+            if isinstance(line, LineFault):
                 faults.append((number, line))
             else:
                 numbers.append(number)
@@ -252,14 +256,14 @@ class _Run:
             self.seen.remember(keys)
         for place, (number, verdict) in enumerate(zip(numbers, verdicts, strict=True)):
             if place in refused:
-                fault = Fault("", "the database refused its data", "report this as a bug")
+                fault = LineFault("", "the database refused its data", "report this as a bug")
                 faults.append((number, fault))
             else:
                 self.outcome.counts[verdict] += 1
         self.refuse(faults)
 
 
-def show(outcome: Outcome, wanted: Wanted, console: Console) -> None:
+def show(outcome: ImportOutcome, wanted: ImportRequest, console: Console) -> None:
     """Say what came of it."""
     done = "Imported" if wanted.apply else "Dry run, nothing written"
     counts = ", ".join(f"{outcome.counts[verdict]:,} {verdict}" for verdict in Verdict)

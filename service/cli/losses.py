@@ -11,10 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.cli.database import fail, in_database, whoever
 from service.core.json_values import timestamp
-from service.core.loss_arithmetic import Kind
+from service.core.loss_arithmetic import LossKind
 from service.db.operations.losses import Incident, acknowledge, incidents
 
-_HOW = {Kind.REMOVED: "at least {}", Kind.ROLLED_BACK: "{}, and what came after the last look"}
+_HOW = {
+    LossKind.REMOVED: "at least {}",
+    LossKind.ROLLED_BACK: "{}, and what came after the last look",
+}
 
 
 def losses(

@@ -13,7 +13,7 @@ from service.cli.database import whoever
 from service.config import Config
 from service.core.json_values import customer_ref, dumps
 from service.db.engine import SCAN_SECONDS, create_engine
-from service.db.operations.rebuild import Difference, Report, Side
+from service.db.operations.rebuild import Difference, RebuildReport, Side
 from service.db.operations.rebuild import rebuild as run
 from service.local.state import with_local_stack
 
@@ -39,7 +39,7 @@ def rebuild(
     raise typer.Exit(0 if report.clean or report.applied else 1)
 
 
-async def _run(*, apply: bool, show: int, quiet: bool) -> Report:
+async def _run(*, apply: bool, show: int, quiet: bool) -> RebuildReport:
     config = with_local_stack(Config.load())
     engine = create_engine(
         config.database_url or "", application="crm rebuild", transaction_seconds=SCAN_SECONDS
@@ -60,7 +60,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[int], object]]:
         yield lambda customers: bar.advance(task, customers)
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: RebuildReport) -> Iterator[str]:
     if report.clean:
         yield f"{report.examined} customers recomputed: nothing differs."
         return
@@ -82,7 +82,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield "Written." if report.applied else "Nothing was written; --apply does."
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _document(report: RebuildReport) -> dict[str, Any]:
     return {
         "applied": report.applied,
         "examined": report.examined,

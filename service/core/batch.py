@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from service.core.order_event import Key, OrderEvent, Person
+from service.core.order_event import EventCustomer, EventKey, OrderEvent
 
 
 class Outcome(StrEnum):
@@ -33,20 +33,20 @@ class OrderChange:
     events: Sequence[OrderEvent]
     state: OrderEvent
     """The greatest event: what the order is now, as far as this batch knows."""
-    named: tuple[Key, int] | None
+    named: tuple[EventKey, int] | None
     """The key of the greatest event that names a customer, and whom: whose order it is."""
     erased: bool
     """An event names a person who was erased."""
 
 
-class Known(NamedTuple):
+class StoredOrder(NamedTuple):
     """What was stored of an order before the batch."""
 
-    key: Key
+    key: EventKey
     content: tuple[object, ...]
 
 
-class Told(NamedTuple):
+class ProfileValue(NamedTuple):
     """A profile value, and when it was told by which event."""
 
     value: str | dict[str, str]
@@ -64,9 +64,9 @@ class Profile:
     event_id: str
     earliest_order: datetime
     latest_order: datetime
-    name: Told | None
-    phone: Told | None
-    address: Told | None
+    name: ProfileValue | None
+    phone: ProfileValue | None
+    address: ProfileValue | None
 
 
 Resolve = Callable[[OrderEvent], int | None]
@@ -105,25 +105,25 @@ def profiles(events: Iterable[OrderEvent], resolve: Resolve) -> list[Profile]:
 
     Versions of different orders do not compare, so the key here is time and event id.
     """
-    told: defaultdict[int, list[tuple[OrderEvent, Person]]] = defaultdict(list)
+    told: defaultdict[int, list[tuple[OrderEvent, EventCustomer]]] = defaultdict(list)
     for event in events:
         if event.person and (customer_id := resolve(event)):
             told[customer_id].append((event, event.person))
     return [_profile(customer_id, told[customer_id]) for customer_id in sorted(told)]
 
 
-def _profile(customer_id: int, told: list[tuple[OrderEvent, Person]]) -> Profile:
+def _profile(customer_id: int, told: list[tuple[OrderEvent, EventCustomer]]) -> Profile:
     if len(told) > 1:
         told.sort(key=lambda pair: (pair[0].profile_at, pair[0].key.event_id))
     name = phone = address = None
     for event, person in told:
         at, event_id = event.profile_at, event.key.event_id
         if person.name:
-            name = Told(person.name, at, event_id)
+            name = ProfileValue(person.name, at, event_id)
         if person.phone:
-            phone = Told(person.phone, at, event_id)
+            phone = ProfileValue(person.phone, at, event_id)
         if person.address:
-            address = Told(person.address, at, event_id)
+            address = ProfileValue(person.address, at, event_id)
     dates = [event.date_created for event, _ in told]
     return Profile(customer_id, at, event_id, min(dates), max(dates), name, phone, address)
 
@@ -131,7 +131,7 @@ def _profile(customer_id: int, told: list[tuple[OrderEvent, Person]]) -> Profile
 _APPLIED: Counter[Outcome] = Counter({Outcome.APPLIED: 1})
 
 
-def outcomes(change: OrderChange, known: Known | None) -> Counter[Outcome]:
+def outcomes(change: OrderChange, known: StoredOrder | None) -> Counter[Outcome]:
     """Say of each event of an order what became of it, as if they had come one by one."""
     if known is None and len(change.events) == 1:  # nearly always
         return _APPLIED
@@ -146,11 +146,11 @@ def outcomes(change: OrderChange, known: Known | None) -> Counter[Outcome]:
         if known is not None and _conflict(event, known):
             counted[Outcome.CONFLICT] += 1
         if known is None or event.key > known.key:
-            known = Known(event.key, event.content)
+            known = StoredOrder(event.key, event.content)
     return counted
 
 
-def _conflict(event: OrderEvent, known: Known) -> bool:
+def _conflict(event: OrderEvent, known: StoredOrder) -> bool:
     """Tell whether two events claim one version and time, and differ in more than their id."""
     return (
         event.key[:2] == known.key[:2]

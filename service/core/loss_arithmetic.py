@@ -33,7 +33,7 @@ _MOMENT = timedelta(seconds=10)
 """In this time after a look, a worker that listens has been given whatever was added."""
 
 
-class Kind(StrEnum):
+class LossKind(StrEnum):
     """How entries were lost."""
 
     REMOVED = "removed"
@@ -42,7 +42,7 @@ class Kind(StrEnum):
     """Redis has less than it had; ``entries`` is of those seen before."""
 
 
-class Sighting(NamedTuple):
+class StreamSnapshot(NamedTuple):
     """The stream and our group on it. Of what does not exist, everything is zero."""
 
     moment: StreamId
@@ -81,7 +81,7 @@ class Survivors(NamedTuple):
     """Entries added since. None: too many to count."""
 
 
-class Position(NamedTuple):
+class Observation(NamedTuple):
     """What an earlier look found, as it is kept."""
 
     seen_at: datetime
@@ -102,7 +102,7 @@ class Position(NamedTuple):
 class Loss(NamedTuple):
     """Entries that Redis had taken and that were gone before they were applied."""
 
-    kind: Kind
+    kind: LossKind
     after: StreamId
     until: StreamId
     """Whatever was lost has an id beyond ``after`` and not beyond ``until``."""
@@ -113,15 +113,15 @@ class Loss(NamedTuple):
 
 
 def position(
-    now: Sighting, at: datetime, read: int, least: int | None, *, listening: bool
-) -> Position:
+    now: StreamSnapshot, at: datetime, read: int, least: int | None, *, listening: bool
+) -> Observation:
     """Make what is kept of a look.
 
     ``read`` is what had been counted here before it, ``least`` a balance that was reached before.
     """
     # While the unread cannot be counted, they may be all there are.
     balance = read - now.added + (now.unread or 0)
-    return Position(
+    return Observation(
         seen_at=at,
         added=now.added,
         removed=now.removed,
@@ -134,7 +134,7 @@ def position(
     )
 
 
-def stepped_back(earlier: Position, now: Sighting) -> bool:
+def stepped_back(earlier: Observation, now: StreamSnapshot) -> bool:
     """Tell whether this cannot be the same stream, only later."""
     if now.added < earlier.added or now.removed < earlier.removed or now.last < earlier.last:
         return True
@@ -146,7 +146,7 @@ def stepped_back(earlier: Position, now: Sighting) -> bool:
     return not removed or now.deleted < earlier.last
 
 
-def passed_over(earlier: Position, now: Sighting, read: int) -> Loss | None:
+def passed_over(earlier: Observation, now: StreamSnapshot, read: int) -> Loss | None:
     """Find entries that were never applied, by the balance. ``read`` was counted after the look."""
     if now.unread is None:
         return None
@@ -156,11 +156,11 @@ def passed_over(earlier: Position, now: Sighting, read: int) -> Loss | None:
     until = now.delivered
     if now.unread == now.length:  # what was before the first entry was never delivered
         until = max(until, before(now.first) if now.length else now.last)
-    return Loss(Kind.REMOVED, earlier.settled, until, missing, earlier.seen_at)
+    return Loss(LossKind.REMOVED, earlier.settled, until, missing, earlier.seen_at)
 
 
 def forgotten(
-    earlier: Position, now: Sighting, left: Survivors, read: int, at: datetime
+    earlier: Observation, now: StreamSnapshot, left: Survivors, read: int, at: datetime
 ) -> Loss | None:
     """Find what a stream that stepped back has taken with it.
 
@@ -179,7 +179,7 @@ def forgotten(
     if not known and not added_since and not unseen and earlier.listening:
         return None
     return Loss(
-        Kind.ROLLED_BACK,
+        LossKind.ROLLED_BACK,
         max(earlier.settled, left.last),
         now.moment,
         known or None,

@@ -73,7 +73,7 @@ class Refusal(NamedTuple):
     message: str
 
 
-class Key(NamedTuple):
+class EventKey(NamedTuple):
     """What orders the events of one order, greatest last; total, because ids are unique."""
 
     version: int
@@ -81,7 +81,7 @@ class Key(NamedTuple):
     event_id: str
 
 
-class Person(NamedTuple):
+class EventCustomer(NamedTuple):
     """Who an event names, and what it tells of them. Empty values are None."""
 
     number: int | None
@@ -97,7 +97,7 @@ class OrderEvent(NamedTuple):
     """One state of one order, as a publisher told it. Amounts are cents, times UTC."""
 
     order_id: str
-    key: Key
+    key: EventKey
     profile_at: datetime
     """When the profile values were true: the order of profiles across orders."""
     status: str
@@ -105,7 +105,7 @@ class OrderEvent(NamedTuple):
     total_cents: int
     refunded_cents: int
     date_created: datetime
-    person: Person | None
+    person: EventCustomer | None
 
     @property
     def content(self) -> tuple[object, ...]:
@@ -382,7 +382,7 @@ def _checked(
     at = updated or sent or created
     return OrderEvent(
         order_id=order["id"],
-        key=Key(order.get("version") or 0, at, event["id"]),
+        key=EventKey(order.get("version") or 0, at, event["id"]),
         profile_at=at,
         status=order["status"],
         payment_status=order.get("paymentStatus"),
@@ -420,7 +420,7 @@ def _received(entry: Entry) -> datetime:
     return datetime.fromtimestamp(min(entry.milliseconds, _LATEST) / 1000, UTC)
 
 
-def _person(order: OrderData) -> Person | None:
+def _person(order: OrderData) -> EventCustomer | None:
     given = order.get("customer")
     if given is None:
         return None
@@ -434,7 +434,7 @@ def _person(order: OrderData) -> Person | None:
         for part, text in (order.get("shippingAddress") or {}).items()
         if isinstance(text, str) and (value := text.strip())
     }
-    return Person(
+    return EventCustomer(
         number=int(ours[1]) if ours else None,
         email_key=email and email.lower(),
         name=(given.get("name") or "").strip() or None,

@@ -91,7 +91,7 @@ class Limits(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """One comparison. A fact that is not there (no order yet) fails every test."""
 
     fact: str
@@ -109,7 +109,7 @@ class Rule:
     """A segment and the tests of which one suffices."""
 
     segment: Segment
-    any_of: tuple[Test, ...]
+    any_of: tuple[Comparison, ...]
 
     def holds(self, facts: Facts, limits: Limits) -> Any:
         """Give a bool for values, an expression for columns."""
@@ -119,16 +119,16 @@ class Rule:
 RULES = {
     rule.segment: rule
     for rule in (
-        Rule(Segment.NEW, (Test("total_orders", operator.le, "new_order_count"),)),
+        Rule(Segment.NEW, (Comparison("total_orders", operator.le, "new_order_count"),)),
         Rule(
             Segment.VIP,
             (
-                Test("total_orders", operator.ge, "vip_order_count"),
-                Test("total_spent", operator.ge, "vip_total_spent"),
+                Comparison("total_orders", operator.ge, "vip_order_count"),
+                Comparison("total_spent", operator.ge, "vip_total_spent"),
             ),
         ),
-        Rule(Segment.AT_RISK, (Test("last_order_date", operator.le, "at_risk_before"),)),
-        Rule(Segment.INACTIVE, (Test("last_order_date", operator.le, "inactive_before"),)),
+        Rule(Segment.AT_RISK, (Comparison("last_order_date", operator.le, "at_risk_before"),)),
+        Rule(Segment.INACTIVE, (Comparison("last_order_date", operator.le, "inactive_before"),)),
     )
 }
 

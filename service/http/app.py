@@ -26,10 +26,10 @@ from service.http.api import (
 from service.http.auth.credentials import Access, announce
 from service.http.auth.guard import Guard
 from service.http.auth.limits import BodyLimit, Clock, Deadline
-from service.http.middleware.request_log import Edge
-from service.http.middleware.request_spans import Traced
+from service.http.middleware.request_log import RequestLog
+from service.http.middleware.request_spans import RequestSpans
 from service.http.replica import Replica
-from service.http.state import State
+from service.http.state import WebState
 from service.streams import redis_client
 
 
@@ -43,7 +43,7 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
         )
         read_url = config.database_read_url
         replica = create_engine(read_url, application="crm web") if read_url else None
-        state = State(
+        state = WebState(
             config=config,
             engine=engine,
             redis=redis_client.configured(config, retries=1),  # a probe must not wait
@@ -75,9 +75,9 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
     app.add_middleware(Deadline, seconds=config.request_seconds)
     app.add_middleware(BodyLimit, largest=config.max_body_bytes)
     app.add_middleware(Guard)
-    app.add_middleware(Edge)
+    app.add_middleware(RequestLog)
     if tracing.on():
-        app.add_middleware(Traced)
+        app.add_middleware(RequestSpans)
     problems.install(app)
     app.include_router(docs.router)
     app.include_router(health.router)

@@ -12,7 +12,7 @@ from service.db.engine import DATABASE_AWAY
 from service.http.auth.guard import Scraper
 from service.http.json_response import Json
 from service.http.problems import example
-from service.http.state import State, state_of
+from service.http.state import WebState, state_of
 from service.streams import groups, redis_client
 
 router = APIRouter(tags=["operations"])
@@ -59,7 +59,7 @@ async def prometheus(request: Request, _: Scraper) -> Response:
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 
-async def _database(state: State) -> dict[str, str]:
+async def _database(state: WebState) -> dict[str, str]:
     try:
         async with state.engine.connect() as connection:
             lacking = await migrate.lacking(connection)
@@ -68,7 +68,7 @@ async def _database(state: State) -> dict[str, str]:
     return {"database": "ok", "schema": f"not ready: {lacking}" if lacking else "ok"}
 
 
-async def _redis(state: State) -> dict[str, str]:
+async def _redis(state: WebState) -> dict[str, str]:
     config = state.config
     try:
         each = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
@@ -82,7 +82,7 @@ async def _redis(state: State) -> dict[str, str]:
     return {"redis": "ok", "worker": "ok"}
 
 
-def _replica(state: State) -> dict[str, str]:
+def _replica(state: WebState) -> dict[str, str]:
     """Tell what the last read found: a probe must not wait for a replica that hangs."""
     if state.replica.engine is None:
         return {}

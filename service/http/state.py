@@ -17,7 +17,7 @@ from service.metrics import measured_requests
 
 
 @dataclass
-class State:
+class WebState:
     """Made at start, closed at stop."""
 
     config: Config
@@ -30,9 +30,9 @@ class State:
     """How long each took. The request log observes it, ``/metrics`` shows it."""
 
 
-def state_of(request: Request) -> State:
+def state_of(request: Request) -> WebState:
     """Get at the process's state."""
-    state: State = request.app.state.crm
+    state: WebState = request.app.state.crm
     return state
 
 

@@ -7,7 +7,7 @@ from typing import Self
 from service.local import postgres, valkey
 from service.local.child import Child
 from service.local.folder import DataFolder
-from service.local.supervise import Kept, Supervisor
+from service.local.supervise import Supervised, Supervisor
 
 
 class LocalStack:
@@ -53,7 +53,7 @@ class LocalStack:
         finally:
             self.folder.close()
 
-    async def start(self, child: Child) -> Kept:
+    async def start(self, child: Child) -> Supervised:
         """Start one more child, stopped before those started earlier. Returns when it is ready."""
         return await self.supervisor.start(child)
 

@@ -12,7 +12,7 @@ from service.local.folder import write_private
 from service.local.launch import birth
 
 
-class Part(TypedDict):
+class ProcessRecord(TypedDict):
     """One child. ``pid`` is None while it waits to be restarted."""
 
     pid: int | None
@@ -20,7 +20,7 @@ class Part(TypedDict):
 
 
 @dataclass(frozen=True)
-class State:
+class StackState:
     """A running ``crm up``. The keys of the file are these names in camelCase."""
 
     http_url: str
@@ -29,7 +29,7 @@ class State:
     pid: int
     birth: str | None
     started_at: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, ProcessRecord]
 
 
 def _camel(name: str) -> str:
@@ -37,17 +37,19 @@ def _camel(name: str) -> str:
     return first + "".join(word.title() for word in rest)
 
 
-def write_state(data_dir: Path, state: State) -> None:
+def write_state(data_dir: Path, state: StackState) -> None:
     """Write the state file, readable by its owner only: the URLs hold passwords."""
     text = json.dumps({_camel(name): value for name, value in asdict(state).items()}, indent=2)
     write_private(data_dir / STATE_FILE, text)
 
 
-def read_state(data_dir: Path) -> State | None:
+def read_state(data_dir: Path) -> StackState | None:
     """Return what runs in that folder; None when nothing does, whatever a file left there says."""
     try:
         found = json.loads((data_dir / STATE_FILE).read_text())
-        state = State(**{name: found[_camel(name)] for name in State.__dataclass_fields__})
+        state = StackState(
+            **{name: found[_camel(name)] for name in StackState.__dataclass_fields__}
+        )
     except (FileNotFoundError, ValueError, KeyError):
         return None
     return state if state.birth and birth(state.pid) == state.birth else None

@@ -25,7 +25,7 @@ READY_SECONDS = 3.0
 LOG_CHECK_SECONDS = 30.0
 
 
-class Kept:
+class Supervised:
     """A child that is kept running until ``stop``."""
 
     def __init__(
@@ -149,16 +149,16 @@ class Supervisor:
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         """Take a folder that has ``log`` and ``run`` in it."""
-        self.children: dict[str, Kept] = {}
+        self.children: dict[str, Supervised] = {}
         self.changed = changed
         self._data_dir = data_dir
         self._report = report
         self._hurry = False
         self._logs: asyncio.Task[None] | None = None
 
-    async def start(self, child: Child) -> Kept:
+    async def start(self, child: Child) -> Supervised:
         """Start a child; returns when it is ready. Raises LocalError when it cannot be."""
-        kept = Kept(child, self._data_dir, self._report, self._part_changed)
+        kept = Supervised(child, self._data_dir, self._report, self._part_changed)
         self.children[child.name] = kept
         await kept.start()
         if self._logs is None:

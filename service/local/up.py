@@ -13,7 +13,7 @@ from service.config import STATE_FILE, Config
 from service.local import LocalError
 from service.local.parts import parts
 from service.local.stack import LocalStack
-from service.local.state import Part, State, own_birth, write_state
+from service.local.state import ProcessRecord, StackState, own_birth, write_state
 
 _say = partial(print, flush=True)
 
@@ -116,7 +116,7 @@ async def _run(
     def write_now() -> None:
         write_state(
             stack.folder.path,
-            State(
+            StackState(
                 http_url=running.http_url,
                 redis_url=redis_url,
                 database_url=database_url,
@@ -124,7 +124,7 @@ async def _run(
                 birth=own_birth(),
                 started_at=started_at,
                 parts={
-                    name: Part(pid=kept.pid, log=str(kept.log.path))
+                    name: ProcessRecord(pid=kept.pid, log=str(kept.log.path))
                     for name, kept in stack.supervisor.children.items()
                 },
             ),

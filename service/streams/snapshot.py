@@ -4,7 +4,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.core.loss_arithmetic import Sighting, Survivors
+from service.core.loss_arithmetic import StreamSnapshot, Survivors
 from service.core.stream_ids import LAST_SEQUENCE, NO_ID, StreamId, before, parse, write
 from service.streams.redis_client import Script, texts
 
@@ -46,7 +46,9 @@ return {kept[1] and kept[1][1] or '0-0', #added}
 """)
 
 
-async def look(redis: Redis, stream: str, group: str, last_seen: StreamId = NO_ID) -> Sighting:
+async def look(
+    redis: Redis, stream: str, group: str, last_seen: StreamId = NO_ID
+) -> StreamSnapshot:
     """Look at the stream and the group on it; ``last_seen`` is the last id of an earlier look."""
     seconds, info, of_group, waiting, counted, seen = await _LOOK(
         redis, stream, group, write(last_seen), _COUNTED
@@ -63,7 +65,7 @@ async def look(redis: Redis, stream: str, group: str, last_seen: StreamId = NO_I
     else:
         unread = counted if counted < _COUNTED else None
     pending = its.get("pending", 0)
-    return Sighting(
+    return StreamSnapshot(
         moment=moment,
         added=facts.get("added", 0),
         length=length,

@@ -17,7 +17,7 @@ from service.db.columns import pack, unpack
 from service.db.customers.erasure import email_hash
 from service.db.segments.assign import SLOT, THIS_SLOT, Cause, Hold, hold, reclassify, searched
 from service.db.statistics.daily import dated_sql
-from service.transfer.lines import CustomerLine, Fault, Verdict
+from service.transfer.lines import CustomerLine, LineFault, Verdict
 
 
 class Planned(NamedTuple):
@@ -27,7 +27,7 @@ class Planned(NamedTuple):
     customer_id: int | None
     other_segment: bool
     """The customer exists, in another segment than the line says."""
-    fault: Fault | None = None
+    fault: LineFault | None = None
 
 
 _LINES = unpack(
@@ -143,25 +143,25 @@ def _planned(line: CustomerLine, row: Any) -> Planned:
     fault = None
     reference = customer_ref(line.id or 0)
     if row.erased_at is not None:
-        fault = Fault(
+        fault = LineFault(
             "Email",
             f"this person was erased on {row.erased_at:%Y-%m-%d}",
             "create them by hand if they asked for it",
         )
     elif row.formerly is not None:
-        fault = Fault(
+        fault = LineFault(
             "Email",
             f"{customer_ref(row.formerly)} had this e-mail until it was corrected",
             "write the e-mail that they have now; or create somebody else by hand",
         )
     elif row.taken_by is not None:
-        fault = Fault(
+        fault = LineFault(
             "ID",
             f"{reference} has another e-mail here",
             "change the e-mail in the CRM; or clear the ID, and they become a new customer",
         )
     elif row.used:
-        fault = Fault(
+        fault = LineFault(
             "ID",
             f"{reference} was somebody who has been erased",
             "clear the ID, and they become a new customer",

@@ -114,7 +114,7 @@ ORDER BY o.id
 """
 
 
-class What(StrEnum):
+class ExportKind(StrEnum):
     """What can be exported, and imported again."""
 
     CUSTOMERS = "customers"

@@ -16,7 +16,7 @@ _REF = re.compile(r"CUST-([1-9]\d{0,14})", re.ASCII)
 _LONGEST_NOTES = 20_000
 
 
-class Fault(NamedTuple):
+class LineFault(NamedTuple):
     """Why a line was refused, where, and what to do."""
 
     column: str
@@ -54,13 +54,13 @@ class _RefusedError(Exception):
 
     def __init__(self, column: str, what: str, mend: str) -> None:
         super().__init__(what)
-        self.fault = Fault(column, what, mend)
+        self.fault = LineFault(column, what, mend)
 
 
 _CUSTOMER = TypeAdapter(CustomerData)
 
 
-def customer_line(cells: Mapping[str, str], now: datetime) -> CustomerLine | Fault:
+def customer_line(cells: Mapping[str, str], now: datetime) -> CustomerLine | LineFault:
     """Read a line of the export's columns; those that are not there are empty."""
     plain = {name: value.strip() for name, value in cells.items()}
     try:

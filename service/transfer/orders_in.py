@@ -16,11 +16,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.envelope import CANONICAL_FIELD, Entry
-from service.core.order_event import Key, OrderEvent, Reason, Refusal, judge
+from service.core.order_event import EventKey, OrderEvent, Reason, Refusal, judge
 from service.db.engine import in_transaction, refused_data
 from service.db.ingest.apply import OwnerChangedError, apply_events
 from service.transfer.export import undefused
-from service.transfer.lines import Fault, Verdict
+from service.transfer.lines import LineFault, Verdict
 
 COLUMNS = {
     "id": ("id",),
@@ -70,7 +70,7 @@ class Rules(NamedTuple):
     now: datetime
 
 
-def order_line(line: bytes, rules: Rules) -> OrderLine | Fault:
+def order_line(line: bytes, rules: Rules) -> OrderLine | LineFault:
     """Read a line of JSON: a CloudEvents document, or an order by itself.
 
     The event of the latter has an id made of its content, so that it is the same one next time.
@@ -93,7 +93,7 @@ def order_line(line: bytes, rules: Rules) -> OrderLine | Fault:
     return _fault(verdict) if isinstance(verdict, Refusal) else OrderLine(verdict, erased)
 
 
-def order_cells(cells: Mapping[str, str], rules: Rules) -> OrderLine | Fault:
+def order_cells(cells: Mapping[str, str], rules: Rules) -> OrderLine | LineFault:
     """Read a line of orders.csv; an empty cell says nothing."""
     order: dict[str, Any] = {}
     for column, (*above, name) in COLUMNS.items():
@@ -103,17 +103,19 @@ def order_cells(cells: Mapping[str, str], rules: Rules) -> OrderLine | Fault:
             inside[name] = value.lower() if column in {"status", "paymentStatus"} else value
     version = order.get("version", "0")
     if not _WHOLE.fullmatch(version):
-        return Fault("version", f"{version[:40]!r} is no whole number", "correct it or clear it")
+        return LineFault(
+            "version", f"{version[:40]!r} is no whole number", "correct it or clear it"
+        )
     if "version" in order:
         order["version"] = int(version)
     return order_line(json.dumps(order).encode(), rules)
 
 
-def _fault(refusal: Refusal) -> Fault:
+def _fault(refusal: Refusal) -> LineFault:
     found = _WHERE.match(refusal.message)
     path = found[1] if found else ""
     column = _OF_PATH.get(path, path.removeprefix("data."))
-    return Fault(column, refusal.message, _MENDS.get(refusal.reason, "correct it"))
+    return LineFault(column, refusal.message, _MENDS.get(refusal.reason, "correct it"))
 
 
 _STORED = text("""
@@ -128,7 +130,7 @@ _MARK_ERASED = text(
 )
 
 
-Keys = tuple[Key, Key | None]
+Keys = tuple[EventKey, EventKey | None]
 """Of an order: the key of its state, and of the event that said whose it is."""
 
 
@@ -143,8 +145,8 @@ async def plan_orders(
     ids = sorted({line.event.order_id for line in lines})
     keys: dict[str, Keys] = {}
     for row in await connection.execute(_STORED, {"ids": ids}):
-        state = Key(row.version, row.updated_at, row.event_id)
-        naming = Key(row.named_version, row.named_at, row.named_event_id)
+        state = EventKey(row.version, row.updated_at, row.event_id)
+        naming = EventKey(row.named_version, row.named_at, row.named_event_id)
         keys[row.id] = (state, naming if row.customer_id else state if row.erased else None)
     keys.update(seen)
     return [_verdict(event, keys) for event, _ in lines], keys

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
-from service.transfer.lines import Fault
+from service.transfer.lines import LineFault
 
 LONGEST_LINE = 1_048_576
 """Characters, or bytes of JSON; longer lines are refused without being held in memory."""
@@ -27,12 +27,12 @@ class UnreadableError(Exception):
 
 
 class _LineError(Exception):
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: LineFault) -> None:
         super().__init__(fault.what)
         self.fault = fault
 
 
-Record = tuple[int, dict[str, str] | Fault]
+Record = tuple[int, dict[str, str] | LineFault]
 """The number of the line where it begins, and its cells by column."""
 
 
@@ -57,7 +57,7 @@ class _Lines:
             while (rest := self._file.readline(LONGEST_LINE)) and not rest.endswith(_ENDS):
                 pass
             what = f"the line is longer than {LONGEST_LINE:,} characters"
-            raise _LineError(Fault("", what, "is a line end missing?"))
+            raise _LineError(LineFault("", what, "is a line end missing?"))
         if not line.isascii():
             self._check(line)
         return line
@@ -68,7 +68,7 @@ class _Lines:
         except UnicodeEncodeError as error:
             what = f"character {error.start + 1} of the line is not {self._file.encoding}"
             mend = "save the file as “CSV UTF-8”, or name its encoding, as in --encoding cp1252"
-            raise _LineError(Fault("", what, mend)) from None
+            raise _LineError(LineFault("", what, mend)) from None
 
 
 K = TypeVar("K", bound=str)
@@ -170,7 +170,7 @@ def _records(lines: _Lines, separator: str, names: Sequence[str]) -> Iterator[Re
             continue
         except csv.Error as error:
             mend = "a cell that contains quotes is in quotes, and its own are doubled"
-            yield number, Fault("", f"is not CSV: {error}", mend)
+            yield number, LineFault("", f"is not CSV: {error}", mend)
             continue
         except UnicodeError as error:
             msg = f"is not read beyond line {number}: {error}"
@@ -181,13 +181,13 @@ def _records(lines: _Lines, separator: str, names: Sequence[str]) -> Iterator[Re
             mend = (
                 "the file is cut off" if cut else "put cells that contain the separator in quotes"
             )
-            yield number, Fault("", what, mend)
+            yield number, LineFault("", what, mend)
         elif any(cells):
             # Spreadsheets leave out empty cells at the end.
             yield number, dict(zip(names, cells, strict=False))
 
 
-def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | Fault]]:
+def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | LineFault]]:
     """Read lines of JSON, empty ones left out. Raises UnreadableError."""
     _refuse_binary(file, "utf-8-sig")
     number = 0
@@ -197,7 +197,7 @@ def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | Fault]]:
             while (rest := file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
                 pass
             what = f"the line is longer than {LONGEST_LINE:,} bytes"
-            yield number, Fault("", what, "one JSON object a line; leave out items")
+            yield number, LineFault("", what, "one JSON object a line; leave out items")
         elif line.strip(b" \t\r\n\xef\xbb\xbf"):
             yield number, line.removeprefix(b"\xef\xbb\xbf")
 

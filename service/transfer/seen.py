@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from service.core.order_event import Key
+from service.core.order_event import EventKey
 from service.transfer.orders_in import Keys
 
 
@@ -55,6 +55,6 @@ class Seen:
         )
 
 
-def _key(parts: Any) -> Key:
+def _key(parts: Any) -> EventKey:
     version, at, event_id = parts
-    return Key(version, datetime.fromisoformat(at), event_id)
+    return EventKey(version, datetime.fromisoformat(at), event_id)

@@ -30,7 +30,7 @@ class Sort(StrEnum):
     DATE_CREATED = "dateCreated"
 
 
-class Key(NamedTuple):
+class SortKey(NamedTuple):
     """How to sort: by a value, then by ``id``, both of ``source``."""
 
     value: str
@@ -56,24 +56,24 @@ class Part(NamedTuple):
 
 _EVERYBODY = (Part("true"),)
 KEYS = {
-    Sort.NAME: Key(
+    Sort.NAME: SortKey(
         "split_part(n.searched, chr(10), 1)",
         "text",
         "customer_search n JOIN customers c ON c.id = n.customer_id",
         "n.customer_id",
         in_order=True,
     ),
-    Sort.EMAIL: Key("c.email_key", "text", in_order=True),
-    Sort.SEGMENT: Key("c.segment", "text", values=[f"c.segment = '{it}'" for it in Segment]),
-    Sort.TOTAL_ORDERS: Key("c.total_orders", "integer", bounded="c.total_orders"),
-    Sort.TOTAL_SPENT: Key("c.total_spent", "numeric", bounded="c.total_spent"),
-    Sort.LAST_ORDER_DATE: Key(
+    Sort.EMAIL: SortKey("c.email_key", "text", in_order=True),
+    Sort.SEGMENT: SortKey("c.segment", "text", values=[f"c.segment = '{it}'" for it in Segment]),
+    Sort.TOTAL_ORDERS: SortKey("c.total_orders", "integer", bounded="c.total_orders"),
+    Sort.TOTAL_SPENT: SortKey("c.total_spent", "numeric", bounded="c.total_spent"),
+    Sort.LAST_ORDER_DATE: SortKey(
         "coalesce(c.last_order_date, '-infinity')",
         "timestamptz",
         bounded="c.last_order_date",
         values=["c.last_order_date IS NULL"],
     ),
-    Sort.DATE_CREATED: Key("c.date_created", "timestamptz", in_order=True),
+    Sort.DATE_CREATED: SortKey("c.date_created", "timestamptz", in_order=True),
 }
 _SAMPLED = 0.01
 """The share of the table's pages that is looked at for a bound."""
@@ -86,7 +86,7 @@ _MANY = 30
 class Sought(NamedTuple):
     """Customers of a filter, from a cursor on, in an order."""
 
-    key: Key
+    key: SortKey
     direction: str
     where: str
     parameters: dict[str, Any]

@@ -20,15 +20,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.batch import (
     ERASED,
-    Known,
     OrderChange,
     Outcome,
     Profile,
+    StoredOrder,
     by_order,
     outcomes,
     profiles,
 )
-from service.core.order_event import Key, OrderEvent
+from service.core.order_event import EventKey, OrderEvent
 from service.db.columns import pack, unpack
 from service.db.customers.erasure import email_hash
 from service.db.segments.assign import Cause, settle_sql
@@ -345,7 +345,7 @@ async def apply_events(
             "cause": Cause.ORDER.value,
         },
     )
-    known: dict[str, Known] = {}
+    known: dict[str, StoredOrder] = {}
     for row in result:
         if row.old_customer is not None and row.old_customer not in locked.ids:
             raise OwnerChangedError
@@ -455,9 +455,9 @@ def _profile_columns(told: Sequence[Profile]) -> dict[str, list[Any]]:
     return columns
 
 
-def _known(row: Row[Any]) -> Known:
-    return Known(
-        key=Key(row.was_version, row.was_updated_at, row.was_event_id),
+def _known(row: Row[Any]) -> StoredOrder:
+    return StoredOrder(
+        key=EventKey(row.was_version, row.was_updated_at, row.was_event_id),
         content=(
             row.was_status,
             row.was_payment_status,

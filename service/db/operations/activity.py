@@ -36,7 +36,7 @@ SELECT a.*, c.name FROM (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Happening(NamedTuple):
+class ActivityEvent(NamedTuple):
     """Something that happened."""
 
     id: str
@@ -50,7 +50,7 @@ class Happening(NamedTuple):
     """What is written outside."""
 
 
-async def latest(connection: AsyncConnection, most: int) -> list[Happening]:
+async def latest(connection: AsyncConnection, most: int) -> list[ActivityEvent]:
     """Give up to ``most`` orders, as many segment changes and edits; the newest first.
 
     Orders are placed by their own date, so one of last year is not news.
@@ -71,7 +71,7 @@ def known_at(happening_id: str) -> datetime | None:
     return _EPOCH + timedelta(microseconds=int(microseconds))
 
 
-def _order(row: Row[Any]) -> Happening:
+def _order(row: Row[Any]) -> ActivityEvent:
     # An order's id may be any text; it must not break a line of the stream.
     state = f"{row.id}\n{row.version}\n{row.updated_at}\n{row.customer_id}"
     return _happening(
@@ -91,7 +91,7 @@ def _order(row: Row[Any]) -> Happening:
     )
 
 
-def _change(row: Row[Any]) -> Happening:
+def _change(row: Row[Any]) -> ActivityEvent:
     return _happening(
         row,
         f"segment-{row.id}",
@@ -106,7 +106,7 @@ def _change(row: Row[Any]) -> Happening:
     )
 
 
-def _edit(row: Row[Any]) -> Happening:
+def _edit(row: Row[Any]) -> ActivityEvent:
     return _happening(
         row,
         f"edit-{row.id}",
@@ -118,8 +118,8 @@ def _edit(row: Row[Any]) -> Happening:
 
 def _happening(
     row: Row[Any], name: str, number: int, known: datetime, body: dict[str, Any]
-) -> Happening:
+) -> ActivityEvent:
     happening_id = f"{(known - _EPOCH) // timedelta(microseconds=1)}-{name}"
     customer = None if row.customer_id is None else customer_ref(row.customer_id)
     common = {"id": happening_id, "at": row.at, "customerId": customer, "customerName": row.name}
-    return Happening(happening_id, number, known, row.at, common | body)
+    return ActivityEvent(happening_id, number, known, row.at, common | body)

@@ -96,7 +96,7 @@ class Letter(NamedTuple):
     """Bytes in all fields together."""
 
 
-class Part(NamedTuple):
+class StoredField(NamedTuple):
     """A field of the entry; of a large value, its beginning."""
 
     name: bytes
@@ -104,7 +104,7 @@ class Part(NamedTuple):
     size: int
 
 
-class Tally(NamedTuple):
+class ReasonTally(NamedTuple):
     """The dead letters of one reason."""
 
     reason: str
@@ -149,20 +149,22 @@ async def find(
     return letters, int(total.scalar_one())
 
 
-async def summary(connection: AsyncConnection) -> list[Tally]:
+async def summary(connection: AsyncConnection) -> list[ReasonTally]:
     """Count them per reason, the most frequent first."""
-    return [Tally(*row) for row in await connection.execute(_SUMMARY)]
+    return [ReasonTally(*row) for row in await connection.execute(_SUMMARY)]
 
 
 async def read(
     connection: AsyncConnection, letter_id: int, shown: int | None = None
-) -> tuple[Letter, list[Part]]:
+) -> tuple[Letter, list[StoredField]]:
     """Read one and what it holds; of each field ``shown`` bytes. Raises NoSuchLetterError."""
     found = await connection.execute(_READ, {"id": letter_id, "shown": shown or SHOWN_BYTES})
     row = found.one_or_none()
     if row is None:
         raise NoSuchLetterError
-    return _letter(row), [Part(*part) for part in zip(row.names, row.shown, row.sizes, strict=True)]
+    return _letter(row), [
+        StoredField(*part) for part in zip(row.names, row.shown, row.sizes, strict=True)
+    ]
 
 
 async def ids_of(

@@ -14,10 +14,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.loss_arithmetic import (
-    Kind,
     Loss,
-    Position,
-    Sighting,
+    LossKind,
+    Observation,
+    StreamSnapshot,
     forgotten,
     passed_over,
     position,
@@ -106,7 +106,7 @@ class Incident(NamedTuple):
 
     id: int
     stream: str
-    kind: Kind
+    kind: LossKind
     after_id: str
     until_id: str
     """Whatever was lost has an id beyond ``after_id`` and not beyond ``until_id``."""
@@ -120,7 +120,7 @@ class Incident(NamedTuple):
     acknowledged_by: str | None
 
 
-class Summary(NamedTuple):
+class LossSummary(NamedTuple):
     """Losses counted."""
 
     total: int
@@ -133,7 +133,7 @@ class Summary(NamedTuple):
 class Seen(NamedTuple):
     """What a look found."""
 
-    position: Position
+    position: Observation
     loss: Loss | None
     went_back: bool
     """Redis has less than it had; without a loss, nothing had been waiting."""
@@ -172,7 +172,7 @@ async def watch(
     return found
 
 
-def _row(stream: str, group: str, kept: Position) -> dict[str, Any]:
+def _row(stream: str, group: str, kept: Observation) -> dict[str, Any]:
     return {
         "stream": stream,
         "group": group,
@@ -241,8 +241,8 @@ async def _read(connection: AsyncConnection, streams: Sequence[OrdersStream]) ->
 
 
 async def _look(
-    redis: Redis, stream: str, group: str, known: Mapping[str, Position]
-) -> Sighting | None:
+    redis: Redis, stream: str, group: str, known: Mapping[str, Observation]
+) -> StreamSnapshot | None:
     last = known[stream].last if stream in known else NO_ID
     return await _answer(look(redis, stream, group, last))
 
@@ -258,11 +258,11 @@ async def _answer(asked: Awaitable[T]) -> T | None:
 
 async def _earlier(
     connection: AsyncConnection, streams: Sequence[OrdersStream], group: str
-) -> dict[str, Position]:
+) -> dict[str, Observation]:
     names = [stream.name for stream in streams]
     rows = await connection.execute(_EARLIER, {"streams": names, "group": group})
     return {
-        row.stream: Position(
+        row.stream: Observation(
             row.seen_at,
             row.added,
             row.removed,
@@ -310,12 +310,12 @@ async def incidents(
 ) -> Sequence[Incident]:
     """List losses, the latest first."""
     rows = await connection.execute(_INCIDENTS, {"most": most, "open_only": open_only})
-    return [Incident(*row)._replace(kind=Kind(row.kind)) for row in rows]
+    return [Incident(*row)._replace(kind=LossKind(row.kind)) for row in rows]
 
 
-async def summary(connection: AsyncConnection) -> Summary:
+async def summary(connection: AsyncConnection) -> LossSummary:
     """Count losses."""
-    return Summary(*(await connection.execute(_SUMMARY)).one())
+    return LossSummary(*(await connection.execute(_SUMMARY)).one())
 
 
 async def passed_on(connection: AsyncConnection, streams: Sequence[OrdersStream]) -> dict[str, int]:

@@ -135,7 +135,7 @@ class Difference(NamedTuple):
 
 
 @dataclass
-class Report:
+class RebuildReport:
     """What a rebuild found, and whether it wrote it."""
 
     applied: bool
@@ -163,12 +163,12 @@ async def rebuild(
     actor: str,
     show: int = 20,
     progress: Callable[[int], object] = lambda _: None,
-) -> Report:
+) -> RebuildReport:
     """Compare everything, and write what differs if ``apply``; ``show`` bounds `Report.first`.
 
     ``progress`` is called with the number of customers of each chunk.
     """
-    report = Report(apply)
+    report = RebuildReport(apply)
     after = 0
     while ids := await _next_ids(engine, after):
         rows = await _different(engine, ids)
@@ -204,7 +204,7 @@ async def _different(engine: AsyncEngine, ids: Sequence[int]) -> Sequence[Row[An
         return (await connection.execute(_DIFFERENT, parameters)).all()
 
 
-def _add(report: Report, row: Row[Any], show: int) -> None:
+def _add(report: RebuildReport, row: Row[Any], show: int) -> None:
     kept = Side(row.kept_orders, row.kept_spent, row.kept_first, row.kept_last, row.segment)
     rebuilt = Side(
         row.total_orders,

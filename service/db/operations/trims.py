@@ -37,7 +37,7 @@ class Trims(NamedTuple):
     """The first entry that it has not acknowledged."""
 
 
-class Turn(NamedTuple):
+class TrimResult(NamedTuple):
     """What one turn did."""
 
     entries: int
@@ -53,7 +53,7 @@ async def trims(connection: AsyncConnection) -> Sequence[Trims]:
 
 async def trim_orders(
     connection: AsyncConnection, redis: Redis, stream: str, group: str, keep: Keep
-) -> Turn | None:
+) -> TrimResult | None:
     """Trim the stream of orders; the caller commits. None: another replica does."""
     if not await _begin(connection):
         return None
@@ -62,7 +62,7 @@ async def trim_orders(
 
 async def trim_changes(
     connection: AsyncConnection, redis: Redis, stream: str, keep: Keep
-) -> Turn | None:
+) -> TrimResult | None:
     """Trim the stream of segment changes; the caller commits. None: another replica does.
 
     The segment changes themselves stay in the database.
@@ -81,7 +81,7 @@ async def _begin(connection: AsyncConnection) -> bool:
 
 async def _trim(
     connection: AsyncConnection, redis: Redis, stream: str, keep: Keep, group: str | None
-) -> tuple[Turn, int]:
+) -> tuple[TrimResult, int]:
     """Give the turn, and the first half of the first id left."""
     done = await trim(redis, stream, keep, group=group)
     kept = (
@@ -96,5 +96,7 @@ async def _trim(
         )
     ).one_or_none()
     begins = kept is not None and done.held_by != kept.held_before
-    turn = Turn(done.entries, done.held_by if begins else None, done.held_at if begins else None)
+    turn = TrimResult(
+        done.entries, done.held_by if begins else None, done.held_at if begins else None
+    )
     return turn, int(done.first_id.partition("-")[0])

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.core.batch import Outcome
 from service.core.envelope import FASTSTREAM_FIELD
 from service.core.json_values import customer_ref
-from service.core.loss_arithmetic import Kind
-from service.core.order_event import Key, OrderEvent
+from service.core.loss_arithmetic import LossKind
+from service.core.order_event import EventKey, OrderEvent
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
 from service.db.ingest.apply import apply_events
@@ -231,7 +231,9 @@ async def _counted(
     ]
 
 
-def _lost(stream: str, kind: Kind, entries: int | None, after: str, until: str) -> dict[str, Any]:
+def _lost(
+    stream: str, kind: LossKind, entries: int | None, after: str, until: str
+) -> dict[str, Any]:
     return {"stream": stream, "lost": entries, "how": kind.value, "after": after, "until": until}
 
 
@@ -243,7 +245,7 @@ async def _replay(engine: AsyncEngine) -> list[dict[str, Any]]:
         events = [
             OrderEvent(
                 order_id=row.id,
-                key=Key(row.version, row.updated_at, row.event_id),
+                key=EventKey(row.version, row.updated_at, row.event_id),
                 profile_at=row.updated_at,
                 status=row.status,
                 payment_status=row.payment_status,

@@ -55,7 +55,7 @@ SELECT set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin
 """)
 
 
-class Change(NamedTuple):
+class OutboxChange(NamedTuple):
     """A segment change, ready for the out-stream."""
 
     number: int
@@ -88,7 +88,7 @@ async def state(connection: AsyncConnection) -> RelayState:
     return RelayState(*row)
 
 
-async def next_changes(connection: AsyncConnection, after: int, most: int) -> list[Change]:
+async def next_changes(connection: AsyncConnection, after: int, most: int) -> list[OutboxChange]:
     """Give the changes to publish after number ``after``, numbering new ones if need be."""
     rows = (await connection.execute(_NUMBERED, {"after": after, "most": most})).all()
     if not rows:
@@ -108,8 +108,8 @@ async def renumber_beyond(connection: AsyncConnection, published: int, number: i
     await connection.execute(_JUMP, {"number": number})
 
 
-def _changes(rows: Sequence[Row[Any]]) -> list[Change]:
-    return [Change(row.publish_number, _body(row), row.traceparent) for row in rows]
+def _changes(rows: Sequence[Row[Any]]) -> list[OutboxChange]:
+    return [OutboxChange(row.publish_number, _body(row), row.traceparent) for row in rows]
 
 
 def _body(row: Row[Any]) -> bytes:

@@ -77,7 +77,7 @@ class OutdatedError(Exception):
     """The settings were changed since the caller read them; `args[0]` is the version now."""
 
 
-class Version(NamedTuple):
+class SettingsRecord(NamedTuple):
     """Settings, and who made them so when."""
 
     version: int
@@ -86,7 +86,7 @@ class Version(NamedTuple):
     settings: SegmentSettings
 
 
-class Customer(NamedTuple):
+class PreviewedCustomer(NamedTuple):
     """One whom a preview shows."""
 
     id: int
@@ -102,7 +102,7 @@ class Cell(NamedTuple):
     previous: Segment
     segment: Segment
     customers: int
-    sample: list[Customer]
+    sample: list[PreviewedCustomer]
     """The first by id, at most `SAMPLE`."""
 
 
@@ -122,14 +122,14 @@ class Progress(NamedTuple):
         return self.finished_at is not None and self.examined < self.total
 
 
-async def current(connection: AsyncConnection) -> Version:
+async def current(connection: AsyncConnection) -> SettingsRecord:
     """Read the settings in force."""
     return _version((await connection.execute(_CURRENT)).one())
 
 
 async def history(
     connection: AsyncConnection, most: int, before: int | None = None
-) -> tuple[list[Version], int]:
+) -> tuple[list[SettingsRecord], int]:
     """List versions older than ``before``, the newest first, and count all there are."""
     rows = (await connection.execute(_HISTORY, {"before": before, "most": most})).all()
     total = int((await connection.execute(_COUNT)).scalar_one())
@@ -156,14 +156,16 @@ async def preview(
         pair = Segment(row.previous), Segment(row.segment)
         cell = cells.setdefault(pair, Cell(*pair, row.customers, []))
         cell.sample.append(
-            Customer(row.id, row.name, row.total_orders, row.total_spent, row.last_order_date)
+            PreviewedCustomer(
+                row.id, row.name, row.total_orders, row.total_spent, row.last_order_date
+            )
         )
     return [cells[a, b] for a in Segment for b in Segment if (a, b) in cells]
 
 
 async def save(
     connection: AsyncConnection, actor: str, given: dict[str, Any], expected: int | None
-) -> Version:
+) -> SettingsRecord:
     """Make a version of the current settings with the fields given changed, and start its job.
 
     What changes nothing makes no version. An unfinished job of an older version ends here, since
@@ -201,6 +203,6 @@ def _columns(settings: SegmentSettings) -> dict[str, Any]:
     return settings.model_dump() | {"precedence": settings.precedence.value}
 
 
-def _version(row: Row[Any]) -> Version:
+def _version(row: Row[Any]) -> SettingsRecord:
     settings = SegmentSettings.model_validate({name: getattr(row, name) for name in _FIELDS})
-    return Version(row.version, row.changed_at, row.changed_by, settings)
+    return SettingsRecord(row.version, row.changed_at, row.changed_by, settings)

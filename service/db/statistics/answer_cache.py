@@ -27,7 +27,7 @@ Compute = Callable[[AsyncConnection, datetime], Awaitable[Any]]
 """Computes an answer as of a moment: anything that JSON has."""
 
 
-class Kept(NamedTuple):
+class CachedAnswer(NamedTuple):
     """An answer, and the moment it is of."""
 
     as_of: datetime
@@ -55,10 +55,10 @@ ON CONFLICT (name) DO UPDATE SET
 """)
 
 
-async def recall(connection: AsyncConnection, name: str) -> Kept | None:
+async def recall(connection: AsyncConnection, name: str) -> CachedAnswer | None:
     """Give a kept answer; None: compute it, there is none or it does not take long."""
     row = (await connection.execute(_RECALL, {"name": name, "slow": SLOW})).one_or_none()
-    return Kept(row.as_of, row.answer) if row else None
+    return CachedAnswer(row.as_of, row.answer) if row else None
 
 
 async def renew(connection: AsyncConnection, answers: Mapping[str, Compute]) -> bool:

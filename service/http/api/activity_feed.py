@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.core.json_values import dumps
 from service.db.engine import DATABASE_AWAY
-from service.db.operations.activity import Happening, known_at, latest
+from service.db.operations.activity import ActivityEvent, known_at, latest
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _OVERLAP = timedelta(seconds=5)
 
 class _Sent(NamedTuple):
     number: int
-    happening: Happening
+    happening: ActivityEvent
     frame: bytes
     live: bool
     """Sent as it came. What was found on the first look has no order that listeners know."""
@@ -120,11 +120,11 @@ class Feed:
                 self._wake()
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _look(self) -> list[Happening]:
+    async def _look(self) -> list[ActivityEvent]:
         async with self._engine.connect() as connection:
             return await latest(connection, _LOOKED_AT)
 
-    def _add(self, happenings: list[Happening]) -> None:
+    def _add(self, happenings: list[ActivityEvent]) -> None:
         new = [happening for happening in happenings if happening.id not in self._seen]
         for happening in sorted(new, key=lambda each: (each.known, each.number, each.id)):
             frame = b"id: %s\ndata: %s\n\n" % (happening.id.encode(), dumps(happening.body))

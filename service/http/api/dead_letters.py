@@ -17,7 +17,7 @@ from service.core.order_event import Reason
 from service.core.scopes import Scope
 from service.db.engine import in_transaction
 from service.db.operations import dead_letters
-from service.db.operations.dead_letters import Letter, NoSuchLetterError, Part, Replayed
+from service.db.operations.dead_letters import Letter, NoSuchLetterError, Replayed, StoredField
 from service.http.api.schemas import Camel, Collection
 from service.http.auth.guard import Admin, Reader, Writer
 from service.http.json_response import Json
@@ -356,7 +356,7 @@ def _letter(letter: Letter) -> dict[str, Any]:
     }
 
 
-def _field(part: Part) -> dict[str, Any]:
+def _field(part: StoredField) -> dict[str, Any]:
     return {
         "name": _text(part.name, len(part.name)),
         "nameBase64": base64.b64encode(part.name).decode(),

@@ -16,7 +16,7 @@ from service.core.json_values import customer_ref
 from service.core.segment_rules import Precedence, Segment, SegmentSettings
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
-from service.db.segments.rule_settings import Cell, OutdatedError, Progress, Version
+from service.db.segments.rule_settings import Cell, OutdatedError, Progress, SettingsRecord
 from service.http.api.schemas import Camel, Collection
 from service.http.auth.guard import Admin, Reader
 from service.http.json_response import Json
@@ -302,7 +302,7 @@ async def save_settings(
         bare = if_match.strip().removeprefix("W/").strip('"')
         expected, refused_with = int(bare) if bare.isdecimal() else -1, 412
 
-    async def work(connection: AsyncConnection) -> Version:
+    async def work(connection: AsyncConnection) -> SettingsRecord:
         return await rule_settings.save(connection, actor.name, body.given(), expected)
 
     try:
@@ -351,11 +351,11 @@ def _impossible(error: ValidationError, body: SettingsPatch) -> ProblemError:
     return invalid(f"body.{to_camel(field)}".rstrip("."), message)
 
 
-def _answer(version: Version) -> Response:
+def _answer(version: SettingsRecord) -> Response:
     return Json(_version(version), headers={"ETag": f'"{version.version}"'})
 
 
-def _version(version: Version) -> dict[str, Any]:
+def _version(version: SettingsRecord) -> dict[str, Any]:
     return {
         "version": version.version,
         "changedAt": version.changed_at,

@@ -17,7 +17,7 @@ from service.db.engine import DATABASE_AWAY
 from service.http.auth.credentials import Access, is_loopback
 from service.http.auth.limits import address_of, too_many
 from service.http.problems import ProblemError
-from service.http.state import State, state_of
+from service.http.state import WebState, state_of
 
 UNGUARDED = frozenset({"/livez", "/readyz"})
 """For orchestrators, which have no credential and must always get an answer."""
@@ -61,7 +61,7 @@ class Guard:
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Leave the answer in the scope, or raise a problem."""
         if scope["type"] == "http" and scope["path"] not in UNGUARDED:
-            state: State = scope["app"].state.crm
+            state: WebState = scope["app"].state.crm
             asked = HTTPConnection(scope)
             try:
                 scope[_ADMITTED] = await identify(asked, state.access)
@@ -97,7 +97,7 @@ async def identify(asked: HTTPConnection, access: Access) -> Admitted:
 
 async def still_allowed(asked: HTTPConnection, scope: Scope) -> bool:
     """Tell whether whoever began a request that lasts may still have what the scope allows."""
-    state: State = asked.scope["app"].state.crm
+    state: WebState = asked.scope["app"].state.crm
     try:
         actor = (await identify(asked, state.access)).actor
     except ProblemError:

@@ -11,7 +11,7 @@ from service.db.statistics.key_figures import segment_items
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
 from service.http.dashboard.formats import formats_of
-from service.http.dashboard.list_query import ROWS, Span, Wanted, export_address
+from service.http.dashboard.list_query import ROWS, DateSpan, ListQuery, export_address
 from service.http.dashboard.render import page
 from service.http.dashboard.viewer import Viewer
 from service.http.state import snapshot, state_of
@@ -25,7 +25,7 @@ _HAPPENINGS = 7
 async def list_customers(request: Request, actor: Viewer) -> Response:
     """Show the customers page that the address describes."""
     state = state_of(request)
-    wanted = Wanted.read(request.query_params)
+    wanted = ListQuery.read(request.query_params)
     zone = formats_of(request, state.config.store_currency).zone
     async with snapshot(request) as connection:
         now = await clock(connection)
@@ -46,7 +46,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         actor,
         "customers.html",
         wanted=wanted,
-        spans=Span,
+        spans=DateSpan,
         found=found,
         first=ROWS * (wanted.number - 1) + 1,
         last_page=max(-(-found.total // ROWS), 1),

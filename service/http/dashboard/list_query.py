@@ -20,7 +20,7 @@ _LONGEST_SEARCH = 200
 _FIRST_YEAR, _LAST_YEAR = 1990, 2199
 
 
-class Span(StrEnum):
+class DateSpan(StrEnum):
     """The date ranges of the filter: of when customers were created, in the reader's days."""
 
     ALL = "all"
@@ -44,21 +44,21 @@ class Span(StrEnum):
         first = today.replace(day=1)
         last_month = first - timedelta(days=1)
         return {
-            Span.TODAY: (today, today),
-            Span.YESTERDAY: (today - timedelta(days=1),) * 2,
-            Span.LAST_7: (today - timedelta(days=6), today),
-            Span.LAST_30: (today - timedelta(days=29), today),
-            Span.THIS_MONTH: (first, today),
-            Span.LAST_MONTH: (last_month.replace(day=1), last_month),
+            DateSpan.TODAY: (today, today),
+            DateSpan.YESTERDAY: (today - timedelta(days=1),) * 2,
+            DateSpan.LAST_7: (today - timedelta(days=6), today),
+            DateSpan.LAST_30: (today - timedelta(days=29), today),
+            DateSpan.THIS_MONTH: (first, today),
+            DateSpan.LAST_MONTH: (last_month.replace(day=1), last_month),
         }.get(self)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ListQuery:
     """A customers page. Whatever an address has that makes no sense is as if it were not there."""
 
     segment: Segment | None = None
-    span: Span = Span.ALL
+    span: DateSpan = DateSpan.ALL
     first: date | None = None
     last: date | None = None
     search: str = ""
@@ -74,7 +74,7 @@ class Wanted:
         number = query.get("page", "")
         return cls(
             segment=Segment(query["segment"]) if query.get("segment") in set(Segment) else None,
-            span=Span(query["span"]) if query.get("span") in set(Span) else Span.ALL,
+            span=DateSpan(query["span"]) if query.get("span") in set(DateSpan) else DateSpan.ALL,
             first=_day(query.get("from", "")),
             last=_day(query.get("to", "")),
             search=query.get("q", "").replace("\x00", "").strip()[:_LONGEST_SEARCH],
@@ -91,11 +91,11 @@ class Wanted:
         query = urlencode(list(self._query()))
         return f"/?{query}" if query else "/"
 
-    def with_(self, **changes: object) -> "Wanted":
+    def with_(self, **changes: object) -> "ListQuery":
         """Give the same from its first page, but for the changes."""
         return replace(self, **{"number": 1, **changes})  # type: ignore[arg-type]
 
-    def sorted_by(self, sort: str) -> "Wanted":
+    def sorted_by(self, sort: str) -> "ListQuery":
         """Sort by a column: figures and dates from the greatest, then the other way round."""
         wanted = Sort(sort)
         first_down = wanted not in {Sort.NAME, Sort.EMAIL, Sort.SEGMENT}
@@ -105,13 +105,13 @@ class Wanted:
     @property
     def narrowed(self) -> bool:
         """Whether anything but the sorting and the page was chosen."""
-        return bool(self.segment or self.search or self.span != Span.ALL)
+        return bool(self.segment or self.search or self.span != DateSpan.ALL)
 
     def window(self, now: datetime, zone: tzinfo) -> Window | None:
         """Give the span of time that the days are for the reader; None for all time."""
         today = now.astimezone(zone).date()
         first, last = self.span.days(today) or (None, None)
-        if self.span == Span.CUSTOM and (self.first or self.last):
+        if self.span == DateSpan.CUSTOM and (self.first or self.last):
             first = self.first or date(_FIRST_YEAR, 1, 1)
             last = self.last or max(first, today)
             first, last = min(first, last), max(first, last)
@@ -131,9 +131,9 @@ class Wanted:
     def _query(self) -> Iterator[tuple[str, str]]:
         if self.segment:
             yield "segment", self.segment.value
-        if self.span != Span.ALL:
+        if self.span != DateSpan.ALL:
             yield "span", self.span.value
-        if self.span == Span.CUSTOM:
+        if self.span == DateSpan.CUSTOM:
             yield from (
                 (n, d.isoformat()) for n, d in (("from", self.first), ("to", self.last)) if d
             )

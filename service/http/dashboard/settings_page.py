@@ -14,7 +14,7 @@ from service.core.scopes import Actor
 from service.core.segment_rules import Precedence
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
-from service.db.segments.rule_settings import OutdatedError, Version
+from service.db.segments.rule_settings import OutdatedError, SettingsRecord
 from service.http.api.rule_settings import SettingsPatch
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Form, Viewer
@@ -87,7 +87,7 @@ async def save(request: Request, actor: Admin, given: Form) -> Response:
     try:
         fields = _read(given)
 
-        async def work(connection: AsyncConnection) -> Version:
+        async def work(connection: AsyncConnection) -> SettingsRecord:
             return await rule_settings.save(connection, actor.name, fields, expected)
 
         saved = await in_transaction(state_of(request).engine, work)
@@ -105,7 +105,7 @@ async def _page(
     request: Request,
     actor: Actor,
     connection: AsyncConnection,
-    version: Version,
+    version: SettingsRecord,
     given: Mapping[str, str],
     faults: Faults,
     *,
@@ -133,7 +133,7 @@ async def _page(
     )
 
 
-def _fields(version: Version) -> dict[str, str]:
+def _fields(version: SettingsRecord) -> dict[str, str]:
     values = version.settings.model_dump(mode="json")
     values["auto_segmentation"] = "on" if version.settings.auto_segmentation else ""
     return {name: str(value) for name, value in values.items()}

@@ -31,7 +31,7 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _CUSTOMER = re.compile(r"CUST-\d{1,18}", re.ASCII)
 
 
-class Edge:
+class RequestLog:
     """The outermost of our middleware: nothing inside it is answered without it."""
 
     def __init__(self, app: ASGIApp) -> None:

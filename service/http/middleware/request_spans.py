@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import tracing
 
 
-class Traced:
+class RequestSpans:
     """Outside everything, so that whatever a request causes and logs is part of its trace."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -10,7 +10,7 @@ from consumers.relay import Relay
 from consumers.tasks import end
 from service.core.stream_ids import parse
 from service.db.operations import trims
-from service.db.operations.trims import Turn
+from service.db.operations.trims import TrimResult
 from service.streams import groups
 from service.streams.trim import Keep, trim
 from tests.conftest import Service
@@ -31,7 +31,7 @@ NODE = 100
 DAY = 86_400.0
 
 
-async def _trim(scene: Scene, keep: Keep) -> Turn:
+async def _trim(scene: Scene, keep: Keep) -> TrimResult:
     async with scene.service.engine.begin() as connection:
         turn = await trims.trim_orders(
             connection, scene.service.redis, scene.stream, scene.group, keep
@@ -92,7 +92,7 @@ async def test_a_group_that_lags_holds_it_and_is_named(scene: Scene, by: str) ->
     await scene.consume(400)
     await asyncio.sleep(0.002)
     turn = await _trim(scene, keep)
-    assert turn == Turn(0, "others", ids[0])
+    assert turn == TrimResult(0, "others", ids[0])
     assert (await _trim(scene, keep)).held_by is None, "it is told once"
     assert await _held(scene.service) == ["others"]
     first = [
@@ -101,7 +101,7 @@ async def test_a_group_that_lags_holds_it_and_is_named(scene: Scene, by: str) ->
             scene.service.redis, scene.stream, "others", "slow", after=">", count=300
         )
     ]
-    assert await _trim(scene, keep) == Turn(0, None, None), "pending is not acknowledged"
+    assert await _trim(scene, keep) == TrimResult(0, None, None), "pending is not acknowledged"
     await scene.redis.xack(scene.stream, "others", *first[:250])
     assert (await _trim(scene, keep)).entries >= 250 - NODE
     (left, *_) = await scene.redis.xrange(scene.stream, count=1)
@@ -153,10 +153,10 @@ async def test_nothing_is_trimmed_where_our_group_is_not(scene: Scene) -> None:
     await groups.own_pending(
         scene.service.redis, scene.stream, "others", "them", after=">", count=300
     )
-    assert await _trim(scene, Keep(0.001, 1)) == Turn(0, None, None)
+    assert await _trim(scene, Keep(0.001, 1)) == TrimResult(0, None, None)
     assert await scene.redis.xlen(scene.stream) == 300
     await scene.redis.delete(scene.stream)
-    assert await _trim(scene, Keep(0.001, 1)) == Turn(0, None, None)
+    assert await _trim(scene, Keep(0.001, 1)) == TrimResult(0, None, None)
 
 
 async def test_ids_beyond_what_a_float_tells_apart_are_compared_exactly(scene: Scene) -> None:

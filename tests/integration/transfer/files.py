@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from service.cli.export import run_export
-from service.cli.importing import Outcome, Wanted, run_import
-from service.transfer.export import COLUMNS, What
+from service.cli.importing import ImportOutcome, ImportRequest, run_import
+from service.transfer.export import COLUMNS, ExportKind
 from tests.conftest import Service
 
 EVERYTHING = """
@@ -28,14 +28,16 @@ FROM orders ORDER BY id
 PRINTED = Console(file=io.StringIO())
 
 
-async def load(service: Service, path: Path, *, apply: bool = True, **options: Any) -> Outcome:
+async def load(
+    service: Service, path: Path, *, apply: bool = True, **options: Any
+) -> ImportOutcome:
     """Import a file as ``crm import`` does."""
-    return await run_import(service.config, Wanted(path, apply=apply, **options), PRINTED)
+    return await run_import(service.config, ImportRequest(path, apply=apply, **options), PRINTED)
 
 
 async def save(service: Service, path: Path) -> Path:
     """Export to a file as ``crm export`` does."""
-    what = What.ORDERS if path.suffix == ".ndjson" else What.CUSTOMERS
+    what = ExportKind.ORDERS if path.suffix == ".ndjson" else ExportKind.CUSTOMERS
     await run_export(service.config, path, what)
     return path
 

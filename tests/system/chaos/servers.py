@@ -20,7 +20,7 @@ from service.local import LocalError, valkey
 from service.local.child import Child
 from service.local.folder import DataFolder
 from service.local.stack import LocalStack
-from service.local.supervise import Kept
+from service.local.supervise import Supervised
 from tests.system.chaos.disk import Disk
 from tests.wait import until
 
@@ -33,7 +33,7 @@ ANSWER_SECONDS = 3.0
 class Server:
     """A server that can be killed, frozen, and started again on other data."""
 
-    kept: Kept
+    kept: Supervised
     data: Path
 
     @property

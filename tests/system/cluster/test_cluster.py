@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from service.core.loss_arithmetic import Kind
+from service.core.loss_arithmetic import LossKind
 from service.db.operations import losses
 from service.streams import groups, redis_client
 from tests.conftest import Service
@@ -86,7 +86,7 @@ async def test_slots_move_and_a_master_dies_while_orders_go_on(
 
         # A replica that was behind is a loss, of streams on that master only; it is in again.
         for incident in await _open_losses(service):
-            assert incident.kind is Kind.ROLLED_BACK
+            assert incident.kind is LossKind.ROLLED_BACK
         await _take_note(service)
         assert await service.findings() == []
         assert await worker.terminate() == 0
@@ -131,8 +131,8 @@ async def test_what_a_replica_had_not_got_is_told_and_can_be_published_again(
     async with working(service):
         await until(lambda: _told(service), _SLOW)
         told = {it.stream: (it.kind, it.entries) for it in await _open_losses(service)}
-        assert told.pop(stream) == (Kind.ROLLED_BACK, 5)
-        assert {kind for kind, _ in told.values()} <= {Kind.ROLLED_BACK}
+        assert told.pop(stream) == (LossKind.ROLLED_BACK, 5)
+        assert {kind for kind, _ in told.values()} <= {LossKind.ROLLED_BACK}
         for sent in shop.sent[before:]:
             await shop.put(sent.stream, sent.document)
         await all_read(service)

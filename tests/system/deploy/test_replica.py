@@ -24,7 +24,7 @@ from service.db import migrate
 from service.db.engine import create_engine
 from service.local import binaries
 from service.local.stack import LocalStack
-from service.local.supervise import Kept
+from service.local.supervise import Supervised
 from service.streams import redis_client
 from tests.conftest import Service
 from tests.events import entry
@@ -43,7 +43,7 @@ class Pair:
     """A service whose database has a replica."""
 
     service: Service
-    standby: Kept
+    standby: Supervised
     _superuser: str
 
     async def replica(self, query: str) -> Any:

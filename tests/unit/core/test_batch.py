@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.batch import Known, OrderChange, Outcome, by_order, outcomes, profiles
-from service.core.order_event import Key, OrderEvent, Person
+from service.core.batch import OrderChange, Outcome, StoredOrder, by_order, outcomes, profiles
+from service.core.order_event import EventCustomer, EventKey, OrderEvent
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
 moments = st.integers(0, 3).map(lambda hours: START + timedelta(hours=hours))
 people = st.builds(
-    Person,
+    EventCustomer,
     number=st.sampled_from([None, None, 1001, 9999]),
     email_key=st.sampled_from([None, "a@x.org", "b@x.org", "stranger@x.org"]),
     name=st.sampled_from([None, "Ann", "Bob"]),
@@ -50,7 +50,7 @@ def event_sets(draw: st.DrawFn) -> list[OrderEvent]:
     return [
         OrderEvent(
             order_id=order_id,
-            key=Key(version, at, event_id),
+            key=EventKey(version, at, event_id),
             profile_at=at,
             status=status,
             payment_status=payment,
@@ -131,13 +131,15 @@ def test_profiles_are_told_of_those_named_and_nobody_else(
     assert told == sorted(named)
 
 
-def one_by_one(events: list[OrderEvent], known: Known | None) -> tuple[Counter[Outcome], object]:
+def one_by_one(
+    events: list[OrderEvent], known: StoredOrder | None
+) -> tuple[Counter[Outcome], object]:
     """Fold each event alone, remembering what a database would."""
     counted: Counter[Outcome] = Counter()
     for event in events:
         counted += outcomes(OrderChange(event.order_id, [event], event, None, erased=False), known)
         if known is None or event.key > known.key:
-            known = Known(event.key, event.content)
+            known = StoredOrder(event.key, event.content)
     return counted, known
 
 
@@ -149,7 +151,7 @@ def test_outcomes_of_a_batch_are_those_of_its_events_one_by_one(
 ) -> None:
     for change in by_order(shuffled(events, rng), resolve):
         first = change.events[0]
-        known = Known(first.key, first.content) if begin_known else None
+        known = StoredOrder(first.key, first.content) if begin_known else None
         expected, _ = one_by_one(list(change.events), known)
         counted = outcomes(change, known)
         assert counted == expected
@@ -159,7 +161,7 @@ def test_outcomes_of_a_batch_are_those_of_its_events_one_by_one(
 def event(event_id: str, version: int = 1, cents: int = 100, hours: int = 0) -> OrderEvent:
     at = START + timedelta(hours=hours)
     return OrderEvent(
-        "O-1", Key(version, at, event_id), at, "completed", "paid", cents, 0, START, None
+        "O-1", EventKey(version, at, event_id), at, "completed", "paid", cents, 0, START, None
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from consumers.relay import Relay
 from consumers.tasks import end
 from service.db.operations import rebuild as rebuilding
-from service.db.operations.rebuild import Report, rebuild
+from service.db.operations.rebuild import RebuildReport, rebuild
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.cli.conftest import Crm
@@ -46,7 +46,7 @@ async def shop(service: Service, now: datetime) -> Service:
     return service
 
 
-async def _run(service: Service, *, apply: bool) -> Report:
+async def _run(service: Service, *, apply: bool) -> RebuildReport:
     return await rebuild(service.engine, apply=apply, actor="test", show=20)
 
 
@@ -198,7 +198,7 @@ async def test_events_go_on_meanwhile(service: Service, monkeypatch: pytest.Monk
             ordered += len(batch)
             await service.ingest(*batch)
 
-    async def enough() -> Report:
+    async def enough() -> RebuildReport:
         try:
             report = await _run(service, apply=True)
             assert ordered > 0
