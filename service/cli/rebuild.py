@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from service.cli.database import whoever
 from service.config import Config
-from service.core.json_values import customer_ref, dumps
+from service.core.customer_ids import customer_ref
+from service.core.json_values import dumps
 from service.db.engine import SCAN_SECONDS, create_engine
 from service.db.operations.rebuild import Difference, RebuildReport, Side
 from service.db.operations.rebuild import rebuild as run

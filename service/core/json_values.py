@@ -10,11 +10,6 @@ from typing import Any
 import orjson
 
 
-def customer_ref(customer_id: int) -> str:
-    """Write a customer's id as everybody outside sees it."""
-    return f"CUST-{customer_id}"
-
-
 def money(amount: Decimal) -> orjson.Fragment:
     """Write an amount as a JSON number with two decimals, exactly."""
     return orjson.Fragment(f"{amount:.2f}")

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from service.core.customer_ids import customer_number
 from service.core.envelope import Entry, payload
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
@@ -39,7 +40,6 @@ _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?", re.ASCII)
 _EMAIL = re.compile(r"[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+")
 _UNSTORABLE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 """JSON's way to write what Postgres refuses: U+0000 and, perhaps, half a surrogate pair."""
-_OUR_ID = re.compile(r"CUST-(\d{1,18})", re.ASCII)
 
 
 class Reason(StrEnum):
@@ -425,9 +425,9 @@ def _person(order: OrderData) -> EventCustomer | None:
     if given is None:
         return None
     reference = given.get("id")
-    ours = _OUR_ID.fullmatch(reference) if reference else None
+    number = customer_number(reference) if reference else None
     email = given.get("email") or None
-    if ours is None and email is None:
+    if number is None and email is None:
         return None
     address = {
         part: value
@@ -435,7 +435,7 @@ def _person(order: OrderData) -> EventCustomer | None:
         if isinstance(text, str) and (value := text.strip())
     }
     return EventCustomer(
-        number=int(ours[1]) if ours else None,
+        number=number,
         email_key=email and email.lower(),
         name=(given.get("name") or "").strip() or None,
         phone=(given.get("phone") or "").strip() or None,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.json_values import customer_ref
+from service.core.customer_ids import customer_ref
 from service.db.accounts.audit import note
 from service.db.columns import pack, unpack
 from service.db.customers.erasure import email_hash

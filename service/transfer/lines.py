@@ -1,6 +1,5 @@
 """Lines of a file of customers, in the columns of the export: read, or refused with a reason."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -8,11 +7,13 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from service.core.customer_ids import customer_number, customer_ref
 from service.core.order_event import AHEAD, EARLIEST, CustomerData
 from service.core.segment_rules import Segment
 from service.transfer.export import undefused
 
-_REF = re.compile(r"CUST-([1-9]\d{0,14})", re.ASCII)
+_GREATEST_ID = 10**15 - 1
+"""Leaves room for the ids of customers who come later."""
 _LONGEST_NOTES = 20_000
 
 
@@ -110,11 +111,13 @@ def _refuse_nul(column: str, value: str) -> None:
 
 
 def _number(value: str) -> int | None:
-    found = _REF.fullmatch(value.upper())
-    if value and not found:
+    if not value:
+        return None
+    number = customer_number(value.upper())
+    if number is None or number > _GREATEST_ID or customer_ref(number) != value.upper():
         what = f"{value[:40]!r} is no id"
         raise _RefusedError("ID", what, "write it like CUST-1001, or clear it")
-    return int(found[1]) if found else None
+    return number
 
 
 def _segment(value: str) -> Segment | None:

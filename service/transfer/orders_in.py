@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.envelope import CANONICAL_FIELD, Entry
+from service.core.numbers import whole_number
 from service.core.order_event import EventKey, OrderEvent, Reason, Refusal, judge
 from service.db.engine import in_transaction, refused_data
 from service.db.ingest.apply import OwnerChangedError, apply_events
@@ -44,7 +45,6 @@ COLUMNS = {
 }
 """A column of orders.csv, and where the contract has its value."""
 
-_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _WHERE = re.compile(r"`([^`]+)`")
 _OF_PATH = {"data." + ".".join(path): column for column, path in COLUMNS.items()}
 _MENDS = {
@@ -102,12 +102,13 @@ def order_cells(cells: Mapping[str, str], rules: Rules) -> OrderLine | LineFault
             inside = order.setdefault(above[0], {}) if above else order
             inside[name] = value.lower() if column in {"status", "paymentStatus"} else value
     version = order.get("version", "0")
-    if not _WHOLE.fullmatch(version):
+    number = whole_number(version)
+    if number is None:
         return LineFault(
             "version", f"{version[:40]!r} is no whole number", "correct it or clear it"
         )
     if "version" in order:
-        order["version"] = int(version)
+        order["version"] = number
     return order_line(json.dumps(order).encode(), rules)
 
 

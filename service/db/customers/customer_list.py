@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.cursor import BadCursorError, decode, encode
-from service.core.json_values import customer_ref
+from service.core.customer_ids import customer_ref
 from service.core.segment_rules import Segment
 from service.db.customers.filters import Filter, search_test
 from service.db.customers.sorting import (

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.json_values import customer_ref, dumps
+from service.core.customer_ids import customer_ref
+from service.core.json_values import dumps
 from service.db.accounts.audit import note
 from service.db.customers import customer_list, emails
 from service.db.customers.erasure import Extent, erase, extent

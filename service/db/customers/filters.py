@@ -7,9 +7,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from service.core.customer_ids import customer_number
+from service.core.numbers import whole_number
 from service.core.segment_rules import Segment
 
-_REF = re.compile(r"(?:CUST-)?(\d{1,18})", re.IGNORECASE)
 _SHORTEST_INDEXED = 3  # a trigram index cannot help with less
 _FEW = 30_000
 """Hits of a search that are sooner gathered than come upon."""
@@ -85,8 +86,11 @@ def search_test(term: str) -> tuple[str, dict[str, Any]]:
     # another collation than its own it is no choice.
     searched = "s.searched" if len(term) >= _SHORTEST_INDEXED else 's.searched COLLATE "C"'
     parameters: dict[str, Any] = {"pattern": f"%{_escaped(term)}%"}
-    if found := _REF.fullmatch(term):
-        parameters["ref"] = int(found[1])
+    number = customer_number(term.upper())
+    if number is None:
+        number = whole_number(term)
+    if number is not None:
+        parameters["ref"] = number
         return f"({searched} LIKE :pattern OR s.customer_id = :ref)", parameters
     return f"{searched} LIKE :pattern", parameters
 

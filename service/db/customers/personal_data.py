@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.json_values import customer_ref
+from service.core.customer_ids import customer_ref
 
 NAMING_THEM = """
 EXISTS (

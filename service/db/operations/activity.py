@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.json_values import customer_ref
+from service.core.customer_ids import customer_ref
+from service.core.numbers import whole_number
 
 _ORDERS = text("""
 SELECT o.*, c.name FROM (
@@ -34,6 +35,7 @@ SELECT a.*, c.name FROM (
 ) a LEFT JOIN customers c ON c.id = a.customer_id
 """)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND_DIGITS = 16  # more than these lie beyond the last year that a datetime has
 
 
 class ActivityEvent(NamedTuple):
@@ -66,9 +68,8 @@ async def latest(connection: AsyncConnection, most: int) -> list[ActivityEvent]:
 def known_at(happening_id: str) -> datetime | None:
     """Read from an id when the service knew; None for what is no such id."""
     microseconds = happening_id.partition("-")[0]
-    if not (microseconds.isascii() and microseconds.isdecimal() and len(microseconds) <= 16):  # noqa: PLR2004
-        return None
-    return _EPOCH + timedelta(microseconds=int(microseconds))
+    number = whole_number(microseconds, _MICROSECOND_DIGITS)
+    return None if number is None else _EPOCH + timedelta(microseconds=number)
 
 
 def _order(row: Row[Any]) -> ActivityEvent:

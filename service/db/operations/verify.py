@@ -14,8 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.batch import Outcome
+from service.core.customer_ids import customer_ref
 from service.core.envelope import FASTSTREAM_FIELD
-from service.core.json_values import customer_ref
 from service.core.loss_arithmetic import LossKind
 from service.core.order_event import EventKey, OrderEvent
 from service.core.partitions import OrdersStream

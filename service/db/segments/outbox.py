@@ -12,7 +12,8 @@ import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.json_values import customer_ref, money
+from service.core.customer_ids import customer_ref
+from service.core.json_values import money
 
 _LEADER = 0x43524D02  # "CRM" 2
 

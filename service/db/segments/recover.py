@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from service.core.customer_ids import customer_number
 from service.core.envelope import FASTSTREAM_FIELD, Entry
 from service.core.segment_event import SegmentChangedCloudEvent
 from service.db.engine import in_transaction
@@ -98,7 +99,7 @@ async def take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
 
 
 async def _take(connection: AsyncConnection, changes: Sequence[dict[str, Any]]) -> None:
-    ids = sorted({int(change["customerId"].removeprefix("CUST-")) for change in changes})
+    ids = sorted({change["id"] for change in changes})
     await connection.execute(_NUMBER_BEYOND, {"id": ids[-1]})
     await connection.execute(_LOCK, {"ids": ids})
     await connection.execute(_UNSEEN, {"ids": ids})
@@ -114,8 +115,12 @@ def _read(entry: Entry) -> dict[str, Any] | None:
     except ValidationError:
         return None
     document = json.loads(body, parse_float=str)  # every digit of an amount
+    number = customer_number(document["data"]["customerId"])
+    if number is None:
+        return None
     return {
         **document["data"],
+        "id": number,
         "number": entry.milliseconds,
         "traceparent": document.get("traceparent"),
     }

@@ -17,6 +17,10 @@ from service.db.accounts.audit import note
 from service.db.segments.assign import AS_THEY_ARE, JUDGED
 
 _LOCK = 0x43524D04  # "CRM" 4: one version at a time
+VERSION_DIGITS = 9
+"""Versions of so many digits always fit into PostgreSQL's integer."""
+NO_VERSION = -1
+"""What a caller expects who has read no version there ever was."""
 SAMPLE = 5
 """Customers shown of each cell of a preview."""
 

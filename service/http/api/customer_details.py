@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from service.core.cursor import BadCursorError, Listed
+from service.core.numbers import whole_number
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
 from service.db.customers import customer_list, emails, interactions, personal_data, timeline
@@ -217,9 +218,10 @@ def _given(body: BaseModel) -> dict[str, Any]:
 
 def interaction_number(interaction: str) -> int:
     """Read the id of an interaction; anything else is not found."""
-    if not (interaction.isascii() and interaction.isdigit() and len(interaction) <= 18):  # noqa: PLR2004  bigint
+    number = whole_number(interaction)
+    if number is None:
         raise no_interaction()
-    return int(interaction)
+    return number
 
 
 def no_interaction() -> ProblemError:

@@ -1,6 +1,5 @@
 """``/api/v1/customers``: the list, and one customer created, read, edited and erased."""
 
-import re
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from starlette.responses import Response
 
 from service.core.cursor import BadCursorError
+from service.core.customer_ids import customer_number
 from service.core.segment_rules import Segment
 from service.db.customers import customer_list, editing
 from service.db.customers.customer_list import Page
@@ -24,7 +24,6 @@ from service.http.state import aged_snapshot, snapshot, state_of
 
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
 
-_ID = re.compile(r"CUST-(\d{1,18})")
 NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "There is no such customer."}
 }
@@ -36,17 +35,15 @@ _PRECONDITION: dict[int | str, dict[str, Any]] = {
 }
 
 
-def customer_number(
-    customer_id: Annotated[str, Path(alias="id", examples=["CUST-1001"])],
-) -> int:
-    """Read a customer's id as the contract writes it; anything else is not found."""
-    found = _ID.fullmatch(customer_id)
-    if found is None:
+def _in_path(customer_id: Annotated[str, Path(alias="id", examples=["CUST-1001"])]) -> int:
+    number = customer_number(customer_id)
+    if number is None:
         raise not_found()
-    return int(found[1])
+    return number
 
 
-CustomerNumber = Annotated[int, Depends(customer_number)]
+CustomerNumber = Annotated[int, Depends(_in_path)]
+"""The customer's number, from the path; anything that is not an id answers 404."""
 
 
 def not_found() -> ProblemError:

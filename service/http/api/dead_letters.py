@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from service.config import Config
 from service.core.batch import Outcome
+from service.core.numbers import whole_number
 from service.core.order_event import Reason
 from service.core.scopes import Scope
 from service.db.engine import in_transaction
@@ -187,9 +188,10 @@ class ReplayedLetters(Camel):
 
 def letter_number(letter_id: Annotated[str, Path(alias="id", examples=["17"])]) -> int:
     """Read an id; what cannot be one is not found."""
-    if letter_id.isascii() and letter_id.isdecimal() and len(letter_id) <= 18:  # noqa: PLR2004
-        return int(letter_id)
-    raise not_found()
+    number = whole_number(letter_id)
+    if number is None:
+        raise not_found()
+    return number
 
 
 LetterNumber = Annotated[int, Depends(letter_number)]

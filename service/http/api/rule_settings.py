@@ -12,11 +12,19 @@ from pydantic.config import JsonDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.core.json_values import customer_ref
+from service.core.customer_ids import customer_ref
+from service.core.numbers import whole_number
 from service.core.segment_rules import Precedence, Segment, SegmentSettings
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
-from service.db.segments.rule_settings import Cell, OutdatedError, Progress, SettingsRecord
+from service.db.segments.rule_settings import (
+    NO_VERSION,
+    VERSION_DIGITS,
+    Cell,
+    OutdatedError,
+    Progress,
+    SettingsRecord,
+)
 from service.http.api.schemas import Camel, Collection
 from service.http.auth.guard import Admin, Reader
 from service.http.json_response import Json
@@ -300,7 +308,8 @@ async def save_settings(
     expected, refused_with = body.expected_version, 409
     if if_match is not None and if_match.strip() != "*":
         bare = if_match.strip().removeprefix("W/").strip('"')
-        expected, refused_with = int(bare) if bare.isdecimal() else -1, 412
+        given = whole_number(bare)
+        expected, refused_with = NO_VERSION if given is None else given, 412
 
     async def work(connection: AsyncConnection) -> SettingsRecord:
         return await rule_settings.save(connection, actor.name, body.given(), expected)
@@ -327,9 +336,9 @@ async def read_change(
     request: Request, _: Reader, change_id: Annotated[str, Path(alias="id", examples=["2"])]
 ) -> Response:
     """Tell how far a change of the settings is."""
-    known = change_id.isascii() and change_id.isdecimal() and len(change_id) <= len(str(_MOST))
+    number = whole_number(change_id, VERSION_DIGITS)
     async with snapshot(request) as connection:
-        found = await rule_settings.progress(connection, int(change_id)) if known else None
+        found = None if number is None else await rule_settings.progress(connection, number)
     if found is None:
         detail = "No change of the settings has this id; the first version had none."
         raise ProblemError(404, "Change not found", detail)

@@ -10,6 +10,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.core.numbers import whole_number
 from service.http.problems import ProblemError
 
 Clock = Callable[[], float]
@@ -97,7 +98,7 @@ class BodyLimit:
 
         if scope["type"] == "http":
             announced = dict(scope["headers"]).get(b"content-length", b"")
-            self._check(int(announced) if announced.isdigit() else 0)
+            self._check(whole_number(announced.decode("latin-1"), len(announced)) or 0)
         await self._app(scope, limited, send)
 
     def _check(self, size: int) -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.core.json_values import customer_ref
+from service.core.customer_ids import customer_ref
 from service.core.scopes import Actor
 from service.db.customers import customer_list, editing
 from service.db.engine import in_transaction

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
+from service.core.numbers import whole_number
 from service.core.segment_rules import Segment
 from service.db.customers.filters import Filter
 from service.db.customers.sorting import Sort
@@ -71,7 +72,6 @@ class ListQuery:
         """Read it from an address."""
         sort = query.get("sort", "-dateCreated")
         known = sort.removeprefix("-") in set(Sort)
-        number = query.get("page", "")
         return cls(
             segment=Segment(query["segment"]) if query.get("segment") in set(Segment) else None,
             span=DateSpan(query["span"]) if query.get("span") in set(DateSpan) else DateSpan.ALL,
@@ -80,9 +80,7 @@ class ListQuery:
             search=query.get("q", "").replace("\x00", "").strip()[:_LONGEST_SEARCH],
             sort=Sort(sort.removeprefix("-")) if known else Sort.DATE_CREATED,
             descending=sort.startswith("-") or not known,
-            number=max(int(number), 1)
-            if number.isascii() and number.isdecimal() and len(number) <= _DIGITS
-            else 1,
+            number=max(whole_number(query.get("page", ""), _DIGITS) or 1, 1),
         )
 
     @property

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.core.json_values import customer_ref
+from service.core.customer_ids import customer_ref
+from service.core.numbers import whole_number
 from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
@@ -139,9 +140,8 @@ def _lines(address: Mapping[str, str]) -> list[str]:
 
 
 def _count(written: str, otherwise: int) -> int:
-    if not (written.isascii() and written.isdecimal() and len(written) <= len(str(_MOST))):
-        return otherwise
-    return min(max(int(written), otherwise), _MOST)
+    number = whole_number(written)
+    return otherwise if number is None else min(max(number, otherwise), _MOST)
 
 
 def _more(shown: Mapping[str, int], name: str, total: int) -> str | None:

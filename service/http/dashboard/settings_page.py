@@ -10,11 +10,17 @@ from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import RedirectResponse, Response
 
+from service.core.numbers import whole_number
 from service.core.scopes import Actor
 from service.core.segment_rules import Precedence
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
-from service.db.segments.rule_settings import OutdatedError, SettingsRecord
+from service.db.segments.rule_settings import (
+    NO_VERSION,
+    VERSION_DIGITS,
+    OutdatedError,
+    SettingsRecord,
+)
 from service.http.api.rule_settings import SettingsPatch
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Form, Viewer
@@ -141,8 +147,8 @@ def _fields(version: SettingsRecord) -> dict[str, str]:
 
 def _expected(given: Mapping[str, str]) -> int:
     """Read the version that a form was shown with."""
-    version = given.get("version", "")
-    return int(version) if version.isascii() and version.isdecimal() and len(version) <= 9 else -1  # noqa: PLR2004
+    version = whole_number(given.get("version", ""), VERSION_DIGITS)
+    return NO_VERSION if version is None else version
 
 
 def _read(given: Mapping[str, str]) -> dict[str, Any]:
@@ -150,8 +156,8 @@ def _read(given: Mapping[str, str]) -> dict[str, Any]:
     whole = {"vip_order_count", "at_risk_days", "inactive_days"}
     values: dict[str, Any] = {name: given.get(name, "").strip() for name in _LABELS}
     for name in whole:
-        if values[name].isascii() and values[name].isdecimal():
-            values[name] = int(values[name])
+        if (number := whole_number(values[name])) is not None:
+            values[name] = number
     values["auto_segmentation"] = values["auto_segmentation"] == "on"
     camel = {to_camel(name): value for name, value in values.items()}
     return SettingsPatch.model_validate(camel).given()

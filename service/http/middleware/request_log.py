@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.core.customer_ids import customer_number
 from service.http import problems
 from service.http.auth.guard import admitted
 
@@ -28,7 +29,6 @@ HEADERS = {
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-_CUSTOMER = re.compile(r"CUST-\d{1,18}", re.ASCII)
 
 
 class RequestLog:
@@ -89,8 +89,8 @@ class RequestLog:
 
 def _customer(scope: Scope) -> dict[str, str]:
     """Tell which customer a request is about: by an id of ours, and nothing else from its path."""
-    id_ = scope.get("path_params", {}).get("id", "")
-    return {"customerId": id_} if _CUSTOMER.fullmatch(str(id_)) else {}
+    id_ = str(scope.get("path_params", {}).get("id", ""))
+    return {} if customer_number(id_) is None else {"customerId": id_}
 
 
 def _method(scope: Scope) -> str:

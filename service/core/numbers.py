@@ -1,0 +1,9 @@
+"""Whole numbers in text that somebody else wrote: a query, a path, a form, a file."""
+
+BIGINT_DIGITS = 18
+"""Numbers of so many digits always fit into PostgreSQL's bigint."""
+
+
+def whole_number(text: str, digits: int = BIGINT_DIGITS) -> int | None:
+    """Return the number if the text is nothing but ASCII digits, at most ``digits``; else None."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= digits else None
