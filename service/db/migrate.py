@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 import migrations
 from service.db.engine import sqlstate
+from service.db.locks import AdvisoryLock
 
 log = logging.getLogger(__name__)
 
-_LOCK = 0x43524D01  # "CRM" 1: one migration at a time, whoever starts it
 _TURN_SECONDS = 0.2
 _LOCK_SECONDS = 2
 """Who waits for a table's lock has everybody else wait behind it."""
@@ -65,7 +65,7 @@ async def upgrade(database_url: str) -> str:
     return revision or head()
 
 
-_MINE = text(f"SELECT pg_try_advisory_lock({_LOCK})")
+_MINE = text(f"SELECT pg_try_advisory_lock({AdvisoryLock.MIGRATION:d})")
 
 
 async def _lacks(connection: AsyncConnection) -> bool:

@@ -4,6 +4,8 @@ What is compared as a key (ids, e-mails) has the collation "C", so that Postgres
 compares it exactly as Python does, whatever the database's own locale.
 """
 
+from enum import StrEnum
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -30,6 +32,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from service.core.loss_arithmetic import LossKind
+from service.core.scopes import Role
+from service.core.segment_event import Cause
 from service.core.segment_rules import Precedence, Segment
 
 metadata = MetaData(
@@ -51,7 +56,7 @@ COUNTER_SLOTS = 8
 """Rows a counter is spread over, so that parallel writers seldom queue on one."""
 
 
-def _one_of(column: str, values: type[Segment | Precedence]) -> CheckConstraint:
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
@@ -216,7 +221,7 @@ segment_changes = Table(
     ),
     UniqueConstraint("customer_id", "sequence"),
     _one_of("segment", Segment),
-    CheckConstraint("cause IN ('order', 'time', 'manual', 'rules', 'rebuild')", name="cause"),
+    _one_of("cause", Cause),
     CheckConstraint("sequence >= 1", name="sequence"),
     Index("ix_segment_changes_outbox", "id", postgresql_where=text("publish_number IS NULL")),
     Index(
@@ -280,7 +285,7 @@ losses = Table(
     Column("last_noticed_at", Moment, nullable=False),
     Column("acknowledged_at", Moment),
     Column("acknowledged_by", Text),
-    CheckConstraint("kind IN ('removed', 'rolled_back')", name="kind"),
+    _one_of("kind", LossKind),
     comment="entries that Redis took, and that were gone before they were applied",
 )
 
@@ -521,7 +526,7 @@ users = Table(
     Column("last_sign_in_at", Moment),
     Column("disabled_at", Moment),
     UniqueConstraint("email_key"),
-    CheckConstraint("role IN ('viewer', 'editor', 'admin')", name="role"),
+    _one_of("role", Role),
 )
 
 sessions = Table(

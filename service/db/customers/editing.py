@@ -17,8 +17,8 @@ from service.core.json_values import dumps
 from service.db.accounts.audit import note
 from service.db.customers import customer_list, emails
 from service.db.customers.erasure import Extent, erase, extent
+from service.db.locks import read_clock
 from service.db.segments import assign
-from service.db.statistics.counters import clock
 
 
 class CustomerNotFoundError(Exception):
@@ -121,7 +121,7 @@ async def create(
     email_key = fields["email"].lower()
     await _refuse_taken(connection, email_key)
     await emails.take(connection, email_key)
-    now = await clock(connection)
+    now = await read_clock(connection)
     created = await connection.execute(
         _CREATE,
         {"email": fields["email"], "email_key": email_key, "name": fields["name"], "now": now},
@@ -158,7 +158,7 @@ async def edit(
         await _refuse_taken(connection, changed["email"].lower())
         await emails.take(connection, changed["email"])
         await emails.keep(connection, customer_id, row["email"])
-    now = await clock(connection)
+    now = await read_clock(connection)
     await _write(connection, customer_id, changed)
     details = {name: [row[name], value] for name, value in changed.items()}
     if held.given:

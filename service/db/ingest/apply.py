@@ -29,9 +29,11 @@ from service.core.batch import (
     profiles,
 )
 from service.core.order_event import EventKey, OrderEvent
+from service.core.segment_event import Cause
 from service.db.columns import pack, unpack
 from service.db.customers.erasure import email_hash
-from service.db.segments.assign import Cause, settle_sql
+from service.db.locks import read_clock
+from service.db.segments.assign import settle_sql
 
 
 class OwnerChangedError(Exception):
@@ -393,18 +395,13 @@ async def _lock(
         )
     ).all()
     if now is None:
-        now = rows[-1].locked_at if rows else (await _clock(connection))
+        now = rows[-1].locked_at if rows else await read_clock(connection)
     found = {row.email_key: row.id for row in reversed(rows) if row.id is not None}
     erased = {row.email_key: row.erased_at for row in rows if row.id is None}
     if any(key not in found and key not in erased for key in email_keys):
         raise OwnerChangedError
     ids = frozenset(found.values())
     return Locked(ids=ids, ours=ids & ours, by_email=found, erased=erased, now=now)
-
-
-async def _clock(connection: AsyncConnection) -> datetime:
-    moment: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
-    return moment
 
 
 def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:

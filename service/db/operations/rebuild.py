@@ -16,20 +16,17 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from service.core.segment_event import Cause
 from service.core.segment_rules import Segment
 from service.db.accounts.audit import note
 from service.db.engine import TRANSACTION_SECONDS, end_within, in_transaction
+from service.db.locks import lock_customers, read_clock
 from service.db.operations.status import SWEEP_PROMISE
 from service.db.operations.verify import recount
-from service.db.segments.assign import JUDGED, LOCK, Cause, segment_sql, settle_sql
+from service.db.segments.assign import JUDGED, settle_sql
+from service.db.segments.rules_sql import PROMISED, segment_sql
 from service.db.statistics import daily
-from service.db.statistics.counters import (
-    Figures,
-    SegmentFigures,
-    clock,
-    read_figures,
-    recount_figures,
-)
+from service.db.statistics.counters import Figures, SegmentFigures, read_figures, recount_figures
 
 CHUNK = 2000
 """Customers recomputed at once."""
@@ -55,13 +52,7 @@ after AS (
 _IDS = text("SELECT id FROM customers WHERE id > :after ORDER BY id LIMIT :most")
 # What is due to a sweep or to new settings is their business, and no difference.
 _DIFFERENT = text(f"""
-WITH {_AFTER}, {JUDGED},
-promised AS (
-  SELECT version, precedence, new_order_count, vip_order_count, vip_total_spent,
-         at_risk_before - CAST(:promise AS interval) AS at_risk_before,
-         inactive_before - CAST(:promise AS interval) AS inactive_before
-  FROM limits
-),
+WITH {_AFTER}, {JUDGED}, {PROMISED},
 compared AS (
   SELECT j.*,
     (kept_orders, kept_spent, kept_first, kept_last) IS DISTINCT FROM
@@ -199,7 +190,7 @@ async def _next_ids(engine: AsyncEngine, after: int) -> Sequence[int]:
 
 async def _different(engine: AsyncEngine, ids: Sequence[int]) -> Sequence[Row[Any]]:
     async with engine.connect() as connection:
-        now = await clock(connection)
+        now = await read_clock(connection)
         parameters = {"ids": ids, "now": now, "promise": SWEEP_PROMISE}
         return (await connection.execute(_DIFFERENT, parameters)).all()
 
@@ -223,8 +214,8 @@ def _add(report: RebuildReport, row: Row[Any], show: int) -> None:
 
 async def _mend(connection: AsyncConnection, ids: Sequence[int]) -> None:
     await end_within(connection, TRANSACTION_SECONDS)  # the connection is one for long scans
-    locked = (await connection.execute(LOCK, {"ids": ids})).one()
-    await connection.execute(_MEND, {"ids": ids, "now": locked.now, "cause": Cause.REBUILD.value})
+    now = await lock_customers(connection, ids)
+    await connection.execute(_MEND, {"ids": ids, "now": now, "cause": Cause.REBUILD.value})
 
 
 async def _mend_statistics(connection: AsyncConnection) -> None:

@@ -21,11 +21,12 @@ from service.core.order_event import EventKey, OrderEvent
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
 from service.db.ingest.apply import apply_events
+from service.db.locks import read_clock
 from service.db.operations import losses, status
-from service.db.segments.assign import LIMITS, segment_sql
 from service.db.segments.outbox import state
+from service.db.segments.rules_sql import LIMITS, PROMISED, segment_sql
 from service.db.statistics import daily
-from service.db.statistics.counters import clock, read_figures, recount_figures
+from service.db.statistics.counters import read_figures, recount_figures
 from service.streams import groups
 
 _MOST_SHOWN = 20
@@ -60,13 +61,8 @@ WHERE c.id IS NULL OR c.total_orders <> coalesce(a.orders, 0)
 LIMIT {_MOST_SHOWN}
 """)
 
-# Between a moment and the sweep's promise after it, both segments are right.
 _SEGMENTS = text(f"""
-WITH {LIMITS},
-promised AS (SELECT l.version, l.auto_segmentation, l.precedence, l.new_order_count,
-  l.vip_order_count, l.vip_total_spent, l.at_risk_before - CAST(:promise AS interval)
-  AS at_risk_before, l.inactive_before - CAST(:promise AS interval) AS inactive_before
-  FROM limits l)
+WITH {LIMITS}, {PROMISED}
 SELECT c.id AS customer, c.segment, {segment_sql("c", "l")} AS by_rules, c.segment_manual
 FROM customers c CROSS JOIN limits l CROSS JOIN promised p
 WHERE CASE WHEN c.segment_manual THEN
@@ -159,7 +155,7 @@ async def verify(
     published = await _published(engine, redis, changes)
     async with engine.connect() as pooled:
         connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
-        moment = {"now": await clock(connection), "promise": status.SWEEP_PROMISE}
+        moment = {"now": await read_clock(connection), "promise": status.SWEEP_PROMISE}
         waiting = await status.waiting(connection)
         overdue = (
             [{"sweepOverdueSeconds": waiting.sweep_overdue_seconds}]

@@ -9,32 +9,20 @@ have been locked by an earlier statement, so that this one's snapshot is newer t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Dialect, case, literal_column, text
-from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import tracing
-from service.core.segment_rules import ORDER, OTHERWISE, RULES, Facts, Limits, Precedence, Segment
+from service.core.segment_event import Cause
+from service.db.locks import lock_customers
 from service.db.schema import COUNTER_SLOTS
+from service.db.segments.rules_sql import LIMITS, segment_sql
 from service.db.segments.trace_context import trace_customer
 from service.db.statistics.daily import changed_sql, dated_sql
 
-_DIALECT: Dialect = PGDialect()  # type: ignore[no-untyped-call]
-
 CHANNEL = "segment_changes"
 """Postgres notifies it when a transaction that changed segments commits."""
-
-
-class Cause(StrEnum):
-    """Why a segment changed."""
-
-    ORDER = "order"
-    TIME = "time"
-    MANUAL = "manual"
-    RULES = "rules"
-    REBUILD = "rebuild"
 
 
 def searched(customer: str) -> str:
@@ -44,36 +32,6 @@ def searched(customer: str) -> str:
         f" {customer}.phone, {customer}.notes))"
     )
 
-
-def segment_sql(facts: str, limits: str) -> str:
-    """Write the rules as an SQL expression over two relations' columns."""
-    of_facts = Facts(*(literal_column(f"{facts}.{name}") for name in Facts._fields))
-    of_limits = Limits(*(literal_column(f"{limits}.{name}") for name in Limits._fields))
-
-    def first_that_holds(order: Sequence[Segment]) -> str:
-        whens: list[tuple[ColumnElement[bool], ColumnElement[str]]] = [
-            (RULES[segment].holds(of_facts, of_limits), literal_column(f"'{segment}'"))
-            for segment in order
-        ]
-        expression = case(*whens, else_=literal_column(f"'{OTHERWISE}'"))
-        return str(expression.compile(dialect=_DIALECT))
-
-    branches = " ".join(
-        f"WHEN '{precedence}' THEN {first_that_holds(ORDER[precedence])}"
-        for precedence in Precedence
-    )
-    return f"CASE {limits}.precedence {branches} END"
-
-
-LIMITS = """
-limits AS (
-  SELECT version, auto_segmentation, precedence, 1 AS new_order_count, vip_order_count,
-         vip_total_spent,
-         CAST(:now AS timestamptz) - at_risk_days * interval '24 hours' AS at_risk_before,
-         CAST(:now AS timestamptz) - inactive_days * interval '24 hours' AS inactive_before
-  FROM settings ORDER BY version DESC LIMIT 1
-)"""
-"""The settings of this moment as a one-row relation; read after the lock, so never outdated."""
 
 _HELD = """
 a.segment_manual AND (
@@ -200,13 +158,6 @@ def settle_sql(source: str, result: str, dated: str = "TABLE created") -> str:
     return f"WITH {source}, {_TAIL}, totalled AS ({totalled}) {result}"
 
 
-LOCK = text("""
-WITH locked AS MATERIALIZED (
-  SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
-)
-SELECT count(*), clock_timestamp() AS now FROM locked
-""")
-"""Lock customers before they are settled, in the order that every writer keeps to."""
 _MOVED = (
     "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM moved"
     " CROSS JOIN (SELECT count(*) FROM announced) a"
@@ -269,9 +220,9 @@ async def reclassify(
     ``now``: None is the database's clock, read once they are locked. Returns how many moved. The
     caller commits.
     """
-    locked = (await connection.execute(LOCK, {"ids": ids})).one()
+    locked_at = await lock_customers(connection, ids)
     result = await connection.execute(
-        _RECLASSIFY, {"ids": ids, "cause": cause.value, "now": now or locked.now}
+        _RECLASSIFY, {"ids": ids, "cause": cause.value, "now": now or locked_at}
     )
     return int(result.scalar_one())
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.locks import read_clock
 from service.db.statistics.answer_cache import recall
-from service.db.statistics.counters import clock
 
 MOST_MONTHS = 60
 KEPT = "cohorts"
@@ -62,7 +62,7 @@ async def cohorts(connection: AsyncConnection, months: int, now: datetime | None
     """
     if now is None and (kept := await recall(connection, KEPT)):
         return Cohorts(_items(kept.answer, months, kept.as_of), kept.as_of)
-    now = now or await clock(connection)
+    now = now or await read_clock(connection)
     return Cohorts(_items(await count_cells(connection, now, months), months, now), now)
 
 

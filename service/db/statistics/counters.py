@@ -60,16 +60,6 @@ FROM customers {where} GROUP BY GROUPING SETS ((segment), ())
 """
 _MEDIANS_OF_ALL = text(_MEDIANS.format(where=""))
 _MEDIANS_IN_WINDOW = text(_MEDIANS.format(where=_IN_WINDOW))
-# A replica's rows are of the moment up to which it has replayed.
-_NOW = text("""
-SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE clock_timestamp() END
-""")
-
-
-async def clock(connection: AsyncConnection) -> datetime:
-    """Read the database's clock, by which periods are counted."""
-    moment: datetime = (await connection.execute(_NOW)).scalar_one()
-    return moment
 
 
 async def read_figures(connection: AsyncConnection, window: Window | None = None) -> Figures:

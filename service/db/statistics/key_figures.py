@@ -15,13 +15,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
+from service.db.locks import read_clock
 from service.db.statistics.answer_cache import Compute, recall
 from service.db.statistics.counters import (
     Figures,
     Medians,
     SegmentFigures,
     Window,
-    clock,
     read_figures,
     read_medians,
     rounded,
@@ -102,7 +102,7 @@ class MedianCache:
 
 async def rolling(connection: AsyncConnection, period: str) -> Window:
     """Give the window of one of `PERIODS` that ends now."""
-    now = await clock(connection)
+    now = await read_clock(connection)
     return Window(now - PERIODS[period], now, period)
 
 
@@ -144,14 +144,14 @@ async def statistics(
         middle = (await medians.get(connection)).get(None, Decimal(0))
         return key_figures(await read_figures(connection), middle) | {
             "unattributedOrders": (await connection.execute(_UNATTRIBUTED)).scalar_one(),
-            "asOf": await clock(connection),
+            "asOf": await read_clock(connection),
         }
     found = await survey(connection, window)
     return key_figures(found.figures, found.medians.get(None, Decimal(0))) | {
         "unattributedOrders": found.unattributed,
         "customersWhoOrdered": found.ordered,
         "periodRetention": _percentage(found.stayed, found.ordered_before),
-        "asOf": found.as_of if window.period else await clock(connection),
+        "asOf": found.as_of if window.period else await read_clock(connection),
     }
 
 

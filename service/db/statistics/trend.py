@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
-from service.db.statistics.counters import clock, read_figures
+from service.db.locks import read_clock
+from service.db.statistics.counters import read_figures
 from service.db.statistics.daily import Total, before, read_changes, read_totals
 
 
@@ -26,7 +27,7 @@ async def trend(
 
     Read in one snapshot, as the counters have to agree with the changes.
     """
-    today = (now or await clock(connection)).astimezone(UTC).date()
+    today = (now or await read_clock(connection)).astimezone(UTC).date()
     first = today - timedelta(days=days - 1)
     figures = await read_figures(connection)
     changes = await read_changes(connection, first)

@@ -16,8 +16,8 @@ from service.core.segment_rules import Facts
 from service.db.customers import customer_list, emails, interactions, personal_data, timeline
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
+from service.db.locks import read_clock
 from service.db.segments import rule_settings
-from service.db.statistics.counters import clock
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, not_found
 from service.http.api.schemas import (
     Explanation,
@@ -84,7 +84,7 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
         row = await _existing(connection, number)
         since = await timeline.segment_since(connection, number)
         current = await rule_settings.current(connection)
-        now = await clock(connection)
+        now = await read_clock(connection)
     facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
     manual = row["segment_manual"]
     return Json(

@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from service.core.scopes import Scope
+from service.db.locks import read_clock
 from service.db.statistics import cohorts as retention
 from service.db.statistics import key_figures as figures
 from service.db.statistics import trend as days_past
-from service.db.statistics.counters import Window, clock
+from service.db.statistics.counters import Window
 from service.db.statistics.key_figures import PERIODS
 from service.http.api.date_ranges import BEGINNING, moment
 from service.http.auth.guard import require
@@ -210,7 +211,7 @@ class Span:
         if self.period in PERIODS:
             return await figures.rolling(connection, self.period)
         if self.start or self.end:
-            end = self.end or await clock(connection)
+            end = self.end or await read_clock(connection)
             return Window(self.start or BEGINNING, end)
         return None
 

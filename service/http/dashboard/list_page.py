@@ -5,8 +5,9 @@ from starlette.responses import Response
 
 from service.db.customers import customer_list
 from service.db.customers.customer_list import Page
+from service.db.locks import read_clock
 from service.db.operations.activity import latest
-from service.db.statistics.counters import clock, read_figures
+from service.db.statistics.counters import read_figures
 from service.db.statistics.key_figures import segment_items
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
@@ -28,7 +29,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
     wanted = ListQuery.read(request.query_params)
     zone = formats_of(request, state.config.store_currency).zone
     async with snapshot(request) as connection:
-        now = await clock(connection)
+        now = await read_clock(connection)
         window = wanted.window(now, zone)
         chosen = wanted.filter(window)
         found = await customer_list.find(

@@ -17,8 +17,8 @@ from service.core.segment_rules import Facts
 from service.db.customers import customer_list, emails, interactions, timeline
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
+from service.db.locks import read_clock
 from service.db.segments import rule_settings
-from service.db.statistics.counters import clock
 from service.http.api.customer_details import interaction_number, no_interaction
 from service.http.api.customer_routes import CustomerNumber, not_found
 from service.http.api.schemas import NewInteraction
@@ -99,7 +99,7 @@ async def _show(
         since = await timeline.segment_since(connection, number)
         _, *former = await emails.email_keys(connection, number, row["email"])
         current = (await rule_settings.current(connection)).settings
-        now = await clock(connection)
+        now = await read_clock(connection)
     facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
     return page(
         request,
