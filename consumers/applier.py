@@ -21,8 +21,8 @@ from service.core.batch import Outcome
 from service.core.envelope import Place
 from service.core.order_event import Judged, Reason, Refusal
 from service.db.engine import DATABASE_AWAY, in_transaction, refused_data
-from service.db.ingest.apply import OwnerChangedError
 from service.db.ingest.ingest import ingest
+from service.db.ingest.owners import OwnerChangedError
 from service.streams import redis_client
 
 log = logging.getLogger(__name__)

@@ -58,5 +58,5 @@ def _lane(judged: Judged) -> int:
     event = judged.verdict
     if not isinstance(event, OrderEvent):
         return 0
-    person = event.person
+    person = event.customer
     return hash(person.email_key or person.number if person else event.order_id) % LANES

@@ -93,6 +93,12 @@ class EventCustomer(NamedTuple):
     address: dict[str, str] | None
 
 
+REGISTERS = ("name", "phone", "address")
+"""The fields of `EventCustomer` that are kept as the customer's profile, each by itself: a value
+with the time and id of the event that it came with. SQL that handles them is generated from this.
+"""
+
+
 class OrderEvent(NamedTuple):
     """One state of one order, as a publisher told it. Amounts are cents, times UTC."""
 
@@ -105,7 +111,7 @@ class OrderEvent(NamedTuple):
     total_cents: int
     refunded_cents: int
     date_created: datetime
-    person: EventCustomer | None
+    customer: EventCustomer | None
 
     @property
     def content(self) -> tuple[object, ...]:
@@ -389,7 +395,7 @@ def _checked(
         total_cents=total,
         refunded_cents=refunded,
         date_created=created,
-        person=_person(order),
+        customer=_customer(order),
     )
 
 
@@ -420,7 +426,7 @@ def _received(entry: Entry) -> datetime:
     return datetime.fromtimestamp(min(entry.milliseconds, _LATEST) / 1000, UTC)
 
 
-def _person(order: OrderData) -> EventCustomer | None:
+def _customer(order: OrderData) -> EventCustomer | None:
     given = order.get("customer")
     if given is None:
         return None

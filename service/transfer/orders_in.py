@@ -19,7 +19,8 @@ from service.core.envelope import CANONICAL_FIELD, Entry
 from service.core.numbers import whole_number
 from service.core.order_event import EventKey, OrderEvent, Reason, Refusal, judge
 from service.db.engine import in_transaction, refused_data
-from service.db.ingest.apply import OwnerChangedError, apply_events
+from service.db.ingest.apply import apply_events
+from service.db.ingest.owners import OwnerChangedError
 from service.transfer.export import undefused
 from service.transfer.lines import LineFault, Verdict
 
@@ -154,7 +155,7 @@ async def plan_orders(
 
 
 def _verdict(event: OrderEvent, keys: dict[str, Keys]) -> Verdict:
-    names = bool(event.person and event.person.email_key)
+    names = bool(event.customer and event.customer.email_key)
     known = keys.get(event.order_id)
     if known is None:
         keys[event.order_id] = (event.key, event.key if names else None)

@@ -20,7 +20,8 @@ from service.core.envelope import Entry
 from service.core.order_event import OrderEvent, Reason, Refusal, judge
 from service.db.accounts.audit import note
 from service.db.engine import in_transaction, refused_data
-from service.db.ingest.apply import OwnerChangedError, apply_events
+from service.db.ingest.apply import apply_events
+from service.db.ingest.owners import OwnerChangedError
 
 SHOWN_BYTES = 1_048_576
 """Of each field, as much as this is shown."""

@@ -18,24 +18,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.segment_event import Cause
 from service.core.segment_rules import Segment
+from service.db import registers
 from service.db.accounts.audit import note
 from service.db.engine import TRANSACTION_SECONDS, end_within, in_transaction
+from service.db.figures import Figures, SegmentFigures, each_figure
 from service.db.locks import lock_customers, read_clock
 from service.db.operations.status import SWEEP_PROMISE
 from service.db.operations.verify import recount
 from service.db.segments.assign import JUDGED, settle_sql
 from service.db.segments.rules_sql import PROMISED, segment_sql
 from service.db.statistics import daily
-from service.db.statistics.counters import Figures, SegmentFigures, read_figures, recount_figures
+from service.db.statistics.counters import read_figures, recount_figures
 
 CHUNK = 2000
 """Customers recomputed at once."""
 
 # The date of any order, counted or not, ends a hold that was set before it.
-_AFTER = """
+_AFTER = f"""
 after AS (
-  SELECT c.ctid AS place, c.id, c.name, c.name_at, c.name_event, c.phone, c.phone_at, c.phone_event,
-    c.address, c.address_at, c.address_event, c.date_created,
+  SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
     c.total_orders AS kept_orders, c.total_spent AS kept_spent,
     c.first_order_date AS kept_first, c.last_order_date AS kept_last, o.*
@@ -81,15 +82,13 @@ _HOLD_COUNTERS = text(
     "SELECT slot, segment FROM segment_counters ORDER BY slot, segment FOR NO KEY UPDATE"
 )
 _COUNT = text(f"""
-UPDATE segment_counters SET {", ".join(f"{it} = {it} + :{it}" for it in daily.FIGURES)}
+UPDATE segment_counters SET {each_figure("{it} = {it} + :{it}")}
 WHERE slot = 0 AND segment = :segment
 """)
 _TELL = text(
     daily.changed_sql(
-        """(SELECT 0 AS slot, CAST(:segment AS text) AS segment,
-          CAST(:customers AS bigint) AS customers, CAST(:total_spent AS numeric) AS total_spent,
-          CAST(:with_orders AS bigint) AS with_orders,
-          CAST(:repeat_customers AS bigint) AS repeat_customers) changes""",
+        f"""(SELECT 0 AS slot, CAST(:segment AS text) AS segment,
+          {each_figure("CAST(:{it} AS numeric) AS {it}")}) changes""",
         "clock_timestamp()",
     )
 )

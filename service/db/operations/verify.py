@@ -20,6 +20,7 @@ from service.core.loss_arithmetic import LossKind
 from service.core.order_event import EventKey, OrderEvent
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
+from service.db.figures import FIGURES, each_figure, recounted
 from service.db.ingest.apply import apply_events
 from service.db.locks import read_clock
 from service.db.operations import losses, status
@@ -107,14 +108,11 @@ rebuilt AS (
   FROM customers c LEFT JOIN aggregate a ON a.customer_id = c.id
 ),
 figures AS (
-  SELECT segment, count(*) AS customers, sum(total_spent) AS total_spent,
-         count(*) FILTER (WHERE total_orders >= 1) AS with_orders,
-         count(*) FILTER (WHERE total_orders >= 2) AS repeat_customers
+  SELECT segment, {", ".join(f"{recounted(it)} AS {it}" for it in FIGURES)}
   FROM rebuilt GROUP BY segment
 ),
 counters AS (
-  SELECT segment, sum(customers) AS customers, sum(total_spent) AS total_spent,
-         sum(with_orders) AS with_orders, sum(repeat_customers) AS repeat_customers
+  SELECT segment, {each_figure("sum({it}) AS {it}")}
   FROM segment_counters GROUP BY segment HAVING sum(customers) <> 0
 )
 (SELECT 'rebuilt' AS side, * FROM figures EXCEPT ALL SELECT 'rebuilt', * FROM counters)
@@ -248,7 +246,7 @@ async def _replay(engine: AsyncEngine) -> list[dict[str, Any]]:
                 total_cents=int(row.total * 100),
                 refunded_cents=int(row.refunded * 100),
                 date_created=row.date_created,
-                person=None,
+                customer=None,
             )
             for row in rows
         ]

@@ -48,24 +48,24 @@ def segment_sql(facts: str, limits: str) -> str:
     return f"CASE {limits}.precedence {branches} END"
 
 
-def limit_columns(settings: str, now: str) -> str:
+def limit_columns(now: str) -> str:
     """Return the SELECT list that turns a row of settings into `Limits` at a moment."""
 
-    def value(limit: str) -> str:
+    def column(limit: str) -> str:
         if limit in CONSTANT_LIMITS:
-            return f"{CONSTANT_LIMITS[limit]}"
+            return f"{CONSTANT_LIMITS[limit]} AS {limit}"
         if limit in AGE_LIMITS:
-            # Hours, not days: with a time zone a day may have 23 or 25 of them.
-            return f"{now} - {settings}.{AGE_LIMITS[limit]} * interval '24 hours'"
-        return f"{settings}.{limit}"
+            # Hours, because a day of a time zone may have 23 or 25 of them.
+            return f"{now} - {AGE_LIMITS[limit]} * interval '24 hours' AS {limit}"
+        return limit
 
-    return ", ".join(f"{value(limit)} AS {limit}" for limit in Limits._fields)
+    return ", ".join(map(column, Limits._fields))
 
 
 LIMITS = f"""
 limits AS (
   SELECT version, auto_segmentation, precedence,
-    {limit_columns("settings", "CAST(:now AS timestamptz)")}
+    {limit_columns("CAST(:now AS timestamptz)")}
   FROM settings ORDER BY version DESC LIMIT 1
 )"""
 """The newest settings as limits, in one row. Read it after the lock: then it is never outdated."""

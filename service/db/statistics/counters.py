@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
+from service.db.figures import FIGURES, NOTHING, Figures, each_figure, figures_of, recounted
 
 _CENT = Decimal("0.01")
 
@@ -26,33 +27,17 @@ class Window(NamedTuple):
         return Window(self.start - (self.end - self.start), self.start)
 
 
-class SegmentFigures(NamedTuple):
-    """Sums over the customers of one segment."""
-
-    customers: int
-    total_spent: Decimal
-    with_orders: int
-    repeat_customers: int
-
-
-Figures = dict[Segment, SegmentFigures]
 Medians = dict[Segment | None, Decimal]
 """Median total spent per segment, and under None that of all."""
 
-_COUNTERS = text("""
-SELECT segment, sum(customers)::bigint AS customers, sum(total_spent) AS total_spent,
-       sum(with_orders)::bigint AS with_orders, sum(repeat_customers)::bigint AS repeat_customers
-FROM segment_counters GROUP BY segment
+_COUNTERS = text(f"""
+SELECT segment, {each_figure("sum({it}) AS {it}")} FROM segment_counters GROUP BY segment
 """)
-_RECOUNT = """
-SELECT segment, count(*) AS customers, sum(total_spent) AS total_spent,
-       count(*) FILTER (WHERE total_orders >= 1) AS with_orders,
-       count(*) FILTER (WHERE total_orders >= 2) AS repeat_customers
-FROM customers {where} GROUP BY segment
-"""
+_RECOUNT = f"""
+SELECT segment, {", ".join(f"{recounted(it)} AS {it}" for it in FIGURES)} FROM customers"""
 _IN_WINDOW = "WHERE date_created >= :start AND date_created < :end"
-_COUNTED_IN_WINDOW = text(_RECOUNT.format(where=_IN_WINDOW))
-_RECOUNTED = text(_RECOUNT.format(where=""))
+_COUNTED_IN_WINDOW = text(f"{_RECOUNT} {_IN_WINDOW} GROUP BY segment")
+_RECOUNTED = text(f"{_RECOUNT} GROUP BY segment")
 # In cents: percentile_cont computes in floats, which hold whole numbers and halves exactly.
 _MEDIANS = """
 SELECT segment, percentile_cont(0.5) WITHIN GROUP (ORDER BY total_spent * 100) AS median
@@ -94,10 +79,5 @@ def rounded(amount: Decimal) -> Decimal:
 
 
 def _figures(result: Any) -> Figures:
-    found = {
-        Segment(row.segment): SegmentFigures(
-            row.customers, row.total_spent, row.with_orders, row.repeat_customers
-        )
-        for row in result
-    }
-    return {segment: found.get(segment, SegmentFigures(0, Decimal(0), 0, 0)) for segment in Segment}
+    found = {Segment(row.segment): figures_of(row) for row in result}
+    return {segment: found.get(segment, NOTHING) for segment in Segment}

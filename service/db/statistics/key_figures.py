@@ -15,17 +15,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
+from service.db.figures import Figures, SegmentFigures
 from service.db.locks import read_clock
 from service.db.statistics.answer_cache import Compute, recall
-from service.db.statistics.counters import (
-    Figures,
-    Medians,
-    SegmentFigures,
-    Window,
-    read_figures,
-    read_medians,
-    rounded,
-)
+from service.db.statistics.counters import Medians, Window, read_figures, read_medians, rounded
 
 _UNATTRIBUTED = text("SELECT count(*) FROM orders WHERE customer_id IS NULL AND NOT erased")
 _UNATTRIBUTED_IN_WINDOW = text(

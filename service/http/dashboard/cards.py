@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.statistics.counters import Figures, Window, read_figures
+from service.db.figures import Figures
+from service.db.statistics.counters import Window, read_figures
 from service.db.statistics.daily import figures_at
 from service.db.statistics.key_figures import key_figures
 

@@ -25,7 +25,7 @@ WITH given AS (
 )
 SELECT {segment_sql("f", "l")} AS segment
 FROM given f CROSS JOIN LATERAL (
-  SELECT f.precedence, {limit_columns("f", "f.now")}
+  SELECT f.precedence, {limit_columns("f.now")}
 ) l ORDER BY f.place
 """
 

@@ -12,8 +12,8 @@ from consumers.keeper import ANSWERS, keep_answer
 from service.core.segment_rules import Segment
 from service.db.customers import editing
 from service.db.engine import in_transaction
+from service.db.figures import Figures, SegmentFigures
 from service.db.statistics import answer_cache
-from service.db.statistics.counters import Figures, SegmentFigures
 from service.db.statistics.daily import Total, figures_at, read_totals
 from tests.conftest import Service
 from tests.events import entry

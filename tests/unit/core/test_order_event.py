@@ -650,7 +650,7 @@ def test_unknown_fields_are_ignored_whatever_they_hold(path: str, value: object)
     ],
 )
 def test_a_customer_is_named(customer: dict[str, object], named: tuple[object, ...]) -> None:
-    person = accepted(with_value("data.customer", customer)).person
+    person = accepted(with_value("data.customer", customer)).customer
     assert person is not None
     assert (person.number, person.email_key) == named
 
@@ -671,7 +671,7 @@ def test_a_customer_is_named(customer: dict[str, object], named: tuple[object, .
     ],
 )
 def test_nobody_is_named(customer: object) -> None:
-    assert accepted(with_value("data.customer", customer)).person is None
+    assert accepted(with_value("data.customer", customer)).customer is None
 
 
 @pytest.mark.parametrize("email", ["jane", "@", "jane@", "@x.org", "a@b@c", "a b@x.org", "a@x\x01"])
@@ -684,7 +684,7 @@ def test_what_is_no_email_is_refused(email: str) -> None:
 def test_empty_profile_values_are_none() -> None:
     found = document(name="  ", phone="")
     found["data"]["shippingAddress"] = {"street": " ", "city": "", "state": None}
-    person = accepted(found).person
+    person = accepted(found).customer
     assert person is not None
     assert (person.name, person.phone, person.address) == (None, None, None)
 
@@ -692,7 +692,7 @@ def test_empty_profile_values_are_none() -> None:
 def test_profile_values_are_trimmed() -> None:
     found = document(name=" Jane ", phone="\t555 ")
     found["data"]["shippingAddress"] = {"street": " 1 Main St", "zip": "78701 ", "planet": "Earth"}
-    person = accepted(found).person
+    person = accepted(found).customer
     assert person is not None
     assert (person.name, person.phone) == ("Jane", "555")
     assert person.address == {"street": "1 Main St", "zip": "78701"}
@@ -758,7 +758,7 @@ def check_verdict(verdict: OrderEvent | Refusal) -> None:
     assert 0 <= verdict.refunded_cents <= verdict.total_cents < 10**14
     assert verdict.key.version in range(2**63)
     assert verdict.date_created.tzinfo is UTC
-    json.dumps(verdict.person, ensure_ascii=False).encode()
+    json.dumps(verdict.customer, ensure_ascii=False).encode()
 
 
 @given(st.dictionaries(st.sampled_from([b"data", b"__data__", b"x"]), st.binary(), max_size=2))
