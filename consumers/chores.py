@@ -144,13 +144,13 @@ def check_losses_step(
     streams, group = config.orders_streams, config.orders_group
 
     async def step(connection: AsyncConnection) -> None:
-        found = await losses.watch(
+        results = await losses.check_and_record(
             connection, redis, streams, group, listening=listening(), wait=wait
         )
-        for stream, seen in found.items():
-            if seen.loss:
-                _log_loss(stream, seen.loss)
-            elif seen.went_back:
+        for stream, result in results.items():
+            if result.loss:
+                _log_loss(stream, result.loss)
+            elif result.rolled_back:
                 log.warning(
                     "Redis has less of %s than it had; all of that was applied before", stream
                 )

@@ -236,9 +236,9 @@ async def test_a_loss_is_of_its_stream_and_no_other_hides_it(
     assert (incident.stream, incident.entries) == (stream, 3)
 
 
-async def _incidents(service: Service) -> list[losses.Incident]:
+async def _incidents(service: Service) -> list[losses.RecordedLoss]:
     async with service.engine.connect() as connection:
-        return list(await losses.incidents(connection))
+        return list(await losses.recorded_losses(connection))
 
 
 async def test_the_number_of_partitions_changes(service: Service, tmp_path: Path) -> None:
