@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 T = TypeVar("T")
-Args = TypeVarTuple("Args")
+Arguments = TypeVarTuple("Arguments")
 
 _REPEATABLE = {"40P01", "40001"}  # deadlock detected, serialization failure
 
@@ -127,15 +127,16 @@ def refused_data(error: BaseException) -> bool:
 
 async def in_transaction(
     engine: AsyncEngine,
-    work: Callable[[AsyncConnection, *Args], Awaitable[T]],
-    *args: *Args,
+    work: Callable[[AsyncConnection, *Arguments], Awaitable[T]],
+    *args: *Arguments,
     again: tuple[type[Exception], ...] = (),
     attempts: int = 20,
 ) -> T:
-    """Run ``work(connection, *args)`` in a transaction; repeat it after a deadlock.
+    """Run ``work(connection, *args)`` in a transaction and return what it returns.
 
-    It is repeated after a serialization failure, too, and after the errors in ``again``. Raises
-    the last error when ``attempts`` are used up.
+    After a deadlock or a serialization failure it runs again, in a new transaction. ``again``
+    names further errors after which that is worth trying. Raises the last error once
+    ``attempts`` are used up.
     """
     for attempt in range(1, attempts + 1):
         try:
