@@ -112,6 +112,8 @@ class OrderEvent(NamedTuple):
     refunded_cents: int
     date_created: datetime
     customer: EventCustomer | None
+    traceparent: str | None = None
+    """The publisher's place in a trace, as the document has it; not checked."""
 
     @property
     def content(self) -> tuple[object, ...]:
@@ -282,7 +284,7 @@ def judge(
         return _first_fault(error)
     if _UNSTORABLE.search(raw) and (fault := _unstorable(event)):
         return fault
-    return _checked(event, entry, store_currency, now)
+    return _checked(event, entry, document.get("traceparent"), store_currency, now)
 
 
 def _document(entry: Entry) -> tuple[dict[str, Any], bytes] | Refusal:
@@ -359,7 +361,7 @@ def _first_fault(error: ValidationError) -> Refusal:
 
 
 def _checked(
-    event: OrderCloudEvent, entry: Entry, store_currency: str, now: datetime
+    event: OrderCloudEvent, entry: Entry, traceparent: object, store_currency: str, now: datetime
 ) -> OrderEvent | Refusal:
     """Apply the rules that concern several fields, or the world."""
     order = event["data"]
@@ -396,6 +398,7 @@ def _checked(
         refunded_cents=refunded,
         date_created=created,
         customer=_customer(order),
+        traceparent=traceparent if isinstance(traceparent, str) else None,
     )
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from functools import cache
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -13,7 +12,6 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-import migrations
 from service.db.engine import sqlstate
 from service.db.locks import AdvisoryLock
 
@@ -24,11 +22,13 @@ _LOCK_SECONDS = 2
 """Who waits for a table's lock has everybody else wait behind it."""
 _AGAIN_SECONDS = 1.0
 _PASSING = {"55P03", "40P01"}  # the lock was not to be had in time, or only by a deadlock
+_SCRIPTS = "migrations:"
+"""Where Alembic finds the package of revisions. Only a name: it imports the schema from here."""
 
 
 def _alembic() -> AlembicConfig:
     config = AlembicConfig()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("script_location", _SCRIPTS)
     return config
 
 

@@ -195,12 +195,12 @@ async def _counted(
     backlogs = await groups.backlogs(redis, orders, group)
     async with engine.connect() as connection:
         totals = await status.totals(connection)
-        passed_on = await losses.passed_on(connection, orders)
+        passed_on = await losses.accounted_for(connection, orders)
         lost = [
             _lost(it.stream, it.kind, it.entries, it.after_id, it.until_id)
-            for it in await losses.incidents(connection, most=_MOST_SHOWN, open_only=True)
+            for it in await losses.recorded_losses(connection, most=_MOST_SHOWN, open_only=True)
         ]
-        seen = await losses.compare(connection, redis, orders, group)
+        seen = await losses.check(connection, redis, orders, group)
     if not lost:
         lost = [
             _lost(name, it.kind, it.entries, write(it.after), write(it.until))

@@ -37,7 +37,7 @@ async def show(
     async with snapshot(request) as connection:
         waiting = await status.waiting(connection)
         verified = await status.verification(connection)
-        lost = await losses.incidents(connection, most=_LOSSES)
+        lost = await losses.recorded_losses(connection, most=_LOSSES)
         trimmed = await trims.trims(connection)
         reasons = await dead_letters.summary(connection)
         letters, total = await dead_letters.find(

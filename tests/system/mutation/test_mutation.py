@@ -62,8 +62,8 @@ MUTATIONS = {
     ),
     "the relay's ids are its own and rise": Mutation(
         "consumers/relay.py",
-        "redis.call('XADD', KEYS[1], ARGV[i] .. '-0', ARGV[1], ARGV[i + 1])",
-        "redis.call('XADD', KEYS[1], '*', ARGV[1], ARGV[i + 1])",
+        "redis.call('XADD', stream, number .. '-0', field, body)",
+        "redis.call('XADD', stream, '*', field, body)",
         (f"{RELAY}::test_a_crash_between_adding_and_noting_it_duplicates_nothing",),
     ),
     "formulas are defused": Mutation(
