@@ -1,17 +1,7 @@
-"""The deployment's files fit each other, the code and the schemas of what reads them.
-
-What is not checked here, because no Docker engine and no cluster is at hand: that the images build
-from their registries and start, and that admission policies of a cluster accept the resources.
-"""
+"""The deployment's files fit each other, the code and the schemas of what reads them."""
 
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
-import zipfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -20,73 +10,24 @@ import yaml
 from compose_spec.models import ComposeSpecification, Service
 
 from service.config import Config
-from tests.paths import ROOT
-from tests.system.deploy.conftest import DEPLOY
+from tests.paths import DEPLOY, ROOT
+from tests.system.deploy.resources import FOREIGN, KUBERNETES, name_of, pod_of, resources
 
-_KUBERNETES = "1.37"
-_FOREIGN = {"keda.sh", "monitoring.coreos.com", "kustomize.config.k8s.io"}
-"""Resources of these groups have schemas of their own, which no package holds."""
 _SETTINGS = {f"CRM_{name.upper()}" for name in Config.model_fields}
 
 compose: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 dockerfile = (DEPLOY / "Dockerfile").read_text()
 
-
-def resources(*kinds: str, under: str = "kubernetes") -> Iterator[dict[str, Any]]:
-    for path in sorted((DEPLOY / under).rglob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text()):
-            if not kinds or document["kind"] in kinds:
-                yield document
-
-
-def pod_of(resource: dict[str, Any]) -> dict[str, Any]:
-    spec = resource["spec"]
-    template = (
-        spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
-    )
-    return dict(template)
-
-
 PODS = list(resources("Deployment", "Job", "CronJob", under="kubernetes/base"))
-
-
-def name_of(resource: dict[str, Any]) -> str:
-    return f"{resource['kind']} {resource['metadata']['name']}"
-
-
-def run(*command: str | Path) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def let_through(context: Path) -> None:
-    """Copy what .dockerignore lets through."""
-    for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines():
-        if line.startswith("!"):
-            source, target = ROOT / line[1:], context / line[1:]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, target)
-
-
-def tool(name: str) -> str:
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if not found:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def test_resources_fit_kubernetes_own_schemas() -> None:
     checked = 0
     for resource in resources():
-        if resource["apiVersion"].split("/")[0] not in _FOREIGN and resource.get("metadata"):
+        if resource["apiVersion"].split("/")[0] not in FOREIGN and resource.get("metadata"):
             if name_of(resource) == "Deployment crm-worker" and "template" not in resource["spec"]:
                 continue  # a patch is no whole resource
-            kubernetes_validate.validate(resource, _KUBERNETES, strict=True)
+            kubernetes_validate.validate(resource, KUBERNETES, strict=True)
             checked += 1
     assert checked >= 12
 
@@ -95,7 +36,7 @@ def test_a_schema_would_object() -> None:
     (broken,) = resources("HorizontalPodAutoscaler")
     broken["spec"]["maxReplica"] = 8
     with pytest.raises(kubernetes_validate.ValidationError, match="maxReplica"):
-        kubernetes_validate.validate(broken, _KUBERNETES, strict=True)
+        kubernetes_validate.validate(broken, KUBERNETES, strict=True)
 
 
 def test_each_folder_names_all_its_files_and_no_others() -> None:
@@ -104,25 +45,6 @@ def test_each_folder_names_all_its_files_and_no_others() -> None:
         named = {*listed["resources"], *listed.get("patchesStrategicMerge", ())}
         there = {it.name for it in path.parent.iterdir()} - {path.name}
         assert {it for it in named if not it.startswith("..")} == there
-
-
-@pytest.mark.parametrize("folder", ["base", "autoscaling", "monitoring"])
-def test_what_is_rendered_fits_the_schemas(folder: str) -> None:
-    rendered = run(tool("kubectl"), "kustomize", DEPLOY / "kubernetes" / folder)
-    documents = list(yaml.safe_load_all(rendered))
-    assert documents
-    for document in documents:
-        if document["apiVersion"].split("/")[0] not in _FOREIGN:
-            kubernetes_validate.validate(document, _KUBERNETES, strict=True)
-    config = {it["metadata"]["name"] for it in documents if it["kind"] == "ConfigMap"}
-    for document in documents:
-        if document["kind"] in {"Deployment", "Job", "CronJob"}:
-            (container,) = pod_of(document)["spec"]["containers"]
-            assert container["envFrom"][0]["configMapRef"]["name"] in config
-            assert container["image"].endswith(":1.0.0")
-    if folder == "autoscaling":
-        (worker,) = (it for it in documents if name_of(it) == "Deployment crm-worker")
-        assert "replicas" not in worker["spec"]
 
 
 @pytest.mark.parametrize("resource", PODS, ids=name_of)
@@ -225,10 +147,6 @@ def test_compose_passes_on_what_the_example_names() -> None:
     assert f":{given['REDIS_PASSWORD']}@" in given["CRM_REDIS_URL"]
 
 
-def test_the_dockerfile_is_clean() -> None:
-    run(tool("hadolint"), DEPLOY / "Dockerfile")
-
-
 def test_the_image_holds_what_is_locked_and_checks_it_by_hash() -> None:
     assert dockerfile.count("--require-hashes") == 2
     for lock in ("requirements.txt", "deploy/requirements-build.txt"):
@@ -242,25 +160,3 @@ def test_the_image_holds_what_is_locked_and_checks_it_by_hash() -> None:
     names = {re.split(r"[<>=]", it)[0] for it in build}
     pinned = {pin.split("==")[0] for pin in pins if pin.strip()}
     assert pinned == names  # of the last one
-
-
-def test_the_wheel_of_the_image_holds_all_that_runs(tmp_path: Path) -> None:
-    """Build it from what .dockerignore lets through, and run the command from it alone."""
-    context = tmp_path / "context"
-    let_through(context)
-    step = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir")
-    assert " ".join(step) in dockerfile
-    run(sys.executable, "-m", "pip", *step, tmp_path, "--quiet", "--no-index", context)
-    (wheel,) = tmp_path.glob("*.whl")
-    held = set(zipfile.ZipFile(wheel).namelist())
-    for package in ("service", "consumers", "migrations"):
-        for path in (context / package).rglob("*"):
-            if path.is_file():
-                assert str(path.relative_to(context)) in held
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import service;"
-        " from service.db.migrate import head; from service.http.app import create_app;"
-        " print(service.__file__, head())"
-    )
-    assert str(tmp_path) in run(sys.executable, "-I", "-c", code)

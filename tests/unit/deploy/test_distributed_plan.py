@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from sqlalchemy import BigInteger, Computed, ForeignKeyConstraint, Identity, Table, UniqueConstraint
 
 from service.db.schema import metadata
-from tests.paths import ROOT
-from tests.system.deploy.conftest import DEPLOY
+from tests.paths import DEPLOY, ROOT
 
 PLAN = (DEPLOY / "distributed-postgres.md").read_text()
 _BY_CUSTOMER, _BY_EMAIL = "by customer", "by e-mail"
