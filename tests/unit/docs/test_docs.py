@@ -155,6 +155,16 @@ def test_every_reason_for_a_refusal_is_listed_and_no_other() -> None:
     assert listed == [reason.value for reason in Reason]
 
 
+def test_the_story_of_a_batch_names_functions_that_exist() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## The story of one batch\n", 1)[1]
+    steps = re.findall(r"^\| \d+ \| `(\w[\w/.]+)`: (.+?) \|", section, re.MULTILINE)
+    assert len(steps) >= 15
+    for path, names in steps:
+        source = (ROOT / path).read_text()
+        for name in quoted(names):
+            assert re.search(rf"^ *(?:async def|def|class) {name}\b", source, re.MULTILINE), name
+
+
 def _anchors(page: str) -> set[str]:
     """List what a link can point to, as the forges make it from headings."""
     headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
