@@ -1,73 +1,118 @@
-"""What a web process keeps in mind of credentials, and what it writes of their use."""
+"""What the database says about API keys and sessions, kept in memory for a few seconds.
+
+Not every request asks the database. The price: when a key is revoked or expires, when a session
+ends, and when the first credential is created or the last one removed, a process that has just
+asked notices REMEMBERED seconds later.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import TypeVar
 
+from cachetools import TTLCache
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.core.scopes import SessionToken
+from service.db.accounts import api_keys, sessions
+from service.db.accounts.api_keys import StoredKey
+from service.db.accounts.users import User
 from service.db.engine import DATABASE_AWAY
-from service.http.auth.limits import Clock
+from service.http.rate_limits import Clock
 
 T = TypeVar("T")
 
 REMEMBERED = 3.0
-"""Seconds for which what the database said of a credential is believed."""
+"""Seconds for which an answer of the database is used again."""
 
 _MOST_REMEMBERED = 10_000
-_TOUCH_SECONDS = 60.0
+_SECONDS_BETWEEN_NOTES = 60.0
 
 
-class Remembered(Generic[T]):
-    """What was looked up lately, so that not every request asks the database."""
+class CredentialCache:
+    """Answers of the database about credentials, and notes of when each was used last.
 
-    def __init__(self, clock: Clock) -> None:
-        """Know nothing yet."""
+    Every method that may ask the database raises what DATABASE_AWAY lists.
+    """
+
+    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
+        """Start empty. ``clock`` returns seconds that never go back."""
+        self.local_mode: bool | None = None
+        """Whether no credential existed when last looked; None before the first look."""
+        self._engine = engine
         self._clock = clock
-        self._known: dict[str, tuple[float, T]] = {}
+        self._looked_at = float("-inf")
+        self._keys: TTLCache[str, StoredKey | None] = TTLCache(_MOST_REMEMBERED, REMEMBERED, clock)
+        self._users: TTLCache[bytes, User | None] = TTLCache(_MOST_REMEMBERED, REMEMBERED, clock)
+        self._noted: TTLCache[str | bytes, bool] = TTLCache(
+            _MOST_REMEMBERED, _SECONDS_BETWEEN_NOTES, clock
+        )
+        self._writes: set[asyncio.Task[None]] = set()
 
-    async def get(self, key: str, look_up: Callable[[], Awaitable[T]]) -> T:
-        """Give what is known of it, looked up when that is not known or too old."""
+    async def any_exist(self) -> bool:
+        """Return whether there is any credential: an API key or a user."""
         now = self._clock()
-        if (known := self._known.get(key)) and known[0] > now:
-            return known[1]
-        found = await look_up()
-        if len(self._known) >= _MOST_REMEMBERED:
-            self._known.clear()
-        self._known[key] = now + REMEMBERED, found
-        return found
+        if self.local_mode is None or now - self._looked_at > REMEMBERED:
+            async with self._engine.connect() as connection:
+                self.local_mode = not await api_keys.configured(connection)
+            self._looked_at = now
+        return not self.local_mode
 
-    def forget(self, key: str) -> None:
-        """Look it up the next time."""
-        self._known.pop(key, None)
+    async def find_key(self, key_id: str) -> StoredKey | None:
+        """Return the API key with this id, or None if there is none."""
+        with suppress(KeyError):
+            return self._keys[key_id]
+        async with self._engine.connect() as connection:
+            key = await api_keys.find_key(connection, key_id)
+        self._keys[key_id] = key
+        return key
 
+    async def find_user(self, token: SessionToken) -> User | None:
+        """Return the user whose session this is, or None if there is no such session any more."""
+        digest = token.digest
+        with suppress(KeyError):
+            return self._users[digest]
+        async with self._engine.connect() as connection:
+            user = await sessions.find(connection, token)
+        self._users[digest] = user
+        return user
 
-class Touches:
-    """Notes of a use, written once a minute, and beside the request, not in its way."""
+    async def end_session(self, token: SessionToken) -> None:
+        """End a session: at once in this process, within REMEMBERED seconds in the others."""
+        async with self._engine.begin() as connection:
+            await sessions.end(connection, token)
+        self._users.pop(token.digest, None)
 
-    def __init__(self, clock: Clock) -> None:
-        """Have none to write."""
-        self._clock = clock
-        self._touched: dict[str, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+    def note_key_use(self, key_id: str) -> None:
+        """Write down that the key is used; see `_note`."""
+        self._note(key_id, api_keys.touch_key, key_id)
 
-    def touch(self, key: str, write: Callable[[], Awaitable[None]]) -> None:
-        """Call ``write``, unless that was done for this key within the last minute."""
-        now = self._clock()
-        if now - self._touched.get(key, float("-inf")) < _TOUCH_SECONDS:
-            return
-        if len(self._touched) >= _MOST_REMEMBERED:
-            self._touched.clear()
-        self._touched[key] = now
-        task = asyncio.create_task(_forgiving(write))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def note_session_use(self, token: SessionToken) -> None:
+        """Write down that the session is used, which keeps it alive; see `_note`."""
+        self._note(token.digest, sessions.touch, token)
 
     async def close(self) -> None:
-        """Finish what is being written."""
-        await asyncio.gather(*self._tasks)
+        """Wait until every note is written."""
+        await asyncio.gather(*self._writes)
 
+    def _note(
+        self,
+        credential: str | bytes,
+        write: Callable[[AsyncConnection, T], Awaitable[None]],
+        argument: T,
+    ) -> None:
+        """Write at most once a minute, in a task of its own, so that no request waits for it."""
+        if credential in self._noted:
+            return
+        self._noted[credential] = True
+        task = asyncio.create_task(self._write(write, argument))
+        self._writes.add(task)  # the event loop itself keeps weak references only
+        task.add_done_callback(self._writes.discard)
 
-async def _forgiving(write: Callable[[], Awaitable[None]]) -> None:
-    # The use itself must not fail for it; the next minute brings another.
-    with suppress(*DATABASE_AWAY):
-        await write()
+    async def _write(
+        self, write: Callable[[AsyncConnection, T], Awaitable[None]], argument: T
+    ) -> None:
+        # A note that fails is no reason to refuse the use; the next minute brings another.
+        with suppress(*DATABASE_AWAY):
+            async with self._engine.begin() as connection:
+                await write(connection, argument)

@@ -1,82 +1,27 @@
-"""Which API keys open, and whether any credential exists; not every request asks the database.
+"""Local mode: while no credential exists, whoever is on this machine may do everything.
 
-A key that was revoked or has expired, and a first or last credential, act within REMEMBERED
-seconds in every process.
+The first API key or user ends it. Nobody on another machine is ever let in this way.
 """
 
-import hmac
 import logging
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import HTTPConnection
 
 from service.config import Config, ConfigError
-from service.core.scopes import Actor, ApiKey
 from service.db.accounts import api_keys
 from service.db.engine import DATABASE_AWAY, create_engine, sqlstate
-from service.http.auth.limits import Buckets, Clock
-from service.http.auth.lookup_cache import REMEMBERED, Remembered, Touches
-from service.http.auth.session_cookies import Sessions
+from service.http.credential_cache import CredentialCache
+from service.http.problems import ProblemError
 
 log = logging.getLogger(__name__)
 
-_NO_HASH = bytes(32)
 _UNDEFINED_TABLE = "42P01"
-
-ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE = 0.2, 20.0
-"""Failed authentications, per address; failed sign-ins per account as well."""
-
-
-class Access:
-    """Keys looked up lately, whether credentials exist, and how often who has asked."""
-
-    def __init__(self, config: Config, engine: AsyncEngine, clock: Clock) -> None:
-        """Know nothing yet; ``clock`` gives seconds that only rise."""
-        self.on_loopback = is_loopback(config.http_host)
-        self.requests = Buckets(config.rate_limit_per_second, config.rate_limit_burst, clock)
-        self.attempts = Buckets(ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE, clock)
-        self.open: bool | None = None
-        """Whether no credential existed when last looked; None while that is not known."""
-        self._engine = engine
-        self._clock = clock
-        self._looked = float("-inf")
-        self._keys: Remembered[api_keys.StoredKey | None] = Remembered(clock)
-        self.touches = Touches(clock)
-        self.sessions = Sessions(engine, clock, self.touches)
-        """Who is signed in to the dashboard, asked when a request carries no API key."""
-
-    async def configured(self) -> bool:
-        """Tell whether any credential exists. Raises what DATABASE_AWAY lists."""
-        now = self._clock()
-        if self.open is None or now - self._looked > REMEMBERED:
-            async with self._engine.connect() as connection:
-                self.open = not await api_keys.configured(connection)
-            self._looked = now
-        return not self.open
-
-    async def actor(self, presented: str) -> Actor | None:
-        """Give whom the key stands for; None for any that does not open. Raises as above."""
-        key = ApiKey.parse(presented)
-        stored = await self._keys.get(key.id, lambda: self._find(key.id)) if key else None
-        # Unknown keys are compared too, so that they take as long as wrong ones.
-        expected = stored.secret_hash if stored else _NO_HASH
-        right = hmac.compare_digest(key.digest if key else b"", expected)
-        if not (stored and right and stored.valid):
-            return None
-        self.touches.touch(f"key:{stored.id}", lambda: self._touch(stored.id))
-        return Actor(stored.name, stored.scopes, f"key:{stored.id}")
-
-    async def _find(self, key_id: str) -> api_keys.StoredKey | None:
-        async with self._engine.connect() as connection:
-            return await api_keys.find_key(connection, key_id)
-
-    async def _touch(self, key_id: str) -> None:
-        async with self._engine.begin() as connection:
-            await api_keys.touch_key(connection, key_id)
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address, or the name ``localhost``, is this machine only."""
+    """Return whether an address, or the name ``localhost``, leads to this machine only."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -84,37 +29,62 @@ def is_loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-async def announce(state: Access) -> None:
-    """Warn, at start, when everybody on this machine may do everything."""
+def from_this_machine(request: HTTPConnection, config: Config) -> bool:
+    """Return whether a request comes from this machine, to a service that serves no other.
+
+    Raises ProblemError if it comes from here but names another host: a page from elsewhere may
+    have made its own name resolve to 127.0.0.1 (DNS rebinding).
+    """
+    client = request.client.host if request.client else ""
+    if not (is_loopback(config.http_host) and is_loopback(client)):
+        return False
+    if not _names_this_machine(request.headers.get("host", "")):
+        detail = (
+            "While no credential exists, the service answers to localhost and 127.0.0.1 only. Use "
+            "one of these addresses, or create an API key or a user."
+        )
+        raise ProblemError(403, "Forbidden", detail)
+    return True
+
+
+def _names_this_machine(host: str) -> bool:
     try:
-        configured = await state.configured()
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+
+
+async def warn_at_start(credentials: CredentialCache) -> None:
+    """Log a warning if everybody on this machine may do everything."""
+    try:
+        any_exist = await credentials.any_exist()
     except DATABASE_AWAY as error:
-        log.warning("cannot tell whether credentials exist: %s", type(error).__name__)
+        log.warning("cannot look whether credentials exist: %s", type(error).__name__)
         return
-    if not configured:
+    if not any_exist:
         log.warning(
-            "NO SIGN-IN: no API key and no user exists, so whoever is on this machine may do"
-            " everything. `crm keys create` or `crm users add` ends that."
+            "NO SIGN-IN: there is no API key and no user, so anyone on this machine may do"
+            " everything. Create one with `crm keys create` or `crm users add` to require sign-in."
         )
 
 
 async def refuse_open_door(config: Config) -> None:
-    """Raise ConfigError when others could reach the service, and no credential exists.
+    """Raise ConfigError if other machines could reach the service while no credential exists.
 
-    While the database is away that is not known, and no reason to stay down: nobody is let in
-    without a credential on such an address anyway.
+    If the database does not answer, nobody knows whether one exists, and the service starts: on
+    such an address it lets nobody in without a credential anyway.
     """
     if is_loopback(config.http_host):
         return
     engine = create_engine(config.database_url or "", application="crm web", pool_size=1)
     try:
         async with engine.connect() as connection:
-            configured = await api_keys.configured(connection)
+            any_exist = await api_keys.configured(connection)
     except DATABASE_AWAY as error:
-        configured = sqlstate(error) != _UNDEFINED_TABLE
+        any_exist = sqlstate(error) != _UNDEFINED_TABLE
     finally:
         await engine.dispose()
-    if not configured:
+    if not any_exist:
         msg = (
             f"CRM_HTTP_HOST={config.http_host} lets other machines in, and nobody could sign in: "
             "there is no API key and no user. Create one with `crm keys create NAME --scope read` "
