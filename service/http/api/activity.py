@@ -14,9 +14,10 @@ from starlette.types import Scope as ASGIScope
 from service.core.scopes import Scope
 from service.core.segment_rules import Segment
 from service.db.operations.activity import latest
-from service.http.api.activity_feed import Feed
+from service.http.activity_feed import Feed
 from service.http.api.schemas import Camel, Collection
-from service.http.auth.guard import Reader, still_allowed
+from service.http.auth.caller import still_allowed
+from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, ProblemError
 from service.http.state import aged_snapshot, state_of
@@ -127,22 +128,8 @@ async def stream_activity(
 
     More than 100 of a kind in a second are shown by the latest 100 of them.
     """
-    feed = feed_of(request)
+    feed = state_of(request).feed
     if feed.full:
         detail = "This process has as many live streams as it takes; poll /activity, or try again."
         raise ProblemError(503, "Too many streams", detail, headers={"Retry-After": "10"})
     return _EventStream(request, feed, last_event_id or after)
-
-
-def feed_of(request: Request) -> Feed:
-    """Get at the process's feed, made when it is first asked for."""
-    holder = request.app.state
-    feed: Feed | None = getattr(holder, "feed", None)
-    if feed is None:
-
-        def stopping() -> bool:
-            # Said by whoever runs the server, which waits for open requests before it stops.
-            return bool(getattr(holder, "stopping", bool)())
-
-        feed = holder.feed = Feed(state_of(request).engine, stopping)
-    return feed

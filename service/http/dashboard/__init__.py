@@ -15,7 +15,7 @@ from service.http.dashboard import (
 
 
 def install(app: FastAPI) -> None:
-    """Add the pages, and have problems shown as pages to whoever looks at pages."""
+    """Add the pages."""
     app.include_router(render.router)
     app.include_router(list_page.router)
     app.include_router(
@@ -26,4 +26,3 @@ def install(app: FastAPI) -> None:
     app.include_router(settings_page.router)
     app.include_router(operations_page.router)
     app.include_router(sign_in_page.router)
-    app.state.problem_page = render.problem_page

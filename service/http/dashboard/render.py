@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from service.core.scopes import LOCAL, Actor, Scope
 from service.core.segment_rules import Segment
-from service.http.auth.guard import admitted
+from service.http.auth.caller import caller_of
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.viewer import csrf_token
 from service.http.problems import Problem, ProblemError
@@ -135,7 +135,7 @@ def local_path(address: str, otherwise: str = "/") -> str:
 
 def problem_page(request: Request, problem: Problem, headers: dict[str, str]) -> Response:
     """Show a problem to somebody who looks at pages."""
-    actor = admitted(request.scope).actor
+    actor = caller_of(request.scope).actor
     response = page(request, actor, "problem.html", status=problem.status, problem=problem)
     response.headers.update(headers)
     return response

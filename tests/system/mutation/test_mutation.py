@@ -82,8 +82,8 @@ MUTATIONS = {
     ),
     "a scope is needed": Mutation(
         "service/http/auth/guard.py",
-        "        if scope not in who.actor.scopes:",
-        "        if False:",
+        "    return next((Scope(scope) for scope in needed if scope not in actor.scopes), None)",
+        "    return None",
         (
             "tests/integration/http/auth/test_keys.py::test_a_scope_opens_what_needs_it_and_nothing_else",
         ),
