@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -11,8 +11,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _REPEATABLE = {"40P01", "40001"}  # deadlock detected, serialization failure
+_ATTEMPTS = 20
 
 TRANSACTION_SECONDS = 60
 """No transaction that judges customers lives longer (`transaction_timeout`): the sweeper relies on
@@ -126,23 +128,22 @@ def refused_data(error: BaseException) -> bool:
 
 async def in_transaction(
     engine: AsyncEngine,
-    work: Callable[[AsyncConnection], Awaitable[T]],
-    *,
+    work: Callable[[AsyncConnection, *Ts], Awaitable[T]],
+    *args: *Ts,
     again: tuple[type[Exception], ...] = (),
-    attempts: int = 20,
 ) -> T:
-    """Run ``work`` in a transaction, again after a deadlock or a serialization failure.
+    """Run ``work(connection, *args)`` in a transaction, again after a deadlock.
 
-    ``again`` names further errors after which the transaction is worth repeating. Raises the
-    last error when ``attempts`` are used up.
+    It is also repeated after a serialization failure, and after the errors that ``again`` names.
+    Raises the last error when it has failed `_ATTEMPTS` times.
     """
-    for attempt in range(1, attempts + 1):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with engine.begin() as connection:
-                return await work(connection)
+                return await work(connection, *args)
         except Exception as error:
             repeatable = isinstance(error, again) or sqlstate(error) in _REPEATABLE
-            if not repeatable or attempt == attempts:
+            if not repeatable or attempt == _ATTEMPTS:
                 raise
             await asyncio.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 6)))
     raise AssertionError
