@@ -14,6 +14,7 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 _REPEATABLE = {"40P01", "40001"}  # deadlock detected, serialization failure
+_ATTEMPTS = 20
 
 TRANSACTION_SECONDS = 60
 """No transaction that judges customers lives longer (`transaction_timeout`): the sweeper relies on
@@ -130,7 +131,6 @@ async def in_transaction(
     work: Callable[[AsyncConnection, *Arguments], Awaitable[T]],
     *args: *Arguments,
     again: tuple[type[Exception], ...] = (),
-    attempts: int = 20,
 ) -> T:
     """Run ``work(connection, *args)`` in a transaction and return what it returns.
 
@@ -138,13 +138,13 @@ async def in_transaction(
     names further errors after which that is worth trying. Raises the last error once
     ``attempts`` are used up.
     """
-    for attempt in range(1, attempts + 1):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with engine.begin() as connection:
                 return await work(connection, *args)
         except Exception as error:
             repeatable = isinstance(error, again) or sqlstate(error) in _REPEATABLE
-            if not repeatable or attempt == attempts:
+            if not repeatable or attempt == _ATTEMPTS:
                 raise
             await asyncio.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 6)))
     raise AssertionError
