@@ -11,7 +11,8 @@ from ipaddress import ip_address
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.config import Config, ConfigError
-from service.core.scopes import Actor, ApiKey
+from service.core.scopes import Actor
+from service.core.tokens import ApiKey
 from service.db.accounts import api_keys
 from service.db.engine import DATABASE_AWAY, create_engine, sqlstate
 from service.http.auth.limits import Buckets, Clock

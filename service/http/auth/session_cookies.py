@@ -7,7 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from service.core.scopes import Actor, SessionToken
+from service.core.scopes import Actor
+from service.core.tokens import SessionToken
 from service.db.accounts import sessions
 from service.db.accounts.users import User
 from service.http.auth.limits import Clock
