@@ -1,7 +1,7 @@
-"""The live stream's source: one look per second at the latest, whoever many listen.
+"""The source of the live stream: one query per second for all listeners of a process.
 
-Nothing is kept per listener but a position, and a listener who is too slow misses what the ring
-no longer holds. Nobody listens: nobody looks.
+A listener costs no more than a position in a ring buffer. A listener who reads too slowly misses
+what the ring no longer holds. Without listeners, nothing is queried.
 """
 
 import asyncio
@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.core.json_values import dumps
+from service.core.customer_ids import customer_ref
+from service.core.json_values import camel, dumps
 from service.db.engine import DATABASE_AWAY
 from service.db.operations.activity import ActivityEvent, known_at, latest
 
@@ -24,28 +25,43 @@ LISTENERS = 200
 """Streams per process; more are refused."""
 HEARTBEAT_SECONDS = 15.0
 _POLL_SECONDS = 1.0
-_LOOKED_AT = 100
-_KEPT = 1000
+_QUERIED = 100
+"""Events of each kind that one query returns."""
+_RING_SIZE = 1000
 _OVERLAP = timedelta(seconds=5)
-"""What another process sent last may have overtaken what was committed a little later."""
+"""A transaction that learnt of an event a little earlier may commit after what another process sent
+last. A listener who comes from another process gets the events of this time again."""
+
+
+def event_json(event: ActivityEvent) -> dict[str, Any]:
+    """Return the JSON of an order, a segment change or an edit."""
+    customer_id = None if event.customer_id is None else customer_ref(event.customer_id)
+    return {
+        "id": event.id,
+        "at": event.at,
+        "customerId": customer_id,
+        "customerName": event.customer_name,
+        "type": event.kind,
+        **camel(event.details._asdict()),
+    }
 
 
 class _Sent(NamedTuple):
     number: int
-    happening: ActivityEvent
+    event: ActivityEvent
     frame: bytes
     live: bool
-    """Sent as it came. What was found on the first look has no order that listeners know."""
+    """False for events of the first query: other processes sent them in another order."""
 
 
 class Feed:
-    """What happens, for the listeners of one process."""
+    """The live stream of one process."""
 
     def __init__(self, engine: AsyncEngine, stopping: Callable[[], bool]) -> None:
-        """Declare it; it looks only while somebody listens. ``stopping`` ends all streams."""
+        """Create a feed that queries only while somebody listens. ``stopping`` ends all streams."""
         self._engine = engine
         self._stopping = stopping
-        self._ring: deque[_Sent] = deque(maxlen=_KEPT)
+        self._ring: deque[_Sent] = deque(maxlen=_RING_SIZE)
         self._seen: set[str] = set()
         self._next = 0
         self._news = asyncio.Event()
@@ -55,17 +71,17 @@ class Feed:
 
     @property
     def full(self) -> bool:
-        """No more streams are taken."""
+        """True if no further stream is accepted."""
         return self.listeners >= LISTENERS
 
     @property
     def polling(self) -> bool:
-        """It looks every second."""
+        """True while the database is queried every second."""
         return self._poller is not None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Count a listener in, and out, however their request ends."""
+        """Count a listener, until their request ends in whatever way."""
         self.listeners += 1
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll(), name="activity")
@@ -78,10 +94,10 @@ class Feed:
                 self._poller, self._fresh = None, False
 
     async def frames(self, last_id: str | None) -> AsyncIterator[bytes]:
-        """Give what happens from now on, or since ``last_id``, as server-sent events.
+        """Yield server-sent events of what happens from now on, or since ``last_id``.
 
-        Each comes at least once: drop ids that have been seen. A comment every 15 s shows that
-        the stream lives.
+        Each event comes at least once, so clients ignore ids that they have seen. A comment every
+        15 s shows that the stream is alive.
         """
         yield b"retry: 2000\n\n"
         position: int | None = None
@@ -101,37 +117,38 @@ class Feed:
                 yield b": alive\n\n"
 
     def _start(self, last_id: str | None) -> int:
+        """Return the number of the first event for a listener who has seen ``last_id``."""
         if last_id is None or (known := known_at(last_id)) is None:
             return self._next
         for sent in self._ring:
-            if sent.live and sent.happening.id == last_id:
+            if sent.live and sent.event.id == last_id:
                 return sent.number + 1
         since = known - _OVERLAP
-        missed = [sent.number for sent in self._ring if sent.happening.known >= since]
+        missed = [sent.number for sent in self._ring if sent.event.known >= since]
         return min(missed, default=self._next)
 
     async def _poll(self) -> None:
         while True:
             try:
-                self._add(await self._look())
+                self._add(await self._query())
             except DATABASE_AWAY as error:
                 log.warning("the live stream pauses: %s", type(error).__name__)
             if self._stopping():
                 self._wake()
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _look(self) -> list[ActivityEvent]:
+    async def _query(self) -> list[ActivityEvent]:
         async with self._engine.connect() as connection:
-            return await latest(connection, _LOOKED_AT)
+            return await latest(connection, _QUERIED)
 
-    def _add(self, happenings: list[ActivityEvent]) -> None:
-        new = [happening for happening in happenings if happening.id not in self._seen]
-        for happening in sorted(new, key=lambda each: (each.known, each.number, each.id)):
-            frame = b"id: %s\ndata: %s\n\n" % (happening.id.encode(), dumps(happening.body))
-            self._ring.append(_Sent(self._next, happening, frame, self._fresh))
+    def _add(self, events: list[ActivityEvent]) -> None:
+        new = [event for event in events if event.id not in self._seen]
+        for event in sorted(new, key=lambda event: (event.known, event.number, event.id)):
+            frame = b"id: %s\ndata: %s\n\n" % (event.id.encode(), dumps(event_json(event)))
+            self._ring.append(_Sent(self._next, event, frame, self._fresh))
             self._next += 1
-        self._seen = {sent.happening.id for sent in self._ring}
-        self._seen |= {happening.id for happening in happenings}
+        self._seen = {sent.event.id for sent in self._ring}
+        self._seen |= {event.id for event in events}
         if new or not self._fresh:
             self._fresh = True
             self._wake()

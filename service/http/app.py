@@ -18,6 +18,7 @@ from service.http.api import (
     activity,
     csv_export,
     customer_details,
+    customer_interactions,
     customer_routes,
     dead_letters,
     rule_settings,
@@ -104,6 +105,7 @@ def create_app(
     app.include_router(csv_export.router)  # before /customers/{id}, which would take it for an id
     app.include_router(customer_routes.router)
     app.include_router(customer_details.router)
+    app.include_router(customer_interactions.router)
     app.include_router(unattributed.router)
     app.include_router(rule_settings.router)
     app.include_router(dead_letters.router)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from cachetools import TTLCache
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.core.scopes import SessionToken
+from service.core.tokens import SessionToken
 from service.db.accounts import api_keys, sessions
 from service.db.accounts.api_keys import StoredKey
 from service.db.accounts.users import User

@@ -78,6 +78,11 @@ def rounded(amount: Decimal) -> Decimal:
     return amount.quantize(_CENT, ROUND_HALF_UP)
 
 
+def percentage(part: int, whole: int) -> Decimal:
+    """Return 100 · part / whole with two decimals; 0 if the whole is 0."""
+    return rounded(Decimal(100 * part) / whole) if whole else Decimal("0.00")
+
+
 def _figures(result: Any) -> Figures:
     found = {Segment(row.segment): figures_of(row) for row in result}
     return {segment: found.get(segment, NOTHING) for segment in Segment}

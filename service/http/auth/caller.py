@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from starlette.requests import HTTPConnection
 from starlette.types import Scope as ASGIScope
 
-from service.core.scopes import LOCAL, Actor, ApiKey, Scope
+from service.core.scopes import LOCAL, Actor, Scope
+from service.core.tokens import ApiKey
 from service.db.engine import DATABASE_AWAY
 from service.http.auth.local_mode import from_this_machine
 from service.http.auth.session_cookies import session_token

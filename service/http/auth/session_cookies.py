@@ -5,7 +5,7 @@ from typing import Any
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from service.core.scopes import SessionToken
+from service.core.tokens import SessionToken
 
 
 def session_token(request: HTTPConnection) -> SessionToken | None:

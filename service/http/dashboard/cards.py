@@ -46,13 +46,13 @@ async def cards(
         if window
         else await figures_at(connection, (now - SINCE).astimezone(UTC).date())
     )
-    before = key_figures(past, Decimal(0)) if past else {}
+    before = key_figures(past, Decimal(0)) if past else None
     return [
-        Card(name, kind, figures[key], before.get(key))
+        Card(name, kind, getattr(figures, key), before and getattr(before, key))
         for name, kind, key in (
-            ("Total Customers", "number", "totalCustomers"),
-            ("Average LTV", "money", "averageLTV"),
-            ("Active Customers", "number", "activeCustomers"),
-            ("Retention Rate", "percent", "retentionRate"),
+            ("Total Customers", "number", "total_customers"),
+            ("Average LTV", "money", "average_ltv"),
+            ("Active Customers", "number", "active_customers"),
+            ("Retention Rate", "percent", "retention_rate"),
         )
     ]

@@ -6,16 +6,16 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from service.core.customer_ids import customer_ref
 from service.core.scopes import Actor
-from service.db.customers import customer_list, editing
+from service.db.customers import editing
+from service.db.customers.customer_row import etag as etag_of
+from service.db.customers.customer_row import read
 from service.db.engine import in_transaction
-from service.http.api.customer_edits import columns, hold
+from service.http.api.customer_json import CustomerPatch, NewCustomer, columns, hold
 from service.http.api.customer_routes import CustomerNumber, not_found
-from service.http.api.schemas import CustomerPatch, NewCustomer
 from service.http.dashboard.customer_form import (
     LABELS,
     Values,
@@ -52,11 +52,8 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
     given = {"name", "email", *differing(blank(), values)}
     try:
         body = NewCustomer.model_validate(request_body(values, given, _zone(request)))
-
-        async def work(connection: AsyncConnection) -> int:
-            return await editing.create(connection, actor.name, columns(body), hold(body))
-
-        number = await in_transaction(state_of(request).engine, work)
+        engine, what = state_of(request).engine, (columns(body), hold(body))
+        number = await in_transaction(engine, editing.create, actor.name, *what)
     except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
         return _form(request, actor, values, _faults(error))
     return done(f"/customers/{customer_ref(number)}", "created")
@@ -66,11 +63,11 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
 async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Show the form of a customer."""
     async with snapshot(request) as connection:
-        row = await customer_list.read(connection, number)
+        row = await read(connection, number)
     if row is None:
         raise not_found()
-    was = shown(dict(row), _zone(request))
-    return _form(request, actor, was, was=was, etag=editing.etag(dict(row)), number=number)
+    was = shown(row, _zone(request))
+    return _form(request, actor, was, was=was, etag=etag_of(row), number=number)
 
 
 @router.post("/{id}/edit")
@@ -91,7 +88,7 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
             faults = _faults(error)
             return _form(request, actor, values, faults, was=was, etag=etag, number=number)
         except editing.ChangedMeanwhileError as error:
-            theirs, etag = shown(error.args[0], zone), editing.etag(error.args[0])
+            theirs, etag = shown(error.args[0], zone), etag_of(error.args[0])
             clashing = [it for it in differing(was, theirs) if it in differing(values, theirs)]
             if clashing:
                 return _both(request, actor, number, (was, values, theirs), clashing, etag)
@@ -104,7 +101,7 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
 async def ask_whether(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Say what will go and what will stay."""
     async with snapshot(request) as connection:
-        row = await customer_list.read(connection, number)
+        row = await read(connection, number)
         extent = await editing.would_erase(connection, number)
     if row is None or extent is None:
         raise not_found()
@@ -114,12 +111,8 @@ async def ask_whether(request: Request, actor: Editor, number: CustomerNumber) -
 @router.post("/{id}/delete")
 async def delete(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Erase the person."""
-
-    async def work(connection: AsyncConnection) -> None:
-        await editing.delete(connection, actor.name, number)
-
     try:
-        await in_transaction(state_of(request).engine, work)
+        await in_transaction(state_of(request).engine, editing.delete, actor.name, number)
     except editing.CustomerNotFoundError:
         raise not_found() from None
     return done("/", "deleted")
@@ -128,10 +121,8 @@ async def delete(request: Request, actor: Editor, number: CustomerNumber) -> Res
 async def _edit(
     request: Request, actor: Actor, number: int, body: CustomerPatch, etag: str
 ) -> None:
-    async def work(connection: AsyncConnection) -> None:
-        await editing.edit(connection, actor.name, number, columns(body), hold(body), etag)
-
-    await in_transaction(state_of(request).engine, work)
+    engine, what = state_of(request).engine, (columns(body), hold(body), etag)
+    await in_transaction(engine, editing.edit, actor.name, number, *what)
 
 
 def _zone(request: Request) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.core.segment_rules import Segment
+from service.db.customers.customer_row import CustomerRow
 from service.http.dashboard.formats import Formats
 from service.http.problems import invalid
 
@@ -45,17 +46,17 @@ def blank() -> Values:
     return dict.fromkeys((*LABELS, "until"), "") | {"keep": "order"}
 
 
-def shown(row: Mapping[str, Any], zone: tzinfo) -> Values:
+def shown(row: CustomerRow, zone: tzinfo) -> Values:
     """Give the form of a customer, from their row."""
-    address = row["address"] or {}
-    until = row["segment_pinned_until"]
+    address = row.address or {}
+    until = row.segment_pinned_until
     return _canonical(
-        {name: row[name] or "" for name in (*_LINES, "notes")}
+        {name: getattr(row, name) or "" for name in (*_LINES, "notes")}
         | {part: address.get(part) or "" for part in PARTS}
-        | {name: "on" if row[name] else "" for name in _CHECKS}
+        | {name: "on" if getattr(row, name) else "" for name in _CHECKS}
         | {
-            "segment": row["segment"] if row["segment_manual"] else "",
-            "keep": "good" if row["segment_pinned"] else "date" if until else "order",
+            "segment": row.segment if row.segment_manual else "",
+            "keep": "good" if row.segment_pinned else "date" if until else "order",
             "until": _last_day(until, zone).isoformat() if until else "",
         }
     )
@@ -140,10 +141,10 @@ def in_words(label: str, values: Values, f: Formats) -> str:
     return f"{Segment(values['segment']).label}, {lasts.get(values['keep'], 'until next order')}"
 
 
-def kept(row: Mapping[str, Any], f: Formats) -> str:
+def kept(row: CustomerRow, f: Formats) -> str:
     """Say how long a segment that was set by hand is kept."""
-    until = row["segment_pinned_until"]
-    if row["segment_pinned"]:
+    until = row.segment_pinned_until
+    if row.segment_pinned:
         return "for good"
     if until is None:
         return "until their next order"

@@ -8,7 +8,7 @@ from service.db.customers.customer_list import Page
 from service.db.locks import read_clock
 from service.db.operations.activity import latest
 from service.db.statistics.counters import read_figures
-from service.db.statistics.key_figures import segment_items
+from service.db.statistics.key_figures import segment_shares
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
 from service.http.dashboard.formats import formats_of
@@ -41,7 +41,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         medians = await state.medians.get(connection, window)
         compared = await cards(connection, figures, window, now)
         happenings = (await latest(connection, _HAPPENINGS))[:_HAPPENINGS]
-    segments = segment_items(figures, medians)
+    segments = segment_shares(figures, medians)
     return page(
         request,
         actor,
@@ -56,7 +56,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         cards=compared,
         window=window,
         segments=segments,
-        happenings=[happening.body for happening in happenings],
-        ring=ring({item["segment"]: item["count"] for item in segments}),
-        most=max(item["averageLTV"] for item in segments) or 1,
+        happenings=happenings,
+        ring=ring({share.segment: share.customers for share in segments}),
+        most=max(share.average_ltv for share in segments) or 1,
     )

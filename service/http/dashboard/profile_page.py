@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
-from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from service.core.customer_ids import customer_ref
@@ -14,14 +12,18 @@ from service.core.numbers import whole_number
 from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
-from service.db.customers import customer_list, emails, interactions, timeline
+from service.db.customers import former_emails, interactions, timeline
+from service.db.customers.customer_row import read
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
 from service.db.locks import read_clock
 from service.db.segments import rule_settings
-from service.http.api.customer_details import interaction_number, no_interaction
+from service.http.api.customer_interactions import (
+    NewInteraction,
+    interaction_number,
+    no_interaction,
+)
 from service.http.api.customer_routes import CustomerNumber, not_found
-from service.http.api.schemas import NewInteraction
 from service.http.dashboard.customer_form import LABELS, faults_of, kept
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
@@ -55,13 +57,8 @@ async def add_interaction(
         )
     except ValidationError as error:
         return await _show(request, actor, number, fields, faults_of(error))
-
-    async def work(connection: AsyncConnection) -> dict[str, Any] | None:
-        return await interactions.add(
-            connection, actor.name, number, body.kind, body.text, body.happened_at
-        )
-
-    if await in_transaction(state_of(request).engine, work) is None:
+    engine, what = state_of(request).engine, (body.kind, body.text, body.happened_at)
+    if await in_transaction(engine, interactions.add, actor.name, number, *what) is None:
         raise not_found()
     return done(f"/customers/{customer_ref(number)}", "noted")
 
@@ -71,12 +68,9 @@ async def remove_interaction(
     request: Request, actor: Editor, number: CustomerNumber, interaction: str
 ) -> Response:
     """Remove one of their own."""
-
-    async def work(connection: AsyncConnection) -> bool:
-        id_ = interaction_number(interaction)
-        return await interactions.remove(connection, actor.name, number, id_, author=actor.name)
-
-    if not await in_transaction(state_of(request).engine, work):
+    engine, whose = state_of(request).engine, actor.name
+    what = (whose, number, interaction_number(interaction), whose)
+    if not await in_transaction(engine, interactions.remove, *what):
         raise no_interaction()
     return done(f"/customers/{customer_ref(number)}", "removed")
 
@@ -90,17 +84,17 @@ async def _show(
 ) -> Response:
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
-        row = await customer_list.read(connection, number)
+        row = await read(connection, number)
         if row is None:
             raise not_found()
         orders = await orders_of_customer(connection, number, shown["orders"], None)
         notes = await interactions.of_customer(connection, number)
         events = await timeline.timeline(connection, number, shown["events"], None)
         since = await timeline.segment_since(connection, number)
-        _, *former = await emails.email_keys(connection, number, row["email"])
+        _, *former = await former_emails.email_keys(connection, number, row.email)
         current = (await rule_settings.current(connection)).settings
         now = await read_clock(connection)
-    facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
+    facts = Facts(row.total_orders, row.total_spent, row.last_order_date)
     return page(
         request,
         actor,
@@ -109,8 +103,8 @@ async def _show(
         id=customer_ref(number),
         c=row,
         former_emails=former,
-        address=_lines(row["address"] or {}),
-        kept=kept(dict(row), formats_of(request, state_of(request).config.store_currency)),
+        address=_lines(row.address or {}),
+        kept=kept(row, formats_of(request, state_of(request).config.store_currency)),
         orders=orders,
         interactions=notes[: shown["interactions"]],
         events=events,

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from service.core.customer_ids import customer_ref
 from service.core.scopes import LOCAL, Actor, Scope
 from service.core.segment_rules import Segment
 from service.http.auth.caller import caller_of
@@ -90,6 +91,7 @@ def coded(words: str) -> Markup:
 
 _environment.globals["asset"] = asset
 _environment.filters["coded"] = coded
+_environment.filters["customer_ref"] = customer_ref
 
 
 def page(

@@ -74,7 +74,7 @@ MUTATIONS = {
     ),
     "an edit needs the latest ETag": Mutation(
         "service/db/customers/editing.py",
-        '    if if_match not in {None, "*"} and if_match != etag(dict(row)):',
+        '    if if_match not in {None, "*"} and if_match != etag(customer):',
         "    if False:",
         (
             "tests/integration/customers/test_editing.py::test_an_etag_guards_what_was_edited_but_not_orders",

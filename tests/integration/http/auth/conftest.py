@@ -12,7 +12,8 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import StreamingResponse
 
-from service.core.scopes import ApiKey, Scope
+from service.core.scopes import Scope
+from service.core.tokens import ApiKey
 from service.db.accounts import api_keys
 from service.http.app import create_app
 from service.http.auth.guard import Admin, Exporter, Reader, Writer

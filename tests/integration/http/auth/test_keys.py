@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from service.core.scopes import ApiKey, Scope
+from service.core.scopes import Scope
+from service.core.tokens import ApiKey
 from service.db.accounts import api_keys
 from service.http.auth.guard import UNGUARDED
 from tests.conftest import Service
