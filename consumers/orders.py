@@ -24,7 +24,8 @@ from consumers.applier import Inbox
 from consumers.tasks import end
 from service.config import Config, redis_urls
 from service.core.envelope import Entry
-from service.core.order_event import Judged, judge
+from service.core.judge import judge
+from service.core.order_event import Judged
 from service.core.partitions import OrdersStream
 from service.streams import connections, groups, redis_client
 
@@ -139,19 +140,8 @@ class OrdersConsumer:
 
 def judge_all(entries: Sequence[Entry], config: Config) -> list[Judged]:
     """Judge each entry by the contract, independently of the others."""
-    now = datetime.now(UTC)
-    return [
-        Judged(
-            entry,
-            judge(
-                entry,
-                store_currency=config.store_currency,
-                max_bytes=config.max_event_bytes,
-                now=now,
-            ),
-        )
-        for entry in entries
-    ]
+    terms, now = config.terms, datetime.now(UTC)
+    return [Judged(entry, judge(entry, terms, now)) for entry in entries]
 
 
 async def _stop_reading(subscriber: StreamBatchSubscriber) -> None:

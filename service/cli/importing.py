@@ -226,7 +226,7 @@ class _Run:
         return None
 
     async def orders(self, batch: list[tuple[int, bytes | dict[str, str] | LineFault]]) -> None:
-        rules = orders.Rules(self.config.store_currency, self.config.max_event_bytes, self.now)
+        rules = orders.Rules(self.config.terms, self.now)
         numbers: list[int] = []
         faults: list[tuple[int, LineFault]] = []
         lines: list[orders.OrderLine] = []

@@ -16,8 +16,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.envelope import CANONICAL_FIELD, Entry
+from service.core.judge import Terms, judge
 from service.core.numbers import whole_number
-from service.core.order_event import EventKey, OrderEvent, Reason, Refusal, judge
+from service.core.order_event import EventKey, OrderEvent, Reason, Refusal
 from service.db.engine import in_transaction, refused_data
 from service.db.ingest.apply import apply_events
 from service.db.ingest.owners import OwnerChangedError
@@ -66,8 +67,7 @@ class OrderLine(NamedTuple):
 class Rules(NamedTuple):
     """What lines are judged by."""
 
-    currency: str
-    max_bytes: int
+    terms: Terms
     now: datetime
 
 
@@ -90,7 +90,7 @@ def order_line(line: bytes, rules: Rules) -> OrderLine | LineFault:
             head = f'{{"id":"import-{identity}","type":"order-updated","data":'.encode()
             line = head + line.strip() + b"}"
     entry = Entry("0-0", {CANONICAL_FIELD: line})
-    verdict = judge(entry, store_currency=rules.currency, max_bytes=rules.max_bytes, now=rules.now)
+    verdict = judge(entry, rules.terms, rules.now)
     return _fault(verdict) if isinstance(verdict, Refusal) else OrderLine(verdict, erased)
 
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.core.envelope import Entry
-from service.core.order_event import OrderEvent, Reason, Refusal, judge
+from service.core.judge import Terms, judge
+from service.core.order_event import OrderEvent, Reason, Refusal
 from tests.events import cloud_event
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -31,7 +32,7 @@ def judged(
     fields: dict[bytes, bytes], *, now: datetime = NOW, received: datetime = NOW
 ) -> OrderEvent | Refusal:
     entry = Entry(f"{int(received.timestamp() * 1000)}-0", fields)
-    return judge(entry, store_currency="USD", max_bytes=MAX_BYTES, now=now)
+    return judge(entry, Terms("USD", MAX_BYTES), now)
 
 
 def read(found: object) -> OrderEvent | Refusal:
@@ -413,7 +414,7 @@ def test_a_clock_behind_does_not_refuse_what_its_neighbours_accept() -> None:
 def test_an_id_chosen_by_the_publisher_is_no_licence_for_the_far_future() -> None:
     text = json.dumps(document(created=datetime(2150, 1, 1, tzinfo=UTC))).encode()
     entry = Entry(f"{2**64 - 1}-{2**64 - 1}", {b"data": text})
-    found = judge(entry, store_currency="USD", max_bytes=MAX_BYTES, now=NOW)
+    found = judge(entry, Terms("USD", MAX_BYTES), NOW)
     assert isinstance(found, Refusal)
     assert found.reason is Reason.INVALID_TIME
 
