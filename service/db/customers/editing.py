@@ -19,6 +19,7 @@ from service.db.customers import former_emails
 from service.db.customers.customer_row import EDITABLE, CustomerRow, etag, read
 from service.db.customers.erasure import Extent, erase, extent
 from service.db.locks import read_clock
+from service.db.search_text import search_text
 from service.db.segments import assign
 
 
@@ -95,7 +96,7 @@ INSERT INTO customers (email, email_key, date_created, name, name_at, name_event
 VALUES (:email, :email_key, :now, :name, 'infinity', '') RETURNING id
 """)
 _SEARCHED = text(f"""
-UPDATE customer_search s SET searched = {assign.searched("c")}
+UPDATE customer_search s SET searched = {search_text("c")}
 FROM customers c WHERE c.id = s.customer_id AND s.customer_id = :id
 """)
 
