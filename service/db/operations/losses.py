@@ -26,12 +26,12 @@ from service.core.loss_arithmetic import (
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import NO_ID, StreamId, parse, write
 from service.db.accounts.audit import note
+from service.db.locks import AdvisoryLock
 from service.streams.redis_client import REDIS_ERRORS
 from service.streams.snapshot import read_remainder, take_snapshot
 
 T = TypeVar("T")
 
-_LOCK = 0x43524D06  # "CRM" 6
 _REDIS_SECONDS = 5.0
 """How long to wait for Redis's answer."""
 
@@ -156,7 +156,8 @@ async def check_and_record(
     is reading. The answer has no streams for which Redis does not answer. It is empty while another
     replica checks; with ``wait``, this waits for that replica instead.
     """
-    lock = await connection.execute(_WAIT_FOR_LOCK if wait else _TRY_LOCK, {"lock": _LOCK})
+    query = _WAIT_FOR_LOCK if wait else _TRY_LOCK
+    lock = await connection.execute(query, {"lock": AdvisoryLock.LOSSES})
     if not lock.scalar_one():
         return {}
     results = await check(connection, redis, streams, group, listening=listening)

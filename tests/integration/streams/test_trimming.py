@@ -67,6 +67,9 @@ async def test_memory_stays_bounded_under_steady_load(
                 [fields(f"ORD-{n}", email=f"c{n}@x.org") for n in range(first, first + 500)],
             )
             await all_applied(service, round_ * 500)
+            await all_published(
+                service
+            )  # else the out-stream is short because nothing is in it yet
 
             async def is_short() -> bool:
                 lengths = [await raw.xlen(stream) for stream in (orders, changes)]
