@@ -5,7 +5,6 @@ else is text.
 """
 
 import asyncio
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,8 +15,6 @@ from redis.exceptions import ResponseError
 from service.core.envelope import Entry
 from service.core.partitions import OrdersStream
 from service.streams.redis_client import texts
-
-log = logging.getLogger(__name__)
 
 _AFTER_ALL_IDS = "18446744073709551615"
 """No entry has a greater id, so asking for pending entries beyond it delivers none."""

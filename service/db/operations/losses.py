@@ -113,7 +113,7 @@ class RecordedLoss(NamedTuple):
     until_id: str
     """Every lost entry has an id greater than ``after_id`` and not greater than ``until_id``."""
     entries: int | None
-    """`removed`: at least so many; `rolled_back`: of those seen before. None: nobody knows."""
+    """`removed`: a minimum; `rolled_back`: only those that a check had seen. None: unknown."""
     since: datetime
     """Nothing was lost before this moment."""
     noticed_at: datetime

@@ -99,7 +99,7 @@ async def test_a_wipe_after_everything_was_applied_is_only_a_warning(
         await service.redis.flushall()
 
         async def warned() -> bool:
-            return "all of that was applied before" in caplog.text
+            return "everything that is missing had been applied" in caplog.text
 
         await until(warned)
         await publish_all(service, _orders(20, first=20))

@@ -38,9 +38,9 @@ _VECTOR = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<crc>\d+) \| (?P<of8>\d) \|$",
 
 
 def test_the_published_test_vectors_are_right() -> None:
-    found = list(_VECTOR.finditer((ROOT / "README.md").read_text()))
-    assert len(found) >= 4
-    for vector in found:
+    vectors = list(_VECTOR.finditer((ROOT / "README.md").read_text()))
+    assert len(vectors) >= 4
+    for vector in vectors:
         key = vector["key"].replace("·", " ")
         assert partition_of(key, 2**32) == int(vector["crc"]), key
         assert partition_of(key, 8) == int(vector["of8"]), key
