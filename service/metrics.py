@@ -99,7 +99,7 @@ async def _database_metrics(engine: AsyncEngine) -> list[Metric]:
     async with engine.connect() as connection:
         totals = await status.totals(connection)
         waiting = await status.waiting(connection)
-        letters = {it.reason: it.letters for it in await dead_letters.summary(connection)}
+        letters = {row.reason: row.letters for row in await dead_letters.summary(connection)}
         verified = await status.verification(connection)
         lost = await losses.summary(connection)
         trimmed = await trims(connection)

@@ -175,7 +175,10 @@ async def test_other_partitions_go_on_while_a_master_and_its_replica_are_dead(
 async def test_a_reader_outlives_the_node_that_it_asked_first(on_cluster: OnCluster) -> None:
     """A client that only reads: no other command makes it find another node."""
     service, cluster = on_cluster
-    group, names = service.config.orders_group, [it.name for it in service.config.orders_streams]
+    group, names = (
+        service.config.orders_group,
+        [stream.name for stream in service.config.orders_streams],
+    )
     reader: Any = redis_client.connect(cluster.url, cluster=True)
     try:
         await groups.ensure_group(reader, names[0], group)

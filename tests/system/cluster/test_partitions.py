@@ -129,7 +129,7 @@ async def test_orders_in_any_partition_are_applied_once(
         await until(trimmed)
     assert {sent.stream for sent in shop.sent} == names
     assert (await totals(service)).read == len(shop.sent)
-    assert await stored(service) == world([it.document for it in shop.sent], datetime.now(UTC))
+    assert await stored(service) == world([sent.document for sent in shop.sent], datetime.now(UTC))
     await in_order_without_holes(service)
     assert await service.rows("SELECT * FROM losses") == []
 
@@ -200,7 +200,7 @@ async def test_a_dead_workers_entries_of_several_partitions_are_taken_over(
             each = await groups.backlogs(
                 service.redis, service.config.orders_streams, service.config.orders_group
             )
-            return [it.name for it in groups.together(each).consumers] == [worker.name]
+            return [member.name for member in groups.together(each).consumers] == [worker.name]
 
         await until(dead_consumer_is_gone)
     assert (await totals(service)).applied == entries
@@ -221,7 +221,9 @@ async def test_a_loss_in_one_stream_is_not_hidden_by_another(
 ) -> None:
     service = with_partitions(empty_service, 4)
     raw: Any = service.redis
-    stream = next(it.name for it in service.config.orders_streams if it.partition == partition)
+    stream = next(
+        each.name for each in service.config.orders_streams if each.partition == partition
+    )
     async with working(service):
         for number, each in enumerate(service.config.orders_streams * 4):
             await raw.xadd(each.name, fields(f"ORD-{number}", email=f"c{number}@x.org"))
@@ -234,7 +236,7 @@ async def test_a_loss_in_one_stream_is_not_hidden_by_another(
     again = fields("ORD-1", email="c1@x.org")
     await service.ingest(*(Entry(f"{number}-0", again, 1) for number in range(5)))
     (finding,) = await service.findings()
-    assert [(it["stream"], it["lost"]) for it in finding.offenders] == [(stream, 3)]
+    assert [(loss["stream"], loss["lost"]) for loss in finding.offenders] == [(stream, 3)]
     async with working(service):
         await until(lambda: _losses(service))
         await all_read(service)
@@ -295,6 +297,6 @@ async def test_orders_of_all_partitions_are_replayed(partitioned: Service, tmp_p
 def test_the_demo_publishes_where_order_management_would() -> None:
     one, eight = (Config(orders_partitions=n) for n in (1, 8))
     entry = {"data": fields("ORD-1", email="jane@example.com")[b"data"]}
-    assert [stream_for(it, entry) for it in (one, eight)] == ["orders", "orders:{4}"]
+    assert [stream_for(config, entry) for config in (one, eight)] == ["orders", "orders:{4}"]
     for broken in ({"data": b"{"}, {"data": b"[]"}, {"data": b'{"data": 1}'}, {"other": b""}):
         assert stream_for(eight, broken) == "orders"
