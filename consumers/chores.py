@@ -125,7 +125,7 @@ def _trimmed(stream: str, result: trims.TrimResult | None) -> int | None:
         return None
     if result.held_by is not None:
         log.warning(
-            "%s grows beyond what it is to keep: its group %s has not acknowledged %s yet",
+            "%s is longer than configured: its group %s has not acknowledged entry %s yet",
             stream,
             result.held_by,
             result.held_at,
@@ -152,7 +152,8 @@ def check_losses_step(
                 _log_loss(stream, result.loss)
             elif result.rolled_back:
                 log.warning(
-                    "Redis has less of %s than it had; all of that was applied before", stream
+                    "Redis has less of %s than before; everything that is missing had been applied",
+                    stream,
                 )
 
     return step
@@ -160,8 +161,8 @@ def check_losses_step(
 
 def _log_loss(stream: str, loss: Loss) -> None:
     log.error(
-        "%s lost entries that were never applied (%s): %s of those after %s, up to %s; "
-        "nothing before %s. See `crm losses`",
+        "%s lost entries that were never applied (%s): %s with ids after %s and up to %s; "
+        "nothing was lost before %s. See `crm losses`",
         stream,
         loss.kind.replace("_", " "),
         "an unknown number" if loss.entries is None else loss.entries,
