@@ -45,7 +45,7 @@ types: env ## Strict types, tests too
 	@$(BIN)/mypy
 
 matrix: env ## Install the pins on Python 3.12 and 3.13, where there are any, and run a part of the tests
-	@$(BIN)/python -m tests.system.matrix
+	@$(BIN)/nox --parallel 2
 
 check: lint types test matrix ## All that CI runs
 
