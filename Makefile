@@ -46,7 +46,7 @@ types: env ## Check types strictly, in the tests too
 	@$(BIN)/mypy
 
 matrix: env ## Run a part of the tests on Python 3.12 and 3.13, where they are installed
-	@$(BIN)/python -m tests.system.matrix
+	@$(BIN)/nox --parallel 2
 
 check: lint types test matrix ## Run everything that CI runs
 
