@@ -137,6 +137,16 @@ def test_every_path_test_and_module_shown_exists(page: Path) -> None:
             assert find_spec(module), module
 
 
+def test_every_log_line_and_panel_that_the_runbook_quotes_exists() -> None:
+    runbook = (ROOT / "deploy/README.md").read_text().split("\n### Crm", 1)[1].split("\n## ", 1)[0]
+    sources = [path.read_text() for path in (ROOT / "consumers").glob("*.py")]
+    dashboard = json.loads((ROOT / "deploy/grafana/crm.json").read_text())
+    shown = "\n".join([*sources, *(panel["title"] for panel in dashboard["panels"])])
+    phrases = re.findall(r'"([^"]+)"', runbook)
+    assert len(phrases) >= 5
+    assert [phrase for phrase in phrases if re.sub(r"\s+", " ", phrase) not in shown] == []
+
+
 def test_every_route_is_listed_and_no_other() -> None:
     document = json.loads((ROOT / "deploy/contracts/openapi.json").read_text())
     routes = {
