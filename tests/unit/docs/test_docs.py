@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from typer.main import get_command
 
 from service.cli.main import app
 from service.config import Config
-from service.core.order_event import Reason
+from service.core.order_event import Address, CustomerData, OrderCloudEvent, OrderData, Reason
+from service.core.segment_event import SegmentChangedCloudEvent
 from tests.paths import ROOT
 
 DOCS = ROOT / "docs"
@@ -137,6 +139,16 @@ def test_every_path_test_and_module_shown_exists(page: Path) -> None:
             assert find_spec(module), module
 
 
+def test_every_log_line_and_panel_that_the_runbook_quotes_exists() -> None:
+    runbook = (ROOT / "deploy/README.md").read_text().split("\n### Crm", 1)[1].split("\n## ", 1)[0]
+    sources = [path.read_text() for path in (ROOT / "consumers").glob("*.py")]
+    dashboard = json.loads((ROOT / "deploy/grafana/crm.json").read_text())
+    shown = "\n".join([*sources, *(panel["title"] for panel in dashboard["panels"])])
+    phrases = re.findall(r'"([^"]+)"', runbook)
+    assert len(phrases) >= 5
+    assert [phrase for phrase in phrases if re.sub(r"\s+", " ", phrase) not in shown] == []
+
+
 def test_every_route_is_listed_and_no_other() -> None:
     document = json.loads((ROOT / "deploy/contracts/openapi.json").read_text())
     routes = {
@@ -145,8 +157,39 @@ def test_every_route_is_listed_and_no_other() -> None:
         for method in operations
         if method in {"get", "put", "post", "patch", "delete"}
     }
-    listed = [quoted(first)[0] for first, *_ in table(DOCS / "http.md") if quoted(first)]
+    cells = [name for first, *_ in table(DOCS / "http.md") for name in quoted(first)]
+    listed = [name for name in cells if " " in name]
     assert sorted(listed) == sorted(routes)
+    figures = document["components"]["schemas"]["Statistics"]["properties"]
+    assert {name for name in cells if " " not in name} <= figures.keys()
+
+
+def test_every_field_of_an_order_event_is_listed_and_no_other() -> None:
+    section = (DOCS / "streams.md").read_text().split("| field |", 1)[1].split("\n\n", 1)[0]
+    rows = re.findall(r"^\| (`.+?`) \| (yes|) ?\| (.+) \|$", section, re.MULTILINE)
+    listed = {name: required == "yes" for names, required, _ in rows for name in quoted(names)}
+    event, order = OrderCloudEvent, OrderData
+    known = {name: name in event.__required_keys__ for name in event.__annotations__} | {
+        f"data.{name}": name in order.__required_keys__ for name in order.__annotations__
+    }
+    assert listed == known
+    parts = {names: set(quoted(rule)) for names, _, rule in rows}
+    assert parts["`data.customer`"] - {"CUST-…"} == CustomerData.__annotations__.keys()
+    assert parts["`data.shippingAddress`"] == Address.__annotations__.keys()
+    for field in ("status", "paymentStatus"):
+        schema = TypeAdapter(order).json_schema()["properties"][field]
+        values = schema.get("enum") or schema["anyOf"][0]["enum"]
+        assert parts[f"`data.{field}`"] == {" ".join(values)}
+
+
+def test_the_segment_change_shown_has_every_field_and_no_other() -> None:
+    (shown,) = re.findall(
+        r"^```json\n(.*?)^```", (DOCS / "streams.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    event = SegmentChangedCloudEvent.model_validate_json(shown)
+    assert json.loads(shown) == json.loads(
+        event.model_dump_json(by_alias=True, exclude={"traceparent"})
+    )
 
 
 def test_every_reason_for_a_refusal_is_listed_and_no_other() -> None:
