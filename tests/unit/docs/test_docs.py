@@ -14,7 +14,8 @@ from typer.main import get_command
 
 from service.cli.main import app
 from service.config import Config
-from service.core.order_event import Address, CustomerData, OrderCloudEvent, OrderData, Reason
+from service.core.judge import Address, CustomerData, OrderCloudEvent, OrderData
+from service.core.order_event import Reason
 from service.core.segment_event import SegmentChangedCloudEvent
 from tests.paths import ROOT
 
