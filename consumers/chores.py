@@ -16,7 +16,7 @@ from service.config import Config
 from service.core.loss_arithmetic import Loss
 from service.core.stream_ids import write
 from service.db.engine import DATABASE_AWAY, in_transaction
-from service.db.operations import losses, trims
+from service.db.operations import losses, trimming
 from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
 from service.db.statistics import cohorts, key_figures
@@ -104,7 +104,7 @@ def trim_orders_step(redis: Redis, config: Config, stream: str) -> Step:
     keep = Keep(config.orders_keep_seconds, config.orders_keep_entries)
 
     async def step(connection: AsyncConnection) -> int | None:
-        return _trimmed(stream, await trims.trim_orders(connection, redis, stream, group, keep))
+        return _trimmed(stream, await trimming.trim_orders(connection, redis, stream, group, keep))
 
     return step
 
@@ -115,12 +115,12 @@ def trim_changes_step(redis: Redis, config: Config) -> Step:
     keep = Keep(None, config.changes_keep_entries)
 
     async def step(connection: AsyncConnection) -> int | None:
-        return _trimmed(stream, await trims.trim_changes(connection, redis, stream, keep))
+        return _trimmed(stream, await trimming.trim_changes(connection, redis, stream, keep))
 
     return step
 
 
-def _trimmed(stream: str, result: trims.TrimResult | None) -> int | None:
+def _trimmed(stream: str, result: trimming.TrimResult | None) -> int | None:
     if result is None:
         return None
     if result.held_by is not None:

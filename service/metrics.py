@@ -30,7 +30,7 @@ from service.core.order_event import Reason
 from service.db.engine import DATABASE_AWAY
 from service.db.ingest.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
 from service.db.operations import dead_letters, losses, status
-from service.db.operations.trims import Trims, trims
+from service.db.operations.trimming import Trims, trims
 from service.db.statistics.counters import read_figures
 from service.streams import groups, redis_client
 

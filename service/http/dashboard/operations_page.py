@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from service.db.customers import order_history
 from service.db.engine import in_transaction
-from service.db.operations import dead_letters, losses, status, trims
+from service.db.operations import dead_letters, losses, status, trimming
 from service.db.operations.dead_letters import NoSuchLetterError
 from service.http.api.cursors import decode_time, encode_time
 from service.http.api.customer_details import ORDERS
@@ -40,7 +40,7 @@ async def show(
         waiting = await status.waiting(connection)
         verified = await status.verification(connection)
         lost = await losses.recorded_losses(connection, most=_LOSSES)
-        trimmed = await trims.trims(connection)
+        trimmed = await trimming.trims(connection)
         reasons = await dead_letters.summary(connection)
         letters, total = await dead_letters.find(
             connection, reason, _LETTERS + 1, int(before) if before else None

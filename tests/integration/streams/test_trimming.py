@@ -9,8 +9,8 @@ from consumers import chores
 from consumers.relay import Relay
 from consumers.tasks import end
 from service.core.stream_ids import parse
-from service.db.operations import trims
-from service.db.operations.trims import TrimResult
+from service.db.operations import trimming
+from service.db.operations.trimming import TrimResult
 from service.streams import groups
 from service.streams.trim import Keep, trim
 from tests.conftest import Service
@@ -33,7 +33,7 @@ DAY = 86_400.0
 
 async def _trim(scene: Scene, keep: Keep) -> TrimResult:
     async with scene.service.engine.begin() as connection:
-        result = await trims.trim_orders(
+        result = await trimming.trim_orders(
             connection, scene.service.redis, scene.stream, scene.group, keep
         )
     assert result is not None
@@ -42,7 +42,7 @@ async def _trim(scene: Scene, keep: Keep) -> TrimResult:
 
 async def _trim_changes(service: Service, entries: int) -> None:
     async with service.engine.begin() as connection:
-        await trims.trim_changes(
+        await trimming.trim_changes(
             connection, service.redis, service.config.changes_stream, Keep(None, entries)
         )
 
