@@ -1,4 +1,4 @@
-"""What the service asks of Redis, on each server that the README's table names."""
+"""What the service asks of Redis, on each server that the table in docs/support.md names."""
 
 import dataclasses
 from collections.abc import AsyncIterator
