@@ -19,6 +19,7 @@ from service.http.api import (
     customer_details,
     customer_interactions,
     customer_routes,
+    dead_letter_replay,
     dead_letters,
     rule_settings,
     statistics,
@@ -90,6 +91,7 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
     app.include_router(unattributed.router)
     app.include_router(rule_settings.router)
     app.include_router(dead_letters.router)
+    app.include_router(dead_letter_replay.router)
     app.include_router(activity.router)
     dashboard.install(app)
     openapi.install(app)
