@@ -21,6 +21,7 @@ from service.http.api import (
     customer_routes,
     dead_letter_replay,
     dead_letters,
+    rule_changes,
     rule_settings,
     statistics,
     unattributed,
@@ -90,6 +91,7 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
     app.include_router(customer_interactions.router)
     app.include_router(unattributed.router)
     app.include_router(rule_settings.router)
+    app.include_router(rule_changes.router)
     app.include_router(dead_letters.router)
     app.include_router(dead_letter_replay.router)
     app.include_router(activity.router)
