@@ -117,8 +117,8 @@ class SettingsVersion(Camel):
         "new, vip, inactive, at_risk, returning. The first rule that holds wins."
     )
     change: str | None = Field(
-        description="The id under `/settings/changes/{id}`, which shows how many customers have been "
-        "judged by this version. Null for the first version."
+        description="The id under `/settings/changes/{id}`, which shows how many customers were "
+        "judged by this version so far. Null for the first version."
     )
 
 
