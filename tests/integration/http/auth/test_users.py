@@ -145,7 +145,9 @@ async def test_a_hash_of_yesterday_is_made_anew_at_the_next_sign_in(
             hashes.append(row["password_hash"])
     assert weak not in hashes
     assert hashes[0] == hashes[1]
-    assert argon2.extract_parameters(hashes[0]) == argon2.extract_parameters(passwords._unknown_users_hash)
+    assert argon2.extract_parameters(hashes[0]) == argon2.extract_parameters(
+        passwords._unknown_users_hash
+    )
     assert "jane" not in caplog.text.lower()
 
 
