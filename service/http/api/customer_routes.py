@@ -48,6 +48,8 @@ _PRECONDITION: dict[int | str, dict[str, Any]] = {
         "description": "The customer was edited after you read them; `current` is how they are.",
     }
 }
+_FROM = "ISO 8601, included. A day without a time starts at 00:00Z."
+_TO = "ISO 8601, excluded. A day without a time is included as a whole."
 
 
 def _in_path(customer_id: Annotated[str, Path(alias="id", examples=["CUST-1001"])]) -> int:
@@ -77,12 +79,16 @@ def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter for each filter
             description="A part of the name, e-mail, phone or notes, in any case; or an id.",
         ),
     ] = "",
-    date_from: Annotated[str | None, Query(alias="dateFrom")] = None,
-    date_to: Annotated[str | None, Query(alias="dateTo")] = None,
-    last_order_from: Annotated[str | None, Query(alias="lastOrderFrom")] = None,
-    last_order_to: Annotated[str | None, Query(alias="lastOrderTo")] = None,
-    spent_from: Annotated[Decimal | None, Query(alias="spentFrom", ge=0, le=10**12)] = None,
-    spent_to: Annotated[Decimal | None, Query(alias="spentTo", ge=0, le=10**12)] = None,
+    date_from: Annotated[str | None, Query(alias="dateFrom", description=_FROM)] = None,
+    date_to: Annotated[str | None, Query(alias="dateTo", description=_TO)] = None,
+    last_order_from: Annotated[str | None, Query(alias="lastOrderFrom", description=_FROM)] = None,
+    last_order_to: Annotated[str | None, Query(alias="lastOrderTo", description=_TO)] = None,
+    spent_from: Annotated[
+        Decimal | None, Query(alias="spentFrom", ge=0, le=10**12, description="Included.")
+    ] = None,
+    spent_to: Annotated[
+        Decimal | None, Query(alias="spentTo", ge=0, le=10**12, description="Included.")
+    ] = None,
 ) -> Filter:
     """Return the filter of a list or an export. The end of a span may be a day: it is included."""
     if "\x00" in search:
@@ -155,7 +161,10 @@ async def edit_customer(
     actor: Writer,
     number: CustomerNumber,
     body: CustomerPatch,
-    if_match: Annotated[str | None, Header()] = None,
+    if_match: Annotated[
+        str | None,
+        Header(description="The `ETag` you read. Answers 412 if it is out of date."),
+    ] = None,
 ) -> Response:
     """Change a customer. With `If-Match`, only if nobody has edited them since you read them."""
     for required in ("name", "email"):

@@ -42,12 +42,12 @@ async def test_the_timeline_lists_every_kind_of_event(
     await api.http.post(
         "/api/v1/customers/CUST-1001/interactions", json={"kind": "call", "text": "hello"}
     )
-    told = await api.get("/CUST-1001/timeline", limit=2)
-    items = told["items"]
-    while told["nextCursor"]:
-        told = await api.get("/CUST-1001/timeline", limit=2, cursor=told["nextCursor"])
-        items += told["items"]
-    assert told["total"] == len(items)
+    page = await api.get("/CUST-1001/timeline", limit=2)
+    items = page["items"]
+    while page["nextCursor"]:
+        page = await api.get("/CUST-1001/timeline", limit=2, cursor=page["nextCursor"])
+        items += page["items"]
+    assert page["total"] == len(items)
     assert [item["at"] for item in items] == sorted((i["at"] for i in items), reverse=True)
     kinds = [item["type"] for item in items]
     assert sorted(set(kinds)) == ["edit", "interaction", "order", "order-updated", "segment"]
