@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from service.core.customer_ids import customer_number
 from service.core.segment_rules import Segment
-from service.db.customers import customer_list, editing
+from service.db.customers import customer_list, customer_row, editing
 from service.db.customers.customer_list import BadPositionError, Page
-from service.db.customers.customer_row import CustomerRow, etag, read
+from service.db.customers.customer_row import CustomerRow, etag
 from service.db.customers.filters import Filter
 from service.db.customers.sorting import Sort
 from service.db.engine import in_transaction
@@ -190,7 +190,7 @@ async def erase_customer(request: Request, actor: Writer, number: CustomerNumber
 
 async def existing(connection: AsyncConnection, number: int) -> CustomerRow:
     """Return a customer. Raises the problem 404 if there is no such customer."""
-    customer = await read(connection, number)
+    customer = await customer_row.read(connection, number)
     if customer is None:
         raise not_found()
     return customer

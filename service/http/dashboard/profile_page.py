@@ -13,7 +13,6 @@ from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
 from service.db.customers import former_emails, interactions, timeline
-from service.db.customers.customer_row import read
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
@@ -23,7 +22,7 @@ from service.http.api.customer_interactions import (
     interaction_number,
     no_interaction,
 )
-from service.http.api.customer_routes import CustomerNumber, not_found
+from service.http.api.customer_routes import CustomerNumber, existing, not_found
 from service.http.dashboard.customer_form import LABELS, faults_of, kept
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
@@ -84,9 +83,7 @@ async def _show(
 ) -> Response:
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
-        row = await read(connection, number)
-        if row is None:
-            raise not_found()
+        row = await existing(connection, number)
         orders = await orders_of_customer(connection, number, shown["orders"], None)
         notes = await interactions.of_customer(connection, number)
         events = await timeline.timeline(connection, number, shown["events"], None)
