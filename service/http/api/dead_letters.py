@@ -247,9 +247,11 @@ async def open_letter(
 
 async def discard(request: Request, actor: Actor, number: int, why: str) -> None:
     """Discard a dead letter. Raises the problem 404."""
-    arguments = (actor.name, number, why.replace("\x00", ""))
+    why = why.replace("\x00", "")
     try:
-        await in_transaction(state_of(request).engine, dead_letters.discard, *arguments)
+        await in_transaction(
+            state_of(request).engine, dead_letters.discard, actor.name, number, why
+        )
     except NoSuchLetterError:
         raise not_found() from None
 

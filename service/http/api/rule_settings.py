@@ -189,13 +189,12 @@ async def save_settings(
     """
     expected, status = body.expected_version, 409
     if if_match is not None and if_match.strip() != "*":
-        bare = if_match.strip().removeprefix("W/").strip('"')
-        given = whole_number(bare)
-        expected, status = NO_VERSION if given is None else given, 412
-
-    engine, what = state_of(request).engine, (body.given(), expected)
+        version = whole_number(if_match.strip().removeprefix("W/").strip('"'))
+        expected, status = NO_VERSION if version is None else version, 412
     try:
-        return _answer(await in_transaction(engine, rule_settings.save, actor.name, *what))
+        saved = await in_transaction(
+            state_of(request).engine, rule_settings.save, actor.name, body.given(), expected
+        )
     except OutdatedError as error:
         raise ProblemError(
             status,
@@ -206,6 +205,7 @@ async def save_settings(
         ) from None
     except ValidationError as error:
         raise impossible(error, body) from None
+    return _answer(saved)
 
 
 def impossible(error: ValidationError, body: SettingsPatch) -> ProblemError:

@@ -51,8 +51,9 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
     given = {"name", "email", *differing(blank(), values)}
     try:
         body = NewCustomer.model_validate(request_body(values, given, _zone(request)))
-        engine, what = state_of(request).engine, (columns(body), hold(body))
-        number = await in_transaction(engine, editing.create, actor.name, *what)
+        number = await in_transaction(
+            state_of(request).engine, editing.create, actor.name, columns(body), hold(body)
+        )
     except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
         return _form(request, actor, values, _faults(error))
     return done(f"/customers/{customer_ref(number)}", "created")
@@ -116,8 +117,15 @@ async def delete(request: Request, actor: Editor, number: CustomerNumber) -> Res
 async def _edit(
     request: Request, actor: Actor, number: int, body: CustomerPatch, etag: str
 ) -> None:
-    engine, what = state_of(request).engine, (columns(body), hold(body), etag)
-    await in_transaction(engine, editing.edit, actor.name, number, *what)
+    await in_transaction(
+        state_of(request).engine,
+        editing.edit,
+        actor.name,
+        number,
+        columns(body),
+        hold(body),
+        etag,
+    )
 
 
 def _zone(request: Request) -> Any:

@@ -56,8 +56,16 @@ async def add_interaction(
         )
     except ValidationError as error:
         return await _show(request, actor, number, fields, faults_of(error))
-    engine, what = state_of(request).engine, (body.kind, body.text, body.happened_at)
-    if await in_transaction(engine, interactions.add, actor.name, number, *what) is None:
+    added = await in_transaction(
+        state_of(request).engine,
+        interactions.add,
+        actor.name,
+        number,
+        body.kind,
+        body.text,
+        body.happened_at,
+    )
+    if added is None:
         raise not_found()
     return done(f"/customers/{customer_ref(number)}", "noted")
 
@@ -67,9 +75,15 @@ async def remove_interaction(
     request: Request, actor: Editor, number: CustomerNumber, interaction: str
 ) -> Response:
     """Remove one of their own."""
-    engine, whose = state_of(request).engine, actor.name
-    what = (whose, number, interaction_number(interaction), whose)
-    if not await in_transaction(engine, interactions.remove, *what):
+    removed = await in_transaction(
+        state_of(request).engine,
+        interactions.remove,
+        actor.name,
+        number,
+        interaction_number(interaction),
+        actor.name,
+    )
+    if not removed:
         raise no_interaction()
     return done(f"/customers/{customer_ref(number)}", "removed")
 

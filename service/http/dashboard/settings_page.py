@@ -92,8 +92,9 @@ async def save(request: Request, actor: Admin, given: Form) -> Response:
     expected = _expected(given)
     try:
         fields = _read(given)
-        engine, what = state_of(request).engine, (fields, expected)
-        saved = await in_transaction(engine, rule_settings.save, actor.name, *what)
+        saved = await in_transaction(
+            state_of(request).engine, rule_settings.save, actor.name, fields, expected
+        )
     except (OutdatedError, ValidationError) as error:
         faults = _faults(error) if isinstance(error, ValidationError) else {}
         async with snapshot(request) as connection:
