@@ -97,7 +97,7 @@ class Stream:
 
 @contextlib.asynccontextmanager
 async def serving(service: Service) -> AsyncIterator[Streaming]:
-    """Run a web server on a free port until the block ends."""
+    """Serve on a port of its own until the block ends."""
     app, port = create_app(service.config), free_port()
     server = _Server(
         uvicorn.Config(app, host=HOST, port=port, log_config=None, access_log=False, ws="none")

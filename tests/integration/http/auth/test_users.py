@@ -80,7 +80,7 @@ async def test_who_does_not_exist_takes_as_long_to_refuse(
 async def test_not_even_the_password_of_nobody_signs_nobody_in(empty_service: Service) -> None:
     async with empty_service.engine.begin() as connection:
         it = "the password of users who do not exist"
-        assert await passwords.matches(it, passwords._unknown_users_hash)
+        assert await passwords.matches(it, passwords._nobodys)
         assert not await passwords.matches(it, None)
         assert await users.verify_password(connection, "nobody@example.com", it) is None
 
@@ -145,9 +145,7 @@ async def test_a_hash_of_yesterday_is_made_anew_at_the_next_sign_in(
             hashes.append(row["password_hash"])
     assert weak not in hashes
     assert hashes[0] == hashes[1]
-    assert argon2.extract_parameters(hashes[0]) == argon2.extract_parameters(
-        passwords._unknown_users_hash
-    )
+    assert argon2.extract_parameters(hashes[0]) == argon2.extract_parameters(passwords._nobodys)
     assert "jane" not in caplog.text.lower()
 
 
