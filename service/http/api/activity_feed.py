@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.core.customer_ids import customer_ref
-from service.core.json_values import dumps
+from service.core.json_values import camel, dumps
 from service.db.engine import DATABASE_AWAY
 from service.db.operations.activity import ActivityEvent, known_at, latest
-from service.http.api.schemas import camel
 
 log = logging.getLogger(__name__)
 

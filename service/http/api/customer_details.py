@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from service.core.json_values import camel
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts, Segment
 from service.db.customers import former_emails, interactions, order_history, timeline
@@ -21,7 +22,7 @@ from service.http.api.cursors import decode_time, encode_time
 from service.http.api.customer_interactions import interaction_json
 from service.http.api.customer_json import customer_json
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
-from service.http.api.schemas import Camel, Collection, camel, collection
+from service.http.api.schemas import Camel, Collection, collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, example

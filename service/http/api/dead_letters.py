@@ -11,13 +11,14 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 from starlette.responses import Response
 
+from service.core.json_values import camel
 from service.core.numbers import whole_number
 from service.core.order_event import Reason
 from service.core.scopes import Actor, Scope
 from service.db.engine import in_transaction
 from service.db.operations import dead_letters
 from service.db.operations.dead_letters import Letter, NoSuchLetterError, StoredField
-from service.http.api.schemas import Camel, Collection, camel, collection
+from service.http.api.schemas import Camel, Collection, collection
 from service.http.auth.guard import Admin, Reader, Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError

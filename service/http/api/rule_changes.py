@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
 from service.core.customer_ids import customer_ref
+from service.core.json_values import camel
 from service.core.numbers import whole_number
 from service.core.segment_rules import Segment
 from service.db.segments import rule_settings
@@ -20,7 +21,7 @@ from service.http.api.rule_settings import (
     impossible,
     values_json,
 )
-from service.http.api.schemas import Camel, Collection, camel, collection
+from service.http.api.schemas import Camel, Collection, collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError

@@ -46,8 +46,3 @@ def collection(
     """Return the JSON of a page. Without ``total``, the page is the whole list."""
     count = len(items) if total is None else total
     return {"items": items, "total": count, "nextCursor": next_cursor}
-
-
-def camel(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the same fields with names in camelCase."""
-    return {to_camel(name): value for name, value in fields.items()}

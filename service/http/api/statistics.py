@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
+from service.core.json_values import camel
 from service.core.scopes import Scope
 from service.db.statistics import cohorts as cohort_figures
 from service.db.statistics import key_figures as figures
@@ -17,7 +18,7 @@ from service.db.statistics.counters import Window, clock
 from service.db.statistics.key_figures import PERIODS, SegmentShare
 from service.db.statistics.trend import TrendPoint
 from service.http.api.date_ranges import BEGINNING, moment
-from service.http.api.schemas import camel, collection
+from service.http.api.schemas import collection
 from service.http.auth.guard import require
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, invalid
