@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.customer_ids import customer_ref
 from service.core.json_values import dumps
 from service.db.accounts.audit import note
-from service.db.customers import former_emails
-from service.db.customers.customer_row import EDITABLE, CustomerRow, etag, read
+from service.db.customers import customer_row, former_emails
+from service.db.customers.customer_row import EDITABLE, CustomerRow, etag
 from service.db.customers.erasure import Extent, erase, extent
 from service.db.locks import read_clock
 from service.db.search_text import search_text
@@ -141,7 +141,7 @@ async def edit(
     only these change. An address of None clears all parts. Raises CustomerNotFoundError,
     ChangedMeanwhileError, EmailTakenError, InvalidEditError.
     """
-    customer = await read(connection, customer_id, lock=True)
+    customer = await customer_row.read(connection, customer_id, lock=True)
     if customer is None:
         raise CustomerNotFoundError
     if if_match not in {None, "*"} and if_match != etag(customer):
@@ -172,7 +172,7 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> N
 
     Raises CustomerNotFoundError.
     """
-    customer = await read(connection, customer_id, lock=True)
+    customer = await customer_row.read(connection, customer_id, lock=True)
     if customer is None:
         raise CustomerNotFoundError
     email_keys = await former_emails.email_keys(connection, customer_id, customer.email)
@@ -186,7 +186,7 @@ async def would_erase(connection: AsyncConnection, customer_id: int) -> Extent |
 
     None if there is no such customer.
     """
-    customer = await read(connection, customer_id)
+    customer = await customer_row.read(connection, customer_id)
     if customer is None:
         return None
     email_keys = await former_emails.email_keys(connection, customer_id, customer.email)

@@ -12,10 +12,9 @@ from service.core.customer_ids import customer_ref
 from service.core.scopes import Actor
 from service.db.customers import editing
 from service.db.customers.customer_row import etag as etag_of
-from service.db.customers.customer_row import read
 from service.db.engine import in_transaction
 from service.http.api.customer_json import CustomerPatch, NewCustomer, columns, hold
-from service.http.api.customer_routes import CustomerNumber, not_found
+from service.http.api.customer_routes import CustomerNumber, existing, not_found
 from service.http.dashboard.customer_form import (
     LABELS,
     Values,
@@ -52,8 +51,9 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
     given = {"name", "email", *differing(blank(), values)}
     try:
         body = NewCustomer.model_validate(request_body(values, given, _zone(request)))
-        engine, what = state_of(request).engine, (columns(body), hold(body))
-        number = await in_transaction(engine, editing.create, actor.name, *what)
+        number = await in_transaction(
+            state_of(request).engine, editing.create, actor.name, columns(body), hold(body)
+        )
     except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
         return _form(request, actor, values, _faults(error))
     return done(f"/customers/{customer_ref(number)}", "created")
@@ -63,9 +63,7 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
 async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Show the form of a customer."""
     async with snapshot(request) as connection:
-        row = await read(connection, number)
-    if row is None:
-        raise not_found()
+        row = await existing(connection, number)
     was = shown(row, _zone(request))
     return _form(request, actor, was, was=was, etag=etag_of(row), number=number)
 
@@ -101,10 +99,8 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
 async def ask_whether(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Say what will go and what will stay."""
     async with snapshot(request) as connection:
-        row = await read(connection, number)
+        row = await existing(connection, number)
         extent = await editing.would_erase(connection, number)
-    if row is None or extent is None:
-        raise not_found()
     return page(request, actor, "delete.html", id=customer_ref(number), customer=row, extent=extent)
 
 
@@ -121,8 +117,15 @@ async def delete(request: Request, actor: Editor, number: CustomerNumber) -> Res
 async def _edit(
     request: Request, actor: Actor, number: int, body: CustomerPatch, etag: str
 ) -> None:
-    engine, what = state_of(request).engine, (columns(body), hold(body), etag)
-    await in_transaction(engine, editing.edit, actor.name, number, *what)
+    await in_transaction(
+        state_of(request).engine,
+        editing.edit,
+        actor.name,
+        number,
+        columns(body),
+        hold(body),
+        etag,
+    )
 
 
 def _zone(request: Request) -> Any:

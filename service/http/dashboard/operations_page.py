@@ -3,16 +3,16 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from service.db.customers import order_history
 from service.db.engine import in_transaction
 from service.db.operations import dead_letters, losses, status, trimming
-from service.db.operations.dead_letters import NoSuchLetterError
+from service.http.api import dead_letters as dead_letter_routes
 from service.http.api.cursors import decode_time, encode_time
 from service.http.api.customer_details import ORDERS
-from service.http.api.dead_letters import LetterNumber, judge_by, not_found
+from service.http.api.dead_letter_replay import replay_one
+from service.http.api.dead_letters import LetterNumber, open_letter
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Editor, Form, Viewer
 from service.http.problems import ProblemError
@@ -73,11 +73,7 @@ async def show(
 @router.get("/operations/dead-letters/{id}")
 async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Response:
     """Show a dead letter; what it holds only to those who may write or administer."""
-    async with snapshot(request) as connection:
-        try:
-            letter, parts = await dead_letters.read(connection, number)
-        except NoSuchLetterError:
-            raise not_found() from None
+    letter, parts = await open_letter(request, number)
     opened = [(_words(part.name), _words(part.value), part) for part in parts]
     return page(
         request,
@@ -94,12 +90,7 @@ async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Resp
 @router.post("/operations/dead-letters/{id}/replay")
 async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form) -> Response:
     """Judge one again; it goes when it is accepted."""
-    state = state_of(request)
-    again = judge_by(state.config)
-    replayed = await dead_letters.replay(state.engine, actor.name, [number], again)
-    if not replayed.letters:
-        raise not_found()
-    if replayed.refused:
+    if (await replay_one(request, actor, number)).refused:
         return done(f"/operations/dead-letters/{number}", "refused")
     return done("/operations", "replayed")
 
@@ -108,14 +99,7 @@ async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form)
 async def discard(request: Request, actor: Admin, number: LetterNumber, given: Form) -> Response:
     """Throw one away, with a reason that stays in the audit."""
     why = given.get("why", "").strip()[:500] or "no reason given"
-
-    async def work(connection: AsyncConnection) -> None:
-        await dead_letters.discard(connection, actor.name, number, why)
-
-    try:
-        await in_transaction(state_of(request).engine, work)
-    except NoSuchLetterError:
-        raise not_found() from None
+    await dead_letter_routes.discard(request, actor, number, why)
     return done("/operations", "discarded")
 
 
@@ -127,11 +111,8 @@ async def take_note(
     _: Form,
 ) -> Response:
     """Take note of a loss in the reader's name, so that it alarms no more."""
-
-    async def work(connection: AsyncConnection) -> bool:
-        return await losses.acknowledge(connection, incident, actor.name)
-
-    noted = await in_transaction(state_of(request).engine, work)
+    engine = state_of(request).engine
+    noted = await in_transaction(engine, losses.acknowledge, incident, actor.name)
     return done("/operations", "noted" if noted else "unchanged")
 
 

@@ -13,7 +13,6 @@ from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
 from service.db.customers import former_emails, interactions, timeline
-from service.db.customers.customer_row import read
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
 from service.db.locks import read_clock
@@ -23,7 +22,7 @@ from service.http.api.customer_interactions import (
     interaction_number,
     no_interaction,
 )
-from service.http.api.customer_routes import CustomerNumber, not_found
+from service.http.api.customer_routes import CustomerNumber, existing, not_found
 from service.http.dashboard.customer_form import LABELS, faults_of, kept
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
@@ -57,8 +56,16 @@ async def add_interaction(
         )
     except ValidationError as error:
         return await _show(request, actor, number, fields, faults_of(error))
-    engine, what = state_of(request).engine, (body.kind, body.text, body.happened_at)
-    if await in_transaction(engine, interactions.add, actor.name, number, *what) is None:
+    added = await in_transaction(
+        state_of(request).engine,
+        interactions.add,
+        actor.name,
+        number,
+        body.kind,
+        body.text,
+        body.happened_at,
+    )
+    if added is None:
         raise not_found()
     return done(f"/customers/{customer_ref(number)}", "noted")
 
@@ -68,9 +75,15 @@ async def remove_interaction(
     request: Request, actor: Editor, number: CustomerNumber, interaction: str
 ) -> Response:
     """Remove one of their own."""
-    engine, whose = state_of(request).engine, actor.name
-    what = (whose, number, interaction_number(interaction), whose)
-    if not await in_transaction(engine, interactions.remove, *what):
+    removed = await in_transaction(
+        state_of(request).engine,
+        interactions.remove,
+        actor.name,
+        number,
+        interaction_number(interaction),
+        actor.name,
+    )
+    if not removed:
         raise no_interaction()
     return done(f"/customers/{customer_ref(number)}", "removed")
 
@@ -84,9 +97,7 @@ async def _show(
 ) -> Response:
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
-        row = await read(connection, number)
-        if row is None:
-            raise not_found()
+        row = await existing(connection, number)
         orders = await orders_of_customer(connection, number, shown["orders"], None)
         notes = await interactions.of_customer(connection, number)
         events = await timeline.timeline(connection, number, shown["events"], None)

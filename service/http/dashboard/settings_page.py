@@ -92,11 +92,9 @@ async def save(request: Request, actor: Admin, given: Form) -> Response:
     expected = _expected(given)
     try:
         fields = _read(given)
-
-        async def work(connection: AsyncConnection) -> SettingsRecord:
-            return await rule_settings.save(connection, actor.name, fields, expected)
-
-        saved = await in_transaction(state_of(request).engine, work)
+        saved = await in_transaction(
+            state_of(request).engine, rule_settings.save, actor.name, fields, expected
+        )
     except (OutdatedError, ValidationError) as error:
         faults = _faults(error) if isinstance(error, ValidationError) else {}
         async with snapshot(request) as connection:
