@@ -30,7 +30,7 @@ RISKS = {
             "system/security/test_api::test_an_interaction_is_reached_through_its_customer_only",
             "system/security/test_api::test_a_cursor_of_one_customer_shows_nothing_of_another",
             "integration/operations/dead_letters/test_over_http::test_what_it_holds_is_for_who_may_write_or_administer",
-            "integration/customers/test_editing::test_nobody_is_not_found",
+            "integration/customers/test_editing::test_an_unknown_customer_is_not_found",
         ),
     ),
     "API2": Risk(
@@ -38,13 +38,13 @@ RISKS = {
         "Keys of 256 random bits, kept as hashes; passwords in Argon2id; expiry and revocation in "
         "seconds; failures limited and told in the same words.",
         (
-            "integration/http/auth/test_every_route::test_who_has_no_valid_key_gets_nowhere",
-            "integration/http/auth/test_keys::test_whatever_is_wrong_with_a_key_is_told_in_the_same_words",
-            "integration/http/auth/test_keys::test_revoking_acts_when_the_memory_of_the_key_ends",
+            "integration/http/auth/test_every_route::test_without_a_valid_key_every_protected_operation_is_refused",
+            "integration/http/auth/test_keys::test_every_wrong_key_is_refused_in_the_same_words",
+            "integration/http/auth/test_keys::test_a_revoked_key_is_refused_once_the_cache_forgets_it",
             "integration/http/auth/test_keys::test_only_a_hash_is_stored_and_the_audit_names_the_key",
-            "integration/http/auth/test_limits::test_who_fails_to_authenticate_is_limited_more_strictly",
-            "integration/http/auth/test_users::test_who_does_not_exist_takes_as_long_to_refuse",
-            "integration/http/auth/test_local::test_it_refuses_to_start_for_others",
+            "integration/http/auth/test_limits::test_wrong_keys_are_limited_more_strictly_than_requests",
+            "integration/http/auth/test_users::test_refusing_an_unknown_user_takes_as_long_as_a_wrong_password",
+            "integration/http/auth/test_local::test_it_refuses_to_start_on_other_addresses_without_a_credential",
         ),
     ),
     "API3": Risk(
@@ -55,8 +55,8 @@ RISKS = {
             "system/security/test_api::test_what_is_computed_cannot_be_sent",
             "system/security/test_api::test_nobody_signs_for_another",
             "system/security/test_api::test_every_body_refuses_what_it_does_not_know",
-            "integration/http/activity/test_activity::test_nobodys_e_mail_is_told_even_when_it_was_edited",
-            "integration/http/auth/test_logs::test_a_line_per_request_names_nobody",
+            "integration/http/activity/test_activity::test_activity_shows_no_e_mail_even_when_one_was_edited",
+            "integration/http/auth/test_logs::test_each_request_has_a_log_line_without_personal_data",
         ),
     ),
     "API4": Risk(
@@ -64,9 +64,9 @@ RISKS = {
         "Requests per caller, bodies, heads, pages, exports and live streams have limits, and "
         "everything that can be slow has a deadline. Connections are the proxy's to count.",
         (
-            "integration/http/auth/test_limits::test_a_caller_who_asks_too_often_is_told_when_to_come_back",
-            "integration/http/auth/test_limits::test_a_body_has_a_largest_size_announced_or_not",
-            "integration/http/auth/test_limits::test_a_request_that_does_not_answer_is_given_up",
+            "integration/http/auth/test_limits::test_a_caller_who_asks_too_often_learns_when_to_come_back",
+            "integration/http/auth/test_limits::test_a_body_that_is_too_large_is_refused_announced_or_not",
+            "integration/http/auth/test_limits::test_a_request_is_given_up_unless_its_answer_begins_in_time",
             "integration/bad_input/test_wire::test_what_never_ends_is_given_up_and_holds_up_nobody",
             "system/security/test_api::test_every_parameter_is_bounded",
             "system/security/test_api::test_an_answer_does_not_grow_with_the_mistakes_of_a_request",
@@ -79,7 +79,7 @@ RISKS = {
         "Every operation names its scope, and each scope is tried against each operation.",
         (
             "integration/http/auth/test_every_route::test_each_scope_opens_what_is_documented_and_nothing_else",
-            "integration/http/auth/test_every_route::test_the_document_leaves_out_no_route_of_the_api",
+            "integration/http/auth/test_every_route::test_the_document_contains_every_route_of_the_api",
             "integration/http/auth/test_keys::test_every_operation_says_which_scope_it_needs",
             "integration/segments/settings/test_settings::test_only_an_admin_saves",
         ),
@@ -109,9 +109,9 @@ RISKS = {
             "integration/http/auth/test_limits::test_every_answer_has_safe_headers",
             "system/security/test_api::test_a_real_process_says_nothing_of_itself",
             "integration/http/test_docs::test_everything_is_there_and_nothing_comes_from_elsewhere",
-            "integration/http/auth/test_logs::test_an_error_is_told_by_its_class_and_its_causes",
-            "integration/http/auth/test_local::test_pages_of_other_origins_may_not_write",
-            "integration/http/auth/test_local::test_a_name_that_was_made_to_lead_here_does_not",
+            "integration/http/auth/test_logs::test_an_error_is_logged_by_its_class_and_causes_only",
+            "integration/http/auth/test_local::test_pages_of_other_origins_may_not_change_anything",
+            "integration/http/auth/test_local::test_a_foreign_host_name_that_resolves_here_is_refused",
             "system/security/test_secrets::test_no_secret_is_in_the_tree",
         ),
     ),
@@ -121,7 +121,7 @@ RISKS = {
         "what is not, is on a short list.",
         (
             "system/security/test_api::test_every_route_is_documented_or_one_of_a_few",
-            "integration/contracts/test_contracts::test_what_is_checked_in_is_what_the_code_says",
+            "integration/contracts/test_contracts::test_the_checked_in_documents_equal_the_generated_ones",
             "unit/security/test_supply::test_every_package_that_is_shipped_has_an_allowed_licence",
         ),
     ),
