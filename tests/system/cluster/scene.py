@@ -111,7 +111,9 @@ class Shop:
         config = self._service.config
 
         async def publish() -> None:
-            redis = redis_client.configured(config)
+            # With the service's own retries, a client may bridge a failover on a slow machine. Then
+            # no refusal would show that it met a dead master.
+            redis = redis_client.configured(config, retries=1)
             try:
                 while not stopping.is_set():
                     await self.send([self.next()], redis)
