@@ -86,7 +86,8 @@ def unauthorized() -> ProblemError:
     return ProblemError(
         401,
         "Unauthorized",
-        "This needs a valid API key, as `Authorization: Bearer crm_…` or as `X-API-Key`.",
+        "This needs a valid API key, as `Authorization: Bearer crm_…` or as `X-API-Key`. "
+        "`crm keys create` makes one.",
         headers={"WWW-Authenticate": "Bearer"},
     )
 
