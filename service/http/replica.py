@@ -98,7 +98,7 @@ class Replica:
     async def _look(
         self, engine: AsyncEngine, stack: AsyncExitStack
     ) -> tuple[Aged | None, str | None]:
-        """Return a snapshot if it answers, and why it cannot be used if it cannot."""
+        """Return a snapshot, None if there is no answer; and why not to use it, None if all is well."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 pooled = await stack.enter_async_context(engine.connect())
