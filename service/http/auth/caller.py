@@ -24,12 +24,12 @@ _NO_HASH = bytes(32)
 
 @dataclass(frozen=True)
 class Caller:
-    """What is known about the sender of a request."""
+    """The sender of a request, as far as known."""
 
     actor: Actor | None = None
     """None: they sent no credential, and one is needed."""
     csrf: str = ""
-    """What a change must carry, if a browser's cookie says who it is; else empty."""
+    """The token that a change must carry if a browser's cookie says who it is; else empty."""
     identified: bool = True
     """False: the database did not answer, so nobody knows who it is."""
 
