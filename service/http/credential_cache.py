@@ -1,4 +1,4 @@
-"""What the database says about API keys and sessions, kept in memory for a few seconds.
+"""Remembers for a few seconds what the database says about API keys and sessions.
 
 Not every request asks the database. The price: when a key is revoked or expires, when a session
 ends, and when the first credential is created or the last one removed, a process that has just

@@ -98,7 +98,10 @@ class Replica:
     async def _look(
         self, engine: AsyncEngine, stack: AsyncExitStack
     ) -> tuple[Aged | None, str | None]:
-        """Return a snapshot if it answers, and why it cannot be used if it cannot."""
+        """Return a snapshot and why not to use it.
+
+        The first is None if the replica does not answer, the second if all is well.
+        """
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 pooled = await stack.enter_async_context(engine.connect())

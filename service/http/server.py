@@ -41,7 +41,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, and limit the size and the time of a head that has begun."""
+        """Read on; limit the size of an unfinished head, and the time until it is complete."""
         was_in_head = self._in_head
         super().data_received(data)
         if self.transport.is_closing():

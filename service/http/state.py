@@ -1,4 +1,4 @@
-"""What a web process holds: connections and caches, and nothing that another replica would miss."""
+"""The state of a web process: connections and caches, nothing that another process would miss."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Who may do what, in the order in which a request meets it.
+"""Authentication and permissions, in the order in which a request meets them.
 
 1. `caller` finds out who asks, from an API key, a session's cookie (`session_cookies`) or, while
    no credential exists, from being on this machine (`local_mode`).

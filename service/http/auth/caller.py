@@ -25,12 +25,12 @@ _NO_HASH = bytes(32)
 
 @dataclass(frozen=True)
 class Caller:
-    """What is known about the sender of a request."""
+    """The sender of a request, as far as known."""
 
     actor: Actor | None = None
     """None: they sent no credential, and one is needed."""
     csrf: str = ""
-    """What a change must carry, if a browser's cookie says who it is; else empty."""
+    """The token that a change must carry if a browser's cookie says who it is; else empty."""
     identified: bool = True
     """False: the database did not answer, so nobody knows who it is."""
 
@@ -87,7 +87,8 @@ def unauthorized() -> ProblemError:
     return ProblemError(
         401,
         "Unauthorized",
-        "This needs a valid API key, as `Authorization: Bearer crm_…` or as `X-API-Key`.",
+        "This needs a valid API key, as `Authorization: Bearer crm_…` or as `X-API-Key`. "
+        "`crm keys create` makes one.",
         headers={"WWW-Authenticate": "Bearer"},
     )
 

@@ -1,4 +1,4 @@
-"""What middlewares have in common that act when the answer to a request begins."""
+"""Shared by the middlewares that act when the answer to a request begins."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What every request gets: an id, an answer with safe headers, and one line in the log."""
+"""Gives every request an id, an answer with safe headers, and one line in the log."""
 
 import logging
 import re
@@ -27,7 +27,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Of every answer; a route that sets one of them itself keeps its own."""
+"""Every answer has these; a route that sets one of them itself keeps its own."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499

@@ -1,1 +1,1 @@
-"""Who is let in, what they may do, and how often."""
+"""Authentication, permissions and limits of the web application."""
