@@ -72,7 +72,7 @@ async def _stream() -> StreamingResponse:
     async def slowly() -> AsyncIterator[bytes]:
         for _ in range(4):
             yield b"x"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
     return StreamingResponse(slowly())
 
