@@ -15,7 +15,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service import tracing
-from service.config import ConfigError
 from service.logs import formatter
 from tests.conftest import Service
 from tests.events import cloud_event, entry
@@ -248,25 +247,3 @@ async def test_processes_export_to_the_collector_that_the_otel_variables_name(
     text = str(received)
     assert "crm-worker" in text
     assert "crm-web" in text
-
-
-def test_an_endpoint_without_the_otel_extra_is_an_error_that_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
-    monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.resources", None)
-    with pytest.raises(ConfigError, match=r"recovery-essentials-crm\[otel\]"):
-        tracing.set_up("crm-test")
-    assert not tracing.on()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")]
-)
-def test_the_otel_variables_switch_tracing_off(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
-    monkeypatch.setenv(name, value)
-    tracing.set_up("crm-test")
-    assert not tracing.on()

@@ -54,7 +54,7 @@ RISKS = {
         (
             "system/security/test_api::test_computed_fields_cannot_be_sent",
             "system/security/test_api::test_nobody_can_name_another_author",
-            "system/security/test_api::test_every_body_refuses_unknown_fields",
+            "unit/security/test_api::test_every_body_refuses_unknown_fields",
             "integration/http/activity/test_activity::test_nobodys_e_mail_is_told_even_when_it_was_edited",
             "integration/http/auth/test_logs::test_a_line_per_request_names_nobody",
         ),
@@ -68,7 +68,7 @@ RISKS = {
             "integration/http/auth/test_limits::test_a_body_has_a_largest_size_announced_or_not",
             "integration/http/auth/test_limits::test_a_request_that_does_not_answer_is_given_up",
             "integration/bad_input/test_wire::test_a_request_that_never_ends_is_given_up_and_delays_no_other",
-            "system/security/test_api::test_every_parameter_is_bounded",
+            "unit/security/test_api::test_every_parameter_is_bounded",
             "system/security/test_api::test_an_answer_does_not_grow_with_the_mistakes_of_a_request",
             "integration/transfer/test_streaming::test_no_more_than_two_at_once",
             "integration/http/activity/test_activity::test_streams_are_limited",
@@ -99,7 +99,7 @@ RISKS = {
         "Server side request forgery",
         "There is none: no request names an address to fetch, and the only clients in the code "
         "are those of Postgres and Redis.",
-        ("system/security/test_api::test_the_service_has_no_client_that_a_caller_could_misuse",),
+        ("unit/security/test_api::test_the_service_has_no_client_that_a_caller_could_misuse",),
     ),
     "API8": Risk(
         "Security misconfiguration",
