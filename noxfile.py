@@ -22,7 +22,7 @@ TESTS = (
     "tests/integration/ingest/test_order_event.py",
     "tests/integration/segments/test_rules_sql.py",
     "tests/integration/worker/test_wire.py",
-    "tests/system/deploy/test_metrics.py::test_a_worker_tells_the_same_on_its_own_port",
+    "tests/system/deploy/test_metrics.py::test_a_worker_serves_metrics_on_its_own_port",
 )
 
 # An environment is used again while the pins are the same. Outdated ones are removed: a package

@@ -1,1 +1,1 @@
-"""Tests on real servers; only the pure core is tested without them."""
+"""Tests. Those in `unit` do no I/O; all others run on real PostgreSQL and Redis servers."""

@@ -1,8 +1,9 @@
-"""The servers of a test run, and a service on them that starts empty for every test."""
+"""The servers of a test run, and a service on them that is empty when a test starts."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from random import Random, SystemRandom
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from service.db.operations.verify import Finding, verify
 from service.db.schema import metadata
 from service.streams import redis_client
 from tests.servers import Servers, servers
+from tests.wait import until
 
 _KEPT = {
     "segment_counters": """customers = 0, total_spent = 0, with_orders = 0, repeat_customers = 0""",
@@ -31,7 +33,7 @@ _KEPT = {
     "relay": "numbered = 0, published = 0, trimmed = 0",
     "sweep": "swept_until = now()",
 }
-"""Tables that always have their rows, and what these are at first."""
+"""Tables whose rows are never deleted, and the values of these rows in an empty service."""
 _OTHERS = [
     table
     for table in metadata.sorted_tables
@@ -40,9 +42,9 @@ _OTHERS = [
 
 
 def _used(table: Table) -> str:
-    """Write a query for the table's name if anything was ever written to it since it was emptied.
+    """Return a query that yields the table's name if it was written to since it was emptied.
 
-    Truncating all of them, nearly always empty, was a tenth of the suite's time.
+    Nearly all tables are empty; to truncate them all the same took a tenth of the suite's time.
     """
     numbered = [column.name for column in table.columns if column.identity]
     sequences = "".join(
@@ -62,7 +64,7 @@ _RESET = [
 
 @dataclass(frozen=True)
 class Service:
-    """The service's parts, to be driven one by one."""
+    """The parts of the service, which a test drives one by one."""
 
     config: Config
     engine: AsyncEngine
@@ -92,23 +94,23 @@ class Service:
             await connection.execute(text(statement), parameters)
 
     async def publish(self, fields: dict[bytes, bytes]) -> str:
-        """XADD to the orders stream, as order management does."""
+        """XADD an entry to the orders stream, as order management does; return its id."""
         raw: Any = self.redis
         return str((await raw.xadd(self.config.orders_stream, fields)).decode())
 
     async def findings(self) -> list[Finding]:
-        """Check the invariants; gives those that do not hold."""
-        found = await verify(
+        """Return the invariants that do not hold."""
+        findings = await verify(
             self.engine,
             self.redis,
             orders=self.config.orders_streams,
             group=self.config.orders_group,
             changes=self.config.changes_stream,
         )
-        return [finding for finding in found if finding.offenders]
+        return [finding for finding in findings if finding.offenders]
 
     async def empty(self) -> None:
-        """Forget everything, in both servers."""
+        """Empty the database and Redis."""
         async with self.engine.begin() as connection:
             if used := (await connection.execute(_USED)).scalars().all():
                 names = ", ".join(used)
@@ -120,14 +122,14 @@ class Service:
 
 @pytest.fixture(scope="session")
 def real_servers() -> Iterator[Servers]:
-    """Start, or find, the servers of this run."""
+    """Start the servers of this run, or use those that the environment names."""
     with servers() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
-    """Migrate the database once, and connect."""
+    """Migrate the database once, and connect to it and to Redis."""
     config = Config(
         database_url=real_servers.database_url,
         redis_url=real_servers.redis_url,
@@ -146,19 +148,36 @@ async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
 
 @pytest.fixture
 async def empty_service(migrated: Service) -> Service:
-    """Give an empty service, whose invariants the test breaks on purpose."""
+    """Return an empty service for a test that breaks invariants on purpose."""
     await migrated.empty()
     return migrated
 
 
 @pytest.fixture
 async def service(empty_service: Service) -> AsyncIterator[Service]:
-    """Give an empty service; whatever the test does, its invariants hold afterwards."""
+    """Yield an empty service; whatever the test does, its invariants hold afterwards."""
     yield empty_service
     assert await empty_service.findings() == []
 
 
 @pytest.fixture
-def now() -> datetime:
-    """Give a moment to count from."""
+async def now() -> datetime:
+    """Return the present, at least a minute before midnight.
+
+    Days are those of UTC. If one ended during a test, the test and the service would mean two
+    different days by "today".
+    """
+
+    async def is_early_enough() -> bool:
+        return (datetime.now(UTC) + timedelta(minutes=1)).date() == datetime.now(UTC).date()
+
+    await until(is_early_enough, 90)
     return datetime.now(UTC)
+
+
+@pytest.fixture
+def rng() -> Random:
+    """Return a random generator; pytest shows its seed when the test fails."""
+    seed = SystemRandom().randrange(2**32)
+    print(f"Random({seed})")  # noqa: T201
+    return Random(seed)

@@ -1,4 +1,4 @@
-"""Order events as order management writes them."""
+"""Order events, written as order management writes them."""
 
 import json
 from datetime import UTC, datetime
@@ -11,10 +11,10 @@ _numbers = count(1)
 
 
 def cloud_event(order_id: str = "ORD-1", **order: Any) -> dict[str, Any]:
-    """Build a CloudEvents document; keywords are the order's fields, in snake case.
+    """Return a CloudEvents document; keywords are the order's fields, in snake case.
 
-    ``email`` and ``name`` fill ``customer``; ``event_id``, ``event_type`` and ``event_time`` are
-    the envelope's. ``created`` and ``updated`` take datetimes.
+    ``email``, ``name`` and ``phone`` go into ``customer``; ``event_id``, ``event_type`` and
+    ``event_time`` go into the envelope. ``created`` and ``updated`` are datetimes.
     """
     number = next(_numbers)
     created = order.pop("created", datetime.now(UTC))
@@ -49,10 +49,10 @@ def cloud_event(order_id: str = "ORD-1", **order: Any) -> dict[str, Any]:
 
 
 def fields(order_id: str = "ORD-1", **order: Any) -> dict[bytes, bytes]:
-    """Build the fields of a stream entry."""
+    """Return the fields of a stream entry."""
     return {b"data": json.dumps(cloud_event(order_id, **order)).encode()}
 
 
 def entry(order_id: str = "ORD-1", **order: Any) -> Entry:
-    """Build an entry as if it had been read."""
+    """Return an entry as if it had been read from the stream."""
     return Entry(f"{1_700_000_000_000 + next(_numbers)}-0", fields(order_id, **order))

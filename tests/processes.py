@@ -1,12 +1,14 @@
-"""Real ``crm`` processes: started, asked whether they are ready, killed, always ended."""
+"""Start real ``crm`` processes, ask them whether they are ready, kill them; end them all."""
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,28 @@ from tests.wait import until
 
 HOST = "127.0.0.1"
 PROBE_SECONDS = 15.0
-END_SECONDS = 20.0
+# Ports below those that the system hands to clients: one of theirs could be taken by a connection
+# between the moment it is found free and the moment the process listens. Each test process starts
+# at a place of its own, and never takes a port twice.
+_PORTS = range(15_000, 32_000)
+_ports = cycle(_PORTS)
+for _ in range(random.SystemRandom().randrange(len(_PORTS))):
+    next(_ports)
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on."""
+    for port in _ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                return port
+    raise AssertionError
 
 
 def environment(servers: Servers, **settings: object) -> dict[str, str]:
-    """Make an environment; settings are ``CRM_*`` variables in lower case, None removes one."""
+    """Return an environment. Settings are ``CRM_*`` names in lower case; None leaves one out."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
     values: dict[str, object] = {
         "database_url": servers.database_url,
@@ -39,10 +51,10 @@ def environment(servers: Servers, **settings: object) -> dict[str, str]:
         "drain_seconds": 10,
         **settings,
     }
-    given = {
+    variables = {
         f"CRM_{name.upper()}": str(value) for name, value in values.items() if value is not None
     }
-    return {**env, **given}
+    return {**env, **variables}
 
 
 class Process:
@@ -79,7 +91,7 @@ class Process:
 
     @property
     def output(self) -> str:
-        """What it has printed and logged."""
+        """Everything it has printed and logged so far."""
         return self._log.read_text(errors="replace")
 
     async def ask(self, path: str) -> tuple[int, dict[str, Any]]:
@@ -92,7 +104,7 @@ class Process:
         return answer.status_code, answer.json()
 
     async def ready(self) -> None:
-        """Wait until it says that it is; fail at once when it has ended."""
+        """Wait until it answers that it is ready; fail at once when it has ended."""
 
         async def is_ready() -> bool:
             assert self._process.poll() is None, self.output
@@ -107,27 +119,27 @@ class Process:
             os.kill(self.pid, number)
 
     async def kill(self) -> None:
-        """End it as a crash would; returns when it is gone."""
+        """End it as a crash would; return when it is gone."""
         self.send(signal.SIGKILL)
         await self.ended()
 
     async def terminate(self) -> int:
-        """Ask it to stop; give its exit status."""
+        """Ask it to stop; return its exit status."""
         self.send(signal.SIGTERM)
         return await self.ended()
 
     async def ended(self) -> int:
-        """Wait for its end; give its exit status, negative for a signal."""
+        """Wait until it has ended; return its exit status, negative for a signal."""
 
         async def has_ended() -> bool:
             return self._process.poll() is not None
 
-        await until(has_ended, END_SECONDS)
+        await until(has_ended)
         return self._process.returncode
 
 
 class Processes:
-    """Starts processes for one test, of the release whose ``code`` it is."""
+    """Starts processes for one test, from the code of one release."""
 
     def __init__(self, servers: Servers, folder: Path, code: Path = ROOT) -> None:
         self._servers = servers
@@ -136,7 +148,7 @@ class Processes:
         self._started: list[Process] = []
 
     def start(self, arguments: Sequence[str], port: int, **settings: object) -> Process:
-        """Start ``python`` with arguments; returns at once."""
+        """Start ``python`` with arguments; do not wait until it is ready."""
         log = self._folder / f"{len(self._started)}.log"
         env = environment(self._servers, data_dir=self._folder, **settings)
         process = Process(arguments, env, log, port, self._code)
@@ -144,30 +156,30 @@ class Processes:
         return process
 
     async def worker(self, **settings: object) -> Process:
-        """Start ``crm worker``; returns when it is ready."""
+        """Start ``crm worker``; return when it is ready."""
         process = self.start_worker(**settings)
         await process.ready()
         return process
 
     def start_worker(self, **settings: object) -> Process:
-        """Start ``crm worker``; returns at once."""
+        """Start ``crm worker``; do not wait until it is ready."""
         port = free_port()
         arguments = ["-m", "service.cli", "worker"]
         return self.start(arguments, port, worker_port=port, **settings)
 
     async def web(self, **settings: object) -> Process:
-        """Start ``crm web``; returns when it is ready."""
+        """Start ``crm web``; return when it is ready."""
         process = self.start_web(**settings)
         await process.ready()
         return process
 
     def start_web(self, **settings: object) -> Process:
-        """Start ``crm web``; returns at once."""
+        """Start ``crm web``; do not wait until it is ready."""
         port = free_port()
         return self.start(["-m", "service.cli", "web"], port, http_port=port, **settings)
 
     async def end(self) -> None:
-        """Kill what still runs."""
+        """Kill the processes that still run."""
         for process in self._started:
             process.send(signal.SIGCONT)
             await process.kill()
@@ -175,7 +187,7 @@ class Processes:
 
 @contextlib.asynccontextmanager
 async def processes(servers: Servers, folder: Path, code: Path = ROOT) -> AsyncIterator[Processes]:
-    """Give something to start processes with; none is left afterwards."""
+    """Yield something to start processes with; afterwards none is left."""
     started = Processes(servers, folder, code)
     try:
         yield started

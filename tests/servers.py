@@ -1,4 +1,4 @@
-"""The real servers that tests run on: given by URL, in containers, or from the wheels."""
+"""The real servers that tests run on: named by URL, in containers, or from the wheels."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ PASSWORD = "test"
 
 @dataclass(frozen=True)
 class Embedded:
-    """One embedded server, for tests that hurt it. It is supervised: killed, it comes back."""
+    """An embedded server, for tests that hurt it. Its supervisor restarts it when it is killed."""
 
     kept: Supervised
     data: Path
@@ -32,26 +32,26 @@ class Embedded:
 
     @property
     def pid(self) -> int | None:
-        """Process id; None while it is down."""
+        """Its process id; None while it is down."""
         return self.kept.pid
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal, at once. SIGSTOP and SIGCONT make it hang and go on."""
+        """Send it a signal. SIGSTOP makes it hang, SIGCONT makes it go on."""
         if pid := self.pid:
             os.kill(pid, number)
 
     def stop(self) -> None:
-        """Stop it in order and keep it down, so that its ``data`` can be changed."""
+        """Stop it cleanly and keep it down, so that its ``data`` can be changed."""
         self._call(self.kept.stop(hurry=False))
 
     def start(self) -> None:
-        """Start it again on the same port; returns when it is ready."""
+        """Start it again on the same port; return when it is ready."""
         self._call(self.kept.start())
 
 
 @dataclass(frozen=True)
 class Servers:
-    """``database_url`` is in the ``postgresql://`` form; its role owns the database."""
+    """The servers' URLs. The role in ``database_url`` (``postgresql://…``) owns the database."""
 
     database_url: str
     redis_url: str
@@ -63,9 +63,9 @@ class Servers:
 def servers() -> Iterator[Servers]:
     """Yield servers that are ready.
 
-    ``CRM_TEST_DATABASE_URL`` and ``CRM_TEST_REDIS_URL`` each replace their half. What is missing
-    comes from containers where a Docker engine answers, else from the wheels, in a temporary
-    folder. The embedded ones stop even when this process is killed (on Linux).
+    ``CRM_TEST_DATABASE_URL`` and ``CRM_TEST_REDIS_URL`` name one server each. A server that is not
+    named runs in a container if a Docker engine answers, else from the wheels in a temporary
+    folder. On Linux the embedded servers stop even when this process is killed.
     """
     database_url = os.environ.get("CRM_TEST_DATABASE_URL")
     redis_url = os.environ.get("CRM_TEST_REDIS_URL")
@@ -92,7 +92,7 @@ def servers() -> Iterator[Servers]:
 def _embedded(
     *, postgres: bool, redis: bool
 ) -> Iterator[tuple[LocalStack, Callable[[Coroutine[Any, Any, None]], None]]]:
-    """Run a local stack in a thread: its event loop goes on while synchronous tests wait."""
+    """Run a local stack in a thread: its event loop goes on while a synchronous test waits."""
     folder = Path(tempfile.mkdtemp(prefix="crm-test-"))
     local = LocalStack(folder, postgres=postgres, redis=redis, report=lambda _: None)
     loop = asyncio.new_event_loop()
@@ -129,7 +129,7 @@ def _embedded(
 def _docker_answers() -> bool:
     address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if address.startswith("unix://"):
-        # Asked first by hand, for the client leaks its socket where nobody listens.
+        # The client leaks its socket where nobody listens, so look first whether somebody does.
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(address.removeprefix("unix://"))

@@ -1,16 +1,19 @@
-"""Waiting for what must come true; tests never sleep for a fixed time."""
+"""Wait until a condition holds; tests never sleep for a fixed time."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+PATIENCE = 60.0
+"""Seconds. It promises nothing about the service: a machine with other work may be this slow."""
+
 
 async def until(
-    condition: Callable[[], Awaitable[object]], seconds: float = 20.0, *, every: float = 0.01
+    condition: Callable[[], Awaitable[object]], seconds: float = PATIENCE, *, every: float = 0.01
 ) -> None:
     """Return as soon as the condition holds; fail after ``seconds``.
 
-    It is looked at again ``every`` so many seconds.
+    The condition is checked again every ``every`` seconds.
     """
     deadline = time.monotonic() + seconds
     while not await condition():

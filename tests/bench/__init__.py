@@ -1,1 +1,1 @@
-"""Measurements: run by hand (`make bench`), never timed as tests."""
+"""Measurements. People run them (`make bench`); no test asserts a duration."""

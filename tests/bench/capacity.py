@@ -1,7 +1,7 @@
-"""What `crm capacity` foretells, beside what a real worker does: `python -m tests.bench.capacity`.
+"""Compare the forecast of `crm capacity` with a real worker: `python -m tests.bench.capacity`.
 
-Sizes do not depend on the machine: `tests/integration/cli/test_capacity.py` holds them in bounds.
-Rates and times do: they mean something on a quiet machine only. Takes two or three minutes.
+Sizes do not depend on the machine: `tests/integration/cli/test_capacity.py` keeps them in bounds.
+Rates and times do: they are valid on a quiet machine only. This takes two or three minutes.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from tests.wait import until
 
 _STUCK = 120.0
 _UPDATES = 1 - 1 / Shop(0, 0).events_per_order
-"""Share of the events that tell of an order again, as the model has it."""
+"""Share of the events that update an order, as `crm capacity` assumes it."""
 _TICK = 0.05
 
 _WAL = "SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS bigint) AS bytes"
@@ -45,7 +45,7 @@ _CONNECTIONS = "SELECT count(*) AS all FROM pg_stat_activity WHERE application_n
 
 
 class Row(NamedTuple):
-    """``foretold`` and ``measured`` in the unit that ``what`` names."""
+    """A line of the table; ``foretold`` and ``measured`` are in the unit that ``what`` names."""
 
     what: str
     foretold: float
@@ -53,9 +53,9 @@ class Row(NamedTuple):
 
 
 async def sizes(service: Service, crm: Processes, total: int, customers: int) -> dict[str, float]:
-    """Load an empty service by a worker; give what `capacity.Bytes` names, and ``connections``.
+    """Let a worker fill an empty service; return the values of `capacity.Bytes`, and connections.
 
-    Not ``images``: see `images`.
+    `images` measures ``images``.
     """
     documents = events(total, customers, updates=_UPDATES)
     before = await _wal(service)
@@ -82,13 +82,13 @@ async def sizes(service: Service, crm: Processes, total: int, customers: int) ->
 
 
 async def images(service: Service, crm: Processes, customers: int, total: int) -> float | None:
-    """Give by how much more WAL an event of a large shop writes right after a checkpoint.
+    """Return how much more WAL an event of a large shop writes right after a checkpoint.
 
-    None: the role may not make one.
+    None if the role may not make a checkpoint.
     """
     await populate(service.engine, customers, customers * 3, datetime.now(UTC))
     (row,) = await service.rows("SELECT published FROM relay")
-    raw: Any = service.redis  # what the relay believes to be there, but for the entries
+    raw: Any = service.redis  # the relay expects a stream that goes on from here
     await raw.xadd(service.config.changes_stream, {"data": ""}, id=f"{row['published']}-0")
     if not await _checkpoint(service.servers):
         return None
@@ -105,13 +105,13 @@ async def images(service: Service, crm: Processes, customers: int, total: int) -
 
 
 async def of_images(service: Service) -> str:
-    """Say which of `BYTES` is to be near that: it depends on the server."""
+    """Return the name of the value in `BYTES` to compare with; it depends on the server."""
     (row,) = await service.rows("SHOW wal_compression")
     return "images" if row["wal_compression"] == "off" else "compressed_images"
 
 
 async def rate(service: Service, crm: Processes, total: int) -> float:
-    """Give the events per second at which a worker works off a stream that was filled before."""
+    """Return the events per second at which a worker drains a stream that was filled before."""
     documents = events(total, total)
     await runs.fill(service, documents)
     async with _worker(crm):
@@ -135,7 +135,7 @@ async def rate(service: Service, crm: Processes, total: int) -> float:
 async def catching_up(
     service: Service, crm: Processes, per_second: int, seconds: float, rate: float
 ) -> Row:
-    """Publish evenly, with no worker for so long; then see how long one takes to catch up."""
+    """Publish at an even rate, at first without a worker; then time how long one catches up."""
     documents = events(int(per_second * seconds * 4), 50_000, seed=5)
     sent = 0
 
@@ -191,7 +191,7 @@ async def _bytes_each(service: Service, stream: str) -> float:
 
 
 async def _checkpoint(used: Servers) -> bool:
-    """Make one as the superuser of servers that are ours; False: they are not."""
+    """Make a checkpoint as superuser; return False if the server is not an embedded one."""
     if used.postgres is None:
         return False
     password = used.postgres.data.with_name("postgres.password").read_text()

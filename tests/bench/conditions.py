@@ -1,4 +1,4 @@
-"""Ours alone, under other conditions: latency, replay, full tables, a long time."""
+"""Our worker alone, under other conditions: latency, replay, full tables, a long run."""
 
 import asyncio
 import json
@@ -28,9 +28,9 @@ _RUNS = 3
 
 
 async def latency(service: Service, *, rate: int = 1000, seconds: int = 15) -> str:
-    """Publish at an even pace new customers' orders, each of which changes a segment.
+    """Publish orders of new customers at an even rate; each changes a segment.
 
-    An event counts as committed once it is acknowledged, which is a little later.
+    An event counts as committed when it is acknowledged, which is a little later.
     """
     documents = events(rate * seconds, rate * seconds * 1000, updates=0, duplicates=0, late=0)
     emails = [json.loads(document)["data"]["customer"]["email"] for document in documents]
@@ -73,7 +73,7 @@ async def latency(service: Service, *, rate: int = 1000, seconds: int = 15) -> s
 
 
 async def _committed(service: Service, ids: list[bytes], total: int) -> list[float]:
-    """Note when each entry sent is acknowledged: no entry up to it is unread or pending."""
+    """Record when each entry is acknowledged: no entry up to it is unread or pending."""
     moments: list[float] = []
     raw: Any = service.redis
     config = service.config
@@ -100,7 +100,7 @@ async def _last(service: Service) -> bytes:
 
 
 async def _heard(service: Service, position: bytes) -> dict[str, float]:
-    """Note when each customer's first change comes, as analytics would."""
+    """Record when each customer's first change arrives at a consumer of the out-stream."""
     moments: dict[str, float] = {}
     redis: Any = Redis.from_url(service.servers.redis_url)
     try:
@@ -122,7 +122,7 @@ async def _settled(service: Service, count: int) -> bool:
 
 
 async def replay(service: Service) -> str:
-    """Apply a stream, then the same stream again: the group starts over."""
+    """Apply a stream, then the same stream again by a group that starts at the beginning."""
     documents = events(_EVENTS, _EVENTS)
     raw: Any = service.redis
     worker = ours()
@@ -141,16 +141,16 @@ async def replay(service: Service) -> str:
             await raw.xgroup_setid(service.config.orders_stream, service.config.orders_group, "0")
     ratios = [fast / slow for fast, slow in zip(again, first, strict=True)]
     return (
-        f"\nA stream that is applied already: {spread(again, ',.0f')} events/s, "
+        f"\nA stream that was applied before: {spread(again, ',.0f')} events/s, "
         f"{spread(ratios, '.2f')} × the first pass."
     )
 
 
 async def customers_there(service: Service) -> str:
-    """Compare 10,000 customers who are there already with 1,000,000.
+    """Compare a shop of 10,000 customers with one of 1,000,000.
 
-    Once the same 10,000 of them order, so that the events do the same; then everybody does, and
-    what 100,000 events change is spread over as many customers.
+    First the same 10,000 order in both, so that the events do the same. Then everybody orders, so
+    that 100,000 events change as many customers.
     """
     few = await _among(service, 10_000, 10_000)
     same = await _among(service, 1_000_000, 1_000_000, ordering=10_000)
@@ -163,7 +163,7 @@ async def customers_there(service: Service) -> str:
 
 
 async def orders_there(service: Service) -> str:
-    """Compare 1,000,000 orders of as many customers with 5,000,000."""
+    """Compare a shop of 1,000,000 orders with one of 5,000,000; both have 1,000,000 customers."""
     one = await _among(service, 1_000_000, 1_000_000)
     five = await _among(service, 1_000_000, 5_000_000)
     return _compared("1,000,000 orders of as many customers", one, "5,000,000", five)
@@ -171,7 +171,7 @@ async def orders_there(service: Service) -> str:
 
 def _compared(one: str, rates: list[float], other: str, others: list[float]) -> str:
     return (
-        f"\nWith {one} there already: {spread(rates, ',.0f')} events/s; with {other}: "
+        f"\nIn a shop of {one}: {spread(rates, ',.0f')} events/s; of {other}: "
         f"{spread(others, ',.0f')}, {median(others) / median(rates):.2f} ×."
     )
 
@@ -179,19 +179,19 @@ def _compared(one: str, rates: list[float], other: str, others: list[float]) -> 
 async def _among(
     service: Service, customers: int, orders: int, ordering: int | None = None
 ) -> list[float]:
-    """Measure runs that follow each other, over customers who are there already.
+    """Measure runs one after the other, in a shop that has customers already.
 
-    ``ordering``: how many of them order; None: all.
+    ``ordering`` is the number of customers who order; None means all.
     """
     await service.empty()
     worker = ours()
     await worker.prepare(service)
     await populate(service.engine, customers, orders, datetime.now(UTC), varied=False)
-    # A shop that has been there has its answers kept; they are renewed while it is measured.
+    # A shop in use has cached answers; they are renewed during the measurement.
     while await in_transaction(service.engine, renew_answer) is not None:
         pass
     (row,) = await service.rows("SELECT published FROM relay")
-    raw: Any = service.redis  # what the relay believes to be there, but for the entries
+    raw: Any = service.redis  # the relay expects a stream that goes on from here
     await raw.xadd(service.config.changes_stream, {"data": ""}, id=f"{row['published']}-0")
     ordering = ordering or customers
     rates = []
@@ -207,7 +207,7 @@ async def _among(
 
 
 def _anew(documents: list[bytes], number: int) -> list[bytes]:
-    """Make them other orders, by other events."""
+    """Return the documents as other events of other orders."""
     return [
         document.replace(b'"ORD-', b'"ORD-%d-' % number).replace(b'"event-', b'"event-%d-' % number)
         for document in documents
@@ -215,7 +215,7 @@ def _anew(documents: list[bytes], number: int) -> list[bytes]:
 
 
 async def memory(service: Service) -> str:
-    """Apply 1,000,000 events, published as they are taken, and watch the worker's size."""
+    """Apply 1,000,000 events, published as they are read, and watch the worker's memory."""
     await service.empty()
     worker = ours()
     await worker.prepare(service)
@@ -230,7 +230,7 @@ async def memory(service: Service) -> str:
             sizes.append(_megabytes(processes[0]))
     return (
         f"\nResident memory of a worker over 1,000,000 events: {sizes[1]:.0f} MB after 100,000, "
-        f"{sizes[9]:.0f} MB after 500,000, {sizes[-1]:.0f} MB in the end; "
+        f"{sizes[9]:.0f} MB after 500,000, {sizes[-1]:.0f} MB at the end; "
         f"greatest {max(sizes):.0f} MB."
     )
 

@@ -1,4 +1,4 @@
-"""Who is measured: how each is started, what it has settled, what it ended with."""
+"""The contenders: how each is started, how far it is, and the totals it ended with."""
 
 import asyncio
 import os
@@ -15,27 +15,27 @@ from tests.bench.peers import database_only, shop, stream_processor
 from tests.conftest import Service
 
 FOLDER = Path(tempfile.gettempdir()) / f"crm-bench-{os.getpid()}"
-"""Gone after the last run."""
+"""Removed after the last run."""
 RECORDED = FOLDER / "statements.pickle"
 _RECOVERY = FOLDER / "recovery"
 
 
 @dataclass(frozen=True)
 class Contender:
-    """``share``: of the round's events, so that slow ones end before the reader's patience."""
+    """A contender. ``share`` of a round's events is what it gets, so that slow ones end in time."""
 
     name: str
     what: str
     commands: Sequence[Sequence[str]]
     settled: Callable[[Service], Awaitable[int]]
-    """How many events are committed."""
+    """Return how many events are committed."""
     prepare: Callable[[Service], Awaitable[None]]
     clean: Callable[[Service], Awaitable[None]]
     customers: str
-    """A query: e-mail, orders, spent and segment of each."""
+    """A query for e-mail, orders, money spent and segment of each customer."""
     share: float = 1.0
     relays: bool = False
-    """It is done only when its relay is."""
+    """Whether it is done only when its relay is, too."""
 
 
 _OURS = "SELECT email_key AS email, total_orders, total_spent, segment FROM customers"
@@ -100,7 +100,7 @@ async def _nothing(_: Service) -> None:
 
 
 def ours(workers: int = 1) -> Contender:
-    """Give our worker, so many of it."""
+    """Return our service with that many workers."""
     return Contender(
         name="ours" if workers == 1 else f"ours × {workers}",
         what="`crm worker`" if workers == 1 else f"{workers} × `crm worker`",

@@ -1,7 +1,7 @@
-"""A shop's events for the benchmarks: reproducible, 760 bytes each, as untidy as asked for.
+"""A shop's events for the benchmarks: reproducible, 760 bytes each, with chosen irregularities.
 
-No order is dated within a day of 60 or 90 days ago, so that while a run lasts nobody's segment
-changes by itself: a peer that has no sweeper is not wrong for it.
+No order is dated within a day of 60 or 90 days ago. So no segment changes by time during a run, and
+a peer without a sweeper is not wrong.
 """
 
 import json
@@ -21,11 +21,11 @@ def events(
     apart: int = 1,
     seed: int = 1,
 ) -> list[bytes]:
-    """Give ``total`` CloudEvents documents.
+    """Return ``total`` CloudEvents documents.
 
     ``updates``, ``duplicates`` and ``late`` are shares of all events: a newer version of an
-    earlier order, an earlier event again, an event that arrives some hundred places after its
-    turn. Who orders is every so manieth of a larger shop's customers: ``apart``.
+    earlier order, an earlier event again, an event that arrives some hundred places late. In a
+    larger shop, every ``apart``-th customer orders.
     """
     rng = random.Random(seed)
     today = datetime.now(UTC)
@@ -57,13 +57,13 @@ def events(
 
 
 def pages(documents: list[bytes], size: int) -> Iterator[list[bytes]]:
-    """Cut into pages."""
+    """Yield the documents in pages."""
     for start in range(0, len(documents), size):
         yield documents[start : start + size]
 
 
 def _age(share: float) -> timedelta:
-    """Spread over 120 days, leaving out those around the limits."""
+    """Return the n-th date, spread over 120 days without those around the limits."""
     days = share * (120 - 4)
     return timedelta(days=days + 2 * (days >= 59) + 2 * (days >= 87))
 

@@ -1,8 +1,8 @@
-"""A large shop, there at once: customers, orders, history and counters, written by the database.
+"""Fill a large shop at once: the database itself writes customers, orders, history and counters.
 
-The same numbers on every machine. Customers come at a steady pace over two years, their orders
-stand in the order in which they were placed, and all that is kept of them is right: `verify` finds
-nothing but an out-stream that Redis never had.
+The numbers are the same on every machine. Customers come at a steady rate over two years, orders
+are stored in the order in which they were placed, and all derived values are right: `verify` only
+reports that Redis never had the out-stream.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ WHERE tablename = ANY(ARRAY['customers', 'customer_search', 'orders', 'segment_c
   AND indexname NOT IN (SELECT conname FROM pg_constraint)
 """)
 
-# Multiples of the golden ratio: as even as random numbers, and the same every time.
+# Multiples of the golden ratio are spread as evenly as random numbers, and always the same.
 _PLACED = f"""
 CREATE TEMPORARY TABLE placed AS
 SELECT 1000 + c.number AS customer_id,
@@ -144,9 +144,9 @@ _KEPT = (
 async def populate(
     engine: AsyncEngine, customers: int, orders: int, now: datetime, *, varied: bool = True
 ) -> None:
-    """Fill an empty, migrated database as of a moment, and have it vacuumed and analysed.
+    """Fill an empty, migrated database as of a moment; vacuum and analyse it.
 
-    Names are ``varied``, for searching, or those that the events of `load` tell.
+    With ``varied``, names differ, for searches; otherwise they are those in the events of `load`.
     """
     numbers = {"customers": customers, "orders": orders, "now": now, "varied": varied}
     patient = create_async_engine(engine.url, connect_args={"server_settings": {"jit": "off"}})
@@ -156,7 +156,7 @@ async def populate(
         indexes = (await connection.execute(_INDEXES)).all()
         for index in indexes:
             await connection.execute(text(f"DROP INDEX {index.name}"))
-        # As full as pages are when customers came bare and were filled by the same transaction.
+        # Pages are as full as when a transaction first creates empty customers and then fills them.
         await connection.execute(text("ALTER TABLE customers SET (fillfactor = 65)"))
         for statement in (_PLACED, _ORDERS, _CUSTOMERS, _SEARCH, _HISTORY, *_KEPT):
             await _execute(connection, statement, numbers)

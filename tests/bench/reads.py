@@ -1,10 +1,9 @@
-"""How long reading takes in a large shop: ``make bench-reads``.
+"""Measure how long reading takes in a large shop: ``make bench-reads``.
 
-A million customers and five million orders are written in two minutes (`population`), then every
-answer is computed by the functions that the API calls, several times over. What the service keeps
-is measured beside what one would do otherwise: scan the tables, or write a CSV row by row. The
-first time is without any plan, cache or prepared statement; the caches of the operating system
-are as full as they are.
+`population` writes a million customers and five million orders in two minutes. Then the functions
+that the API calls compute every answer several times. Answers that use counters, indexes or COPY
+are measured beside the plain way: scan the tables, or write a CSV row by row. The first time is
+without any plan, cache or prepared statement; the caches of the operating system are not emptied.
 """
 
 import argparse
@@ -47,7 +46,7 @@ from tests.conftest import Service
 from tests.servers import servers
 
 _DUE_AFTER = timedelta(days=2)
-"""In which some ten thousand of a million customers turn at risk or inactive."""
+"""A time in which about ten thousand of a million customers become at risk or inactive."""
 
 Read = Callable[[AsyncConnection], Awaitable[Any]]
 
@@ -63,11 +62,11 @@ SELECT id, name, email, phone, segment, date_created, last_order_date, total_ord
 
 @dataclass(frozen=True)
 class Case:
-    """An answer; ``otherwise``: how one would compute it if nothing were kept for it."""
+    """An answer to measure; ``otherwise`` computes it the plain way."""
 
     name: str
     goal: float
-    """In milliseconds."""
+    """Milliseconds."""
     read: Read
     otherwise: Read | None = None
 
@@ -77,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--customers", type=int, default=1_000_000)
     parser.add_argument("--orders", type=int, default=5_000_000)
-    # Beyond five, so that the planner may have settled on a plan for parameters unknown.
+    # More than five, after which PostgreSQL may choose a plan that fits all parameters.
     parser.add_argument("--rounds", type=int, default=9)
     chosen = parser.parse_args(arguments)
     with servers() as running:
@@ -97,7 +96,7 @@ async def _measure(running: Any, chosen: argparse.Namespace) -> None:
         await _sweeps(worker)
         while await in_transaction(worker, renew_answer) is not None:
             pass
-        _print("\n| answer | first, ms | median, ms | goal | otherwise, ms | ratio |")
+        _print("\n| answer | first, ms | median, ms | goal | plain way, ms | ratio |")
         _print("|---|--:|--:|--:|--:|--:|")
         for case in _cases():
             await _compare(service, case, chosen.rounds)
@@ -131,7 +130,7 @@ def _cases() -> list[Case]:
         )
 
     return [
-        Case("statistics of all", 10, everybody, recount_figures),
+        Case("statistics of all customers", 10, everybody, recount_figures),
         *(
             Case(
                 f"statistics of a {name}",
@@ -141,7 +140,7 @@ def _cases() -> list[Case]:
             )
             for name in PERIODS
         ),
-        Case("statistics of a year of one's own", 300, of_ones_own),
+        Case("statistics of a chosen year", 300, of_ones_own),
         Case(
             "cohorts, 12 months",
             300,
@@ -160,9 +159,9 @@ def _cases() -> list[Case]:
             for sort in Sort
             for name, descending in (("falling", True), ("rising", False))
         ),
-        listed(50, "ten by totalSpent, falling", sort=Sort.TOTAL_SPENT, limit=10),
+        listed(50, "ten by totalSpent, descending", sort=Sort.TOTAL_SPENT, limit=10),
         *(
-            listed(50, f"searched for {term!r}", Filter(search=term))
+            listed(50, f"search for {term!r}", Filter(search=term))
             for term in ("jane chen 12345", "555-1234", "customer77", "jane", "ja", "nobody@x.org")
         ),
         listed(50, "of one segment", Filter(segments=(Segment.VIP,))),
@@ -239,7 +238,7 @@ async def _sweeps(worker: AsyncEngine) -> None:
 
 
 async def _settings(service: Service, worker: AsyncEngine) -> None:
-    """Apply settings to everybody, and see what is left for ingestion meanwhile."""
+    """Reclassify all customers by new settings, and measure ingestion meanwhile."""
     batches = [
         judge_all([Entry("1-0", {b"data": document}) for document in page], service.config)
         for page in pages(events(150_000, 100_000), 1000)
@@ -268,7 +267,7 @@ async def _settings(service: Service, worker: AsyncEngine) -> None:
     beside = await applied_until(job.done)
     seconds = await job
     _print(
-        f"\n* settings applied to everybody in {seconds:.1f} s; ingestion meanwhile"
+        f"\n* all customers reclassified in {seconds:.1f} s; ingestion meanwhile"
         f" {beside:,.0f} events/s, {100 * beside / alone:.0f} % of {alone:,.0f} alone"
     )
 

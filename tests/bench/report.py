@@ -1,4 +1,4 @@
-"""What was measured, as Markdown."""
+"""The measurements as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -13,15 +13,15 @@ def table(
     events: Mapping[str, int],
     customers: int,
 ) -> str:
-    """Give medians and spread, ours divided by each, and what an event of ours costs.
+    """Return a table of medians and spread, our speed over each contender's, and our CPU cost.
 
-    A ratio is taken within a round, so that what slows the machine slows both.
+    A ratio is taken within a round, so that other load on the machine slows both.
     """
     mine = contenders[0].name
     lines = [
         f"{len(rounds)} rounds; events of {customers:,} customers; median (least–greatest)",
         "",
-        "| | contender | events | events/s | ours is |",
+        "| | contender | events | events/s | ours is faster by |",
         "|---|---|--:|--:|--:|",
     ]
     for contender in contenders:
@@ -36,7 +36,7 @@ def table(
     if names := sorted({name for one in cost for name in one}):
         lines += [
             "",
-            "CPU seconds of ours per million events: "
+            "Our CPU seconds per million events: "
             + ", ".join(
                 f"{name} {spread([one.get(name, 0.0) for one in cost], '.0f')}" for name in names
             )
@@ -46,7 +46,7 @@ def table(
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """Write a median and, in brackets, the least and the greatest."""
+    """Return a median with the least and the greatest value in brackets."""
     middle = f"{median(values):{form}}"
     if len(values) == 1:
         return middle
@@ -54,7 +54,7 @@ def spread(values: Sequence[float], form: str) -> str:
 
 
 def percentiles(seconds: Sequence[float]) -> str:
-    """Write p50 and p99 in milliseconds."""
+    """Return p50 and p99 in milliseconds."""
     ranked = sorted(seconds)
     half, most = ranked[len(ranked) // 2], ranked[int(len(ranked) * 0.99)]
     return f"p50 {half * 1000:.1f} ms, p99 {most * 1000:.1f} ms"

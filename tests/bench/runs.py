@@ -1,4 +1,4 @@
-"""One run: empty tables, a filled stream, the contender's processes, and a check at the end."""
+"""One run: empty tables, a filled stream, a contender's processes, and a check of its totals."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ from tests.servers import Servers
 from tests.wait import until
 
 STUCK = 60.0
-"""A run in which nothing happens for so many seconds is given up."""
+"""A run in which nothing happens for that many seconds is given up."""
 
 LOG = FOLDER / "processes.log"
 
@@ -40,12 +40,12 @@ Totals = dict[str, tuple[int, Decimal, str]]
 
 
 class WrongTotalsError(Exception):
-    """A contender ended with other customers, orders, amounts or segments than the model."""
+    """A contender's customers, orders, amounts or segments differ from the model's."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """``rate``: events per second, everything published, too; ``cpu``: µs per event by process."""
+    """``rate`` is events per second until all is published; ``cpu`` is µs per event by process."""
 
     rate: float
     cpu: dict[str, float]
@@ -53,7 +53,7 @@ class Measured:
 
 @contextlib.asynccontextmanager
 async def measured_service(servers: Servers) -> AsyncIterator[Service]:
-    """Migrate, connect as the bench does, and leave nothing behind."""
+    """Migrate and connect; empty the database again afterwards."""
     config = Config(database_url=servers.database_url, redis_url=servers.redis_url)
     await migrate.upgrade(config.database_url or "")
     engine = create_engine(config.database_url or "", application="crm bench")
@@ -70,7 +70,7 @@ async def measured_service(servers: Servers) -> AsyncIterator[Service]:
 
 
 def expected(documents: Sequence[bytes]) -> Totals:
-    """Ask the model what these events end in."""
+    """Return the totals that these events end in, by the model."""
     world = model.world(map(json.loads, documents), datetime.now(UTC))
     return {
         email: (customer.orders, customer.spent, customer.segment)
@@ -81,7 +81,7 @@ def expected(documents: Sequence[bytes]) -> Totals:
 async def run(
     service: Service, contender: Contender, documents: Sequence[bytes], right: Totals
 ) -> Measured:
-    """Measure the drain of a stream that is filled beforehand. Raises when the result is wrong."""
+    """Measure how fast a filled stream is drained; raise an error if the totals are wrong."""
     await service.empty()
     await contender.prepare(service)
     await service.engine.dispose()  # prepared statements do not outlive the tables
@@ -113,10 +113,10 @@ async def drain(
     total: int,
     before: int = 0,
 ) -> Measured:
-    """Measure from the first events settled to the last, and to the last change published."""
+    """Measure from the first applied events to the last, and to the last published change."""
 
     async def settled(known: int) -> int:
-        """Wait until more is settled than was known."""
+        """Wait until more events are applied than before; return how many."""
         found = known
 
         async def more() -> bool:
@@ -146,9 +146,9 @@ async def drain(
 def started(
     service: Service, commands: Sequence[Sequence[str]]
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run the processes of a contender; they are gone afterwards.
+    """Run the processes of a contender; end them afterwards.
 
-    What they print is shown when something goes wrong.
+    Their output is shown if something goes wrong.
     """
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("CRM_")},
@@ -184,7 +184,7 @@ async def all_published(service: Service) -> bool:
 
 
 async def checkpoint(service: Service) -> None:
-    """Begin each run with the same WAL behind it, where the role may."""
+    """Make a checkpoint, if the role may, so that all runs begin alike."""
     with contextlib.suppress(DBAPIError):
         async with service.engine.connect() as connection:
             await connection.execute(text("CHECKPOINT"))
@@ -204,9 +204,9 @@ async def _check(service: Service, contender: Contender, right: Totals) -> None:
 
 
 def _cpu_seconds() -> dict[str, float]:
-    """Sum user and system time of this process's descendants by what they are.
+    """Return user and system time of this process's descendants, summed by kind of process.
 
-    Servers that run elsewhere (given by URL, in containers) are not seen.
+    Servers that run elsewhere (named by URL, or in containers) are not included.
     """
     seconds: dict[str, float] = {}
     for child in psutil.Process().children(recursive=True):

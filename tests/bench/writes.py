@@ -1,9 +1,9 @@
-"""How fast events are applied, beside what one would otherwise write: ``make bench``.
+"""Measure how fast events are applied, beside other ways to write such a service: ``make bench``.
 
 Every round runs every contender once, in rotating order, on the same servers (durable commits,
-append-only file on) and the same events, from empty tables and a stream that is filled
-beforehand; each must end with the totals of the model in plain Python. Who would take minutes gets
-the first part of the events, so that a round ends; rates are events per second all the same.
+append-only file on), with the same events, empty tables and a stream that is filled beforehand. The
+run fails if a contender's totals differ from the model's. A slow contender gets only the first part
+of the events, so that a round ends; all rates are events per second.
 """
 
 import argparse
@@ -36,13 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=150_000)
     parser.add_argument("--customers", type=int, default=100_000)
-    parser.add_argument("--quick", action="store_true", help="two small rounds, for a look")
+    parser.add_argument("--quick", action="store_true", help="two small rounds, for a first look")
     parser.add_argument(
         "--also",
         nargs="*",
         choices=CONDITIONS,
         default=["latency", "replay"],
-        help="afterwards; customers, orders and memory take ten minutes each",
+        help="conditions to measure afterwards; customers, orders and memory take ten minutes each",
     )
     chosen = parser.parse_args(arguments)
     if chosen.quick:

@@ -1,1 +1,1 @@
-"""Tests without any I/O: they run in seconds."""
+"""Tests that do no I/O beyond reading the checkout. All of them run in seconds."""

@@ -1,5 +1,5 @@
-"""What a user would otherwise write, each the way its tools' own documentation shows it.
+"""Programs that a team might write instead, each as the documentation of its tools shows it.
 
-All read the same stream and end with the same customers, orders and segments; none has dead
-letters, sweeping, counters, a relay that survives a crash, or a defence against late profiles.
+All read the same stream and end with the same customers, orders and segments. None has dead
+letters, a sweep, counters, a relay that survives a crash, or protection from late profiles.
 """

@@ -1,7 +1,7 @@
 """Peer B: FastStream batches, SQLAlchemy Core with executemany and ON CONFLICT.
 
-A batch is folded in Python to the newest event per order; customers and orders are upserted,
-the touched customers' metrics aggregated by one query, judged in Python, and written back.
+It folds a batch in Python to the newest event per order, upserts customers and orders, aggregates
+the metrics of these customers by one query, finds their segments in Python, and writes them back.
 """
 
 from typing import Any
@@ -77,7 +77,7 @@ SET_METRICS = (
     stream=StreamSub(STREAM, group=GROUP, consumer="peer", batch=True, max_records=BATCH)
 )
 async def handle(entries: list[StreamEntry], pipeline: Pipeline) -> None:
-    """Apply a batch in one transaction, then publish what changed."""
+    """Apply a batch in one transaction, then publish the changes."""
     newest: dict[str, OrderEvent] = {}
     for event in (entry.data for entry in entries):
         known = newest.get(event.data.id)

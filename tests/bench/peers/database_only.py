@@ -1,8 +1,8 @@
-"""Peer D, the limit: only the database's share of our work.
+"""Peer D, the upper limit: only the database's share of our work.
 
-The statements that a worker sends, recorded with their parameters, are sent again by the bare
-driver over as many connections as a worker uses: no stream, no judging, no folding, no packing.
-Customers' ids are in the parameters, so each lane draws them from a sequence of its own.
+A worker's statements are recorded with their parameters. The bare driver sends them again over as
+many connections as a worker uses: no stream, no judging, no folding, no packing. The parameters
+hold customer ids, so each lane draws ids from a sequence of its own.
 
 Run by ``python -m tests.bench.peers.database_only FILE``.
 """
@@ -46,7 +46,7 @@ _IDENTITY = [
 
 
 async def prepare(engine: AsyncEngine) -> None:
-    """Let each lane draw customers' ids from its own sequence."""
+    """Make each lane draw customer ids from a sequence of its own."""
     await _execute(engine, _SEQUENCES)
 
 
@@ -62,10 +62,12 @@ async def _execute(engine: AsyncEngine, statements: Sequence[str]) -> None:
 
 
 async def record(config: Config, documents: Sequence[bytes], file: Path) -> None:
-    """Apply the events to empty tables, as batches of a worker, and keep what was sent."""
+    """Apply the events to empty tables in a worker's batches, and record the statements."""
     engine = create_engine(config.database_url or "", application="crm bench", planner=BY_INDEX)
     async with engine.connect() as connection:
-        await connection.execute(text("SELECT 1"))  # what connecting itself asks is not recorded
+        await connection.execute(
+            text("SELECT 1")
+        )  # the queries of connecting itself are not recorded
     sent: Transaction = []
 
     def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -85,7 +87,7 @@ async def record(config: Config, documents: Sequence[bytes], file: Path) -> None
 
 
 async def _batches(config: Config, documents: Sequence[bytes]) -> AsyncIterator[tuple[int, Batch]]:
-    """Cut the stream as a worker does; give each batch with its lane."""
+    """Yield the batches that a worker would make, each with its lane."""
     inbox = Inbox()
     numbers = count(1)
     for page in pages(list(documents), config.batch_size):
@@ -97,7 +99,7 @@ async def _batches(config: Config, documents: Sequence[bytes]) -> AsyncIterator[
 
 
 async def replay(config: Config, recorded: bytes) -> None:
-    """Send it all again, the lanes side by side."""
+    """Send all statements again, with the lanes in parallel."""
     lanes: list[list[Transaction]] = pickle.loads(recorded)  # noqa: S301
     await asyncio.gather(*(_send(config, lane, sent) for lane, sent in enumerate(lanes)))
 

@@ -1,4 +1,4 @@
-"""What the peers share: their tables, the events' models, the segment rules in Python."""
+"""Shared by the peers: tables, models of the events, the segment rules in Python."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -81,12 +81,12 @@ class OrderEvent(BaseModel):
 
     @property
     def key(self) -> tuple[int, datetime, str]:
-        """What orders an order's events."""
+        """The key by which an order's events are ordered."""
         return (self.data.version, self.data.date_updated, self.id)
 
 
 class StreamEntry(BaseModel):
-    """An entry as FastStream hands it over in a batch: its fields."""
+    """The fields of an entry, as FastStream passes them in a batch."""
 
     data: Json[OrderEvent]
 
@@ -102,7 +102,7 @@ NOT_PAID = ("failed", "refunded")
 
 
 def segment_of(orders: int, spent: Decimal, last: datetime | None) -> str:
-    """Judge a customer by the default rules."""
+    """Return a customer's segment by the default rules."""
     silent = datetime.now(UTC) - last if last else timedelta()
     if silent >= timedelta(days=90):
         return "inactive"
@@ -114,7 +114,7 @@ def segment_of(orders: int, spent: Decimal, last: datetime | None) -> str:
 
 
 async def create_tables(engine: AsyncEngine) -> None:
-    """Start from empty tables."""
+    """Create empty tables."""
     async with engine.begin() as connection:
         await connection.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
         await connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
@@ -122,5 +122,5 @@ async def create_tables(engine: AsyncEngine) -> None:
 
 
 def connect() -> AsyncEngine:
-    """Make the pool that a service would have."""
+    """Return the connection pool that a service would have."""
     return create_async_engine(DATABASE_URL, pool_size=5)

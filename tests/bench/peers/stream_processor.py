@@ -1,8 +1,8 @@
 """Peer C, a stream processor: Bytewax, its state in memory and in its recovery store.
 
-The dataflow keeps each customer's orders as state, keyed by e-mail; a sink upserts orders and
-customers, another publishes the changes. Quix Streams, the other candidate, cannot do without a
-Kafka broker: its sources of other kinds write to a topic first.
+The dataflow keeps each customer's orders as state, keyed by e-mail; one sink upserts orders and
+customers, another publishes the changes. Quix Streams, the other candidate, needs a Kafka broker:
+its other sources write to a topic first.
 
 Run by ``python -m bytewax.run tests.bench.peers.stream_processor:flow -r FOLDER``.
 """
@@ -69,7 +69,7 @@ ON CONFLICT (email) DO UPDATE SET name = excluded.name, phone = excluded.phone,
 
 @dataclass
 class Known:
-    """What the dataflow remembers of a customer."""
+    """The dataflow's state of a customer."""
 
     orders: dict[str, tuple[Any, bool, Decimal, datetime]] = field(default_factory=dict)
     segment: str | None = None
@@ -77,7 +77,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Update:
-    """What an event leads to; ``order`` is None when it is stale."""
+    """The rows to write after an event; ``order`` is None if the event is stale."""
 
     order: tuple[Any, ...] | None
     customer: tuple[Any, ...]
@@ -85,7 +85,7 @@ class Update:
 
 
 class StreamPartition(StatefulSourcePartition[bytes, str]):
-    """Reads on from the last entry of the epoch before a crash."""
+    """Goes on reading after the last entry of the epoch before a crash."""
 
     def __init__(self, position: str | None) -> None:
         self._redis: Any = redis.Redis.from_url(REDIS_URL)
@@ -104,7 +104,7 @@ class StreamPartition(StatefulSourcePartition[bytes, str]):
 
 
 class StreamSource(FixedPartitionedSource[bytes, str]):
-    """A Redis stream; Bytewax ships none for it."""
+    """A Redis stream as a source; Bytewax has none."""
 
     def list_parts(self) -> list[str]:
         return [STREAM]
@@ -215,7 +215,7 @@ async def _connect() -> Any:
 
 
 async def create_tables(engine: AsyncEngine) -> None:
-    """Start from empty tables."""
+    """Create empty tables."""
     async with engine.begin() as connection:
         for statement in _TABLES.split(";\n"):
             if statement.strip():

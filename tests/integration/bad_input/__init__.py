@@ -1,1 +1,1 @@
-"""What publishers, callers and files may send: refused with a reason, and nobody else hurt."""
+"""Bad input from publishers, callers and files is refused with a reason and hurts nobody else."""

@@ -1,4 +1,4 @@
-"""Processes, ended with their test, on a service whose invariants must hold when it is over."""
+"""Processes that end with their test, on a service whose invariants must hold afterwards."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +11,6 @@ from tests.processes import Processes, processes
 
 @pytest.fixture
 async def crm(service: Service, tmp_path: Path) -> AsyncIterator[Processes]:
-    """Give something to start ``crm`` processes with."""
+    """Yield something to start ``crm`` processes with."""
     async with processes(service.servers, tmp_path) as started:
         yield started

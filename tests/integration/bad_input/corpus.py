@@ -1,4 +1,4 @@
-"""Entries of the stream that must be refused, by name: what is wrong, and the reason expected."""
+"""Stream entries that must be refused. Each is named by its fault and has an expected reason."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ NOW = datetime.now(UTC)
 
 
 def document() -> dict[str, Any]:
-    """Give a valid event with every field that the contract knows."""
+    """Return a valid event with every field that the contract knows."""
     found = cloud_event(
         "BAD-1",
         email="bad@example.org",
@@ -31,12 +31,12 @@ def document() -> dict[str, Any]:
 
 
 def encoded(found: object) -> bytes:
-    """Write JSON."""
+    """Return the document as JSON."""
     return json.dumps(found).encode()
 
 
 def put(path: str, value: object) -> dict[str, Any]:
-    """Give a valid event with one value replaced; its path is dotted."""
+    """Return a valid event with the value at a dotted path replaced."""
     found: dict[str, Any] = document()
     at = found
     *parents, last = path.split(".")
@@ -47,18 +47,18 @@ def put(path: str, value: object) -> dict[str, Any]:
 
 
 def written(path: str, literal: str | bytes) -> bytes:
-    """Give a valid event with one value written exactly so."""
+    """Return a valid event with one value written exactly like this."""
     literal = literal.encode() if isinstance(literal, str) else literal
     return encoded(put(path, _HERE)).replace(f'"{_HERE}"'.encode(), literal)
 
 
 def older_envelope(text: str) -> bytes:
-    """Wrap a document as FastStream did before its binary envelope: JSON within JSON."""
+    """Wrap a document in JSON, as FastStream did before it had a binary envelope."""
     return encoded({"headers": {"correlation_id": "c-1"}, "data": text})
 
 
 def binary_envelope(headers: int, data: int, rest: bytes, version: int = 1) -> bytes:
-    """Write FastStream's envelope, which says where its headers and its data begin."""
+    """Return FastStream's binary envelope, which states where its headers and its data begin."""
     head = b"\x89BIN\r\n\x1a\n" + version.to_bytes(2)
     return head + headers.to_bytes(4) + data.to_bytes(4) + rest
 
@@ -151,7 +151,7 @@ _EMAILS = (
 )
 _KINDS = {"number": -1, "bool": True, "list": [[]], "object": {"a": 1}, "text": "x" * 3000}
 _FITTING = {
-    "source": set(_KINDS),  # nobody reads these two
+    "source": set(_KINDS),  # the service does not read these two
     "subject": set(_KINDS),
     "data.customer": {"object"},
     "data.customer.id": {"number"},
@@ -167,7 +167,7 @@ def _paths(found: dict[str, Any], at: str = "") -> Iterator[str]:
 
 
 def _wrong_kinds() -> Iterator[tuple[str, bytes, None]]:
-    """Give every field every kind of value that it cannot have."""
+    """Return an event per field and per kind of value that the field cannot have."""
     for path in _paths(document()):
         for kind, value in _KINDS.items():
             if kind not in _FITTING.get(path, ()):
@@ -222,7 +222,7 @@ def _large() -> Iterator[tuple[str, Fields, Reason]]:
 
 
 def corpus() -> dict[str, tuple[Fields, Reason | None]]:
-    """Give the entries by name; where no reason is given, any will do."""
+    """Return the entries by name, with the expected reason; None if any reason is right."""
     found: dict[str, tuple[Fields, Reason | None]] = {}
     for name, fields, reason in (*_carriers(), *_large()):
         found[name] = fields, reason
@@ -233,7 +233,7 @@ def corpus() -> dict[str, tuple[Fields, Reason | None]]:
 
 
 def truncated() -> Iterator[Fields]:
-    """Cut a document and a binary envelope off after each byte."""
+    """Return a document and a binary envelope, cut off after each byte."""
     text = encoded(document())
     envelope = binary_envelope(18, 35, b"\x00\x01\x00\x03key\x00\x05value\x00\x00" + text)
     for name, whole in ((b"data", text), (b"__data__", envelope)):
@@ -242,7 +242,7 @@ def truncated() -> Iterator[Fields]:
 
 
 def tolerated() -> dict[str, Fields]:
-    """Give entries that look bad and are accepted; each is an order of its own."""
+    """Return entries that look bad but are accepted; each is an order of its own."""
     literals = {
         "-0": ("totalAmount", "-0"),
         "-0.00": ("totalAmount", '"-0.00"'),

@@ -1,4 +1,4 @@
-"""Bad requests to a real web process: never a 5xx, always a problem that says what and where."""
+"""A real web process answers a bad request with a problem that says what and where, never 5xx."""
 
 import base64
 import json
@@ -19,20 +19,20 @@ from tests.processes import HOST, processes
 from tests.unit.core.test_order_event import anything
 
 EXAMPLES = 15
-"""Per operation."""
+"""Examples per operation."""
 DOCUMENT = openapi()
 # The live stream never ends.
 OPERATIONS = {one.label: one for one in operations(DOCUMENT) if not one.label.endswith("/stream")}
 WRITING = [label for label, one in OPERATIONS.items() if "json" in one.request]
 INSIDES = ("Traceback", "sqlalchemy", "asyncpg", "pydantic", "SELECT ", ".py", "codec")
-"""What no caller is told."""
+"""Words that no caller may be shown."""
 
 
 @pytest.fixture(scope="module")
 async def http(
     migrated: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Start a web process over a little of everything."""
+    """Start a web process that has a few customers, dead letters and an unattributed order."""
     await migrated.empty()
     await migrated.ingest(
         *(entry(f"ORD-{n}", email=f"c{n % 5}@example.org") for n in range(12)),
@@ -48,7 +48,7 @@ async def http(
 
 
 def check(answer: httpx.Response) -> None:
-    """Fail unless the answer is one that a caller can live with."""
+    """Fail if the answer is 5xx, shows internals, or is an error that does not explain itself."""
     assert answer.status_code < 500, answer.text
     if answer.status_code < 400:
         return
@@ -70,7 +70,7 @@ def check(answer: httpx.Response) -> None:
 
 
 def tampered(cursor: str) -> list[str]:
-    """Give what looks like the cursor: cut, longer, and with other contents."""
+    """Return texts that resemble the cursor: shorter, longer, and with other contents."""
     if cursor.isdigit():  # an id
         return [f"{cursor}x", f"-{cursor}", "9" * 30, "1e3", "١", ""]
     value, last, order = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
@@ -109,9 +109,7 @@ SORTS = DOCUMENT["paths"]["/api/v1/customers"]["get"]["parameters"]
 
 
 @pytest.mark.parametrize("path", LISTS)
-async def test_a_cursor_that_was_tampered_with_is_refused_or_harmless(
-    http: httpx.AsyncClient, path: str
-) -> None:
+async def test_a_forged_cursor_is_refused_or_harmless(http: httpx.AsyncClient, path: str) -> None:
     url = OPERATIONS[f"get {path}"].request["url"]
     (sort,) = [it for it in SORTS if it["name"] == "sort"]
     names = sort["schema"]["pattern"].strip("^$-?()").split("|") if path.endswith("rs") else [""]
@@ -124,7 +122,7 @@ async def test_a_cursor_that_was_tampered_with_is_refused_or_harmless(
             check(await http.get(url, params=query | {"cursor": wrong}))
 
 
-# --- Anything at all
+# --- Any request at all
 
 _SPECIAL = (
     *("", " ", "0", "-1", "-0", "1e400", "NaN", "Infinity", "0x10", "9" * 400, "1_000", "١"),
@@ -158,7 +156,7 @@ def _quoted(text: str) -> str:
 
 @st.composite
 def requests(draw: Any, label: str) -> dict[str, Any]:
-    """Make a request of an operation, some parts of it right and some anything."""
+    """Draw a request for an operation: some of its parts are right, some are anything."""
     method, path = label.split(" ")
     operation = DOCUMENT["paths"][path][method]
     query = []
@@ -199,7 +197,7 @@ _NAMES = sorted(
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 @pytest.mark.parametrize("label", OPERATIONS)
-async def test_nothing_anybody_asks_is_too_much(
+async def test_any_request_gets_a_sound_answer(
     http: httpx.AsyncClient, label: str, data: st.DataObject
 ) -> None:
     check(await http.request(**data.draw(requests(label))))

@@ -1,4 +1,4 @@
-"""Bad entries through a real worker: refused with a reason, kept to the byte, nobody else hurt."""
+"""A real worker refuses bad entries with a reason, keeps every byte, and applies all others."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ REPLAYED = sorted(set(Reason) - {Reason.NOT_APPLICABLE, Reason.TOO_MANY_DELIVERI
 
 
 async def publish_each_beside_a_good_one(service: Service, bad: Iterable[Fields]) -> list[str]:
-    """Publish an order, then a bad entry, again and again; gives the ids of the bad ones."""
+    """Publish a good order before each bad entry; return the ids of the bad entries."""
     ids = []
     for number, entry in enumerate(bad):
         await service.publish(fields(f"GOOD-{number}", email=f"c{number % 7}@x.org", total="1.00"))
@@ -39,20 +39,20 @@ async def publish_each_beside_a_good_one(service: Service, bad: Iterable[Fields]
 
 
 async def lives(worker: Process) -> None:
-    """Fail unless it is the process that was started, and has nothing to complain of."""
+    """Fail if the process has ended or logged an error."""
     assert await worker.ask("/livez") == (200, {"status": "ok"}), worker.output
     assert "Traceback" not in worker.output
     assert "refused by the database" not in worker.output
 
 
 def readable(message: str) -> bool:
-    """Tell whether a person can read it on one line, and a terminal takes no order from it."""
+    """Return whether the message is one short printable line, without terminal control codes."""
     return message.isprintable() and len(message) <= 300 and len(message.split()) >= 3
 
 
 @pytest.fixture
 async def http(crm: Processes) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client of a web process."""
+    """Yield a client of a web process."""
     web = await crm.web(rate_limit_per_second=100_000, rate_limit_burst=1_000_000)
     url = f"http://{HOST}:{web.port}"
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as client:
@@ -60,7 +60,7 @@ async def http(crm: Processes) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def letters(http: httpx.AsyncClient) -> list[dict[str, Any]]:
-    """List all dead letters, page by page."""
+    """Return all dead letters, read page by page."""
     found: list[dict[str, Any]] = []
     cursor = None
     while cursor or not found:
@@ -72,7 +72,7 @@ async def letters(http: httpx.AsyncClient) -> list[dict[str, Any]]:
 
 
 async def held(http: httpx.AsyncClient, letter: dict[str, Any]) -> Fields:
-    """Take back what an entry held; what is too large to show, by itself."""
+    """Return the fields of a dead letter; download those that are too large to be shown."""
     url = f"{LETTERS}/{letter['id']}"
     found: Fields = {}
     for place, field in enumerate((await http.get(url)).raise_for_status().json()["fields"]):
@@ -87,7 +87,7 @@ async def held(http: httpx.AsyncClient, letter: dict[str, Any]) -> Fields:
 
 
 async def on_the_command_line(service: Service, folder: Path, letter: dict[str, Any]) -> Fields:
-    """Take it back with ``crm dead-letters show --base64``."""
+    """Return the fields of a dead letter, read with ``crm dead-letters show --base64``."""
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "service.cli", "dead-letters", "show", letter["id"], "--base64"],
@@ -131,7 +131,7 @@ async def test_each_is_refused_with_its_reason_and_comes_back_to_the_byte(
     assert {letter["attempts"] for letter in again} == {2}
 
 
-async def test_what_is_cut_off_anywhere_is_refused(service: Service, crm: Processes) -> None:
+async def test_an_entry_cut_off_at_any_byte_is_refused(service: Service, crm: Processes) -> None:
     cut = list(truncated())
     worker = await crm.worker(batch_size=500, reclaim_idle_seconds=60)
     await publish_all(service, cut)
@@ -146,7 +146,7 @@ async def test_what_is_cut_off_anywhere_is_refused(service: Service, crm: Proces
     assert found == {next(iter(entry.items())) for entry in cut}
 
 
-async def test_what_only_looks_bad_is_applied(service: Service, crm: Processes) -> None:
+async def test_an_entry_that_only_looks_bad_is_applied(service: Service, crm: Processes) -> None:
     odd = tolerated()
     worker = await crm.worker()
     await publish_all(service, odd.values())
@@ -165,14 +165,14 @@ entries = st.dictionaries(
     damaged,
     st.tuples(st.integers(0, 9), st.integers(1, 9)),
 )
-"""Any names and bytes, events with anything in them, and pieces of those."""
+"""Any names and bytes, events with any values, and pieces of events."""
 
 
 @pytest.fixture(scope="module")
 async def running(
     migrated: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Process]:
-    """Give a worker that must outlive all examples."""
+    """Start a worker that must survive all examples."""
     await migrated.empty()
     started = Processes(migrated.servers, tmp_path_factory.mktemp("worker"))
     yield await started.worker(batch_size=7, reclaim_idle_seconds=60)
@@ -183,7 +183,7 @@ async def running(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(bad=st.lists(entries, min_size=1, max_size=12))
-async def test_nothing_anybody_writes_stops_a_worker(
+async def test_no_entry_stops_a_worker(
     migrated: Service, running: Process, bad: list[Fields]
 ) -> None:
     before, orders = await totals(migrated), await order_count(migrated)

@@ -1,4 +1,4 @@
-"""What is no HTTP, or never becomes any: answered or hung up on; others are served meanwhile."""
+"""Bytes that are no HTTP get an answer or a closed connection; other requests are served."""
 
 import asyncio
 import json
@@ -21,14 +21,14 @@ PATIENCE = 30.0
 async def web(
     migrated: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Process]:
-    """Start a web process that is impatient."""
+    """Start a web process that gives up a request after a second."""
     await migrated.empty()
     async with processes(migrated.servers, tmp_path_factory.mktemp("web")) as started:
         yield await started.web(request_seconds=GIVEN_UP)
 
 
 async def told(web: Process, sent: bytes, *, drip: bytes = b"") -> bytes:
-    """Send bytes, then ``drip`` again and again, and give what comes back until it hangs up."""
+    """Send bytes, then ``drip`` repeatedly; return all that comes until the server hangs up."""
     reader, writer = await asyncio.open_connection(HOST, web.port)
 
     async def send() -> None:
@@ -45,7 +45,7 @@ async def told(web: Process, sent: bytes, *, drip: bytes = b"") -> bytes:
             while piece := await reader.read(65_536):
                 answer += piece
     except ConnectionError:
-        pass  # it hung up while we still talked
+        pass  # the server hung up while we were still sending
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
@@ -54,7 +54,7 @@ async def told(web: Process, sent: bytes, *, drip: bytes = b"") -> bytes:
 
 
 def problem(answer: bytes) -> dict[str, Any]:
-    """Read the last answer, which must say what was wrong."""
+    """Return the last answer, which must be a problem that says what was wrong."""
     *_, last = re.finditer(rb"HTTP/1\.1 \d{3} ", answer)
     head, _, body = answer[last.start() :].partition(b"\r\n\r\n")
     status = int(head.split()[1])
@@ -72,17 +72,17 @@ async def serves(web: Process) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_is_no_request_is_refused(web: Process, name: str) -> None:
+async def test_bytes_that_are_no_request_are_refused(web: Process, name: str) -> None:
     began = time.monotonic()
     answer = await told(web, REFUSED[name])
     await serves(web)
     assert "Traceback" not in web.output
-    if answer:  # a peer that still writes may be cut off before it reads
+    if answer:  # a client that is still writing may lose the connection before it reads
         assert problem(answer)["status"] in {400, 403, 413, 431}
     assert time.monotonic() - began < PATIENCE
 
 
-async def test_what_never_ends_is_given_up_and_holds_up_nobody(web: Process) -> None:
+async def test_a_request_that_never_ends_is_given_up_and_delays_no_other(web: Process) -> None:
     everything = ANSWERED | UNFINISHED | SILENT
     asked = [
         (name, asyncio.create_task(told(web, sent, drip=drip)))

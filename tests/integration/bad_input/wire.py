@@ -1,4 +1,4 @@
-"""What a peer may send instead of HTTP: raw bytes, by name, and the statuses that answer them."""
+"""Raw bytes that a client may send instead of HTTP, by name, grouped by what the server does."""
 
 _HOST = b"Host: localhost\r\n"
 _GET = b"GET /api/v1/statistics HTTP/1.1\r\n" + _HOST
@@ -38,7 +38,7 @@ REFUSED: dict[str, bytes] = {
     + b" " * 0x10000
     + (b"\r\n10000\r\n" + b" " * 0x10000) * 16,
 }
-"""Answered at once."""
+"""The server refuses these at once."""
 
 UNFINISHED: dict[str, bytes] = {
     "no head": b"GET / HTTP/1.1\r\nHost: local",
@@ -49,7 +49,7 @@ UNFINISHED: dict[str, bytes] = {
     "a chunk shorter than said": _CHUNKED + b"ff\r\n{}",
     "an enormous chunk": _CHUNKED + b"ffffffffffffffff\r\n{}",
 }
-"""Given up after a while."""
+"""The server waits for the rest, then gives up."""
 
 ANSWERED: dict[str, bytes] = {
     "a second head": _GET + b"\r\nGET /livez HTTP/1.1\r\nHost",
@@ -57,7 +57,7 @@ ANSWERED: dict[str, bytes] = {
     + _HOST
     + b"\r\nx",
 }
-"""Answered for what they began with; then hung up on, too."""
+"""The server answers the first request, then hangs up."""
 
 SILENT: dict[str, bytes] = {"nothing": b"", "empty lines": b"\r\n\r\n"}
-"""Hung up on after a while, without a word."""
+"""The server hangs up after a while, without an answer."""

@@ -11,7 +11,7 @@ import pytest
 from tests.processes import environment
 from tests.servers import Servers
 
-SECONDS = 30
+SECONDS = 60
 
 
 class Ended(NamedTuple):

@@ -1,1 +1,1 @@
-"""What a batch may cost, in counts that are the same on every machine."""
+"""The cost of a batch, in counts that are the same on every machine."""

@@ -1,6 +1,7 @@
-"""A change that makes batches dearer must show: statements, round trips, rows, index probes, HOT.
+"""A change that makes batches dearer fails: statements, round trips, rows, index probes, HOT.
 
-Counts, not seconds. A bound is what it costs today and a little room; whoever raises one says why.
+The tests count, they do not time. A bound is today's cost and a little room; whoever raises a bound
+says why.
 """
 
 import contextlib
@@ -25,12 +26,12 @@ from tests.wait import until
 BATCH = 500
 CUSTOMERS = 2000
 READ_PER_CHANGE = 10
-"""To number it, to find it again, to publish it; and entries of numbered ones, not cleared yet."""
+"""Numbering a change, finding it again, publishing it, and index entries not yet cleaned up."""
 TABLES = ("customers", "customer_search", "orders", "segment_changes")
 
 
 class Bench:
-    """Applies batches over one connection, as a worker's lane does, and counts."""
+    """Applies batches over one connection, as a lane of a worker does, and counts the cost."""
 
     def __init__(self, service: Service, engine: AsyncEngine, counted: Wire) -> None:
         self.service = service
@@ -56,7 +57,7 @@ class Bench:
         )
 
     async def read_of_history(self) -> int:
-        """Count what the table and the indexes of segment changes have given so far."""
+        """Return how many rows the table and the indexes of segment changes have given so far."""
         (row,) = await self.service.rows(
             "SELECT (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes"
             " WHERE relname = 'segment_changes') + (SELECT seq_tup_read FROM pg_stat_user_tables"
@@ -66,7 +67,7 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def relay(self) -> AsyncIterator[AsyncConnection]:
-        """Give the connection of the relay."""
+        """Yield the connection of a relay."""
         async with self._engine.connect() as pooled:
             connection = await pooled.execution_options(isolation_level="AUTOCOMMIT")
             assert await outbox.lead(connection)
@@ -78,7 +79,7 @@ class Bench:
             await connection.execute(text("DISCARD PLANS"))
 
     async def counts(self) -> dict[str, dict[str, int]]:
-        """Read what the database has counted since it was made, per table."""
+        """Return the database's statistics per table, counted since the database was made."""
         for engine in (self._engine, self.service.engine):
             async with engine.connect() as connection:
                 await connection.execute(text("SELECT pg_stat_force_next_flush()"))
@@ -92,7 +93,7 @@ class Bench:
 
 
 async def settled(service: Service) -> None:
-    """Have what earlier tests did counted: an idle session tells of it late, or when it ends."""
+    """Wait until the work of earlier tests is counted: an idle session reports it when it ends."""
 
     async def alone() -> bool:
         await service.engine.dispose()
@@ -133,7 +134,7 @@ def difference(
     }
 
 
-async def test_a_batch_is_four_statements_however_many_events_it_has(
+async def test_a_batch_of_any_size_is_four_statements(
     bench: Bench, batches: list[list[bytes]]
 ) -> None:
     for size in (1, 10, BATCH):
@@ -144,7 +145,7 @@ async def test_a_batch_is_four_statements_however_many_events_it_has(
 
 
 async def test_a_batch_is_nine_round_trips(bench: Bench, batches: list[list[bytes]]) -> None:
-    """Begin, create, lock, settle, count, commit, after asking whether the connection lives (3).
+    """Six for begin, create, lock, apply, count and commit; three check that the connection lives.
 
     No statement is prepared again.
     """
@@ -162,7 +163,7 @@ async def test_rows_are_touched_once_and_found_by_index(
     for batch in batches[:4]:
         await bench.apply(batch, number)
         number += len(batch)
-    await bench.forget_plans()  # those to come know of tables that are not empty
+    await bench.forget_plans()  # new plans are made for tables that are not empty
     before = await bench.counts()
     for batch in batches[4:]:
         await bench.apply(batch, number)
@@ -173,18 +174,20 @@ async def test_rows_are_touched_once_and_found_by_index(
     orders = len({order["id"] for order in told})
 
     assert cost["orders"]["inserted"] + cost["orders"]["updated"] <= orders * 1.1
-    assert cost["customers"]["updated"] <= seen  # one each per batch, bare ones included
+    assert (
+        cost["customers"]["updated"] <= seen
+    )  # one update per customer and batch, also of customers that the batch created
     assert cost["customer_search"]["inserted"] <= cost["customers"]["inserted"]
-    # Per event four: by e-mail to create and to lock, by id to lock and to settle.
+    # Four per event: by e-mail to create and to lock, by id to lock and to update.
     assert cost["customers"]["probes"] <= 4 * seen
-    # To learn whose it was, to write it; the other orders of who lost one.
+    # To learn the owner, to write the order, and to read the other orders of a former owner.
     assert cost["orders"]["probes"] <= 3 * seen
     assert cost["customer_search"]["probes"] <= seen
     assert cost["segment_changes"]["probes"] <= seen
     assert {name: counts["scanned"] for name, counts in cost.items()} == dict.fromkeys(cost, 0)
 
 
-async def test_what_is_applied_already_costs_one_look_at_its_order(
+async def test_an_event_applied_before_costs_one_look_at_its_order(
     bench: Bench, batches: list[list[bytes]]
 ) -> None:
     by_age = sorted(batches[0], key=lambda found: json.loads(found)["data"]["version"])
@@ -199,7 +202,7 @@ async def test_what_is_applied_already_costs_one_look_at_its_order(
     assert cost["orders"]["probes"] == len(newest)
 
 
-async def test_the_relay_reads_what_waits_not_all_history(
+async def test_the_relay_reads_the_unpublished_changes_only(
     bench: Bench, batches: list[list[bytes]]
 ) -> None:
     for number, batch in enumerate(batches):
@@ -221,7 +224,7 @@ async def test_a_relay_whose_plans_were_made_for_an_empty_history_reads_no_more(
 
 
 async def number_changes(connection: AsyncConnection) -> int:
-    """Do the relay's share in the database; gives how many changes there were."""
+    """Do the relay's work in the database; return how many changes there were."""
     position = total = 0
     while changes := await outbox.next_changes(connection, position, 100):
         position = changes[-1].number

@@ -1,4 +1,4 @@
-"""A wire to Postgres that counts how often one side waits for the other."""
+"""A proxy before Postgres that counts round trips."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,11 @@ _AT_ONCE = 1 << 16
 
 
 class Wire:
-    """Passes bytes between clients and the server."""
+    """Counts round trips of one connection."""
 
     def __init__(self) -> None:
         self.round_trips = 0
-        """Answers begun after something was asked."""
+        """Answers that began after something had been asked."""
         self._asked = False
 
     def asked(self) -> None:
@@ -28,7 +28,7 @@ class Wire:
 
 @contextlib.asynccontextmanager
 async def wire(database_url: str) -> AsyncIterator[tuple[str, Wire]]:
-    """Listen before a server; gives the URL to use instead, and the count. For one connection."""
+    """Pass bytes on to the server; yield the URL of the proxy and the count, for one connection."""
     url = make_url(database_url)
     counted = Wire()
     passing: set[asyncio.Task[None]] = set()

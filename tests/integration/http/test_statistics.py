@@ -159,9 +159,9 @@ def history(rng: random.Random, now: datetime) -> list[Document]:
 
 
 async def test_figures_of_all_time_and_of_each_period_equal_a_recount(
-    service: Service, web: httpx.AsyncClient, now: datetime
+    service: Service, web: httpx.AsyncClient, now: datetime, rng: random.Random
 ) -> None:
-    documents = history(random.Random(), now)
+    documents = history(rng, now)
     await service.ingest(*entries(documents))
     model = world(documents, now)
     spans = {"": Recount(model), "?period=all": Recount(model)}
@@ -180,9 +180,8 @@ async def test_figures_of_all_time_and_of_each_period_equal_a_recount(
 
 
 async def test_figures_of_any_window_equal_a_recount(
-    service: Service, web: httpx.AsyncClient, now: datetime
+    service: Service, web: httpx.AsyncClient, now: datetime, rng: random.Random
 ) -> None:
-    rng = random.Random()
     documents = history(rng, now)
     await service.ingest(*entries(documents))
     model = world(documents, now)

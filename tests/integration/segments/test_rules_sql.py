@@ -91,8 +91,7 @@ async def test_around_every_edge_both_say_the_same(migrated: Service) -> None:
     await agree(migrated, cases)
 
 
-async def test_anywhere_else_both_say_the_same(migrated: Service) -> None:
-    rng = random.Random()
+async def test_anywhere_else_both_say_the_same(migrated: Service, rng: random.Random) -> None:
     cases: list[Case] = []
     for _ in range(5000):
         now = some_moment(rng)

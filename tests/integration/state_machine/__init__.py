@@ -1,1 +1,1 @@
-"""Everything that can happen to the service, mixed, against a model in plain Python."""
+"""Random mixtures of operations, compared with a model in plain Python."""

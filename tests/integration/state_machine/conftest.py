@@ -1,4 +1,4 @@
-"""One web process for all that happens."""
+"""One web application for all operations."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Does to the service and to the model what operations say, and holds them against each other."""
+"""Apply operations to the service and to the model, and compare both."""
 
 import json
 from collections.abc import Sequence
@@ -44,8 +44,8 @@ _FAR = 1_000_000
 class Machine:
     """The service, and the model beside it.
 
-    The model's clock goes on when days pass. The service's cannot, so everything that it has
-    stored becomes older instead: a moment of the model is `_passed` later than the same one there.
+    When days pass, the model's clock moves on. The service's clock cannot, so all times that it
+    has stored are moved back instead: the model's time is the service's plus `_passed`.
     """
 
     def __init__(self, service: Service, http: httpx.AsyncClient) -> None:
@@ -63,7 +63,7 @@ class Machine:
         return None if written is None else datetime.fromisoformat(written) + self._passed
 
     async def do(self, operation: Operation) -> None:
-        """Do one, and see that both end in the same customers."""
+        """Apply one operation, and check that both have the same customers."""
         match operation:
             case Publish():
                 await self._publish(operation)
@@ -99,7 +99,7 @@ class Machine:
         customer = None if story.by_ref is None else self._customer(story.by_ref)
         total, refunded = story.amounts
         created = now - timedelta(days=story.created)
-        # Of an order that some event names nobody for, all tell the same date.
+        # If an event of an order names nobody, all events of that order have the same date.
         earlier = [event for event in self._events if event.order == story.order]
         if earlier and None in {story.email, *(event.email for event in earlier)}:
             created = max(earlier, key=lambda event: event.key).created
@@ -140,7 +140,7 @@ class Machine:
         )
 
     def _dated(self, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Write the body as it is sent, and as the model knows it."""
+        """Return the body as it is sent, and as the model takes it."""
         days = body.get("segmentPinnedUntil")
         if days is None:
             return body, body
@@ -189,7 +189,10 @@ class Machine:
                     earlier = ", ".join(f"{it} = {it} - CAST(:span AS interval)" for it in columns)
                     statement = text(f"UPDATE {table} SET {earlier}")
                     await connection.execute(statement, {"span": timedelta(days=days)})
-            for table, day in _DAYS:  # they are unique: none may land where another still is
+            for (
+                table,
+                day,
+            ) in _DAYS:  # days are unique: none may become one that another row still has
                 for span in (_FAR, days - _FAR):
                     statement = text(f"UPDATE {table} SET {day} = {day} - CAST(:span AS integer)")
                     await connection.execute(statement, {"span": span})
@@ -198,7 +201,7 @@ class Machine:
         self.world.settle(self._now())
 
     async def compare(self) -> None:
-        """Hold what the service shows of everybody against the model."""
+        """Compare all customers and unattributed orders of the service with the model."""
         answer = await self._http.get(_CUSTOMERS, params={"limit": 500})
         assert answer.status_code == 200, answer.text
         items = answer.json()["items"]
@@ -238,7 +241,7 @@ class Machine:
 async def run(
     service: Service, http: httpx.AsyncClient, operations: Sequence[Operation]
 ) -> Machine:
-    """Do them all in an empty service; its invariants hold at the end."""
+    """Apply all operations to an empty service, and check its invariants at the end."""
     await service.empty()
     machine = Machine(service, http)
     for operation in operations:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from tests import model
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
-"""When what a person typed was told."""
+"""The time of a value that a person typed: it outranks every event."""
 
 
 class Key(NamedTuple):
@@ -37,7 +37,7 @@ class Event:
     total: Decimal
     refunded: Decimal
     ref: str | None
-    """``CUST-…``, which may be one of ours."""
+    """A customer id, which may be one of ours."""
     email: str | None
     name: str | None
     phone: str | None
@@ -52,8 +52,8 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A value of the profile, and the key it came with."""
+class Register:
+    """A profile value and the key it came with."""
 
     value: str | None
     at: datetime
@@ -72,11 +72,11 @@ class Hold:
 @dataclass(eq=False)
 class Customer:
     ref: str | None
-    """``CUST-…``; None before the service has said it."""
+    """``CUST-…``; None until the service has shown it."""
     email: str
     created: datetime
-    name: Told | None = None
-    phone: Told | None = None
+    name: Register | None = None
+    phone: Register | None = None
     notes: str = ""
     segment: str = "new"
     hold: Hold | None = None
@@ -112,14 +112,14 @@ def rules_of(settings: Mapping[str, Any]) -> model.Rules:
 
 
 class Seen(NamedTuple):
-    """What is compared of a customer."""
+    """The values of a customer that are compared."""
 
     name: str | None
     phone: str | None
     notes: str
     created: datetime
     orders: tuple[str, ...]
-    """All of them, those that do not count, too."""
+    """All orders, including those that do not count."""
     counted: int
     spent: Decimal
     first: datetime | None
@@ -132,9 +132,10 @@ class Seen(NamedTuple):
 
 @dataclass
 class World:
-    """Customers by e-mail in lower case, orders by id, the erased by e-mail, until when.
+    """Customers by e-mail in lower case, and orders by id.
 
-    ``former`` has customers by the e-mails that they had, and that nobody has now.
+    ``former`` has customers by e-mails that they once had and that nobody has now. ``erased`` has,
+    per e-mail of an erased person, the time up to which orders belong to that person.
     """
 
     customers: dict[str, Customer] = field(default_factory=dict)
@@ -149,7 +150,7 @@ class World:
         )
 
     def happen(self, batch: Sequence[Event], now: datetime) -> None:
-        """Take up events, told at once."""
+        """Apply the events of one batch."""
         told: dict[Customer, list[Event]] = {}
         refs = {customer.ref: customer for customer in self.customers.values() if customer.ref}
         for event in batch:
@@ -190,10 +191,10 @@ class World:
             before = getattr(customer, attribute)
             key = (event.at, event.id)
             if value and (before is None or key > (before.at, before.event_id)):
-                setattr(customer, attribute, Told(value, *key))
+                setattr(customer, attribute, Register(value, *key))
 
     def settle(self, now: datetime) -> None:
-        """Judge everybody by what is known at this moment."""
+        """Set every customer's segment, as of this moment."""
         for customer in self.customers.values():
             if customer.hold and customer.hold.until and customer.hold.until <= now:
                 customer.hold = None
@@ -203,24 +204,24 @@ class World:
                 )
 
     def create(self, ref: str, body: Mapping[str, Any], now: datetime) -> None:
-        """Do what a POST says that was accepted."""
+        """Apply a POST that was accepted."""
         customer = Customer(ref, body["email"], now)
-        customer.name = Told(body["name"], FOREVER)
-        customer.phone = Told(body["phone"], FOREVER) if "phone" in body else None
+        customer.name = Register(body["name"], FOREVER)
+        customer.phone = Register(body["phone"], FOREVER) if "phone" in body else None
         self.customers[customer.email.lower()] = customer
         self.former.pop(customer.email.lower(), None)
         rest = {name: value for name, value in body.items() if name not in {"name", "email"}}
         self.edit(customer, rest, now)
 
     def edit(self, customer: Customer, body: Mapping[str, Any], now: datetime) -> None:
-        """Do what a PATCH says that was accepted."""
+        """Apply a PATCH that was accepted."""
         if "email" in body:
             self._rename(customer, body["email"])
         for attribute in ("name", "phone"):
             before = getattr(customer, attribute)
-            # Sending back what there is types nothing: forms do it with every field.
+            # A form sends every field. A value that did not change was not typed.
             if attribute in body and body[attribute] != (before and before.value):
-                setattr(customer, attribute, Told(body[attribute], FOREVER))
+                setattr(customer, attribute, Register(body[attribute], FOREVER))
         customer.notes = body.get("notes", customer.notes)
         if "segment" in body or "segmentPinned" in body or "segmentPinnedUntil" in body:
             self._hold(customer, body, now)
@@ -238,7 +239,7 @@ class World:
         if ("segment" in body and segment is None) or not (before or given):
             customer.hold = None
             return
-        # A publisher's clock may run ahead: what it has told of is no next order.
+        # A publisher's clock may run ahead: an order that is already known is no next order.
         known = (order.state.created for order in self.orders.values() if order.owner is customer)
         customer.hold = Hold(max([now, *known]), pinned, until)
         customer.segment = segment or customer.segment
@@ -252,7 +253,7 @@ class World:
             self.former[old] = customer
 
     def erase(self, customer: Customer, now: datetime) -> None:
-        """Forget them under every e-mail that was theirs and is nobody else's now."""
+        """Erase the customer under every e-mail they had, unless somebody else has it now."""
         del self.customers[customer.email.lower()]
         theirs = [order for order in self.orders.values() if order.owner is customer]
         until = max([now, *(order.state.created for order in theirs)])

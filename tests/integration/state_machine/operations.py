@@ -1,7 +1,7 @@
-"""What can happen, in a form that reads well when a test fails, and strategies for it.
+"""The operations, in a form that reads well when a test fails, and strategies that draw them.
 
-``whom`` and ``again`` pick by number from what there is at that moment, so that every sequence
-makes sense, and stays so while Hypothesis leaves out steps.
+``whom`` and ``again`` pick by number among the customers or events of that moment. So every
+sequence is possible, also after Hypothesis has left out steps.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ EMAILS = ["a@x.org", "b@x.org", "C@x.org"]
 
 @dataclass(frozen=True)
 class Story:
-    """An event to be made up; times in days before it is published, negative ones after."""
+    """An event to be built. Times are days before it is published; negative ones lie after."""
 
     order: str
     version: int
@@ -25,14 +25,14 @@ class Story:
     amounts: tuple[str, str]
     email: str | None
     by_ref: int | None
-    """Names an existing customer by ``CUST-…``, too, which goes before the e-mail."""
+    """The number of a customer that the event names by ``CUST-…``, which outranks its e-mail."""
     name: str | None
     phone: str | None
 
 
 @dataclass(frozen=True)
 class Publish:
-    """A batch of new events, and of some that come again."""
+    """A batch of new events, and of some earlier ones once more."""
 
     stories: tuple[Story, ...]
     again: tuple[int, ...] = ()
@@ -45,7 +45,7 @@ class Create:
 
 @dataclass(frozen=True)
 class Edit:
-    """A number as ``segmentPinnedUntil`` means so many days from then."""
+    """An edit; ``segmentPinnedUntil`` is a number of days from its time."""
 
     whom: int
     body: dict[str, Any]

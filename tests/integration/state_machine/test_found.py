@@ -1,4 +1,4 @@
-"""What the machine found, or would have: each was wrong once."""
+"""Faults that the machine found or would have found; each was in the service once."""
 
 from dataclasses import replace
 
@@ -32,12 +32,12 @@ ANN = Story(
     phone=None,
 )
 AHEAD = replace(ANN, created=-0.25)
-"""Placed by a clock that runs six hours ahead."""
+"""An order placed by a clock that runs six hours ahead."""
 ANNS = Publish((ANN,))
 AGAIN = Publish((replace(ANN, order="ORD-2", email="b@x.org"),), again=(0,))
 
 FOUND: dict[str, list[Operation]] = {
-    "a hold ends while nobody is moved by rules": [
+    "a hold ends while automatic segments are off": [
         ANNS,
         Edit(0, {"segment": "new", "segmentPinnedUntil": 1}),
         Change({"autoSegmentation": False}),
@@ -53,7 +53,7 @@ FOUND: dict[str, list[Operation]] = {
         Erase(0),
         AGAIN,
     ],
-    "nor do events with an e-mail that was corrected": [
+    "events with a former e-mail do not bring an erased person back": [
         ANNS,
         Edit(0, {"email": "d@x.org"}),
         Erase(0),
@@ -65,7 +65,7 @@ FOUND: dict[str, list[Operation]] = {
         Erase(0),
         Publish((replace(ANN, order="ORD-2", version=0),)),
     ],
-    "a corrected e-mail that is another's now stays theirs": [
+    "a former e-mail that another customer has now stays that customer's": [
         ANNS,
         Edit(0, {"email": "d@x.org"}),
         Create({"email": "a@x.org", "name": "Abe"}),
@@ -73,12 +73,12 @@ FOUND: dict[str, list[Operation]] = {
         Erase(1),
         AGAIN,
     ],
-    "orders with an e-mail that was corrected are that person's": [
+    "orders with a former e-mail are still that customer's": [
         ANNS,
         Edit(0, {"email": "d@x.org"}),
         Publish((replace(ANN, order="ORD-3"), replace(ANN, version=0)), again=(0,)),
     ],
-    "an e-mail that was corrected back and forth": [
+    "an e-mail is corrected back and forth": [
         ANNS,
         Edit(0, {"email": "d@x.org"}),
         Edit(0, {"email": "A@x.org"}),
@@ -89,7 +89,9 @@ FOUND: dict[str, list[Operation]] = {
 
 
 @pytest.mark.parametrize("story", FOUND)
-async def test_found(migrated: Service, http: httpx.AsyncClient, story: str) -> None:
+async def test_a_fault_found_once_does_not_come_back(
+    migrated: Service, http: httpx.AsyncClient, story: str
+) -> None:
     await run(migrated, http, FOUND[story])
 
 

@@ -1,4 +1,4 @@
-"""Any mixture of events, edits, erasures, settings and time ends where the model says."""
+"""Any mixture of events, edits, erasures, settings and time ends as in the model."""
 
 import httpx
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +9,7 @@ from tests.integration.state_machine.machine import run
 from tests.integration.state_machine.operations import Operation, operations
 
 EXAMPLES = 25
-"""A few hundred by hand, when something that it covers was changed: a minute or so."""
+"""After a change to what it covers, run a few hundred by hand: that takes about a minute."""
 
 
 @settings(
@@ -19,7 +19,7 @@ EXAMPLES = 25
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(steps=st.lists(operations, min_size=6, max_size=14))
-async def test_any_mixture_ends_where_the_model_says(
+async def test_any_mixture_ends_as_in_the_model(
     migrated: Service, http: httpx.AsyncClient, steps: list[Operation]
 ) -> None:
     await run(migrated, http, steps)

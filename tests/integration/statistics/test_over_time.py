@@ -58,9 +58,9 @@ def percent(part: int, whole: int) -> Decimal:
 
 @pytest.mark.parametrize("months", [1, 12, 30])
 async def test_cohorts_equal_a_recount(
-    service: Service, web: httpx.AsyncClient, now: datetime, months: int
+    service: Service, web: httpx.AsyncClient, now: datetime, rng: random.Random, months: int
 ) -> None:
-    documents = history(random.Random(), now)
+    documents = history(rng, now)
     await service.ingest(*entries(documents))
     ordered: dict[str, set[int]] = defaultdict(set)
     for order in world(documents, now).orders.values():
@@ -105,9 +105,9 @@ async def test_months_are_those_of_utc_and_begin_at_midnight(service: Service) -
 
 
 async def test_orders_of_the_trend_equal_a_recount(
-    service: Service, web: httpx.AsyncClient, now: datetime
+    service: Service, web: httpx.AsyncClient, now: datetime, rng: random.Random
 ) -> None:
-    documents = history(random.Random(), now)
+    documents = history(rng, now)
     await service.ingest(*entries(documents))
     model = world(documents, now)
     counted: Counter[date] = Counter()
@@ -138,9 +138,10 @@ async def test_orders_of_the_trend_equal_a_recount(
     assert answer["items"][-1]["segments"] == {each: segments[each] for each in SEGMENTS}
 
 
-async def test_segments_are_those_of_each_days_end(service: Service, now: datetime) -> None:
+async def test_segments_are_those_of_each_days_end(
+    service: Service, now: datetime, rng: random.Random
+) -> None:
     """History is lived through day by day; what each day ended with must be told later."""
-    rng = random.Random()
     midnight = datetime(now.year, now.month, now.day, tzinfo=UTC)
     ended: list[dict[str, int]] = []
     for back in range(9, -1, -1):

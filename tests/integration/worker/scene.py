@@ -13,7 +13,7 @@ from service.db.operations.status import Totals, Waiting
 from service.streams import groups, redis_client
 from service.streams.groups import Backlog
 from tests.conftest import Service
-from tests.wait import until
+from tests.wait import PATIENCE, until
 
 
 @contextlib.asynccontextmanager
@@ -116,7 +116,7 @@ async def backlog(service: Service) -> Backlog:
     )
 
 
-async def all_applied(service: Service, entries: int, seconds: float = 20.0) -> None:
+async def all_applied(service: Service, entries: int, seconds: float = PATIENCE) -> None:
     """Wait until that many entries were read and counted, and nothing is pending."""
 
     async def done() -> bool:
@@ -126,7 +126,7 @@ async def all_applied(service: Service, entries: int, seconds: float = 20.0) -> 
     await until(done, seconds)
 
 
-async def all_published(service: Service, seconds: float = 20.0) -> None:
+async def all_published(service: Service, seconds: float = PATIENCE) -> None:
     """Wait until every change is on the out-stream."""
 
     async def done() -> bool:

@@ -6,37 +6,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from service.core.scopes import Role, Scope
 from service.db.accounts import users
 from service.http.dashboard.viewer import Admin, Editor, Exporter, Form, Viewer, csrf_token
-from tests.integration.http.auth.conftest import Web
+from tests.integration.http.auth.conftest import Web, routes_by_scope
 
 PASSWORD = "correct horse battery"
 PAGES = {scope: f"/pages/{scope}" for scope in Scope}
 
-pages = APIRouter(prefix="/pages")
-
-
-@pages.get("/read")
-async def _read(actor: Viewer) -> str:
-    return actor.name
-
-
-@pages.get("/write")
-async def _write(actor: Editor) -> str:
-    return actor.name
-
-
-@pages.get("/export")
-async def _export(actor: Exporter) -> str:
-    return actor.name
-
-
-@pages.get("/admin")
-async def _admin(actor: Admin) -> str:
-    return actor.name
+pages = routes_by_scope(
+    "/pages",
+    {Scope.READ: Viewer, Scope.WRITE: Editor, Scope.EXPORT: Exporter, Scope.ADMIN: Admin},
+)
 
 
 @pages.get("/token")

@@ -20,6 +20,7 @@ from playwright.async_api import (
 from tests.conftest import Service
 from tests.processes import HOST, processes
 from tests.system.browser.chromium import ARGUMENTS, chromium
+from tests.wait import PATIENCE as SLOW_MACHINE
 from tests.wait import until
 
 PATIENCE = 45_000
@@ -65,7 +66,7 @@ async def site(service: Service, web_process: str) -> Site:
 
     async def is_open() -> bool:
         # It remembers for a moment that an earlier test had users who sign in.
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=SLOW_MACHINE) as http:
             return (await http.get(web_process)).status_code == HTTPStatus.OK
 
     await until(is_open)

@@ -14,6 +14,7 @@ from service.db.segments.reclassify import advance
 from tests.conftest import Service
 from tests.events import entry, fields
 from tests.system.browser.conftest import Site
+from tests.wait import PATIENCE
 
 SECONDS = 30_000
 LIVE_SECONDS = 10.0
@@ -165,7 +166,7 @@ async def test_settings_are_previewed_saved_and_their_progress_is_shown(
 
 async def test_somebody_elses_settings_are_not_overwritten_unseen(shop: Site, tab: Page) -> None:
     await tab.goto("/settings")
-    async with httpx.AsyncClient(base_url=shop.url) as other:
+    async with httpx.AsyncClient(base_url=shop.url, timeout=PATIENCE) as other:
         await other.put("/api/v1/settings", json={"vipOrderCount": 9})
     await tab.get_by_label("At risk after days").fill("30")
     await tab.get_by_role("button", name="Preview").click()
@@ -310,7 +311,7 @@ async def test_awkward_names_are_shown_as_they_are(site: Site, tab: Page, width:
 
 
 async def test_pages_are_light_and_strict(shop: Site) -> None:
-    async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT) as http:
+    async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT, timeout=PATIENCE) as http:
         for path in PAGES:
             answer = await http.get(path)
             weight = len(answer.content)
@@ -328,7 +329,7 @@ async def test_pages_are_light_and_strict(shop: Site) -> None:
 
 
 async def test_what_makes_no_sense_in_an_address_is_left_out(shop: Site) -> None:
-    async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT) as http:
+    async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT, timeout=PATIENCE) as http:
         rubbish = "segment=x&span=y&from=z&to=0001-01-01&sort=email;drop&page=-1&q=%00"
         answer = await http.get(f"/?{rubbish}")
         assert answer.status_code == 200
@@ -346,7 +347,7 @@ async def test_a_card_knows_the_period_before(site: Site) -> None:
         *(entry(f"A{n}", email=f"a{n}@x.org", created=now - timedelta(days=3)) for n in range(3)),
         *(entry(f"B{n}", email=f"b{n}@x.org", created=now - timedelta(days=9)) for n in range(2)),
     )
-    async with httpx.AsyncClient(base_url=site.url, headers=ACCEPT) as http:
+    async with httpx.AsyncClient(base_url=site.url, headers=ACCEPT, timeout=PATIENCE) as http:
         answer = await http.get("/?span=last-7")
     assert "50%</b> against the period before" in re.sub(r"\s+", " ", answer.text)
 

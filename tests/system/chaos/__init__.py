@@ -1,1 +1,1 @@
-"""A seeded schedule of faults on real processes, then an audit."""
+"""Faults on real processes by a seeded schedule, then an audit."""

@@ -19,28 +19,41 @@ _OWN_MOUNTS = "CHAOS_OWN_MOUNTS"
 
 
 def main() -> int:
-    """Run once; exit status 1 when anything was lost, doubled or otherwise wrong."""
+    """Run once; return exit status 1 if anything was lost, doubled or otherwise wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.chaos", description="Faults under load, then an audit."
     )
     add = parser.add_argument
-    add("--seconds", type=float, default=120, help="how much to plan; a slow machine takes longer")
+    add(
+        "--seconds", type=float, default=120, help="length of the plan; a slow machine takes longer"
+    )
     add("--seed", type=int, default=random.randrange(1_000_000), help="which faults, and when")
-    add("--redis", choices=(VALKEY, REDIS), default=VALKEY, help="the wheel's, or Debian's")
-    add("--alone", action="store_true", help="each fault once, none overlapping, however long")
-    add("--only", default="", help="faults whose name holds this text")
-    add("--backlog", type=int, default=10_000, help="entries that pile up when they do")
+    add(
+        "--redis",
+        choices=(VALKEY, REDIS),
+        default=VALKEY,
+        help="Valkey from the wheel, or Debian's Redis",
+    )
+    add(
+        "--alone",
+        action="store_true",
+        help="each fault once and none overlapping, however long that takes",
+    )
+    add("--only", default="", help="only faults whose name contains this text")
+    add("--backlog", type=int, default=10_000, help="entries in the fault that piles up a backlog")
     options = parser.parse_args(namespace=Options())
     if options.redis == REDIS and not debian_redis():
         say("SKIPPED: redis-server is not installed (apt-get install redis-server)")
         return 0
     report = Report(options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops what it has started, too
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # so that it also stops the processes it has started
     folder = Path(tempfile.mkdtemp(prefix="crm-chaos-"))
     say(f"seed {options.seed}, {options.seconds:g} s, {options.redis}; logs in {folder}")
     try:
         asyncio.run(run(report, folder, say))
-    except Exception as error:  # noqa: BLE001  whatever it is, the report says how to repeat it
+    except Exception as error:  # noqa: BLE001  after any error the report says how to repeat the run
         traceback.print_exc()
         report.wrong.append(f"{type(error).__name__}: {error}")
     say("\n".join(report.lines()))
@@ -51,7 +64,7 @@ def main() -> int:
 
 
 def say(line: str) -> None:
-    """Print at once."""
+    """Print a line without buffering."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

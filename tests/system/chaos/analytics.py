@@ -1,7 +1,7 @@
-"""An independent consumer of the out-stream: what the contract tells, over plain redis-py.
+"""An independent consumer of the out-stream, written from the contract with plain redis-py.
 
-It reads in a consumer group, drops what it has seen by `sequence`, notices holes, and after any
-error reads its own pending entries again before it goes on.
+It reads in a consumer group, drops entries that it has seen (by `sequence`) and records holes.
+After any error it reads its own pending entries again before it goes on.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _PAGE = 500
 
 
 class Hole(NamedTuple):
-    """A customer's change that was skipped."""
+    """Changes of a customer that were skipped."""
 
     customer: str
     after: int
@@ -29,18 +29,18 @@ class Hole(NamedTuple):
 
 
 class Analytics:
-    """Where the out-stream leads."""
+    """The segments that the out-stream leads to."""
 
     def __init__(self, url: str) -> None:
-        """Take the Redis to read from."""
+        """Remember the URL of the Redis to read from."""
         self.segments: dict[str, str] = {}
         self.sequences: dict[str, int] = {}
         self.holes: list[Hole] = []
         self.seen = 0
         self.repeats = 0
-        """Entries dropped by their sequence."""
+        """Entries dropped because their sequence was known."""
         self.restarts = 0
-        """Times that the group was gone, and everything was read from the beginning."""
+        """How often the group was gone, so that everything was read from the beginning."""
         self._url = url
 
     @contextlib.asynccontextmanager
@@ -55,7 +55,7 @@ class Analytics:
 
     async def _read(self) -> None:
         client = plain_client(self._url)
-        own: str | None = "0"  # what was delivered and perhaps never came
+        own: str | None = "0"  # entries that were delivered but may never have arrived
         while True:
             try:
                 answer = await client.xreadgroup(
@@ -81,7 +81,7 @@ class Analytics:
                 await asyncio.sleep(0.2)
 
     async def _join(self, client: Any) -> None:
-        """Begin at the stream's beginning, wherever Redis says that is now."""
+        """Create the group at the beginning of the stream."""
         with contextlib.suppress(RedisError, OSError):
             await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
             self.restarts += 1

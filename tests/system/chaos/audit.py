@@ -1,4 +1,4 @@
-"""What must be true once everything is quiet."""
+"""The audit: everything that must be true once no order is on its way."""
 
 import asyncio
 import json
@@ -15,16 +15,16 @@ from tests.wait import until
 
 
 class Audit:
-    """The differences found; each names what is lost, doubled or otherwise wrong."""
+    """The differences found: what was lost, doubled or is otherwise wrong."""
 
     def __init__(self) -> None:
-        """Find nothing yet."""
+        """Start without a difference."""
         self.lost = 0
-        """Events without their effect, and segment changes that never came out."""
+        """Events without an effect, and segment changes that were never published."""
         self.doubled = 0
-        """Customers with more orders or money than there were, changes that came out twice."""
+        """Customers with more orders or money than published, and changes published twice."""
         self.losses = 0
-        """Losses of Redis that the service had noticed by itself."""
+        """Losses of Redis that the service noticed by itself."""
         self.wrong: list[str] = []
 
     @property
@@ -36,7 +36,7 @@ class Audit:
 
 
 async def audit(stage: Stage) -> Audit:
-    """Wait until time has moved everybody it should have, then compare everything."""
+    """Wait until time has moved every customer that is due, then compare everything."""
     found = Audit()
 
     async def agrees() -> bool:
@@ -47,7 +47,7 @@ async def audit(stage: Stage) -> Audit:
         return found.clean
 
     try:
-        # The model knows the moment; the sweeper has a minute from then.
+        # The model moves a customer at once; the sweeper may take a minute.
         await until(agrees, BOUND_SECONDS)
     except AssertionError:
         if found.clean:
@@ -120,7 +120,7 @@ async def _against_model(stage: Stage, found: Audit) -> None:
 
 
 def _worlds(stage: Stage, now: datetime) -> Iterator[World]:
-    """Ask the model about one family at a time."""
+    """Yield the model's world for one family of customers at a time."""
     shop = stage.publishers.shop
     for number, places in list(stage.publishers.ledger.events.items()):
         family = shop.family(number)
@@ -168,7 +168,7 @@ async def _web(stage: Stage, found: Audit) -> None:
 
 
 async def _losses(stage: Stage, found: Audit) -> None:
-    """Take note of what Redis lost, as whoever has sent it again does."""
+    """Acknowledge the losses of Redis, as a publisher does who has sent the entries again."""
     incidents = json.loads((await _crm(stage, "losses", "--json"))[1])
     found.losses = len(incidents)
     for incident in incidents:
@@ -184,7 +184,7 @@ async def _verify(stage: Stage, found: Audit) -> None:
 
 
 async def _crm(stage: Stage, *arguments: str) -> tuple[int, str]:
-    """Run a command as people do; give its exit status and output."""
+    """Run a `crm` command; return its exit status and output."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "service.cli", *arguments),

@@ -1,4 +1,4 @@
-"""The service's own processes, each started again when it has ended, as an orchestrator does."""
+"""The service's processes; each is started again when it has ended, as an orchestrator does."""
 
 import asyncio
 import contextlib
@@ -19,10 +19,10 @@ _POLL_SECONDS = 0.1
 
 
 class Crew:
-    """Workers and web processes. Which deaths were meant is known: all others are counted."""
+    """Workers and web processes. It counts the deaths that no fault caused."""
 
     def __init__(self, database_url: str, redis_url: str, folder: Path) -> None:
-        """Take the URLs they use."""
+        """Remember the URLs that the processes use."""
         self.workers: list[Process] = []
         self.webs: list[Process] = []
         self._processes = Processes(Servers(database_url, redis_url, None, None), folder)
@@ -32,7 +32,7 @@ class Crew:
 
     @contextlib.asynccontextmanager
     async def running(self, workers: int, webs: int) -> AsyncIterator[None]:
-        """Run so many of each during the block."""
+        """Run that many workers and web processes during the block."""
         self.workers = [self._start_worker() for _ in range(workers)]
         self.webs = [self._start_web() for _ in range(webs)]
         keeper = asyncio.create_task(self._keep())
@@ -60,7 +60,7 @@ class Crew:
         )
 
     async def ready(self) -> None:
-        """Wait until all say that they are ready."""
+        """Wait until all processes answer that they are ready."""
 
         async def are_ready() -> bool:
             answers = [await process.ask("/readyz") for process in (*self.workers, *self.webs)]
@@ -85,12 +85,12 @@ class Crew:
         return True
 
     def status_of(self, pid: int) -> int | None:
-        """Give the exit status of a process whose place has been taken by another."""
+        """Return the exit status of a process that was replaced; None if it was not."""
         return self._ended[pid][1] if pid in self._ended else None
 
     @property
     def unasked(self) -> Counter[str]:
-        """Processes that ended though nobody told them to, by kind and exit status."""
+        """Processes that ended without being told to, by kind and exit status."""
         return Counter(
             f"{kind} ended with {status}"
             for pid, (kind, status) in self._ended.items()
@@ -98,17 +98,17 @@ class Crew:
         )
 
     def meant(self, pid: int) -> None:
-        """Note that a process is supposed to end."""
+        """Record that a process is supposed to end."""
         self._doomed.add(pid)
 
     async def terminate(self, process: Process) -> int:
-        """Ask a worker to stop; gives its exit status. Another takes its place."""
+        """Ask a worker to stop; return its exit status. Another worker replaces it."""
         self._doomed.add(process.pid)
         return await process.terminate()
 
     @contextlib.asynccontextmanager
     async def without_workers(self) -> AsyncIterator[None]:
-        """Have no worker run during the block."""
+        """Run no worker during the block."""
         self._resting = True
         await asyncio.gather(*(self.terminate(worker) for worker in self.workers))
         try:
@@ -118,7 +118,7 @@ class Crew:
 
     @contextlib.asynccontextmanager
     async def more(self, count: int, *options: str) -> AsyncIterator[list[Process]]:
-        """Run more workers during the block; afterwards they stop in order."""
+        """Run more workers during the block; stop them cleanly afterwards."""
         started = [self._start_worker(*options) for _ in range(count)]
         try:
             await asyncio.gather(*(_until_ready(process) for process in started))
@@ -130,7 +130,7 @@ class Crew:
                 await process.ended()
 
     def memory(self) -> int:
-        """Give the resident bytes of the largest worker."""
+        """Return the resident memory of the largest worker, in bytes."""
         sizes = [0]
         for worker in self.workers:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""A small disk of its own for a folder, that can be made full and roomy again."""
+"""A small disk for one folder, which can be filled up and freed."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ PAGE = 4096
 
 @dataclass(frozen=True)
 class Disk:
-    """A tmpfs mounted over a folder. Full or not is a matter of its size limit."""
+    """A tmpfs mounted over a folder. Its size limit decides whether it is full."""
 
     path: Path
 
     @classmethod
     def mount(cls, path: Path) -> "Disk | None":
-        """Move a folder onto a disk of its own; None where this system does not permit that."""
+        """Move a folder onto a disk of its own; None if this system does not permit it."""
         aside = path.with_name(f"{path.name}.aside")
         path.rename(aside)
         path.mkdir(mode=0o700)
@@ -32,17 +32,17 @@ class Disk:
         return cls(path)
 
     def fill(self) -> None:
-        """Leave no room beyond what is used now. A file that is deleted gives a little back."""
+        """Leave no free space. Deleting a file frees a little."""
         used = os.statvfs(self.path)
         pages = used.f_blocks - used.f_bfree
         assert _run("mount", "-o", f"remount,size={pages * used.f_frsize + PAGE}", str(self.path))
 
     def free(self) -> None:
-        """Give it room."""
+        """Free the disk."""
         assert _run("mount", "-o", f"remount,size={ROOMY}", str(self.path))
 
     def unmount(self) -> None:
-        """Take the disk away, whoever still holds files on it."""
+        """Unmount the disk, even if files on it are open."""
         _run("umount", "--lazy", str(self.path))
 
 
@@ -51,10 +51,10 @@ def _run(*command: str) -> bool:
 
 
 def with_own_mounts(command: list[str]) -> list[str]:
-    """Wrap a command so that what it mounts is seen by nobody else and ends with it.
+    """Wrap a command so that its mounts are visible to itself alone and end with it.
 
-    As an ordinary user this takes a user namespace, which not every system allows: then the
-    command is given back as it is.
+    An ordinary user needs a user namespace for that. Where the system does not allow one, the
+    command is returned unchanged.
     """
     unshare = shutil.which("unshare")
     for options in (["--mount"], ["--map-root-user", "--mount"]):

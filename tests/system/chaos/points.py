@@ -1,8 +1,9 @@
 """`crm worker` with points at which it dies or hangs: ``python -m tests.system.chaos.points``.
 
-The points wrap the service's own functions from outside; nothing of this is in the product. To arm
-one, put a file named ``<action>.<point>`` into the folder that ``CHAOS_POINTS`` names. The first
-worker to get there removes it, leaves its process id as ``<point>``, and is killed or stopped.
+The points wrap functions of the service from outside; the product knows nothing of them. To arm a
+point, put a file named ``<action>.<point>`` into the folder that ``CHAOS_POINTS`` names. The first
+worker that reaches it removes the file, writes its process id to ``<point>``, and is killed or
+stopped.
 ``--clock OFFSET`` runs the worker under libfaketime.
 """
 
@@ -28,34 +29,34 @@ Work = Callable[..., Awaitable[Any]]
 
 
 def faketime() -> Path | None:
-    """Find the library that sets a process's clock wrong."""
+    """Return the library that sets a process's clock wrong; None if it is not installed."""
     root = Path("/")
     found = [path for pattern in _FAKETIME for path in root.glob(pattern.lstrip("/"))]
     return found[0] if found else None
 
 
 class Points:
-    """The armed points of a run, seen from outside the workers."""
+    """Arms the points of a run, from outside the workers."""
 
     def __init__(self, folder: Path) -> None:
-        """Use a folder of that name, which workers started from now on look into."""
+        """Use this folder; workers that are started from now on look into it."""
         folder.mkdir()
         self._folder = folder
         os.environ[FOLDER] = str(folder)
 
     def arm(self, action: str, point: str) -> None:
-        """Let the next worker that gets there be killed or stopped."""
+        """Kill or stop the next worker that reaches the point."""
         (self._folder / point).unlink(missing_ok=True)
         (self._folder / f"{action}.{point}").touch()
 
     def disarm(self) -> None:
-        """Let nothing more happen."""
+        """Disarm all points."""
         for action in ACTIONS:
             for file in self._folder.glob(f"{action}.*"):
                 file.unlink(missing_ok=True)
 
     def reached(self, point: str) -> int | None:
-        """Give the process that got there."""
+        """Return the process id of the worker that reached the point; None while there is none."""
         try:
             return int((self._folder / point).read_text())
         except (FileNotFoundError, ValueError):
@@ -76,7 +77,7 @@ def _reach(point: str) -> None:
 def _around(
     owner: Any, name: str, *, before: str | None = None, after: str | None = None, when: Any = None
 ) -> None:
-    """Wrap a function; ``when`` tells from its result or, before it, its arguments."""
+    """Wrap a function; ``when`` decides by its result or, before the call, by its arguments."""
     inner: Work = getattr(owner, name)
 
     async def wrapped(*arguments: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A TCP proxy that can delay, cut, and swallow answers."""
+"""A TCP proxy that can delay data, cut connections and swallow answers."""
 
 import asyncio
 import contextlib
@@ -9,18 +9,18 @@ from typing import Self
 from tests.processes import HOST
 
 _CHUNK = 1 << 16
-_RESET = struct.pack("ii", 1, 0)  # linger for no time: closing sends RST
+_RESET = struct.pack("ii", 1, 0)  # with no time to linger, closing sends RST
 
 
 class Proxy:
-    """Passes everything on to a port of this machine, until told otherwise."""
+    """Passes everything on to a port of this machine, unless told otherwise."""
 
     def __init__(self, target: int) -> None:
-        """Take the port to pass on to; nothing listens before entering."""
+        """Remember the target port; the proxy listens only inside its `async with` block."""
         self.delay = 0.0
-        """Seconds by which every piece is late, either way."""
+        """Seconds by which data is late, in both directions."""
         self.answers_to_lose = 0
-        """So many answers are swallowed, each together with its connection."""
+        """The number of answers to swallow; each takes its connection down with it."""
         self.lost = 0
         self.cut = 0
         self._target = target
@@ -40,7 +40,7 @@ class Proxy:
         await asyncio.gather(*self._served, return_exceptions=True)
 
     def reset(self) -> None:
-        """Cut every connection there is."""
+        """Reset all connections."""
         for pair in tuple(self._connections):
             self._cut(*pair)
 

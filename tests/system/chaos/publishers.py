@@ -1,4 +1,4 @@
-"""Order management: several publishers that try until an entry is in, and forget nothing."""
+"""Order management: publishers that repeat an entry until Redis has it, and forget nothing."""
 
 import asyncio
 import contextlib
@@ -23,14 +23,14 @@ Fields = dict[bytes, bytes]
 
 
 class Publishers:
-    """Publish a shop's events: shuffled, some twice, some late, some bad, over several clients."""
+    """Publish a shop's events over several clients: shuffled, some twice, some late, some bad."""
 
     def __init__(self, shop: Shop, url: str, per_second: float) -> None:
-        """Declare them; nothing is published before `publishing`."""
+        """Create the publishers. Nothing is published until `publishing` is entered."""
         self.shop = shop
         self.ledger = Ledger()
         self.refused = 0
-        """Entries that Redis refused for want of memory; each was sent again until accepted."""
+        """Entries that Redis refused for lack of memory; each was sent again until accepted."""
         self._rng = random.Random(shop.seed)
         self._url = url
         self._pause = PUBLISHERS / per_second
@@ -42,7 +42,7 @@ class Publishers:
 
     @contextlib.asynccontextmanager
     async def publishing(self) -> AsyncIterator[None]:
-        """Publish during the block; afterwards the late ones, too, are in."""
+        """Publish during the block; at its end all late events are published, too."""
         tasks = [asyncio.create_task(self._publish()) for _ in range(PUBLISHERS)]
         try:
             yield
@@ -57,7 +57,7 @@ class Publishers:
         await self._client.aclose()
 
     def _dealt(self) -> Iterator[Ref]:
-        """Deal the events of some families at a time, shuffled."""
+        """Yield events, shuffled among a few families at a time."""
         first = 0
         while True:
             window = [
@@ -105,7 +105,7 @@ class Publishers:
         self.ledger.recent.update(dict.fromkeys(refs, True))
 
     async def _add(self, client: Any, entries: Sequence[Fields]) -> None:
-        """XADD until it is in: at least once, like any publisher that keeps what it sends."""
+        """XADD until Redis confirms: at least once, like any publisher that keeps its events."""
         while True:
             pipeline = client.pipeline(transaction=False)
             for fields in entries:
@@ -122,7 +122,7 @@ class Publishers:
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def send(self, refs: Iterable[Ref]) -> None:
-        """Publish these now, a page at a time."""
+        """Publish these events now, page by page."""
         page: list[Ref] = []
         for ref in refs:
             page.append(ref)
@@ -133,7 +133,7 @@ class Publishers:
             await self._send(self._client, page)
 
     async def republish(self) -> None:
-        """Publish again what may not have been applied when Redis lost it."""
+        """Publish again all events that may not have been applied when Redis lost them."""
         again = list(self.ledger.recent)
         self.ledger.repeated += len(again)
         for first in range(0, len(again), _PAGE):
@@ -143,7 +143,7 @@ class Publishers:
             await self._add(self._client, [bad(number)])
 
     async def heat(self, customers: int) -> None:
-        """Publish some events of each of so many customers, for batches to fight over."""
+        """Publish a few events each of many customers, so that batches compete for their rows."""
         refs = [
             Ref(number, place) for number in range(HOT, HOT + customers) for place in range(_HEAT)
         ]
@@ -151,17 +151,17 @@ class Publishers:
         await self.send(refs)
 
     async def probe(self) -> str:
-        """Publish the only order of a new customer; give their e-mail."""
+        """Publish the only order of a new customer; return the customer's e-mail."""
         ref = Ref(PROBES + self._probes, 0)
         self._probes += 1
         await self.send([ref])
         return f"probe{ref.family}@x.org"
 
     async def backlog(self, entries: int) -> None:
-        """Publish so many of the next events as fast as can be."""
+        """Publish a number of the next events as fast as possible."""
         await self.send(next(self._next) for _ in range(entries))
 
     def applied(self, refs: Iterable[Ref]) -> None:
-        """Hear that these events have taken effect: no loss in Redis matters to them now."""
+        """Record that these events have taken effect, so that a loss in Redis no longer matters."""
         for ref in refs:
             self.ledger.recent.pop(ref, None)

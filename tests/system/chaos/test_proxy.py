@@ -1,4 +1,4 @@
-"""The proxy does to connections what it says: a run is worth nothing where it does not."""
+"""The proxy really delays, swallows and resets; without that, a run proves nothing."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from tests.system.chaos.proxy import Proxy
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[Proxy]:
-    """Give a proxy to a server that answers each line with the line."""
+    """Yield a proxy before a server that answers each line with the same line."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -34,7 +34,7 @@ async def _ask(proxy: Proxy, line: bytes) -> bytes:
         writer.close()
 
 
-async def test_it_passes_on_what_it_gets(proxy: Proxy) -> None:
+async def test_it_passes_data_on(proxy: Proxy) -> None:
     assert await _ask(proxy, b"hello\n") == b"hello\n"
 
 

@@ -1,4 +1,4 @@
-"""A connection to Redis that is reset is a lost connection, on the event loop in use, too."""
+"""A reset of a connection to Redis is reported as a lost connection, also by uvloop."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from tests.system.chaos.proxy import Proxy
 from tests.wait import until
 
 
-def test_a_write_after_a_reset_is_named_as_such(real_servers: Servers) -> None:
+def test_a_write_after_a_reset_raises_a_connection_error(real_servers: Servers) -> None:
     uvloop.run(_write_after_reset(real_servers.redis_url))
 
 

@@ -1,4 +1,4 @@
-"""Short runs of `make chaos`: every fault alone on Valkey, some of them overlapping on Redis 7."""
+"""Short runs of `make chaos`: every fault alone on Valkey, some faults overlapping on Redis 7."""
 
 import asyncio
 import sys
@@ -29,14 +29,14 @@ async def _run(*options: str) -> str:
 
 
 @pytest.mark.timeout(MINUTES_ON_A_LOADED_MACHINE * 60)
-async def test_every_fault_by_itself() -> None:
+async def test_every_fault_alone() -> None:
     told = await _run("--alone", "--seed", "1", "--redis", VALKEY, "--backlog", "4000")
     summary = told.partition("recovery: median")[2]
     assert [name for name in FAULTS if f"  {name}" not in summary] == []
 
 
 @pytest.mark.timeout(MINUTES_ON_A_LOADED_MACHINE * 60)
-async def test_faults_overlap_on_debians_redis() -> None:
+async def test_overlapping_faults_on_debians_redis() -> None:
     if not debian_redis():
         pytest.skip("redis-server is not installed (apt-get install redis-server)")
     told = await _run("--seconds", "15", "--seed", "2", "--redis", REDIS, "--backlog", "4000")

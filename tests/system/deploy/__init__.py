@@ -1,1 +1,1 @@
-"""What operations rely on: the deployment's files, logs, metrics, alerts, traces, restores."""
+"""The deployment: its files, logs, metrics, alerts, traces, replicas and restores."""

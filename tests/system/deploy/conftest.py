@@ -1,4 +1,4 @@
-"""Processes as they are deployed, and the files they are deployed with."""
+"""Processes, started as a deployment starts them."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +11,6 @@ from tests.processes import Processes, processes
 
 @pytest.fixture
 async def crm(service: Service, tmp_path: Path) -> AsyncIterator[Processes]:
-    """Start processes on a service whose invariants must hold when the test is over."""
+    """Yield something to start processes with; the service's invariants must hold afterwards."""
     async with processes(service.servers, tmp_path) as started:
         yield started

@@ -9,7 +9,7 @@ from tests.paths import DEPLOY
 
 KUBERNETES = "1.37"
 FOREIGN = {"keda.sh", "monitoring.coreos.com", "kustomize.config.k8s.io"}
-"""API groups whose schemas are in no package."""
+"""API groups whose schemas no package has."""
 
 
 def resources(*kinds: str, under: str = "kubernetes") -> Iterator[dict[str, Any]]:

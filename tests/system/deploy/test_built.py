@@ -1,4 +1,4 @@
-"""What tools make of the deployment's files: rendered resources, a linted Dockerfile, a wheel.
+"""Tools accept the deployment's files: rendered resources, a linted Dockerfile, a wheel.
 
 Not checked, because there is no Docker engine and no cluster at hand: that the images build from
 their registries and start, and that a cluster's admission policies accept the resources.
@@ -25,7 +25,7 @@ def run(*command: str | Path) -> str:
 
 
 def let_through(context: Path) -> None:
-    """Copy what .dockerignore lets through."""
+    """Copy the files that .dockerignore lets through."""
     for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines():
         if line.startswith("!"):
             source, target = ROOT / line[1:], context / line[1:]
@@ -45,7 +45,7 @@ def tool(name: str) -> str:
 
 
 @pytest.mark.parametrize("folder", ["base", "autoscaling", "monitoring"])
-def test_what_is_rendered_fits_the_schemas(folder: str) -> None:
+def test_rendered_resources_fit_the_schemas(folder: str) -> None:
     rendered = run(tool("kubectl"), "kustomize", DEPLOY / "kubernetes" / folder)
     documents = list(yaml.safe_load_all(rendered))
     assert documents
@@ -63,12 +63,12 @@ def test_what_is_rendered_fits_the_schemas(folder: str) -> None:
         assert "replicas" not in worker["spec"]
 
 
-def test_the_dockerfile_is_clean() -> None:
+def test_the_dockerfile_passes_the_linter() -> None:
     run(tool("hadolint"), DEPLOY / "Dockerfile")
 
 
-def test_the_wheel_of_the_image_holds_all_that_runs(tmp_path: Path) -> None:
-    """Build it from what .dockerignore lets through, and run the command from it alone."""
+def test_the_wheel_of_the_image_holds_everything_that_runs(tmp_path: Path) -> None:
+    """Build it from the files that .dockerignore lets through, and run code from it alone."""
     context = tmp_path / "context"
     let_through(context)
     step = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir")

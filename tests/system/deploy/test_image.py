@@ -1,4 +1,4 @@
-"""What the Dockerfile does and promises, as far as that can be done without Docker."""
+"""The Dockerfile's steps and promises, as far as they can be tested without Docker."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _READ_ONLY = 'mount --make-rprivate / && mount -o remount,bind,ro / && exec "$0"
 
 
 def _sealed(crm: Processes, command: str, **settings: object) -> Process:
-    """Start a command that can write to no file of the root filesystem."""
+    """Start a command that cannot write to the root filesystem."""
     argv = ["unshare", "--mount", "sh", "-c", _READ_ONLY, sys.executable, command]
     code = f"import os; os.execvp('unshare', {argv!r})"
     port = free_port()
@@ -32,7 +32,7 @@ def _sealed(crm: Processes, command: str, **settings: object) -> Process:
 
 
 def _runs(process: Process) -> bool:
-    return bool(Path(f"/proc/{process.pid}/cmdline").read_bytes())  # a zombie has none
+    return bool(Path(f"/proc/{process.pid}/cmdline").read_bytes())  # a zombie has no command line
 
 
 async def _is_ready(process: Process) -> bool:
@@ -60,14 +60,14 @@ def _may_mount() -> bool:
     )
 
 
-async def test_worker_and_web_need_no_file_that_can_be_written(
-    service: Service, crm: Processes
-) -> None:
+async def test_worker_and_web_run_on_a_read_only_root(service: Service, crm: Processes) -> None:
     if not _may_mount():
         pytest.skip("this user may not mount a read-only root")
     worker, web = _sealed(crm, "worker"), _sealed(crm, "web")
     for process in (worker, web):
-        await until(partial(_is_ready, process), 90)  # nothing is compiled ahead there
+        await until(
+            partial(_is_ready, process), 90
+        )  # nothing is compiled ahead, so it starts slowly
     await service.publish(fields("ORD-1", email="jane@example.org"))
     await all_applied(service, 1)
     await all_published(service)
@@ -83,12 +83,12 @@ async def test_worker_and_web_need_no_file_that_can_be_written(
     reason="installs everything anew: set CRM_TEST_IMAGE=1",
 )
 @pytest.mark.timeout(1800)
-def test_the_steps_of_the_build_stage_leave_a_command(tmp_path: Path) -> None:
+def test_the_build_stage_leaves_a_command_that_runs(tmp_path: Path) -> None:
     context, target = tmp_path / "build", tmp_path / "crm"
     context.mkdir()
     let_through(context)
     stage = (DEPLOY / "Dockerfile").read_text().split("\nFROM ")[1].replace("\\\n", "")
-    system = tmp_path / "system"  # where the image has its own Python
+    system = tmp_path / "system"  # stands for the Python of the image
     subprocess.run([sys.executable, "-m", "venv", system], check=True)  # noqa: S603
     env = os.environ | {"PATH": f"{system / 'bin'}:{os.environ['PATH']}"}
     for line in stage.splitlines():

@@ -1,4 +1,4 @@
-"""Metrics, and what is built on them: alerts, their runbook, the dashboard, autoscaling."""
+"""Metrics, and what is built on them: alerts, the runbook, the dashboard, autoscaling."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from tests.integration.http.conftest import client
 from tests.integration.worker.scene import working
 from tests.paths import DEPLOY
 from tests.processes import HOST, Processes
-from tests.wait import until
+from tests.wait import PATIENCE, until
 
 RULES = DEPLOY / "prometheus/crm.rules.yml"
 RULE_TESTS = DEPLOY / "prometheus/crm.rules.test.yml"
@@ -51,7 +51,7 @@ dashboard: dict[str, Any] = json.loads((DEPLOY / "grafana/crm.json").read_text()
 
 
 def expressions() -> Iterator[str]:
-    """Give every expression that ops rely on."""
+    """Return all expressions of alerts, dashboard and autoscaling."""
     yield from (alert["expr"] for alert in alerts)
     for panel in dashboard["panels"]:
         yield from (target["expr"] for target in panel.get("targets", ()))
@@ -66,19 +66,21 @@ async def until_reading(http: httpx.AsyncClient) -> None:
     await until(reads)
 
 
-async def test_all_that_is_asked_for_is_told(service: Service) -> None:
-    """Hold every metric's name in rules, dashboard and autoscaling against a running service."""
+async def test_every_metric_that_is_queried_exists(service: Service) -> None:
+    """Compare the metrics named in alerts, dashboard and autoscaling with a running service."""
     await service.ingest(entry("ORD-1", email="a@example.org"), entry("ORD-2", total="x"))
     async with service.engine.begin() as connection:
         await note_verification(connection, [])
-    # The primary in the replica's place, and partitions, for their metrics.
+    # Replica and partitions have metrics of their own; the primary stands in for a replica.
     more = {"database_read_url": service.config.database_url, "orders_partitions": 2}
     async with client(service, **more) as http, working(service, orders_partitions=2):
         await until_reading(http)
         await http.get("/api/v1/statistics")
         text = (await http.get("/metrics")).text
     names = set(re.findall(r"^([a-z_]+)(?=[ {])", text, re.MULTILINE))
-    names |= set(re.findall(r"^# TYPE (\S+) gauge", text, re.MULTILINE))  # of things not there now
+    names |= set(
+        re.findall(r"^# TYPE (\S+) gauge", text, re.MULTILINE)
+    )  # metrics that have no value now
     asked = {name for expression in expressions() for name in _NAME.findall(expression)}
     assert len(asked) >= 20
     assert asked - names == set()
@@ -90,7 +92,7 @@ async def test_all_that_is_asked_for_is_told(service: Service) -> None:
     }
     assert told - wake == told & _WAKES_NOBODY.keys()
     assert wake & _WAKES_NOBODY.keys() == set()
-    if promtool := shutil.which("promtool"):  # names and units as Prometheus's own lint wants them
+    if promtool := shutil.which("promtool"):  # Prometheus's own linter accepts names and units
         lint = subprocess.run(  # noqa: ASYNC221, S603  it takes a moment
             [promtool, "check", "metrics"], input=text, text=True, capture_output=True, check=False
         )
@@ -110,7 +112,7 @@ async def test_requests_are_measured_by_route_and_status(service: Service) -> No
     assert "CUST-" not in text
 
 
-async def test_a_verification_is_told(service: Service) -> None:
+async def test_the_result_of_a_verification_is_a_metric(service: Service) -> None:
     async with client(service) as http:
         assert "crm_broken_invariants" not in (await http.get("/metrics")).text
         for broken, told in (([2, 6], "2.0"), ([], "0.0")):
@@ -121,15 +123,15 @@ async def test_a_verification_is_told(service: Service) -> None:
     assert re.search(r"^crm_verified_timestamp_seconds 1\.\d+e\+09$", text, re.MULTILINE)
 
 
-async def test_a_worker_tells_the_same_on_its_own_port(crm: Processes) -> None:
+async def test_a_worker_serves_metrics_on_its_own_port(crm: Processes) -> None:
     worker = await crm.worker()
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
         text = (await http.get(f"http://{HOST}:{worker.port}/metrics")).text
     assert 'crm_up{part="redis"} 1.0' in text
     assert "process_resident_memory_bytes" in text
 
 
-def test_alerts_fire_when_they_should_and_only_then() -> None:
+def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
     promtool = shutil.which("promtool")
     if not promtool:
         pytest.skip("promtool is not installed")
@@ -140,7 +142,7 @@ def test_alerts_fire_when_they_should_and_only_then() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_alert_is_tried_and_says_how_urgent_it_is() -> None:
+def test_each_alert_is_tested_and_says_how_urgent_it_is() -> None:
     tried = set(re.findall(r'alertname="(\w+)"', RULE_TESTS.read_text()))
     assert tried == {alert["alert"] for alert in alerts}
     for alert in alerts:

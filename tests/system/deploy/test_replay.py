@@ -1,4 +1,4 @@
-"""``crm replay``: orders are read again, from where it was said, and nothing changes by it."""
+"""``crm replay`` makes workers read orders again from a given place; no result changes."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.integration.worker.scene import all_applied, backlog, totals, working
 
 @pytest.fixture
 def run(service: Service, tmp_path: Path) -> Crm:
-    """Give the command."""
+    """Return the command."""
     return Crm(service.servers, tmp_path)
 
 
@@ -24,7 +24,7 @@ async def _applied(service: Service, orders: int) -> None:
         await all_applied(service, orders)
 
 
-async def test_from_the_beginning_while_a_worker_reads(service: Service, run: Crm) -> None:
+async def test_all_entries_are_read_again_while_a_worker_reads(service: Service, run: Crm) -> None:
     await _applied(service, 4)
     async with working(service):
         told = await run("replay", "--all")
@@ -36,7 +36,9 @@ async def test_from_the_beginning_while_a_worker_reads(service: Service, run: Cr
     assert (await backlog(service)).lag == 0
 
 
-async def test_from_a_moment(service: Service, run: Crm, now: datetime) -> None:
+async def test_entries_since_a_moment_are_read_again(
+    service: Service, run: Crm, now: datetime
+) -> None:
     await _applied(service, 3)
     for moment, entries in ((now + timedelta(hours=1), 0), (now - timedelta(hours=1), 3)):
         told = await run("replay", "--since", moment.isoformat())
@@ -45,7 +47,7 @@ async def test_from_a_moment(service: Service, run: Crm, now: datetime) -> None:
         assert (await backlog(service)).lag == entries
 
 
-async def test_what_was_trimmed_is_said_to_be_gone(service: Service, run: Crm) -> None:
+async def test_replay_says_that_trimmed_entries_are_gone(service: Service, run: Crm) -> None:
     await _applied(service, 3)
     await service.redis.xtrim(service.config.orders_stream, maxlen=1, approximate=False)
     told = await run("replay", "--since", "2026-01-01T00:00:00Z")
@@ -62,7 +64,9 @@ async def test_what_was_trimmed_is_said_to_be_gone(service: Service, run: Crm) -
         ([], "say --since or --all"),
     ],
 )
-async def test_what_cannot_be_done_is_a_sentence(run: Crm, arguments: list[str], said: str) -> None:
+async def test_wrong_arguments_are_explained_in_a_sentence(
+    run: Crm, arguments: list[str], said: str
+) -> None:
     told = await run("replay", *arguments)
     assert told.status == 1
     assert said in told.err

@@ -1,4 +1,4 @@
-"""Reads that go to a real streaming replica: behind, frozen, dead, promoted, and back."""
+"""Reads go to a real streaming replica, which lags, hangs, dies, is promoted and comes back."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ from tests.wait import until
 _SLOW = 60.0
 _LAG = "X-CRM-Replica-Lag-Seconds"
 _BEATS = "UPDATE sweep SET swept_until = now() - make_interval(secs => :ago)"
-"""What a worker commits every few seconds."""
+"""A statement that a worker commits every few seconds."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Pair:
     _superuser: str
 
     async def replica(self, query: str) -> Any:
-        """Ask the replica, as its superuser."""
+        """Run a query on the replica, as its superuser."""
         connection = await asyncpg.connect(self._superuser, timeout=10, ssl=False)
         try:
             return await connection.fetchval(query)
@@ -55,7 +55,7 @@ class Pair:
             await connection.close()
 
     def send(self, number: signal.Signals) -> None:
-        """Signal all processes of the replica: one whose parent alone hangs still answers."""
+        """Signal all processes of the replica: if only the parent hangs, it still answers."""
         parent = psutil.Process(self.standby.pid)
         for process in (*parent.children(recursive=True), parent):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -94,7 +94,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
 
 def _copy(primary: LocalStack, folder: Path) -> None:
-    """Take a base backup that follows the primary when it is started."""
+    """Take a base backup that follows the primary once it is started."""
     folder.mkdir(mode=0o700)
     for password in primary.folder.path.glob("*.password"):
         shutil.copy(password, folder)
@@ -116,7 +116,7 @@ def _copy(primary: LocalStack, folder: Path) -> None:
 
 
 async def _total(http: httpx.AsyncClient) -> tuple[int, float | None]:
-    """Give how many customers the list has, and how old it says it is."""
+    """Return the number of customers in the list, and its stated age; None from the primary."""
     answer = await http.get("/api/v1/customers")
     assert answer.status_code == 200, answer.text
     lag = answer.headers.get(_LAG)
@@ -130,7 +130,7 @@ async def _metric(http: httpx.AsyncClient, name: str) -> float:
 
 
 @pytest.mark.timeout(600)
-async def test_lists_and_figures_are_the_replicas(
+async def test_lists_and_figures_come_from_the_replica(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = pair.service
@@ -143,7 +143,7 @@ async def test_lists_and_figures_are_the_replicas(
 
         await until(lambda: has(1), _SLOW)
 
-        # It stands still: lists and figures are old and say so; what was saved is there.
+        # The replica stands still: lists and figures are old and say so; one customer is current.
         await pair.replica("SELECT pg_wal_replay_pause()")
 
         async def stands_still() -> bool:
@@ -176,7 +176,7 @@ async def test_lists_and_figures_are_the_replicas(
         await pair.replica("SELECT pg_wal_replay_resume()")
         await until(lambda: has(2), _SLOW)
 
-        # It is away: the primary answers, and that is told; and back.
+        # The replica is away: the primary answers, and the log says so. Then it comes back.
         await pair.standby.stop(hurry=True)
         with caplog.at_level(logging.WARNING):
             assert await has(2, by_replica=False)
@@ -190,7 +190,7 @@ async def test_lists_and_figures_are_the_replicas(
 
 
 async def _by_replica(http: httpx.AsyncClient, service: Service) -> bool:
-    """Tell who answers, a moment after a worker has committed."""
+    """Return whether the replica answers, a moment after a worker has committed."""
     await service.execute(_BEATS, ago=0)
     return (await _total(http))[1] is not None
 
@@ -202,7 +202,7 @@ async def _told(http: httpx.AsyncClient) -> str:
 
 
 @pytest.mark.timeout(600)
-async def test_too_far_behind_the_primary_answers(
+async def test_the_primary_answers_when_the_replica_is_too_far_behind(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = pair.service
@@ -229,7 +229,7 @@ async def test_too_far_behind_the_primary_answers(
 
 
 @pytest.mark.timeout(600)
-async def test_one_that_hangs_keeps_nobody_waiting_for_long(pair: Pair) -> None:
+async def test_a_replica_that_hangs_keeps_nobody_waiting_for_long(pair: Pair) -> None:
     service = pair.service
     async with client(service) as http:
         await until(lambda: _by_replica(http, service), _SLOW)
@@ -242,7 +242,7 @@ async def test_one_that_hangs_keeps_nobody_waiting_for_long(pair: Pair) -> None:
             assert took < 20, "a statement is given up after a minute"
             assert "not used: it does not answer" in await _told(http)
 
-            # While one of them looks again, the others are answered.
+            # While one request tries the replica again, the others are answered.
             async def is_asked_again() -> bool:
                 before = await _metric(http, "crm_replica_fallbacks_total")
                 looking = asyncio.create_task(_total(http))
@@ -260,8 +260,8 @@ async def test_one_that_hangs_keeps_nobody_waiting_for_long(pair: Pair) -> None:
 
 
 @pytest.mark.timeout(600)
-async def test_one_that_was_promoted_by_mistake_is_not_taken_for_the_primary(pair: Pair) -> None:
-    """It follows nobody any more, takes itself for current, and would be so for ever."""
+async def test_a_replica_that_was_promoted_by_mistake_is_not_used(pair: Pair) -> None:
+    """It follows no primary any more, so it would take itself for current for ever."""
     service = pair.service
     async with client(service) as http:
         await until(lambda: _by_replica(http, service), _SLOW)
@@ -283,7 +283,7 @@ async def test_one_that_was_promoted_by_mistake_is_not_taken_for_the_primary(pai
         assert await _metric(http, "crm_replica_lag_seconds") > 3000
 
 
-async def test_without_one_nothing_is_said_of_it(service: Service) -> None:
+async def test_without_a_replica_nothing_mentions_one(service: Service) -> None:
     async with client(service) as http:
         assert (await _total(http)) == (0, None)
         assert "replica" not in (await http.get("/readyz")).json()["parts"]

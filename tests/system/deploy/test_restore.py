@@ -1,4 +1,4 @@
-"""Point-in-time recovery as deploy/README.md describes it, on a real archive and real servers."""
+"""Point-in-time recovery, as deploy/README.md describes it, with a real archive and servers."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from tests.wait import until
 
 _SLOW = 120.0
 _FORGOTTEN = 40
-"""Customers; a sequence that was restored skips 32 numbers by itself."""
+"""Customers after the restore point: more than the 32 ids that a restored sequence skips."""
 _PEOPLE = (
     "SELECT email_key, total_orders, total_spent, first_order_date, last_order_date, segment,"
     " date_created FROM customers ORDER BY email_key"
@@ -41,7 +41,7 @@ FROM sightings s
 
 
 class Shop:
-    """A shop that publishes orders, analytics that listens, and a database between them."""
+    """A shop that publishes orders, a consumer of the out-stream, and the database between them."""
 
     def __init__(self, database_url: str, redis_url: str, folder: Path) -> None:
         self.servers = Servers(database_url, redis_url, None, None)
@@ -60,20 +60,22 @@ class Shop:
             return [tuple(row) for row in await connection.execute(text(query))]
 
     async def settled(self) -> None:
-        """Wait until all is applied and published, and a worker has noted that it is."""
+        """Wait until everything is applied and published, and a worker has recorded that."""
 
         async def done() -> bool:
             backlog = await groups.backlog(self.redis, "orders", "crm")
             info = await self.redis.xinfo_stream("orders")
             last = info["last-generated-id"].decode()
-            if backlog.lag != 0 or backlog.pending:  # not known, while what was read is read again
+            if (
+                backlog.lag != 0 or backlog.pending
+            ):  # the lag is unknown while entries are read again
                 return False
             return await self.rows(_SETTLED) == [(last, last, 0)]
 
         await until(done, _SLOW)
 
     async def analytics(self) -> dict[str, str]:
-        """Drop what was seen, stumble over holes; give where that leads."""
+        """Return the segments that a consumer arrives at; fail if a sequence has a hole."""
         seen: dict[str, tuple[int, str]] = {}
         for _, entry in await self.redis.xrange("customer-segment-changed"):
             data = json.loads(entry[b"__data__"])["data"]
@@ -113,7 +115,7 @@ async def test_restored_to_an_earlier_moment_and_replayed(tmp_path: Path) -> Non
         await migrate.upgrade(asyncpg_url(stack.database_url or ""))
         async with shop(stack, redis_url, tmp_path) as before:
             known, moment, seen = await _a_day(before, stack, tmp_path / "backup")
-        # The database is lost; Redis has gone on.
+        # The database is lost; Redis is not.
         await stack.supervisor.children["postgres"].stop(hurry=True)
         for name, by_the_book in (("second", True), ("third", False)):
             _restore(tmp_path / "backup", first, tmp_path / name, archive, moment)
@@ -127,7 +129,7 @@ async def test_restored_to_an_earlier_moment_and_replayed(tmp_path: Path) -> Non
                 assert verdict.status == 0, verdict.out
                 now = await after.analytics()
                 assert now.items() >= (await after.stored()).items()
-                # Ann and Bob are who they were; ids that the others had belong to nobody now.
+                # Ann and Bob keep their ids; the ids that the others had belong to nobody now.
                 assert now.keys() > seen.keys()
                 assert seen.keys() & (await after.stored()).keys() == {"CUST-1001", "CUST-1002"}
                 seen = now
@@ -136,7 +138,7 @@ async def test_restored_to_an_earlier_moment_and_replayed(tmp_path: Path) -> Non
 async def _a_day(
     before: Shop, stack: LocalStack, backup: Path
 ) -> tuple[list[tuple[Any, ...]], datetime, dict[str, str]]:
-    """Give the customers at its end, the moment to go back to, and what analytics was told."""
+    """Return the customers at the end, the moment to restore, and what the consumer was told."""
     async with processes(before.servers, backup.parent) as crm:
         worker = await crm.worker()
         await before.order("ann", 1)
@@ -173,7 +175,7 @@ async def _recover(after: Shop, *, by_the_book: bool) -> None:
             assert "segment changes that were published" in told.out
             assert f"{_FORGOTTEN + 7} entries" in told.out
             worker = await crm.worker()
-        else:  # workers went on, so that those orders are passed over until somebody replays
+        else:  # workers go on, and pass over those orders until somebody replays
             worker = await crm.worker()
             await _takes_back(worker)
             told = await after.command("replay", "--all")
@@ -183,7 +185,7 @@ async def _recover(after: Shop, *, by_the_book: bool) -> None:
     if not by_the_book:
         assert (
             f"lost={_FORGOTTEN + 7}," in (await after.command("verify")).out
-        )  # and said so by itself
+        )  # the service noticed by itself
         assert (await after.command("losses", "--acknowledge", "1")).status == 0
 
 
@@ -214,13 +216,13 @@ def _base_backup(stack: LocalStack, target: Path) -> None:
 
 
 def _restore(backup: Path, first: Path, folder: Path, archive: Path, moment: datetime) -> None:
-    """Put the backup where a server will start, and say where to stop; ports are new ones."""
+    """Prepare a server's folder from the backup; it recovers up to the moment, on a new port."""
     folder.mkdir(mode=0o700)
     for password in first.glob("*.password"):
         shutil.copy(password, folder)
     shutil.copytree(backup, folder / "postgres")
     (folder / "postgres/recovery.signal").touch()
-    # What the archive does not have yet, the lost server's own folder may.
+    # The lost server's folder may have log files that the archive does not have yet.
     source = f"cp {archive}/%f %p || cp {first}/postgres/pg_wal/%f %p"
     with (folder / "postgres/postgresql.conf").open("a") as settings:
         settings.write(

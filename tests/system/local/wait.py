@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psutil
 
-WAIT_SECONDS = 20.0
+from tests.wait import PATIENCE
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
     """Return as soon as the condition holds; fail when it does not come to hold."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.02)

@@ -1,1 +1,1 @@
-"""The checks themselves are checked: without what they guard, they fail."""
+"""A test of the tests: they fail when a line that they guard is switched off."""

@@ -1,7 +1,7 @@
-"""What the service rests on is switched off, one thing at a time; the suite must notice each.
+"""Lines that the service rests on are switched off one by one; the suite must notice each.
 
-The tree is copied, one line of the copy is changed, and the few tests that guard it run there, in
-a process of their own, on the servers of this run.
+The checkout is copied, one line of the copy is changed, and the tests that guard the line run in
+the copy, in a process of their own, on the servers of this run.
 """
 
 import os
@@ -21,13 +21,13 @@ COPIED = ("service", "consumers", "migrations", "tests", "pyproject.toml")
 PATIENCE = 300.0
 pytestmark = pytest.mark.timeout(400)
 SOME_FAILED = 1
-"""pytest's exit status; 2 and more: it could not even run them."""
+"""pytest's exit status if some tests failed; 2 or more means that it could not run them."""
 
 RELAY = "tests/integration/worker/test_relay.py"
 
 
 class Mutation(NamedTuple):
-    """A line that matters, what it is without what it guards, and the tests that must see it."""
+    """A line, the line that switches it off, and the tests of which one must fail then."""
 
     file: str
     line: str
@@ -91,7 +91,7 @@ GUARDS = sorted({test for mutation in MUTATIONS.values() for test in mutation.te
 
 
 class Ran(NamedTuple):
-    """What a run of tests came to."""
+    """The result of a run of tests."""
 
     status: int
     failed: set[str]
@@ -100,7 +100,7 @@ class Ran(NamedTuple):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the tree to where it may be harmed."""
+    """Copy the checkout to a place where it may be changed."""
     folder = tmp_path_factory.mktemp("mutated")
     for name in COPIED:
         if (ROOT / name).is_dir():
@@ -112,10 +112,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, servers: Servers, *tests: str) -> Ran:
-    """Run tests of a copy, with its own code and no other."""
+    """Run tests of a copy with the copy's code."""
     report = folder / "report.xml"
     report.unlink(missing_ok=True)
-    # The folder it runs in comes first on the path, also for processes that the tests start.
+    # Python looks in the working folder first, also in processes that the tests start.
     options = ("-q", "-x", "-p", "no:cacheprovider", f"--junitxml={report}")
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "pytest", *options, *tests],
@@ -140,8 +140,8 @@ def run(folder: Path, servers: Servers, *tests: str) -> Ran:
     return Ran(done.returncode, failed, done.stdout + done.stderr)
 
 
-def test_the_copy_is_sound(copy: Path, real_servers: Servers) -> None:
-    """What fails below fails for what was switched off, and for nothing else."""
+def test_all_guards_pass_on_an_unchanged_copy(copy: Path, real_servers: Servers) -> None:
+    """So a guard that fails below fails because of the line that was switched off."""
     done = subprocess.run(
         [sys.executable, "-c", "import service, consumers, tests; print(service.__file__)"],
         cwd=copy,
@@ -155,7 +155,9 @@ def test_the_copy_is_sound(copy: Path, real_servers: Servers) -> None:
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_switched_off_it_is_missed(copy: Path, real_servers: Servers, name: str) -> None:
+def test_a_guard_fails_when_its_line_is_switched_off(
+    copy: Path, real_servers: Servers, name: str
+) -> None:
     mutation = MUTATIONS[name]
     file = copy / mutation.file
     sound = file.read_text()

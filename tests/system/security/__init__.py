@@ -1,1 +1,1 @@
-"""Security: each known risk has a test, no secret is in the tree, every licence is known."""
+"""Security of the API, of the checkout and of what is installed."""

@@ -1,6 +1,6 @@
-"""``make audit``: known vulnerabilities of what is pinned, where the network allows to ask.
+"""Look up known vulnerabilities of the pinned packages: ``make audit``. It needs the network.
 
-Not part of ``make check``: the answer changes without the code, and needs a service elsewhere.
+It is no part of ``make check``: the answer changes without the code, and comes from elsewhere.
 """
 
 import json
@@ -13,20 +13,20 @@ from typing import Any
 from tests.paths import ROOT
 
 PINNED = ROOT / "requirements-dev.txt"
-"""Holds what runs, too."""
+"""Includes the packages that the service runs with."""
 FOUND, NOT_ASKED = 1, 3
 
 
 def verdict(report: dict[str, Any]) -> tuple[int, list[str]]:
-    """Give an exit status and lines that say what it means.
+    """Return an exit status and the lines that explain it.
 
-    pip-audit takes whatever it could not look up for sound; we do not.
+    pip-audit passes packages that it could not look up; we do not.
     """
     packages = report["dependencies"]
     skipped = [it for it in packages if "skip_reason" in it]
     bad = [it for it in packages if it.get("vulns")]
     lines = [
-        f"{it['name']} {it['version']}: {fault['id']}; mended in {fault['fix_versions'] or 'none'}"
+        f"{it['name']} {it['version']}: {fault['id']}; fixed in {fault['fix_versions'] or 'none'}"
         for it in bad
         for fault in it["vulns"]
     ]
@@ -41,7 +41,7 @@ def verdict(report: dict[str, Any]) -> tuple[int, list[str]]:
 
 
 def main(pip_audit: str) -> int:
-    """Ask with this program."""
+    """Run this pip-audit, print the verdict and return the exit status."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         options = ["--disable-pip", "--require-hashes", "--progress-spinner", "off"]

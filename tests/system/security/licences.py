@@ -1,4 +1,4 @@
-"""``make licences``: the licence of everything that is installed with the service."""
+"""List the licence of every package that is installed with the service: ``make licences``."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ from tests.paths import ROOT
 
 PROJECT = ROOT / "pyproject.toml"
 NOT_SHIPPED = {"bench", "dev"}
-"""Extras that nobody who runs the service installs."""
+"""Extras for developers only."""
 
 _SPDX = {
     "Apache Software License": "Apache-2.0",
@@ -23,11 +23,11 @@ _SPDX = {
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "Python Software Foundation License": "PSF-2.0",
 }
-"""How packages named their licences before there were expressions."""
+"""Trove classifiers, by which packages named their licences before SPDX expressions."""
 
 
 def shipped() -> dict[str, Distribution]:
-    """Give all packages that the service and its extras need, by name, whoever needs them."""
+    """Return all packages that the service and its extras need, also indirectly, by name."""
     project = tomllib.loads(PROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
     waiting = [Requirement(it) for it in project["dependencies"]]
@@ -54,7 +54,7 @@ def _applies(wanted: Requirement, extras: set[str] | frozenset[str]) -> bool:
 
 
 def licences(package: Distribution) -> set[str]:
-    """Give the SPDX ids that a package names; of alternatives all of them."""
+    """Return the SPDX ids that a package names, including all alternatives."""
     told = package.metadata
     if expressions := told.get_all("License-Expression"):
         return set(re.split(r"[\s()]+", expressions[0])) - {"AND", "OR", ""}
@@ -64,7 +64,7 @@ def licences(package: Distribution) -> set[str]:
 
 
 def lines() -> Iterator[str]:
-    """Write one line per package."""
+    """Return one line per package."""
     for name, package in shipped().items():
         yield f"{name:<42} {package.version:<12} {', '.join(sorted(licences(package)))}"
 

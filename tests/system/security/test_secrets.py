@@ -1,4 +1,4 @@
-"""No secret is in the tree: what looks like one is found, and what only looks like one is known."""
+"""The checkout has no secret: every text that looks like one is found, unless it is known."""
 
 import math
 import re
@@ -31,11 +31,11 @@ _HARMLESS = {"x", "test", "password", "secret", "pw", "crm", "user", "PASSWORD",
     "change-me",
     "change-me-too",
 }
-"""Passwords of servers that exist in an example or for a test only."""
+"""Passwords of servers in examples and tests."""
 _RANDOM = 3.6
-"""Bits per character from which on a word is no word."""
+"""Bits per character; a text with more is no word but random."""
 _PINS = re.compile(r"requirements.*\.txt|.*\.lock|package-lock\.json")
-"""Made by tools; nearly all of them are hashes."""
+"""Files that tools write; they consist of hashes."""
 
 
 def _bits(word: str) -> float:
@@ -44,7 +44,7 @@ def _bits(word: str) -> float:
 
 
 def secrets_in(text: str) -> Iterator[tuple[int, str]]:
-    """Find what looks like a secret: number of the line, and what it looks like."""
+    """Return where something looks like a secret: the line's number, and the kind of secret."""
     for number, line in enumerate(text.splitlines(), 1):
         for kind, form in _SECRET.items():
             for match in form.finditer(line):
@@ -59,7 +59,7 @@ def secrets_in(text: str) -> Iterator[tuple[int, str]]:
 
 
 def tracked() -> list[Path]:
-    """List what is or would be checked in."""
+    """Return the files that are checked in or would be."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         done = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True)  # noqa: S603
@@ -69,7 +69,7 @@ def tracked() -> list[Path]:
     return [it for it in files if it.is_file() and not _PINS.fullmatch(it.name)]
 
 
-def test_no_secret_is_in_the_tree() -> None:
+def test_no_secret_is_in_the_checkout() -> None:
     files = tracked()
     assert len(files) > 100
     found = [

@@ -1,1 +1,1 @@
-"""Releases that follow each other on one database, and what they run on."""
+"""Upgrades: migrations, two releases on one database, and the servers that are supported."""

@@ -1,4 +1,4 @@
-"""Servers of these tests' own: their schema is another than the other tests'."""
+"""Servers for these tests alone, because their schema differs from that of all other tests."""
 
 import io
 import os
@@ -15,12 +15,12 @@ from tests.paths import ROOT
 from tests.servers import Servers
 
 PREVIOUS = "f90a4a8"
-"""There is no release yet: the commit whose schema is 0002 stands in for one."""
+"""There is no release yet; the commit whose schema is 0002 stands for one."""
 
 
 @pytest.fixture
 async def own_servers(tmp_path: Path) -> AsyncIterator[Servers]:
-    """Give an empty database and an empty Redis."""
+    """Yield an empty database and an empty Redis."""
     if os.environ.get("CRM_TEST_DATABASE_URL"):
         pytest.skip("needs servers of its own")
     async with LocalStack(tmp_path / "stack", report=lambda _: None) as stack:
@@ -29,7 +29,7 @@ async def own_servers(tmp_path: Path) -> AsyncIterator[Servers]:
 
 @pytest.fixture(scope="session")
 def previous_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the code of the release before this one."""
+    """Return the folder with the code of the previous release."""
     git = shutil.which("git")
     archive = git and subprocess.run(  # noqa: S603
         [git, "archive", PREVIOUS, "service", "consumers", "migrations"],

@@ -1,4 +1,4 @@
-"""What migrations do to a database in use: they hold nobody up, and wait for nobody's table."""
+"""Migrations run on a database in use: nobody waits for them for long."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from tests.servers import Servers
 from tests.wait import until
 
 FIRST_IN_USE = "0002"
-"""What came before ran on empty databases only."""
+"""The oldest schema that is in use anywhere: migrations up to it ran on empty databases only."""
 
 _FILES = """
 SELECT relname, relfilenode FROM pg_class
@@ -31,7 +31,7 @@ _SLOW_CHANGES = ("ADD CONSTRAINT", "SET NOT NULL", " TYPE ")
 
 
 def _revisions() -> list[str]:
-    """Give those that run on databases in use, the oldest first."""
+    """Return the migrations that run on databases in use, oldest first."""
     scripts = ScriptDirectory.from_config(migrate._alembic())
     found = [script.revision for script in scripts.iterate_revisions("head", FIRST_IN_USE)]
     return found[::-1]
@@ -53,7 +53,7 @@ async def _engine(servers: Servers) -> AsyncIterator[AsyncEngine]:
 
 
 async def _up_to(engine: AsyncEngine, revision: str) -> list[str]:
-    """Migrate; give the statements that it took."""
+    """Migrate up to a revision; return the statements that were sent."""
     statements: list[str] = []
 
     def seen(_conn: object, _cursor: object, statement: str, *_: object) -> None:
@@ -68,13 +68,13 @@ async def _up_to(engine: AsyncEngine, revision: str) -> list[str]:
 
 
 async def _tables(engine: AsyncEngine) -> dict[str, int]:
-    """Give the tables there are, and the file of each: a rewrite gives it another."""
+    """Return all tables with their file numbers; a table that is rewritten gets a new one."""
     async with engine.connect() as connection:
         return {row.relname: row.relfilenode for row in await connection.execute(text(_FILES))}
 
 
 def _holding_up(statements: list[str], tables: dict[str, int]) -> list[str]:
-    """Find statements that read or write a whole table under a lock that keeps writers out."""
+    """Return the statements that read or write a whole table under a lock that stops writers."""
     return [
         statement
         for statement in statements
@@ -87,7 +87,7 @@ def _holding_up(statements: list[str], tables: dict[str, int]) -> list[str]:
     ]
 
 
-async def test_no_table_is_rewritten_or_locked_for_long(own_servers: Servers) -> None:
+async def test_no_migration_rewrites_a_table_or_locks_it_for_long(own_servers: Servers) -> None:
     async with _engine(own_servers) as engine:
         await _up_to(engine, FIRST_IN_USE)
         for revision in _revisions():
@@ -112,19 +112,23 @@ async def test_no_table_is_rewritten_or_locked_for_long(own_servers: Servers) ->
         ("ALTER TABLE customers ADD COLUMN a TEXT", False),
     ],
 )
-def test_what_holds_up_is_told_from_what_does_not(statement: str, *, holds_up: bool) -> None:
+def test_statements_that_stop_writers_are_recognised(statement: str, *, holds_up: bool) -> None:
     assert bool(_holding_up([statement], {"customers": 1})) == holds_up
 
 
-async def test_a_table_that_is_read_for_long_is_waited_for_by_nobody(own_servers: Servers) -> None:
-    """A report reads for minutes: its table is altered after it, and meanwhile orders go on."""
+async def test_while_a_migration_waits_for_a_long_reader_others_can_read(
+    own_servers: Servers,
+) -> None:
+    """A report reads for minutes: its table is altered afterwards, and others go on meanwhile."""
     async with _engine(own_servers) as engine, _engine(own_servers) as others:
         await _up_to(engine, "0005")
         async with engine.connect() as report:
             await report.execute(text("SELECT count(*) FROM segment_changes"))
             migrating = asyncio.create_task(migrate.upgrade(asyncpg_url(own_servers.database_url)))
             await until(lambda: _waits(others))
-            async with others.begin() as writer:  # behind the migration, until it gives up
+            async with (
+                others.begin() as writer
+            ):  # queues behind the migration until that gives up for the moment
                 await writer.execute(text("SET statement_timeout = '30s'"))
                 await writer.execute(text("SELECT count(*) FROM segment_changes"))
             assert not migrating.done()
@@ -138,7 +142,7 @@ async def _waits(engine: AsyncEngine) -> bool:
         return bool(await connection.scalar(text(query)))
 
 
-async def test_an_index_that_was_cut_short_is_built_again(own_servers: Servers) -> None:
+async def test_an_index_whose_build_was_interrupted_is_built_again(own_servers: Servers) -> None:
     async with _engine(own_servers) as engine:
         await _up_to(engine, "0003")
         async with engine.begin() as connection:
@@ -151,7 +155,7 @@ async def test_an_index_that_was_cut_short_is_built_again(own_servers: Servers) 
     assert "USING brin" in (definition or "")
 
 
-async def test_corrections_made_before_it_was_kept_are_found_in_the_audit(
+async def test_former_emails_from_before_their_table_are_taken_from_the_audit(
     own_servers: Servers,
 ) -> None:
     async with _engine(own_servers) as engine:

@@ -1,4 +1,4 @@
-"""The release before this one and this one, on one database while its schema moves on."""
+"""The previous release and this one run on one database while it is migrated."""
 
 import json
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ _SLOW = 120.0
 
 
 class Shop:
-    """Orders that come in, and what became of them."""
+    """Publishes orders, and waits until they have taken effect."""
 
     def __init__(self, engine: AsyncEngine, redis: Any) -> None:
         self._engine = engine
@@ -31,7 +31,7 @@ class Shop:
         self._published = 0
 
     async def order(self, *customers: str) -> None:
-        """Publish one for each."""
+        """Publish an order for each customer."""
         for name in customers:
             self._published += 1
             email = f"{name}@example.org"
@@ -39,7 +39,7 @@ class Shop:
             await self._redis.xadd("orders", entry)
 
     async def all_applied(self) -> None:
-        """Wait until every order is, and every segment change is published."""
+        """Wait until every order is applied and every segment change published."""
 
         async def done() -> bool:
             async with self._engine.connect() as connection:
@@ -68,7 +68,7 @@ async def shop(servers: Servers) -> AsyncIterator[Shop]:
 
 
 async def _customers(web: Process) -> dict[str, int]:
-    """Ask a web process for its list and figures, which agree."""
+    """Return the number of orders per customer, from a web process whose figures must agree."""
     status, body = await web.ask("/api/v1/customers")
     assert status == 200, body
     status, figures = await web.ask("/api/v1/statistics")
@@ -95,7 +95,7 @@ async def _migrate_as(release: Processes) -> None:
 
 
 @pytest.mark.timeout(900)
-async def test_one_release_follows_the_other(
+async def test_a_release_replaces_the_previous_one_while_orders_come(
     own_servers: Servers, previous_release: Path, tmp_path: Path
 ) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
@@ -111,7 +111,7 @@ async def test_one_release_follows_the_other(
         await orders.order("ann", "bob")
         await orders.all_applied()
 
-        # Ours wait for the schema, take nothing from the stream, and say so.
+        # Processes of this release wait for the schema, read no entry, and say so.
         worker, web = this.start_worker(), this.start_web()
         behind = "not ready: at 0002, needs"
         await _until_parts(worker, "database", behind)
@@ -126,7 +126,7 @@ async def test_one_release_follows_the_other(
         await orders.order("bob", "cat")
         await orders.all_applied()
 
-        # The schema moves on under those that run, old ones too.
+        # The schema is migrated while processes of both releases run.
         await _migrate_as(this)
         await worker.ready()
         await web.ready()
@@ -135,14 +135,14 @@ async def test_one_release_follows_the_other(
         known = {"ann": 2, "bob": 2, "cat": 1, "dan": 1}
         assert await _customers(old_web) == await _customers(web) == known
 
-        # The old release alone: its worker applies, its web process reads.
+        # The worker of the previous release alone applies orders.
         await _end(worker)
         await orders.order("ann", "eve")
         await orders.all_applied()
         known |= {"ann": 3, "eve": 1}
         assert await _customers(old_web) == await _customers(web) == known
 
-        # And it is gone. Figures by day are all that it did not keep; a rebuild makes up for it.
+        # The previous release ends. It did not keep daily figures; a rebuild adds what is missing.
         await _end(old_worker)
         await old_web.terminate()
         worker = await this.worker()
@@ -158,13 +158,13 @@ async def test_one_release_follows_the_other(
 
 
 def _kinds(report: dict[str, Any]) -> set[str]:
-    """Tell of what kind the differing statistics are; those by segment have neither key."""
+    """Return the kinds of statistics that differ; those by segment have neither key."""
     statistics = report["statistics"]
     assert statistics, json.dumps(report)
     return {next((k for k in ("side", "changedOnNoDay") if k in it), "other") for it in statistics}
 
 
-async def test_a_later_schema_is_none_of_our_business(own_servers: Servers, tmp_path: Path) -> None:
+async def test_this_release_runs_on_a_later_schema(own_servers: Servers, tmp_path: Path) -> None:
     async with processes(own_servers, tmp_path) as this, shop(own_servers) as orders:
         await _migrate_as(this)
         engine = create_engine(asyncpg_url(own_servers.database_url), application="test")

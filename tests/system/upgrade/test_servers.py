@@ -31,7 +31,7 @@ _VERSIONS = {REDIS: "7.", VALKEY: "9."}
 async def on_server(
     request: pytest.FixtureRequest, empty_service: Service, tmp_path: Path
 ) -> AsyncIterator[Service]:
-    """Give an empty service on a Redis of that kind, started for it."""
+    """Yield an empty service on a Redis of that kind, started for it."""
     binary = debian_redis() if request.param == REDIS else None
     if request.param == REDIS and binary is None:
         pytest.skip("redis-server is not installed (apt-get install redis-server)")
@@ -54,12 +54,14 @@ async def on_server(
     folder.close()
 
 
-async def test_the_whole_way(on_server: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_orders_are_read_taken_over_trimmed_and_losses_noticed(
+    on_server: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(chores, "_TRIM_SECONDS", 0.05)
     service, scene = on_server, Scene(on_server)
     orders, group = service.config.orders_stream, service.config.orders_group
 
-    # A group begins at what was published before it, and who died with entries is taken over from.
+    # A group begins with entries published before it; entries of a dead consumer are taken over.
     await publish_all(service, [fields(f"OLD-{n}", email=f"c{n}@x.org") for n in range(300)])
     await groups.ensure_group(service.redis, orders, group)
     assert len(await scene.read(40)) == 40
@@ -70,13 +72,13 @@ async def test_the_whole_way(on_server: Service, monkeypatch: pytest.MonkeyPatch
         await in_order_without_holes(service)
 
         async def is_trimmed() -> bool:
-            return int(await scene.redis.xlen(orders)) <= 200  # a node of a hundred at a time
+            return int(await scene.redis.xlen(orders)) <= 200  # trimmed by whole nodes of a hundred
 
         await until(is_trimmed)
         await all_checked(service)
     assert await service.findings() == []
 
-    # What is taken away unread, while nobody looks, is noticed.
+    # Entries removed unread, while no worker runs, are noticed.
     await scene.publish(10)
     await scene.trim(4)
     async with working(service):

@@ -1,1 +1,1 @@
-"""The plan of a run of faults."""
+"""The schedule of faults."""

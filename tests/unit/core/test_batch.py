@@ -1,4 +1,4 @@
-"""Folding a batch: the order of arrival decides nothing but the counts."""
+"""A folded batch does not depend on the order of arrival; only the counts of outcomes do."""
 
 import random
 from collections import Counter
@@ -63,7 +63,7 @@ def outcomes(change: OrderChange, known: StoredOrder | None) -> Counter[Outcome]
 
 @st.composite
 def event_sets(draw: st.DrawFn) -> list[OrderEvent]:
-    """Give events whose ids are their own."""
+    """Return events that each have an id of their own."""
     told = draw(st.lists(event_fields, max_size=len(IDS)))
     ids = draw(st.permutations(IDS))
     return [
@@ -85,7 +85,7 @@ def event_sets(draw: st.DrawFn) -> list[OrderEvent]:
 
 
 def shuffled(events: list[OrderEvent], rng: random.Random) -> list[OrderEvent]:
-    """Give every event at least once, some twice, in any order."""
+    """Return every event at least once, some twice, in any order."""
     again = events + rng.sample(events, rng.randint(0, len(events)))
     rng.shuffle(again)
     return again
@@ -140,7 +140,7 @@ def test_a_profile_keeps_the_latest_value_of_each_field(events: list[OrderEvent]
 
 
 @given(event_sets(), st.randoms(use_true_random=False))
-def test_profiles_are_told_of_those_named_and_nobody_else(
+def test_only_customers_that_an_event_names_get_a_profile(
     events: list[OrderEvent], rng: random.Random
 ) -> None:
     named = {whom for event in events if (whom := resolve(event))}
@@ -151,7 +151,7 @@ def test_profiles_are_told_of_those_named_and_nobody_else(
 def one_by_one(
     events: list[OrderEvent], known: StoredOrder | None
 ) -> tuple[Counter[Outcome], object]:
-    """Fold each event alone, remembering what a database would."""
+    """Fold each event alone, and keep what a database would keep."""
     counted: Counter[Outcome] = Counter()
     for event in events:
         counted += outcomes(OrderChange(event.order_id, [event], event, None, erased=False), known)
@@ -199,7 +199,7 @@ def test_an_older_event_is_stale() -> None:
     }
 
 
-def test_two_ids_that_claim_one_version_and_time_conflict_when_they_differ() -> None:
+def test_two_events_of_one_version_and_time_conflict_if_their_content_differs() -> None:
     assert counted(event("a"), event("b", cents=200)) == {
         Outcome.APPLIED: 2,
         Outcome.CONFLICT: 1,

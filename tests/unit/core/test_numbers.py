@@ -1,4 +1,4 @@
-"""Numbers and customer ids in text that somebody else wrote."""
+"""Numbers and customer ids are read from text that somebody else wrote."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_a_shorter_limit_is_kept() -> None:
 
 
 @pytest.mark.parametrize("text", ["CUST-", "cust-1001", "CUST-1001 ", "CUST-٣", "CUST-" + "1" * 19])
-def test_what_is_not_an_id_of_ours_names_no_customer(text: str) -> None:
+def test_text_that_is_no_customer_id_names_no_customer(text: str) -> None:
     assert customer_number(text) is None
 
 

@@ -1,4 +1,4 @@
-"""The segment rules in Python, against the table in which they were agreed."""
+"""The segment rules in Python equal the table that states them."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ CENT = Decimal("0.01")
 def naive(  # noqa: PLR0911  one return per line of the table
     facts: Facts, settings: SegmentSettings, now: datetime
 ) -> str:
-    """Read the table once more, as plainly as it can be written."""
+    """Return the segment, by the table written as plainly as possible."""
     orders, spent, last = facts
     age = None if last is None else now - last
     inactive = age is not None and age >= timedelta(days=settings.inactive_days)
@@ -46,7 +46,7 @@ def naive(  # noqa: PLR0911  one return per line of the table
 
 
 def around_the_edges(settings: SegmentSettings, now: datetime) -> Iterator[Facts]:
-    """Give every combination of facts one step before, at and after each limit."""
+    """Return all combinations of facts one step before, at and after each limit."""
     dates = [
         None,
         now,
@@ -104,7 +104,7 @@ all_settings = st.builds(
         (3, 600, 90, "inactive", "vip"),
     ],
 )
-def test_the_table(
+def test_each_row_of_the_table_holds(
     orders: int, spent: float, days: int | None, recency_first: str, value_first: str
 ) -> None:
     last = None if days is None else NOW - timedelta(days=days)
@@ -114,7 +114,7 @@ def test_the_table(
 
 
 @given(all_settings)
-def test_every_edge_is_where_the_plain_reading_has_it(settings: SegmentSettings) -> None:
+def test_every_limit_is_where_the_plain_reading_puts_it(settings: SegmentSettings) -> None:
     for facts in around_the_edges(settings, NOW):
         assert segment_of(facts, settings, NOW) == naive(facts, settings, NOW), facts
 
@@ -125,21 +125,21 @@ def test_every_edge_is_where_the_plain_reading_has_it(settings: SegmentSettings)
     st.integers(0, 200_000),
     st.timedeltas(timedelta(), timedelta(days=900)),
 )
-def test_anywhere_else_too(
+def test_any_other_facts_agree_with_the_plain_reading(
     settings: SegmentSettings, orders: int, cents: int, age: timedelta
 ) -> None:
     facts = Facts(orders, Decimal(cents) / 100, NOW - age)
     assert segment_of(facts, settings, NOW) == naive(facts, settings, NOW)
 
 
-def test_days_are_24_hours_also_across_a_change_of_clocks() -> None:
+def test_a_day_is_24_hours_even_when_the_clocks_change() -> None:
     now = datetime(2026, 11, 2, 12, tzinfo=UTC)  # America/New_York fell back on the 1st
     facts = Facts(2, Decimal(1), now - timedelta(hours=60 * 24))
     assert segment_of(facts, DEFAULT, now) is Segment.AT_RISK
     assert segment_of(facts, DEFAULT, now - TICK) is Segment.RETURNING
 
 
-def test_the_defaults_are_the_agreed_ones() -> None:
+def test_the_defaults_are_those_of_the_contract() -> None:
     assert DEFAULT.model_dump() == {
         "vip_order_count": 3,
         "vip_total_spent": Decimal(500),
@@ -168,6 +168,6 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> No
         SegmentSettings.model_validate(wrong)
 
 
-def test_labels_are_what_staff_read() -> None:
+def test_each_segment_has_the_label_that_staff_read() -> None:
     labels = [segment.label for segment in Segment]
     assert labels == ["New", "Returning", "VIP", "At Risk", "Inactive"]

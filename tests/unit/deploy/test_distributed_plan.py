@@ -1,6 +1,7 @@
-"""The schema and the statements are those that deploy/distributed-postgres.md has gone through.
+"""deploy/distributed-postgres.md covers the whole schema and all statements.
 
-What fails here is not wrong: the plan does not know of it yet. Think it through there, add it.
+A failure means that the plan does not cover a table or a statement yet, not that it is wrong. Think
+it through in the plan, and add it there.
 """
 
 import re
@@ -28,7 +29,7 @@ _CONSTRUCTS = {
 
 
 def rows(heading: str) -> Iterator[list[str]]:
-    """Give the cells of the table under a heading of the plan."""
+    """Yield the cells of each row of the table under a heading of the plan."""
     section = PLAN.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     for line in lines[2:]:
@@ -44,22 +45,24 @@ KEYS = {table: key for cell, _, key, *_ in rows("Tables") for table in named(cel
 
 
 def big() -> Iterator[tuple[Table, str]]:
-    """Give the tables that are to be distributed, each with its distribution column."""
+    """Yield the tables that will be distributed, each with its distribution column."""
     for name, place in PLACES.items():
         if place == _BY_CUSTOMER:
             (key,) = named(KEYS[name])
             yield metadata.tables[name], key
 
 
-def test_each_table_has_its_place() -> None:
+def test_the_plan_places_each_table() -> None:
     assert PLACES.keys() == metadata.tables.keys()
     assert set(PLACES.values()) == _PLACES
 
 
-def test_tables_that_grow_with_customers_have_the_key() -> None:
+def test_tables_that_grow_with_customers_have_the_distribution_key() -> None:
     assert sum(1 for _ in big()) >= 6
     for table, key in big():
-        assert isinstance(table.c[key].type, BigInteger), table.name  # all of one type: colocated
+        assert isinstance(table.c[key].type, BigInteger), (
+            table.name
+        )  # one type for all, so that they are colocated
     for name, place in PLACES.items():
         if place == _BY_EMAIL:
             (key,) = named(KEYS[name])
@@ -68,15 +71,15 @@ def test_tables_that_grow_with_customers_have_the_key() -> None:
             assert "customer_id" not in metadata.tables[name].columns, f"{name} has the key"
 
 
-def test_where_the_key_may_be_absent_the_plan_says_what_to_do() -> None:
+def test_the_plan_covers_every_table_whose_key_may_be_null() -> None:
     absent = {f"{table.name}.{key}" for table, key in big() if table.c[key].nullable}
     assert absent == {
         place for cell, *_ in rows("Rows without a customer") for place in named(cell)
     }
 
 
-def test_uniqueness_without_the_key_is_gone_through() -> None:
-    """Citus can only hold what is unique within a shard."""
+def test_the_plan_covers_every_unique_constraint_without_the_key() -> None:
+    """Citus enforces uniqueness only within a shard."""
     without = set()
     for table, key in big():
         unique = [set(table.primary_key.columns.keys())]
@@ -90,7 +93,7 @@ def test_uniqueness_without_the_key_is_gone_through() -> None:
     assert without == {it for cell, *_ in rows("Uniqueness without the key") for it in named(cell)}
 
 
-def test_foreign_keys_are_gone_through() -> None:
+def test_the_plan_covers_every_foreign_key() -> None:
     known = {
         f"{table.name} → {constraint.referred_table.name}"
         for table in metadata.tables.values()
@@ -100,16 +103,18 @@ def test_foreign_keys_are_gone_through() -> None:
     assert known == {it for cell, *_ in rows("Foreign keys") for it in named(cell)}
 
 
-def test_numbers_and_computed_columns_are_of_a_kind_that_can_be_distributed() -> None:
+def test_identity_and_computed_columns_can_be_distributed() -> None:
     for table, _ in big():
         for column in table.columns:
             if isinstance(column.server_default, Identity):
-                assert isinstance(column.type, BigInteger), column  # smaller ones would overlap
+                assert isinstance(column.type, BigInteger), (
+                    column
+                )  # smaller types would overlap between shards
             if isinstance(column.server_default, Computed):
                 assert column.server_default.persisted, column
 
 
-def test_statements_that_a_cluster_treats_differently_are_gone_through() -> None:
+def test_the_plan_covers_every_statement_that_a_cluster_treats_differently() -> None:
     sources = {
         path.relative_to(ROOT / "service").as_posix(): path.read_text()
         for path in sorted((ROOT / "service").rglob("*.py"))

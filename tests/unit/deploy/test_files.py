@@ -1,4 +1,4 @@
-"""The deployment's files fit each other, the code and the schemas of what reads them."""
+"""The deployment's files agree with each other, the code, and the schemas of their readers."""
 
 import re
 import tomllib
@@ -26,20 +26,20 @@ def test_resources_fit_kubernetes_own_schemas() -> None:
     for resource in resources():
         if resource["apiVersion"].split("/")[0] not in FOREIGN and resource.get("metadata"):
             if name_of(resource) == "Deployment crm-worker" and "template" not in resource["spec"]:
-                continue  # a patch is no whole resource
+                continue  # a patch is not a whole resource
             kubernetes_validate.validate(resource, KUBERNETES, strict=True)
             checked += 1
     assert checked >= 12
 
 
-def test_a_schema_would_object() -> None:
+def test_the_schemas_refuse_a_misspelt_field() -> None:
     (broken,) = resources("HorizontalPodAutoscaler")
     broken["spec"]["maxReplica"] = 8
     with pytest.raises(kubernetes_validate.ValidationError, match="maxReplica"):
         kubernetes_validate.validate(broken, KUBERNETES, strict=True)
 
 
-def test_each_folder_names_all_its_files_and_no_others() -> None:
+def test_each_kustomization_names_all_files_of_its_folder_and_no_others() -> None:
     for path in (DEPLOY / "kubernetes").rglob("kustomization.yaml"):
         listed = yaml.safe_load(path.read_text())
         named = {*listed["resources"], *listed.get("patchesStrategicMerge", ())}
@@ -48,7 +48,7 @@ def test_each_folder_names_all_its_files_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("resource", PODS, ids=name_of)
-def test_a_pod_may_do_nothing_that_it_need_not(resource: dict[str, Any]) -> None:
+def test_a_pod_has_no_right_that_it_does_not_need(resource: dict[str, Any]) -> None:
     pod = pod_of(resource)["spec"]
     assert pod["automountServiceAccountToken"] is False
     assert (
@@ -69,7 +69,7 @@ def test_a_pod_may_do_nothing_that_it_need_not(resource: dict[str, Any]) -> None
     assert f"USER {pod['securityContext']['runAsUser']}:" in dockerfile
 
 
-def test_deployments_have_probes_budgets_and_time_to_end() -> None:
+def test_deployments_have_probes_budgets_and_time_to_stop() -> None:
     budgets = [it["spec"]["selector"]["matchLabels"] for it in resources("PodDisruptionBudget")]
     for resource in resources("Deployment", under="kubernetes/base"):
         template = pod_of(resource)
@@ -106,7 +106,7 @@ def test_selectors_and_targets_name_what_exists() -> None:
         assert resource["spec"]["scaleTargetRef"]["name"] in deployments
 
 
-def test_every_setting_that_is_given_exists() -> None:
+def test_every_setting_in_the_files_exists() -> None:
     texts = [path.read_text() for path in DEPLOY.rglob("*") if path.suffix in {".yaml", ".example"}]
     named = {name for text in (*texts, dockerfile) for name in re.findall(r"CRM_[A-Z_]+", text)}
     assert named <= _SETTINGS
@@ -121,7 +121,7 @@ def test_compose_is_a_compose_file() -> None:
         assert service["env_file"] == ["crm.env"]
 
 
-def test_compose_starts_in_order_and_looks_after_each_part() -> None:
+def test_compose_starts_parts_in_order_and_checks_their_health() -> None:
     services = compose["services"]
     for part in ("worker", "web"):
         assert services[part]["depends_on"] == {
@@ -138,7 +138,7 @@ def test_compose_starts_in_order_and_looks_after_each_part() -> None:
         assert words in services["redis"]["command"][-1]
 
 
-def test_compose_passes_on_what_the_example_names() -> None:
+def test_the_example_environment_names_what_compose_uses() -> None:
     lines = (DEPLOY / "crm.env.example").read_text().splitlines()
     given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     used = set(re.findall(r"\$\$([A-Z_]+)", yaml.safe_dump(compose))) - {"PGDATA"}
@@ -147,7 +147,7 @@ def test_compose_passes_on_what_the_example_names() -> None:
     assert f":{given['REDIS_PASSWORD']}@" in given["CRM_REDIS_URL"]
 
 
-def test_the_image_holds_what_is_locked_and_checks_it_by_hash() -> None:
+def test_the_image_installs_the_pins_and_checks_their_hashes() -> None:
     assert dockerfile.count("--require-hashes") == 2
     for lock in ("requirements.txt", "deploy/requirements-build.txt"):
         locked = re.sub(r"^#.*\n", "", (ROOT / lock).read_text(), flags=re.MULTILINE)
@@ -159,4 +159,4 @@ def test_the_image_holds_what_is_locked_and_checks_it_by_hash() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     names = {re.split(r"[<>=]", it)[0] for it in build}
     pinned = {pin.split("==")[0] for pin in pins if pin.strip()}
-    assert pinned == names  # of the last one
+    assert pinned == names  # pins of the build requirements

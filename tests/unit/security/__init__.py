@@ -1,1 +1,1 @@
-"""Licences, audits and the list of risks."""
+"""Licences, the audit's verdict, and the list of risks."""

@@ -1,4 +1,4 @@
-"""The OWASP API Security Top 10 of 2023: what each risk is here, and the tests that hold it off."""
+"""The OWASP API Security Top 10 of 2023: what each risk means here, and the tests against it."""
 
 import ast
 from functools import cache
@@ -13,7 +13,7 @@ TESTS = ROOT / "tests"
 
 
 class Risk(NamedTuple):
-    """A risk, what keeps it off, and the tests that show it: ``folder/file::test``."""
+    """A risk, the defence against it, and the tests of that defence: ``folder/file::test``."""
 
     name: str
     here: str
@@ -23,9 +23,9 @@ class Risk(NamedTuple):
 RISKS = {
     "API1": Risk(
         "Broken object level authorization",
-        "Whoever may read may read every customer: that is what the service is for. What hangs "
-        "below a customer is reached through that customer only, and what dead letters hold is "
-        "shown to who may write.",
+        "A reader may read every customer: that is what the service is for. The parts of a "
+        "customer are reached through that customer only, and the contents of dead letters are "
+        "shown only to those who may write.",
         (
             "system/security/test_api::test_an_interaction_is_reached_through_its_customer_only",
             "system/security/test_api::test_a_cursor_of_one_customer_shows_nothing_of_another",
@@ -36,7 +36,7 @@ RISKS = {
     "API2": Risk(
         "Broken authentication",
         "Keys of 256 random bits, kept as hashes; passwords in Argon2id; expiry and revocation in "
-        "seconds; failures limited and told in the same words.",
+        "seconds; failed attempts are limited, and the answer never says what was wrong.",
         (
             "integration/http/auth/test_every_route::test_without_a_valid_key_every_protected_operation_is_refused",
             "integration/http/auth/test_keys::test_every_wrong_key_is_refused_in_the_same_words",
@@ -49,12 +49,12 @@ RISKS = {
     ),
     "API3": Risk(
         "Broken object property level authorization",
-        "Bodies name what may be written and refuse all else; who and when is the service's to "
-        "say. Logs, audit and the stream out carry no personal data.",
+        "Bodies list the fields that may be written and refuse all others; the service itself "
+        "records who and when. Logs, audit and the out-stream carry no personal data.",
         (
-            "system/security/test_api::test_what_is_computed_cannot_be_sent",
-            "system/security/test_api::test_nobody_signs_for_another",
-            "system/security/test_api::test_every_body_refuses_what_it_does_not_know",
+            "system/security/test_api::test_computed_fields_cannot_be_sent",
+            "system/security/test_api::test_nobody_can_name_another_author",
+            "unit/security/test_api::test_every_body_refuses_unknown_fields",
             "integration/http/activity/test_activity::test_activity_shows_no_e_mail_even_when_one_was_edited",
             "integration/http/auth/test_logs::test_each_request_has_a_log_line_without_personal_data",
         ),
@@ -62,13 +62,13 @@ RISKS = {
     "API4": Risk(
         "Unrestricted resource consumption",
         "Requests per caller, bodies, heads, pages, exports and live streams have limits, and "
-        "everything that can be slow has a deadline. Connections are the proxy's to count.",
+        "everything that can be slow has a deadline. The proxy limits connections.",
         (
             "integration/http/auth/test_limits::test_a_caller_who_asks_too_often_learns_when_to_come_back",
             "integration/http/auth/test_limits::test_a_body_that_is_too_large_is_refused_announced_or_not",
             "integration/http/auth/test_limits::test_a_request_is_given_up_unless_its_answer_begins_in_time",
-            "integration/bad_input/test_wire::test_what_never_ends_is_given_up_and_holds_up_nobody",
-            "system/security/test_api::test_every_parameter_is_bounded",
+            "integration/bad_input/test_wire::test_a_request_that_never_ends_is_given_up_and_delays_no_other",
+            "unit/security/test_api::test_every_parameter_is_bounded",
             "system/security/test_api::test_an_answer_does_not_grow_with_the_mistakes_of_a_request",
             "integration/transfer/test_streaming::test_no_more_than_two_at_once",
             "integration/http/activity/test_activity::test_streams_are_limited",
@@ -76,7 +76,7 @@ RISKS = {
     ),
     "API5": Risk(
         "Broken function level authorization",
-        "Every operation names its scope, and each scope is tried against each operation.",
+        "Every operation names its scope, and each scope is tested on each operation.",
         (
             "integration/http/auth/test_every_route::test_each_scope_opens_what_is_documented_and_nothing_else",
             "integration/http/auth/test_every_route::test_the_document_contains_every_route_of_the_api",
@@ -86,52 +86,52 @@ RISKS = {
     ),
     "API6": Risk(
         "Unrestricted access to sensitive business flows",
-        "Taking all customers away needs a scope of its own; that, erasing, replaying and "
-        "discarding, and new rules leave who did it in the audit. Rules are previewed first, "
-        "and two who save at once do not overwrite each other.",
+        "Exporting all customers needs a scope of its own. The audit records who exports, "
+        "erases, replays, discards and changes rules. Rules are previewed first, and two "
+        "people who save at once do not overwrite each other.",
         (
-            "system/security/test_api::test_who_does_what_cannot_be_undone_is_known",
+            "system/security/test_api::test_everything_that_cannot_be_undone_is_audited_with_its_actor",
             "integration/segments/settings/test_settings::test_who_saves_what_others_changed_is_told",
             "integration/operations/dead_letters/test_over_http::test_discarding_keeps_who_and_why_and_nothing_of_it",
         ),
     ),
     "API7": Risk(
         "Server side request forgery",
-        "There is none: no request names an address to fetch, and the code has no client but "
-        "those of Postgres and Redis.",
-        ("system/security/test_api::test_nothing_here_fetches_what_a_caller_names",),
+        "There is none: no request names an address to fetch, and the only clients in the code "
+        "are those of Postgres and Redis.",
+        ("unit/security/test_api::test_the_service_has_no_client_that_a_caller_could_misuse",),
     ),
     "API8": Risk(
         "Security misconfiguration",
-        "Safe headers on every answer, no CORS, no name of the server, no stack trace, pages "
-        "without scripts from elsewhere; without credentials it serves this machine only.",
+        "Safe headers on every answer, no CORS, no server name, no stack trace, no scripts from "
+        "elsewhere; while there are no credentials, only this machine is served.",
         (
             "integration/http/auth/test_limits::test_every_answer_has_safe_headers",
-            "system/security/test_api::test_a_real_process_says_nothing_of_itself",
+            "system/security/test_api::test_a_real_process_reveals_nothing_about_itself",
             "integration/http/test_docs::test_everything_is_there_and_nothing_comes_from_elsewhere",
             "integration/http/auth/test_logs::test_an_error_is_logged_by_its_class_and_causes_only",
             "integration/http/auth/test_local::test_pages_of_other_origins_may_not_change_anything",
             "integration/http/auth/test_local::test_a_foreign_host_name_that_resolves_here_is_refused",
-            "system/security/test_secrets::test_no_secret_is_in_the_tree",
+            "system/security/test_secrets::test_no_secret_is_in_the_checkout",
         ),
     ),
     "API9": Risk(
         "Improper inventory management",
-        "One version. Every route is in the OpenAPI document, which is generated and compared; "
-        "what is not, is on a short list.",
+        "One version. The OpenAPI document is generated, compared, and has every route except "
+        "those on a short list.",
         (
-            "system/security/test_api::test_every_route_is_documented_or_one_of_a_few",
+            "system/security/test_api::test_every_route_is_documented_or_on_a_short_list",
             "integration/contracts/test_contracts::test_the_checked_in_documents_equal_the_generated_ones",
             "unit/security/test_supply::test_every_package_that_is_shipped_has_an_allowed_licence",
         ),
     ),
     "API10": Risk(
         "Unsafe consumption of APIs",
-        "Events and imported files are strangers' input: judged field by field, bound in size, "
-        "stored as parameters, defused in spreadsheets.",
+        "Events and imported files are input from strangers: checked field by field, bounded in "
+        "size, stored as parameters, defused for spreadsheets.",
         (
             "integration/bad_input/test_stream::test_each_is_refused_with_its_reason_and_comes_back_to_the_byte",
-            "integration/bad_input/test_stream::test_nothing_anybody_writes_stops_a_worker",
+            "integration/bad_input/test_stream::test_no_entry_stops_a_worker",
             "unit/core/test_order_event::test_no_mutation_of_a_document_makes_it_raise",
             "integration/ingest/test_order_event::test_what_is_accepted_is_stored_and_read_back",
             "integration/transfer/test_import::test_broken_lines_are_refused_one_by_one",
@@ -143,17 +143,17 @@ RISKS = {
 
 @cache
 def names_in(file: Path) -> set[str]:
-    """Read the names of a file's tests."""
+    """Return the names of a file's functions."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return {it.name for it in ast.parse(file.read_text()).body if isinstance(it, kinds)}
 
 
-def test_all_ten_are_answered() -> None:
+def test_all_ten_risks_are_listed() -> None:
     assert list(RISKS) == [f"API{number}" for number in range(1, 11)]
 
 
 @pytest.mark.parametrize("risk", RISKS)
-def test_what_is_said_to_hold_it_off_exists(risk: str) -> None:
+def test_the_tests_against_a_risk_exist(risk: str) -> None:
     assert RISKS[risk].tests
     for test in RISKS[risk].tests:
         path, _, name = test.partition("::")

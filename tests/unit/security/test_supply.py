@@ -1,4 +1,4 @@
-"""What comes from elsewhere: licences that a shop can live with, an audit that does not lie."""
+"""Packages from elsewhere: their licences are allowed, and the audit says what it did not see."""
 
 from tests.system.security.audit import FOUND, NOT_ASKED, verdict
 from tests.system.security.licences import licences, shipped
@@ -8,7 +8,7 @@ ALLOWED = {
     *("PostgreSQL", "Unlicense", "0BSD", "Zlib"),
 }
 EXCEPTIONS = {
-    # Of files in them, which nobody here changes.
+    # The licence of some of their files, which we do not change.
     "certifi": {"MPL-2.0"},
     "orjson": {"MPL-2.0"},
 }
@@ -26,7 +26,7 @@ def test_every_package_that_is_shipped_has_an_allowed_licence() -> None:
     assert others == {}
 
 
-def test_an_audit_that_could_not_ask_does_not_say_that_all_is_well() -> None:
+def test_an_audit_that_could_not_look_up_a_package_does_not_pass() -> None:
     sound = {"name": "a", "version": "1", "vulns": []}
     bad = {**sound, "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}
     skipped = {"name": "b", "skip_reason": "not found"}

@@ -1,7 +1,7 @@
 """A web application with a clock that tests turn, and one extra route per scope."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,27 +25,27 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104  as configured, by mistake or on purpose
 STATISTICS = "/api/v1/statistics"
 PROBES = {scope: f"/probe/{scope}" for scope in Scope}
 
-probes = APIRouter(prefix="/probe")
+
+def routes_by_scope(
+    prefix: str, actors: Mapping[Scope, Any], posted: Collection[Scope] = ()
+) -> APIRouter:
+    """Return a router with a route per scope, which answers with the name of the actor."""
+    router = APIRouter(prefix=prefix)
+    for scope, actor_type in actors.items():
+
+        async def name(actor: Any) -> str:
+            return str(actor.name)
+
+        name.__annotations__["actor"] = actor_type  # FastAPI reads it at run time
+        router.add_api_route(f"/{scope}", name, methods=["POST" if scope in posted else "GET"])
+    return router
 
 
-@probes.get("/read")
-async def _read(actor: Reader) -> str:
-    return actor.name
-
-
-@probes.post("/write")
-async def _write(actor: Writer) -> str:
-    return actor.name
-
-
-@probes.get("/export")
-async def _export(actor: Exporter) -> str:
-    return actor.name
-
-
-@probes.get("/admin")
-async def _admin(actor: Admin) -> str:
-    return actor.name
+probes = routes_by_scope(
+    "/probe",
+    {Scope.READ: Reader, Scope.WRITE: Writer, Scope.EXPORT: Exporter, Scope.ADMIN: Admin},
+    posted={Scope.WRITE},
+)
 
 
 @probes.post("/body")
@@ -74,7 +74,7 @@ async def _stream() -> StreamingResponse:
     async def slowly() -> AsyncIterator[bytes]:
         for _ in range(4):
             yield b"x"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
     return StreamingResponse(slowly())
 

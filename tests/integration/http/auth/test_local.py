@@ -13,6 +13,7 @@ from service.http.auth.local_mode import is_loopback, refuse_open_door
 from tests.conftest import Service
 from tests.integration.http.auth.conftest import EVERYWHERE, STATISTICS, Web, assert_problem, serve
 from tests.processes import HOST, free_port, processes
+from tests.wait import PATIENCE
 
 
 async def test_this_machine_may_do_everything_and_answers_say_so(
@@ -158,7 +159,7 @@ async def test_real_processes_start_and_refuse_accordingly(
         await local.terminate()
         open_to_all = await start.web(http_host=EVERYWHERE)
         url = f"http://{HOST}:{open_to_all.port}{STATISTICS}"
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
             params = {"period": "jane@example.com"}
             assert (await http.get(url)).status_code == 401
             headers = {"x-api-key": made.reveal(), "x-request-id": "my-id"}

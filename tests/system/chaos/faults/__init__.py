@@ -1,4 +1,4 @@
-"""The faults, by name: each injects itself, sees that it bites, and clears itself."""
+"""The faults by name. Each injects itself, checks that it has an effect, and clears itself."""
 
 from tests.system.chaos.faults import load, network, postgres, redis, worker
 from tests.system.chaos.faults.registry import FAULTS, Skipped

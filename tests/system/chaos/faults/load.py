@@ -1,4 +1,4 @@
-"""What operations do to a service that works: pile up a backlog, change the schema."""
+"""Faults of operation: a backlog piles up, the schema changes."""
 
 import asyncio
 import contextlib
@@ -73,7 +73,7 @@ async def backlog(stage: Stage, _: random.Random) -> AsyncIterator[None]:
 @fault("schema migrated under load, and back", "postgres")
 @contextlib.asynccontextmanager
 async def migrated(stage: Stage, _: random.Random) -> AsyncIterator[None]:
-    """Add a column to each of the busiest tables, which no code knows, and drop it again."""
+    """Add a column that no code knows to each of the busiest tables, and drop it again."""
     with TemporaryDirectory() as folder:
         config = Config()
         before = head = migrate.head()

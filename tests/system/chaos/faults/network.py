@@ -1,4 +1,4 @@
-"""What can happen between the service, its publishers and consumers, and the servers."""
+"""Faults of the network between the servers and everybody who uses them."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ def _between(server: str, of: Callable[[Stage], Proxy]) -> None:
     @fault(f"answers of {server} lost", f"{server} network")
     @contextlib.asynccontextmanager
     async def lost(stage: Stage, rng: random.Random) -> AsyncIterator[None]:
-        """Whoever asked cannot know whether it was done: an XADD, an XACK, a COMMIT."""
+        """Swallow answers: the client cannot know whether its XADD, XACK or COMMIT was done."""
         proxy, count = of(stage), rng.randint(3, _MOST_LOST)
         before = proxy.lost
 

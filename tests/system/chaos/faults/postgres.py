@@ -1,4 +1,4 @@
-"""What can happen to Postgres."""
+"""Faults of Postgres."""
 
 import asyncio
 import contextlib
@@ -89,7 +89,7 @@ async def out_of_connections(stage: Stage, _: random.Random) -> AsyncIterator[No
 
     try:
         await take_all()
-        # Those who are in keep what they have, so they are sent back to the queue.
+        # Sessions that are connected stay so. End them, so that they have to queue for a new one.
         await taken[0].fetch(_WORKERS.replace("SELECT pid", "SELECT pg_terminate_backend(pid)"))
         keeper = asyncio.create_task(keep_all())
         yield
@@ -139,7 +139,7 @@ async def wal_full(stage: Stage, _: random.Random) -> AsyncIterator[None]:
 
         async def has_fallen() -> bool:
             try:
-                # Goes through the segments that were prepared beforehand.
+                # Use up the log segments that were prepared beforehand.
                 await stage.servers.sql("SELECT pg_logical_emit_message(false, 'chaos', 'x')")
                 await stage.servers.sql(
                     "SELECT pg_logical_emit_message(false, 'chaos', repeat('x', $1))", 8_000_000
@@ -152,5 +152,5 @@ async def wal_full(stage: Stage, _: random.Random) -> AsyncIterator[None]:
         yield
     finally:
         disk.free()
-        # It may be down, waiting to be started, or starting in vain.
+        # It may be down, about to be started, or failing to start.
         await stage.servers.postgres.restart()

@@ -1,4 +1,4 @@
-"""What can happen to Redis."""
+"""Faults of Redis."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Where faults register themselves, by name."""
+"""The registry of faults by name."""
 
 import contextlib
 import random
@@ -19,16 +19,16 @@ class Fault:
     """Parts that no second fault may touch at the same time."""
     inject: Inject
     loses: bool
-    """Redis forgets entries that it had acknowledged: publishers send them again."""
+    """Redis forgets entries that it has acknowledged; publishers send them again."""
     lasting: bool
-    """Nothing may get done while it lasts, so of two faults that overlap it begins last."""
+    """The service may stand still while it lasts, so of two overlapping faults it begins last."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
 class Skipped(Exception):  # noqa: N818  not an error
-    """The system does not permit the fault; the message says why."""
+    """The fault is not permitted on this system; the message says why."""
 
 
 def fault(

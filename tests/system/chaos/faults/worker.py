@@ -1,4 +1,4 @@
-"""What can happen to a worker."""
+"""Faults of a worker."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ WHERE l.locktype = 'advisory' AND l.objid = x'43524d02'::int AND l.granted
 
 
 async def reach(stage: Stage, action: str, point: str) -> int:
-    """Arm a point and wait until a worker got there; gives its process id."""
+    """Arm a point and wait until a worker reaches it; return its process id."""
     found: list[int] = []
 
     async def is_reached() -> bool:
@@ -119,7 +119,7 @@ async def hot_customers(stage: Stage, _: random.Random) -> AsyncIterator[None]:
         await stage.publishers.heat(HOT_CUSTOMERS)
         yield
         await stage.recovered()
-    # A crash of Postgres in the meantime would have set the counter back.
+    # A crash of Postgres in the meantime would have reset the counter.
     assert await stage.servers.sql(_DEADLOCKS) <= before, "there were deadlocks"
 
 

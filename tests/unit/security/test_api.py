@@ -1,0 +1,57 @@
+"""Risks of the OWASP API Security Top 10 that the documents and the code themselves rule out."""
+
+import ast
+
+from tests.integration.contracts import openapi
+from tests.paths import ROOT
+
+CLIENTS = {"httpx", "requests", "aiohttp", "urllib3", "urllib.request", "http.client", "smtplib"}
+CONNECTING = {"open_connection", "create_connection", "urlopen"}
+
+
+def test_every_body_refuses_unknown_fields() -> None:
+    document = openapi()
+    bodies = {
+        content["schema"]["$ref"].rpartition("/")[2]
+        for item in document["paths"].values()
+        for operation in item.values()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+    }
+    assert len(bodies) >= 5
+    schemas = document["components"]["schemas"]
+    assert {name for name in bodies if schemas[name].get("additionalProperties") is not False} == (
+        set()
+    )
+
+
+def test_every_parameter_is_bounded() -> None:
+    unbounded = [
+        f"{method} {path} {parameter['name']}"
+        for path, item in openapi()["paths"].items()
+        for method, operation in item.items()
+        for parameter in operation.get("parameters", [])
+        for one in parameter["schema"].get("anyOf", [parameter["schema"]])
+        if one.get("type") in {"integer", "number"} and "maximum" not in one
+    ]
+    assert unbounded == []
+
+
+def test_the_service_has_no_client_that_a_caller_could_misuse() -> None:
+    """The only clients are those of Postgres and Redis, so no request can be sent elsewhere.
+
+    `service.local` checks whether its own servers listen. Traces, if they are on, go to the address
+    that the operator's environment names.
+    """
+    found = set()
+    for folder in ("service", "consumers", "migrations"):
+        for file in (ROOT / folder).rglob("*.py"):
+            used = set()
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Import):
+                    used |= {alias.name for alias in node.names} & CLIENTS
+                elif isinstance(node, ast.ImportFrom):
+                    used |= {node.module or ""} & CLIENTS
+                elif isinstance(node, ast.Attribute) and "local" not in file.parts:
+                    used |= {node.attr} & CONNECTING
+            found |= {f"{file.relative_to(ROOT)}: {it}" for it in used}
+    assert found == set()
