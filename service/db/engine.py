@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _REPEATABLE = {"40P01", "40001"}  # deadlock detected, serialization failure
 
@@ -126,20 +127,20 @@ def refused_data(error: BaseException) -> bool:
 
 async def in_transaction(
     engine: AsyncEngine,
-    work: Callable[[AsyncConnection], Awaitable[T]],
-    *,
+    work: Callable[[AsyncConnection, *Ts], Awaitable[T]],
+    *args: *Ts,
     again: tuple[type[Exception], ...] = (),
     attempts: int = 20,
 ) -> T:
-    """Run ``work`` in a transaction, again after a deadlock or a serialization failure.
+    """Call ``work(connection, *args)`` in a transaction and return its result.
 
-    ``again`` names further errors after which the transaction is worth repeating. Raises the
-    last error when ``attempts`` are used up.
+    The transaction is repeated after a deadlock, a serialization failure or one of the errors in
+    ``again``. Raises the last error when ``attempts`` are used up.
     """
     for attempt in range(1, attempts + 1):
         try:
             async with engine.begin() as connection:
-                return await work(connection)
+                return await work(connection, *args)
         except Exception as error:
             repeatable = isinstance(error, again) or sqlstate(error) in _REPEATABLE
             if not repeatable or attempt == attempts:
