@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from service.core.cursor import BadCursorError, Listed
 from service.core.numbers import whole_number
-from service.core.segment_explanation import explain
+from service.core.segment_explanation import Explanation as Explained
+from service.core.segment_explanation import PlainNotation, explain
 from service.core.segment_rules import Facts
 from service.db.customers import customer_list, emails, interactions, personal_data, timeline
 from service.db.customers.order_history import of_customer as orders_of_customer
@@ -101,9 +102,24 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
                 "lastOrderDate": facts.last_order_date,
             },
             "hold": _hold(row) if manual else None,
-            **explain(facts, current.settings, now),
+            **_explained(explain(facts, current.settings, now, PlainNotation())),
         }
     )
+
+
+def _explained(why: Explained) -> dict[str, Any]:
+    return {
+        "byRules": why.by_rules.segment,
+        "rule": why.by_rules.because,
+        "rulesThatHold": [{"segment": fit.segment, "rule": fit.because} for fit in why.fits],
+        "needs": [
+            need._asdict() | {"text": f"{need.segment.label} {need.text}"} for need in why.needs
+        ],
+        "upcoming": [
+            step._asdict() | {"text": f"{step.segment.label} {step.text}"} for step in why.upcoming
+        ],
+        "afterNextOrder": why.after_next_order,
+    }
 
 
 def _hold(row: RowMapping) -> dict[str, Any]:

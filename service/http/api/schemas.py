@@ -268,21 +268,21 @@ class Explanation(BaseModel):
                     },
                     "hold": None,
                     "byRules": "returning",
-                    "rule": "no other rule holds",
+                    "rule": "they have ordered more than once, and no other rule fits",
                     "rulesThatHold": [],
                     "needs": [
                         {
                             "segment": "vip",
                             "orders": 1,
                             "amount": 120.50,
-                            "text": "1 more order or 120.50 more spent to vip",
+                            "text": "VIP with 1 more order, or 120.50 more spent",
                         }
                     ],
                     "upcoming": [
                         {
                             "segment": "at_risk",
                             "at": "2027-01-21T09:59:58Z",
-                            "text": "at_risk on 2027-01-21 unless they order",
+                            "text": "At Risk on 2027-01-21 unless they order",
                         }
                     ],
                     "afterNextOrder": "vip",

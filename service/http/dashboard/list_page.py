@@ -1,4 +1,4 @@
-"""``/``: the key figures, the list, and what the segments are worth."""
+"""``/``: key figures, the list of customers, charts of the segments, recent activity."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -18,12 +18,13 @@ from service.http.state import snapshot, state_of
 
 router = APIRouter(include_in_schema=False)
 
-_HAPPENINGS = 7
+_EVENTS = 7
+"""How many recent events are shown."""
 
 
 @router.get("/")
 async def list_customers(request: Request, actor: Viewer) -> Response:
-    """Show the customers page that the address describes."""
+    """Show the page of customers that the query describes."""
     state = state_of(request)
     wanted = ListQuery.read(request.query_params)
     zone = formats_of(request, state.config.store_currency).zone
@@ -39,7 +40,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         figures = await read_figures(connection, window)
         medians = await state.medians.get(connection, window)
         compared = await cards(connection, figures, window, now)
-        happenings = (await latest(connection, _HAPPENINGS))[:_HAPPENINGS]
+        events = (await latest(connection, _EVENTS))[:_EVENTS]
     segments = segment_items(figures, medians)
     return page(
         request,
@@ -55,7 +56,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         cards=compared,
         window=window,
         segments=segments,
-        happenings=[happening.body for happening in happenings],
+        events=[event.body for event in events],
         ring=ring({item["segment"]: item["count"] for item in segments}),
         most=max(item["averageLTV"] for item in segments) or 1,
     )

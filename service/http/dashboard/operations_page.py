@@ -1,9 +1,8 @@
-"""``/operations``: what waits, what was refused, what belongs to nobody, what was verified."""
+"""``/operations``: backlog, losses, dead letters, unattributed orders, the last verification."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from service.core.cursor import BadCursorError
@@ -32,7 +31,7 @@ async def show(
     before: Annotated[str | None, Query(pattern=r"^\d{1,18}$")] = None,
     orders_after: Annotated[str | None, Query(alias="orders", max_length=500)] = None,
 ) -> Response:
-    """Show how the service does; a part that is away is said to be."""
+    """Show the state of the service. Works without Redis, and says that it is away."""
     state = state_of(request)
     async with snapshot(request) as connection:
         waiting = await status.waiting(connection)
@@ -68,7 +67,7 @@ async def show(
 
 @router.get("/operations/dead-letters/{id}")
 async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Response:
-    """Show a dead letter; what it holds only to those who may write or administer."""
+    """Show a dead letter. Its contents are only for those who may write or administer."""
     async with snapshot(request) as connection:
         try:
             letter, parts = await dead_letters.read(connection, number)
@@ -89,7 +88,7 @@ async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Resp
 
 @router.post("/operations/dead-letters/{id}/replay")
 async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form) -> Response:
-    """Judge one again; it goes when it is accepted."""
+    """Judge a dead letter again. If it is accepted now, it is applied and removed."""
     state = state_of(request)
     again = judge_by(state.config)
     replayed = await dead_letters.replay(state.engine, actor.name, [number], again)
@@ -102,33 +101,29 @@ async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form)
 
 @router.post("/operations/dead-letters/{id}/discard")
 async def discard(request: Request, actor: Admin, number: LetterNumber, given: Form) -> Response:
-    """Throw one away, with a reason that stays in the audit."""
+    """Delete a dead letter. The reason stays in the audit log."""
     why = given.get("why", "").strip()[:500] or "no reason given"
-
-    async def work(connection: AsyncConnection) -> None:
-        await dead_letters.discard(connection, actor.name, number, why)
-
     try:
-        await in_transaction(state_of(request).engine, work)
+        await in_transaction(
+            state_of(request).engine, dead_letters.discard, actor.name, number, why
+        )
     except NoSuchLetterError:
         raise not_found() from None
     return done("/operations", "discarded")
 
 
 @router.post("/operations/losses/{id}/acknowledge")
-async def take_note(
+async def acknowledge_loss(
     request: Request,
     actor: Admin,
     incident: Annotated[int, Path(alias="id", ge=1, lt=2**63)],
     _: Form,
 ) -> Response:
-    """Take note of a loss in the reader's name, so that it alarms no more."""
-
-    async def work(connection: AsyncConnection) -> bool:
-        return await losses.acknowledge(connection, incident, actor.name)
-
-    noted = await in_transaction(state_of(request).engine, work)
-    return done("/operations", "noted" if noted else "unchanged")
+    """Acknowledge a loss in the reader's name, which ends its alert."""
+    acknowledged = await in_transaction(
+        state_of(request).engine, losses.acknowledge, incident, actor.name
+    )
+    return done("/operations", "loss-acknowledged" if acknowledged else "unchanged")
 
 
 async def _backlog(request: Request) -> groups.Backlog | None:
@@ -142,7 +137,7 @@ async def _backlog(request: Request) -> groups.Backlog | None:
 
 
 def _words(value: bytes) -> str:
-    """Show bytes as text where they are some, else as Python writes them."""
+    """Return bytes as text, or in Python's notation if they are not UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -1,12 +1,11 @@
-"""``/customers/{id}``: everything about one customer, and what staff did with them."""
+"""``/customers/{id}``: one customer, with orders, interactions and timeline."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from functools import partial
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from service.core.customer_ids import customer_ref
@@ -22,7 +21,7 @@ from service.db.statistics.counters import clock
 from service.http.api.customer_details import interaction_number, no_interaction
 from service.http.api.customer_routes import CustomerNumber, not_found
 from service.http.api.schemas import NewInteraction
-from service.http.dashboard.customer_form import LABELS, faults_of, kept
+from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form, Viewer
@@ -31,14 +30,14 @@ from service.http.state import snapshot, state_of
 router = APIRouter(prefix="/customers/{id}", include_in_schema=False)
 
 _FIRST = {"orders": 10, "interactions": 10, "events": 20}
-"""How many are shown at first."""
-_MORE, _MOST = 5, 1000
+"""How much of each list is shown at first."""
+_MORE, _MOST = 5, 1000  # "Show more" multiplies by the first, up to the second
 _UNREADABLE = 422
 
 
 @router.get("")
 async def show(request: Request, actor: Viewer, number: CustomerNumber) -> Response:
-    """Show what is known, as much of each list as the address says."""
+    """Show the customer. The query says how much of each list."""
     return await _show(request, actor, number)
 
 
@@ -46,39 +45,36 @@ async def show(request: Request, actor: Viewer, number: CustomerNumber) -> Respo
 async def add_interaction(
     request: Request, actor: Editor, number: CustomerNumber, fields: Form
 ) -> Response:
-    """Note what staff did, or show the page again with what is wrong."""
+    """Add an interaction, or show the page again with what is wrong."""
     zone = formats_of(request, state_of(request).config.store_currency).zone
-    given = {"kind": fields.get("kind"), "text": fields.get("text")}
     try:
         body = NewInteraction.model_validate(
-            given | {"happenedAt": _moment(fields.get("when", ""), zone)}
+            {
+                "kind": fields.get("kind"),
+                "text": fields.get("text"),
+                "happened_at": _moment(fields.get("when", ""), zone),
+            }
         )
     except ValidationError as error:
         return await _show(request, actor, number, fields, faults_of(error))
-
-    async def work(connection: AsyncConnection) -> dict[str, Any] | None:
-        return await interactions.add(
-            connection, actor.name, number, body.kind, body.text, body.happened_at
-        )
-
-    if await in_transaction(state_of(request).engine, work) is None:
+    interaction = (actor.name, number, body.kind, body.text, body.happened_at)
+    if await in_transaction(state_of(request).engine, interactions.add, *interaction) is None:
         raise not_found()
-    return done(f"/customers/{customer_ref(number)}", "noted")
+    return done(f"/customers/{customer_ref(number)}", "interaction-added")
 
 
 @router.post("/interactions/{interaction}/remove")
 async def remove_interaction(
     request: Request, actor: Editor, number: CustomerNumber, interaction: str
 ) -> Response:
-    """Remove one of their own."""
-
-    async def work(connection: AsyncConnection) -> bool:
-        id_ = interaction_number(interaction)
-        return await interactions.remove(connection, actor.name, number, id_, author=actor.name)
-
-    if not await in_transaction(state_of(request).engine, work):
+    """Remove an interaction. People may only remove what they entered themselves."""
+    remove = partial(interactions.remove, author=actor.name)
+    removed = await in_transaction(
+        state_of(request).engine, remove, actor.name, number, interaction_number(interaction)
+    )
+    if not removed:
         raise no_interaction()
-    return done(f"/customers/{customer_ref(number)}", "removed")
+    return done(f"/customers/{customer_ref(number)}", "interaction-removed")
 
 
 async def _show(
@@ -88,6 +84,7 @@ async def _show(
     entered: Mapping[str, str] | None = None,
     faults: Mapping[str, str] | None = None,
 ) -> Response:
+    f = formats_of(request, state_of(request).config.store_currency)
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
         row = await customer_list.read(connection, number)
@@ -110,7 +107,7 @@ async def _show(
         c=row,
         former_emails=former,
         address=_lines(row["address"] or {}),
-        kept=kept(dict(row), formats_of(request, state_of(request).config.store_currency)),
+        kept=kept(dict(row), f),
         orders=orders,
         interactions=notes[: shown["interactions"]],
         events=events,
@@ -124,8 +121,9 @@ async def _show(
         },
         since=since,
         rules=current,
-        why=explain(facts, current, now),
+        why=explain(facts, current, now, f),
         now=now,
+        basic=BASIC.fields,
         labels=LABELS,
         entered=entered or {},
         faults=faults or {},
@@ -133,7 +131,7 @@ async def _show(
 
 
 def _lines(address: Mapping[str, str]) -> list[str]:
-    """Write an address as on an envelope."""
+    """Return the lines of an address, as on an envelope."""
     region = " ".join(filter(None, (address.get("state"), address.get("zip"))))
     town = ", ".join(filter(None, (address.get("city"), region)))
     return [line for line in (address.get("street"), town, address.get("country")) if line]
@@ -145,15 +143,15 @@ def _count(written: str, otherwise: int) -> int:
 
 
 def _more(shown: Mapping[str, int], name: str, total: int) -> str | None:
-    """Write the query with which the page shows more of a list; None when that is all."""
+    """Return the query with which the page shows more of a list. None if it shows all."""
     if shown[name] >= min(total, _MOST):
         return None
     wanted = {**shown, name: min(shown[name] * _MORE, _MOST)}
-    return "&".join(f"{it}={n}" for it, n in wanted.items() if n != _FIRST[it])
+    return "&".join(f"{key}={n}" for key, n in wanted.items() if n != _FIRST[key])
 
 
 def _moment(written: str, zone: tzinfo) -> datetime | str | None:
-    """Read what a control for date and time sends, which has no zone: the reader's is meant."""
+    """Read what a date and time control sends. It has no zone: the reader's is meant."""
     if not written:
         return None
     try:

@@ -151,18 +151,18 @@ async def test_a_customer_whom_events_gave_no_name_can_be_edited(
     [
         ({"name": " "}, "name", "Name must not be blank."),
         ({"email": "nobody"}, "email", "E-mail is not an e-mail address"),
-        ({"email": "JOHN@example.com"}, "email", "E-mail belongs to CUST-1002 already."),
+        ({"email": "JOHN@example.com"}, "email", "E-mail already belongs to CUST-1002."),
         ({"street": "x" * 1001}, "street", "Street must not be longer than 1,000 characters."),
-        ({"segment": "vip", "keep": "date"}, "until", "must be a day that has not passed."),
+        ({"segment": "vip", "keep": "date"}, "until", "Last day must be today or later."),
         (
             {"segment": "vip", "keep": "date", "until": "2020-01-01"},
             "until",
-            "must be a day that has not passed.",
+            "Last day must be today or later.",
         ),
         (
             {"segment": "vip", "keep": "date", "until": "9999-12-31"},
             "until",
-            "must be a day that has not passed.",
+            "Last day must be today or later.",
         ),
     ],
 )
@@ -176,6 +176,8 @@ async def test_mistakes_stand_at_their_field_and_nothing_typed_is_lost(
     answer = await plain.post(path, data=fields)
     assert answer.status_code == 422
     assert said in html.unescape(words(answer))
+    label = {"name": "Name", "email": "E-mail", "street": "Street", "until": "Last day"}[control]
+    assert f"Not saved: check {label}." in words(answer)
     assert re.search(rf'name="{control}" aria-invalid="true" aria-describedby="edit-', answer.text)
     assert answer.text.count("aria-invalid") == 1
     assert form_of(answer, path) == fields | {"name": fields["name"].strip()}
@@ -245,7 +247,7 @@ async def test_an_edit_in_between_is_shown_side_by_side(plain: Browser) -> None:
     await patch(plain, phone="3", notes="theirs", name="Jane Doe", segment="vip")
     answer = await plain.post(path, data=fields)
     assert answer.status_code == 409
-    assert "Your other changes are kept: Name, City." in words(answer)
+    assert "Your other changes will be saved as well: Name, City." in words(answer)
     offered = form_of(answer, path)
     assert {n: v for n, v in offered.items() if n.startswith("take.")} == {
         "take.phone": "mine",
@@ -291,7 +293,7 @@ async def test_a_segment_that_there_is_not_is_refused(plain: Browser) -> None:
     fields = await edit_form(plain) | {"segment": "platinum"}
     answer = await plain.post("/customers/CUST-1001/edit", data=fields)
     assert answer.status_code == 422
-    assert "Segment is none of those that there are." in words(answer)
+    assert "Segment is not one of the choices." in words(answer)
 
 
 @pytest.mark.parametrize("was", ["", "{", "[]", "{}", "null", '{"name": "x"}'])
@@ -317,14 +319,15 @@ async def test_details_tell_everything_in_plain_words(
         "Orders 2 ",
         "Total spent $369.50",
         "Average order $184.75",
-        "Because they have ordered more than once, and no other rule holds.",
+        "Because they have ordered more than once, and no other rule fits.",
         "VIP with 1 more order, or $130.50 more spent",
         "An order now would make them VIP",
         "ORD-3",
-        "Does not count",
+        "Not counted",
         "$10.00",
         "likes tea",
-        "Edited by local",
+        "Customer edited by the local user",
+        "Marketing consent none",
         "Notes: empty → likes tea",
         "Returning because of an order",
     ):
@@ -366,7 +369,7 @@ async def test_interactions_are_noted_and_ones_own_removed(
     bad = await plain.post(path, data={"kind": "call", "text": " ", "when": "noon"})
     assert bad.status_code == 422
     assert "This must not be blank." in words(bad)
-    assert "This is no date and time." in words(bad)
+    assert "Enter a date and a time." in words(bad)
     assert form_of(bad, path)["when"] == "noon"
     fields = {"kind": "meeting", "text": "Lunch", "when": "2026-01-02T12:00"}
     assert (await plain.post(path, data=fields)).status_code == 303
@@ -385,10 +388,10 @@ async def test_interactions_are_noted_and_ones_own_removed(
 
 async def test_an_email_that_was_corrected_is_still_shown(plain: Browser, service: Service) -> None:
     await service.ingest(entry(email="jnae@example.com"))
-    assert "Formerly" not in words(await plain.get("/customers/CUST-1001"))
+    assert "Former e-mails" not in words(await plain.get("/customers/CUST-1001"))
     await patch(plain, email="jane@example.com")
     said = words(await plain.get("/customers/CUST-1001"))
-    assert "Formerly jnae@example.com (orders with it are theirs)" in said
+    assert "Former e-mails jnae@example.com (orders with these still belong here)" in said
 
 
 async def test_deleting_says_what_goes_and_what_stays(plain: Browser, service: Service) -> None:
@@ -403,9 +406,9 @@ async def test_deleting_says_what_goes_and_what_stays(plain: Browser, service: S
     asked = await plain.get("/customers/CUST-1001/delete")
     said = words(asked)
     assert "1 order of $1,234.50, without a name" in said
-    assert "preferences, notes" in said
+    assert "marketing consent, notes" in said
     assert "1 call, e-mail, meeting or note" in said
-    assert "what 1 edit changed" in said
+    assert "the old and new values of 1 edit" in said
     assert "1 dead letter that names them" in said, "the one with their former e-mail"
     assert "Delete Jane " in said
     assert (await service.rows("SELECT count(*) AS n FROM customers")) == [{"n": 1}]
@@ -508,7 +511,7 @@ async def test_the_journey_from_a_new_customer_to_none(site: Site, tab: Page) ->
     await dialog.get_by_label("E-mail", exact=True).fill("JANE@example.com")
     await dialog.get_by_role("button", name="Create customer").click()
     await expect(dialog.get_by_label("E-mail", exact=True)).to_be_focused()
-    await expect(dialog.locator(".fault")).to_have_text(re.compile("belongs to CUST-"))
+    await expect(dialog.locator(".fault")).to_have_text(re.compile("already belongs to CUST-"))
     await assert_accessible(tab)
     await dialog.get_by_label("E-mail", exact=True).fill("ada@example.com")
     await dialog.get_by_role("button", name="Create customer").click()
@@ -516,7 +519,7 @@ async def test_the_journey_from_a_new_customer_to_none(site: Site, tab: Page) ->
     await expect(dialog.locator("h1")).to_have_text("Ada")
     await dialog.get_by_label("What happened").fill("Asked about delivery")
     await dialog.get_by_role("button", name="Add").click()
-    await expect(tab.locator("#toast")).to_have_text("Noted.")
+    await expect(tab.locator("#toast")).to_have_text("Interaction added.")
     await expect(dialog.locator(".log .words").first).to_have_text("Asked about delivery")
     await dialog.get_by_role("link", name="Edit").click()
     await dialog.get_by_label("Segment").select_option("vip")
@@ -549,7 +552,7 @@ async def test_a_conflict_is_settled_in_the_dialog(site: Site, tab: Page) -> Non
         f"/api/v1{path.removesuffix('/edit')}", data={"name": "Jane Theirs", "phone": "7"}
     )
     await dialog.get_by_role("button", name="Save changes").click()
-    await expect(dialog.locator("h1")).to_have_text("Edited meanwhile")
+    await expect(dialog.locator("h1")).to_have_text("Changed by somebody else")
     await expect(dialog.get_by_label("Name: yours, Jane Mine")).to_be_checked()
     await expect(dialog.get_by_label("Phone: theirs, 7")).to_be_checked()
     await assert_accessible(tab)
@@ -597,7 +600,7 @@ async def test_what_was_typed_is_not_thrown_away_unasked(site: Site, tab: Page) 
     await expect(dialog.get_by_label("Phone")).to_have_value("123")
     await tab.route("**/edit", lambda route: route.abort())
     await dialog.get_by_role("button", name="Save changes").click()
-    await expect(tab.locator("#toast")).to_contain_text("Nothing typed is lost")
+    await expect(tab.locator("#toast")).to_contain_text("What you typed is still here")
     await expect(dialog.get_by_label("Phone")).to_have_value("123")
     await tab.unroute("**/edit")
     await dialog.get_by_role("button", name="Save changes").click()

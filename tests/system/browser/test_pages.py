@@ -70,7 +70,7 @@ async def test_the_list_is_searched_filtered_sorted_and_paged_and_its_address_sa
     await expect(tab.get_by_role("radio", name="At Risk")).to_be_checked()
 
     await tab.get_by_role("searchbox").fill("nobody at all")
-    await expect(tab.get_by_role("heading", name="No customer fits")).to_be_visible()
+    await expect(tab.get_by_role("heading", name="No customers found")).to_be_visible()
 
 
 @pytest.mark.usefixtures("shop")
@@ -83,7 +83,7 @@ async def test_days_are_chosen_in_the_readers_zone(tab: Page) -> None:
     last = (datetime.now(UTC) - timedelta(days=60)).date()
     await tab.get_by_label("Created").select_option("Custom")
     await tab.get_by_label("From").fill(first.isoformat())
-    await tab.get_by_label("to", exact=True).fill(last.isoformat())
+    await tab.get_by_label("To", exact=True).fill(last.isoformat())
     await expect(tab.get_by_text("Showing 1 to 8 of 8")).to_be_visible()
     assert f"from={first}" in tab.url
 
@@ -140,14 +140,14 @@ async def test_settings_are_previewed_saved_and_their_progress_is_shown(
     shop: Site, tab: Page
 ) -> None:
     await tab.goto("/settings")
-    await tab.get_by_label("At risk after days").fill("95")
+    await tab.get_by_label("Days until At Risk").fill("95")
     await tab.get_by_role("button", name="Preview").click()
-    await expect(tab.locator("#inactive_days-says")).to_contain_text("fewer than inactive")
-    await expect(tab.get_by_label("At risk after days")).to_have_value("95")
-    await expect(tab.get_by_label("Inactive after days")).to_be_focused()
+    await expect(tab.locator("#inactive_days-says")).to_contain_text("more days than until At Risk")
+    await expect(tab.get_by_label("Days until At Risk")).to_have_value("95")
+    await expect(tab.get_by_label("Days until Inactive")).to_be_focused()
 
-    await tab.get_by_label("At risk after days").fill("30")
-    await tab.get_by_label("Inactive after days").fill("62")
+    await tab.get_by_label("Days until At Risk").fill("30")
+    await tab.get_by_label("Days until Inactive").fill("62")
     await tab.get_by_role("button", name="Preview").click()
     dialog = tab.get_by_role("dialog")
     await expect(dialog).to_contain_text("8 customers would move")
@@ -167,10 +167,10 @@ async def test_somebody_elses_settings_are_not_overwritten_unseen(shop: Site, ta
     await tab.goto("/settings")
     async with httpx.AsyncClient(base_url=shop.url) as other:
         await other.put("/api/v1/settings", json={"vipOrderCount": 9})
-    await tab.get_by_label("At risk after days").fill("30")
+    await tab.get_by_label("Days until At Risk").fill("30")
     await tab.get_by_role("button", name="Preview").click()
-    await expect(tab.get_by_role("alert")).to_contain_text("saved other settings in the meantime")
-    await expect(tab.get_by_label("At risk after days")).to_have_value("30")
+    await expect(tab.get_by_role("alert")).to_contain_text("while you were editing")
+    await expect(tab.get_by_label("Days until At Risk")).to_have_value("30")
     await expect(tab.locator("#vip_order_count-says")).to_contain_text("now 9")
     await finish_applying(shop.service)
 
@@ -181,10 +181,10 @@ async def test_dead_letters_are_inspected_replayed_and_discarded(shop: Site, tab
     await tab.get_by_role("link", name="Inspect").click()
     dialog = tab.get_by_role("dialog")
     await expect(dialog.locator("pre")).to_have_text("{oops <b>")
-    await dialog.get_by_role("button", name="Replay").click()
+    await dialog.get_by_role("button", name="Retry").click()
     await expect(tab.get_by_role("status")).to_contain_text("refused again")
-    await dialog.get_by_text("Discard it").click()
-    await dialog.get_by_label("Why").fill("a test of the shop's")
+    await dialog.get_by_text("Discard this dead letter").click()
+    await dialog.get_by_label("Reason").fill("a test of the shop's")
     await dialog.get_by_role("button", name="Discard for good").click()
     await expect(tab.get_by_role("heading", name="No dead letters")).to_be_visible()
     await expect(dialog).to_be_hidden()
@@ -202,7 +202,7 @@ async def test_a_letter_that_fits_now_is_applied(site: Site, tab: Page) -> None:
     )
     await tab.goto("/operations")
     await tab.get_by_role("link", name="Inspect").click()
-    await tab.get_by_role("dialog").get_by_role("button", name="Replay").click()
+    await tab.get_by_role("dialog").get_by_role("button", name="Retry").click()
     await expect(tab.get_by_role("status")).to_contain_text("the entry is applied")
     await expect(tab.locator("#order-list")).to_contain_text("ORD-7")
 
@@ -214,9 +214,9 @@ async def test_a_loss_is_shown_until_somebody_takes_note(site: Site, tab: Page) 
     )
     await tab.goto("/operations")
     await expect(tab.locator("#losses")).to_contain_text("9-3")
-    await tab.get_by_role("button", name="Take note").click()
-    await expect(tab.get_by_role("status")).to_contain_text("Noted")
-    await expect(tab.locator("#losses")).to_contain_text("noted by local")
+    await tab.get_by_role("button", name="Acknowledge").click()
+    await expect(tab.get_by_role("status")).to_contain_text("Loss acknowledged")
+    await expect(tab.locator("#losses")).to_contain_text("acknowledged by the local user")
 
 
 @pytest.mark.usefixtures("site")
@@ -348,7 +348,7 @@ async def test_a_card_knows_the_period_before(site: Site) -> None:
     )
     async with httpx.AsyncClient(base_url=site.url, headers=ACCEPT) as http:
         answer = await http.get("/?span=last-7")
-    assert "50%</b> against the period before" in re.sub(r"\s+", " ", answer.text)
+    assert "50%</b> from the previous period" in re.sub(r"\s+", " ", answer.text)
 
 
 async def finish_applying(service: Service) -> None:

@@ -294,7 +294,7 @@ async def test_failures_are_limited_by_address(web: Web, jane: Browser) -> None:
     refused = await jane.sign_in()
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) == 1 / ATTEMPTS_PER_SECOND
-    assert "Too many attempts. Try again in 5 s." in words(refused)
+    assert "Too many attempts. Try again in 5 seconds." in words(refused)
     assert await is_in(jane)
     async with browser(web, address="127.0.0.2") as it:
         assert (await it.sign_in()).status_code == 303
