@@ -45,14 +45,26 @@ class NumberField:
 
 NUMBERS = {
     "VIP": (
-        NumberField("vip_order_count", "Orders for VIP", "this many counted orders, or", 1_000_000),
         NumberField(
-            "vip_total_spent", "Spent for VIP", "this much, less refunds", 10**12, 0, "0.01"
+            "vip_order_count",
+            "Orders for VIP",
+            "Customers with this many counted orders are VIP.",
+            10**6,
+        ),
+        NumberField(
+            "vip_total_spent",
+            "Amount for VIP",
+            "So are customers who spent this much, less refunds.",
+            10**12,
+            0,
+            "0.01",
         ),
     ),
     "Inactivity": (
-        NumberField("at_risk_days", "Days until At Risk", "since the last counted order", 36_500),
-        NumberField("inactive_days", "Days until Inactive", "more than until At Risk", 36_500),
+        NumberField("at_risk_days", "Days until At Risk", "Counted from the last order.", 36_500),
+        NumberField(
+            "inactive_days", "Days until Inactive", "Counted from the last order, too.", 36_500
+        ),
     ),
 }
 """The numbers of the form, by heading. A new limit becomes editable by one entry here."""
@@ -60,7 +72,7 @@ NUMBERS = {
 _LABELS = {
     **{number.name: number.label for group in NUMBERS.values() for number in group},
     "auto_segmentation": "Automatic segmentation",
-    "precedence": "Order of the rules",
+    "precedence": "Priority of the rules",
 }
 _PRECEDENCE = {Precedence.RECENCY_FIRST: "Recency first", Precedence.VALUE_FIRST: "Value first"}
 _FAULTS = {
