@@ -1,4 +1,4 @@
-"""The pages, as staff use them in a browser: customers, retention, settings, operations."""
+"""Staff use the pages in a browser: customers, retention, settings, operations."""
 
 import re
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from tests.system.browser.conftest import Site
 
 SECONDS = 30_000
 LIVE_SECONDS = 10.0
-"""Two seconds are promised; a loaded machine gets more."""
+"""How long a change may take to show. Two are promised; a loaded machine gets more."""
 PAGES = ("/", "/retention", "/settings", "/operations")
 SIGN_IN = "/sign-in"
 ACCEPT = {"accept": "text/html"}
@@ -25,7 +25,7 @@ ACCEPT = {"accept": "text/html"}
 
 @pytest.fixture
 async def shop(site: Site) -> Site:
-    """Fill the site: 25 customers of three segments, one dead letter, one order of nobody's."""
+    """Fill the site: 25 customers in three segments, one dead letter, one unattributed order."""
     now = datetime.now(UTC)
     orders = [
         entry(f"ORD-{n}", email=f"c{n:02}@x.org", name=f"Customer {n:02}", total=str(10 + n),
@@ -38,7 +38,7 @@ async def shop(site: Site) -> Site:
 
 
 @pytest.mark.usefixtures("shop")
-async def test_the_list_is_searched_filtered_sorted_and_paged_and_its_address_says_so(
+async def test_the_list_is_searched_filtered_sorted_and_paged_by_its_address(
     tab: Page,
 ) -> None:
     await tab.goto("/")
@@ -88,7 +88,7 @@ async def test_days_are_chosen_in_the_readers_zone(tab: Page) -> None:
     assert f"from={first}" in tab.url
 
 
-async def test_the_page_follows_the_stream_but_not_under_a_dialog(shop: Site, tab: Page) -> None:
+async def test_the_page_updates_live_but_not_below_a_dialog(shop: Site, tab: Page) -> None:
     await tab.goto("/")
     await tab.evaluate("window.same = true")
     total = tab.locator("#cards .figure").first
@@ -163,7 +163,9 @@ async def test_settings_are_previewed_saved_and_their_progress_is_shown(
     await expect(tab.locator("#progress")).to_contain_text("done")
 
 
-async def test_somebody_elses_settings_are_not_overwritten_unseen(shop: Site, tab: Page) -> None:
+async def test_settings_saved_by_somebody_else_are_not_overwritten_unnoticed(
+    shop: Site, tab: Page
+) -> None:
     await tab.goto("/settings")
     async with httpx.AsyncClient(base_url=shop.url) as other:
         await other.put("/api/v1/settings", json={"vipOrderCount": 9})
@@ -194,7 +196,7 @@ async def test_dead_letters_are_inspected_replayed_and_discarded(shop: Site, tab
     assert audit == [{"why": "a test of the shop's"}]
 
 
-async def test_a_letter_that_fits_now_is_applied(site: Site, tab: Page) -> None:
+async def test_a_dead_letter_that_is_accepted_now_is_applied(site: Site, tab: Page) -> None:
     await site.service.ingest(Entry("1700000000000-0", fields("ORD-7", currency="EUR")))
     await site.service.execute(
         "UPDATE dead_letters SET field_values = ARRAY[CAST(replace(convert_from(field_values[1],"
@@ -207,7 +209,7 @@ async def test_a_letter_that_fits_now_is_applied(site: Site, tab: Page) -> None:
     await expect(tab.locator("#order-list")).to_contain_text("ORD-7")
 
 
-async def test_a_loss_is_shown_until_somebody_takes_note(site: Site, tab: Page) -> None:
+async def test_a_loss_is_open_until_somebody_acknowledges_it(site: Site, tab: Page) -> None:
     await site.service.execute(
         "INSERT INTO losses (stream, kind, after_id, until_id, entries, since, noticed_at,"
         " last_noticed_at) VALUES ('orders', 'removed', '5-0', '9-3', 4, now(), now(), now())"
@@ -252,7 +254,7 @@ async def test_pages_are_accessible_and_fit_the_screen(
 
 @pytest.fixture
 async def plain(site: Site, browser: Browser) -> AsyncIterator[Page]:
-    """Open a tab without scripts, of a reader in Berlin."""
+    """Open a tab without scripts, with German as its language."""
     context = await browser.new_context(
         base_url=site.url, java_script_enabled=False, locale="de-DE"
     )
@@ -275,7 +277,7 @@ async def test_everything_can_be_read_without_scripts(plain: Page) -> None:
     assert "{oops <b>" in await plain.inner_text("main")
 
 
-async def test_numbers_and_dates_are_written_as_the_reader_does(site: Site, plain: Page) -> None:
+async def test_numbers_and_dates_follow_the_readers_language(site: Site, plain: Page) -> None:
     date = datetime(2026, 3, 4, 12, tzinfo=UTC)
     await site.service.ingest(
         entry("ORD-1", email="rich@x.org", name="Rich", total="1234567890.50", created=date)
@@ -309,7 +311,7 @@ async def test_awkward_names_are_shown_as_they_are(site: Site, tab: Page, width:
     assert await tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-async def test_pages_are_light_and_strict(shop: Site) -> None:
+async def test_pages_are_small_and_have_a_strict_content_policy(shop: Site) -> None:
     async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT) as http:
         for path in PAGES:
             answer = await http.get(path)
@@ -327,7 +329,7 @@ async def test_pages_are_light_and_strict(shop: Site) -> None:
             assert not re.search(r"https?://(?!www\.w3\.org)", answer.text)
 
 
-async def test_what_makes_no_sense_in_an_address_is_left_out(shop: Site) -> None:
+async def test_nonsense_in_the_query_is_ignored(shop: Site) -> None:
     async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT) as http:
         rubbish = "segment=x&span=y&from=z&to=0001-01-01&sort=email;drop&page=-1&q=%00"
         answer = await http.get(f"/?{rubbish}")
@@ -340,7 +342,7 @@ async def test_what_makes_no_sense_in_an_address_is_left_out(shop: Site) -> None
         assert missing.headers["content-type"].startswith("text/html")
 
 
-async def test_a_card_knows_the_period_before(site: Site) -> None:
+async def test_a_card_is_compared_with_the_period_before(site: Site) -> None:
     now = datetime.now(UTC)
     await site.service.ingest(
         *(entry(f"A{n}", email=f"a{n}@x.org", created=now - timedelta(days=3)) for n in range(3)),
@@ -352,7 +354,7 @@ async def test_a_card_knows_the_period_before(site: Site) -> None:
 
 
 async def finish_applying(service: Service) -> None:
-    """Do what a worker would: judge everybody by the settings in force."""
+    """Do the worker's part: move every customer by the settings in force."""
     while True:
         async with service.engine.begin() as connection:
             if not await advance(connection):
