@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -38,33 +39,42 @@ class NumberField:
     name: str
     label: str
     hint: str
-    most: int
-    least: int = 1
-    step: str = "1"
+
+    @property
+    def least(self) -> int:
+        """The smallest value that `SegmentSettings` accepts."""
+        return self._bound("ge")
+
+    @property
+    def most(self) -> int:
+        """The greatest value that `SegmentSettings` accepts."""
+        return self._bound("le")
+
+    @property
+    def step(self) -> str:
+        """The smallest difference between two values: a cent, or one."""
+        kind = SegmentSettings.model_fields[self.name].annotation
+        return "0.01" if kind is Decimal else "1"
+
+    def _bound(self, side: str) -> int:
+        bounds = SegmentSettings.model_fields[self.name].metadata
+        return int(next(getattr(bound, side) for bound in bounds if hasattr(bound, side)))
 
 
 NUMBERS = {
     "VIP": (
         NumberField(
-            "vip_order_count",
-            "Orders for VIP",
-            "Customers with this many counted orders are VIP.",
-            10**6,
+            "vip_order_count", "Orders for VIP", "Customers with this many counted orders are VIP."
         ),
         NumberField(
             "vip_total_spent",
             "Amount for VIP",
             "So are customers who spent this much, less refunds.",
-            10**12,
-            0,
-            "0.01",
         ),
     ),
     "Inactivity": (
-        NumberField("at_risk_days", "Days until At Risk", "Counted from the last order.", 36_500),
-        NumberField(
-            "inactive_days", "Days until Inactive", "Counted from the last order, too.", 36_500
-        ),
+        NumberField("at_risk_days", "Days until At Risk", "Counted from the last order."),
+        NumberField("inactive_days", "Days until Inactive", "Counted from the last order, too."),
     ),
 }
 """The numbers of the form, by heading. A new limit becomes editable by one entry here."""

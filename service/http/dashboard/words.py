@@ -31,7 +31,7 @@ REASONS = {
     Reason.INVALID_EMAIL: "Invalid e-mail",
     Reason.CURRENCY_MISMATCH: "Other currency",
     Reason.NOT_APPLICABLE: "Refused by the database",
-    Reason.TOO_MANY_DELIVERIES: "Stopped the workers",
+    Reason.TOO_MANY_DELIVERIES: "Crashed every worker",
 }
 """Why an entry became a dead letter."""
 

@@ -350,7 +350,41 @@ async def test_a_card_is_compared_with_the_period_before(site: Site) -> None:
     )
     async with httpx.AsyncClient(base_url=site.url, headers=ACCEPT) as http:
         answer = await http.get("/?span=last-7")
-    assert "50%</b> from the previous period" in re.sub(r"\s+", " ", answer.text)
+    page = re.sub(r"\s+", " ", answer.text)
+    assert "50%</b> from the previous period" in page
+    assert '<dd class="change"> no change from the previous period' in page, "the average LTV"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("vip_order_count", "", "Enter a whole number."),
+        ("vip_order_count", "0", "Enter 1 or more."),
+        ("at_risk_days", "99999", "Enter 36,500 or less."),
+        ("inactive_days", "60", "Enter more days than until At Risk."),
+        ("vip_total_spent", "1.234", "Enter an amount with at most two decimals."),
+        ("vip_total_spent", "much", "Enter an amount with at most two decimals."),
+        ("vip_total_spent", "1000000000000", "This amount is too large."),
+        ("precedence", "x", "Choose one of the two."),
+    ],
+)
+async def test_a_mistake_in_the_settings_is_explained_at_its_field(
+    site: Site, field: str, value: str, sentence: str
+) -> None:
+    fields = {
+        "version": "1",
+        "vip_order_count": "3",
+        "vip_total_spent": "500",
+        "at_risk_days": "60",
+        "inactive_days": "90",
+        "precedence": "recency_first",
+        "auto_segmentation": "on",
+    }
+    async with httpx.AsyncClient(base_url=site.url, headers=ACCEPT) as http:
+        answer = await http.post("/settings/preview", data=fields | {field: value})
+    assert answer.status_code == 422
+    assert f'<p id="{field}-says" class="fault">{sentence}</p>' in answer.text
+    assert answer.text.count('class="fault"') == 1
 
 
 async def finish_applying(service: Service) -> None:
