@@ -1,4 +1,4 @@
-# `make help` lists what can be made. Everything that needs Python makes .venv first.
+# `make help` lists the targets. Every target that needs Python creates .venv first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,71 +21,72 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: env ## Start everything here, feed it a real shop's orders, keep it running
+demo: env ## Start everything on this machine with a real shop's orders, then live ones, until Ctrl-C
 	@$(BIN)/crm demo
 
-up: env ## Start PostgreSQL, Valkey, the worker and the web process on this machine
+up: env ## Start everything on this machine, without the demo's orders
 	@$(BIN)/crm up
 
-# Each process has servers of its own. Those that are given are one for all: no two tests at a time.
+# Two files of tests at a time, each process with its own servers. Servers named by a URL are shared by all
+# processes, so then tests run one at a time.
 PARALLEL = $(if $(CRM_TEST_DATABASE_URL)$(CRM_TEST_REDIS_URL),,--numprocesses=2 --dist=loadfile --no-loadscope-reorder)
 
 test: env ## Run the tests on real servers (ten minutes)
 	@$(BIN)/pytest $(PARALLEL)
 
-test-fast: env ## Run the tests that need no server, in seconds
+test-fast: env ## Run the unit tests, which need no server (seconds)
 	@$(BIN)/pytest -q tests/unit
 
-lint: env ## Style, import contracts
+lint: env ## Check style and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 
-types: env ## Strict types, tests too
+types: env ## Check types strictly, in the tests too
 	@$(BIN)/mypy
 
-matrix: env ## Install the pins on Python 3.12 and 3.13, where there are any, and run a part of the tests
+matrix: env ## Run a part of the tests on Python 3.12 and 3.13, where they are installed
 	@$(BIN)/python -m tests.system.matrix
 
-check: lint types test matrix ## All that CI runs
+check: lint types test matrix ## Run everything that CI runs
 
-bench: env ## Measure how fast events are applied, beside other ways (ten minutes)
+bench: env ## Measure how fast events are applied, beside other designs (ten minutes)
 	@$(BIN)/python -m tests.bench.writes
 
-bench-reads: env ## Measure how long reading takes in a large shop (ten minutes)
+bench-reads: env ## Measure how fast a large shop's data is read (ten minutes)
 	@$(BIN)/python -m tests.bench.reads
 
-chaos: env tools ## Faults on real processes, then an audit: SECONDS=600 SEED=7 REDIS=valkey|redis
+chaos: env tools ## Inject faults into real processes, then audit (SECONDS=600 SEED=7 REDIS=valkey|redis)
 	@for redis in $(or $(REDIS),valkey redis); do \
 	  $(BIN)/python -m tests.system.chaos --redis $$redis --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED)) $(MORE) || exit 1; \
 	done
 
-# What the tests drive or compare with; without it those tests are skipped, and say so.
+# Programs that tests drive or compare with. Without them those tests are skipped, and say so.
 DEBIAN := chromium fonts-dejavu-core fonts-noto-color-emoji redis-server libfaketime prometheus
 DEBIAN += $(if $(shell command -v npm),,nodejs npm)
-tools: ## Install Debian's Chromium, Redis 7, libfaketime, promtool and Node.js, where this is root
+tools: ## Install Chromium, Redis 7, libfaketime, promtool and Node.js from Debian (as root)
 	@{ command -v chromium && command -v redis-server && command -v promtool && command -v npm && ls /usr/lib/*/faketime; } >/dev/null 2>&1 \
 	  || { test "$$(id -u)" = 0 && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(DEBIAN); } >/dev/null 2>&1 \
-	  || echo "some of $(DEBIAN) are missing and cannot be installed here: what needs them is skipped"
+	  || echo "Some of $(DEBIAN) are missing and cannot be installed here. Tests that need them are skipped."
 
-pictures: env tools ## Take pictures of the dashboard with the demo's data, the README's too
+pictures: env tools ## Take pictures of the dashboard with the demo's data, for the README too
 	@$(BIN)/python -m tests.system.browser.pictures
 
-contracts: env ## Write deploy/contracts from the code
+contracts: env ## Write OpenAPI and AsyncAPI into deploy/contracts from the code
 	@$(BIN)/python -m tests.integration.contracts
 
-licences: env ## List the licence of everything that is shipped
+licences: env ## List the licence of everything shipped
 	@$(BIN)/python -m tests.system.security.licences
 
-audit: env ## Look the pins up for known vulnerabilities (needs the network)
+audit: env ## Look for known vulnerabilities of the pins (needs the network)
 	@test -x $(AUDIT) || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q --disable-pip-version-check pip-audit==2.10.1; }
 	@$(BIN)/python -m tests.system.security.audit $(AUDIT)
 
-lock: env ## Pin the requirements anew from pyproject.toml
+lock: env ## Write the pins in requirements*.txt from pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --extra otel -o requirements.txt pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --allow-unsafe --only-build-deps --build-deps-for wheel -o deploy/requirements-build.txt pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --allow-unsafe --extra local --extra otel --extra dev --extra bench -c requirements.txt -o requirements-dev.txt pyproject.toml
 	@sed -i 's/^bytewax==[^ ]*/& ; python_version < "3.13"/' requirements-dev.txt  # pip-compile drops the markers of extras
 
-clean: ## Remove the environment and caches (the data in .crm stays)
+clean: ## Remove .venv and caches (the data in .crm stays)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

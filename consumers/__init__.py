@@ -1,1 +1,5 @@
-"""The worker's moving parts: consuming orders, reclaiming, relaying, sweeping."""
+"""The worker: it reads orders, applies them, publishes segment changes and does the chores.
+
+`worker` starts and stops the parts. An entry goes `orders` → `applier` → Postgres; the segment
+changes that it causes go Postgres → `relay` → Redis.
+"""

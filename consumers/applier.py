@@ -1,4 +1,7 @@
-"""Apply batches, one a lane at a time, wait out a database that is away, then acknowledge."""
+"""Hold judged entries in the inbox, apply them in batches, then acknowledge them.
+
+While the database is away, the applier waits and the inbox fills; a full inbox stops the reading.
+"""
 
 import asyncio
 import logging
@@ -13,29 +16,85 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from consumers.event_log import tell_of
-from consumers.inbox import LANES, Batch, Inbox, Lane
+from consumers.event_log import log_batch
 from service import tracing
 from service.config import Config
 from service.core.batch import Outcome
 from service.core.envelope import Place
-from service.core.order_event import Judged, Reason, Refusal
+from service.core.order_event import Judged, OrderEvent, Reason, Refusal
 from service.db.engine import DATABASE_AWAY, in_transaction, refused_data
-from service.db.ingest.apply import OwnerChangedError
 from service.db.ingest.ingest import ingest
+from service.db.ingest.owners import OwnerChangedError
 from service.streams import redis_client
 
 log = logging.getLogger(__name__)
 
-_LONGEST_WAIT = 5.0
+Batch = Sequence[Judged]
+Lane = asyncio.Queue[Batch]
+
+LANES = 2
+"""How many transactions a worker runs at the same time."""
+_BATCHES_AHEAD = 1
+"""How many batches per lane and stream are read and judged while another one is applied."""
+_LONGEST_PAUSE = 5.0
 _REPLAN_EVERY = 1024
 
 
+class Inbox:
+    """Judged entries that wait to be applied, in lanes, split by customer.
+
+    Two batches that name the same customer wait for each other's locks, and of a thousand entries
+    each, two batches nearly always share one. Batches of different lanes never do, so that both
+    run in Postgres at the same time. Reading waits while the lanes are full, so that a worker's
+    memory stays flat.
+    """
+
+    def __init__(self, streams: int = 1) -> None:
+        """Create empty lanes with room for batches of that many streams."""
+        self.lanes = tuple(Lane(_BATCHES_AHEAD * streams) for _ in range(LANES))
+
+    async def put(self, batch: Batch) -> None:
+        """Add a batch; all entries of one customer go to the same lane."""
+        parts: list[list[Judged]] = [[] for _ in self.lanes]
+        for judged in batch:
+            parts[_lane_of(judged)].append(judged)
+        for lane, part in zip(self.lanes, parts, strict=True):
+            if part:
+                await lane.put(part)
+
+    async def take(self, lane: Lane, most: int) -> list[Batch]:
+        """Wait for a batch of a lane; return it with those behind it, up to ``most`` entries.
+
+        The last batch may exceed ``most``. The caller calls the lane's ``task_done`` once for each
+        batch.
+        """
+        taken = [await lane.get()]
+        entries = len(taken[0])
+        while entries < most and not lane.empty():
+            taken.append(lane.get_nowait())
+            entries += len(taken[-1])
+        return taken
+
+    async def join(self) -> None:
+        """Wait until every entry that was put in has been applied."""
+        for lane in self.lanes:
+            await lane.join()
+
+
+def _lane_of(judged: Judged) -> int:
+    event = judged.verdict
+    if not isinstance(event, OrderEvent):
+        return 0
+    customer = event.customer
+    named = customer and (customer.email_key or customer.number)
+    return hash(named or event.order_id) % LANES
+
+
 class Applier:
-    """Takes batches from the inbox until it is cancelled."""
+    """Applies batches of the inbox until it is cancelled."""
 
     def __init__(self, config: Config, engine: AsyncEngine, redis: Redis, inbox: Inbox) -> None:
-        """Declare it; `run` does the work."""
+        """Create the applier. Nothing runs until `run` is called."""
         self._engine = engine
         self._redis = redis
         self._stream = config.orders_stream
@@ -47,12 +106,16 @@ class Applier:
         """Entries being applied."""
         self._batches = 0
         self._repeats_expected = False
-        """Most of the last batch was applied already: somebody sends, or reads, it all again."""
+        """Most of the last batch was applied before: somebody sends, or reads, everything again."""
         self.waiting_since: float | None = None
-        """When the database was first found away (monotonic seconds); None: it is there."""
+        """When the database was first found to be away (monotonic seconds). None: it is there."""
 
     async def run(self) -> None:
-        """Apply what comes. An error that is nobody's data and not the world's is raised."""
+        """Apply each lane's batches in turn.
+
+        Raises errors that neither an event's data nor an unreachable server explains: those are
+        faults of ours.
+        """
         async with asyncio.TaskGroup() as group:
             for lane in self._inbox.lanes:
                 group.create_task(self._serve(lane))
@@ -72,11 +135,13 @@ class Applier:
         self.in_hand.update(places)
         with tracing.applying(batch, self._stream) as traceparents:
             await self._commit(batch, traceparents)
-        tell_of(batch)
+        log_batch(batch)
         ids = defaultdict[int | None, list[str]](list)
         for partition, id_ in places:
             ids[partition].append(id_)
-        await asyncio.gather(*(self._acknowledge(*of_stream) for of_stream in ids.items()))
+        await asyncio.gather(
+            *(self._acknowledge(partition, each) for partition, each in ids.items())
+        )
         self.in_hand.difference_update(places)
 
     async def _acknowledge(self, partition: int | None, ids: Sequence[str]) -> None:
@@ -89,9 +154,9 @@ class Applier:
     async def _ingest(
         self, connection: AsyncConnection, batch: Batch, traceparents: Mapping[str, str]
     ) -> None:
-        """Ingest, with a new plan whenever the tables may have doubled.
+        """Ingest a batch, with new query plans whenever the tables may have doubled.
 
-        A plan made for empty tables reads them whole; kept while they grow, it is ruinous, and
+        A plan made for empty tables reads them whole. Kept while they grow, it is ruinous, and
         the server's own statistics come a minute too late for an import.
         """
         self._batches += 1
@@ -103,13 +168,12 @@ class Applier:
         self._repeats_expected = 2 * counted[Outcome.DUPLICATE] > len(batch)
 
     async def _commit(self, batch: Batch, traceparents: Mapping[str, str]) -> None:
+        """Commit a batch. Waits as long as the database is away."""
         pause = 0.1
         while True:
             try:
                 await in_transaction(
-                    self._engine,
-                    lambda connection: self._ingest(connection, batch, traceparents),
-                    again=(OwnerChangedError,),
+                    self._engine, self._ingest, batch, traceparents, again=(OwnerChangedError,)
                 )
             except DATABASE_AWAY as error:
                 if refused_data(error):
@@ -119,7 +183,7 @@ class Applier:
                     self.waiting_since = time.monotonic()
                 log.warning("the database is away, waiting: %s", _first_line(error))
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
-                pause = min(pause * 2, _LONGEST_WAIT)
+                pause = min(pause * 2, _LONGEST_PAUSE)
             else:
                 self.waiting_since = None
                 return
@@ -127,7 +191,7 @@ class Applier:
     async def _isolate(
         self, batch: Batch, traceparents: Mapping[str, str], error: BaseException
     ) -> None:
-        """Find the entries whose data the database refuses, by halves, and bury those only."""
+        """Find the entries that the database refuses, by halving; make only those dead letters."""
         if len(batch) > 1:
             middle = len(batch) // 2
             await self._commit(batch[:middle], traceparents)

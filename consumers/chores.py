@@ -1,33 +1,171 @@
-"""The chores: what any replica may do, and one at a time does."""
+"""The chores: work that any replica may do and that only one does at a time.
+
+A chore is a step, repeated. Each step is one transaction; in it, a lock keeps other replicas out.
+"""
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
+from typing import NamedTuple
 
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from service.config import Config
+from service.core.loss_arithmetic import Loss
+from service.core.stream_ids import write
 from service.db.engine import DATABASE_AWAY, in_transaction
+from service.db.operations import losses, trims
+from service.db.segments.reclassify import advance
+from service.db.segments.sweep import sweep
+from service.db.statistics import cohorts, key_figures
+from service.db.statistics.answer_cache import renew
 from service.streams.redis_client import REDIS_ERRORS
+from service.streams.trim import Keep
 
 log = logging.getLogger(__name__)
 
+ANSWERS = {**key_figures.TO_KEEP, cohorts.KEPT: cohorts.count_cells}
+"""The answers that are slow to compute, by name."""
+_TRIM_SECONDS = 5.0
+
 Step = Callable[[AsyncConnection], Awaitable[int | None]]
-"""One transaction of a chore: how much it did; None: nothing is left to do for now."""
+"""One transaction of a chore. Returns how many things it did, or None if nothing is left to do."""
 
 
-async def work_off(engine: AsyncEngine, step: Step, pause: float, what: str) -> None:
-    """Do a chore step by step, then again after ``pause`` seconds; failures are tried again.
+class Chore(NamedTuple):
+    """A step and how often to do it."""
 
-    ``what`` is what the log calls that of which it did so many.
-    """
+    counted: str
+    """What the log calls the things that the step counts."""
+    step: Step
+    pause_seconds: float
+    """How long to wait when nothing is left to do."""
+
+
+def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
+    """Return the chores of every worker; ``check_losses`` is made by `check_losses_step`."""
+    return [
+        Chore("customers moved by time", sweep_chunk, config.sweep_seconds),
+        Chore("chunks of customers reclassified", reclassify_chunk, 1.0),
+        Chore("answers renewed", renew_answer, config.sweep_seconds),
+        Chore("checks for losses", check_losses, 1.0),
+        *(
+            Chore(
+                f"entries trimmed off {name}", trim_orders_step(redis, config, name), _TRIM_SECONDS
+            )
+            for name, _ in config.orders_streams
+        ),
+        Chore(
+            f"entries trimmed off {config.changes_stream}",
+            trim_changes_step(redis, config),
+            _TRIM_SECONDS,
+        ),
+    ]
+
+
+async def repeat(engine: AsyncEngine, chore: Chore) -> None:
+    """Do a chore until it is cancelled. A step that fails is tried again after the pause."""
     while True:
         done = 0
         try:
-            while (more := await in_transaction(engine, step)) is not None:
+            while (more := await in_transaction(engine, chore.step)) is not None:
                 done += more
         except (*DATABASE_AWAY, *REDIS_ERRORS) as error:
-            log.warning("%s put off: %s", what, type(error).__name__)
+            log.warning("%s put off: %s", chore.counted, type(error).__name__)
         if done:
-            log.info("%s: %d", what, done)
-        await asyncio.sleep(pause * random.uniform(0.5, 1))
+            log.info("%s: %d", chore.counted, done)
+        await asyncio.sleep(chore.pause_seconds * random.uniform(0.5, 1))
+
+
+async def sweep_chunk(connection: AsyncConnection) -> int | None:
+    """Move customers whose segment has changed by time alone."""
+    swept = await sweep(connection)
+    return None if swept.finished else swept.moved
+
+
+async def reclassify_chunk(connection: AsyncConnection) -> int | None:
+    """Judge a chunk of customers by new settings."""
+    return 1 if await advance(connection) else None
+
+
+async def renew_answer(connection: AsyncConnection) -> int | None:
+    """Compute one cached answer anew, before a reader has to wait for it.
+
+    Returns 0, so that this routine is not logged.
+    """
+    return 0 if await renew(connection, ANSWERS) else None
+
+
+def trim_orders_step(redis: Redis, config: Config, stream: str) -> Step:
+    """Build the step that trims one stream of orders."""
+    group = config.orders_group
+    keep = Keep(config.orders_keep_seconds, config.orders_keep_entries)
+
+    async def step(connection: AsyncConnection) -> int | None:
+        return _trimmed(stream, await trims.trim_orders(connection, redis, stream, group, keep))
+
+    return step
+
+
+def trim_changes_step(redis: Redis, config: Config) -> Step:
+    """Build the step that trims the stream of segment changes."""
+    stream = config.changes_stream
+    keep = Keep(None, config.changes_keep_entries)
+
+    async def step(connection: AsyncConnection) -> int | None:
+        return _trimmed(stream, await trims.trim_changes(connection, redis, stream, keep))
+
+    return step
+
+
+def _trimmed(stream: str, result: trims.TrimResult | None) -> int | None:
+    if result is None:
+        return None
+    if result.held_by is not None:
+        log.warning(
+            "%s grows beyond what it is to keep: its group %s has not acknowledged %s yet",
+            stream,
+            result.held_by,
+            result.held_at,
+        )
+    return result.entries or None
+
+
+def check_losses_step(
+    redis: Redis, config: Config, listening: Callable[[], Container[str]], *, wait: bool = False
+) -> Step:
+    """Build the step that checks whether Redis lost entries; it logs each loss once, as an error.
+
+    ``listening`` returns the streams that this worker reads at the moment. While another replica
+    checks, the step does nothing; with ``wait`` it waits for its turn.
+    """
+    streams, group = config.orders_streams, config.orders_group
+
+    async def step(connection: AsyncConnection) -> None:
+        results = await losses.check_and_record(
+            connection, redis, streams, group, listening=listening(), wait=wait
+        )
+        for stream, result in results.items():
+            if result.loss:
+                _log_loss(stream, result.loss)
+            elif result.rolled_back:
+                log.warning(
+                    "Redis has less of %s than it had; all of that was applied before", stream
+                )
+
+    return step
+
+
+def _log_loss(stream: str, loss: Loss) -> None:
+    log.error(
+        "%s lost entries that were never applied (%s): %s of those after %s, up to %s; "
+        "nothing before %s. See `crm losses`",
+        stream,
+        loss.kind.replace("_", " "),
+        "an unknown number" if loss.entries is None else loss.entries,
+        write(loss.after),
+        write(loss.until),
+        f"{loss.since:%Y-%m-%dT%H:%M:%SZ}",
+    )

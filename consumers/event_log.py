@@ -1,24 +1,23 @@
-"""What the worker's log says of events and changes: their ids, and nothing of their content."""
+"""Log which events were refused, applied and published: their ids, never their content."""
 
 import logging
 from collections.abc import Sequence
 
 import orjson
 
-from consumers.inbox import Batch
 from service.core.envelope import Entry, payload
-from service.core.order_event import Refusal
+from service.core.order_event import Judged, Refusal
 from service.db.segments.outbox import OutboxChange
 from service.logs import plain
 
 log = logging.getLogger(__name__)
 
 _MOST_REFUSALS = 20
-"""Told one by one of a batch; a publisher gone wrong must not flood the log."""
+"""Lines per batch. A publisher whose every entry is refused must not flood the log."""
 
 
-def tell_of(batch: Batch) -> None:
-    """Warn of the entries of a committed batch that were refused; tell of the others at DEBUG."""
+def log_batch(batch: Sequence[Judged]) -> None:
+    """Log the refused entries of a committed batch as warnings, and the applied ones at DEBUG."""
     refused = [(entry, verdict) for entry, verdict in batch if isinstance(verdict, Refusal)]
     for entry, refusal in refused[:_MOST_REFUSALS]:
         event_id, order_id = _ids(entry)
@@ -46,8 +45,8 @@ def tell_of(batch: Batch) -> None:
             )
 
 
-def tell_of_changes(changes: Sequence[OutboxChange]) -> None:
-    """Tell, at DEBUG, which segment changes have been published."""
+def log_published(changes: Sequence[OutboxChange]) -> None:
+    """Log at DEBUG which segment changes were published."""
     if not log.isEnabledFor(logging.DEBUG):
         return
     for change in changes:
@@ -60,12 +59,16 @@ def tell_of_changes(changes: Sequence[OutboxChange]) -> None:
 
 
 def _place(entry: Entry) -> dict[str, object]:
-    of = {} if entry.partition is None else {"partition": entry.partition}
-    return {"streamId": entry.id, **of}
+    partition = {} if entry.partition is None else {"partition": entry.partition}
+    return {"streamId": entry.id, **partition}
 
 
 def _ids(entry: Entry) -> tuple[str, str]:
-    """Give the event's and the order's id, as far as what was refused can be read."""
+    """Return the event's and the order's id, as far as a refused entry can be read.
+
+    This decodes the entry again: an entry refused after too many deliveries was never decoded,
+    and only the few refusals that are logged pay for it.
+    """
     try:
         document = orjson.loads(payload(entry.fields) or b"")
     except ValueError:

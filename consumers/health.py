@@ -1,34 +1,48 @@
-"""``/livez``, ``/readyz`` and ``/metrics`` of a worker, for its orchestrator."""
+"""Serve ``/livez``, ``/readyz`` and ``/metrics`` of a worker, for its orchestrator."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
+from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service import metrics
+from service.config import Config
 from service.db import migrate
 from service.db.engine import DATABASE_AWAY
 from service.streams import groups, redis_client
 
-if TYPE_CHECKING:
-    from consumers.worker import Worker
-
 _QUIET_SECONDS = 15.0
 """A healthy subscriber asks Redis for entries every second."""
-_PATIENCE = 2.0
+_TIMEOUT_SECONDS = 2.0
 """How long a server that hangs may keep a probe waiting."""
 
 
-async def serve_health(worker: "Worker") -> None:
-    """Serve until cancelled; does nothing when the configuration names no port."""
+@dataclass(frozen=True)
+class Probed:
+    """What the probes of a worker look at."""
+
+    config: Config
+    engine: AsyncEngine
+    redis: Redis
+    consumer: str
+    """The worker's name in the consumer group."""
+    waits_for_database: Callable[[], bool]
+    """Returns True while the worker waits for a database that is away."""
+
+
+async def serve_health(worker: Probed) -> None:
+    """Serve until cancelled. Does nothing if the configuration names no port."""
     config = worker.config
     if not config.worker_port:
         return
@@ -63,50 +77,53 @@ async def serve_health(worker: "Worker") -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to the worker, which has to drain first."""
+    """Leaves the signals to the worker, which has to drain first.
+
+    uvicorn has no option for that: https://github.com/Kludex/uvicorn/pull/402 was closed unmerged.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signal."""
         yield
 
 
-async def _parts(worker: "Worker") -> dict[str, str]:
+async def _parts(worker: Probed) -> dict[str, str]:
     database, redis = await asyncio.gather(_database(worker), _redis(worker))
     return {"database": database, **redis}
 
 
-async def _database(worker: "Worker") -> str:
-    if worker.applier.waiting_since is not None:
+async def _database(worker: Probed) -> str:
+    if worker.waits_for_database():
         return "not ready: away, waiting for it"
     try:
-        async with asyncio.timeout(_PATIENCE), worker.engine.connect() as connection:
+        async with asyncio.timeout(_TIMEOUT_SECONDS), worker.engine.connect() as connection:
             lacking = await migrate.lacking(connection)
     except DATABASE_AWAY as error:
         return f"not ready: {type(error).__name__}"
     return f"not ready: {lacking}" if lacking else "ok"
 
 
-async def _redis(worker: "Worker") -> dict[str, str]:
+async def _redis(worker: Probed) -> dict[str, str]:
     names = [stream.name for stream in worker.config.orders_streams]
     try:
-        async with asyncio.timeout(_PATIENCE):
-            found = await asyncio.gather(*(_subscriber(worker, name) for name in names))
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            faults = await asyncio.gather(*(_reading_fault(worker, name) for name in names))
     except redis_client.REDIS_ERRORS as error:
         return {"redis": f"not ready: {type(error).__name__}", "subscriber": "unknown"}
-    wrong = [f"{name}: {is_}" for name, is_ in zip(names, found, strict=True) if is_]
+    wrong = [f"{name}: {fault}" for name, fault in zip(names, faults, strict=True) if fault]
     return {"redis": "ok", "subscriber": f"not ready: {'; '.join(wrong)}" if wrong else "ok"}
 
 
-async def _subscriber(worker: "Worker", stream: str) -> str | None:
-    """Say what is wrong with the reading of a stream."""
+async def _reading_fault(worker: Probed, stream: str) -> str | None:
+    """Return why a stream is not being read. None if it is."""
     try:
         members = await groups.consumers(worker.redis, stream, worker.config.orders_group)
     except ResponseError as error:
         if redis_client.is_away(error):
             raise
         return str(error)
-    own = next((member for member in members if member.name == worker.name), None)
+    own = next((member for member in members if member.name == worker.consumer), None)
     if own is None:
         return "not in the consumer group"
     if own.idle_seconds > _QUIET_SECONDS:

@@ -1,7 +1,7 @@
-"""Read the streams of orders with FastStream, judge each entry, and hand batches on.
+"""Read the streams of orders with FastStream, judge each entry, and put batches into the inbox.
 
-FastStream reads and dispatches; everything it would do to an entry (decoding, validating, acking)
-is switched off, because one bad entry would take its whole batch down with it.
+FastStream reads and dispatches. Everything else that it could do to an entry (decode, validate,
+acknowledge) is switched off, because one bad entry would make its whole batch fail.
 """
 
 import asyncio
@@ -13,25 +13,27 @@ from functools import partial
 from typing import Any
 
 from faststream import AckPolicy
-from faststream.redis import StreamSub
+from faststream.redis import RedisBroker, RedisClusterBroker, StreamSub
+from faststream.redis.configs.state import RedisClusterConnectionState
 from faststream.redis.message import FAKE_CONSUMER, BatchStreamMessage, RedisBatchStreamMessage
 from faststream.redis.subscriber.usecases import StreamBatchSubscriber
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
-from consumers.broker import make_broker
-from consumers.inbox import Inbox
+from consumers.applier import Inbox
 from consumers.tasks import end
-from service.config import Config
+from service.config import Config, redis_urls
 from service.core.envelope import Entry
-from service.core.order_event import Judged, judge
+from service.core.judge import judge
+from service.core.order_event import Judged
 from service.core.partitions import OrdersStream
-from service.streams import groups, redis_client
+from service.streams import connections, groups, redis_client
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.5
 _RESTARTS = 5
-"""Failed restarts of the subscriber in a row, after which the process gives up."""
+"""How often in a row restarting a subscriber may fail before the process gives up."""
 
 
 class SubscriberDiedError(Exception):
@@ -39,22 +41,22 @@ class SubscriberDiedError(Exception):
 
 
 class OrdersConsumer:
-    """The subscribers, one to each stream of orders, and the watch over them."""
+    """The subscribers, one for each stream of orders, and the task that watches them."""
 
     def __init__(self, config: Config, redis: Redis, consumer: str, inbox: Inbox) -> None:
-        """Declare the subscribers; nothing is read before `start`."""
+        """Create the subscribers. Nothing is read until `start` is called."""
         self._config = config
         self._redis = redis
         self._consumer = consumer
         self._inbox = inbox
-        self._noted = True
+        self._redis_notes_readers = True
         self._broker = make_broker(config)
         self._subscribers = {
             stream.name: self._subscriber(stream) for stream in config.orders_streams
         }
 
     def _subscriber(self, stream: OrdersStream) -> StreamBatchSubscriber:
-        subscriber: Any = self._broker.subscriber(
+        decorator: Any = self._broker.subscriber(
             stream=StreamSub(
                 stream.name,
                 group=self._config.orders_group,
@@ -68,27 +70,28 @@ class OrdersConsumer:
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
         )
-        subscriber(self._receive)
-        found: StreamBatchSubscriber = subscriber
-        return found
+        decorator(self._receive)
+        subscriber: StreamBatchSubscriber = decorator
+        return subscriber
 
     async def start(self) -> None:
-        """Begin to read, from the first entry of each stream that the group has not seen."""
+        """Start reading each stream at the first entry that the group has not seen."""
         for name in self._subscribers:
             await groups.ensure_group(self._redis, name, self._config.orders_group)
-        self._noted = await redis_client.notes_every_reader(self._redis)
+        self._redis_notes_readers = await redis_client.notes_every_reader(self._redis)
         await self._broker.start()
 
     async def stop(self) -> None:
-        """Read no more; what was read before is in the inbox when this returns."""
-        await asyncio.gather(*(_stop_reading(it) for it in self._subscribers.values()))
+        """Stop reading. When this returns, everything that was read is in the inbox."""
+        await asyncio.gather(*(_stop_reading(each) for each in self._subscribers.values()))
         await self._broker.stop()
 
     async def watch(self) -> None:
-        """Start each subscriber again whenever it has stopped by itself.
+        """Restart each subscriber whenever it has stopped by itself.
 
-        It does so when its group is gone (after FLUSHALL, on a new, empty server, when its stream
-        moves to another master). Raises SubscriberDiedError when one does not come back.
+        A subscriber stops when its group is gone: after FLUSHALL, on a new and empty server, or
+        when its stream moves to another master. Raises SubscriberDiedError if one does not come
+        back.
         """
         async with asyncio.TaskGroup() as group:
             for name in self._subscribers:
@@ -98,7 +101,7 @@ class OrdersConsumer:
         subscriber, failures = self._subscribers[stream], 0
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            if _alive(subscriber):
+            if _is_alive(subscriber):
                 failures = 0
                 await self._show_presence(stream)
                 continue
@@ -116,8 +119,11 @@ class OrdersConsumer:
                 await asyncio.sleep(_WATCH_SECONDS * 2**failures)
 
     async def _show_presence(self, stream: str) -> None:
-        """Let an older Redis, too, tell a worker that waits for orders from one that is gone."""
-        if self._noted:
+        """Make this worker visible in a Redis that notes only readers who got something.
+
+        Otherwise a worker that waits for orders looks like one that is gone.
+        """
+        if self._redis_notes_readers:
             return
         with contextlib.suppress(*redis_client.REDIS_ERRORS):
             await groups.show_presence(
@@ -125,43 +131,31 @@ class OrdersConsumer:
             )
 
     def reading(self) -> set[str]:
-        """Tell of which streams entries are asked for."""
-        return {name for name, subscriber in self._subscribers.items() if _alive(subscriber)}
+        """Return the streams that are being read at the moment."""
+        return {name for name, subscriber in self._subscribers.items() if _is_alive(subscriber)}
 
     async def _receive(self, entries: Sequence[Entry]) -> None:
         await self._inbox.put(judge_all(entries, self._config))
 
 
 def judge_all(entries: Sequence[Entry], config: Config) -> list[Judged]:
-    """Hold each entry against the contract, by itself."""
-    now = datetime.now(UTC)
-    return [
-        Judged(
-            entry,
-            judge(
-                entry,
-                store_currency=config.store_currency,
-                max_bytes=config.max_event_bytes,
-                now=now,
-            ),
-        )
-        for entry in entries
-    ]
+    """Judge each entry by the contract, independently of the others."""
+    terms, now = config.terms, datetime.now(UTC)
+    return [Judged(entry, judge(entry, terms, now)) for entry in entries]
 
 
 async def _stop_reading(subscriber: StreamBatchSubscriber) -> None:
-    """Stop a subscriber, and see its reader end.
+    """Stop a subscriber and wait until its reading task has ended.
 
-    FastStream cancels the reader once, without waiting. A reader that missed it would go on to
-    take entries that nobody applies.
+    FastStream cancels that task once, without waiting. A task that missed the cancellation would
+    go on to take entries that nobody applies.
     """
     reading = list(subscriber.tasks)
     await subscriber.stop()
     await end(reading)
 
 
-def _alive(subscriber: StreamBatchSubscriber) -> bool:
-    """Tell whether it asks for entries."""
+def _is_alive(subscriber: StreamBatchSubscriber) -> bool:
     return subscriber.running and any(not task.done() for task in subscriber.tasks)
 
 
@@ -175,3 +169,45 @@ async def _decode(partition: int | None, message: RedisBatchStreamMessage) -> An
         Entry(message_id.decode(), fields, partition)
         for message_id, fields in zip(raw["message_ids"], raw["data"], strict=True)
     ]
+
+
+class _ClusterState(RedisClusterConnectionState):
+    """Connects with our client of a cluster.
+
+    FastStream builds redis-py's own client and has no option for another class; cluster support
+    came with https://github.com/ag2ai/faststream/pull/2854. No upstream issue asks for the option.
+    """
+
+    async def connect(self) -> RedisCluster:
+        """Return our client; it connects when it is first used."""
+        if self._client is None:
+            options = {name: value for name, value in self._options.items() if value is not None}
+            self._client = connections.Cluster(**options)
+            self._connected = True
+        return self._client
+
+
+class _ClusterBroker(RedisClusterBroker):
+    """Replaces the broker's connection state, which FastStream makes in this private method."""
+
+    def _make_connection_state(
+        self, connection_options: dict[str, Any], kwargs: dict[str, Any]
+    ) -> _ClusterState:
+        del kwargs
+        return _ClusterState(connection_options)
+
+
+def make_broker(config: Config) -> RedisBroker:
+    """Build FastStream's broker for one Redis or a cluster. It connects when it is started."""
+    url, *_ = redis_urls(config.redis_url or "")
+    options: dict[str, Any] = {
+        "apply_types": False,
+        "graceful_timeout": config.drain_seconds,
+        "logger": logging.getLogger("faststream"),
+        "log_level": logging.DEBUG,
+        **redis_client.connection_options(),
+    }
+    if config.redis_cluster:
+        nodes = connections.nodes(config.redis_url or "")
+        return _ClusterBroker(url, startup_nodes=nodes, **connections.CLUSTER_OPTIONS, **options)
+    return RedisBroker(url, connection_class=connections.connection_class(url), **options)

@@ -1,7 +1,9 @@
 """Take over entries that were read and never acknowledged, whoever read them.
 
-A worker that was killed leaves them in the group's pending list; so do lost acknowledgements and
-some clean stops. They are taken over once they have been idle for longer than any batch takes.
+A worker that was killed leaves such entries in the group's pending list; so do lost
+acknowledgements and some clean stops. The reclaimer takes them over once they have been idle for
+longer than any batch takes. FastStream reads new entries only
+(https://github.com/ag2ai/faststream/issues/2197).
 """
 
 import asyncio
@@ -10,8 +12,7 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
-from consumers.applier import Applier
-from consumers.inbox import Inbox
+from consumers.applier import Applier, Inbox
 from consumers.orders import judge_all
 from service.config import Config
 from service.core.envelope import Entry
@@ -22,17 +23,18 @@ from service.streams.redis_client import Script
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 500
-_SUSPECT = 3
-"""From this many deliveries on, an entry is applied by itself, to spare its neighbours."""
+_PAGE = 500
+_SUSPECT_DELIVERIES = 3
+"""An entry delivered more often is applied alone, so that it cannot harm its neighbours."""
 MOST_DELIVERIES = 10
-"""After this many, it is buried: every worker that took it on died with it."""
+"""An entry delivered more often becomes a dead letter: every worker that took it on died."""
 
-# Deleting a consumer drops its pending entries, so that it has none must be checked in the same
-# breath.
+# Deleting a consumer drops its pending entries. Between a check and a deletion in two commands, the
+# consumer could be given entries; a script is one step.
 _REMOVE_IF_EMPTY = Script("""
-if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
-  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+if #redis.call('XPENDING', stream, group, '-', '+', 1, consumer) == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', stream, group, consumer)
   return 1
 end
 return 0
@@ -45,7 +47,7 @@ class Reclaimer:
     def __init__(
         self, config: Config, redis: Redis, consumer: str, inbox: Inbox, applier: Applier
     ) -> None:
-        """Declare it; `run` does the work."""
+        """Create the reclaimer. Nothing runs until `run` is called."""
         self._config = config
         self._redis = redis
         self._consumer = consumer
@@ -55,7 +57,7 @@ class Reclaimer:
         self._group = config.orders_group
 
     async def run(self) -> None:
-        """Reclaim at once, then every quarter of the idle limit."""
+        """Reclaim now, and then every quarter of the idle limit."""
         while True:
             for stream in self._streams:
                 try:
@@ -66,7 +68,7 @@ class Reclaimer:
             await asyncio.sleep(self._config.reclaim_idle_seconds / 4)
 
     async def reclaim(self, stream: OrdersStream) -> int:
-        """Put what has been idle for too long into the inbox; return how many entries."""
+        """Put entries that have been idle for too long into the inbox; return how many."""
         name, partition = stream
         idle = int(self._config.reclaim_idle_seconds * 1000)
         after: str | None = None
@@ -74,7 +76,7 @@ class Reclaimer:
         # While the database is away nothing can be applied, so nothing is taken over either.
         while self._applier.waiting_since is None:
             pending = await groups.pending(
-                self._redis, name, self._group, after=after, idle_ms=idle, count=_AT_ONCE
+                self._redis, name, self._group, after=after, idle_ms=idle, count=_PAGE
             )
             in_hand = self._applier.in_hand
             deliveries = {id_: times for id_, times in pending if (partition, id_) not in in_hand}
@@ -89,7 +91,7 @@ class Reclaimer:
                         for entry in entries
                     ]
                 )
-            if len(pending) < _AT_ONCE:
+            if len(pending) < _PAGE:
                 break
             after = pending[-1].id
         if taken:
@@ -97,30 +99,31 @@ class Reclaimer:
         return taken
 
     async def _hand_on(self, entries: Sequence[tuple[Entry, int]]) -> None:
-        sound = [entry for entry, deliveries in entries if deliveries <= _SUSPECT]
-        if sound:
-            await self._inbox.put(judge_all(sound, self._config))
+        """Put entries into the inbox; an entry that may have killed a worker goes in alone."""
+        harmless = [entry for entry, deliveries in entries if deliveries <= _SUSPECT_DELIVERIES]
+        if harmless:
+            await self._inbox.put(judge_all(harmless, self._config))
         for entry, deliveries in entries:
             if deliveries > MOST_DELIVERIES:
                 message = f"delivered {deliveries} times and never finished; see the workers' logs"
                 refusal = Refusal(Reason.TOO_MANY_DELIVERIES, message)
                 await self._inbox.put([Judged(entry, refusal)])
-            elif deliveries > _SUSPECT:
+            elif deliveries > _SUSPECT_DELIVERIES:
                 await self._inbox.put(judge_all([entry], self._config))
 
     async def take_back(self) -> None:
-        """Put what this consumer itself has read and not applied into the inbox.
+        """Put the entries that this consumer has read and not applied into the inbox.
 
-        For a stopping worker: FastStream may drop a batch between reading and handling it.
+        A stopping worker needs this: FastStream may drop a batch between reading and handling it.
         """
         for name, partition in self._streams:
             after = "0"
             while entries := await groups.own_pending(
-                self._redis, name, self._group, self._consumer, after=after, count=_AT_ONCE
+                self._redis, name, self._group, self._consumer, after=after, count=_PAGE
             ):
                 after = entries[-1].id
-                found = [entry._replace(partition=partition) for entry in entries]
-                await self._inbox.put(judge_all(found, self._config))
+                placed = [entry._replace(partition=partition) for entry in entries]
+                await self._inbox.put(judge_all(placed, self._config))
 
     async def remove_consumer(self, name: str) -> bool:
         """Remove a consumer from the group of each stream, unless it has pending entries there."""

@@ -1,10 +1,11 @@
 """Publish segment changes on the out-stream: one relay at a time, in order, nothing missing.
 
-The relay holds an advisory lock on the same connection that it works on: if that connection dies
-its work fails, and another replica takes over. Entry ids are explicit and rise (``<number>-0``),
-so a change that is in the stream cannot get in twice, however often it is sent. Before adding,
-Redis itself compares its last id with what we believe to be there: if it has less, it was wiped or
-rolled back, and what is missing is published again, from where the stream was last trimmed to.
+The relay holds an advisory lock on the same connection that it works on. If that connection dies,
+the relay's work fails and another replica takes over. Entry ids are explicit and rise
+(``<number>-0``), so a change that is in the stream cannot get in twice, however often it is sent.
+Before adding, Redis itself compares its last id with the one that we expect. If the stream has
+less, Redis was wiped or rolled back, and what is missing is published again, from where the stream
+was last trimmed to.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from consumers.event_log import tell_of_changes
+from consumers.event_log import log_published
 from service import tracing
 from service.core.envelope import FASTSTREAM_FIELD
 from service.db.segments import outbox, recover
@@ -27,27 +28,31 @@ from service.streams.redis_client import Script
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 1000
+_PAGE = 1000
 _POLL_SECONDS = 1.0
 _GATHER_SECONDS = 0.02
-"""Between two pages. To number a change leaves a dead entry in the outbox's index, which each later
-look passes over until no transaction can see it: many small pages cost far more than few."""
-# KEYS[1] stream; ARGV: the field, what is there, what has been numbered, then number and body in
-# turn.
-# Answers the stream's last number before anything was added. Adds nothing when that is less than
-# expected (lost) or more than was ever numbered (somebody else wrote).
+"""The pause between two pages. Numbering a change leaves a dead entry in the outbox's index, which
+every later query steps over until no transaction can see it: many small pages cost far more than
+few large ones."""
+# Returns the stream's last number before anything was added. Adds nothing if that is less than
+# `expected` (Redis lost entries) or more than `numbered` (somebody else writes to the stream).
 _ADD = Script("""
+local stream, field = KEYS[1], ARGV[1]
+local expected, numbered = tonumber(ARGV[2]), tonumber(ARGV[3])
+local first_change = 4  -- from here on, ARGV holds a number and a body in turn
+
 local last = 0
-local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
+local info = redis.pcall('XINFO', 'STREAM', stream)
 if not info.err then
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^%d+')) end
   end
 end
-if last < tonumber(ARGV[2]) or last > tonumber(ARGV[3]) then return last end
-for i = 4, #ARGV, 2 do
-  if tonumber(ARGV[i]) > last then
-    redis.call('XADD', KEYS[1], ARGV[i] .. '-0', ARGV[1], ARGV[i + 1])
+if last < expected or last > numbered then return last end
+for i = first_change, #ARGV, 2 do
+  local number, body = ARGV[i], ARGV[i + 1]
+  if tonumber(number) > last then
+    redis.call('XADD', stream, number .. '-0', field, body)
   end
 end
 return last
@@ -55,10 +60,10 @@ return last
 
 
 class Relay:
-    """Publishes while it leads, waits to lead otherwise."""
+    """Publishes while it leads, and waits for its turn otherwise."""
 
     def __init__(self, engine: AsyncEngine, redis: Redis, stream: str) -> None:
-        """Declare it; `run` does the work."""
+        """Create the relay. Nothing runs until `run` is called."""
         self._engine = engine
         self._redis = redis
         self._stream = stream
@@ -66,7 +71,7 @@ class Relay:
         self.leading = False
 
     async def run(self) -> None:
-        """Lead when nobody else does; whatever fails is tried again."""
+        """Lead whenever no other relay does. Failures are logged, and then tried again."""
         while True:
             try:
                 async with self._engine.connect() as pooled:
@@ -90,7 +95,7 @@ class Relay:
                 self._news.clear()
                 position, more = await self._publish(connection, position)
                 if not more:
-                    await self._quiet()
+                    await self._wait_for_news()
                 await asyncio.sleep(_GATHER_SECONDS)
         finally:
             self.leading = False
@@ -100,8 +105,8 @@ class Relay:
     def _notified(self, *_: object) -> None:
         self._news.set()
 
-    async def _quiet(self) -> None:
-        """Wait for news, but look at Redis every now and then: it may have been wiped."""
+    async def _wait_for_news(self) -> None:
+        """Wait for a notification, but not for long: Redis tells nobody that it was wiped."""
         try:
             async with asyncio.timeout(_POLL_SECONDS):
                 await self._news.wait()
@@ -109,9 +114,9 @@ class Relay:
             pass
 
     async def _publish(self, connection: AsyncConnection, position: int) -> tuple[int, bool]:
-        """Bring the stream one page further; give its last number, and whether to go on."""
+        """Publish one page; return the stream's last number and whether there may be more."""
         began = tracing.now()
-        changes = await outbox.next_changes(connection, position, _AT_ONCE)
+        changes = await outbox.next_changes(connection, position, _PAGE)
         numbered, _, trimmed = await outbox.state(connection)
         last = await self._add_to_stream(position, numbered, changes)
         if last < position:
@@ -123,7 +128,7 @@ class Relay:
             )
             left, position = last, max(last, trimmed)
             await outbox.mark_published(connection, position)
-            changes = await outbox.next_changes(connection, position, _AT_ONCE)
+            changes = await outbox.next_changes(connection, position, _PAGE)
             last = await self._add_to_stream(left, numbered, changes)
             if last != left:
                 return position, True
@@ -142,7 +147,7 @@ class Relay:
             return position, False
         await outbox.mark_published(connection, changes[-1].number)
         tracing.published([change.traceparent for change in changes], self._stream, began)
-        tell_of_changes(changes)
+        log_published(changes)
         return changes[-1].number, True
 
     async def _add_to_stream(

@@ -1,4 +1,7 @@
-"""The worker: consumer, reclaimer, relay and chores; any number of replicas."""
+"""Start the parts of a worker, keep them running, and stop them in order.
+
+Any number of workers run side by side.
+"""
 
 import asyncio
 import contextlib
@@ -8,26 +11,20 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from consumers.applier import Applier
-from consumers.chores import work_off
-from consumers.health import serve_health
-from consumers.inbox import Inbox
-from consumers.keeper import keep_answer
+from consumers.applier import Applier, Inbox
+from consumers.chores import all_chores, check_losses_step, repeat
+from consumers.health import Probed, serve_health
 from consumers.orders import OrdersConsumer
 from consumers.reclaimer import Reclaimer
-from consumers.reclassifier import judge_chunk
 from consumers.relay import Relay
-from consumers.sweeper import sweep_once
 from consumers.tasks import end
-from consumers.trimmer import trimming_changes, trimming_orders
-from consumers.watcher import watching
 from service.config import Config
 from service.db import migrate
 from service.db.engine import (
@@ -41,15 +38,14 @@ from service.streams import redis_client
 
 log = logging.getLogger(__name__)
 
-_TRIM_SECONDS = 5.0
 _SCHEMA_SECONDS = 1.0
 
 
 class Worker:
-    """The parts of one worker process and how they start and stop."""
+    """The parts of one worker process, and the order in which they start and stop."""
 
     def __init__(self, config: Config, engine: AsyncEngine, redis: Redis) -> None:
-        """Declare the parts; nothing runs before `run`."""
+        """Create the parts. Nothing runs until `run` is called."""
         # Unique, so that two replicas never share a consumer and its pending entries.
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.config = config
@@ -60,24 +56,34 @@ class Worker:
         self.consumer = OrdersConsumer(config, redis, self.name, self.inbox)
         self.reclaimer = Reclaimer(config, redis, self.name, self.inbox, self.applier)
         self.relay = Relay(engine, redis, config.changes_stream)
-        self._watch = partial(watching, redis, config, self.consumer.reading)
+        self._check_losses = partial(check_losses_step, redis, config, self.consumer.reading)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then finish what was read. Raises what a part raised."""
-        async with self._background(("health", serve_health(self))):
+        async with self._background(("health", serve_health(self._probed()))):
             if await self._migrated(stop):
                 await self._work(stop)
 
-    async def _migrated(self, stop: asyncio.Event) -> bool:
-        """Wait for the schema that this release needs; False: ``stop`` came first.
+    def _probed(self) -> Probed:
+        return Probed(
+            self.config,
+            self.engine,
+            self.redis,
+            self.name,
+            waits_for_database=lambda: self.applier.waiting_since is not None,
+        )
 
-        What a worker reads it has to apply: until then the entries are the old release's.
+    async def _migrated(self, stop: asyncio.Event) -> bool:
+        """Wait for the schema that this release needs; return False if ``stop`` came first.
+
+        A worker must apply what it reads. Until the schema is there, entries are left to workers
+        of the old release.
         """
-        told = None
+        logged = None
         while (lacking := await self._lacking()) is not None:
-            if lacking != told:
+            if lacking != logged:
                 log.warning("waiting for the database: %s", lacking)
-                told = lacking
+                logged = lacking
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _SCHEMA_SECONDS)
                 return False
@@ -92,15 +98,17 @@ class Worker:
 
     async def _work(self, stop: asyncio.Event) -> None:
         await redis_client.warn_of_unsafe_settings(self.redis)
-        await self._look()  # before reading on makes it harder to tell which entries are missing
+        # Before reading: what is read from now on makes it harder to tell which entries are lost.
+        await self._check_losses_now()
         await self.consumer.start()
-        log.info("worker %s reads %s", self.name, _listed(self.config))
+        log.info("worker %s reads %s", self.name, _stream_names(self.config))
+        chores = all_chores(self.config, self.redis, self._check_losses())
         parts = (
             ("applier", self.applier.run()),
             ("watch", self.consumer.watch()),
             ("reclaimer", self.reclaimer.run()),
             ("relay", self.relay.run()),
-            *self._chores(),
+            *((chore.counted, repeat(self.engine, chore)) for chore in chores),
         )
         async with self._background(*parts) as tasks:
             await stop.wait()
@@ -110,7 +118,7 @@ class Worker:
     async def _background(
         self, *parts: tuple[str, Coroutine[Any, Any, None]]
     ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
-        """Run the parts around the body; the first error of one ends all."""
+        """Run the parts while the block runs. The first error of a part ends everything."""
         async with asyncio.TaskGroup() as group:
             tasks = {name: group.create_task(part, name=name) for name, part in parts}
             try:
@@ -118,29 +126,14 @@ class Worker:
             finally:
                 await end(tasks.values())
 
-    def _chores(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
-        config, redis = self.config, self.redis
-        for what, step, pause in (
-            ("customers moved by time", sweep_once, config.sweep_seconds),
-            ("chunks judged by new settings", judge_chunk, 1.0),
-            ("answers kept", keep_answer, config.sweep_seconds),
-            ("looks for losses", self._watch(), 1.0),
-            *(
-                (f"{name} trimmed", trimming_orders(redis, config, name), _TRIM_SECONDS)
-                for name, _ in config.orders_streams
-            ),
-            ("changes trimmed", trimming_changes(redis, config), _TRIM_SECONDS),
-        ):
-            yield what, work_off(self.engine, step, pause, what)
-
-    async def _look(self) -> None:
+    async def _check_losses_now(self) -> None:
         try:
-            await in_transaction(self.engine, self._watch(wait=True))
+            await in_transaction(self.engine, self._check_losses(wait=True))
         except (*DATABASE_AWAY, *redis_client.REDIS_ERRORS) as error:
-            log.warning("no look for losses: %s", type(error).__name__)
+            log.warning("no check for losses: %s", type(error).__name__)
 
     async def _drain(self, tasks: Mapping[str, asyncio.Task[None]]) -> None:
-        """Apply what was read, within the time allowed; what is left is reclaimed by others."""
+        """Apply what was read, within the time allowed. Other workers reclaim what is left."""
         log.info("stopping: finishing what was read")
         await end([tasks[name] for name in ("watch", "reclaimer")])
         try:
@@ -150,20 +143,20 @@ class Worker:
                 await self.reclaimer.take_back()
                 await self.inbox.join()
                 await self.reclaimer.remove_consumer(self.name)
-                await self._look()
+                await self._check_losses_now()
         except (TimeoutError, *redis_client.REDIS_ERRORS) as error:
             log.warning("not drained in time (%s); others will reclaim", type(error).__name__)
 
 
-def _listed(config: Config) -> str:
+def _stream_names(config: Config) -> str:
     plain, *partitions = (stream.name for stream in config.orders_streams)
     return f"{plain} and {partitions[0]} to {partitions[-1]}" if partitions else plain
 
 
 async def run_worker(config: Config) -> None:
-    """Run a worker until SIGTERM or SIGINT. Raises when a part of it has died."""
-    # A batch is thousands of small objects that live briefly and hold no cycles: looking through
-    # them for garbage every 700 allocations cost a tenth of a worker's time.
+    """Run a worker until SIGTERM or SIGINT. Raises if a part of it has died."""
+    # A batch is thousands of small objects that live briefly and hold no cycles. Searching them
+    # for garbage every 700 allocations cost a tenth of a worker's time.
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
     stop = asyncio.Event()

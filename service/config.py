@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.core.judge import Terms
 from service.core.partitions import OrdersStream, orders_streams
 
 STATE_FILE = "stack.json"
@@ -139,6 +140,11 @@ class Config(BaseSettings):
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: Literal["text", "json"] = Field("text", description="One JSON object a line.")
+
+    @property
+    def terms(self) -> Terms:
+        """Return what the store accepts."""
+        return Terms(self.store_currency, self.max_event_bytes)
 
     @property
     def orders_streams(self) -> tuple[OrdersStream, ...]:

@@ -1,21 +1,21 @@
-"""OpenTelemetry traces, when the standard ``OTEL_*`` variables ask for them; else nothing at all.
+"""Make OpenTelemetry traces if the standard ``OTEL_*`` variables ask for them; else do nothing.
 
-One trace leads from the publisher of an order, whose event carries ``traceparent`` (CloudEvents'
+A trace leads from the publisher of an order, whose event carries ``traceparent`` (CloudEvents'
 distributed tracing extension, or a field of the stream entry), through the commit that applied it,
-to the segment change it caused, whose event carries ``traceparent`` again. So it is with a request
-over HTTP. Whether a trace is kept is decided where it begins: events without one are not traced.
+to the segment change that it caused, whose event carries ``traceparent`` again. A request over HTTP
+is traced in the same way. Whether a trace is kept is decided where it begins: an event without
+``traceparent`` is not traced.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from service.config import ConfigError
-from service.core.envelope import Entry, payload
+from service.core.envelope import Entry
+from service.core.order_event import Judged, OrderEvent
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -29,9 +29,9 @@ _flush: Callable[[], object] = bool
 def set_up(service: str) -> None:
     """Export traces if the environment names an OTLP endpoint. Raises ConfigError.
 
-    ``service`` is what traces call this process unless ``OTEL_SERVICE_NAME`` says otherwise.
+    ``service`` is this process's name in traces, unless ``OTEL_SERVICE_NAME`` gives another.
     """
-    if not _wanted(os.environ):
+    if not _is_asked_for(os.environ):
         return
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
@@ -52,11 +52,14 @@ def set_up(service: str) -> None:
 
 
 def flush() -> None:
-    """Export what is left, for a process that a signal will end; waits for the collector."""
+    """Export the spans that are left and wait for the collector. Call this before the process ends.
+
+    A signal ends a process without giving the exporter time.
+    """
     _flush()
 
 
-def _wanted(environment: Mapping[str, str]) -> bool:
+def _is_asked_for(environment: Mapping[str, str]) -> bool:
     endpoint = any(
         environment.get(name)
         for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -66,24 +69,24 @@ def _wanted(environment: Mapping[str, str]) -> bool:
 
 
 def use(provider: "TracerProvider | None") -> None:
-    """Make spans with this provider; with None, make none."""
+    """Make spans with this provider, or no spans if it is None."""
     global _tracer  # noqa: PLW0603  one per process, like the log
     _tracer = None if provider is None else provider.get_tracer("recovery-essentials-crm")
 
 
 def on() -> bool:
-    """Tell whether spans are made."""
+    """Return True if this process makes spans."""
     return _tracer is not None
 
 
 def current_trace_id() -> str | None:
-    """Give the id of the trace that the running code is part of."""
+    """Return the id of the trace that the running code is part of. None outside of a trace."""
     traceparent = current_traceparent()
     return traceparent and traceparent.split("-")[1]
 
 
 def current_traceparent() -> str | None:
-    """Give the running code's place in a trace, as W3C Trace Context writes it."""
+    """Return the running code's place in a trace, as W3C Trace Context. None outside of one."""
     if _tracer is None:
         return None
     from opentelemetry.trace import get_current_span  # noqa: PLC0415
@@ -92,17 +95,17 @@ def current_traceparent() -> str | None:
 
 
 @contextmanager
-def applying(batch: Iterable[tuple[Entry, Any]], stream: str) -> Iterator[Mapping[str, str]]:
-    """Trace a batch; give the place in its trace of each order whose event carried one."""
+def applying(batch: Sequence[Judged], stream: str) -> Iterator[Mapping[str, str]]:
+    """Trace a batch while the block runs; yield each traced order's place in its trace, by id."""
     if _tracer is None:
         yield {}
         return
     from opentelemetry.trace import Link, SpanKind, get_current_span  # noqa: PLC0415
 
     parents = [
-        (verdict.order_id, context)
-        for entry, verdict in batch
-        if hasattr(verdict, "order_id") and (context := _context(_told_by(entry)))
+        (event.order_id, context)
+        for entry, event in batch
+        if isinstance(event, OrderEvent) and (context := _context(_traceparent_of(entry, event)))
     ]
     if not parents:
         yield {}
@@ -124,12 +127,12 @@ def applying(batch: Iterable[tuple[Entry, Any]], stream: str) -> Iterator[Mappin
 
 
 def now() -> int:
-    """Give the moment as `published` wants it."""
+    """Return the current time in nanoseconds, for `published`."""
     return time.time_ns()
 
 
 def published(traceparents: Sequence[str | None], stream: str, began: int) -> None:
-    """Note in their traces that changes have been published since ``began``."""
+    """Add to each change's trace that it was published, between ``began`` and now."""
     if _tracer is None:
         return
     from opentelemetry.trace import SpanKind  # noqa: PLC0415
@@ -148,7 +151,7 @@ def published(traceparents: Sequence[str | None], stream: str, began: int) -> No
 
 @contextmanager
 def serving(method: str, traceparent: str | None) -> Iterator["Span"]:
-    """Trace a request; only while `on`."""
+    """Trace a request while the block runs. Call this only if `on` returns True."""
     from opentelemetry.trace import SpanKind, get_tracer  # noqa: PLC0415
 
     tracer = _tracer or get_tracer("recovery-essentials-crm")
@@ -164,19 +167,15 @@ def serving(method: str, traceparent: str | None) -> Iterator["Span"]:
         yield span
 
 
-def _told_by(entry: Entry) -> str | None:
-    """Find the traceparent of an entry; its document is known to be sound."""
-    if given := entry.fields.get(_FIELD.encode()):
-        return given.decode(errors="replace")
-    try:
-        found = orjson.loads(payload(entry.fields) or b"").get(_FIELD)
-    except (AttributeError, ValueError):  # what only the contract's own reader understands
-        return None
-    return found if isinstance(found, str) else None
+def _traceparent_of(entry: Entry, event: OrderEvent) -> str | None:
+    """Return the traceparent of the entry's own field, or else of the document. None if neither."""
+    if field := entry.fields.get(_FIELD.encode()):
+        return field.decode(errors="replace")
+    return event.traceparent
 
 
 def _context(traceparent: str | None) -> "Context | None":
-    """Read a place in a trace; None for what is no valid one."""
+    """Parse a place in a trace. None if it is missing or not valid."""
     if not traceparent:
         return None
     from opentelemetry.trace import get_current_span  # noqa: PLC0415

@@ -16,8 +16,8 @@ from service.core.batch import Outcome
 from service.core.envelope import Entry
 from service.db import migrate
 from service.db.engine import create_engine, in_transaction
-from service.db.ingest.apply import OwnerChangedError
 from service.db.ingest.ingest import ingest
+from service.db.ingest.owners import OwnerChangedError
 from service.db.operations.verify import Finding, verify
 from service.db.schema import metadata
 from service.streams import redis_client

@@ -1,7 +1,8 @@
-"""The service in plain Python: what a set of events must end in, however it arrived.
+"""The oracle: what a set of order events must end in, however they arrived.
 
-Written from the contract alone, over CloudEvents documents as publishers write them. It shares no
-code with the service, and takes every short cut that having all events at hand allows.
+It is written from the contract alone and shares no code with the service. It reads CloudEvents
+documents as publishers write them, and takes the short cuts that having all events at hand allows.
+`Order.counts`, `totals` and `segment` are the tests' only copy of what counts and of the rules.
 """
 
 from collections import Counter, defaultdict
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 Document = dict[str, Any]
 
@@ -27,7 +28,7 @@ class Rules:
 
 @dataclass
 class Order:
-    """An order's state, and the e-mail of whose it is."""
+    """An order's newest state, and its owner's e-mail; no owner if no event named a customer."""
 
     status: str
     payment_status: str | None
@@ -42,6 +43,47 @@ class Order:
             "failed",
             "refunded",
         }
+
+
+class Totals(NamedTuple):
+    """The sums over a customer's counted orders."""
+
+    orders: int
+    spent: Decimal
+    first: datetime | None
+    last: datetime | None
+
+
+def totals(orders: Iterable[Order]) -> Totals:
+    """Sum up those of a customer's orders that count."""
+    counted = [order for order in orders if order.counts]
+    return Totals(
+        orders=len(counted),
+        spent=sum((order.total - order.refunded for order in counted), Decimal("0.00")),
+        first=min((order.created for order in counted), default=None),
+        last=max((order.created for order in counted), default=None),
+    )
+
+
+def segment(customer: Totals, now: datetime, rules: Rules) -> str:
+    """Return the segment that the rules put a customer with these totals in."""
+
+    def no_order_for(days: int) -> bool:
+        return customer.last is not None and now - customer.last >= timedelta(days=days)
+
+    holds = {
+        "inactive": no_order_for(rules.inactive_days),
+        "at_risk": no_order_for(rules.at_risk_days),
+        "vip": customer.orders >= rules.vip_orders or customer.spent >= rules.vip_spent,
+        "new": customer.orders <= 1,
+        "returning": True,
+    }
+    precedence = (
+        ("inactive", "at_risk", "vip", "new", "returning")
+        if rules.recency_first
+        else ("new", "vip", "inactive", "at_risk", "returning")
+    )
+    return next(name for name in precedence if holds[name])
 
 
 @dataclass
@@ -68,17 +110,17 @@ class World:
 
     @property
     def figures(self) -> dict[str, tuple[int, Decimal, int, int]]:
-        """Give customers, sum spent, customers with an order and with two, per segment."""
-        found: dict[str, tuple[int, Decimal, int, int]] = {}
+        """Per segment: customers, sum spent, customers with an order, customers with two."""
+        by_segment: dict[str, tuple[int, Decimal, int, int]] = {}
         for customer in self.customers.values():
-            count, spent, one, two = found.get(customer.segment, (0, Decimal(0), 0, 0))
-            found[customer.segment] = (
+            count, spent, one, two = by_segment.get(customer.segment, (0, Decimal(0), 0, 0))
+            by_segment[customer.segment] = (
                 count + 1,
                 spent + customer.spent,
                 one + (customer.orders >= 1),
                 two + (customer.orders >= 2),
             )
-        return found
+        return by_segment
 
 
 def world(
@@ -87,14 +129,14 @@ def world(
     rules: Rules | None = None,
     refs: Mapping[str, str] | None = None,
 ) -> World:
-    """Say what valid events end in; ``refs`` gives the e-mail of each ``CUST-…`` there is."""
+    """Return what valid events end in; ``refs`` has the e-mail of each ``CUST-…`` that exists."""
     rules, refs = rules or Rules(), refs or {}
     events = {document["id"]: document for document in documents}.values()
     result = World()
     by_order, by_email = _grouped(events, refs)
     for order_id, about in by_order.items():
-        told = sorted(about, key=_key)
-        data = told[-1]["data"]
+        oldest_first = sorted(about, key=_key)
+        data = oldest_first[-1]["data"]
         order = result.orders[order_id] = Order(
             data["status"],
             data.get("paymentStatus"),
@@ -102,7 +144,7 @@ def world(
             _amount(data.get("refundedAmount") or 0),
             _time(data["dateCreated"]),
         )
-        for event in told:
+        for event in oldest_first:
             order.owner = _named(event, refs) or order.owner
     owned = defaultdict(list)
     for order in result.orders.values():
@@ -115,6 +157,7 @@ def world(
 def _grouped(
     events: Iterable[Document], refs: Mapping[str, str]
 ) -> tuple[dict[str, list[Document]], dict[str, list[Document]]]:
+    """Return the events by order, and by the customer that they name."""
     by_order, by_email = defaultdict(list), defaultdict(list)
     for event in events:
         by_order[event["data"]["id"]].append(event)
@@ -127,7 +170,7 @@ def _customer(
     naming: Sequence[Document], orders: Sequence[Order], now: datetime, rules: Rules
 ) -> Customer:
     customer = Customer(min(_time(event["data"]["dateCreated"]) for event in naming))
-    for event in sorted(naming, key=lambda event: (_told_at(event), event["id"])):
+    for event in sorted(naming, key=lambda event: (_updated(event), event["id"])):
         person = event["data"]["customer"]
         address = {
             part: value.strip()
@@ -137,45 +180,23 @@ def _customer(
         customer.name = (person.get("name") or "").strip() or customer.name
         customer.phone = (person.get("phone") or "").strip() or customer.phone
         customer.address = address or customer.address
-    counted = [order for order in orders if order.counts]
-    if counted:
-        customer.orders = len(counted)
-        customer.spent = sum((order.total - order.refunded for order in counted), Decimal(0))
-        customer.first = min(order.created for order in counted)
-        customer.last = max(order.created for order in counted)
-    customer.segment = _segment(customer, now, rules)
+    sums = totals(orders)
+    customer.orders, customer.spent, customer.first, customer.last = sums
+    customer.segment = segment(sums, now, rules)
     return customer
 
 
-def _segment(customer: Customer, now: datetime, rules: Rules) -> str:
-    def silent_for(days: int) -> bool:
-        return customer.last is not None and now - customer.last >= timedelta(days=days)
-
-    holds = {
-        "inactive": silent_for(rules.inactive_days),
-        "at_risk": silent_for(rules.at_risk_days),
-        "vip": customer.orders >= rules.vip_orders or customer.spent >= rules.vip_spent,
-        "new": customer.orders <= 1,
-        "returning": True,
-    }
-    order = (
-        ("inactive", "at_risk", "vip", "new", "returning")
-        if rules.recency_first
-        else ("new", "vip", "inactive", "at_risk", "returning")
-    )
-    return next(segment for segment in order if holds[segment])
-
-
 def _key(event: Document) -> tuple[int, datetime, str]:
-    return (event["data"].get("version") or 0, _told_at(event), event["id"])
+    return (event["data"].get("version") or 0, _updated(event), event["id"])
 
 
-def _told_at(event: Document) -> datetime:
+def _updated(event: Document) -> datetime:
     data = event["data"]
     return _time(data.get("dateUpdated") or event.get("time") or data["dateCreated"])
 
 
 def _named(event: Document, refs: Mapping[str, str]) -> str | None:
+    """Return the e-mail of the customer that the event names; None if it names nobody."""
     person = event["data"].get("customer") or {}
     return refs.get(str(person.get("id"))) or (person.get("email") or "").strip().lower() or None
 
@@ -189,7 +210,7 @@ def _time(written: str) -> datetime:
 
 
 def settled(outcomes: Iterable[Mapping[Any, int]]) -> Counter[str]:
-    """Add up what batches said became of their entries."""
+    """Add up the outcomes that batches counted for their entries."""
     total: Counter[str] = Counter()
     for counted in outcomes:
         total.update({str(outcome): count for outcome, count in counted.items()})

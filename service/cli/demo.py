@@ -114,18 +114,18 @@ async def _read(engine: AsyncEngine) -> int:
 
 async def _show(console: Console, engine: AsyncEngine, running: Running) -> None:
     async with engine.connect() as connection:
-        items = await by_segment(connection, None, MedianCache())
+        shares = await by_segment(connection, None, MedianCache())
         waiting = await status.waiting(connection)
     table = Table("Segment", *("Customers", "Share", "Average LTV", "Total spent"))
     for column in table.columns[1:]:
         column.justify = "right"
-    for item in items:
+    for share in shares:
         table.add_row(
-            item["label"],
-            f"{item['count']:,}",
-            f"{item['percentage']} %",
-            f"{item['averageLTV']:,}",
-            f"{item['totalSpent']:,}",
+            share.segment.label,
+            f"{share.customers:,}",
+            f"{share.percentage} %",
+            f"{share.average_ltv:,}",
+            f"{share.total_spent:,}",
         )
     console.print(table)
     console.print(f"{waiting.dead_letters} entries were refused on purpose; see the dead letters.")

@@ -207,7 +207,7 @@ class _Run:
             return plans
 
         # Somebody may take an e-mail or an id while we write: planned again, it is seen.
-        plans = await in_transaction(self.engine, work, again=(IntegrityError,), attempts=5)
+        plans = await in_transaction(self.engine, work, again=(IntegrityError,))
         for (number, _), plan in zip(numbered, plans, strict=True):
             if plan.fault:
                 faults.append((number, plan.fault))
@@ -226,7 +226,7 @@ class _Run:
         return None
 
     async def orders(self, batch: list[tuple[int, bytes | dict[str, str] | LineFault]]) -> None:
-        rules = orders.Rules(self.config.store_currency, self.config.max_event_bytes, self.now)
+        rules = orders.Rules(self.config.terms, self.now)
         numbers: list[int] = []
         faults: list[tuple[int, LineFault]] = []
         lines: list[orders.OrderLine] = []

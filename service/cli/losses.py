@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.cli.database import fail, in_database, whoever
 from service.core.json_values import timestamp
 from service.core.loss_arithmetic import LossKind
-from service.db.operations.losses import Incident, acknowledge, incidents
+from service.db.operations.losses import RecordedLoss, acknowledge, recorded_losses
 
 _HOW = {
     LossKind.REMOVED: "at least {}",
@@ -33,10 +33,10 @@ def losses(
 ) -> None:
     """List entries that Redis lost before they were applied, by the range of their ids."""
 
-    async def work(connection: AsyncConnection) -> Sequence[Incident]:
+    async def work(connection: AsyncConnection) -> Sequence[RecordedLoss]:
         if noted is not None and not await acknowledge(connection, noted, whoever()):
             fail(f"there is no open loss {noted}.")
-        return await incidents(connection, open_only=not every)
+        return await recorded_losses(connection, open_only=not every)
 
     found = asyncio.run(in_database(work))
     if as_json:
@@ -48,7 +48,7 @@ def losses(
             typer.echo(_sentence(incident))
 
 
-def _sentence(it: Incident) -> str:
+def _sentence(it: RecordedLoss) -> str:
     entries = "unknown" if it.entries is None else _HOW[it.kind].format(it.entries)
     noted = f"; acknowledged by {it.acknowledged_by}" if it.acknowledged_by else ""
     return (
@@ -58,11 +58,11 @@ def _sentence(it: Incident) -> str:
     )
 
 
-def _document(incident: Incident) -> dict[str, Any]:
+def _document(incident: RecordedLoss) -> dict[str, Any]:
     def written(value: object) -> object:
         return timestamp(value) if isinstance(value, datetime) else value
 
-    names = {name: name.split("_") for name in Incident._fields}
+    names = {name: name.split("_") for name in RecordedLoss._fields}
     return {
         first + "".join(word.capitalize() for word in rest): written(getattr(incident, name))
         for name, (first, *rest) in names.items()

@@ -109,14 +109,15 @@ def web() -> None:
     import uvicorn  # noqa: PLC0415
 
     from service.http.app import create_app  # noqa: PLC0415
-    from service.http.auth.credentials import refuse_open_door  # noqa: PLC0415
+    from service.http.auth.local_mode import refuse_open_door  # noqa: PLC0415
     from service.http.server import connection  # noqa: PLC0415
 
     config = with_local_stack(Config.load())
     logs.set_up(config.log_level, config.log_format)
     tracing.set_up("crm-web")
     asyncio.run(refuse_open_door(config))
-    application = create_app(config)
+    # Live streams never end by themselves, and the server waits for whoever is connected.
+    application = create_app(config, stopping=lambda: server.should_exit)
     server = uvicorn.Server(
         uvicorn.Config(
             application,
@@ -129,8 +130,6 @@ def web() -> None:
             timeout_graceful_shutdown=10,
         )
     )
-    # Live streams never end by themselves, and the server waits for whoever is connected.
-    application.state.stopping = lambda: server.should_exit
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C, raised again once it has stopped
         server.run()
     sys.exit(0 if server.started else 3)

@@ -16,7 +16,7 @@ from service.db.operations import losses
 from service.db.segments import outbox, recover
 from service.local.state import with_local_stack
 from service.streams import groups, redis_client
-from service.streams.snapshot import look
+from service.streams.snapshot import take_snapshot
 
 _PAGE = 5000
 
@@ -108,7 +108,7 @@ async def _set_all(
     known = dict[str, StreamId]()
     if after is None:
         async with engine.connect() as connection:
-            known = await losses.settled(connection, orders, group)
+            known = await losses.acknowledged_ids(connection, orders, group)
         if not known:
             fail("this database has not looked at the stream yet; say --since or --all.")
     return [
@@ -120,7 +120,7 @@ async def _set_all(
 
 async def _set(redis: Redis, stream: str, group: str, after: StreamId) -> Set:
     await groups.ensure_group(redis, stream, group)
-    now = await look(redis, stream, group)
+    now = await take_snapshot(redis, stream, group)
     after = min(after, now.delivered)
     entries = await _count(redis, stream, after)
     raw: Any = redis

@@ -1,22 +1,22 @@
-"""Fold a batch: one newest state per order, one profile per customer, an outcome per event.
+"""Fold a batch of events: one newest state per order, one profile per customer.
 
-Every fact is a register: the value with the greatest key stays, whatever the order of arrival.
-Folding is therefore the same operation here, within a batch, as in Postgres, against what is
-already stored; doing it here first means that a statement touches each row once.
+Every fact is a register: the value with the greatest key stays, whatever the order of arrival. So
+folding a batch is the same operation as merging it into what Postgres has stored. Doing it here
+first means that a statement touches each row once.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from service.core.order_event import EventCustomer, EventKey, OrderEvent
+from service.core.order_event import REGISTERS, EventCustomer, EventKey, OrderEvent
 
 
 class Outcome(StrEnum):
-    """What became of an entry. Each has exactly one of these, but for CONFLICT, which is extra."""
+    """What became of an entry. Each entry has exactly one of these; CONFLICT comes on top."""
 
     APPLIED = "applied"
     STALE = "stale"
@@ -25,29 +25,27 @@ class Outcome(StrEnum):
     DEAD_LETTERED = "dead_lettered"
 
 
+Owner = int | None
+"""The number of the customer whom an event names, `ERASED`, or None if it names nobody."""
+ERASED = 0
+
+
 @dataclass(frozen=True, slots=True)
 class OrderChange:
-    """The events of one order in a batch, in their order of arrival, and the two that matter."""
+    """The events of one order in a batch, in their order of arrival."""
 
     order_id: str
     events: Sequence[OrderEvent]
     state: OrderEvent
-    """The greatest event: what the order is now, as far as this batch knows."""
+    """The greatest event: the order's state as far as this batch knows."""
     named: tuple[EventKey, int] | None
-    """The key of the greatest event that names a customer, and whom: whose order it is."""
+    """The greatest event that names a customer: its key, and the customer who owns the order."""
     erased: bool
     """An event names a person who was erased."""
 
 
-class StoredOrder(NamedTuple):
-    """What was stored of an order before the batch."""
-
-    key: EventKey
-    content: tuple[object, ...]
-
-
 class ProfileValue(NamedTuple):
-    """A profile value, and when it was told by which event."""
+    """The value of a register, and the time and id of the event that it came with."""
 
     value: str | dict[str, str]
     at: datetime
@@ -56,85 +54,93 @@ class ProfileValue(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a batch tells of one customer, stale events included."""
+    """What a batch says about one customer; stale events count as well."""
 
     customer_id: int
     at: datetime
-    """When the latest event told of them."""
+    """The time of the latest event that names the customer."""
     event_id: str
     earliest_order: datetime
     latest_order: datetime
-    name: ProfileValue | None
-    phone: ProfileValue | None
-    address: ProfileValue | None
+    values: Mapping[str, ProfileValue]
+    """The latest value of each of `REGISTERS` that any event has a value for."""
 
 
-Resolve = Callable[[OrderEvent], int | None]
-"""Finds the customer whom an event names: their id, `ERASED`, or None for nobody."""
-ERASED = 0
+class StoredOrder(NamedTuple):
+    """The state of an order before the batch."""
+
+    key: EventKey
+    content: tuple[object, ...]
 
 
-def by_order(events: Iterable[OrderEvent], resolve: Resolve) -> list[OrderChange]:
-    """Group a batch by order, in order of the ids, which is the order of locking."""
-    grouped: defaultdict[str, list[OrderEvent]] = defaultdict(list)
-    for event in events:
-        grouped[event.order_id].append(event)
-    return [_change(order_id, grouped[order_id], resolve) for order_id in sorted(grouped)]
+def fold(
+    events: Sequence[OrderEvent], owners: Sequence[Owner]
+) -> tuple[list[OrderChange], list[Profile]]:
+    """Fold events to a change per order and a profile per customer, each sorted by id.
 
-
-def _change(order_id: str, events: Sequence[OrderEvent], resolve: Resolve) -> OrderChange:
-    if len(events) == 1:  # nearly always
-        (event,) = events
-        owner = resolve(event)
-        named = (event.key, owner) if owner else None
-        return OrderChange(order_id, events, event, named, erased=owner == ERASED)
-    namings = [
-        (event.key, customer_id) for event in events if (customer_id := resolve(event)) is not None
-    ]
-    return OrderChange(
-        order_id,
-        events,
-        state=max(events, key=lambda event: event.key),
-        named=max((naming for naming in namings if naming[1] != ERASED), default=None),
-        erased=any(customer_id == ERASED for _, customer_id in namings),
+    ``owners`` has the customer whom each event names. Sorted by id is the order of locking.
+    """
+    by_order: defaultdict[str, list[tuple[OrderEvent, Owner]]] = defaultdict(list)
+    by_customer: defaultdict[int, list[tuple[OrderEvent, EventCustomer]]] = defaultdict(list)
+    for event, owner in zip(events, owners, strict=True):
+        by_order[event.order_id].append((event, owner))
+        if event.customer and owner:
+            by_customer[owner].append((event, event.customer))
+    return (
+        [_order_change(order_id, by_order[order_id]) for order_id in sorted(by_order)],
+        [_profile(customer_id, by_customer[customer_id]) for customer_id in sorted(by_customer)],
     )
 
 
-def profiles(events: Iterable[OrderEvent], resolve: Resolve) -> list[Profile]:
-    """Fold what all events say of customers, in order of their ids.
+def _order_change(order_id: str, events: Sequence[tuple[OrderEvent, Owner]]) -> OrderChange:
+    if len(events) == 1:  # nearly always
+        ((event, owner),) = events
+        named = (event.key, owner) if owner else None
+        return OrderChange(order_id, (event,), event, named, erased=owner == ERASED)
+    namings = [(event.key, owner) for event, owner in events if owner]
+    in_arrival = [event for event, _ in events]
+    return OrderChange(
+        order_id,
+        in_arrival,
+        state=max(in_arrival, key=lambda event: event.key),
+        named=max(namings, default=None),
+        erased=any(owner == ERASED for _, owner in events),
+    )
 
-    Versions of different orders do not compare, so the key here is time and event id.
-    """
-    told: defaultdict[int, list[tuple[OrderEvent, EventCustomer]]] = defaultdict(list)
-    for event in events:
-        if event.person and (customer_id := resolve(event)):
-            told[customer_id].append((event, event.person))
-    return [_profile(customer_id, told[customer_id]) for customer_id in sorted(told)]
 
-
-def _profile(customer_id: int, told: list[tuple[OrderEvent, EventCustomer]]) -> Profile:
-    if len(told) > 1:
-        told.sort(key=lambda pair: (pair[0].profile_at, pair[0].key.event_id))
-    name = phone = address = None
-    for event, person in told:
+def _profile(customer_id: int, events: list[tuple[OrderEvent, EventCustomer]]) -> Profile:
+    # Versions of different orders do not compare, so the key of a register is time and event id.
+    if len(events) > 1:
+        events.sort(key=lambda pair: (pair[0].profile_at, pair[0].key.event_id))
+    values: dict[str, ProfileValue] = {}
+    for event, customer in events:
         at, event_id = event.profile_at, event.key.event_id
-        if person.name:
-            name = ProfileValue(person.name, at, event_id)
-        if person.phone:
-            phone = ProfileValue(person.phone, at, event_id)
-        if person.address:
-            address = ProfileValue(person.address, at, event_id)
-    dates = [event.date_created for event, _ in told]
-    return Profile(customer_id, at, event_id, min(dates), max(dates), name, phone, address)
+        for register in REGISTERS:
+            if value := getattr(customer, register):
+                values[register] = ProfileValue(value, at, event_id)
+    dates = [event.date_created for event, _ in events]
+    return Profile(customer_id, at, event_id, min(dates), max(dates), values)
 
 
-_APPLIED: Counter[Outcome] = Counter({Outcome.APPLIED: 1})
+_ONE_APPLIED: Counter[Outcome] = Counter({Outcome.APPLIED: 1})
 
 
-def outcomes(change: OrderChange, known: StoredOrder | None) -> Counter[Outcome]:
-    """Say of each event of an order what became of it, as if they had come one by one."""
+def count_outcomes(
+    changes: Iterable[OrderChange], stored: Mapping[str, StoredOrder]
+) -> Counter[Outcome]:
+    """Count what became of each event, as if they had come one by one.
+
+    ``stored`` has the state of each order that was known before the batch.
+    """
+    counted: Counter[Outcome] = Counter()
+    for change in changes:
+        counted += _outcomes(change, stored.get(change.order_id))
+    return counted
+
+
+def _outcomes(change: OrderChange, known: StoredOrder | None) -> Counter[Outcome]:
     if known is None and len(change.events) == 1:  # nearly always
-        return _APPLIED
+        return _ONE_APPLIED
     counted: Counter[Outcome] = Counter()
     for event in change.events:
         if known is None or event.key > known.key:
@@ -151,7 +157,7 @@ def outcomes(change: OrderChange, known: StoredOrder | None) -> Counter[Outcome]
 
 
 def _conflict(event: OrderEvent, known: StoredOrder) -> bool:
-    """Tell whether two events claim one version and time, and differ in more than their id."""
+    """Check whether two events claim one version and time, and differ in more than their id."""
     return (
         event.key[:2] == known.key[:2]
         and event.key.event_id != known.key.event_id

@@ -2,7 +2,7 @@
 
 Three writers are understood: any client that puts CloudEvents JSON in the field ``data``;
 FastStream, which writes one field ``__data__`` in a binary envelope; and plain JSON in
-``__data__``. Bytes in, bytes out: what they say is `service.core.order_event`'s business.
+``__data__``. This module finds the bytes; `service.core.judge` reads what they say.
 """
 
 import struct

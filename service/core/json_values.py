@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
+from pydantic.alias_generators import to_camel
 
 
 def money(amount: Decimal) -> orjson.Fragment:
@@ -32,3 +33,8 @@ def _default(value: object) -> Any:
         return timestamp(value)
     msg = f"cannot write a {type(value).__name__} as JSON"
     raise TypeError(msg)
+
+
+def camel(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the same fields with names in camelCase."""
+    return {to_camel(name): value for name, value in fields.items()}

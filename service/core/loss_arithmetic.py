@@ -1,26 +1,39 @@
-"""Was anything lost? What Redis shows now is held against what it showed before.
+"""Find out whether Redis lost entries before they were applied.
+
+About once a second a worker checks each stream:
+
+1. `service.streams.snapshot.take_snapshot` reads the stream and its group at one moment, as a
+   `StreamSnapshot`.
+2. The snapshot is compared with the `Checkpoint`, which is what the last check stored, and with the
+   number of entries that Postgres counted as read. `was_rolled_back` decides whether this is still
+   the stream of the last check. If it is, `find_removed` looks for entries that were removed too
+   early; if not, `find_rolled_back` looks for what the rollback took. Both return a `Loss` or None.
+3. `next_checkpoint` builds the checkpoint for the next check. `service.db.operations.losses` stores
+   it, and records the loss for people.
 
 What is compared, and what can be known from it:
 
-* **The balance.** Redis counts the entries ever added, Postgres the entries read (in the
-  transaction that applies them). Entries added, less those still unread, must have been counted
-  here, once or more often: what is delivered twice raises the balance, and only an entry that was
-  never applied lowers it. So whatever removes entries too early is noticed, whoever did it, while
+* **The balance** is the number of entries counted as read (in the transaction that applies them)
+  less the number of entries that Redis has delivered, which is entries added less entries unread.
+  An entry that is delivered twice raises the balance, and only an entry that was never applied
+  lowers it. So the balance shows whatever removes entries too early, whoever did it, and whether
   workers ran or not: `MAXLEN` of a publisher, `XDEL` of unread or pending entries, a group moved
   forward, an acknowledgement by somebody else, a database restored from an older copy. The number
-  is a lower bound: entries delivered twice since the last look hide as many. While entries are in
-  the workers' hands, only what exceeds them is certain; the rest shows when they have finished.
-  Trimming what the group has acknowledged, by us or others, does not touch the balance.
-* **Continuity.** The stream's counters and last id only rise, and the entry that was the last one
-  is there, or has been removed. Otherwise Redis came back empty or from an older copy (or somebody
-  deleted the stream). Lost then is what had been seen, is gone, and was not counted here when that
-  was noticed; workers may still apply what they hold. Entries added after the last look and gone
-  before this one leave no trace. They are excluded when that look was a moment ago, a worker was
-  listening (what is added then reaches it at once) and no entry was applied that the look had
-  not seen; else the loss is told without a number.
+  found is a lower bound: entries delivered twice since the last check hide as many lost ones. While
+  workers hold entries, only what exceeds those is certain; the rest shows when they have finished.
+  Trimming what the group has acknowledged does not touch the balance, whoever trims.
+* **Continuity.** A stream's counters and its last id only rise, and the entry that was the last one
+  at the last check is still there, or was removed. Otherwise Redis came back empty or with an older
+  copy, or somebody deleted the stream. Lost are then the entries that the last check had seen, that
+  are gone, and that had not been counted when the rollback was noticed; workers may still apply
+  those that they hold. Entries added after the last check and gone before this one leave no trace.
+  There were none if the last check was a moment ago, a worker was listening (it is given new
+  entries at once) and no entry was applied that the check had not seen. Otherwise the loss is
+  reported without a number.
 
-A restart that keeps all that had been seen is no loss. What it forgot beyond that (up to a second
-of entries under ``appendfsync everysec``, when the machine itself died) nobody can tell.
+A restart that keeps everything that the last check had seen is no loss. Nobody can tell what it
+forgot beyond that (up to a second of entries under ``appendfsync everysec``, if the machine itself
+died).
 """
 
 from datetime import datetime, timedelta
@@ -30,41 +43,41 @@ from typing import NamedTuple
 from service.core.stream_ids import NO_ID, StreamId, before
 
 _MOMENT = timedelta(seconds=10)
-"""In this time after a look, a worker that listens has been given whatever was added."""
+"""Within this time after a check, a listening worker was given everything that was added."""
 
 
 class LossKind(StrEnum):
     """How entries were lost."""
 
     REMOVED = "removed"
-    """Trimmed, deleted or passed over before they were applied; ``entries`` is at least."""
+    """Trimmed, deleted or skipped before they were applied. The number of entries is a minimum."""
     ROLLED_BACK = "rolled_back"
-    """Redis has less than it had; ``entries`` is of those seen before."""
+    """Redis has less than it had. Only entries that a check had seen are in the number."""
 
 
 class StreamSnapshot(NamedTuple):
-    """The stream and our group on it. Of what does not exist, everything is zero."""
+    """A stream and our group on it at one moment. Everything is zero for what does not exist."""
 
     moment: StreamId
-    """An id that no entry added so far exceeds: Redis's clock."""
+    """Redis's clock as an id; no entry added so far has a greater one."""
     added: int
-    """Entries ever added; it goes back only where Redis forgot."""
+    """Entries ever added; this only falls if Redis forgot some."""
     length: int
     last: StreamId
-    """Of the last entry ever added."""
+    """The last entry ever added."""
     first: StreamId
-    """Of the first entry that is there."""
+    """The first entry that is still there."""
     deleted: StreamId
-    """The greatest that XDEL removed."""
+    """The greatest id that XDEL removed."""
     delivered: StreamId
-    """The last one that the group was given."""
+    """The last entry that the group was given."""
     unread: int | None
     """Entries that are there and that the group was not given. None: too many to count."""
     pending: int
-    settled: StreamId
-    """Everything up to it was given to the group and acknowledged."""
-    last_seen_is_there: bool
-    """The entry that was the last one at an earlier look."""
+    acknowledged: StreamId
+    """Every entry up to this id was given to the group and acknowledged."""
+    has_last_seen: bool
+    """Whether the entry that was the last one at the last check is still there."""
 
     @property
     def removed(self) -> int:
@@ -72,61 +85,63 @@ class StreamSnapshot(NamedTuple):
         return self.added - self.length
 
 
-class Survivors(NamedTuple):
-    """What is left of an earlier look's stream."""
+class Remainder(NamedTuple):
+    """What a stream that was rolled back still has of the stream of the last check."""
 
     last: StreamId
-    """The last entry that is no newer than that look."""
+    """The last entry that the last check can have seen."""
     newer: int | None
     """Entries added since. None: too many to count."""
 
 
-class Observation(NamedTuple):
-    """What an earlier look found, as it is kept."""
+class Checkpoint(NamedTuple):
+    """What a check found, stored for the next one."""
 
     seen_at: datetime
     added: int
     removed: int
     last: StreamId
-    settled: StreamId
+    acknowledged: StreamId
     listening: bool
-    """A worker was asking for entries."""
+    """A worker was reading the stream."""
     balance: int
-    """Entries counted here less entries passed on by Redis, at least."""
+    """Entries counted as read less entries that Redis delivered; the true balance is not lower."""
     read: int
-    """Entries counted here; while Redis is away, since then as well."""
+    """Entries counted as read. While Redis is away, this goes on rising."""
     away_since: datetime | None
-    """Redis has not answered since."""
+    """When Redis stopped answering. None: it answered."""
 
 
 class Loss(NamedTuple):
-    """Entries that Redis had taken and that were gone before they were applied."""
+    """Entries that Redis had accepted and that were gone before they were applied."""
 
     kind: LossKind
     after: StreamId
     until: StreamId
-    """Whatever was lost has an id beyond ``after`` and not beyond ``until``."""
+    """Every lost entry has an id greater than ``after`` and not greater than ``until``."""
     entries: int | None
-    """None: nobody knows how many."""
+    """How many. None: nobody knows."""
     since: datetime
-    """Nothing was lost before."""
+    """Nothing was lost before this moment."""
 
 
-def position(
-    now: StreamSnapshot, at: datetime, read: int, least: int | None, *, listening: bool
-) -> Observation:
-    """Make what is kept of a look.
+def next_checkpoint(
+    snapshot: StreamSnapshot, at: datetime, read: int, least: int | None, *, listening: bool
+) -> Checkpoint:
+    """Build the checkpoint that is stored for the next check.
 
-    ``read`` is what had been counted here before it, ``least`` a balance that was reached before.
+    ``read`` was counted before the snapshot was taken. ``least`` is a balance that was reached
+    before; None if there was none.
     """
-    # While the unread cannot be counted, they may be all there are.
-    balance = read - now.added + (now.unread or 0)
-    return Observation(
+    # While the unread entries cannot be counted, assume that there are none: that makes the balance
+    # too low rather than too high, and so reports no loss that is none.
+    balance = read - snapshot.added + (snapshot.unread or 0)
+    return Checkpoint(
         seen_at=at,
-        added=now.added,
-        removed=now.removed,
-        last=now.last,
-        settled=now.settled,
+        added=snapshot.added,
+        removed=snapshot.removed,
+        last=snapshot.last,
+        acknowledged=snapshot.acknowledged,
         listening=listening,
         balance=balance if least is None else max(balance, least),
         read=read,
@@ -134,54 +149,70 @@ def position(
     )
 
 
-def stepped_back(earlier: Observation, now: StreamSnapshot) -> bool:
-    """Tell whether this cannot be the same stream, only later."""
-    if now.added < earlier.added or now.removed < earlier.removed or now.last < earlier.last:
+def was_rolled_back(checkpoint: Checkpoint, snapshot: StreamSnapshot) -> bool:
+    """Return True if the snapshot cannot be of the checkpoint's stream at a later moment."""
+    if (
+        snapshot.added < checkpoint.added
+        or snapshot.removed < checkpoint.removed
+        or snapshot.last < checkpoint.last
+    ):
         return True
-    if now.last_seen_is_there or earlier.last == NO_ID:
+    if snapshot.has_last_seen or checkpoint.last == NO_ID:
         return False
-    removed = now.removed - earlier.removed
-    if not now.length or now.first > earlier.last:
-        return removed < earlier.added - earlier.removed  # all that was there is gone
-    return not removed or now.deleted < earlier.last
+    # The entry that was the last one is gone. If it was removed, the counters must show that.
+    removed = snapshot.removed - checkpoint.removed
+    if not snapshot.length or snapshot.first > checkpoint.last:
+        was_there = checkpoint.added - checkpoint.removed
+        return removed < was_there  # nothing of it is left, so all of it must have been removed
+    return not removed or snapshot.deleted < checkpoint.last  # older ones are left: it was XDEL
 
 
-def passed_over(earlier: Observation, now: StreamSnapshot, read: int) -> Loss | None:
-    """Find entries that were never applied, by the balance. ``read`` was counted after the look."""
-    if now.unread is None:
+def find_removed(checkpoint: Checkpoint, snapshot: StreamSnapshot, read: int) -> Loss | None:
+    """Find entries that were never applied, by the balance. None if there are none.
+
+    ``read`` was counted after the snapshot was taken.
+    """
+    if snapshot.unread is None:
         return None
-    missing = earlier.balance - (read - (now.added - now.unread) + now.pending)
+    delivered = snapshot.added - snapshot.unread
+    # Pending entries may still be counted.
+    missing = checkpoint.balance - (read - delivered + snapshot.pending)
     if missing <= 0:
         return None
-    until = now.delivered
-    if now.unread == now.length:  # what was before the first entry was never delivered
-        until = max(until, before(now.first) if now.length else now.last)
-    return Loss(LossKind.REMOVED, earlier.settled, until, missing, earlier.seen_at)
+    until = snapshot.delivered
+    if snapshot.unread == snapshot.length:  # what was before the first entry was never delivered
+        until = max(until, before(snapshot.first) if snapshot.length else snapshot.last)
+    return Loss(LossKind.REMOVED, checkpoint.acknowledged, until, missing, checkpoint.seen_at)
 
 
-def forgotten(
-    earlier: Observation, now: StreamSnapshot, left: Survivors, read: int, at: datetime
+def find_rolled_back(
+    checkpoint: Checkpoint,
+    snapshot: StreamSnapshot,
+    remainder: Remainder,
+    read: int,
+    at: datetime,
 ) -> Loss | None:
-    """Find what a stream that stepped back has taken with it.
+    """Find what a rollback of Redis took.
 
-    None: all that had been seen was applied, and nothing hints at more. ``read`` was counted
-    after the look.
+    None if everything that the last check had seen was applied, and nothing hints at more.
+    ``read`` was counted after the snapshot was taken.
     """
-    kept = None if left.newer is None else now.added - left.newer
-    if kept == 0 and now.unread is not None:  # what has been read since can be told apart
-        read -= now.added - now.unread - now.pending
+    kept = None if remainder.newer is None else snapshot.added - remainder.newer
+    if kept == 0 and snapshot.unread is not None:
+        # All there is came after the rollback, so what was read of it can be told apart.
+        read -= snapshot.added - snapshot.unread - snapshot.pending
     else:
-        read = earlier.read
-    missing = earlier.balance + earlier.added - read
-    known = max(0, missing if kept is None else min(missing, earlier.added - kept))
+        read = checkpoint.read
+    missing = checkpoint.balance + checkpoint.added - read
+    known = max(0, missing if kept is None else min(missing, checkpoint.added - kept))
     added_since = missing < 0
-    unseen = (earlier.away_since or at) - earlier.seen_at > _MOMENT
-    if not known and not added_since and not unseen and earlier.listening:
+    unwatched = (checkpoint.away_since or at) - checkpoint.seen_at > _MOMENT
+    if not known and not added_since and not unwatched and checkpoint.listening:
         return None
     return Loss(
         LossKind.ROLLED_BACK,
-        max(earlier.settled, left.last),
-        now.moment,
+        max(checkpoint.acknowledged, remainder.last),
+        snapshot.moment,
         known or None,
-        earlier.seen_at,
+        checkpoint.seen_at,
     )

@@ -1,12 +1,23 @@
 """The event `customer-segment-changed` as subscribers read it."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from service.core.segment_rules import Segment
+
+
+class Cause(StrEnum):
+    """Why a segment changed."""
+
+    ORDER = "order"
+    TIME = "time"
+    MANUAL = "manual"
+    RULES = "rules"
+    REBUILD = "rebuild"
 
 
 class SegmentChange(BaseModel):
@@ -17,7 +28,7 @@ class SegmentChange(BaseModel):
     customer_id: Annotated[str, Field(pattern=r"^CUST-\d+$", examples=["CUST-1001"])]
     previous_segment: Annotated[Segment | None, Field(description="null: their first segment")]
     segment: Segment
-    cause: Literal["order", "time", "manual", "rules", "rebuild"]
+    cause: Cause
     total_orders: int
     total_spent: Annotated[float, Field(description="two decimals, the store's currency")]
     last_order_date: datetime | None

@@ -1,8 +1,8 @@
-"""The segment rules, once: as data, read by Python and by SQL alike.
+"""The segment rules as data: Python and SQL are both generated from them.
 
-A rule is a set of comparisons ``op(fact, limit)``. Handed numbers and dates they give a bool;
-handed SQLAlchemy columns they give an expression, because the operators are the same. Ages are
-compared as ``last_order_date <= now - days``, so neither side does interval arithmetic.
+A rule is a set of comparisons ``op(fact, limit)``. With numbers and dates a comparison returns a
+bool. With SQLAlchemy columns it returns an SQL expression, because the operators are the same. Ages
+are compared as ``last_order_date <= now - days``, so that neither side does interval arithmetic.
 """
 
 import operator
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Segment(StrEnum):
-    """Where a customer stands in the lifecycle."""
+    """A customer's stage in the lifecycle."""
 
     NEW = "new"
     RETURNING = "returning"
@@ -28,19 +28,19 @@ class Segment(StrEnum):
 
     @property
     def label(self) -> str:
-        """The name staff read."""
+        """Return the name that staff read."""
         return {"vip": "VIP", "at_risk": "At Risk"}.get(self.value, self.value.title())
 
 
 class Precedence(StrEnum):
-    """Which rule wins when several hold."""
+    """Which rule wins if several hold."""
 
     RECENCY_FIRST = "recency_first"
     VALUE_FIRST = "value_first"
 
 
 class SegmentSettings(BaseModel):
-    """What staff can change. A version of it is a row of the table ``settings``."""
+    """The settings that staff can change. Each version is a row of the table ``settings``."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,29 +59,29 @@ class SegmentSettings(BaseModel):
         return self
 
     def limits(self, now: datetime) -> "Limits":
-        """Turn the settings into the values that facts are compared with at ``now``."""
-        return Limits(
-            new_order_count=1,
-            vip_order_count=self.vip_order_count,
-            vip_total_spent=self.vip_total_spent,
-            at_risk_before=now - timedelta(days=self.at_risk_days),
-            inactive_before=now - timedelta(days=self.inactive_days),
-        )
+        """Return the values that facts are compared with at ``now``."""
+        ages = {limit: getattr(self, setting) for limit, setting in AGE_LIMITS.items()}
+        values = {name: getattr(self, name) for name in Limits._fields if hasattr(self, name)}
+        before = {limit: now - timedelta(days=days) for limit, days in ages.items()}
+        return Limits(**CONSTANT_LIMITS, **values, **before)
 
 
 class Facts(NamedTuple):
-    """What the rules look at: counted orders, their net sum, the latest one's date.
-
-    Each is a value, or an SQL expression of that type.
-    """
+    """What the rules look at: values, or SQL expressions of that type."""
 
     total_orders: Any
+    """Counted orders."""
     total_spent: Any
+    """Their totals less refunds."""
     last_order_date: Any
+    """The date of the latest of them; None without any."""
 
 
 class Limits(NamedTuple):
-    """What the facts are compared with; values or SQL expressions."""
+    """What the facts are compared with: values, or SQL expressions of that type.
+
+    A limit is a setting of the same name, unless `CONSTANT_LIMITS` or `AGE_LIMITS` says otherwise.
+    """
 
     new_order_count: Any
     vip_order_count: Any
@@ -90,30 +90,36 @@ class Limits(NamedTuple):
     inactive_before: Any
 
 
+CONSTANT_LIMITS = {"new_order_count": 1}
+"""Limits that are no setting."""
+AGE_LIMITS = {"at_risk_before": "at_risk_days", "inactive_before": "inactive_days"}
+"""Limits that are a moment: so many days of 24 hours ago, as the setting says."""
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison. A fact that is not there (no order yet) fails every test."""
+    """One comparison. It fails if the fact is missing, as the last order date is without orders."""
 
     fact: str
     op: Callable[[Any, Any], Any]
     limit: str
 
     def holds(self, facts: Facts, limits: Limits) -> Any:
-        """Give a bool for values, an expression for columns (NULL where the fact is NULL)."""
+        """Return a bool for values, an expression for columns (NULL where the fact is NULL)."""
         value = getattr(facts, self.fact)
         return False if value is None else self.op(value, getattr(limits, self.limit))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A segment and the tests of which one suffices."""
+    """A segment, and the comparisons of which one has to hold."""
 
     segment: Segment
     any_of: tuple[Comparison, ...]
 
     def holds(self, facts: Facts, limits: Limits) -> Any:
-        """Give a bool for values, an expression for columns."""
-        return reduce(operator.or_, (test.holds(facts, limits) for test in self.any_of))
+        """Return a bool for values, an expression for columns."""
+        return reduce(operator.or_, (one.holds(facts, limits) for one in self.any_of))
 
 
 RULES = {
@@ -133,16 +139,17 @@ RULES = {
 }
 
 OTHERWISE = Segment.RETURNING
+"""The segment when no rule holds."""
 
 ORDER = {
     Precedence.RECENCY_FIRST: (Segment.INACTIVE, Segment.AT_RISK, Segment.VIP, Segment.NEW),
     Precedence.VALUE_FIRST: (Segment.NEW, Segment.VIP, Segment.INACTIVE, Segment.AT_RISK),
 }
-"""The first rule that holds wins; when none does, `OTHERWISE`."""
+"""The order in which rules are tried: the first one that holds wins."""
 
 
 def segment_of(facts: Facts, settings: SegmentSettings, now: datetime) -> Segment:
-    """Give the segment of one customer by the rules alone, manual holds aside."""
+    """Return the segment that the rules alone give a customer; manual holds are ignored."""
     limits = settings.limits(now)
     for segment in ORDER[settings.precedence]:
         if RULES[segment].holds(facts, limits):

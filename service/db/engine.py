@@ -11,9 +11,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+Arguments = TypeVarTuple("Arguments")
 
 _REPEATABLE = {"40P01", "40001"}  # deadlock detected, serialization failure
+_ATTEMPTS = 20
 
 TRANSACTION_SECONDS = 60
 """No transaction that judges customers lives longer (`transaction_timeout`): the sweeper relies on
@@ -127,23 +128,23 @@ def refused_data(error: BaseException) -> bool:
 
 async def in_transaction(
     engine: AsyncEngine,
-    work: Callable[[AsyncConnection, *Ts], Awaitable[T]],
-    *args: *Ts,
+    work: Callable[[AsyncConnection, *Arguments], Awaitable[T]],
+    *args: *Arguments,
     again: tuple[type[Exception], ...] = (),
-    attempts: int = 20,
 ) -> T:
-    """Call ``work(connection, *args)`` in a transaction and return its result.
+    """Run ``work(connection, *args)`` in a transaction and return what it returns.
 
-    The transaction is repeated after a deadlock, a serialization failure or one of the errors in
-    ``again``. Raises the last error when ``attempts`` are used up.
+    After a deadlock or a serialization failure it runs again, in a new transaction. ``again``
+    names further errors after which that is worth trying. Raises the last error once
+    ``attempts`` are used up.
     """
-    for attempt in range(1, attempts + 1):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with engine.begin() as connection:
                 return await work(connection, *args)
         except Exception as error:
             repeatable = isinstance(error, again) or sqlstate(error) in _REPEATABLE
-            if not repeatable or attempt == attempts:
+            if not repeatable or attempt == _ATTEMPTS:
                 raise
             await asyncio.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 6)))
     raise AssertionError

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from functools import cache
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -13,22 +12,23 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-import migrations
 from service.db.engine import sqlstate
+from service.db.locks import AdvisoryLock
 
 log = logging.getLogger(__name__)
 
-_LOCK = 0x43524D01  # "CRM" 1: one migration at a time, whoever starts it
 _TURN_SECONDS = 0.2
 _LOCK_SECONDS = 2
 """Who waits for a table's lock has everybody else wait behind it."""
 _AGAIN_SECONDS = 1.0
 _PASSING = {"55P03", "40P01"}  # the lock was not to be had in time, or only by a deadlock
+_SCRIPTS = "migrations:"
+"""Where Alembic finds the package of revisions. Only a name: it imports the schema from here."""
 
 
 def _alembic() -> AlembicConfig:
     config = AlembicConfig()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("script_location", _SCRIPTS)
     return config
 
 
@@ -65,7 +65,7 @@ async def upgrade(database_url: str) -> str:
     return revision or head()
 
 
-_MINE = text(f"SELECT pg_try_advisory_lock({_LOCK})")
+_MINE = text(f"SELECT pg_try_advisory_lock({AdvisoryLock.MIGRATION:d})")
 
 
 async def _lacks(connection: AsyncConnection) -> bool:

@@ -4,6 +4,12 @@ What is compared as a key (ids, e-mails) has the collation "C", so that Postgres
 compares it exactly as Python does, whatever the database's own locale.
 """
 
+from collections.abc import Iterator
+from decimal import Decimal
+from enum import StrEnum
+from itertools import chain
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -30,7 +36,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from service.core.loss_arithmetic import LossKind
+from service.core.order_event import REGISTERS
+from service.core.scopes import Role
+from service.core.segment_event import Cause
 from service.core.segment_rules import Precedence, Segment
+from service.db.figures import SegmentFigures
 
 metadata = MetaData(
     naming_convention={
@@ -51,9 +62,24 @@ COUNTER_SLOTS = 8
 """Rows a counter is spread over, so that parallel writers seldom queue on one."""
 
 
-def _one_of(column: str, values: type[Segment | Precedence]) -> CheckConstraint:
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _figures(**options: Any) -> Iterator[Column[Any]]:
+    for name, kind in SegmentFigures.__annotations__.items():
+        yield Column(name, Total if kind is Decimal else BigInteger, nullable=False, **options)
+
+
+def _register(name: str, kind: Any) -> Iterator[Column[Any]]:
+    """Yield a value and the key (time, event id) that it came with.
+
+    A value that a person typed has the time infinity: no event is later.
+    """
+    yield Column(name, kind)
+    yield Column(f"{name}_at", Moment)
+    yield Column(f"{name}_event", Key)
 
 
 customers = Table(
@@ -62,16 +88,9 @@ customers = Table(
     Column("id", BigInteger, Identity(start=1001), primary_key=True),
     Column("email", Text, nullable=False),
     Column("email_key", Key, nullable=False, comment="lower-cased: e-mails compare without case"),
-    # Registers: value, and the (time, event id) it came with. Typed by a person: at infinity.
-    Column("name", Text),
-    Column("name_at", Moment),
-    Column("name_event", Key),
-    Column("phone", Text),
-    Column("phone_at", Moment),
-    Column("phone_event", Key),
-    Column("address", JSONB),
-    Column("address_at", Moment),
-    Column("address_event", Key),
+    *chain.from_iterable(
+        _register(name, JSONB if name == "address" else Text) for name in REGISTERS
+    ),
     Column("email_opt_in", Boolean, nullable=False, server_default=text("false")),
     Column("sms_opt_in", Boolean, nullable=False, server_default=text("false")),
     Column("notes", Text, nullable=False, server_default=text("''")),
@@ -216,7 +235,7 @@ segment_changes = Table(
     ),
     UniqueConstraint("customer_id", "sequence"),
     _one_of("segment", Segment),
-    CheckConstraint("cause IN ('order', 'time', 'manual', 'rules', 'rebuild')", name="cause"),
+    _one_of("cause", Cause),
     CheckConstraint("sequence >= 1", name="sequence"),
     Index("ix_segment_changes_outbox", "id", postgresql_where=text("publish_number IS NULL")),
     Index(
@@ -280,7 +299,7 @@ losses = Table(
     Column("last_noticed_at", Moment, nullable=False),
     Column("acknowledged_at", Moment),
     Column("acknowledged_by", Text),
-    CheckConstraint("kind IN ('removed', 'rolled_back')", name="kind"),
+    _one_of("kind", LossKind),
     comment="entries that Redis took, and that were gone before they were applied",
 )
 
@@ -323,10 +342,7 @@ segment_counters = Table(
     metadata,
     Column("slot", SmallInteger, primary_key=True, autoincrement=False),
     Column("segment", Text, primary_key=True),
-    Column("customers", BigInteger, nullable=False, server_default=text("0")),
-    Column("total_spent", Total, nullable=False, server_default=text("0")),
-    Column("with_orders", BigInteger, nullable=False, server_default=text("0")),
-    Column("repeat_customers", BigInteger, nullable=False, server_default=text("0")),
+    *_figures(server_default=text("0")),
     comment="sums over the slots are the statistics; a single slot may be negative",
     postgresql_with={"fillfactor": "20"},
 )
@@ -337,10 +353,7 @@ daily_changes = Table(
     Column("day", Date, primary_key=True),
     Column("slot", SmallInteger, primary_key=True, autoincrement=False),
     Column("segment", Text, primary_key=True),
-    Column("customers", BigInteger, nullable=False),
-    Column("total_spent", Total, nullable=False),
-    Column("with_orders", BigInteger, nullable=False),
-    Column("repeat_customers", BigInteger, nullable=False),
+    *_figures(),
     comment="by how much the segment counters changed on a UTC day, by when it was told",
     postgresql_with={"fillfactor": "50"},
 )
@@ -521,7 +534,7 @@ users = Table(
     Column("last_sign_in_at", Moment),
     Column("disabled_at", Moment),
     UniqueConstraint("email_key"),
-    CheckConstraint("role IN ('viewer', 'editor', 'admin')", name="role"),
+    _one_of("role", Role),
 )
 
 sessions = Table(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -12,29 +12,45 @@ from service import tracing
 from service.config import Config
 from service.db.engine import IDLE_SECONDS, create_engine
 from service.db.statistics.key_figures import MedianCache
-from service.http import dashboard, docs, health, openapi, problems
+from service.http import dashboard, docs, health, openapi
+from service.http.activity_feed import Feed
 from service.http.api import (
     activity,
     csv_export,
     customer_details,
+    customer_interactions,
     customer_routes,
     dead_letters,
     rule_settings,
     statistics,
     unattributed,
 )
-from service.http.auth.credentials import Access, announce
 from service.http.auth.guard import Guard
-from service.http.auth.limits import BodyLimit, Clock, Deadline
+from service.http.auth.local_mode import warn_at_start
+from service.http.credential_cache import CredentialCache
+from service.http.dashboard.render import problem_page
+from service.http.middleware import error_answers
+from service.http.middleware.request_limits import BodyLimit, Deadline
 from service.http.middleware.request_log import RequestLog
 from service.http.middleware.request_spans import RequestSpans
+from service.http.rate_limits import Buckets, Clock
 from service.http.replica import Replica
-from service.http.state import WebState
+from service.http.state import WebState, put_state
 from service.streams import redis_client
 
+ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE = 0.2, 20.0
+"""How often an address may send a wrong key, and an address or an account fail to sign in."""
 
-def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
-    """Make the application; it connects when its lifespan begins."""
+
+def create_app(
+    config: Config,
+    clock: Clock = time.monotonic,
+    stopping: Callable[[], bool] = lambda: False,
+) -> FastAPI:
+    """Build the application; it connects when its lifespan begins.
+
+    Live streams end as soon as ``stopping`` returns true.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -42,23 +58,27 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
             config.database_url or "", application="crm web", idle_seconds=IDLE_SECONDS
         )
         read_url = config.database_read_url
-        replica = create_engine(read_url, application="crm web") if read_url else None
+        read_engine = create_engine(read_url, application="crm web") if read_url else None
         state = WebState(
             config=config,
             engine=engine,
+            replica=Replica(read_engine, config.database_read_lag_seconds, clock),
             redis=redis_client.configured(config, retries=1),  # a probe must not wait
             medians=MedianCache(),
-            access=Access(config, engine, clock),
-            replica=Replica(replica, config.database_read_lag_seconds, clock),
+            feed=Feed(engine, stopping),
+            problem_page=problem_page,
+            credentials=CredentialCache(engine, clock),
+            request_rate=Buckets(config.rate_limit_per_second, config.rate_limit_burst, clock),
+            failed_attempts=Buckets(ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE, clock),
         )
-        app.state.crm = state
-        await announce(state.access)
+        put_state(app, state)
+        await warn_at_start(state.credentials)
         yield
-        await state.access.touches.close()
+        await state.credentials.close()
         await state.redis.aclose()
-        await state.engine.dispose()
-        if replica:
-            await replica.dispose()
+        await engine.dispose()
+        if read_engine:
+            await read_engine.dispose()
         await asyncio.to_thread(tracing.flush)
 
     app = FastAPI(
@@ -66,25 +86,26 @@ def create_app(config: Config, clock: Clock = time.monotonic) -> FastAPI:
         version=version("recovery-essentials-crm"),
         lifespan=lifespan,
         description=docs.ABOUT,
-        # Their pages load scripts from elsewhere; ours needs none.
+        # FastAPI's own pages load scripts from elsewhere; `docs` needs none.
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    # The last is the outermost.
+    # A request meets these from the last to the first.
     app.add_middleware(Deadline, seconds=config.request_seconds)
     app.add_middleware(BodyLimit, largest=config.max_body_bytes)
     app.add_middleware(Guard)
     app.add_middleware(RequestLog)
     if tracing.on():
         app.add_middleware(RequestSpans)
-    problems.install(app)
+    error_answers.install(app)
     app.include_router(docs.router)
     app.include_router(health.router)
     app.include_router(statistics.router)
     app.include_router(csv_export.router)  # before /customers/{id}, which would take it for an id
     app.include_router(customer_routes.router)
     app.include_router(customer_details.router)
+    app.include_router(customer_interactions.router)
     app.include_router(unattributed.router)
     app.include_router(rule_settings.router)
     app.include_router(dead_letters.router)

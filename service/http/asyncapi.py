@@ -3,7 +3,8 @@
 from importlib.metadata import version
 from typing import Any
 
-from service.core.order_event import ORDER_EVENT, Reason
+from service.core.judge import ORDER_EVENT
+from service.core.order_event import Reason
 from service.core.segment_event import SegmentChangedCloudEvent
 
 ORDER_EXAMPLE = {

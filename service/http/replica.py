@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.db.engine import DATABASE_AWAY
-from service.http.auth.limits import Clock
+from service.http.rate_limits import Clock
 
 log = logging.getLogger(__name__)
 

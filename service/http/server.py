@@ -9,9 +9,8 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.core.json_values import dumps
 from service.http.middleware.request_log import HEADERS
-from service.http.problems import MEDIA_TYPE, Problem
+from service.http.problems import MEDIA_TYPE, Problem, problem_json
 
 LARGEST_HEAD = 65_536
 """Bytes of an unfinished head after which it is refused, whatever was read at once with them."""
@@ -90,7 +89,7 @@ class Connection(HttpToolsProtocol):
         """Answer and hang up; amid another answer, only hang up."""
         if self._in_hand is None or not self._in_hand.response_started:
             problem = Problem(title=status.phrase, status=status, detail=detail)
-            body = dumps(problem.model_dump(exclude_defaults=True) | {"type": problem.type})
+            body = problem_json(problem)
             headers = {
                 **HEADERS,
                 "Content-Type": MEDIA_TYPE,

@@ -1,5 +1,6 @@
-"""What a web process holds: its pools and two caches, no state that a replica would miss."""
+"""What a web process holds: connections and caches, and nothing that another replica would miss."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -7,63 +8,97 @@ from dataclasses import dataclass, field
 from prometheus_client import Histogram
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from starlette.requests import Request
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from service.config import Config
 from service.db.statistics.key_figures import MedianCache
-from service.http.auth.credentials import Access
+from service.http.activity_feed import Feed
+from service.http.credential_cache import CredentialCache
+from service.http.problems import ProblemPage
+from service.http.rate_limits import Buckets
 from service.http.replica import Replica
 from service.metrics import measured_requests
 
+_SIGN_INS_AT_ONCE = 2  # as many as `db.accounts.passwords` has threads to compare passwords
+_REPLICA_LAG = "crm.replica_lag"
 
-@dataclass
+
+@dataclass(kw_only=True)
 class WebState:
-    """Made at start, closed at stop."""
+    """Made when the process starts, closed when it stops."""
 
     config: Config
     engine: AsyncEngine
+    replica: Replica
     redis: Redis
     medians: MedianCache
-    access: Access
-    replica: Replica
+    feed: Feed
+    problem_page: ProblemPage
+    credentials: CredentialCache
+    request_rate: Buckets
+    """How often each caller may ask."""
+    failed_attempts: Buckets
+    """How often an address may send a wrong key, and an address or an account fail to sign in."""
+    sign_ins: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_SIGN_INS_AT_ONCE)
+    )
+    """Sign-ins wait here for a thread, and not with a database connection that others need."""
     requests: Histogram = field(default_factory=measured_requests)
-    """How long each took. The request log observes it, ``/metrics`` shows it."""
+    """How long requests took. The request log observes it, ``/metrics`` shows it."""
 
 
-def state_of(request: Request) -> WebState:
-    """Get at the process's state."""
-    state: WebState = request.app.state.crm
+def put_state(app: Starlette, state: WebState) -> None:
+    """Hang the state on the application, for `state_of` and `web_state`."""
+    app.state.web = state
+
+
+def web_state(app: Starlette) -> WebState:
+    """Return the state of an application that has started."""
+    state: WebState = app.state.web
     return state
 
 
+def state_of(request: HTTPConnection) -> WebState:
+    """Return the state of the process that answers the request."""
+    return web_state(request.app)
+
+
+def replica_lag(scope: Scope) -> float | None:
+    """Return how many seconds the replica was behind, or None if this request did not use it."""
+    lag: float | None = scope.get(_REPLICA_LAG)
+    return lag
+
+
 @asynccontextmanager
-async def snapshot(request: Request) -> AsyncIterator[AsyncConnection]:
+async def snapshot(request: HTTPConnection) -> AsyncIterator[AsyncConnection]:
     """Read in one snapshot, so that figures of several statements agree with each other."""
     async with state_of(request).engine.connect() as pooled:
         yield await pooled.execution_options(isolation_level="REPEATABLE READ")
 
 
 @asynccontextmanager
-async def aged_snapshot(request: Request) -> AsyncIterator[AsyncConnection]:
+async def aged_snapshot(request: HTTPConnection) -> AsyncIterator[AsyncConnection]:
     """Read lists and figures in one snapshot, of the read replica if there is one that answers.
 
-    Not for what somebody may just have saved: one customer, settings, who may do what.
+    Not for what somebody may just have saved: a customer, the settings, who may do what.
     """
     async with AsyncExitStack() as stack:
         aged = await state_of(request).replica.snapshot(stack)
         if aged is None:
             yield await stack.enter_async_context(snapshot(request))
         else:
-            request.state.replica_lag = aged.lag
+            request.scope[_REPLICA_LAG] = aged.lag
             yield aged.connection
 
 
-async def aged_engine(request: Request) -> AsyncEngine:
-    """Give the pool that `aged_snapshot` would read from."""
+async def aged_engine(request: HTTPConnection) -> AsyncEngine:
+    """Return the pool that `aged_snapshot` would read from."""
     state = state_of(request)
     async with AsyncExitStack() as stack:
         aged = await state.replica.snapshot(stack)
     if aged is None or state.replica.engine is None:
         return state.engine
-    request.state.replica_lag = aged.lag
+    request.scope[_REPLICA_LAG] = aged.lag
     return state.replica.engine

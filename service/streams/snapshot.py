@@ -1,70 +1,77 @@
-"""What Redis shows of the orders stream at one moment: read by one script, so it fits together."""
+"""Read what Redis has of a stream at one moment: in one script, so that all numbers agree."""
 
 from typing import Any
 
 from redis.asyncio import Redis
 
-from service.core.loss_arithmetic import StreamSnapshot, Survivors
+from service.core.loss_arithmetic import Remainder, StreamSnapshot
 from service.core.stream_ids import LAST_SEQUENCE, NO_ID, StreamId, before, parse, write
 from service.streams.redis_client import Script, texts
 
-_COUNTED = 500
-"""More entries than these are not counted one by one, so that a look stays a matter of a ms."""
-_COUNTED_ONCE = 10_000
-"""As above, where it is done once in a catastrophe."""
+_MOST_COUNTED = 500
+"""More unread entries are not counted one by one, so that a snapshot takes about a millisecond."""
+_MOST_COUNTED_ONCE = 10_000
+"""The same limit after a rollback, where entries are counted only once."""
 
-# KEYS[1] stream; ARGV: group, the last id of an earlier look, most to count.
-_LOOK = Script("""
-local time = redis.call('TIME')
-local stream = redis.pcall('XINFO', 'STREAM', KEYS[1])
-if stream.err then return {time[1], {}, {}, {}, 0, 0} end
-local function field(info, name)
-  for i = 1, #info, 2 do if info[i] == name then return info[i + 1] end end
+# Returns {seconds, facts, group, pending, unread, seen}: Redis's clock; what XINFO says of the
+# stream and of the group, as names and values in turn; XPENDING's summary; how many entries were
+# not delivered, at most `most`; and 1 if the entry `last_seen` is still there.
+_SNAPSHOT = Script("""
+local stream, group_name, last_seen, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local seconds = redis.call('TIME')[1]
+local info = redis.pcall('XINFO', 'STREAM', stream)
+if info.err then return {seconds, {}, {}, {}, 0, 0} end
+local function field(pairs, name)
+  for i = 1, #pairs, 2 do if pairs[i] == name then return pairs[i + 1] end end
 end
-local first = field(stream, 'first-entry')
+local first = field(info, 'first-entry')
 local facts = {
-  'added', field(stream, 'entries-added'), 'length', field(stream, 'length'),
-  'last', field(stream, 'last-generated-id'), 'deleted', field(stream, 'max-deleted-entry-id'),
+  'added', field(info, 'entries-added'), 'length', field(info, 'length'),
+  'last', field(info, 'last-generated-id'), 'deleted', field(info, 'max-deleted-entry-id'),
   'first', first and first[1] or '0-0'
 }
-local seen = #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  if field(group, 'name') == ARGV[1] then
+local seen = #redis.call('XRANGE', stream, last_seen, last_seen)
+for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  if field(group, 'name') == group_name then
     local delivered = field(group, 'last-delivered-id')
-    local unread = redis.call('XRANGE', KEYS[1], '(' .. delivered, '+', 'COUNT', ARGV[3])
-    local pending = redis.call('XPENDING', KEYS[1], ARGV[1])
-    return {time[1], facts, group, pending, #unread, seen}
+    local unread = redis.call('XRANGE', stream, '(' .. delivered, '+', 'COUNT', most)
+    local pending = redis.call('XPENDING', stream, group_name)
+    return {seconds, facts, group, pending, #unread, seen}
   end
 end
-return {time[1], facts, {}, {}, 0, seen}
+return {seconds, facts, {}, {}, 0, seen}
 """)
-# KEYS[1] stream; ARGV: the last id of an earlier look, most to count.
-_SURVIVORS = Script("""
-local kept = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', 1)
-local added = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
+# Returns the last id that is not greater than `last_seen`, and how many entries are beyond it, at
+# most `most`.
+_REMAINDER = Script("""
+local stream, last_seen, most = KEYS[1], ARGV[1], ARGV[2]
+local kept = redis.call('XREVRANGE', stream, last_seen, '-', 'COUNT', 1)
+local added = redis.call('XRANGE', stream, '(' .. last_seen, '+', 'COUNT', most)
 return {kept[1] and kept[1][1] or '0-0', #added}
 """)
 
 
-async def look(
+async def take_snapshot(
     redis: Redis, stream: str, group: str, last_seen: StreamId = NO_ID
 ) -> StreamSnapshot:
-    """Look at the stream and the group on it; ``last_seen`` is the last id of an earlier look."""
-    seconds, info, of_group, waiting, counted, seen = await _LOOK(
-        redis, stream, group, write(last_seen), _COUNTED
+    """Read the stream and the group; ``last_seen`` is the last id that an earlier check saw."""
+    seconds, stream_pairs, group_pairs, pending_summary, counted, seen = await _SNAPSHOT(
+        redis, stream, group, write(last_seen), _MOST_COUNTED
     )
+    # An entry added within this second has a smaller id, whatever its sequence.
     moment = (int(seconds) * 1000 + 999, LAST_SEQUENCE)
-    facts, its = texts(_pairs(info)), texts(_pairs(of_group))
+    facts, group_facts = texts(_pairs(stream_pairs)), texts(_pairs(group_pairs))
     length, last = facts.get("length", 0), parse(facts.get("last", "0-0"))
-    first, delivered = parse(facts.get("first", "0-0")), parse(its.get("last-delivered-id", "0-0"))
+    first = parse(facts.get("first", "0-0"))
+    delivered = parse(group_facts.get("last-delivered-id", "0-0"))
     unread: int | None
     if delivered >= last or not length:
         unread = 0
     elif delivered < first:
         unread = length
     else:
-        unread = counted if counted < _COUNTED else None
-    pending = its.get("pending", 0)
+        unread = counted if counted < _MOST_COUNTED else None
+    pending = group_facts.get("pending", 0)
     return StreamSnapshot(
         moment=moment,
         added=facts.get("added", 0),
@@ -75,15 +82,15 @@ async def look(
         delivered=delivered,
         unread=unread,
         pending=pending,
-        settled=before(parse(waiting[1])) if pending else delivered,
-        last_seen_is_there=bool(seen),
+        acknowledged=before(parse(pending_summary[1])) if pending else delivered,
+        has_last_seen=bool(seen),
     )
 
 
-async def survivors(redis: Redis, stream: str, last_seen: StreamId) -> Survivors:
-    """Tell what a stream that stepped back still has of an earlier look."""
-    last, newer = await _SURVIVORS(redis, stream, write(last_seen), _COUNTED_ONCE)
-    return Survivors(parse(last), newer if newer < _COUNTED_ONCE else None)
+async def read_remainder(redis: Redis, stream: str, last_seen: StreamId) -> Remainder:
+    """Read what a stream that was rolled back still has of what an earlier check saw."""
+    last, newer = await _REMAINDER(redis, stream, write(last_seen), _MOST_COUNTED_ONCE)
+    return Remainder(parse(last), newer if newer < _MOST_COUNTED_ONCE else None)
 
 
 def _pairs(flat: list[Any]) -> dict[Any, Any]:

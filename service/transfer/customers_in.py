@@ -12,10 +12,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
+from service.core.segment_event import Cause
 from service.db.accounts.audit import note
 from service.db.columns import pack, unpack
 from service.db.customers.erasure import email_hash
-from service.db.segments.assign import SLOT, THIS_SLOT, Cause, Hold, hold, reclassify, searched
+from service.db.segments.assign import SLOT, THIS_SLOT, Hold, hold, reclassify, searched
 from service.db.statistics.daily import dated_sql
 from service.transfer.lines import CustomerLine, LineFault, Verdict
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from service.core.customer_ids import customer_number, customer_ref
-from service.core.order_event import AHEAD, EARLIEST, CustomerData
+from service.core.judge import AHEAD, EARLIEST, CustomerData
 from service.core.segment_rules import Segment
 from service.transfer.export import undefused
 

@@ -16,10 +16,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.envelope import CANONICAL_FIELD, Entry
+from service.core.judge import Terms, judge
 from service.core.numbers import whole_number
-from service.core.order_event import EventKey, OrderEvent, Reason, Refusal, judge
+from service.core.order_event import EventKey, OrderEvent, Reason, Refusal
 from service.db.engine import in_transaction, refused_data
-from service.db.ingest.apply import OwnerChangedError, apply_events
+from service.db.ingest.apply import apply_events
+from service.db.ingest.owners import OwnerChangedError
 from service.transfer.export import undefused
 from service.transfer.lines import LineFault, Verdict
 
@@ -65,8 +67,7 @@ class OrderLine(NamedTuple):
 class Rules(NamedTuple):
     """What lines are judged by."""
 
-    currency: str
-    max_bytes: int
+    terms: Terms
     now: datetime
 
 
@@ -89,7 +90,7 @@ def order_line(line: bytes, rules: Rules) -> OrderLine | LineFault:
             head = f'{{"id":"import-{identity}","type":"order-updated","data":'.encode()
             line = head + line.strip() + b"}"
     entry = Entry("0-0", {CANONICAL_FIELD: line})
-    verdict = judge(entry, store_currency=rules.currency, max_bytes=rules.max_bytes, now=rules.now)
+    verdict = judge(entry, rules.terms, rules.now)
     return _fault(verdict) if isinstance(verdict, Refusal) else OrderLine(verdict, erased)
 
 
@@ -154,7 +155,7 @@ async def plan_orders(
 
 
 def _verdict(event: OrderEvent, keys: dict[str, Keys]) -> Verdict:
-    names = bool(event.person and event.person.email_key)
+    names = bool(event.customer and event.customer.email_key)
     known = keys.get(event.order_id)
     if known is None:
         keys[event.order_id] = (event.key, event.key if names else None)

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 from redis.asyncio import Redis
 
-from consumers.keeper import keep_answer
+from consumers.chores import renew_answer
 from service.core.stream_ids import parse
 from service.db.engine import in_transaction
 from tests.bench import runs
@@ -188,7 +188,7 @@ async def _among(
     await worker.prepare(service)
     await populate(service.engine, customers, orders, datetime.now(UTC), varied=False)
     # A shop that has been there has its answers kept; they are renewed while it is measured.
-    while await in_transaction(service.engine, keep_answer) is not None:
+    while await in_transaction(service.engine, renew_answer) is not None:
         pass
     (row,) = await service.rows("SELECT published FROM relay")
     raw: Any = service.redis  # what the relay believes to be there, but for the entries

@@ -11,7 +11,8 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.db.segments.assign import LIMITS, searched, segment_sql
+from service.db.segments.assign import searched
+from service.db.segments.rules_sql import LIMITS, segment_sql
 
 _YEARS = "interval '730 days'"
 _FIRST_NAMES = "ARRAY['Jane', 'Omar', 'Wei', 'Ingrid', 'Søren']"

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.scopes import ApiKey, Scope
+from service.core.scopes import Scope
+from service.core.tokens import ApiKey
 from service.db.accounts.audit import note
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.scopes import SessionToken
+from service.core.tokens import SessionToken
 from service.db.accounts.audit import note
 from service.db.accounts.users import User, find_user
 

@@ -1,124 +1,128 @@
-"""Customers as staff see them: one, or a filtered and sorted page of them."""
+"""A filtered and sorted page of customers."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.cursor import BadCursorError, decode, encode
-from service.core.customer_ids import customer_ref
 from service.core.segment_rules import Segment
-from service.db.customers.filters import Filter, search_test
+from service.db.customers.customer_row import COLUMNS, CustomerRow
+from service.db.customers.filters import Filter, search_condition
 from service.db.customers.sorting import (
     KEYS,
-    Part,
+    Branch,
     Sort,
-    Sought,
-    by_index,
-    choose_parts,
-    gathered_sql,
+    SortedQuery,
+    branches_sql,
+    choose_branches,
+    without_seqscan,
 )
 from service.db.engine import refused_data
 from service.db.statistics.counters import read_figures
 
-_COLUMNS = """
-c.id, c.email, c.name, c.phone, c.address, c.email_opt_in, c.sms_opt_in, c.notes, c.date_created,
-c.date_updated, c.total_orders, c.total_spent, c.first_order_date, c.last_order_date, c.segment,
-c.segment_manual, c.segment_pinned, c.segment_pinned_until,
-ARRAY(SELECT o.id FROM orders o WHERE o.customer_id = c.id ORDER BY o.date_created, o.id)
-  AS order_ids"""
+
+class SortPosition(NamedTuple):
+    """The place of a customer in a sorted list: the sort value as text, then their id."""
+
+    value: str
+    id: int
+
+
+class BadPositionError(Exception):
+    """The value of a position cannot be compared with what the list is sorted by."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Where a page begins and how it is sorted."""
+    """Where a page begins and how the list is sorted."""
 
     sort: Sort = Sort.DATE_CREATED
     descending: bool = True
     limit: int = 50
-    cursor: str | None = None
+    after: SortPosition | None = None
+    """The end of the page before. None: this is the first page."""
     skip: int = 0
-    """How many to leave out before it: for pages with numbers, which people want."""
+    """How many customers to leave out before the page, for lists with page numbers."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """A page of customers, as the API writes them."""
+class CustomerPage:
+    """A page of customers."""
 
-    items: list[dict[str, Any]] = field(default_factory=list)
-    total: int = 0
-    next_cursor: str | None = None
+    items: Sequence[CustomerRow]
+    total: int
+    """All customers that match the filter."""
+    end: SortPosition | None
+    """Where the page ended. None: it is the last one."""
 
 
-async def find(connection: AsyncConnection, wanted: Filter, page: Page) -> Found:
-    """List customers; ``total`` counts the same filter in the same snapshot.
+async def find(connection: AsyncConnection, wanted: Filter, page: Page) -> CustomerPage:
+    """Return a page of the customers that match a filter, and count all that match.
 
-    The cursor holds the last row's sort value and id, so a page goes on where the one before
-    ended, whatever was written in between. Raises BadCursorError for one that is not ours.
+    Both are read in the caller's snapshot. A page continues after the sort value and the id of the
+    last row of the page before, so writes in between neither repeat nor skip anybody. Raises
+    BadPositionError.
     """
     hits = await _count_hits(connection, wanted)
     key = KEYS[page.sort]
     where, parameters = wanted.where(hits, in_order=key.in_order)
     direction, beyond = ("DESC", "<") if page.descending else ("ASC", ">")
-    if page.cursor:
-        value, last_id = decode(page.cursor, f"{page.sort}{direction}")
+    if page.after:
         where += (
             f" AND ({key.value}, {key.id}) {beyond}"
             f" (CAST(CAST(:after AS text) AS {key.kind}), :after_id)"
         )
-        parameters |= {"after": value, "after_id": last_id}
+        parameters |= {"after": page.after.value, "after_id": page.after.id}
     parameters |= {"one_more": page.limit + 1, "skip": page.skip}
-    sought = Sought(key, direction, where, parameters)
+    query = SortedQuery(key, direction, where, parameters)
     try:
-        rows: Sequence[RowMapping] = ()
-        if hits is None and (parts := await choose_parts(connection, sought)):
-            async with by_index(connection):
-                rows = await _rows(connection, sought, parts)
+        rows: Sequence[Row[Any]] = ()
+        if hits is None and (branches := await choose_branches(connection, query)):
+            async with without_seqscan(connection):
+                rows = await _rows(connection, query, branches)
         if len(rows) <= page.limit:
-            rows = await _rows(connection, sought)
+            rows = await _rows(connection, query)
     except DBAPIError as error:
-        if page.cursor and refused_data(error):
-            raise BadCursorError from None  # what it holds is nothing to sort by
+        if page.after and refused_data(error):
+            raise BadPositionError from None
         raise
     shown, more = rows[: page.limit], len(rows) > page.limit
-    return Found(
-        items=[customer_json(dict(row)) for row in shown],
+    return CustomerPage(
+        items=[CustomerRow(*tuple(row)[:-1]) for row in shown],
         total=await _count(connection, wanted, hits),
-        next_cursor=encode(shown[-1]["sort_value"], shown[-1]["id"], f"{page.sort}{direction}")
-        if more
-        else None,
+        end=SortPosition(shown[-1].sort_value, shown[-1].id) if more else None,
     )
 
 
 async def _rows(
-    connection: AsyncConnection, sought: Sought, parts: Sequence[Part] = ()
-) -> Sequence[RowMapping]:
-    direction = sought.direction
-    query = text(
-        # Sorted first and looked up after: rows are wide, and only a page of them is wanted.
-        f"WITH page AS (SELECT * FROM ({gathered_sql(sought, parts)}) gathered"
+    connection: AsyncConnection, query: SortedQuery, branches: Sequence[Branch] = ()
+) -> Sequence[Row[Any]]:
+    direction = query.direction
+    statement = text(
+        # Rows are wide: sort only ids and sort values, then look up the rows of one page.
+        f"WITH page AS (SELECT * FROM ({branches_sql(query, branches)}) gathered"
         f" ORDER BY sort_value {direction}, id {direction} LIMIT :one_more OFFSET :skip)"
-        f" SELECT {_COLUMNS}, CAST(page.sort_value AS text) AS sort_value"
+        f" SELECT {COLUMNS}, CAST(page.sort_value AS text) AS sort_value"
         " FROM page CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = page.id OFFSET 0) c"
         f" ORDER BY page.sort_value {direction}, c.id {direction}"
     )
-    return (await connection.execute(query, sought.parameters)).mappings().all()
+    return (await connection.execute(statement, query.parameters)).all()
 
 
 async def _count_hits(connection: AsyncConnection, wanted: Filter) -> int | None:
-    """Count what the search finds, without looking at customers; None: nothing is searched for."""
+    """Count the hits of the search alone, from the search index. None if nothing is searched."""
     if not wanted.term:
         return None
-    test, parameters = search_test(wanted.term)
-    query = text(f"SELECT count(*) FROM customer_search s WHERE {test}")
+    condition, parameters = search_condition(wanted.term)
+    query = text(f"SELECT count(*) FROM customer_search s WHERE {condition}")
     return int((await connection.execute(query, parameters)).scalar_one())
 
 
 async def _count(connection: AsyncConnection, wanted: Filter, hits: int | None) -> int:
-    """Count the customers of a filter; from the counters where they know."""
+    """Count the customers that match a filter; without a scan where the number is known."""
     if hits is not None and wanted == Filter(search=wanted.search):
         return hits
     if wanted.only_by_segment:
@@ -129,38 +133,3 @@ async def _count(connection: AsyncConnection, wanted: Filter, hits: int | None) 
         text(f"SELECT count(*) FROM customers c WHERE {where}"), parameters
     )
     return int(result.scalar_one())
-
-
-async def read(
-    connection: AsyncConnection, customer_id: int, *, lock: bool = False
-) -> RowMapping | None:
-    """Read one customer; ``lock`` keeps every other writer away until the transaction ends."""
-    query = f"SELECT {_COLUMNS} FROM customers c WHERE c.id = :id{' FOR UPDATE' if lock else ''}"
-    return (await connection.execute(text(query), {"id": customer_id})).mappings().one_or_none()
-
-
-def customer_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a customer as the API does."""
-    address = row["address"] or {}
-    return {
-        "id": customer_ref(row["id"]),
-        "name": row["name"],
-        "email": row["email"],
-        "phone": row["phone"],
-        "address": {
-            part: address.get(part) for part in ("street", "city", "state", "zip", "country")
-        },
-        "segment": row["segment"],
-        "segmentSource": "manual" if row["segment_manual"] else "rules",
-        "segmentPinned": row["segment_pinned"],
-        "segmentPinnedUntil": row["segment_pinned_until"],
-        "preferences": {"emailOptIn": row["email_opt_in"], "smsOptIn": row["sms_opt_in"]},
-        "notes": row["notes"],
-        "dateCreated": row["date_created"],
-        "dateUpdated": row["date_updated"],
-        "firstOrderDate": row["first_order_date"],
-        "lastOrderDate": row["last_order_date"],
-        "totalOrders": row["total_orders"],
-        "totalSpent": row["total_spent"],
-        "orderIds": row["order_ids"],
-    }

@@ -1,9 +1,9 @@
-"""What people do to a customer: create, edit, hold a segment, erase. The caller commits.
+"""What staff do to a customer: create, edit, hold a segment, erase. The caller commits.
 
-What a person typed outranks every event, for ever: its register's time is infinity.
+A value that staff typed always wins over the values of events: the key of its register has the time
+infinity.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.customer_ids import customer_ref
 from service.core.json_values import dumps
 from service.db.accounts.audit import note
-from service.db.customers import customer_list, emails
+from service.db.customers import former_emails
+from service.db.customers.customer_row import EDITABLE, CustomerRow, etag, read
 from service.db.customers.erasure import Extent, erase, extent
+from service.db.locks import read_clock
 from service.db.segments import assign
-from service.db.statistics.counters import clock
 
 
 class CustomerNotFoundError(Exception):
@@ -26,55 +27,67 @@ class CustomerNotFoundError(Exception):
 
 
 class EmailTakenError(Exception):
-    """Another customer has this e-mail; its `args[0]` is that customer's id."""
+    """Another customer has this e-mail; ``args[0]`` is the id of that customer."""
 
 
 class ChangedMeanwhileError(Exception):
-    """The customer was edited since the caller read it; `args[0]` is their row as it is now."""
+    """The customer was edited after the caller read them; ``args[0]`` is their row now."""
 
 
 class InvalidEditError(Exception):
-    """The edit contradicts itself; `args` are the field and what is wrong with it."""
+    """The edit contradicts itself; ``args`` are the field and what is wrong with it."""
 
 
 @dataclass(frozen=True)
 class HoldEdit:
-    """What an edit says of the segment; fields that it does not name are absent from ``given``."""
+    """What an edit wants for the segment. Only the fields in ``given`` were named by the caller."""
 
     given: frozenset[str]
     segment: str | None = None
     pinned: bool = False
     until: datetime | None = None
 
-    def resolve(self, row: Mapping[str, Any], now: datetime) -> assign.Hold | None:
-        """Say what shall hold from now on: None hands the customer back to the rules.
+    def resolve(self, customer: CustomerRow | None, now: datetime) -> assign.Hold | None:
+        """Return the hold that the edit leads to. None hands the customer back to the rules.
 
-        Raises InvalidEditError for an end that has passed.
+        ``customer`` None means a new customer. Raises InvalidEditError for an end in the past and
+        for fields that contradict each other.
         """
         if self.until is not None and self.until <= now:
             raise InvalidEditError("segmentPinnedUntil", "must lie in the future")
         if "segment" in self.given and self.segment is None:
             if self.pinned or self.until:
-                raise InvalidEditError("segment", "null hands back to the rules: pin nothing")
+                raise InvalidEditError(
+                    "segment", "null hands the customer back to the rules; do not pin it as well"
+                )
             return None
-        ended = row.get("segment_pinned_until")
-        if ended is not None and ended <= now:  # the sweeper has not come by yet
-            row = {"segment_manual": False, "segment_pinned": False}
-        if not row["segment_manual"] and not (self.segment or self.pinned or self.until):
+        before = _hold_in_force(customer, now)
+        if before is None and not (self.segment or self.pinned or self.until):
             return None
-        # An end replaces a pin for good, and the other way round; what is not named stays.
-        pinned = self.pinned if "pinned" in self.given else row["segment_pinned"]
-        until = self.until if "until" in self.given else row.get("segment_pinned_until")
+        # A new end replaces a pin without end, and the other way round. Fields not named stay.
+        pinned = self.pinned if "pinned" in self.given else before is not None and before.pinned
+        until = self.until if "until" in self.given else (before.until if before else None)
         if "until" in self.given and self.until and "pinned" not in self.given:
             pinned = False
         if "pinned" in self.given and self.pinned and "until" not in self.given:
             until = None
         if pinned and until:
-            raise InvalidEditError("segmentPinnedUntil", "contradicts segmentPinned: give one")
+            raise InvalidEditError(
+                "segmentPinnedUntil", "contradicts segmentPinned; send only one of them"
+            )
         return assign.Hold(self.segment, pinned, until)
 
 
-_TYPED = ("name", "phone", "address")
+def _hold_in_force(customer: CustomerRow | None, now: datetime) -> assign.Hold | None:
+    if customer is None or not customer.segment_manual:
+        return None
+    until = customer.segment_pinned_until
+    if until is not None and until <= now:
+        return None  # it has ended, only the sweeper has not come by yet
+    return assign.Hold(customer.segment, customer.segment_pinned, until)
+
+
+_REGISTERS = ("name", "phone", "address")
 
 _BY_EMAIL = text("SELECT id FROM customers WHERE email_key = :email_key")
 _CREATE = text("""
@@ -87,49 +100,28 @@ FROM customers c WHERE c.id = s.customer_id AND s.customer_id = :id
 """)
 
 
-def etag(row: Mapping[str, Any]) -> str:
-    """Identify what can be edited of a customer; orders that pour in do not change it."""
-    edited = [
-        row[column]
-        for column in (
-            "email",
-            "name",
-            "phone",
-            "address",
-            "email_opt_in",
-            "sms_opt_in",
-            "notes",
-            "segment",
-            "segment_manual",
-            "segment_pinned",
-            "segment_pinned_until",
-        )
-    ]
-    return f'"{hashlib.sha256(dumps(edited)).hexdigest()[:20]}"'
-
-
 async def create(
     connection: AsyncConnection,
     actor: str,
     fields: Mapping[str, Any],
     held: HoldEdit,
 ) -> int:
-    """Create a customer by hand; ``fields`` are as for `edit`, ``email`` and ``name`` among them.
+    """Create a customer by hand and return their number.
 
-    Returns the id. Raises EmailTakenError, InvalidEditError.
+    ``fields`` are those of `edit`, with at least ``email`` and ``name``. Raises EmailTakenError,
+    InvalidEditError.
     """
     email_key = fields["email"].lower()
     await _refuse_taken(connection, email_key)
-    await emails.take(connection, email_key)
-    now = await clock(connection)
+    await former_emails.release(connection, email_key)
+    now = await read_clock(connection)
     created = await connection.execute(
         _CREATE,
         {"email": fields["email"], "email_key": email_key, "name": fields["name"], "now": now},
     )
     customer_id = int(created.scalar_one())
-    hold = held.resolve({"segment_manual": False, "segment_pinned": False}, now)
-    await assign.hold(connection, customer_id, hold, now)
-    await _write(connection, customer_id, _merged(fields, None))
+    await assign.hold(connection, customer_id, held.resolve(None, now), now)
+    await _write(connection, customer_id, _with_whole_address(fields, None))
     await note(connection, actor, "customer.created", customer_id=customer_id)
     return customer_id
 
@@ -142,59 +134,68 @@ async def edit(
     held: HoldEdit,
     if_match: str | None,
 ) -> None:
-    """Change the fields given (columns), and the hold if one is.
+    """Change the given columns of a customer, and the hold if the edit names it.
 
-    Of an address only the parts given are changed; None clears all of it. Raises
-    CustomerNotFoundError, ChangedMeanwhileError, EmailTakenError, InvalidEditError.
+    ``fields`` maps columns of `EDITABLE` to their new values. An address may have only some parts:
+    only these change. An address of None clears all parts. Raises CustomerNotFoundError,
+    ChangedMeanwhileError, EmailTakenError, InvalidEditError.
     """
-    row = await customer_list.read(connection, customer_id, lock=True)
-    if row is None:
+    customer = await read(connection, customer_id, lock=True)
+    if customer is None:
         raise CustomerNotFoundError
-    if if_match not in {None, "*"} and if_match != etag(dict(row)):
-        raise ChangedMeanwhileError(dict(row))
-    wanted = _merged(fields, row["address"])
-    changed = {name: value for name, value in wanted.items() if row[name] != value}
-    if "email" in changed and changed["email"].lower() != row["email"].lower():
+    if if_match not in {None, "*"} and if_match != etag(customer):
+        raise ChangedMeanwhileError(customer)
+    wanted = _with_whole_address(fields, customer.address)
+    before = {name: getattr(customer, name) for name in wanted}
+    changed = {name: value for name, value in wanted.items() if before[name] != value}
+    if "email" in changed and changed["email"].lower() != customer.email.lower():
         await _refuse_taken(connection, changed["email"].lower())
-        await emails.take(connection, changed["email"])
-        await emails.keep(connection, customer_id, row["email"])
-    now = await clock(connection)
+        await former_emails.release(connection, changed["email"])
+        await former_emails.keep(connection, customer_id, customer.email)
+    now = await read_clock(connection)
     await _write(connection, customer_id, changed)
-    details = {name: [row[name], value] for name, value in changed.items()}
+    details = {name: [before[name], value] for name, value in changed.items()}
     if held.given:
-        before = row["segment"] if row["segment_manual"] else None
-        hold = held.resolve(dict(row), now)
+        hold = held.resolve(customer, now)
         await assign.hold(connection, customer_id, hold, now)
-        details["segment"] = [before, hold and (hold.segment or row["segment"])]
+        details["segment"] = [
+            customer.segment if customer.segment_manual else None,
+            hold and (hold.segment or customer.segment),
+        ]
     if details:
         await note(connection, actor, "customer.updated", customer_id=customer_id, details=details)
 
 
 async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> None:
-    """Erase a person, everywhere; their orders stay, without a name.
+    """Erase a person everywhere. Their orders stay, without a person.
 
     Raises CustomerNotFoundError.
     """
-    row = await customer_list.read(connection, customer_id, lock=True)
-    if row is None:
+    customer = await read(connection, customer_id, lock=True)
+    if customer is None:
         raise CustomerNotFoundError
-    email_keys = await emails.email_keys(connection, customer_id, row["email"])
+    email_keys = await former_emails.email_keys(connection, customer_id, customer.email)
     await erase(connection, customer_id, email_keys)
     await assign.forget(connection, customer_id)
     await note(connection, actor, "customer.erased", customer_id=customer_id)
 
 
 async def would_erase(connection: AsyncConnection, customer_id: int) -> Extent | None:
-    """Count what `delete` would remove, and the orders that would stay; None: no such customer."""
-    row = await customer_list.read(connection, customer_id)
-    if row is None:
+    """Count what `delete` would remove, and the orders that would stay.
+
+    None if there is no such customer.
+    """
+    customer = await read(connection, customer_id)
+    if customer is None:
         return None
-    email_keys = await emails.email_keys(connection, customer_id, row["email"])
+    email_keys = await former_emails.email_keys(connection, customer_id, customer.email)
     return await extent(connection, customer_id, email_keys)
 
 
-def _merged(fields: Mapping[str, Any], address: Mapping[str, str] | None) -> dict[str, Any]:
-    """Give the columns, with the whole address where a part of it was given."""
+def _with_whole_address(
+    fields: Mapping[str, Any], address: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """Return the columns to write. If some parts of the address are given, the others are added."""
     if "address" not in fields:
         return dict(fields)
     parts = fields["address"]
@@ -209,16 +210,16 @@ async def _refuse_taken(connection: AsyncConnection, email_key: str) -> None:
 
 
 async def _write(connection: AsyncConnection, customer_id: int, changed: Mapping[str, Any]) -> None:
-    """Write columns of one customer, and what a search finds them by."""
+    """Write columns of one customer, and bring the search index up to date."""
     if not changed:
         return
     settings = ["date_updated = clock_timestamp()"]
     parameters: dict[str, Any] = {"id": customer_id}
     for name, value in changed.items():
-        kind = "jsonb" if name == "address" else "boolean" if name.endswith("opt_in") else "text"
+        kind = EDITABLE[name]
         settings.append(f"{name} = CAST(:{name} AS {kind})")
-        parameters[name] = dumps(value).decode() if name == "address" and value else value
-        if name in _TYPED:
+        parameters[name] = dumps(value).decode() if kind == "jsonb" and value else value
+        if name in _REGISTERS:
             settings.append(f"{name}_at = 'infinity', {name}_event = ''")
         if name == "email":
             settings.append("email_key = :email_key")

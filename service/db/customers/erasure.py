@@ -1,8 +1,9 @@
-"""Erasing a person: nothing personal stays, and a replay of old events cannot bring them back.
+"""Erase a person: no personal data stays, and old events cannot bring the person back.
 
-The orders stay, without a person. So does a salted hash of the e-mail with the moment of erasure:
-orders placed until then name nobody by that e-mail, whenever their events come again. Segment
-changes stay, too: they hold an id that leads nowhere, and analytics has consumed them.
+The orders stay, without a person. A salted hash of each e-mail stays, with the time of the erasure:
+an order placed before that time does not name anybody by that e-mail, however often its events
+arrive. Segment changes stay, too: their customer id leads nowhere, and analytics has already
+consumed them.
 """
 
 from collections.abc import Sequence
@@ -11,15 +12,16 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.customers.personal_data import NAMING_THEM, traces
+from service.db.customers.personal_data import NAMES_THE_PERSON, naming_pattern
 
 
 def email_hash(email_key: str) -> str:
-    """Write the SQL of the salted hash by which an erased e-mail is recognised."""
+    """Return SQL for the salted hash by which an erased e-mail is recognised."""
     return f"sha256((SELECT salt FROM installation) || convert_to({email_key}, 'UTF8'))"
 
 
-# A publisher's clock may run ahead: what it has told of was placed until then.
+# A publisher's clock may be ahead of ours. Orders dated in the future are erased as well, so the
+# time that is stored is the latest of their dates, if that is later than now.
 _REMEMBER = text(f"""
 INSERT INTO erased (email_hash, erased_at)
 SELECT {email_hash("email_key")}, GREATEST(clock_timestamp(), (
@@ -33,41 +35,42 @@ _EDITS = text("UPDATE audit SET details = '{}' WHERE customer_id = :id")
 _DEAD_LETTERS = text(f"""
 UPDATE dead_letters SET field_names = '{{}}', field_values = '{{}}',
   error = 'erased with the person it named'
-WHERE {NAMING_THEM}
+WHERE {NAMES_THE_PERSON}
 """)
 _EXTENT = text(f"""
 SELECT (SELECT count(*) FROM orders WHERE customer_id = :id) AS orders,
   (SELECT count(*) FROM interactions WHERE customer_id = :id) AS interactions,
   (SELECT count(*) FROM audit WHERE customer_id = :id) AS edits,
-  (SELECT count(*) FROM dead_letters WHERE {NAMING_THEM}) AS dead_letters
+  (SELECT count(*) FROM dead_letters WHERE {NAMES_THE_PERSON}) AS dead_letters
 """)
 
 
 class Extent(NamedTuple):
-    """How much there is about a person beside their row in ``customers``."""
+    """How much is stored about a person beside their row in ``customers``."""
 
     orders: int
-    """These stay, nameless."""
+    """They stay, without a person."""
     interactions: int
     edits: int
-    """That there were any stays, not what they said."""
+    """The audit keeps that there were edits, but not what was changed."""
     dead_letters: int
 
 
 async def extent(
     connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]
 ) -> Extent:
-    """Count what `erase` would remove."""
-    parameters = {"id": customer_id, "traces": traces(customer_id, email_keys)}
+    """Count what `erase` would change."""
+    parameters = {"id": customer_id, "pattern": naming_pattern(customer_id, email_keys)}
     return Extent(**(await connection.execute(_EXTENT, parameters)).mappings().one())
 
 
 async def erase(connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]) -> None:
-    """Remove what is known of a person beside their row in ``customers``; the caller commits.
+    """Erase what is stored about a person beside their row in ``customers``; the caller commits.
 
-    ``email_keys`` are all that mean them: orders placed until now name nobody by any of these.
+    ``email_keys`` are all e-mails that mean them. From now on none of these names anybody in an
+    order that was placed before.
     """
     await connection.execute(_REMEMBER, {"id": customer_id, "email_keys": email_keys})
     for statement in (_ORDERS, _INTERACTIONS, _EDITS):
         await connection.execute(statement, {"id": customer_id})
-    await connection.execute(_DEAD_LETTERS, {"traces": traces(customer_id, email_keys)})
+    await connection.execute(_DEAD_LETTERS, {"pattern": naming_pattern(customer_id, email_keys)})

@@ -1,4 +1,4 @@
-"""Which customers are meant: what lists and exports share, written as SQL."""
+"""The filter that lists and exports of customers share, and its SQL."""
 
 import re
 from collections.abc import Sequence
@@ -11,56 +11,58 @@ from service.core.customer_ids import customer_number
 from service.core.numbers import whole_number
 from service.core.segment_rules import Segment
 
-_SHORTEST_INDEXED = 3  # a trigram index cannot help with less
-_FEW = 30_000
-"""Hits of a search that are sooner gathered than come upon."""
+_SHORTEST_INDEXED = 3  # the trigram index cannot help with shorter terms
+_FEW_HITS = 30_000
+"""Up to this many hits of a search, it is faster to collect all of them than to test customers one
+by one in the order of the list."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which customers are meant; spans include their start and exclude their end."""
+    """Which customers to list. Time spans include their start and exclude their end."""
 
     segments: Sequence[Segment] = ()
     search: str = ""
-    """A part of the name, e-mail, phone or notes, without case; or a customer's id."""
+    """A part of the name, e-mail, phone or notes, in any case; or a customer id."""
     date_from: datetime | None = None
     date_to: datetime | None = None
     last_order_from: datetime | None = None
     last_order_to: datetime | None = None
     spent_from: Decimal | None = None
     spent_to: Decimal | None = None
-    """Included, unlike the ends of spans of time."""
+    """Included, unlike the ends of time spans."""
 
     @property
     def term(self) -> str:
-        """What is searched for, as it stands in the index; empty: nothing is."""
+        """The search term as the search index holds it; empty if nothing is searched."""
         return self.search.strip().lower()
 
     def where(
         self, hits: int | None = None, *, in_order: bool = False
     ) -> tuple[str, dict[str, Any]]:
-        """Write the condition over ``customers c``, and its parameters.
+        """Return the condition on ``customers c`` and its parameters.
 
-        ``hits``: how many the search finds, if that is known; ``in_order``: the customers come in
-        the order of an index, and the first few that fulfil it are wanted.
+        ``hits`` is the number of hits of the search, if it is known. ``in_order`` says that an
+        index delivers the customers in the order of the list and only the first few are needed.
         """
         conditions, parameters = ["true"], dict[str, Any]()
         if self.segments:
             conditions.append("c.segment = ANY(:segments)")
             parameters["segments"] = [segment.value for segment in self.segments]
         if self.term:
-            test, of_test = search_test(self.term)
-            found = f"SELECT customer_id FROM customer_search s WHERE {test}"
-            if hits is not None and hits <= _FEW:
-                conditions.append(f"c.id = ANY(ARRAY({found}))")
+            condition, search_parameters = search_condition(self.term)
+            matching = f"SELECT customer_id FROM customer_search s WHERE {condition}"
+            if hits is not None and hits <= _FEW_HITS:
+                conditions.append(f"c.id = ANY(ARRAY({matching}))")
             elif hits is not None and in_order:
-                # Every so many is one: looking each up until there are enough is least work.
+                # Hits are frequent: testing customers in order until the page is full is cheaper
+                # than collecting all hits first.
                 conditions.append(
-                    f"(SELECT {test} FROM customer_search s WHERE s.customer_id = c.id)"
+                    f"(SELECT {condition} FROM customer_search s WHERE s.customer_id = c.id)"
                 )
             else:
-                conditions.append(f"c.id IN ({found})")
-            parameters |= of_test
+                conditions.append(f"c.id IN ({matching})")
+            parameters |= search_parameters
         for condition, name, value in (
             ("c.date_created >= :date_from", "date_from", self.date_from),
             ("c.date_created < :date_to", "date_to", self.date_to),
@@ -76,14 +78,14 @@ class Filter:
 
     @property
     def only_by_segment(self) -> bool:
-        """Whether the counters know how many these are."""
+        """True if nothing but segments is filtered, so that the counters know the number."""
         return self == Filter(segments=self.segments)
 
 
-def search_test(term: str) -> tuple[str, dict[str, Any]]:
-    """Write the test of a row of ``customer_search s``, and its parameters."""
-    # Of a term too short for trigrams the index would read everything, and the heap as well: in
-    # another collation than its own it is no choice.
+def search_condition(term: str) -> tuple[str, dict[str, Any]]:
+    """Return the condition on a row of ``customer_search s`` and its parameters."""
+    # For a term without trigrams, the index would read all of itself and the table as well. The
+    # index cannot be used under another collation than its own.
     searched = "s.searched" if len(term) >= _SHORTEST_INDEXED else 's.searched COLLATE "C"'
     parameters: dict[str, Any] = {"pattern": f"%{_escaped(term)}%"}
     number = customer_number(term.upper())

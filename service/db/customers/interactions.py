@@ -1,15 +1,28 @@
-"""Calls, e-mails, meetings and notes: what staff did with a customer."""
+"""Calls, e-mails, meetings and notes that staff record about a customer. The caller commits."""
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import CursorResult, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.accounts.audit import note
 
-_COLUMNS = "id, kind, happened_at, author, text, date_created, date_updated"
+
+class InteractionRow(NamedTuple):
+    """An interaction as stored."""
+
+    id: int
+    kind: str
+    happened_at: datetime
+    author: str
+    text: str
+    date_created: datetime
+    date_updated: datetime
+
+
+_COLUMNS = ", ".join(InteractionRow._fields)
 _ADD = text(f"""
 INSERT INTO interactions (customer_id, kind, happened_at, author, text)
 SELECT id, :kind, coalesce(CAST(:happened_at AS timestamptz), clock_timestamp()), :author, :text
@@ -39,9 +52,12 @@ async def add(
     kind: str,
     words: str,
     happened_at: datetime | None,
-) -> dict[str, Any] | None:
-    """Add one; ``happened_at`` None is now. None when there is no such customer."""
-    row = await connection.execute(
+) -> InteractionRow | None:
+    """Add an interaction and return it. None if there is no such customer.
+
+    ``happened_at`` None means now.
+    """
+    added = await connection.execute(
         _ADD,
         {
             "customer_id": customer_id,
@@ -51,7 +67,7 @@ async def add(
             "text": words,
         },
     )
-    return _one(row.mappings().one_or_none())
+    return _one(added)
 
 
 async def change(
@@ -60,13 +76,16 @@ async def change(
     customer_id: int,
     interaction_id: int,
     changes: Mapping[str, Any],
-) -> dict[str, Any] | None:
-    """Change kind, text or moment; what is absent stays. None when there is no such one."""
+) -> InteractionRow | None:
+    """Change the kind, the text or the time of an interaction and return it.
+
+    What ``changes`` does not name stays. None if the customer has no such interaction.
+    """
     parameters = {"kind": None, "text": None, "happened_at": None, **changes}
-    row = await connection.execute(
+    result = await connection.execute(
         _CHANGE, {**parameters, "id": interaction_id, "customer_id": customer_id}
     )
-    changed = _one(row.mappings().one_or_none())
+    changed = _one(result)
     if changed:
         await note(
             connection,
@@ -83,10 +102,12 @@ async def remove(
     actor: str,
     customer_id: int,
     interaction_id: int,
-    *,
     author: str | None = None,
 ) -> bool:
-    """Remove one, of this author if one is given; False when there is no such one."""
+    """Remove an interaction. False if the customer has no such interaction.
+
+    With ``author``, only an interaction of that author is removed.
+    """
     result = await connection.execute(
         _REMOVE, {"id": interaction_id, "customer_id": customer_id, "author": author}
     )
@@ -102,23 +123,12 @@ async def remove(
     return True
 
 
-async def of_customer(connection: AsyncConnection, customer_id: int) -> list[dict[str, Any]]:
-    """List a customer's, the latest first."""
+async def of_customer(connection: AsyncConnection, customer_id: int) -> list[InteractionRow]:
+    """Return all interactions with a customer, the latest first."""
     rows = await connection.execute(_LIST, {"customer_id": customer_id})
-    return [_json(row) for row in rows.mappings()]
+    return [InteractionRow(*row) for row in rows]
 
 
-def _one(row: Mapping[Any, Any] | None) -> dict[str, Any] | None:
-    return None if row is None else _json(row)
-
-
-def _json(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {
-        "id": str(row["id"]),
-        "kind": row["kind"],
-        "happenedAt": row["happened_at"],
-        "author": row["author"],
-        "text": row["text"],
-        "dateCreated": row["date_created"],
-        "dateUpdated": row["date_updated"],
-    }
+def _one(result: CursorResult[*tuple[Any, ...]]) -> InteractionRow | None:
+    row = result.one_or_none()
+    return None if row is None else InteractionRow(*row)

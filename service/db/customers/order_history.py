@@ -1,30 +1,45 @@
-"""Orders, listed: a customer's, and those that belong to nobody yet."""
+"""Lists of orders: those of a customer, and those that no event has attributed yet."""
 
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.cursor import Listed, decode_moment, encode_moment
-
-_ORDER = "orders"
+from service.db.customers.paging import Listed, TimePosition
 
 _OF_CUSTOMER = "customer_id = :id"
-# The event named no customer. Erased people's orders belong to nobody on purpose.
+# Orders of erased people have no customer either, but on purpose.
 _UNATTRIBUTED = "customer_id IS NULL AND NOT erased AND CAST(:id AS bigint) IS NULL"
 
 
+class OrderRow(NamedTuple):
+    """An order in its latest known state."""
+
+    id: str
+    version: int
+    status: str
+    payment_status: str | None
+    total: Decimal
+    refunded: Decimal
+    counts: bool
+    date_created: datetime
+    updated_at: datetime
+
+
 async def of_customer(
-    connection: AsyncConnection, customer_id: int, limit: int, cursor: str | None
-) -> Listed:
-    """List a customer's orders, the latest first. Raises BadCursorError."""
-    return await _page(connection, _OF_CUSTOMER, customer_id, limit, cursor)
+    connection: AsyncConnection, customer_id: int, limit: int, after: TimePosition | None
+) -> Listed[OrderRow]:
+    """Return a page of a customer's orders, the latest first."""
+    return await _page(connection, _OF_CUSTOMER, customer_id, limit, after)
 
 
-async def unattributed(connection: AsyncConnection, limit: int, cursor: str | None) -> Listed:
-    """List those whose events named nobody, the latest first. Raises BadCursorError."""
-    return await _page(connection, _UNATTRIBUTED, None, limit, cursor)
+async def unattributed(
+    connection: AsyncConnection, limit: int, after: TimePosition | None
+) -> Listed[OrderRow]:
+    """Return a page of the orders whose events named no customer, the latest first."""
+    return await _page(connection, _UNATTRIBUTED, None, limit, after)
 
 
 async def _page(
@@ -32,45 +47,24 @@ async def _page(
     condition: str,
     customer_id: int | None,
     limit: int,
-    cursor: str | None,
-) -> Listed:
-    at, last = decode_moment(cursor, _ORDER)
-    rows = (await connection.execute(*_query(condition, customer_id, at, last, limit))).all()
-    counted = await connection.execute(
-        text(f"SELECT count(*) FROM orders WHERE {condition}"), {"id": customer_id}
-    )
-    items: list[dict[str, Any]] = [
-        {
-            "id": row.id,
-            "version": row.version,
-            "status": row.status,
-            "paymentStatus": row.payment_status,
-            "totalAmount": row.total,
-            "refundedAmount": row.refunded,
-            "counts": row.counts,
-            "dateCreated": row.date_created,
-            "dateUpdated": row.updated_at,
-        }
-        for row in rows[:limit]
-    ]
-    ended = rows[limit - 1] if len(rows) > limit else None
-    return Listed(
-        items,
-        int(counted.scalar_one()),
-        encode_moment(ended.date_created, ended.id, _ORDER) if ended else None,
-    )
-
-
-def _query(
-    condition: str, customer_id: int | None, at: datetime | None, last: str, limit: int
-) -> tuple[Any, dict[str, Any]]:
-    after = "AND (date_created, id) < (:at, :last)" if at else ""
+    after: TimePosition | None,
+) -> Listed[OrderRow]:
     parameters: dict[str, Any] = {"id": customer_id, "one_more": limit + 1}
-    if at:
-        parameters |= {"at": at, "last": last}
+    beyond = ""
+    if after:
+        beyond = "AND (date_created, id) < (:at, :last)"
+        parameters |= {"at": after.at, "last": after.ref}
     query = text(
-        "SELECT id, version, status, payment_status, total, refunded, counts, date_created,"
-        f" updated_at FROM orders WHERE {condition} {after}"
+        f"SELECT {', '.join(OrderRow._fields)} FROM orders WHERE {condition} {beyond}"
         " ORDER BY date_created DESC, id DESC LIMIT :one_more"
     )
-    return query, parameters
+    rows = [OrderRow(*row) for row in await connection.execute(query, parameters)]
+    total = await connection.execute(
+        text(f"SELECT count(*) FROM orders WHERE {condition}"), {"id": customer_id}
+    )
+    last = rows[limit - 1] if len(rows) > limit else None
+    return Listed(
+        rows[:limit],
+        int(total.scalar_one()),
+        TimePosition(last.date_created, last.id) if last else None,
+    )

@@ -1,8 +1,9 @@
-"""How lists are sorted: pages that are found without sorting everybody.
+"""How lists of customers are sorted without sorting all customers.
 
-Name, e-mail and date of creation have an index that is in order. Figures change with every order,
-and a b-tree on them would cost all of these more than it is worth. Theirs is a BRIN index: it has
-no order, but it leads to those beyond a bound, and a bound comes from a sample.
+Name, e-mail and date of creation have a b-tree index, which is in order. The counters of a customer
+change with every order, and a b-tree on them would make each of these updates more expensive than
+it is worth. They have a BRIN index instead: it is not in order, but it finds the customers beyond
+a bound quickly. The bound comes from a sample of the table.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -20,41 +21,46 @@ class Sort(StrEnum):
     """What a list can be sorted by."""
 
     NAME = "name"
-    """Without case; of several lines the first."""
+    """Without case; if the name has several lines, by the first."""
     EMAIL = "email"
     SEGMENT = "segment"
     TOTAL_ORDERS = "totalOrders"
     TOTAL_SPENT = "totalSpent"
     LAST_ORDER_DATE = "lastOrderDate"
-    """Who has none comes before all who have."""
+    """Customers without an order come before all others."""
     DATE_CREATED = "dateCreated"
 
 
 class SortKey(NamedTuple):
-    """How to sort: by a value, then by ``id``, both of ``source``."""
+    """SQL of a sort order: by ``value``, then by ``id``, both read from ``source``."""
 
     value: str
     kind: str
+    """The SQL type of the value."""
     source: str = "customers c"
     id: str = "c.id"
     in_order: bool = False
-    """An index has them in this order."""
+    """A b-tree index delivers the rows in this order."""
     bounded: str | None = None
-    """The column of the BRIN index that leads to those up to a bound."""
+    """The column whose BRIN index finds the rows beyond a bound."""
     values: Sequence[str] = ()
-    """Tests, each of which all who have one of the few values there are fulfil."""
+    """One SQL condition for each value that very many rows share."""
 
 
-class Part(NamedTuple):
-    """Of one value many are found along the ids, of many values few by the BRIN index."""
+class Branch(NamedTuple):
+    """A part of the customers, from which the first rows of a page are taken.
 
-    test: str
+    Rows that share one value are found by walking along the ids; rows of many different values
+    are found by the BRIN index.
+    """
+
+    condition: str
     """May compare with ``:bound``."""
     tied: bool = False
-    """All have the same value."""
+    """All rows share one value, so their order is that of the ids."""
 
 
-_EVERYBODY = (Part("true"),)
+_EVERYBODY = (Branch("true"),)
 KEYS = {
     Sort.NAME: SortKey(
         "split_part(n.searched, chr(10), 1)",
@@ -64,7 +70,7 @@ KEYS = {
         in_order=True,
     ),
     Sort.EMAIL: SortKey("c.email_key", "text", in_order=True),
-    Sort.SEGMENT: SortKey("c.segment", "text", values=[f"c.segment = '{it}'" for it in Segment]),
+    Sort.SEGMENT: SortKey("c.segment", "text", values=[f"c.segment = '{s}'" for s in Segment]),
     Sort.TOTAL_ORDERS: SortKey("c.total_orders", "integer", bounded="c.total_orders"),
     Sort.TOTAL_SPENT: SortKey("c.total_spent", "numeric", bounded="c.total_spent"),
     Sort.LAST_ORDER_DATE: SortKey(
@@ -75,16 +81,16 @@ KEYS = {
     ),
     Sort.DATE_CREATED: SortKey("c.date_created", "timestamptz", in_order=True),
 }
-_SAMPLED = 0.01
-"""The share of the table's pages that is looked at for a bound."""
+_SAMPLE_SHARE = 0.01
+"""The share of the table's pages that is read to find a bound."""
+
+_MANY_TIED = 30
+"""If more rows of the sample than this share the bound's value, walking along the ids meets enough
+rows with that value."""
 
 
-_MANY = 30
-"""Of a sample: if more have the same value, walking along the ids comes upon enough of them."""
-
-
-class Sought(NamedTuple):
-    """Customers of a filter, from a cursor on, in an order."""
+class SortedQuery(NamedTuple):
+    """A query for customers: the filter and the page's start as ``where``, and the sort order."""
 
     key: SortKey
     direction: str
@@ -93,71 +99,76 @@ class Sought(NamedTuple):
 
 
 class _Bound(NamedTuple):
-    """A value that a page's worth of customers very likely lies before."""
+    """A value that, very likely, at least a page of customers comes before."""
 
     value: Any
     tied: bool
-    """Many have this very value."""
+    """Many rows have exactly this value."""
 
 
-async def choose_parts(connection: AsyncConnection, sought: Sought) -> Sequence[Part]:
-    """Say what a page is gathered from; ``:bound`` becomes one of its parameters.
+async def choose_branches(connection: AsyncConnection, query: SortedQuery) -> Sequence[Branch]:
+    """Return the branches to read a page from; adds ``bound`` to the query's parameters.
 
-    A page that comes out short may lack somebody: what it is gathered from is very likely enough,
-    and not certainly. Empty: gather from everybody.
+    The branches very likely hold a whole page, but not certainly: if the page comes out short, the
+    caller reads it again from all customers. Empty if all customers have to be read at once.
     """
-    values = tuple(Part(test, tied=True) for test in sought.key.values)
-    column = sought.key.bounded
+    values = tuple(Branch(condition, tied=True) for condition in query.key.values)
+    column = query.key.bounded
     if column is None:
         return values
-    if (bound := await _read_bound(connection, sought)) is None:
+    if (bound := await _read_bound(connection, query)) is None:
         return ()
-    sought.parameters["bound"] = bound.value
-    beyond = ">" if sought.direction == "DESC" else "<"
-    found: tuple[Part, ...]
+    query.parameters["bound"] = bound.value
+    beyond = ">" if query.direction == "DESC" else "<"
+    branches: tuple[Branch, ...]
     if bound.tied:
-        found = (Part(f"{column} {beyond} :bound"), Part(f"{column} = :bound", tied=True))
+        branches = (Branch(f"{column} {beyond} :bound"), Branch(f"{column} = :bound", tied=True))
     else:
-        found = (Part(f"{column} {beyond}= :bound"),)
-    return found if sought.direction == "DESC" else found + values
+        branches = (Branch(f"{column} {beyond}= :bound"),)
+    return branches if query.direction == "DESC" else branches + values
 
 
-async def _read_bound(connection: AsyncConnection, sought: Sought) -> _Bound | None:
-    """Read it from a sample; None: that is too small to tell."""
-    key, direction, where, parameters = sought
-    query = text(f"""
+async def _read_bound(connection: AsyncConnection, query: SortedQuery) -> _Bound | None:
+    """Return a bound from a sample of the table. None if the sample is too small."""
+    key, direction, where, parameters = query
+    statement = text(f"""
         WITH sample AS MATERIALIZED (
-          SELECT {key.value} AS value FROM customers c TABLESAMPLE SYSTEM ({100 * _SAMPLED})
+          SELECT {key.value} AS value FROM customers c TABLESAMPLE SYSTEM ({100 * _SAMPLE_SHARE})
           WHERE {where}
         )
-        SELECT value, (SELECT count(*) FROM sample s WHERE s.value = bound.value) > {_MANY} AS tied
+        SELECT value,
+          (SELECT count(*) FROM sample s WHERE s.value = bound.value) > {_MANY_TIED} AS tied
         FROM (SELECT value FROM sample ORDER BY 1 {direction} OFFSET :spare LIMIT 1) bound
     """)
-    spare = 3 + int(2 * _SAMPLED * (parameters["skip"] + parameters["one_more"]))
-    row = (await connection.execute(query, {**parameters, "spare": spare})).one_or_none()
+    spare = 3 + int(2 * _SAMPLE_SHARE * (parameters["skip"] + parameters["one_more"]))
+    row = (await connection.execute(statement, {**parameters, "spare": spare})).one_or_none()
     return _Bound(row.value, row.tied) if row else None
 
 
 @asynccontextmanager
-async def by_index(connection: AsyncConnection) -> AsyncIterator[None]:
-    """Keep the planner from reading all of a table.
+async def without_seqscan(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Keep the planner from reading a whole table.
 
-    What it expects of a BRIN index depends on how well a column's values happened to follow the
-    order of the rows when statistics were taken: figures do not, so its guess is pure chance.
+    The planner's estimate for a BRIN index depends on how well a column's values followed the
+    order of the rows when statistics were taken. The counters do not follow it, so the estimate
+    is chance.
     """
     await connection.execute(text("SET LOCAL enable_seqscan = off"))
     yield
     await connection.execute(text("SET LOCAL enable_seqscan TO DEFAULT"))
 
 
-def gathered_sql(sought: Sought, parts: Sequence[Part] = ()) -> str:
-    """Write the query for ids and sort values that a page is the first of, gathered from parts."""
-    key, direction, where, _ = sought
+def branches_sql(query: SortedQuery, branches: Sequence[Branch] = ()) -> str:
+    """Return SQL for the ids and sort values of the first rows of each branch.
+
+    The first rows of the page are among them. Without branches, all customers are one branch.
+    """
+    key, direction, where, _ = query
     by_id = f"{key.id} {direction}"
     return " UNION ALL ".join(
         f"(SELECT {key.id} AS id, {key.value} AS sort_value FROM {key.source}"
-        f" WHERE {where} AND {part.test}"
-        f" ORDER BY {by_id if part.tied else f'sort_value {direction}, {by_id}'}"
+        f" WHERE {where} AND {branch.condition}"
+        f" ORDER BY {by_id if branch.tied else f'sort_value {direction}, {by_id}'}"
         " LIMIT CAST(:one_more AS bigint) + :skip)"
-        for part in parts or _EVERYBODY
+        for branch in branches or _EVERYBODY
     )

@@ -1,24 +1,26 @@
 """Everything that happened with one customer, the latest first."""
 
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.cursor import Listed, decode_moment, encode_moment
+from service.db.customers.paging import Listed, TimePosition
 
-# One branch per kind; each gives at most a page, so the union stays small.
+# One branch for each kind of event.
 _EVENTS = """
-SELECT at, kind, ref, body FROM (
-  (SELECT date_created AS at, 'order' AS kind, id AS ref, jsonb_build_object('orderId', id,
-     'status', status, 'totalAmount', total, 'refundedAmount', refunded) AS body
+SELECT at, kind, ref, details FROM (
+  (SELECT date_created AS at, 'order' AS kind, id AS ref, jsonb_build_object('order_id', id,
+     'status', status, 'total_amount', total, 'refunded_amount', refunded) AS details
    FROM orders WHERE customer_id = :id)
   UNION ALL
-  (SELECT updated_at, 'order-updated', id, jsonb_build_object('orderId', id, 'status', status,
-     'paymentStatus', payment_status, 'version', version)
+  (SELECT updated_at, 'order-updated', id, jsonb_build_object('order_id', id, 'status', status,
+     'payment_status', payment_status, 'version', version)
    FROM orders WHERE customer_id = :id AND updated_at > date_created)
   UNION ALL
-  (SELECT changed_at, 'segment', sequence::text, jsonb_build_object('previousSegment', previous,
+  (SELECT changed_at, 'segment', sequence::text, jsonb_build_object('previous_segment', previous,
      'segment', segment, 'cause', cause, 'sequence', sequence)
    FROM segment_changes WHERE customer_id = :id)
   UNION ALL
@@ -44,27 +46,41 @@ WHERE customer_id = :id ORDER BY sequence DESC LIMIT 1
 """)
 
 
-async def timeline(
-    connection: AsyncConnection, customer_id: int, limit: int, cursor: str | None
-) -> Listed:
-    """List orders, their last updates, segment changes, edits and interactions of a customer.
+class TimelineRow(NamedTuple):
+    """Something that happened with a customer."""
 
-    The latest comes first. Raises BadCursorError.
+    at: datetime
+    kind: str
+    """``order``, ``order-updated``, ``segment``, ``edit`` or ``interaction``."""
+    details: Mapping[str, Any]
+    """The fields of this kind."""
+
+
+class SegmentSince(NamedTuple):
+    """The segment change that gave a customer their current segment."""
+
+    changed_at: datetime
+    cause: str
+    sequence: int
+
+
+async def timeline(
+    connection: AsyncConnection, customer_id: int, limit: int, after: TimePosition | None
+) -> Listed[TimelineRow]:
+    """Return a page of a customer's events, the latest first.
+
+    Events are orders, the last update of each order, segment changes, edits and interactions.
     """
-    at, last = decode_moment(cursor, "timeline")
-    rows = (
-        await connection.execute(
-            _TIMELINE, {"id": customer_id, "at": at, "last": last, "one_more": limit + 1}
-        )
-    ).all()
+    at, last = after or (None, "")
+    parameters = {"id": customer_id, "at": at, "last": last, "one_more": limit + 1}
+    rows = (await connection.execute(_TIMELINE, parameters)).all()
     total = (await connection.execute(_TIMELINE_COUNT, {"id": customer_id})).scalar_one()
     shown = rows[:limit]
-    items = [{"at": row.at, "type": row.kind, **row.body} for row in shown]
-    last_shown = (shown[-1].at, shown[-1].kind + shown[-1].ref) if len(rows) > limit else None
-    return Listed(items, total, last_shown and encode_moment(*last_shown, "timeline"))
+    end = TimePosition(shown[-1].at, shown[-1].kind + shown[-1].ref) if len(rows) > limit else None
+    return Listed([TimelineRow(row.at, row.kind, row.details) for row in shown], total, end)
 
 
-async def segment_since(connection: AsyncConnection, customer_id: int) -> dict[str, Any] | None:
-    """Say since when, why and as the how manieth a customer has their segment."""
-    row = (await connection.execute(_SINCE, {"id": customer_id})).mappings().one_or_none()
-    return None if row is None else dict(row)
+async def segment_since(connection: AsyncConnection, customer_id: int) -> SegmentSince | None:
+    """Return the latest segment change of a customer. None if they have had none."""
+    row = (await connection.execute(_SINCE, {"id": customer_id})).one_or_none()
+    return None if row is None else SegmentSince(*row)

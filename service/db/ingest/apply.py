@@ -9,90 +9,21 @@ merged into the join): one index probe each, whatever the planner believes of a 
 to choose, it read whole indexes while tables were small, and went on doing so when they were not.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.batch import (
-    ERASED,
-    OrderChange,
-    Outcome,
-    Profile,
-    StoredOrder,
-    by_order,
-    outcomes,
-    profiles,
-)
-from service.core.order_event import EventKey, OrderEvent
+from service.core.batch import OrderChange, Outcome, Profile, StoredOrder, count_outcomes, fold
+from service.core.order_event import REGISTERS, EventKey, OrderEvent
+from service.core.segment_event import Cause
+from service.db import registers
 from service.db.columns import pack, unpack
-from service.db.customers.erasure import email_hash
-from service.db.segments.assign import Cause, settle_sql
-
-
-class OwnerChangedError(Exception):
-    """An order or e-mail went to another while we waited for locks: run the transaction again."""
-
-
-_KNOWN_IDS = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
-
-# The e-mail as shown is the key, too: which spelling came first must not matter.
-_CREATE = text(f"""
-WITH named AS (
-  SELECT n.*, CASE WHEN EXISTS (SELECT FROM erased) THEN (
-    SELECT erased_at FROM erased WHERE email_hash = {email_hash("n.email_key")}) END AS erased_at
-  FROM (
-    {unpack({"email_key": "text", "earliest": "timestamptz", "latest": "timestamptz"})}
-  ) n
-)
-INSERT INTO customers (email, email_key, date_created)
-SELECT email_key, email_key, CASE WHEN erased_at IS NULL THEN earliest ELSE latest END FROM named
-LEFT JOIN LATERAL (
-  SELECT true AS known FROM customers c WHERE c.email_key = named.email_key
-  UNION ALL
-  SELECT true FROM former_emails f
-  WHERE f.email_key = named.email_key AND EXISTS (SELECT FROM former_emails) LIMIT 1
-) c ON true
-WHERE known IS NULL AND coalesce(latest > erased_at, true)
-ORDER BY email_key COLLATE "C"
-ON CONFLICT (email_key) DO NOTHING
-""")
-
-# Whom the batch names, and whose orders it touches; of the erased, until when. Who had an e-mail
-# formerly comes after whose it is. The clock of the last row is read after the last lock.
-_LOCK = text(f"""
-WITH formerly AS MATERIALIZED (
-  SELECT f.customer_id AS id, n.email_key FROM ({unpack({"email_key": "text"})}) n
-  CROSS JOIN LATERAL (
-    SELECT customer_id FROM former_emails WHERE email_key = n.email_key OFFSET 0) f
-  WHERE EXISTS (SELECT FROM former_emails)
-),
-concerned AS MATERIALIZED (
-  SELECT c.id FROM ({unpack({"email_key": "text"})}) e CROSS JOIN LATERAL (
-    SELECT id FROM customers WHERE email_key = e.email_key OFFSET 0) c
-  UNION SELECT id FROM formerly
-  UNION SELECT id FROM ({unpack({"id": "bigint"})}) i
-  UNION SELECT o.customer_id FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
-    SELECT customer_id FROM orders WHERE id = n.order_id OFFSET 0) o
-),
-locked AS MATERIALIZED (
-  SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY id) k CROSS JOIN LATERAL (
-    SELECT id, email_key FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
-)
-SELECT id, email_key, CAST(NULL AS timestamptz) AS erased_at, clock_timestamp() AS locked_at
-FROM locked
-UNION ALL
-SELECT id, f.email_key, NULL, clock_timestamp() FROM formerly f JOIN locked USING (id)
-UNION ALL
-SELECT NULL, n.email_key, e.erased_at, clock_timestamp()
-FROM ({unpack({"email_key": "text"})}) n
-JOIN erased e ON e.email_hash = {email_hash("n.email_key")}
-WHERE EXISTS (SELECT FROM erased)
-""")
+from service.db.ingest.owners import OwnerChangedError, lock_owners
+from service.db.segments.assign import settle_sql
 
 _STATE = (
     "version",
@@ -127,20 +58,6 @@ def _if(condition: str, columns: Sequence[str]) -> str:
     )
 
 
-def _told_later(value: str) -> str:
-    return (
-        f"coalesce((t.{value}_at, t.{value}_event) > (c.{value}_at, c.{value}_event),"
-        f" t.{value}_at IS NOT NULL)"
-    )
-
-
-def _register(value: str) -> str:
-    return ", ".join(
-        f"CASE WHEN {_told_later(value)} THEN t.{column} ELSE c.{column} END AS {column}"
-        for column in (value, f"{value}_at", f"{value}_event")
-    )
-
-
 def _or_same(column: str, value: str, usual: str) -> str:
     """Fill a key that was left out because it is the usual one of its row.
 
@@ -166,22 +83,20 @@ _ORDER_COLUMNS = {
     "named_event_id": "text",
     "erased": "boolean",
 }
-_TOLD_COLUMNS = {
+_PROFILE_COLUMNS = {
     "told_id": "bigint",
     "told_at": "timestamptz",
     "told_event": "text",
     "earliest_order": "timestamptz",
     "newest_order": "timestamptz",
-    "name": "text",
-    "name_at": "timestamptz",
-    "name_event": "text",
-    "phone": "text",
-    "phone_at": "timestamptz",
-    "phone_event": "text",
-    "address": "jsonb",
-    "address_at": "timestamptz",
-    "address_event": "text",
+    **registers.KINDS,
 }
+
+
+def _told_register(register: str) -> str:
+    value, at, event = registers.columns_of(register)
+    return f"{value}, {_or_same(at, value, 'told_at')}, {_or_same(event, value, 'told_event')}"
+
 
 _SOURCE = f"""
 incoming AS (
@@ -195,13 +110,8 @@ incoming AS (
 ),
 told AS (
   SELECT told_id, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
-         name, {_or_same("name_at", "name", "told_at")},
-         {_or_same("name_event", "name", "told_event")},
-         phone, {_or_same("phone_at", "phone", "told_at")},
-         {_or_same("phone_event", "phone", "told_event")},
-         address, {_or_same("address_at", "address", "told_at")},
-         {_or_same("address_event", "address", "told_event")}
-  FROM ({unpack(_TOLD_COLUMNS)}) packed
+    {", ".join(map(_told_register, REGISTERS))}
+  FROM ({unpack(_PROFILE_COLUMNS)}) packed
 ),
 written AS (
   INSERT INTO orders AS o ({_COLUMNS}, applied_at)
@@ -250,7 +160,7 @@ touched AS MATERIALIZED (  -- waiting for anybody not locked before could deadlo
 after AS (
   SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
     c.segment_held_since, GREATEST(t.newest_order, e.last_gained) AS newest_order,
-    {_register("name")}, {_register("phone")}, {_register("address")},
+    {registers.merged("t", "c")},
     LEAST(c.date_created, t.earliest_order) AS date_created,
     CAST(c.total_orders + coalesce(e.orders, 0) AS integer) AS total_orders,
     c.total_spent + coalesce(e.spent, 0) AS total_spent,
@@ -269,7 +179,7 @@ after AS (
      OR c.segment_sequence = 0
      OR t.earliest_order < c.date_created
      OR t.newest_order > c.segment_held_since
-     OR {_told_later("name")} OR {_told_later("phone")} OR {_told_later("address")}
+     OR {registers.any_newer("t", "c")}
 )"""
 
 # What was stored before of the orders that were not simply new. Where nothing was written, the
@@ -292,35 +202,8 @@ UNION ALL SELECT new_date, 0, 1, new_net FROM written WHERE new_counts
 UNION ALL SELECT old_date, 0, -1, -old_net FROM written WHERE old_counts
 """
 
-_APPLY = text(settle_sql(_SOURCE, _RESULT, _DATED))
-
-
-@dataclass(frozen=True)
-class Locked:
-    """The customers a batch concerns, locked until its transaction ends."""
-
-    ids: frozenset[int]
-    ours: frozenset[int]
-    """Those named by our id, and known by it before the batch created anybody."""
-    by_email: dict[str, int]
-    """Whose an e-mail is; if it is nobody's, whose it was."""
-    erased: dict[str, datetime]
-    """Orders placed until then name nobody by that e-mail."""
-    now: datetime
-
-    def resolve(self, event: OrderEvent) -> int | None:
-        """Find whom an event names: by our id when it is one, else by e-mail."""
-        person = event.person
-        if person is None:
-            return None
-        if person.number in self.ours:
-            return person.number
-        key = person.email_key
-        if key is None:
-            return None
-        if key in self.erased and event.date_created <= self.erased[key]:
-            return ERASED
-        return self.by_email.get(key)
+APPLY_SQL = settle_sql(_SOURCE, _RESULT, _DATED)
+_APPLY = text(APPLY_SQL)
 
 
 async def apply_events(
@@ -328,83 +211,37 @@ async def apply_events(
 ) -> Counter[Outcome]:
     """Apply events to orders, customers, segments and counters; the caller commits.
 
-    ``now`` is the moment by which segments are judged; None: the database's clock, read once the
-    customers are locked, so that it never runs backwards for a customer.
-    Returns what became of the events. Raises OwnerChangedError when the transaction must be
-    run again from the start.
+    Segments are judged at ``now``; None means the database's clock, read once the customers are
+    locked, so that time never runs backwards for a customer.
+    Returns what became of the events. Raises OwnerChangedError if the transaction must run again
+    from the start.
     """
-    locked = await _lock(connection, events, now)
-    changes = by_order(events, locked.resolve)
-    result = await connection.execute(
+    owners = await lock_owners(connection, events)
+    changes, profiles = fold(events, owners.of_events)
+    rows = await connection.execute(
         _APPLY,
         {
             **pack(_order_columns(changes)),
-            **pack(_profile_columns(profiles(events, locked.resolve))),
-            **pack({"locked": sorted(locked.ids)}),
-            "now": locked.now,
+            **pack(_profile_columns(profiles)),
+            **pack({"locked": sorted(owners.locked)}),
+            "now": now or owners.locked_at,
             "cause": Cause.ORDER.value,
         },
     )
-    known: dict[str, StoredOrder] = {}
-    for row in result:
-        if row.old_customer is not None and row.old_customer not in locked.ids:
+    return count_outcomes(changes, _stored(rows, owners.locked))
+
+
+def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, StoredOrder]:
+    """Read what was stored of the orders that were not simply new.
+
+    Raises OwnerChangedError if an order belonged to somebody whom we have not locked.
+    """
+    stored: dict[str, StoredOrder] = {}
+    for row in rows:
+        if row.old_customer is not None and row.old_customer not in locked:
             raise OwnerChangedError
-        known[row.id] = _known(row)
-    counted: Counter[Outcome] = Counter()
-    for change in changes:
-        counted += outcomes(change, known.get(change.order_id))
-    return counted
-
-
-async def _lock(
-    connection: AsyncConnection, events: Sequence[OrderEvent], now: datetime | None
-) -> Locked:
-    people = [(event, event.person) for event in events if event.person]
-    numbers = sorted({person.number for _, person in people if person.number is not None})
-    ours: set[int] = set()
-    if numbers:
-        ours = set((await connection.execute(_KNOWN_IDS, {"numbers": numbers})).scalars())
-    dates: defaultdict[str, list[datetime]] = defaultdict(list)
-    for event, person in people:
-        if person.number not in ours and (key := person.email_key):
-            dates[key].append(event.date_created)
-    email_keys = sorted(dates)
-    if email_keys:
-        await connection.execute(
-            _CREATE,
-            pack(
-                {
-                    "email_key": email_keys,
-                    "earliest": [min(dates[key]) for key in email_keys],
-                    "latest": [max(dates[key]) for key in email_keys],
-                }
-            ),
-        )
-    rows = (
-        await connection.execute(
-            _LOCK,
-            pack(
-                {
-                    "email_key": email_keys,
-                    "id": sorted(ours),
-                    "order_id": [event.order_id for event in events],
-                }
-            ),
-        )
-    ).all()
-    if now is None:
-        now = rows[-1].locked_at if rows else (await _clock(connection))
-    found = {row.email_key: row.id for row in reversed(rows) if row.id is not None}
-    erased = {row.email_key: row.erased_at for row in rows if row.id is None}
-    if any(key not in found and key not in erased for key in email_keys):
-        raise OwnerChangedError
-    ids = frozenset(found.values())
-    return Locked(ids=ids, ours=ids & ours, by_email=found, erased=erased, now=now)
-
-
-async def _clock(connection: AsyncConnection) -> datetime:
-    moment: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
-    return moment
+        stored[row.id] = _stored_order(row)
+    return stored
 
 
 def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
@@ -432,30 +269,32 @@ def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
     }
 
 
-def _profile_columns(told: Sequence[Profile]) -> dict[str, list[Any]]:
+def _profile_columns(profiles: Sequence[Profile]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {
-        "told_id": [profile.customer_id for profile in told],
-        "told_at": [profile.at for profile in told],
-        "told_event": [profile.event_id for profile in told],
-        "earliest_order": [profile.earliest_order for profile in told],
+        "told_id": [profile.customer_id for profile in profiles],
+        "told_at": [profile.at for profile in profiles],
+        "told_event": [profile.event_id for profile in profiles],
+        "earliest_order": [profile.earliest_order for profile in profiles],
         "newest_order": [
             None if profile.latest_order == profile.earliest_order else profile.latest_order
-            for profile in told
+            for profile in profiles
         ],
     }
-    for name in ("name", "phone", "address"):
-        registers = [getattr(profile, name) for profile in told]
-        columns[name] = [register and register.value for register in registers]
+    for register in REGISTERS:
+        values = [profile.values.get(register) for profile in profiles]
+        # A key is left out if it is that of the customer's latest event: see `_or_same`.
         others = [
-            register if register and register.event_id != profile.event_id else None
-            for register, profile in zip(registers, told, strict=True)
+            value if value and value.event_id != profile.event_id else None
+            for value, profile in zip(values, profiles, strict=True)
         ]
-        columns[f"{name}_at"] = [other and other.at for other in others]
-        columns[f"{name}_event"] = [other and other.event_id for other in others]
+        value_column, at_column, event_column = registers.columns_of(register)
+        columns[value_column] = [value and value.value for value in values]
+        columns[at_column] = [other and other.at for other in others]
+        columns[event_column] = [other and other.event_id for other in others]
     return columns
 
 
-def _known(row: Row[Any]) -> StoredOrder:
+def _stored_order(row: Row[Any]) -> StoredOrder:
     return StoredOrder(
         key=EventKey(row.was_version, row.was_updated_at, row.was_event_id),
         content=(

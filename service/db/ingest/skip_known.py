@@ -46,7 +46,7 @@ async def without_repeats(
                 "version": [event.key.version for event in events],
                 "updated_at": [event.key.at for event in events],
                 "event_id": [event.key.event_id for event in events],
-                "names": [event.person is not None for event in events],
+                "names": [event.customer is not None for event in events],
             }
         ),
     )

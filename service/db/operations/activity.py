@@ -1,17 +1,18 @@
-"""What has just happened: orders, segment changes and edits, the latest of each.
+"""The latest orders, segment changes and edits.
 
-Each list is read backwards along an index, so this costs the same however much there is. Nobody's
-e-mail is in it, and of an edit only which fields it changed.
+Each list is read backwards along an index, so the cost does not grow with the tables. No e-mail is
+in it, and of an edit only the names of the changed fields.
 """
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.customer_ids import customer_ref
 from service.core.numbers import whole_number
 
 _ORDERS = text("""
@@ -35,92 +36,109 @@ SELECT a.*, c.name FROM (
 ) a LEFT JOIN customers c ON c.id = a.customer_id
 """)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND_DIGITS = 16  # more than these lie beyond the last year that a datetime has
+_MICROSECOND_DIGITS = 16  # more digits would lie beyond the last year that a datetime can hold
+
+
+class OrderActivity(NamedTuple):
+    """An order in its latest known state."""
+
+    order_id: str
+    status: str
+    payment_status: str | None
+    total_amount: Decimal
+    refunded_amount: Decimal
+    counts: bool
+
+
+class SegmentActivity(NamedTuple):
+    """A segment change."""
+
+    previous_segment: str | None
+    segment: str
+    cause: str
+
+
+class EditActivity(NamedTuple):
+    """Something that staff changed."""
+
+    actor: str
+    action: str
+    fields: Sequence[str]
 
 
 class ActivityEvent(NamedTuple):
-    """Something that happened."""
+    """An order, a segment change or an edit."""
 
     id: str
-    """Begins with ``known`` in microseconds; of an order that changed, another than before."""
+    """``known`` in microseconds, then kind and key. An order that changes gets another id."""
     number: int
-    """Of two happenings of one kind at the same moment the later one has the greater. Orders: 0."""
+    """Orders events of one kind at the same time: the later one has the greater. Orders: 0."""
     known: datetime
-    """When the service learnt of it; a late order is known long after it was placed."""
+    """When the service learnt of it. A late order is known long after it was placed."""
     at: datetime
-    body: dict[str, Any]
-    """What is written outside."""
+    kind: str
+    """``order``, ``segment`` or ``edit``."""
+    customer_id: int | None
+    customer_name: str | None
+    details: OrderActivity | SegmentActivity | EditActivity
 
 
 async def latest(connection: AsyncConnection, most: int) -> list[ActivityEvent]:
-    """Give up to ``most`` orders, as many segment changes and edits; the newest first.
+    """Return up to ``most`` orders, segment changes and edits each, the newest first.
 
-    Orders are placed by their own date, so one of last year is not news.
+    An order counts by the date it was placed, so an order of last year is not news.
     """
-    happenings = [
-        *(_order(row) for row in await connection.execute(_ORDERS, {"most": most})),
-        *(_change(row) for row in await connection.execute(_SEGMENT_CHANGES, {"most": most})),
-        *(_edit(row) for row in await connection.execute(_EDITS, {"most": most})),
+    limit = {"most": most}
+    events = [
+        *(_order(row) for row in await connection.execute(_ORDERS, limit)),
+        *(_segment_change(row) for row in await connection.execute(_SEGMENT_CHANGES, limit)),
+        *(_edit(row) for row in await connection.execute(_EDITS, limit)),
     ]
-    return sorted(happenings, key=lambda each: (each.at, each.number, each.id), reverse=True)
+    return sorted(events, key=lambda event: (event.at, event.number, event.id), reverse=True)
 
 
-def known_at(happening_id: str) -> datetime | None:
-    """Read from an id when the service knew; None for what is no such id."""
-    microseconds = happening_id.partition("-")[0]
-    number = whole_number(microseconds, _MICROSECOND_DIGITS)
-    return None if number is None else _EPOCH + timedelta(microseconds=number)
+def known_at(event_id: str) -> datetime | None:
+    """Return when the service learnt of the event with this id. None if it is not such an id."""
+    microseconds = whole_number(event_id.partition("-")[0], _MICROSECOND_DIGITS)
+    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _order(row: Row[Any]) -> ActivityEvent:
-    # An order's id may be any text; it must not break a line of the stream.
+    # An order id may be any text. It is hashed, so that it cannot break a line of the stream.
     state = f"{row.id}\n{row.version}\n{row.updated_at}\n{row.customer_id}"
-    return _happening(
-        row,
-        f"order-{hashlib.sha256(state.encode()).hexdigest()[:16]}",
-        0,
-        row.applied_at,
-        {
-            "type": "order",
-            "orderId": row.id,
-            "status": row.status,
-            "paymentStatus": row.payment_status,
-            "totalAmount": row.total,
-            "refundedAmount": row.refunded,
-            "counts": row.counts,
-        },
+    key = hashlib.sha256(state.encode()).hexdigest()[:16]
+    details = OrderActivity(
+        row.id, row.status, row.payment_status, row.total, row.refunded, row.counts
     )
+    return _event(row, "order", key, 0, row.applied_at, details)
 
 
-def _change(row: Row[Any]) -> ActivityEvent:
-    return _happening(
-        row,
-        f"segment-{row.id}",
-        row.id,
-        row.at,
-        {
-            "type": "segment",
-            "previousSegment": row.previous,
-            "segment": row.segment,
-            "cause": row.cause,
-        },
-    )
+def _segment_change(row: Row[Any]) -> ActivityEvent:
+    details = SegmentActivity(row.previous, row.segment, row.cause)
+    return _event(row, "segment", row.id, row.id, row.at, details)
 
 
 def _edit(row: Row[Any]) -> ActivityEvent:
-    return _happening(
-        row,
-        f"edit-{row.id}",
-        row.id,
-        row.at,
-        {"type": "edit", "actor": row.actor, "action": row.action, "fields": row.fields},
-    )
+    details = EditActivity(row.actor, row.action, row.fields)
+    return _event(row, "edit", row.id, row.id, row.at, details)
 
 
-def _happening(
-    row: Row[Any], name: str, number: int, known: datetime, body: dict[str, Any]
+def _event(
+    row: Row[Any],
+    kind: str,
+    key: str | int,
+    number: int,
+    known: datetime,
+    details: OrderActivity | SegmentActivity | EditActivity,
 ) -> ActivityEvent:
-    happening_id = f"{(known - _EPOCH) // timedelta(microseconds=1)}-{name}"
-    customer = None if row.customer_id is None else customer_ref(row.customer_id)
-    common = {"id": happening_id, "at": row.at, "customerId": customer, "customerName": row.name}
-    return ActivityEvent(happening_id, number, known, row.at, common | body)
+    microseconds = (known - _EPOCH) // timedelta(microseconds=1)
+    return ActivityEvent(
+        id=f"{microseconds}-{kind}-{key}",
+        number=number,
+        known=known,
+        at=row.at,
+        kind=kind,
+        customer_id=row.customer_id,
+        customer_name=row.name,
+        details=details,
+    )

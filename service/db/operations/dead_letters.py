@@ -17,10 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.batch import Outcome
 from service.core.envelope import Entry
-from service.core.order_event import OrderEvent, Reason, Refusal, judge
+from service.core.judge import Terms, judge
+from service.core.order_event import OrderEvent, Reason, Refusal
 from service.db.accounts.audit import note
 from service.db.engine import in_transaction, refused_data
-from service.db.ingest.apply import OwnerChangedError, apply_events
+from service.db.ingest.apply import apply_events
+from service.db.ingest.owners import OwnerChangedError
 
 SHOWN_BYTES = 1_048_576
 """Of each field, as much as this is shown."""
@@ -135,8 +137,7 @@ class Replayed:
 
 def judge_by(store_currency: str, max_bytes: int) -> Judge:
     """Judge as a worker with this configuration would now."""
-    now = datetime.now(UTC)
-    return partial(judge, store_currency=store_currency, max_bytes=max_bytes, now=now)
+    return partial(judge, terms=Terms(store_currency, max_bytes), now=datetime.now(UTC))
 
 
 async def find(

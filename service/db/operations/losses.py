@@ -1,7 +1,7 @@
-"""Losses noticed: where a look at Redis is kept for the next one, and what came of comparing.
+"""Check the streams for lost entries, store what each check found, and record losses for people.
 
-One look at a time across replicas, every second or so, and nothing is written by the batches
-themselves: what they count anyway is what a look is held against (`service.core.loss_arithmetic`).
+`service.core.loss_arithmetic` explains how a loss is found. One replica at a time checks, about
+once a second. Batches write nothing for this: a check uses the counters that they write anyway.
 """
 
 import asyncio
@@ -14,47 +14,48 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.loss_arithmetic import (
+    Checkpoint,
     Loss,
     LossKind,
-    Observation,
     StreamSnapshot,
-    forgotten,
-    passed_over,
-    position,
-    stepped_back,
+    find_removed,
+    find_rolled_back,
+    next_checkpoint,
+    was_rolled_back,
 )
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import NO_ID, StreamId, parse, write
 from service.db.accounts.audit import note
 from service.streams.redis_client import REDIS_ERRORS
-from service.streams.snapshot import look, survivors
+from service.streams.snapshot import read_remainder, take_snapshot
 
 T = TypeVar("T")
 
 _LOCK = 0x43524D06  # "CRM" 6
-_PATIENCE = 5.0
-"""Seconds to wait for Redis."""
+_REDIS_SECONDS = 5.0
+"""How long to wait for Redis's answer."""
 
-_BEGIN = text("SELECT pg_try_advisory_xact_lock(:lock)")
-_WAIT = text("SELECT pg_advisory_xact_lock(:lock) IS NOT NULL")
-# Of the plain stream is what was counted and is of no partition: so the batches of a shop that has
-# none write nothing for it, and those of a release that knows none are counted right.
-_OF_STREAM = """
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
+_WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(:lock) IS NOT NULL")
+# What was read of the plain stream is what was counted in total, less what was counted for
+# partitions. So batches of a shop without partitions write nothing extra, and batches of a release
+# that knows no partitions are counted correctly.
+_ENTRIES_READ = """
 CASE WHEN CAST({partition} AS int) IS NULL
   THEN (SELECT coalesce(sum(read), 0) FROM ingest_counters)
      - (SELECT coalesce(sum(read), 0) FROM partition_counters)
   ELSE (SELECT coalesce(sum(p.read), 0) FROM partition_counters p WHERE p.partition = {partition})
 END"""
-_EARLIER = text("""
+_CHECKPOINTS = text("""
 SELECT stream, seen_at, added, removed, last_id, settled_id, listening, balance, read, away_since
 FROM sightings WHERE stream = ANY(:streams) AND consumer_group = :group
 """)
 _READ = text(f"""
-SELECT of.place, ({_OF_STREAM.format(partition="of.partition")})::bigint AS entries,
+SELECT s.place, ({_ENTRIES_READ.format(partition="s.partition")})::bigint AS entries,
   clock_timestamp() AS now
-FROM unnest(CAST(:partitions AS int[])) WITH ORDINALITY AS of (partition, place) ORDER BY of.place
+FROM unnest(CAST(:partitions AS int[])) WITH ORDINALITY AS s (partition, place) ORDER BY s.place
 """)
-_KEEP = text("""
+_STORE_CHECKPOINT = text("""
 INSERT INTO sightings (stream, consumer_group, seen_at, added, removed, last_id, settled_id,
   listening, balance, read)
 VALUES (:stream, :group, :seen_at, :added, :removed, :last_id, :settled_id, :listening, :balance,
@@ -64,25 +65,26 @@ ON CONFLICT (stream, consumer_group) DO UPDATE SET seen_at = excluded.seen_at,
   settled_id = excluded.settled_id, listening = excluded.listening, balance = excluded.balance,
   read = excluded.read, away_since = NULL
 """)
-# Workers finish what they hold; Redis passes nothing on meanwhile.
-_AWAY = text(f"""
+# While Redis is away, workers finish what they hold, and Redis delivers nothing: what was counted
+# by now belongs to the checkpoint.
+_MARK_AWAY = text(f"""
 UPDATE sightings SET away_since = coalesce(away_since, clock_timestamp()),
-  read = {_OF_STREAM.format(partition=":partition")}
+  read = {_ENTRIES_READ.format(partition=":partition")}
 WHERE stream = :stream AND consumer_group = :group
 """)
 # A publisher that trims too early does it again and again: that is one loss that grows.
-_EXTEND = text("""
+_EXTEND_LOSS = text("""
 UPDATE losses SET until_id = :until_id, entries = entries + :entries, last_noticed_at = :at
 WHERE id = (
   SELECT max(id) FROM losses
   WHERE stream = :stream AND kind = 'removed' AND :kind = 'removed' AND acknowledged_at IS NULL
     AND last_noticed_at > CAST(:at AS timestamptz) - interval '10 minutes')
 """)
-_ADD = text("""
+_ADD_LOSS = text("""
 INSERT INTO losses (stream, kind, after_id, until_id, entries, since, noticed_at, last_noticed_at)
 VALUES (:stream, :kind, :after_id, :until_id, :entries, :since, :at, :at)
 """)
-_INCIDENTS = text("""
+_LOSSES = text("""
 SELECT id, stream, kind, after_id, until_id, entries, since, noticed_at, last_noticed_at,
        acknowledged_at, acknowledged_by
 FROM losses WHERE acknowledged_at IS NULL OR NOT :open_only ORDER BY id DESC LIMIT :most
@@ -101,19 +103,19 @@ WHERE id = :id AND acknowledged_at IS NULL
 """)
 
 
-class Incident(NamedTuple):
-    """A loss, as it is kept for people."""
+class RecordedLoss(NamedTuple):
+    """A loss as people see it."""
 
     id: int
     stream: str
     kind: LossKind
     after_id: str
     until_id: str
-    """Whatever was lost has an id beyond ``after_id`` and not beyond ``until_id``."""
+    """Every lost entry has an id greater than ``after_id`` and not greater than ``until_id``."""
     entries: int | None
-    """`removed`: at least; `rolled_back`: of those seen before. None: nobody knows."""
+    """`removed`: at least so many; `rolled_back`: of those seen before. None: nobody knows."""
     since: datetime
-    """Nothing was lost before."""
+    """Nothing was lost before this moment."""
     noticed_at: datetime
     last_noticed_at: datetime
     acknowledged_at: datetime | None
@@ -121,25 +123,25 @@ class Incident(NamedTuple):
 
 
 class LossSummary(NamedTuple):
-    """Losses counted."""
+    """How many losses were recorded."""
 
     total: int
     open: int
-    """Those that nobody has acknowledged."""
+    """Losses that nobody has acknowledged."""
     entries: int
-    """Entries known to be lost in them."""
+    """Entries known to be lost in the open ones."""
 
 
-class Seen(NamedTuple):
-    """What a look found."""
+class CheckResult(NamedTuple):
+    """What a check of one stream found."""
 
-    position: Observation
+    checkpoint: Checkpoint
     loss: Loss | None
-    went_back: bool
-    """Redis has less than it had; without a loss, nothing had been waiting."""
+    rolled_back: bool
+    """Redis has less than it had. Without a loss, everything missing had been applied."""
 
 
-async def watch(
+async def check_and_record(
     connection: AsyncConnection,
     redis: Redis,
     streams: Sequence[OrdersStream],
@@ -147,88 +149,94 @@ async def watch(
     *,
     listening: Container[str],
     wait: bool = False,
-) -> dict[str, Seen]:
-    """Look, compare, keep both; the caller commits. ``loss`` is given only when it is a new one.
+) -> dict[str, CheckResult]:
+    """Check the streams, store the checkpoints and record losses; the caller commits.
 
-    ``listening`` are the streams of which the worker that looks is asking for entries. A stream
-    is left out when Redis does not answer for it; all are, when another replica is looking, unless
-    that is to be waited for.
+    A result has a loss only if that is a new one. ``listening`` holds the streams that this worker
+    is reading. The answer has no streams for which Redis does not answer. It is empty while another
+    replica checks; with ``wait``, this waits for that replica instead.
     """
-    begun = await connection.execute(_WAIT if wait else _BEGIN, {"lock": _LOCK})
-    if not begun.scalar_one():
+    lock = await connection.execute(_WAIT_FOR_LOCK if wait else _TRY_LOCK, {"lock": _LOCK})
+    if not lock.scalar_one():
         return {}
-    found = await compare(connection, redis, streams, group, listening=listening)
-    if away := [stream for stream in streams if stream.name not in found]:
+    results = await check(connection, redis, streams, group, listening=listening)
+    if away := [stream for stream in streams if stream.name not in results]:
         await connection.execute(
-            _AWAY,
-            [{"stream": it.name, "group": group, "partition": it.partition} for it in away],
+            _MARK_AWAY,
+            [{"stream": name, "group": group, "partition": partition} for name, partition in away],
         )
-    if found:
-        rows = [_row(name, group, seen.position) for name, seen in found.items()]
-        await connection.execute(_KEEP, rows)
-    for name, seen in found.items():
-        if seen.loss and not await _note(connection, name, seen.loss, seen.position.seen_at):
-            found[name] = seen._replace(loss=None)
-    return found
+    if results:
+        rows = [_row(name, group, result.checkpoint) for name, result in results.items()]
+        await connection.execute(_STORE_CHECKPOINT, rows)
+    for name, result in results.items():
+        at = result.checkpoint.seen_at
+        if result.loss and not await _record(connection, name, result.loss, at):
+            results[name] = result._replace(loss=None)
+    return results
 
 
-def _row(stream: str, group: str, kept: Observation) -> dict[str, Any]:
+def _row(stream: str, group: str, checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "stream": stream,
         "group": group,
-        "seen_at": kept.seen_at,
-        "added": kept.added,
-        "removed": kept.removed,
-        "last_id": write(kept.last),
-        "settled_id": write(kept.settled),
-        "listening": kept.listening,
-        "balance": kept.balance,
-        "read": kept.read,
+        "seen_at": checkpoint.seen_at,
+        "added": checkpoint.added,
+        "removed": checkpoint.removed,
+        "last_id": write(checkpoint.last),
+        "settled_id": write(checkpoint.acknowledged),
+        "listening": checkpoint.listening,
+        "balance": checkpoint.balance,
+        "read": checkpoint.read,
     }
 
 
-async def compare(
+async def check(
     connection: AsyncConnection,
     redis: Redis,
     streams: Sequence[OrdersStream],
     group: str,
     *,
     listening: Container[str] = (),
-) -> dict[str, Seen]:
-    """Hold what Redis shows of each stream now against the last look that was kept.
+) -> dict[str, CheckResult]:
+    """Compare what Redis has of each stream with the stored checkpoint. Writes nothing.
 
-    Writes nothing. A stream is left out when Redis does not answer for it.
+    The answer has no streams for which Redis does not answer.
     """
-    known = await _earlier(connection, streams, group)
-    # What is counted while we look may be of entries seen or not: both sides bound it.
+    checkpoints = await _checkpoints(connection, streams, group)
+    # An entry counted while the snapshots are taken may be in them or not, so both counts, before
+    # and after, are needed as bounds.
     before = await _read(connection, streams)
-    looks = await asyncio.gather(*(_look(redis, it.name, group, known) for it in streams))
+    snapshots = await asyncio.gather(
+        *(_snapshot(redis, stream.name, group, checkpoints) for stream in streams)
+    )
     after = await _read(connection, streams)
-    found = dict[str, Seen]()
-    for stream, now, read_before, (read_after, at) in zip(
-        streams, looks, before, after, strict=True
+    results = dict[str, CheckResult]()
+    for stream, snapshot, read_before, (read_after, at) in zip(
+        streams, snapshots, before, after, strict=True
     ):
-        if now is None:
+        if snapshot is None:
             continue
-        earlier, reads = known.get(stream.name), stream.name in listening
+        checkpoint = checkpoints.get(stream.name)
         least, loss = None, None
-        went_back = earlier is not None and stepped_back(earlier, now)
-        if earlier is not None and went_back:
-            left = await _answer(survivors(redis, stream.name, earlier.last))
-            if left is None:
+        rolled_back = checkpoint is not None and was_rolled_back(checkpoint, snapshot)
+        if checkpoint is not None and rolled_back:
+            remainder = await _answer(read_remainder(redis, stream.name, checkpoint.last))
+            if remainder is None:
                 continue
-            loss = forgotten(earlier, now, left, read_after, at)
-        elif earlier is not None:
-            loss = passed_over(earlier, now, read_after)
-            # The rest of a loss shows when what is in the workers' hands has been counted.
-            least = earlier.balance - ((loss.entries or 0) if loss else 0)
-        kept = position(now, at, read_before.entries, least, listening=reads)
-        found[stream.name] = Seen(kept, loss, went_back)
-    return found
+            loss = find_rolled_back(checkpoint, snapshot, remainder, read_after, at)
+        elif checkpoint is not None:
+            loss = find_removed(checkpoint, snapshot, read_after)
+            # The rest of a loss shows when the entries in the workers' hands have been counted.
+            least = checkpoint.balance - ((loss.entries or 0) if loss else 0)
+        following = next_checkpoint(
+            snapshot, at, read_before.entries, least, listening=stream.name in listening
+        )
+        results[stream.name] = CheckResult(following, loss, rolled_back)
+    return results
 
 
 class _Read(NamedTuple):
-    """What had been counted of a stream at a moment."""
+    """How many entries of a stream had been counted as read at a moment."""
 
     entries: int
     at: datetime
@@ -240,29 +248,29 @@ async def _read(connection: AsyncConnection, streams: Sequence[OrdersStream]) ->
     return [_Read(row.entries, row.now) for row in rows]
 
 
-async def _look(
-    redis: Redis, stream: str, group: str, known: Mapping[str, Observation]
+async def _snapshot(
+    redis: Redis, stream: str, group: str, checkpoints: Mapping[str, Checkpoint]
 ) -> StreamSnapshot | None:
-    last = known[stream].last if stream in known else NO_ID
-    return await _answer(look(redis, stream, group, last))
+    last_seen = checkpoints[stream].last if stream in checkpoints else NO_ID
+    return await _answer(take_snapshot(redis, stream, group, last_seen))
 
 
-async def _answer(asked: Awaitable[T]) -> T | None:
-    """Wait for Redis; None: it does not answer."""
+async def _answer(question: Awaitable[T]) -> T | None:
+    """Wait for Redis's answer. None if there is none in time."""
     try:
-        async with asyncio.timeout(_PATIENCE):
-            return await asked
+        async with asyncio.timeout(_REDIS_SECONDS):
+            return await question
     except REDIS_ERRORS:
         return None
 
 
-async def _earlier(
+async def _checkpoints(
     connection: AsyncConnection, streams: Sequence[OrdersStream], group: str
-) -> dict[str, Observation]:
+) -> dict[str, Checkpoint]:
     names = [stream.name for stream in streams]
-    rows = await connection.execute(_EARLIER, {"streams": names, "group": group})
+    rows = await connection.execute(_CHECKPOINTS, {"streams": names, "group": group})
     return {
-        row.stream: Observation(
+        row.stream: Checkpoint(
             row.seen_at,
             row.added,
             row.removed,
@@ -277,19 +285,19 @@ async def _earlier(
     }
 
 
-async def settled(
+async def acknowledged_ids(
     connection: AsyncConnection, streams: Sequence[OrdersStream], group: str
 ) -> dict[str, StreamId]:
-    """Tell of each stream up to which entry all had been applied at the last look.
+    """Return, by stream, the id up to which every entry was acknowledged at the last check.
 
-    Streams that nobody ever looked at are left out.
+    Streams that were never checked are left out.
     """
-    known = await _earlier(connection, streams, group)
-    return {name: position.settled for name, position in known.items()}
+    checkpoints = await _checkpoints(connection, streams, group)
+    return {name: checkpoint.acknowledged for name, checkpoint in checkpoints.items()}
 
 
-async def _note(connection: AsyncConnection, stream: str, loss: Loss, at: datetime) -> bool:
-    """Keep a loss; False: it continues one that is known."""
+async def _record(connection: AsyncConnection, stream: str, loss: Loss, at: datetime) -> bool:
+    """Record a loss; return False if it continues one that is recorded."""
     row: dict[str, Any] = {
         "stream": stream,
         "kind": loss.kind.value,
@@ -299,27 +307,32 @@ async def _note(connection: AsyncConnection, stream: str, loss: Loss, at: dateti
         "since": loss.since,
         "at": at,
     }
-    if (await connection.execute(_EXTEND, row)).rowcount:
+    if (await connection.execute(_EXTEND_LOSS, row)).rowcount:
         return False
-    await connection.execute(_ADD, row)
+    await connection.execute(_ADD_LOSS, row)
     return True
 
 
-async def incidents(
+async def recorded_losses(
     connection: AsyncConnection, *, most: int = 50, open_only: bool = False
-) -> Sequence[Incident]:
-    """List losses, the latest first."""
-    rows = await connection.execute(_INCIDENTS, {"most": most, "open_only": open_only})
-    return [Incident(*row)._replace(kind=LossKind(row.kind)) for row in rows]
+) -> Sequence[RecordedLoss]:
+    """Return recorded losses, the latest first."""
+    rows = await connection.execute(_LOSSES, {"most": most, "open_only": open_only})
+    return [RecordedLoss(*row)._replace(kind=LossKind(row.kind)) for row in rows]
 
 
 async def summary(connection: AsyncConnection) -> LossSummary:
-    """Count losses."""
+    """Count the recorded losses."""
     return LossSummary(*(await connection.execute(_SUMMARY)).one())
 
 
-async def passed_on(connection: AsyncConnection, streams: Sequence[OrdersStream]) -> dict[str, int]:
-    """Count of each stream the entries read here and those removed before, acknowledged or not."""
+async def accounted_for(
+    connection: AsyncConnection, streams: Sequence[OrdersStream]
+) -> dict[str, int]:
+    """Return, by stream, how many entries were counted as read or recorded as removed.
+
+    Acknowledged losses count as well.
+    """
     removed = {row.stream: row.entries for row in await connection.execute(_REMOVED)}
     read = await _read(connection, streams)
     return {
@@ -328,9 +341,9 @@ async def passed_on(connection: AsyncConnection, streams: Sequence[OrdersStream]
     }
 
 
-async def acknowledge(connection: AsyncConnection, incident: int, by: str) -> bool:
-    """Take note of a loss, in somebody's name; False: there is no such open one."""
-    found = await connection.execute(_ACKNOWLEDGE, {"id": incident, "by": by})
-    if found.rowcount:
-        await note(connection, by, "loss.acknowledged", details={"loss": incident})
-    return bool(found.rowcount)
+async def acknowledge(connection: AsyncConnection, loss_id: int, by: str) -> bool:
+    """Acknowledge a loss in somebody's name; return False if no open loss has this id."""
+    acknowledged = await connection.execute(_ACKNOWLEDGE, {"id": loss_id, "by": by})
+    if acknowledged.rowcount:
+        await note(connection, by, "loss.acknowledged", details={"loss": loss_id})
+    return bool(acknowledged.rowcount)

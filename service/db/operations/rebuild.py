@@ -16,29 +16,27 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from service.core.segment_event import Cause
 from service.core.segment_rules import Segment
+from service.db import registers
 from service.db.accounts.audit import note
 from service.db.engine import TRANSACTION_SECONDS, end_within, in_transaction
+from service.db.figures import Figures, SegmentFigures, each_figure
+from service.db.locks import lock_customers, read_clock
 from service.db.operations.status import SWEEP_PROMISE
 from service.db.operations.verify import recount
-from service.db.segments.assign import JUDGED, LOCK, Cause, segment_sql, settle_sql
+from service.db.segments.assign import JUDGED, settle_sql
+from service.db.segments.rules_sql import PROMISED, segment_sql
 from service.db.statistics import daily
-from service.db.statistics.counters import (
-    Figures,
-    SegmentFigures,
-    clock,
-    read_figures,
-    recount_figures,
-)
+from service.db.statistics.counters import read_figures, recount_figures
 
 CHUNK = 2000
 """Customers recomputed at once."""
 
 # The date of any order, counted or not, ends a hold that was set before it.
-_AFTER = """
+_AFTER = f"""
 after AS (
-  SELECT c.ctid AS place, c.id, c.name, c.name_at, c.name_event, c.phone, c.phone_at, c.phone_event,
-    c.address, c.address_at, c.address_event, c.date_created,
+  SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
     c.total_orders AS kept_orders, c.total_spent AS kept_spent,
     c.first_order_date AS kept_first, c.last_order_date AS kept_last, o.*
@@ -55,13 +53,7 @@ after AS (
 _IDS = text("SELECT id FROM customers WHERE id > :after ORDER BY id LIMIT :most")
 # What is due to a sweep or to new settings is their business, and no difference.
 _DIFFERENT = text(f"""
-WITH {_AFTER}, {JUDGED},
-promised AS (
-  SELECT version, precedence, new_order_count, vip_order_count, vip_total_spent,
-         at_risk_before - CAST(:promise AS interval) AS at_risk_before,
-         inactive_before - CAST(:promise AS interval) AS inactive_before
-  FROM limits
-),
+WITH {_AFTER}, {JUDGED}, {PROMISED},
 compared AS (
   SELECT j.*,
     (kept_orders, kept_spent, kept_first, kept_last) IS DISTINCT FROM
@@ -90,15 +82,13 @@ _HOLD_COUNTERS = text(
     "SELECT slot, segment FROM segment_counters ORDER BY slot, segment FOR NO KEY UPDATE"
 )
 _COUNT = text(f"""
-UPDATE segment_counters SET {", ".join(f"{it} = {it} + :{it}" for it in daily.FIGURES)}
+UPDATE segment_counters SET {each_figure("{it} = {it} + :{it}")}
 WHERE slot = 0 AND segment = :segment
 """)
 _TELL = text(
     daily.changed_sql(
-        """(SELECT 0 AS slot, CAST(:segment AS text) AS segment,
-          CAST(:customers AS bigint) AS customers, CAST(:total_spent AS numeric) AS total_spent,
-          CAST(:with_orders AS bigint) AS with_orders,
-          CAST(:repeat_customers AS bigint) AS repeat_customers) changes""",
+        f"""(SELECT 0 AS slot, CAST(:segment AS text) AS segment,
+          {each_figure("CAST(:{it} AS numeric) AS {it}")}) changes""",
         "clock_timestamp()",
     )
 )
@@ -199,7 +189,7 @@ async def _next_ids(engine: AsyncEngine, after: int) -> Sequence[int]:
 
 async def _different(engine: AsyncEngine, ids: Sequence[int]) -> Sequence[Row[Any]]:
     async with engine.connect() as connection:
-        now = await clock(connection)
+        now = await read_clock(connection)
         parameters = {"ids": ids, "now": now, "promise": SWEEP_PROMISE}
         return (await connection.execute(_DIFFERENT, parameters)).all()
 
@@ -223,8 +213,8 @@ def _add(report: RebuildReport, row: Row[Any], show: int) -> None:
 
 async def _mend(connection: AsyncConnection, ids: Sequence[int]) -> None:
     await end_within(connection, TRANSACTION_SECONDS)  # the connection is one for long scans
-    locked = (await connection.execute(LOCK, {"ids": ids})).one()
-    await connection.execute(_MEND, {"ids": ids, "now": locked.now, "cause": Cause.REBUILD.value})
+    now = await lock_customers(connection, ids)
+    await connection.execute(_MEND, {"ids": ids, "now": now, "cause": Cause.REBUILD.value})
 
 
 async def _mend_statistics(connection: AsyncConnection) -> None:

@@ -20,12 +20,14 @@ from service.core.loss_arithmetic import LossKind
 from service.core.order_event import EventKey, OrderEvent
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
+from service.db.figures import FIGURES, each_figure, recounted
 from service.db.ingest.apply import apply_events
+from service.db.locks import read_clock
 from service.db.operations import losses, status
-from service.db.segments.assign import LIMITS, segment_sql
 from service.db.segments.outbox import state
+from service.db.segments.rules_sql import LIMITS, PROMISED, segment_sql
 from service.db.statistics import daily
-from service.db.statistics.counters import clock, read_figures, recount_figures
+from service.db.statistics.counters import read_figures, recount_figures
 from service.streams import groups
 
 _MOST_SHOWN = 20
@@ -60,13 +62,8 @@ WHERE c.id IS NULL OR c.total_orders <> coalesce(a.orders, 0)
 LIMIT {_MOST_SHOWN}
 """)
 
-# Between a moment and the sweep's promise after it, both segments are right.
 _SEGMENTS = text(f"""
-WITH {LIMITS},
-promised AS (SELECT l.version, l.auto_segmentation, l.precedence, l.new_order_count,
-  l.vip_order_count, l.vip_total_spent, l.at_risk_before - CAST(:promise AS interval)
-  AS at_risk_before, l.inactive_before - CAST(:promise AS interval) AS inactive_before
-  FROM limits l)
+WITH {LIMITS}, {PROMISED}
 SELECT c.id AS customer, c.segment, {segment_sql("c", "l")} AS by_rules, c.segment_manual
 FROM customers c CROSS JOIN limits l CROSS JOIN promised p
 WHERE CASE WHEN c.segment_manual THEN
@@ -111,14 +108,11 @@ rebuilt AS (
   FROM customers c LEFT JOIN aggregate a ON a.customer_id = c.id
 ),
 figures AS (
-  SELECT segment, count(*) AS customers, sum(total_spent) AS total_spent,
-         count(*) FILTER (WHERE total_orders >= 1) AS with_orders,
-         count(*) FILTER (WHERE total_orders >= 2) AS repeat_customers
+  SELECT segment, {", ".join(f"{recounted(it)} AS {it}" for it in FIGURES)}
   FROM rebuilt GROUP BY segment
 ),
 counters AS (
-  SELECT segment, sum(customers) AS customers, sum(total_spent) AS total_spent,
-         sum(with_orders) AS with_orders, sum(repeat_customers) AS repeat_customers
+  SELECT segment, {each_figure("sum({it}) AS {it}")}
   FROM segment_counters GROUP BY segment HAVING sum(customers) <> 0
 )
 (SELECT 'rebuilt' AS side, * FROM figures EXCEPT ALL SELECT 'rebuilt', * FROM counters)
@@ -159,7 +153,7 @@ async def verify(
     published = await _published(engine, redis, changes)
     async with engine.connect() as pooled:
         connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
-        moment = {"now": await clock(connection), "promise": status.SWEEP_PROMISE}
+        moment = {"now": await read_clock(connection), "promise": status.SWEEP_PROMISE}
         waiting = await status.waiting(connection)
         overdue = (
             [{"sweepOverdueSeconds": waiting.sweep_overdue_seconds}]
@@ -201,12 +195,12 @@ async def _counted(
     backlogs = await groups.backlogs(redis, orders, group)
     async with engine.connect() as connection:
         totals = await status.totals(connection)
-        passed_on = await losses.passed_on(connection, orders)
+        passed_on = await losses.accounted_for(connection, orders)
         lost = [
             _lost(it.stream, it.kind, it.entries, it.after_id, it.until_id)
-            for it in await losses.incidents(connection, most=_MOST_SHOWN, open_only=True)
+            for it in await losses.recorded_losses(connection, most=_MOST_SHOWN, open_only=True)
         ]
-        seen = await losses.compare(connection, redis, orders, group)
+        seen = await losses.check(connection, redis, orders, group)
     if not lost:
         lost = [
             _lost(name, it.kind, it.entries, write(it.after), write(it.until))
@@ -252,7 +246,7 @@ async def _replay(engine: AsyncEngine) -> list[dict[str, Any]]:
                 total_cents=int(row.total * 100),
                 refunded_cents=int(row.refunded * 100),
                 date_created=row.date_created,
-                person=None,
+                customer=None,
             )
             for row in rows
         ]

@@ -9,32 +9,22 @@ have been locked by an earlier statement, so that this one's snapshot is newer t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Dialect, case, literal_column, text
-from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import tracing
-from service.core.segment_rules import ORDER, OTHERWISE, RULES, Facts, Limits, Precedence, Segment
+from service.core.segment_event import Cause
+from service.db import registers
+from service.db.figures import FIGURES, added_by, each_figure
+from service.db.locks import lock_customers
 from service.db.schema import COUNTER_SLOTS
+from service.db.segments.rules_sql import LIMITS, segment_sql
 from service.db.segments.trace_context import trace_customer
 from service.db.statistics.daily import changed_sql, dated_sql
 
-_DIALECT: Dialect = PGDialect()  # type: ignore[no-untyped-call]
-
 CHANNEL = "segment_changes"
 """Postgres notifies it when a transaction that changed segments commits."""
-
-
-class Cause(StrEnum):
-    """Why a segment changed."""
-
-    ORDER = "order"
-    TIME = "time"
-    MANUAL = "manual"
-    RULES = "rules"
-    REBUILD = "rebuild"
 
 
 def searched(customer: str) -> str:
@@ -44,36 +34,6 @@ def searched(customer: str) -> str:
         f" {customer}.phone, {customer}.notes))"
     )
 
-
-def segment_sql(facts: str, limits: str) -> str:
-    """Write the rules as an SQL expression over two relations' columns."""
-    of_facts = Facts(*(literal_column(f"{facts}.{name}") for name in Facts._fields))
-    of_limits = Limits(*(literal_column(f"{limits}.{name}") for name in Limits._fields))
-
-    def first_that_holds(order: Sequence[Segment]) -> str:
-        whens: list[tuple[ColumnElement[bool], ColumnElement[str]]] = [
-            (RULES[segment].holds(of_facts, of_limits), literal_column(f"'{segment}'"))
-            for segment in order
-        ]
-        expression = case(*whens, else_=literal_column(f"'{OTHERWISE}'"))
-        return str(expression.compile(dialect=_DIALECT))
-
-    branches = " ".join(
-        f"WHEN '{precedence}' THEN {first_that_holds(ORDER[precedence])}"
-        for precedence in Precedence
-    )
-    return f"CASE {limits}.precedence {branches} END"
-
-
-LIMITS = """
-limits AS (
-  SELECT version, auto_segmentation, precedence, 1 AS new_order_count, vip_order_count,
-         vip_total_spent,
-         CAST(:now AS timestamptz) - at_risk_days * interval '24 hours' AS at_risk_before,
-         CAST(:now AS timestamptz) - inactive_days * interval '24 hours' AS inactive_before
-  FROM settings ORDER BY version DESC LIMIT 1
-)"""
-"""The settings of this moment as a one-row relation; read after the lock, so never outdated."""
 
 _HELD = """
 a.segment_manual AND (
@@ -109,9 +69,7 @@ _TAIL = f"""
 {JUDGED},
 moved AS (
   UPDATE customers c SET
-    name = j.name, name_at = j.name_at, name_event = j.name_event,
-    phone = j.phone, phone_at = j.phone_at, phone_event = j.phone_event,
-    address = j.address, address_at = j.address_at, address_event = j.address_event,
+    {", ".join(f"{column} = j.{column}" for column in registers.COLUMNS)},
     date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
     total_orders = j.total_orders, total_spent = j.total_spent,
     first_order_date = j.first_order_date, last_order_date = j.last_order_date,
@@ -126,7 +84,7 @@ moved AS (
   WHERE c.ctid = j.place  -- locked before, so it has not moved
   RETURNING c.id, j.settings_version,
     old.segment AS old_segment, old.segment_sequence AS old_sequence,
-    old.total_orders AS old_orders, old.total_spent AS old_spent,
+    old.total_orders AS old_total_orders, old.total_spent AS old_total_spent,
     old.date_created AS old_created, new.date_created,
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
@@ -151,16 +109,13 @@ announced AS MATERIALIZED (
   SELECT pg_notify('{CHANNEL}', '') FROM moved WHERE sequence > old_sequence LIMIT 1
 ),
 difference AS (
-  SELECT segment, sum(customers) AS customers, sum(spent) AS total_spent,
-         sum(with_orders) AS with_orders, sum(repeaters) AS repeat_customers
+  SELECT segment, {each_figure("sum({it}) AS {it}")}
   FROM (
-    SELECT old_segment AS segment, -1 AS customers, -old_spent AS spent,
-           -CAST(old_orders >= 1 AS integer) AS with_orders,
-           -CAST(old_orders >= 2 AS integer) AS repeaters
+    SELECT old_segment AS segment,
+      {", ".join(f"-{added_by(it, 'old_')} AS {it}" for it in FIGURES)}
     FROM moved WHERE old_sequence > 0
     UNION ALL
-    SELECT segment, 1, total_spent,
-           CAST(total_orders >= 1 AS integer), CAST(total_orders >= 2 AS integer)
+    SELECT segment, {", ".join(map(added_by, FIGURES))}
     FROM moved
   ) sides
   GROUP BY segment
@@ -168,9 +123,7 @@ difference AS (
 {SLOT},
 counted AS (
   UPDATE segment_counters k SET
-    customers = k.customers + d.customers, total_spent = k.total_spent + d.total_spent,
-    with_orders = k.with_orders + d.with_orders,
-    repeat_customers = k.repeat_customers + d.repeat_customers
+    {each_figure("{it} = k.{it} + d.{it}")}
   FROM slot s JOIN difference d USING (segment)
   WHERE k.slot = s.slot AND k.segment = s.segment
 ),
@@ -200,13 +153,6 @@ def settle_sql(source: str, result: str, dated: str = "TABLE created") -> str:
     return f"WITH {source}, {_TAIL}, totalled AS ({totalled}) {result}"
 
 
-LOCK = text("""
-WITH locked AS MATERIALIZED (
-  SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
-)
-SELECT count(*), clock_timestamp() AS now FROM locked
-""")
-"""Lock customers before they are settled, in the order that every writer keeps to."""
 _MOVED = (
     "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM moved"
     " CROSS JOIN (SELECT count(*) FROM announced) a"
@@ -216,15 +162,12 @@ AS_THEY_ARE = (
 )
 _RECLASSIFY = text(settle_sql(f"after AS ({AS_THEY_ARE} WHERE c.id = ANY(:ids))", _MOVED))
 
-_HELD_COLUMNS = (
-    "place, id, name, name_at, name_event, phone, phone_at, phone_event, address, address_at,"
-    " address_event, date_created, total_orders, total_spent, first_order_date, last_order_date,"
-    " newest_order"
-)
 _HOLD = text(
     settle_sql(
         f"""after AS (
-          SELECT {_HELD_COLUMNS}, coalesce(CAST(:segment AS text), segment) AS segment,
+          SELECT place, id, {", ".join(registers.COLUMNS)}, date_created, total_orders,
+                 total_spent, first_order_date, last_order_date, newest_order,
+                 coalesce(CAST(:segment AS text), segment) AS segment,
                  CAST(:manual AS boolean) AS segment_manual,
                  CAST(:pinned AS boolean) AS segment_pinned,
                  CAST(:pinned_until AS timestamptz) AS segment_pinned_until,
@@ -245,15 +188,11 @@ found AS (DELETE FROM customer_search WHERE customer_id = :id),
 {SLOT},
 less AS (
   UPDATE segment_counters k SET
-    customers = k.customers - 1, total_spent = k.total_spent - gone.total_spent,
-    with_orders = k.with_orders - CAST(gone.total_orders >= 1 AS integer),
-    repeat_customers = k.repeat_customers - CAST(gone.total_orders >= 2 AS integer)
+    {", ".join(f"{it} = k.{it} - {added_by(it, 'gone.')}" for it in FIGURES)}
   FROM gone JOIN slot s USING (segment)
   WHERE k.slot = s.slot AND k.segment = s.segment
-  RETURNING k.slot, k.segment, new.customers - old.customers AS customers,
-    new.total_spent - old.total_spent AS total_spent,
-    new.with_orders - old.with_orders AS with_orders,
-    new.repeat_customers - old.repeat_customers AS repeat_customers, gone.date_created AS at
+  RETURNING k.slot, k.segment, {each_figure("new.{it} - old.{it} AS {it}")},
+    gone.date_created AS at
 ),
 changed AS ({changed_sql("less", "clock_timestamp()")}
 )
@@ -269,9 +208,9 @@ async def reclassify(
     ``now``: None is the database's clock, read once they are locked. Returns how many moved. The
     caller commits.
     """
-    locked = (await connection.execute(LOCK, {"ids": ids})).one()
+    locked_at = await lock_customers(connection, ids)
     result = await connection.execute(
-        _RECLASSIFY, {"ids": ids, "cause": cause.value, "now": now or locked.now}
+        _RECLASSIFY, {"ids": ids, "cause": cause.value, "now": now or locked_at}
     )
     return int(result.scalar_one())
 

@@ -9,7 +9,9 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.segments.assign import AS_THEY_ARE, JUDGED, Cause, reclassify
+from service.core.segment_event import Cause
+from service.db.locks import read_clock
+from service.db.segments.assign import AS_THEY_ARE, JUDGED, reclassify
 
 CHUNK = 2000
 """Customers looked at per transaction."""
@@ -18,7 +20,6 @@ _TAKE = text("""
 SELECT version, last_id FROM settings_changes WHERE finished_at IS NULL
 FOR UPDATE SKIP LOCKED
 """)
-_NOW = text("SELECT clock_timestamp()")
 # Read without a lock: who judges a customer from now on does it by the same settings.
 _ELSEWHERE = text(f"""
 WITH after AS ({AS_THEY_ARE} WHERE c.id > :after ORDER BY c.id LIMIT :most), {JUDGED}
@@ -45,7 +46,7 @@ async def advance(connection: AsyncConnection, now: datetime | None = None) -> b
     job = (await connection.execute(_TAKE)).one_or_none()
     if job is None:
         return False
-    moment = now or (await connection.execute(_NOW)).scalar_one()
+    moment = now or await read_clock(connection)
     chunk = (
         await connection.execute(_ELSEWHERE, {"after": job.last_id, "most": CHUNK, "now": moment})
     ).one()

@@ -15,10 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.customer_ids import customer_number
 from service.core.envelope import FASTSTREAM_FIELD, Entry
-from service.core.segment_event import SegmentChangedCloudEvent
+from service.core.segment_event import Cause, SegmentChangedCloudEvent
 from service.db.engine import in_transaction
 from service.db.segments import outbox
-from service.db.segments.assign import Cause
 from service.streams import groups
 
 _PAGE = 1000

@@ -14,17 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment, SegmentSettings
 from service.db.accounts.audit import note
+from service.db.locks import AdvisoryLock, read_clock
 from service.db.segments.assign import AS_THEY_ARE, JUDGED
+from service.db.segments.rules_sql import PROPOSED_SETTINGS, SETTINGS
 
-_LOCK = 0x43524D04  # "CRM" 4: one version at a time
 VERSION_DIGITS = 9
 """Versions of so many digits always fit into PostgreSQL's integer."""
 NO_VERSION = -1
 """What a caller expects who has read no version there ever was."""
 SAMPLE = 5
 """Customers shown of each cell of a preview."""
-
-_FIELDS = tuple(SegmentSettings.model_fields)
 
 _CURRENT = text("SELECT * FROM settings ORDER BY version DESC LIMIT 1")
 _HISTORY = text("""
@@ -41,8 +40,8 @@ _SUPERSEDE = text(
 _PATIENCE = text("SET LOCAL lock_timeout = '5s'")
 _NOBODY_JUDGES = text("LOCK TABLE segment_counters IN SHARE MODE")
 _INSERT = text(f"""
-INSERT INTO settings (version, changed_at, changed_by, {", ".join(_FIELDS)})
-VALUES (:version, clock_timestamp(), :changed_by, {", ".join(f":{name}" for name in _FIELDS)})
+INSERT INTO settings (version, changed_at, changed_by, {", ".join(SETTINGS)})
+VALUES (:version, clock_timestamp(), :changed_by, {", ".join(f":{name}" for name in SETTINGS)})
 """)
 _START = text("""
 INSERT INTO settings_changes (version, total, finished_at)
@@ -52,16 +51,8 @@ FROM segment_counters
 """)
 _PROGRESS = text("SELECT * FROM settings_changes WHERE version = :version")
 
-# A relation called ``settings`` goes before the table of that name: the rest is what applies them.
 _PREVIEW = text(f"""
-WITH settings AS (
-  SELECT 0 AS version, CAST(:vip_order_count AS integer) AS vip_order_count,
-         CAST(:vip_total_spent AS numeric) AS vip_total_spent,
-         CAST(:at_risk_days AS integer) AS at_risk_days,
-         CAST(:inactive_days AS integer) AS inactive_days,
-         CAST(:auto_segmentation AS boolean) AS auto_segmentation,
-         CAST(:precedence AS text) AS precedence
-),
+WITH {PROPOSED_SETTINGS},
 after AS ({AS_THEY_ARE}), {JUDGED},
 cells AS (
   SELECT segment, judged_segment, count(*) AS customers, array_agg(id) AS ids
@@ -74,7 +65,6 @@ CROSS JOIN LATERAL (SELECT i.id FROM unnest(cells.ids) AS i(id) ORDER BY i.id LI
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = f.id OFFSET 0) c
 ORDER BY c.id
 """)
-_NOW = text("SELECT clock_timestamp()")
 
 
 class OutdatedError(Exception):
@@ -153,7 +143,7 @@ async def preview(
     One cell per pair of segments that anybody is in, in the order of the lifecycle. Holds are
     respected; without automatic segmentation nobody moves.
     """
-    now = now or (await connection.execute(_NOW)).scalar_one()
+    now = now or await read_clock(connection)
     parameters = {**_columns(proposed), "now": now, "sample": SAMPLE}
     cells: dict[tuple[Segment, Segment], Cell] = {}
     for row in await connection.execute(_PREVIEW, parameters):
@@ -176,7 +166,7 @@ async def save(
     the new one begins with the first customer. The caller commits. Raises OutdatedError when the
     version is not the one ``expected``, and pydantic's ValidationError.
     """
-    await connection.execute(_TAKE_TURNS, {"lock": _LOCK})
+    await connection.execute(_TAKE_TURNS, {"lock": AdvisoryLock.SETTINGS})
     before = await current(connection)
     if expected is not None and expected != before.version:
         raise OutdatedError(before)
@@ -192,7 +182,7 @@ async def save(
     )
     await connection.execute(_START, {"version": version, "runs": settings.auto_segmentation})
     old, new = before.settings.model_dump(), settings.model_dump()
-    changed = {name: [old[name], new[name]] for name in _FIELDS if old[name] != new[name]}
+    changed = {name: [old[name], new[name]] for name in SETTINGS if old[name] != new[name]}
     await note(connection, actor, "settings.updated", details=changed)
     return await current(connection)
 
@@ -208,5 +198,5 @@ def _columns(settings: SegmentSettings) -> dict[str, Any]:
 
 
 def _version(row: Row[Any]) -> SettingsRecord:
-    settings = SegmentSettings.model_validate({name: getattr(row, name) for name in _FIELDS})
+    settings = SegmentSettings.model_validate({name: getattr(row, name) for name in SETTINGS})
     return SettingsRecord(row.version, row.changed_at, row.changed_by, settings)

@@ -10,10 +10,13 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.segment_event import Cause
+from service.core.segment_rules import AGE_LIMITS
 from service.db.engine import TRANSACTION_SECONDS
-from service.db.segments.assign import LIMITS, Cause, reclassify, segment_sql
+from service.db.locks import AdvisoryLock
+from service.db.segments.assign import reclassify
+from service.db.segments.rules_sql import LIMITS, segment_sql
 
-_LOCK = 0x43524D03  # "CRM" 3
 CHUNK = 2000
 """Customers per transaction."""
 OVERLAP = timedelta(seconds=2 * TRANSACTION_SECONDS)
@@ -26,20 +29,21 @@ SELECT pg_try_advisory_xact_lock(:lock) AS mine, swept_until,
 FROM sweep
 """)
 
+
+def _reached(limit: str) -> str:
+    """Return a query for the customers with an order that has come of age since the last look."""
+    return f"""
+  SELECT o.customer_id, o.date_created + (CAST(:now AS timestamptz) - l.{limit}) AS moment
+  FROM limits l JOIN orders o
+    ON o.counts AND o.date_created <= l.{limit}
+   AND o.date_created > l.{limit} - CAST(:window AS interval)
+  WHERE o.customer_id IS NOT NULL"""
+
+
 _DUE = text(f"""
 WITH {LIMITS},
 due AS (
-  SELECT o.customer_id, o.date_created + (CAST(:now AS timestamptz) - l.at_risk_before) AS moment
-  FROM limits l JOIN orders o
-    ON o.counts AND o.date_created <= l.at_risk_before
-   AND o.date_created > l.at_risk_before - CAST(:window AS interval)
-  WHERE o.customer_id IS NOT NULL
-  UNION ALL
-  SELECT o.customer_id, o.date_created + (CAST(:now AS timestamptz) - l.inactive_before)
-  FROM limits l JOIN orders o
-    ON o.counts AND o.date_created <= l.inactive_before
-   AND o.date_created > l.inactive_before - CAST(:window AS interval)
-  WHERE o.customer_id IS NOT NULL
+  {" UNION ALL ".join(map(_reached, AGE_LIMITS))}
   UNION ALL
   SELECT id, segment_pinned_until FROM customers
   WHERE segment_pinned_until <= CAST(:now AS timestamptz)
@@ -73,7 +77,7 @@ async def sweep(connection: AsyncConnection, now: datetime | None = None) -> Swe
     ``now``: None is the database's clock, the same that batches are judged by. While another
     replica sweeps, this does nothing and reports to be finished.
     """
-    begin = (await connection.execute(_BEGIN, {"lock": _LOCK, "now": now})).one()
+    begin = (await connection.execute(_BEGIN, {"lock": AdvisoryLock.SWEEP, "now": now})).one()
     if not begin.mine:
         return Swept(0, finished=True)
     window = max(begin.now - begin.swept_until, timedelta()) + OVERLAP

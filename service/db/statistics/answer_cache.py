@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.locks import AdvisoryLock
+
 SLOW = 0.1
 """What takes fewer seconds is computed for each reader."""
 _REUSE = 100
 """An answer is made anew when it is so many times older than it took to compute: that is one
 percent of one core for each of them, however large the shop is."""
-
-_LOCK = 0x43524D05  # "CRM" 5
 
 Compute = Callable[[AsyncConnection, datetime], Awaitable[Any]]
 """Computes an answer as of a moment: anything that JSON has."""
@@ -66,7 +66,9 @@ async def renew(connection: AsyncConnection, answers: Mapping[str, Compute]) -> 
 
     While another replica is at it, none is.
     """
-    begin = (await connection.execute(_BEGIN, {"lock": _LOCK, "reuse": _REUSE})).one()
+    begin = (
+        await connection.execute(_BEGIN, {"lock": AdvisoryLock.CACHED_ANSWERS, "reuse": _REUSE})
+    ).one()
     due = answers.keys() - begin.fresh
     if not begin.mine or not due:
         return False

@@ -1,31 +1,32 @@
-"""Retention by cohort: of those who first ordered in a month, how many ordered in each later one.
+"""Retention by cohort: how many customers with a first order in one month ordered in later months.
 
 The definition is the usual one of shop systems, for example SHOPLINE's "Customer Group Analysis"
 (https://help.shopline.com/hc/en-001/articles/17735006852121-Customer-Group-Analysis): customers
 are grouped by the period of their first order, and the retention rate of a following period is
 100 · those of the group who ordered in it / the size of the group. The period of the first order
-itself is 100 % and is not repeated here.
+itself is always 100 % and is left out.
 """
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, NamedTuple
+from decimal import Decimal
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.locks import read_clock
 from service.db.statistics.answer_cache import recall
-from service.db.statistics.counters import clock
+from service.db.statistics.counters import percentage
 
 MOST_MONTHS = 60
 KEPT = "cohorts"
-"""Under this name `count_cells` is kept."""
+"""The result of `count_cells` is cached under this name."""
 
 Cell = tuple[int, int, int]
-"""Cohort and month, both counted from year 0 on, and customers."""
+"""A cohort's month and a later month, both counted from year 0 on, and a number of customers."""
 
-# Searching a month's number among the months' beginnings takes half as long as computing it.
+# width_bucket finds the month among the beginnings of months. Computing it takes twice as long.
 _COHORTS = text("""
 WITH members AS (
   SELECT id, width_bucket(first_order_date, CAST(:begins AS timestamptz[])) AS cohort
@@ -41,35 +42,52 @@ SELECT m.cohort, o.month, count(*) AS customers
 FROM members m JOIN ordered o ON o.customer_id = m.id
 GROUP BY m.cohort, o.month
 """)
-_CENT = Decimal("0.01")
+
+
+class LaterMonth(NamedTuple):
+    """A month after the first one of a cohort."""
+
+    months_later: int
+    month: str
+    """For example ``2026-11``."""
+    customers: int
+    """Those of the cohort who placed a counted order in this month."""
+    percentage: Decimal
+    """Their share of the cohort's size."""
+
+
+class Cohort(NamedTuple):
+    """The customers whose first counted order was placed in a month."""
+
+    month: str
+    size: int
+    retention: list[LaterMonth]
+    """Every month since, this unfinished one included."""
 
 
 class Cohorts(NamedTuple):
-    """One item per cohort, and the moment they are of."""
+    """Cohorts, the oldest first, and the time they were computed at."""
 
-    items: list[dict[str, Any]]
+    items: list[Cohort]
     as_of: datetime
 
 
 async def cohorts(connection: AsyncConnection, months: int, now: datetime | None = None) -> Cohorts:
-    """Give the cohorts of the last ``months`` UTC months, this one included, the oldest first.
+    """Return the cohorts of the last ``months`` UTC months, this one and empty ones included.
 
-    A cohort is the customers whose first counted order was placed in that month: its ``size``.
-    For every month since, this unfinished one included, ``customers`` of them placed a counted
-    order, which is ``percentage`` of the size. Empty cohorts are listed, too.
-
-    ``now``: None is the database's clock; then what is kept is given where computing takes long.
+    Without ``now``, the time is the database's, and a cached answer is used where computing takes
+    long.
     """
     if now is None and (kept := await recall(connection, KEPT)):
-        return Cohorts(_items(kept.answer, months, kept.as_of), kept.as_of)
-    now = now or await clock(connection)
-    return Cohorts(_items(await count_cells(connection, now, months), months, now), now)
+        return Cohorts(_cohorts(kept.answer, months, kept.as_of), kept.as_of)
+    now = now or await read_clock(connection)
+    return Cohorts(_cohorts(await count_cells(connection, now, months), months, now), now)
 
 
 async def count_cells(
     connection: AsyncConnection, now: datetime, months: int = MOST_MONTHS
 ) -> list[Cell]:
-    """Count the customers of each cohort in each month that any of them ordered in."""
+    """Count, for each cohort and month, the customers of the cohort who ordered in the month."""
     this = _number(now)
     first = this - months + 1
     begins = [_begin(month) for month in range(first, this + 1)]
@@ -80,43 +98,33 @@ async def count_cells(
     ]
 
 
-def _items(cells: Iterable[Cell], months: int, now: datetime) -> list[dict[str, Any]]:
+def _cohorts(cells: Iterable[Cell], months: int, now: datetime) -> list[Cohort]:
     this = _number(now)
-    found = {(cohort, month): customers for cohort, month, customers in cells}
-    return [
-        {
-            "month": _name(cohort),
-            # Everybody placed their first order in the first month.
-            "size": (size := found.get((cohort, cohort), 0)),
-            "retention": [
-                {
-                    "monthsLater": month - cohort,
-                    "month": _name(month),
-                    "customers": (customers := found.get((cohort, month), 0)),
-                    "percentage": _percentage(customers, size),
-                }
-                for month in range(cohort + 1, this + 1)
-            ],
-        }
-        for cohort in range(this - months + 1, this + 1)
-    ]
+    counts = {(cohort, month): customers for cohort, month, customers in cells}
+
+    def cohort(first: int) -> Cohort:
+        # Everybody ordered in the first month, so that count is the size.
+        size = counts.get((first, first), 0)
+        later = [(month, counts.get((first, month), 0)) for month in range(first + 1, this + 1)]
+        retention = [
+            LaterMonth(month - first, _name(month), customers, percentage(customers, size))
+            for month, customers in later
+        ]
+        return Cohort(_name(first), size, retention)
+
+    return [cohort(first) for first in range(this - months + 1, this + 1)]
 
 
 def _number(moment: datetime) -> int:
-    """Count a moment's month from year 0 on."""
+    """Return the number of a moment's UTC month, counted from year 0 on."""
     utc = moment.astimezone(UTC)
     return utc.year * 12 + utc.month - 1
 
 
 def _begin(month: int) -> datetime:
-    """Give the beginning of a month that is counted from year 0 on."""
+    """Return the beginning of a month by its number."""
     return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
 def _name(month: int) -> str:
     return f"{month // 12:04}-{month % 12 + 1:02}"
-
-
-def _percentage(part: int, whole: int) -> Decimal:
-    exact = Decimal(100 * part) / whole if whole else Decimal(0)
-    return exact.quantize(_CENT, ROUND_HALF_UP)

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
+from service.db.figures import FIGURES, NOTHING, Figures, each_figure, figures_of, recounted
 
 _CENT = Decimal("0.01")
 
@@ -26,33 +27,17 @@ class Window(NamedTuple):
         return Window(self.start - (self.end - self.start), self.start)
 
 
-class SegmentFigures(NamedTuple):
-    """Sums over the customers of one segment."""
-
-    customers: int
-    total_spent: Decimal
-    with_orders: int
-    repeat_customers: int
-
-
-Figures = dict[Segment, SegmentFigures]
 Medians = dict[Segment | None, Decimal]
 """Median total spent per segment, and under None that of all."""
 
-_COUNTERS = text("""
-SELECT segment, sum(customers)::bigint AS customers, sum(total_spent) AS total_spent,
-       sum(with_orders)::bigint AS with_orders, sum(repeat_customers)::bigint AS repeat_customers
-FROM segment_counters GROUP BY segment
+_COUNTERS = text(f"""
+SELECT segment, {each_figure("sum({it}) AS {it}")} FROM segment_counters GROUP BY segment
 """)
-_RECOUNT = """
-SELECT segment, count(*) AS customers, sum(total_spent) AS total_spent,
-       count(*) FILTER (WHERE total_orders >= 1) AS with_orders,
-       count(*) FILTER (WHERE total_orders >= 2) AS repeat_customers
-FROM customers {where} GROUP BY segment
-"""
+_RECOUNT = f"""
+SELECT segment, {", ".join(f"{recounted(it)} AS {it}" for it in FIGURES)} FROM customers"""
 _IN_WINDOW = "WHERE date_created >= :start AND date_created < :end"
-_COUNTED_IN_WINDOW = text(_RECOUNT.format(where=_IN_WINDOW))
-_RECOUNTED = text(_RECOUNT.format(where=""))
+_COUNTED_IN_WINDOW = text(f"{_RECOUNT} {_IN_WINDOW} GROUP BY segment")
+_RECOUNTED = text(f"{_RECOUNT} GROUP BY segment")
 # In cents: percentile_cont computes in floats, which hold whole numbers and halves exactly.
 _MEDIANS = """
 SELECT segment, percentile_cont(0.5) WITHIN GROUP (ORDER BY total_spent * 100) AS median
@@ -60,16 +45,6 @@ FROM customers {where} GROUP BY GROUPING SETS ((segment), ())
 """
 _MEDIANS_OF_ALL = text(_MEDIANS.format(where=""))
 _MEDIANS_IN_WINDOW = text(_MEDIANS.format(where=_IN_WINDOW))
-# A replica's rows are of the moment up to which it has replayed.
-_NOW = text("""
-SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE clock_timestamp() END
-""")
-
-
-async def clock(connection: AsyncConnection) -> datetime:
-    """Read the database's clock, by which periods are counted."""
-    moment: datetime = (await connection.execute(_NOW)).scalar_one()
-    return moment
 
 
 async def read_figures(connection: AsyncConnection, window: Window | None = None) -> Figures:
@@ -103,11 +78,11 @@ def rounded(amount: Decimal) -> Decimal:
     return amount.quantize(_CENT, ROUND_HALF_UP)
 
 
+def percentage(part: int, whole: int) -> Decimal:
+    """Return 100 · part / whole with two decimals; 0 if the whole is 0."""
+    return rounded(Decimal(100 * part) / whole) if whole else Decimal("0.00")
+
+
 def _figures(result: Any) -> Figures:
-    found = {
-        Segment(row.segment): SegmentFigures(
-            row.customers, row.total_spent, row.with_orders, row.repeat_customers
-        )
-        for row in result
-    }
-    return {segment: found.get(segment, SegmentFigures(0, Decimal(0), 0, 0)) for segment in Segment}
+    found = {Segment(row.segment): figures_of(row) for row in result}
+    return {segment: found.get(segment, NOTHING) for segment in Segment}

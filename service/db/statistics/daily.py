@@ -16,9 +16,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
-from service.db.statistics.counters import Figures, SegmentFigures, read_figures
-
-FIGURES = SegmentFigures._fields
+from service.db.figures import (
+    FIGURES,
+    NOTHING,
+    Figures,
+    SegmentFigures,
+    each_figure,
+    figures_of,
+    minus,
+)
+from service.db.statistics.counters import read_figures
 
 
 class Total(NamedTuple):
@@ -71,7 +78,7 @@ def dated_sql(dated: str, slot: str) -> str:
 
 
 _CHANGES = text(f"""
-SELECT day, segment, {", ".join(f"sum({it}) AS {it}" for it in FIGURES)}
+SELECT day, segment, {each_figure("sum({it}) AS {it}")}
 FROM daily_changes WHERE day >= :first GROUP BY day, segment
 """)
 _KNOWN = text("SELECT EXISTS (SELECT FROM daily_changes WHERE day <= :day)")
@@ -104,10 +111,7 @@ async def read_changes(connection: AsyncConnection, first: date) -> dict[date, F
     """Give by how much each segment's counters changed on each day from ``first`` on."""
     found: dict[date, Figures] = {}
     for row in await connection.execute(_CHANGES, {"first": first}):
-        of_day = found.setdefault(row.day, {})
-        of_day[Segment(row.segment)] = SegmentFigures(
-            int(row.customers), row.total_spent, int(row.with_orders), int(row.repeat_customers)
-        )
+        found.setdefault(row.day, {})[Segment(row.segment)] = figures_of(row)
     return found
 
 
@@ -119,17 +123,7 @@ async def read_totals(connection: AsyncConnection, first: date) -> dict[date, To
 
 def before(figures: Figures, changes: Mapping[Segment, SegmentFigures]) -> Figures:
     """Take changes back."""
-    return {
-        segment: SegmentFigures(
-            now.customers - changes[segment].customers,
-            now.total_spent - changes[segment].total_spent,
-            now.with_orders - changes[segment].with_orders,
-            now.repeat_customers - changes[segment].repeat_customers,
-        )
-        if segment in changes
-        else now
-        for segment, now in figures.items()
-    }
+    return {segment: minus(now, changes.get(segment, NOTHING)) for segment, now in figures.items()}
 
 
 async def figures_at(connection: AsyncConnection, day: date) -> Figures | None:

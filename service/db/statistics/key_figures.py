@@ -15,13 +15,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
+from service.db.figures import Figures, SegmentFigures
+from service.db.locks import read_clock
 from service.db.statistics.answer_cache import Compute, recall
 from service.db.statistics.counters import (
-    Figures,
     Medians,
-    SegmentFigures,
     Window,
-    clock,
+    percentage,
     read_figures,
     read_medians,
     rounded,
@@ -54,6 +54,51 @@ FROM words
 """)
 _MEDIANS_KEPT = "medians"
 """Under this name the medians of everybody are kept; under a period's, its survey."""
+
+
+class KeyFigures(NamedTuple):
+    """Key figures that follow from the sums per segment. Percentages of nobody are 0."""
+
+    total_customers: int
+    active_customers: int
+    """New, returning and VIP."""
+    new_customers: int
+    returning_customers: int
+    vip_customers: int
+    at_risk_customers: int
+    inactive_customers: int
+    average_ltv: Decimal
+    """The mean of total spent per customer."""
+    median_ltv: Decimal
+    total_revenue: Decimal
+    retention_rate: Decimal
+    """100 · (returning + VIP) / (all − new)."""
+    repeat_purchase_rate: Decimal
+    """100 · customers with two or more counted orders / with one or more."""
+
+
+class Statistics(NamedTuple):
+    """The key figures of everybody, or of the customers created in a window."""
+
+    key_figures: KeyFigures
+    unattributed_orders: int
+    as_of: datetime
+    customers_who_ordered: int | None = None
+    """Those who ordered in the window. None for everybody."""
+    period_retention: Decimal | None = None
+    """The percentage of those who ordered in the span before the window who ordered in the window,
+    too. None for everybody."""
+
+
+class SegmentShare(NamedTuple):
+    """The customers of one segment and what they have spent."""
+
+    segment: Segment
+    customers: int
+    percentage: Decimal
+    average_ltv: Decimal
+    median_ltv: Decimal
+    total_spent: Decimal
 
 
 class Survey(NamedTuple):
@@ -102,7 +147,7 @@ class MedianCache:
 
 async def rolling(connection: AsyncConnection, period: str) -> Window:
     """Give the window of one of `PERIODS` that ends now."""
-    now = await clock(connection)
+    now = await read_clock(connection)
     return Window(now - PERIODS[period], now, period)
 
 
@@ -132,53 +177,48 @@ async def _recalled(connection: AsyncConnection, window: Window) -> Survey | Non
 
 async def statistics(
     connection: AsyncConnection, window: Window | None, medians: MedianCache
-) -> dict[str, Any]:
-    """Give the key figures of everybody, or of the customers created in ``window``.
-
-    ``averageLTV`` is the mean of total spent. ``retentionRate`` is 100 · (returning + vip) /
-    (all − new), ``repeatPurchaseRate`` 100 · customers with two counted orders or more / with one
-    or more; each 0 when nobody is in its denominator. In a window, ``periodRetention`` is the
-    percentage of those who ordered in the span before it who ordered in it, too.
-    """
+) -> Statistics:
+    """Return the key figures of everybody, or of the customers created in ``window``."""
     if window is None:
-        middle = (await medians.get(connection)).get(None, Decimal(0))
-        return key_figures(await read_figures(connection), middle) | {
-            "unattributedOrders": (await connection.execute(_UNATTRIBUTED)).scalar_one(),
-            "asOf": await clock(connection),
-        }
-    found = await survey(connection, window)
-    return key_figures(found.figures, found.medians.get(None, Decimal(0))) | {
-        "unattributedOrders": found.unattributed,
-        "customersWhoOrdered": found.ordered,
-        "periodRetention": _percentage(found.stayed, found.ordered_before),
-        "asOf": found.as_of if window.period else await clock(connection),
-    }
+        median = (await medians.get(connection)).get(None, Decimal(0))
+        return Statistics(
+            key_figures(await read_figures(connection), median),
+            unattributed_orders=(await connection.execute(_UNATTRIBUTED)).scalar_one(),
+            as_of=await read_clock(connection),
+        )
+    surveyed = await survey(connection, window)
+    return Statistics(
+        key_figures(surveyed.figures, surveyed.medians.get(None, Decimal(0))),
+        unattributed_orders=surveyed.unattributed,
+        as_of=surveyed.as_of if window.period else await read_clock(connection),
+        customers_who_ordered=surveyed.ordered,
+        period_retention=percentage(surveyed.stayed, surveyed.ordered_before),
+    )
 
 
 async def by_segment(
     connection: AsyncConnection, window: Window | None, medians: MedianCache
-) -> list[dict[str, Any]]:
-    """Give one item per segment, empty ones too, in the order of the lifecycle."""
-    if window and (found := await _recalled(connection, window)):
-        return segment_items(found.figures, found.medians)
-    # Who ordered is not asked for, and would take longest.
+) -> list[SegmentShare]:
+    """Return the share of each segment, empty ones too, in the order of the lifecycle."""
+    if window and (recalled := await _recalled(connection, window)):
+        return segment_shares(recalled.figures, recalled.medians)
+    # A survey would also read who ordered, which takes longest and is not needed here.
     figures = await read_figures(connection, window)
-    return segment_items(figures, await medians.get(connection, window))
+    return segment_shares(figures, await medians.get(connection, window))
 
 
-def segment_items(figures: Figures, middles: Medians) -> list[dict[str, Any]]:
-    """Write what `by_segment` gives."""
+def segment_shares(figures: Figures, medians: Medians) -> list[SegmentShare]:
+    """Return the share of each segment from the sums and medians per segment."""
     everybody = sum(figure.customers for figure in figures.values())
     return [
-        {
-            "segment": segment.value,
-            "label": segment.label,
-            "count": figures[segment].customers,
-            "percentage": _percentage(figures[segment].customers, everybody),
-            "averageLTV": _mean(figures[segment].total_spent, figures[segment].customers),
-            "medianLTV": middles.get(segment, Decimal(0)),
-            "totalSpent": rounded(figures[segment].total_spent),
-        }
+        SegmentShare(
+            segment,
+            customers=figures[segment].customers,
+            percentage=percentage(figures[segment].customers, everybody),
+            average_ltv=_mean(figures[segment].total_spent, figures[segment].customers),
+            median_ltv=medians.get(segment, Decimal(0)),
+            total_spent=rounded(figures[segment].total_spent),
+        )
         for segment in Segment
     ]
 
@@ -225,35 +265,30 @@ def _survey_read(answer: Any, as_of: datetime) -> Survey:
     return Survey(**(answer | read))
 
 
-def key_figures(figures: Figures, median: Decimal) -> dict[str, Any]:
-    """Derive what `statistics` gives from the sums per segment."""
+def key_figures(figures: Figures, median: Decimal) -> KeyFigures:
+    """Derive the key figures from the sums per segment and the median of everybody."""
     count = {segment: figure.customers for segment, figure in figures.items()}
     total = sum(count.values())
     spent = sum((figure.total_spent for figure in figures.values()), Decimal(0))
-    kept = count[Segment.RETURNING] + count[Segment.VIP]
-    return {
-        "totalCustomers": total,
-        "activeCustomers": count[Segment.NEW] + kept,
-        "newCustomers": count[Segment.NEW],
-        "returningCustomers": count[Segment.RETURNING],
-        "vipCustomers": count[Segment.VIP],
-        "atRiskCustomers": count[Segment.AT_RISK],
-        "inactiveCustomers": count[Segment.INACTIVE],
-        "averageLTV": _mean(spent, total),
-        "medianLTV": median,
-        "totalRevenue": rounded(spent),
-        "retentionRate": _percentage(kept, total - count[Segment.NEW]),
-        "repeatPurchaseRate": _percentage(
+    stayed = count[Segment.RETURNING] + count[Segment.VIP]
+    return KeyFigures(
+        total_customers=total,
+        active_customers=count[Segment.NEW] + stayed,
+        new_customers=count[Segment.NEW],
+        returning_customers=count[Segment.RETURNING],
+        vip_customers=count[Segment.VIP],
+        at_risk_customers=count[Segment.AT_RISK],
+        inactive_customers=count[Segment.INACTIVE],
+        average_ltv=_mean(spent, total),
+        median_ltv=median,
+        total_revenue=rounded(spent),
+        retention_rate=percentage(stayed, total - count[Segment.NEW]),
+        repeat_purchase_rate=percentage(
             sum(figure.repeat_customers for figure in figures.values()),
             sum(figure.with_orders for figure in figures.values()),
         ),
-    }
+    )
 
 
 def _mean(total: Decimal, count: int) -> Decimal:
     return rounded(total / count) if count else Decimal("0.00")
-
-
-def _percentage(part: int, whole: int) -> Decimal:
-    """Percent with two decimals; of nothing it is 0."""
-    return rounded(Decimal(100 * part) / whole) if whole else Decimal("0.00")

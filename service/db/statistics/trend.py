@@ -1,52 +1,61 @@
-"""How the figures came to be what they are: one item per day, the days being UTC's.
+"""Segments and key figures by UTC day.
 
-Read from what is kept by day, so it costs the same at any number of customers and orders.
+They are read from the daily totals, so the cost does not grow with customers and orders.
 """
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
-from service.db.statistics.counters import clock, read_figures
+from service.db.locks import read_clock
+from service.db.statistics.counters import read_figures
 from service.db.statistics.daily import Total, before, read_changes, read_totals
+
+
+class TrendPoint(NamedTuple):
+    """A UTC day. Customers, orders and revenue stand on their own dates."""
+
+    day: date
+    segments: Mapping[Segment, int]
+    """Customers per segment when the day ended, as was known then. An order of last year that was
+    imported today moved its customer today; an erased customer left on the day of the erasure."""
+    total_customers: int
+    """Created up to the end of the day."""
+    new_customers: int
+    """Created on the day."""
+    orders: int
+    """Counted orders placed on the day, attributed or not."""
+    revenue: Decimal
+    """Their total less refunds."""
 
 
 async def trend(
     connection: AsyncConnection, days: int, now: datetime | None = None
-) -> list[dict[str, Any]]:
-    """Give the last ``days`` UTC days, the oldest first; today goes up to ``now`` (None: now).
+) -> list[TrendPoint]:
+    """Return the last ``days`` UTC days, the oldest first. Today goes up to ``now``.
 
-    ``segments``: customers per segment when the day ended, as was known then: an order of last
-    year that was imported today moved its customer today, and who was erased left on that day.
-    ``newCustomers``: customers whose ``dateCreated`` lies in the day. ``totalCustomers``: those
-    created up to its end. ``orders`` and ``revenue``: number and net sum (total less refunds) of
-    the counted orders placed in it, attributed or not. These stand on their own dates.
-
-    Read in one snapshot, as the counters have to agree with the changes.
+    Without ``now``, the time is the database's. Read it in one snapshot, because the counters have
+    to agree with the daily changes.
     """
-    today = (now or await clock(connection)).astimezone(UTC).date()
+    today = (now or await read_clock(connection)).astimezone(UTC).date()
     first = today - timedelta(days=days - 1)
     figures = await read_figures(connection)
     changes = await read_changes(connection, first)
     totals = await read_totals(connection, first)
-    # Publishers' clocks may run ahead: some were created tomorrow.
+    # Publishers' clocks may be ahead, so some customers were created tomorrow.
     customers = sum(figure.customers for figure in figures.values())
     customers -= sum(total.created for day, total in totals.items() if day > today)
-    items: list[dict[str, Any]] = []
+    points: list[TrendPoint] = []
     for day in (today - timedelta(days=n) for n in range(days)):
         total = totals.get(day, Total())
-        items.append(
-            {
-                "date": day.isoformat(),
-                "segments": {segment.value: figures[segment].customers for segment in Segment},
-                "totalCustomers": customers,
-                "newCustomers": total.created,
-                "orders": total.orders,
-                "revenue": total.revenue,
-            }
+        segments = {segment: figures[segment].customers for segment in Segment}
+        points.append(
+            TrendPoint(day, segments, customers, total.created, total.orders, total.revenue)
         )
         figures = before(figures, changes.get(day, {}))
         customers -= total.created
-    return items[::-1]
+    return points[::-1]

@@ -14,9 +14,10 @@ from starlette.types import Scope as ASGIScope
 from service.core.scopes import Scope
 from service.core.segment_rules import Segment
 from service.db.operations.activity import latest
-from service.http.api.activity_feed import Feed
-from service.http.api.schemas import Camel, Collection
-from service.http.auth.guard import Reader, still_allowed
+from service.http.activity_feed import Feed, event_json
+from service.http.api.schemas import Camel, Collection, collection
+from service.http.auth.caller import still_allowed
+from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, ProblemError
 from service.http.state import aged_snapshot, state_of
@@ -36,7 +37,7 @@ _CHANGE: JsonDict = {
 
 
 class Happening(Camel):
-    """An order, a segment change or an edit; each has the fields of its type."""
+    """An order, a segment change or an edit. Each type has its own fields."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_CHANGE]})
 
@@ -56,17 +57,19 @@ class Happening(Camel):
     cause: str | None = None
     actor: str | None = None
     action: str | None = None
-    fields: list[str] | None = Field(None, description="which were changed; not what they hold")
+    fields: list[str] | None = Field(
+        None, description="The names of the changed fields, without their values."
+    )
 
 
 class Activity(Collection):
-    """The latest that happened, the newest first. `total` counts what is shown."""
+    """The latest events, the newest first. `total` counts the items of this answer."""
 
     items: list[Happening]
 
 
 class _EventStream(StreamingResponse):
-    """A listener is counted for as long as the request lives, whatever ends it."""
+    """A response that counts as a listener until the request ends, however it ends."""
 
     def __init__(self, request: Request, feed: Feed, last_id: str | None) -> None:
         super().__init__(
@@ -82,7 +85,7 @@ class _EventStream(StreamingResponse):
 
 
 async def _while_allowed(request: Request, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """End with the key or the session that began it, before the next frame is sent."""
+    """Pass frames on. Stop before the next one if the key or session no longer allows reading."""
     async for frame in frames:
         if not await still_allowed(request, Scope.READ):
             return
@@ -93,10 +96,10 @@ async def _while_allowed(request: Request, frames: AsyncIterator[bytes]) -> Asyn
 async def read_activity(
     request: Request, _: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> Response:
-    """Give the latest orders, segment changes and edits, the newest first; nobody's e-mail."""
+    """List the latest orders, segment changes and edits, the newest first, without e-mails."""
     async with aged_snapshot(request) as connection:
-        items = [happening.body for happening in (await latest(connection, limit))[:limit]]
-    return Json({"items": items, "total": len(items), "nextCursor": None})
+        events = (await latest(connection, limit))[:limit]
+    return Json(collection([event_json(event) for event in events]))
 
 
 @router.get(
@@ -104,8 +107,9 @@ async def read_activity(
     response_class=Response,
     responses={
         200: {
-            "description": "Server-sent events: `id` and, as JSON in `data`, an item as of "
-            "`/activity`. At least once each; drop ids seen before. A comment every 15 s.",
+            "description": "Server-sent events. `data` is the JSON of an item as in `/activity`, "
+            "`id` its id. Each item comes at least once: ignore ids that you have seen. "
+            "A comment comes every 15 s.",
             "content": {
                 "text/event-stream": {
                     "schema": {"type": "string"},
@@ -118,31 +122,23 @@ async def read_activity(
 async def stream_activity(
     request: Request,
     _: Reader,
-    last_event_id: Annotated[str | None, Header(description="set by browsers themselves")] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="The last id you have seen. Browsers send it by themselves.")
+    ] = None,
     after: Annotated[
-        str | None, Query(max_length=100, description="the same, for the first connection")
+        str | None,
+        Query(max_length=100, description="The same, for the first connection of a page."),
     ] = None,
 ) -> Response:
-    """Stream what happens from now on, or since an item's id; within a second or so.
+    """Stream what happens from now on, or since an item's id, within a second or so.
 
-    More than 100 of a kind in a second are shown by the latest 100 of them.
+    If more than 100 events of one type happen within a second, the latest 100 are sent.
     """
-    feed = feed_of(request)
+    feed = state_of(request).feed
     if feed.full:
-        detail = "This process has as many live streams as it takes; poll /activity, or try again."
+        detail = (
+            "This process serves as many live streams as it can. Try again later, or read "
+            "`/api/v1/activity` every few seconds."
+        )
         raise ProblemError(503, "Too many streams", detail, headers={"Retry-After": "10"})
     return _EventStream(request, feed, last_event_id or after)
-
-
-def feed_of(request: Request) -> Feed:
-    """Get at the process's feed, made when it is first asked for."""
-    holder = request.app.state
-    feed: Feed | None = getattr(holder, "feed", None)
-    if feed is None:
-
-        def stopping() -> bool:
-            # Said by whoever runs the server, which waits for open requests before it stops.
-            return bool(getattr(holder, "stopping", bool)())
-
-        feed = holder.feed = Feed(state_of(request).engine, stopping)
-    return feed

@@ -1,38 +1,33 @@
-"""``/api/v1/customers/{id}/…``: what belongs to one customer."""
+"""``/api/v1/customers/{id}/…``: orders, timeline, segment and personal data of one customer."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
-from sqlalchemy import RowMapping
-from sqlalchemy.ext.asyncio import AsyncConnection
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from service.core.cursor import BadCursorError, Listed
-from service.core.numbers import whole_number
+from service.core.json_values import camel
 from service.core.segment_explanation import Explanation as Explained
 from service.core.segment_explanation import PlainNotation, explain
-from service.core.segment_rules import Facts
-from service.db.customers import customer_list, emails, interactions, personal_data, timeline
-from service.db.customers.order_history import of_customer as orders_of_customer
-from service.db.engine import in_transaction
+from service.core.segment_rules import Facts, Segment
+from service.db.customers import former_emails, interactions, order_history, timeline
+from service.db.customers.customer_row import CustomerRow
+from service.db.customers.order_history import OrderRow
+from service.db.customers.paging import Listed
+from service.db.customers.personal_data import dead_letters_about
+from service.db.customers.timeline import TimelineRow
+from service.db.locks import read_clock
 from service.db.segments import rule_settings
-from service.db.statistics.counters import clock
-from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, not_found
-from service.http.api.schemas import (
-    Explanation,
-    Interaction,
-    InteractionPatch,
-    Interactions,
-    NewInteraction,
-    Orders,
-    Timeline,
-)
-from service.http.auth.guard import Reader, Writer
+from service.http.api.cursors import decode_time, encode_time
+from service.http.api.customer_interactions import interaction_json
+from service.http.api.customer_json import customer_json
+from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
+from service.http.api.schemas import Camel, Collection, collection
+from service.http.auth.guard import Reader
 from service.http.json_response import Json
-from service.http.problems import DOCUMENTED, ProblemError, example, invalid
-from service.http.state import snapshot, state_of
+from service.http.problems import DOCUMENTED, example
+from service.http.state import snapshot
 
 router = APIRouter(
     prefix="/api/v1/customers/{id}", tags=["customers"], responses=DOCUMENTED | NOT_FOUND
@@ -40,68 +35,177 @@ router = APIRouter(
 
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(max_length=2000)]
-Lister = Callable[[AsyncConnection, int, int, str | None], Awaitable[Listed]]
+
+ORDERS, _TIMELINE = "orders", "timeline"
+"""Names of the lists, by which a cursor of another list is recognised."""
+_ALL = 1_000_000
 
 
-async def _existing(connection: AsyncConnection, number: int) -> RowMapping:
-    row = await customer_list.read(connection, number)
-    if row is None:
-        raise not_found()
-    return row
+class Order(Camel):
+    """An order in its latest known state."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "ORD-1001",
+                    "version": 2,
+                    "status": "shipped",
+                    "paymentStatus": "paid",
+                    "totalAmount": 129.97,
+                    "refundedAmount": 0.00,
+                    "counts": True,
+                    "dateCreated": "2026-11-22T09:59:58Z",
+                    "dateUpdated": "2026-11-22T12:00:00Z",
+                }
+            ]
+        }
+    )
+
+    id: str
+    version: int
+    status: str
+    payment_status: str | None
+    total_amount: float
+    refunded_amount: float
+    counts: bool = Field(description="Whether it counts towards `totalOrders` and `totalSpent`.")
+    date_created: datetime
+    date_updated: datetime
 
 
-async def _page(
-    request: Request, number: int, lister: Lister, limit: int, cursor: str | None
-) -> Response:
-    async with snapshot(request) as connection:
-        await _existing(connection, number)
-        try:
-            found = await lister(connection, number, limit, cursor)
-        except BadCursorError:
-            raise invalid("query.cursor", "is not a cursor of this list") from None
-    return Json({"items": found.items, "total": found.total, "nextCursor": found.next_cursor})
+class Orders(Collection):
+    """A page of orders."""
+
+    items: list[Order]
+
+
+class Timeline(Collection):
+    """A page of events: each item has ``at``, ``type`` and the fields of its type."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {
+                            "at": "2026-11-22T10:00:00.123456Z",
+                            "type": "segment",
+                            "previousSegment": "new",
+                            "segment": "returning",
+                            "cause": "order",
+                            "sequence": 2,
+                        },
+                        {
+                            "at": "2026-11-22T09:59:58Z",
+                            "type": "order",
+                            "orderId": "ORD-1001",
+                            "status": "pending",
+                            "totalAmount": 129.97,
+                            "refundedAmount": 0.00,
+                        },
+                    ],
+                    "total": 2,
+                    "nextCursor": None,
+                }
+            ]
+        }
+    )
+
+    items: list[dict[str, Any]]
+
+
+class Explanation(BaseModel):
+    """Why a customer is in their segment, and what would change it."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "segment": "returning",
+                    "source": "rules",
+                    "since": "2026-11-22T10:00:00.123456Z",
+                    "cause": "order",
+                    "settingsVersion": 1,
+                    "autoSegmentation": True,
+                    "facts": {
+                        "totalOrders": 2,
+                        "totalSpent": 379.50,
+                        "lastOrderDate": "2026-11-22T09:59:58Z",
+                    },
+                    "hold": None,
+                    "byRules": "returning",
+                    "rule": "they have ordered more than once, and no other rule fits",
+                    "rulesThatHold": [],
+                    "needs": [
+                        {
+                            "segment": "vip",
+                            "orders": 1,
+                            "amount": 120.50,
+                            "text": "VIP with 1 more order, or 120.50 more spent",
+                        }
+                    ],
+                    "upcoming": [
+                        {
+                            "segment": "at_risk",
+                            "at": "2027-01-21T09:59:58Z",
+                            "text": "At Risk on 2027-01-21 unless they order",
+                        }
+                    ],
+                    "afterNextOrder": "vip",
+                }
+            ]
+        },
+    )
+
+    segment: Segment
+    source: Literal["rules", "manual"]
 
 
 @router.get("/orders", response_model=Orders)
 async def orders(
     request: Request, _: Reader, number: CustomerNumber, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """List their orders, the latest first."""
-    return await _page(request, number, orders_of_customer, limit, cursor)
+    """List a customer's orders, the latest first."""
+    async with snapshot(request) as connection:
+        await existing(connection, number)
+        after = decode_time(cursor, ORDERS)
+        page = await order_history.of_customer(connection, number, limit, after)
+    return orders_response(page)
 
 
 @router.get("/timeline", response_model=Timeline)
 async def events(
     request: Request, _: Reader, number: CustomerNumber, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """List what happened: orders, updates, segment changes, edits with who, interactions."""
-    return await _page(request, number, timeline.timeline, limit, cursor)
+    """List orders, their updates, segment changes, edits and interactions, the latest first."""
+    async with snapshot(request) as connection:
+        await existing(connection, number)
+        after = decode_time(cursor, _TIMELINE)
+        page = await timeline.timeline(connection, number, limit, after)
+    items = [_event_json(event) for event in page.items]
+    return Json(collection(items, page.total, encode_time(page.end, _TIMELINE)))
 
 
 @router.get("/segment", response_model=Explanation)
 async def segment(request: Request, _: Reader, number: CustomerNumber) -> Response:
     """Explain the segment: the rule, the facts, since when, what would change it and when."""
     async with snapshot(request) as connection:
-        row = await _existing(connection, number)
+        customer = await existing(connection, number)
         since = await timeline.segment_since(connection, number)
         current = await rule_settings.current(connection)
-        now = await clock(connection)
-    facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
-    manual = row["segment_manual"]
+        now = await read_clock(connection)
+    facts = Facts(customer.total_orders, customer.total_spent, customer.last_order_date)
     return Json(
         {
-            "segment": row["segment"],
-            "source": "manual" if manual else "rules",
-            "since": since and since["changed_at"],
-            "cause": since and since["cause"],
+            "segment": customer.segment,
+            "source": "manual" if customer.segment_manual else "rules",
+            "since": since and since.changed_at,
+            "cause": since and since.cause,
             "settingsVersion": current.version,
             "autoSegmentation": current.settings.auto_segmentation,
-            "facts": {
-                "totalOrders": facts.total_orders,
-                "totalSpent": facts.total_spent,
-                "lastOrderDate": facts.last_order_date,
-            },
-            "hold": _hold(row) if manual else None,
+            "facts": camel(facts._asdict()),
+            "hold": _hold(customer) if customer.segment_manual else None,
             **_explained(explain(facts, current.settings, now, PlainNotation())),
         }
     )
@@ -122,16 +226,6 @@ def _explained(why: Explained) -> dict[str, Any]:
     }
 
 
-def _hold(row: RowMapping) -> dict[str, Any]:
-    until = row["segment_pinned_until"]
-    lasts = "until their next order"
-    if row["segment_pinned"]:
-        lasts = "for good"
-    elif until:
-        lasts = "until a date"
-    return {"pinned": row["segment_pinned"], "until": until, "lasts": lasts}
-
-
 @router.get(
     "/data",
     response_model=dict[str, Any],
@@ -149,99 +243,55 @@ def _hold(row: RowMapping) -> dict[str, Any]:
     ),
 )
 async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
-    """Give everything held about a person, for them to have."""
+    """Return everything that is stored about a person, to hand it out to them."""
     async with snapshot(request) as connection:
-        row = await _existing(connection, number)
-        everything = 1_000_000
-        email_keys = await emails.email_keys(connection, number, row["email"])
-        found = {
-            "customer": customer_list.customer_json(dict(row)),
+        customer = await existing(connection, number)
+        email_keys = await former_emails.email_keys(connection, number, customer.email)
+        placed = await order_history.of_customer(connection, number, _ALL, None)
+        happened = await timeline.timeline(connection, number, _ALL, None)
+        noted = await interactions.of_customer(connection, number)
+        letters = await dead_letters_about(connection, number, email_keys)
+    return Json(
+        {
+            "customer": customer_json(customer),
             "formerEmails": email_keys[1:],
-            "orders": (await orders_of_customer(connection, number, everything, None)).items,
-            "timeline": (await timeline.timeline(connection, number, everything, None)).items,
-            "interactions": await interactions.of_customer(connection, number),
-            "deadLetters": await personal_data.dead_letters_about(connection, number, email_keys),
+            "orders": [_order_json(order) for order in placed.items],
+            "timeline": [_event_json(event) for event in happened.items],
+            "interactions": [interaction_json(interaction) for interaction in noted],
+            "deadLetters": [camel(letter._asdict()) for letter in letters],
         }
-    return Json(found)
-
-
-@router.get("/interactions", response_model=Interactions)
-async def list_interactions(request: Request, _: Reader, number: CustomerNumber) -> Response:
-    """List calls, e-mails, meetings and notes, the latest first."""
-    async with snapshot(request) as connection:
-        await _existing(connection, number)
-        found = await interactions.of_customer(connection, number)
-    return Json({"items": found, "total": len(found), "nextCursor": None})
-
-
-@router.post("/interactions", status_code=201, response_model=Interaction)
-async def add_interaction(
-    request: Request, actor: Writer, number: CustomerNumber, body: NewInteraction
-) -> Response:
-    """Note a call, an e-mail, a meeting, or something else; the author is who asks."""
-
-    async def work(connection: AsyncConnection) -> dict[str, Any] | None:
-        return await interactions.add(
-            connection, actor.name, number, body.kind, body.text, body.happened_at
-        )
-
-    added = await in_transaction(state_of(request).engine, work)
-    if added is None:
-        raise not_found()
-    return Json(added, status_code=201)
-
-
-@router.patch("/interactions/{interaction}", response_model=Interaction)
-async def change_interaction(
-    request: Request,
-    actor: Writer,
-    number: CustomerNumber,
-    interaction: str,
-    body: InteractionPatch,
-) -> Response:
-    """Correct one; what is absent stays."""
-
-    async def work(connection: AsyncConnection) -> dict[str, Any] | None:
-        return await interactions.change(
-            connection, actor.name, number, interaction_number(interaction), _given(body)
-        )
-
-    changed = await in_transaction(state_of(request).engine, work)
-    if changed is None:
-        raise no_interaction()
-    return Json(changed)
-
-
-@router.delete("/interactions/{interaction}", status_code=204)
-async def remove_interaction(
-    request: Request, actor: Writer, number: CustomerNumber, interaction: str
-) -> Response:
-    """Remove one."""
-
-    async def work(connection: AsyncConnection) -> bool:
-        return await interactions.remove(
-            connection, actor.name, number, interaction_number(interaction)
-        )
-
-    if not await in_transaction(state_of(request).engine, work):
-        raise no_interaction()
-    return Response(status_code=204)
-
-
-def _given(body: BaseModel) -> dict[str, Any]:
-    return {name: value for name, value in body if value is not None}
-
-
-def interaction_number(interaction: str) -> int:
-    """Read the id of an interaction; anything else is not found."""
-    number = whole_number(interaction)
-    if number is None:
-        raise no_interaction()
-    return number
-
-
-def no_interaction() -> ProblemError:
-    """Say that there is no such interaction."""
-    return ProblemError(
-        404, "Interaction not found", "This customer has no interaction with this id."
     )
+
+
+def orders_response(page: Listed[OrderRow]) -> Response:
+    """Return a page of orders as a response."""
+    items = [_order_json(order) for order in page.items]
+    return Json(collection(items, page.total, encode_time(page.end, ORDERS)))
+
+
+def _order_json(order: OrderRow) -> dict[str, Any]:
+    return {
+        "id": order.id,
+        "version": order.version,
+        "status": order.status,
+        "paymentStatus": order.payment_status,
+        "totalAmount": order.total,
+        "refundedAmount": order.refunded,
+        "counts": order.counts,
+        "dateCreated": order.date_created,
+        "dateUpdated": order.updated_at,
+    }
+
+
+def _event_json(event: TimelineRow) -> dict[str, Any]:
+    return {"at": event.at, "type": event.kind, **camel(dict(event.details))}
+
+
+def _hold(customer: CustomerRow) -> dict[str, Any]:
+    until = customer.segment_pinned_until
+    lasts = "until their next order"
+    if customer.segment_pinned:
+        lasts = "for good"
+    elif until:
+        lasts = "until a date"
+    return {"pinned": customer.segment_pinned, "until": until, "lasts": lasts}

@@ -1,22 +1,34 @@
-"""``/api/v1/customers``: the list, and one customer created, read, edited and erased."""
+"""``/api/v1/customers``: list customers; create, read, edit and erase one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.core.cursor import BadCursorError
 from service.core.customer_ids import customer_number
 from service.core.segment_rules import Segment
 from service.db.customers import customer_list, editing
-from service.db.customers.customer_list import Page
+from service.db.customers.customer_list import BadPositionError, Page
+from service.db.customers.customer_row import CustomerRow, etag, read
 from service.db.customers.filters import Filter
 from service.db.customers.sorting import Sort
 from service.db.engine import in_transaction
-from service.http.api.customer_edits import columns, hold
+from service.http.api.cursors import bad_cursor, decode_sorted, encode_sorted
+from service.http.api.customer_json import (
+    Customer,
+    CustomerPatch,
+    Customers,
+    NewCustomer,
+    columns,
+    customer_json,
+    hold,
+)
 from service.http.api.date_ranges import moment
-from service.http.api.schemas import Customer, CustomerPatch, Customers, NewCustomer
+from service.http.api.schemas import collection
 from service.http.auth.guard import Reader, Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Fault, Problem, ProblemError, invalid
@@ -31,7 +43,10 @@ _CONFLICT: dict[int | str, dict[str, Any]] = {
     409: {"model": Problem, "description": "Another customer has this e-mail."}
 }
 _PRECONDITION: dict[int | str, dict[str, Any]] = {
-    412: {"model": Problem, "description": "Edited since it was read; `current` is what it is now."}
+    412: {
+        "model": Problem,
+        "description": "The customer was edited after you read them; `current` is how they are.",
+    }
 }
 
 
@@ -43,21 +58,24 @@ def _in_path(customer_id: Annotated[str, Path(alias="id", examples=["CUST-1001"]
 
 
 CustomerNumber = Annotated[int, Depends(_in_path)]
-"""The customer's number, from the path; anything that is not an id answers 404."""
+"""The customer number from the path. A text that is not a customer id answers 404."""
 
 
 def not_found() -> ProblemError:
-    """Say that there is no such customer."""
+    """Return the problem for a customer that does not exist."""
     return ProblemError(404, "Customer not found", "There is no customer with this id.")
 
 
-def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter a filter
+def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter for each filter
     segment: Annotated[
-        list[Segment] | None, Query(description="may be given several times")
+        list[Segment] | None, Query(description="One or more segments; repeat the parameter.")
     ] = None,
     search: Annotated[
         str,
-        Query(max_length=200, description="a part of name, e-mail, phone or notes, or an id"),
+        Query(
+            max_length=200,
+            description="A part of the name, e-mail, phone or notes, in any case; or an id.",
+        ),
     ] = "",
     date_from: Annotated[str | None, Query(alias="dateFrom")] = None,
     date_to: Annotated[str | None, Query(alias="dateTo")] = None,
@@ -66,7 +84,7 @@ def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter a filter
     spent_from: Annotated[Decimal | None, Query(alias="spentFrom", ge=0, le=10**12)] = None,
     spent_to: Annotated[Decimal | None, Query(alias="spentTo", ge=0, le=10**12)] = None,
 ) -> Filter:
-    """Read the list's filters; days without a time are included as a whole."""
+    """Return the filter of a list or an export. The end of a span may be a day: it is included."""
     if "\x00" in search:
         raise invalid("query.search", "contains the character U+0000, which nothing contains")
     return Filter(
@@ -90,44 +108,45 @@ async def list_customers(
     _: Reader,
     wanted: ChosenFilter,
     sort: Annotated[
-        str, Query(pattern=f"^-?({'|'.join(Sort)})$", description="`-` sorts descending")
+        str,
+        Query(
+            pattern=f"^-?({'|'.join(Sort)})$",
+            description="The field to sort by; with `-` before it, descending.",
+        ),
     ] = "-dateCreated",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
 ) -> Response:
-    """List customers. `nextCursor` leads to the next page, stable while orders pour in."""
-    page = Page(Sort(sort.removeprefix("-")), sort.startswith("-"), limit, cursor)
+    """List customers. Pages neither repeat nor skip anybody while orders come in.
+
+    Send `nextCursor` as `cursor` to get the next page.
+    """
+    by, descending = Sort(sort.removeprefix("-")), sort.startswith("-")
+    order = f"{by}{'DESC' if descending else 'ASC'}"
+    page = Page(by, descending, limit, decode_sorted(cursor, order))
     async with aged_snapshot(request) as connection:
         try:
-            found = await customer_list.find(connection, wanted, page)
-        except BadCursorError:
-            raise invalid("query.cursor", "is not a cursor of this list and sorting") from None
-    return Json({"items": found.items, "total": found.total, "nextCursor": found.next_cursor})
+            customers = await customer_list.find(connection, wanted, page)
+        except BadPositionError:
+            raise bad_cursor() from None
+    items = [customer_json(customer) for customer in customers.items]
+    return Json(collection(items, customers.total, encode_sorted(customers.end, order)))
 
 
 @router.post("", status_code=201, response_model=Customer, responses=_CONFLICT)
 async def create_customer(request: Request, actor: Writer, body: NewCustomer) -> Response:
-    """Enter a customer by hand. What is typed here outranks every event, for ever."""
-
-    async def work(connection: Any) -> dict[str, Any]:
-        with _edit_errors():
-            customer_id = await editing.create(connection, actor.name, columns(body), hold(body))
-        return dict(await customer_list.read(connection, customer_id) or {})
-
-    row = await in_transaction(state_of(request).engine, work)
-    answer = customer_list.customer_json(row)
-    headers = {"ETag": editing.etag(row), "Location": f"/api/v1/customers/{answer['id']}"}
+    """Create a customer by hand. Later events do not overwrite what you enter here."""
+    created = await in_transaction(state_of(request).engine, _create, actor.name, body)
+    answer = customer_json(created)
+    headers = {"ETag": etag(created), "Location": f"/api/v1/customers/{answer['id']}"}
     return Json(answer, status_code=201, headers=headers)
 
 
 @router.get("/{id}", response_model=Customer, responses=NOT_FOUND)
 async def read_customer(request: Request, _: Reader, number: CustomerNumber) -> Response:
-    """Read a customer. The `ETag` covers what can be edited; orders do not change it."""
+    """Read a customer. The `ETag` covers what can be edited; new orders do not change it."""
     async with snapshot(request) as connection:
-        row = await customer_list.read(connection, number)
-    if row is None:
-        raise not_found()
-    return Json(customer_list.customer_json(dict(row)), headers={"ETag": editing.etag(dict(row))})
+        return _answer(await existing(connection, number))
 
 
 @router.patch("/{id}", response_model=Customer, responses=NOT_FOUND | _CONFLICT | _PRECONDITION)
@@ -138,60 +157,76 @@ async def edit_customer(
     body: CustomerPatch,
     if_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Change a customer. With `If-Match`, only if nobody has edited them since they were read."""
+    """Change a customer. With `If-Match`, only if nobody has edited them since you read them."""
     for required in ("name", "email"):
         if required in body.model_fields_set and getattr(body, required) is None:
-            raise invalid(_in_body(required), "must not be null")
-
-    async def work(connection: Any) -> dict[str, Any]:
-        with _edit_errors():
-            await editing.edit(connection, actor.name, number, columns(body), hold(body), if_match)
-        return dict(await customer_list.read(connection, number) or {})
-
-    row = await in_transaction(state_of(request).engine, work)
-    return Json(customer_list.customer_json(row), headers={"ETag": editing.etag(row)})
+            raise invalid(_in_body(required), "must not be null; leave it out to keep the old one")
+    edited = await in_transaction(
+        state_of(request).engine, _edit, actor.name, number, body, if_match
+    )
+    return _answer(edited)
 
 
 @router.delete("/{id}", status_code=204, responses=NOT_FOUND)
 async def erase_customer(request: Request, actor: Writer, number: CustomerNumber) -> Response:
-    """Erase a person: profile, notes, interactions, edits, dead letters; not their orders.
+    """Erase a person: profile, notes, interactions, edits and dead letters, but not their orders.
 
-    The orders stay, nameless. No replay of old events brings the person back; orders that they
-    place from now on do.
+    The orders stay, without a name. Old events that arrive again do not bring the person back.
+    An order that they place from now on creates a new customer.
     """
-
-    async def work(connection: Any) -> None:
-        with _edit_errors():
-            await editing.delete(connection, actor.name, number)
-
-    await in_transaction(state_of(request).engine, work)
+    with _edit_problems():
+        await in_transaction(state_of(request).engine, editing.delete, actor.name, number)
     return Response(status_code=204)
 
 
-class _edit_errors:  # noqa: N801  used like a function
+async def existing(connection: AsyncConnection, number: int) -> CustomerRow:
+    """Return a customer. Raises the problem 404 if there is no such customer."""
+    customer = await read(connection, number)
+    if customer is None:
+        raise not_found()
+    return customer
+
+
+async def _create(connection: AsyncConnection, actor: str, body: NewCustomer) -> CustomerRow:
+    with _edit_problems():
+        number = await editing.create(connection, actor, columns(body), hold(body))
+    return await existing(connection, number)
+
+
+async def _edit(
+    connection: AsyncConnection, actor: str, number: int, body: CustomerPatch, if_match: str | None
+) -> CustomerRow:
+    with _edit_problems():
+        await editing.edit(connection, actor, number, columns(body), hold(body), if_match)
+    return await existing(connection, number)
+
+
+def _answer(customer: CustomerRow) -> Response:
+    return Json(customer_json(customer), headers={"ETag": etag(customer)})
+
+
+@contextmanager
+def _edit_problems() -> Iterator[None]:
     """Turn the errors of editing into problems."""
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Raise the problem that says what was wrong."""
-        if isinstance(error, editing.CustomerNotFoundError):
-            raise not_found() from None
-        if isinstance(error, editing.EmailTakenError):
-            detail = f"{error.args[0]} has this e-mail; e-mails are compared without case."
-            fault = Fault(where="body.email", message=detail)
-            raise ProblemError(409, "E-mail taken", detail, [fault]) from None
-        if isinstance(error, editing.ChangedMeanwhileError):
-            raise ProblemError(
-                412,
-                "Edited meanwhile",
-                "Somebody edited this customer since you read it; `current` is what it is now.",
-                current=customer_list.customer_json(error.args[0]),
-            ) from None
-        if isinstance(error, editing.InvalidEditError):
-            field, message = error.args
-            raise invalid(_in_body(field), message) from None
+    try:
+        yield
+    except editing.CustomerNotFoundError:
+        raise not_found() from None
+    except editing.EmailTakenError as error:
+        detail = f"{error.args[0]} has this e-mail; e-mails are compared without case."
+        fault = Fault(where="body.email", message=detail)
+        raise ProblemError(409, "E-mail taken", detail, [fault]) from None
+    except editing.ChangedMeanwhileError as error:
+        raise ProblemError(
+            412,
+            "Edited meanwhile",
+            "Somebody edited this customer after you read them; `current` is how they are now. "
+            "Read them again and repeat your change.",
+            current=customer_json(error.args[0]),
+        ) from None
+    except editing.InvalidEditError as error:
+        field, message = error.args
+        raise invalid(_in_body(field), message) from None
 
 
 def _in_body(field: str) -> str:

@@ -1,4 +1,4 @@
-"""Days and moments in queries: a day without a time is a whole day, in UTC."""
+"""Days and times in queries. A day without a time means the whole day, in UTC."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,25 +10,26 @@ _LONGEST_DAY = len("2026-11-22")
 
 
 def moment(value: str | None, where: str, *, end: bool = False) -> datetime | None:
-    """Read a moment with an offset, or a day; as an ``end``, a day is included as a whole.
+    """Return the time that a parameter means, or None for None.
 
-    None stays None. Raises a problem that names ``where`` for anything else.
+    A day means its beginning; as an ``end``, it means the beginning of the next day, so that the
+    day is included. Raises a problem that names ``where`` for anything else.
     """
     if value is None:
         return None
     try:
-        found = datetime.fromisoformat(value.upper())
+        parsed = datetime.fromisoformat(value.upper())
         if len(value) <= _LONGEST_DAY:
-            found = found.replace(tzinfo=UTC) + timedelta(days=1 if end else 0)
-        elif found.tzinfo is not None:
-            found = found.astimezone(UTC)
+            parsed = parsed.replace(tzinfo=UTC) + timedelta(days=1 if end else 0)
+        elif parsed.tzinfo is not None:
+            parsed = parsed.astimezone(UTC)
     except ValueError:
         message = "is not ISO 8601; write 2026-11-22 or 2026-11-22T10:00:00Z"
         raise invalid(where, message) from None
     except OverflowError:
-        found = datetime.max.replace(tzinfo=UTC)
-    if found.tzinfo is None:
-        raise invalid(where, "has no offset; end it with Z")
-    if not BEGINNING <= found < _END:
-        raise invalid(where, f"must lie between {BEGINNING.year} and {_END.year}")
-    return found
+        parsed = datetime.max.replace(tzinfo=UTC)
+    if parsed.tzinfo is None:
+        raise invalid(where, "has no time zone; end it with Z for UTC")
+    if not BEGINNING <= parsed < _END:
+        raise invalid(where, f"must lie between the years {BEGINNING.year} and {_END.year}")
+    return parsed

@@ -1,26 +1,34 @@
-"""``/api/v1/statistics``: the key figures, and their split by segment."""
+"""``/api/v1/statistics``: key figures, their split by segment, cohorts and trend."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
+from service.core.json_values import camel
 from service.core.scopes import Scope
-from service.db.statistics import cohorts as retention
+from service.db.locks import read_clock
+from service.db.statistics import cohorts as cohort_figures
 from service.db.statistics import key_figures as figures
-from service.db.statistics import trend as days_past
-from service.db.statistics.counters import Window, clock
-from service.db.statistics.key_figures import PERIODS
+from service.db.statistics import trend as daily_figures
+from service.db.statistics.cohorts import Cohort
+from service.db.statistics.counters import Window
+from service.db.statistics.key_figures import PERIODS, SegmentShare
+from service.db.statistics.trend import TrendPoint
 from service.http.api.date_ranges import BEGINNING, moment
+from service.http.api.schemas import collection
 from service.http.auth.guard import require
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, invalid
 from service.http.state import aged_snapshot, state_of
 
-_AS_OF = "now; some minutes ago in large shops, where workers keep what takes long to compute"
+_AS_OF = (
+    "The time the answer was computed at: now, or some minutes ago in large shops, "
+    "where workers cache what takes long to compute."
+)
 
 router = APIRouter(
     prefix="/api/v1/statistics",
@@ -31,7 +39,7 @@ router = APIRouter(
 
 
 class Statistics(BaseModel):
-    """Key figures, all over the same set of customers. Money in the store's currency."""
+    """Key figures, all of the same customers. Money is in the store's currency."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -57,35 +65,35 @@ class Statistics(BaseModel):
     )
 
     totalCustomers: int
-    activeCustomers: int = Field(description="new + returning + vip")
+    activeCustomers: int = Field(description="New, returning and VIP customers.")
     newCustomers: int
     returningCustomers: int
     vipCustomers: int
     atRiskCustomers: int
     inactiveCustomers: int
-    averageLTV: float = Field(description="mean of total spent per customer")
+    averageLTV: float = Field(description="The mean of `totalSpent` per customer.")
     medianLTV: float
-    totalRevenue: float = Field(description="sum of total spent")
+    totalRevenue: float = Field(description="The sum of `totalSpent`.")
     retentionRate: float = Field(
-        description="100 · (returning + vip) / (all − new), in percent; 0 when that is empty"
+        description="100 · (returning + vip) / (all − new), in percent; 0 if all are new."
     )
     repeatPurchaseRate: float = Field(
-        description="100 · customers with ≥ 2 counted orders / with ≥ 1, in percent"
+        description="100 · customers with 2 or more counted orders / with 1 or more, in percent."
     )
-    unattributedOrders: int = Field(description="orders whose events named nobody yet")
+    unattributedOrders: int = Field(description="Orders whose events have named no customer yet.")
     customersWhoOrdered: int | None = Field(
-        None, description="with a period: customers with a counted order placed in it"
+        None, description="Only with a period: customers with a counted order placed in it."
     )
     periodRetention: float | None = Field(
         None,
-        description="with a period: of those who ordered in the span of the same length before, "
-        "the percentage who ordered in this one",
+        description="Only with a period: of the customers who ordered in the span of the same "
+        "length before it, the percentage who ordered in the period, too.",
     )
     asOf: datetime = Field(description=_AS_OF)
 
 
 class SegmentItem(BaseModel):
-    """One segment's share."""
+    """The share of one segment."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -125,8 +133,10 @@ class CohortMonth(BaseModel):
 
     monthsLater: int
     month: str = Field(examples=["2026-11"])
-    customers: int = Field(description="of the cohort, who placed a counted order in it")
-    percentage: float = Field(description="of the cohort's size")
+    customers: int = Field(
+        description="Those of the cohort who placed a counted order in this month."
+    )
+    percentage: float = Field(description="Their share of the cohort's size, in percent.")
 
 
 class CohortItem(BaseModel):
@@ -134,11 +144,11 @@ class CohortItem(BaseModel):
 
     month: str = Field(examples=["2026-10"])
     size: int
-    retention: list[CohortMonth] = Field(description="every month since, the present one too")
+    retention: list[CohortMonth] = Field(description="Every later month, the current one included.")
 
 
 class CohortItems(BaseModel):
-    """One item per month, the oldest first, empty ones too."""
+    """One item for each month, the oldest first, empty ones included."""
 
     items: list[CohortItem]
     total: int
@@ -157,21 +167,21 @@ class SegmentCounts(BaseModel):
 
 
 class TrendDay(BaseModel):
-    """A day in UTC. Money in the store's currency."""
+    """A day in UTC. Money is in the store's currency."""
 
     date: str = Field(examples=["2026-11-22"])
     segments: SegmentCounts = Field(
-        description="when the day ended, as was known then: before the service was told of "
-        "anybody, there is nobody in them"
+        description="Customers per segment at the end of the day, as was known then. "
+        "All are 0 for days before the service knew of any customer."
     )
-    totalCustomers: int = Field(description="created up to the end of the day")
-    newCustomers: int = Field(description="whose dateCreated lies in the day")
-    orders: int = Field(description="counted orders placed in it, attributed or not")
-    revenue: float = Field(description="their total less refunds")
+    totalCustomers: int = Field(description="Customers created up to the end of the day.")
+    newCustomers: int = Field(description="Customers whose `dateCreated` lies in the day.")
+    orders: int = Field(description="Counted orders placed on the day, attributed or not.")
+    revenue: float = Field(description="The total of these orders less refunds.")
 
 
 class TrendDays(BaseModel):
-    """One item per day, the oldest first; the last is today so far."""
+    """One item for each day, the oldest first. The last one is today so far."""
 
     items: list[TrendDay]
     total: int
@@ -179,26 +189,26 @@ class TrendDays(BaseModel):
 
 
 class Span:
-    """Which customers are meant: everybody, or those created in a period."""
+    """The customers to count: everybody, or those created in a period."""
 
     def __init__(
         self,
         period: Annotated[
             Literal["day", "week", "month", "year", "all"] | None,
-            Query(description="rolling, ending now: 1, 7, 30 or 365 days; customers created in it"),
+            Query(description="Counts customers created in the last 1, 7, 30 or 365 days."),
         ] = None,
         date_from: Annotated[
             str | None,
-            Query(alias="dateFrom", description="ISO 8601; a day without a time starts at 00:00Z"),
+            Query(alias="dateFrom", description="ISO 8601. A day without a time starts at 00:00Z."),
         ] = None,
         date_to: Annotated[
             str | None,
-            Query(alias="dateTo", description="ISO 8601; a day without a time is included"),
+            Query(alias="dateTo", description="ISO 8601. A day without a time is included."),
         ] = None,
     ) -> None:
-        """Refuse what contradicts itself."""
+        """Read the parameters. Raises a problem if they contradict each other."""
         if period is not None and (date_from is not None or date_to is not None):
-            raise invalid("query.period", "give either a period or dateFrom/dateTo, not both")
+            raise invalid("query.period", "contradicts dateFrom and dateTo; send one or the other")
         self.period = period
         self.start = moment(date_from, "query.dateFrom")
         self.end = moment(date_to, "query.dateTo", end=True)
@@ -206,66 +216,113 @@ class Span:
             raise invalid("query.dateTo", "must lie after dateFrom")
 
     async def window(self, connection: AsyncConnection) -> Window | None:
-        """Turn it into a window by the database's clock; None is everybody."""
+        """Return the window by the database's clock. None means everybody."""
         if self.period in PERIODS:
             return await figures.rolling(connection, self.period)
         if self.start or self.end:
-            end = self.end or await clock(connection)
+            end = self.end or await read_clock(connection)
             return Window(self.start or BEGINNING, end)
         return None
 
 
 @router.get("", response_model=Statistics, response_model_exclude_none=True)
 async def statistics(request: Request, span: Annotated[Span, Depends()]) -> Response:
-    """Give the key figures of everybody, or of the customers created in a period."""
+    """Return the key figures of everybody, or of the customers created in a period."""
     async with aged_snapshot(request) as connection:
         window = await span.window(connection)
         medians = state_of(request).medians
-        return Json(await figures.statistics(connection, window, medians))
+        answer = await figures.statistics(connection, window, medians)
+    return Json(_statistics_json(answer))
 
 
 @router.get("/segments", response_model=SegmentItems)
 async def segments(request: Request, span: Annotated[Span, Depends()]) -> Response:
-    """Give each segment's count, share and lifetime values, empty segments too."""
+    """Return the count, share and lifetime values of each segment, empty ones included."""
     return await _by_segment(request, span)
 
 
 @router.get("/ltv", response_model=SegmentItems)
 async def ltv(request: Request, span: Annotated[Span, Depends()]) -> Response:
-    """Give the lifetime values (mean, median, total) per segment, empty segments too."""
+    """Return the lifetime values (mean, median, total) of each segment, empty ones included."""
     return await _by_segment(request, span)
 
 
 @router.get("/cohorts", response_model=CohortItems)
 async def cohorts(request: Request, months: Annotated[int, Query(ge=1, le=60)] = 12) -> Response:
-    """Give retention by month of first order: who of a cohort ordered again in each later month.
+    """Return the retention of each cohort: how many of its customers ordered in later months.
 
-    A cohort's customers placed their first counted order in its month (UTC); `percentage` is
-    100 · those who placed a counted order in a later month / the cohort's size. This is the usual
-    definition, as in SHOPLINE's "Customer Group Analysis",
+    The customers of a cohort placed their first counted order in its month (UTC). `percentage` is
+    100 · customers of the cohort who placed a counted order in a later month / the cohort's size.
+    This is the usual definition, as in SHOPLINE's "Customer Group Analysis",
     `https://help.shopline.com/hc/en-001/articles/17735006852121-Customer-Group-Analysis`.
-    The first month, always 100 %, is left out.
+    The first month is always 100 % and is left out.
     """
     async with aged_snapshot(request) as connection:
-        found = await retention.cohorts(connection, months)
-    listed = {"items": found.items, "total": len(found.items), "nextCursor": None}
-    return Json(listed | {"asOf": found.as_of})
+        found = await cohort_figures.cohorts(connection, months)
+    items = [_cohort_json(cohort) for cohort in found.items]
+    return Json(collection(items) | {"asOf": found.as_of})
 
 
 @router.get("/trend", response_model=TrendDays)
 async def trend(request: Request, days: Annotated[int, Query(ge=1, le=731)] = 90) -> Response:
-    """Give segments and key figures per UTC day, today last and so far.
+    """Return segments and key figures for each UTC day; the last one is today so far.
 
-    Segments are those that were known when the day ended. Orders and revenue stand on the day
-    the order was placed, customers on their `dateCreated`.
+    Segments are as known at the end of the day. Orders and revenue count on the day the order was
+    placed, customers on their `dateCreated`.
     """
     async with aged_snapshot(request) as connection:
-        items = await days_past.trend(connection, days)
-    return Json({"items": items, "total": len(items), "nextCursor": None})
+        points = await daily_figures.trend(connection, days)
+    return Json(collection([_trend_json(point) for point in points]))
 
 
 async def _by_segment(request: Request, span: Span) -> Response:
     async with aged_snapshot(request) as connection:
         window = await span.window(connection)
-        items = await figures.by_segment(connection, window, state_of(request).medians)
-    return Json({"items": items, "total": len(items), "nextCursor": None})
+        shares = await figures.by_segment(connection, window, state_of(request).medians)
+    return Json(collection([_share_json(share) for share in shares]))
+
+
+def _statistics_json(answer: figures.Statistics) -> dict[str, Any]:
+    of_period = {
+        "customersWhoOrdered": answer.customers_who_ordered,
+        "periodRetention": answer.period_retention,
+    }
+    return {
+        **_camel_ltv(answer.key_figures._asdict()),
+        "unattributedOrders": answer.unattributed_orders,
+        **{name: value for name, value in of_period.items() if value is not None},
+        "asOf": answer.as_of,
+    }
+
+
+def _share_json(share: SegmentShare) -> dict[str, Any]:
+    return {
+        "segment": share.segment,
+        "label": share.segment.label,
+        "count": share.customers,
+        "percentage": share.percentage,
+        "averageLTV": share.average_ltv,
+        "medianLTV": share.median_ltv,
+        "totalSpent": share.total_spent,
+    }
+
+
+def _cohort_json(cohort: Cohort) -> dict[str, Any]:
+    retention = [camel(month._asdict()) for month in cohort.retention]
+    return {"month": cohort.month, "size": cohort.size, "retention": retention}
+
+
+def _trend_json(point: TrendPoint) -> dict[str, Any]:
+    return {
+        "date": point.day.isoformat(),
+        "segments": {segment.value: count for segment, count in point.segments.items()},
+        "totalCustomers": point.total_customers,
+        "newCustomers": point.new_customers,
+        "orders": point.orders,
+        "revenue": point.revenue,
+    }
+
+
+def _camel_ltv(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields in camelCase, with the abbreviation LTV as the API writes it."""
+    return {name.replace("Ltv", "LTV"): value for name, value in camel(fields).items()}

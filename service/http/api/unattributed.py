@@ -1,16 +1,13 @@
-"""``/api/v1/orders``: those that belong to nobody yet; the others are with their customers."""
+"""``/api/v1/orders``: orders that no event has attributed to a customer yet."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.core.cursor import BadCursorError
 from service.db.customers import order_history
-from service.http.api.schemas import Orders
+from service.http.api.cursors import decode_time
+from service.http.api.customer_details import ORDERS, Cursor, Limit, Orders, orders_response
 from service.http.auth.guard import Reader
-from service.http.json_response import Json
-from service.http.problems import DOCUMENTED, invalid
+from service.http.problems import DOCUMENTED
 from service.http.state import aged_snapshot
 
 router = APIRouter(prefix="/api/v1/orders", tags=["orders"], responses=DOCUMENTED)
@@ -18,18 +15,13 @@ router = APIRouter(prefix="/api/v1/orders", tags=["orders"], responses=DOCUMENTE
 
 @router.get("/unattributed", response_model=Orders)
 async def unattributed_orders(
-    request: Request,
-    _: Reader,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Annotated[str | None, Query(max_length=2000)] = None,
+    request: Request, _: Reader, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """List orders whose events have named nobody yet, the latest first.
+    """List orders whose events have named no customer yet, the latest first.
 
-    An event that names somebody moves an order to them. Orders of erased people are not here.
+    An event that names a customer moves the order to them. Orders of erased people are not listed.
     """
+    after = decode_time(cursor, ORDERS)
     async with aged_snapshot(request) as connection:
-        try:
-            found = await order_history.unattributed(connection, limit, cursor)
-        except BadCursorError:
-            raise invalid("query.cursor", "is not a cursor of this list") from None
-    return Json({"items": found.items, "total": found.total, "nextCursor": found.next_cursor})
+        page = await order_history.unattributed(connection, limit, after)
+    return orders_response(page)

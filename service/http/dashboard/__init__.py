@@ -15,7 +15,7 @@ from service.http.dashboard import (
 
 
 def install(app: FastAPI) -> None:
-    """Add the pages to an app, and show problems as pages to browsers."""
+    """Add the pages to an app."""
     app.include_router(render.router)
     app.include_router(list_page.router)
     # Before the profile page, whose /customers/{id} would take `new` for an id.
@@ -25,4 +25,3 @@ def install(app: FastAPI) -> None:
     app.include_router(settings_page.router)
     app.include_router(operations_page.router)
     app.include_router(sign_in_page.router)
-    app.state.problem_page = render.problem_page

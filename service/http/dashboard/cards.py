@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.statistics.counters import Figures, Window, read_figures
+from service.db.figures import Figures
+from service.db.statistics.counters import Window, read_figures
 from service.db.statistics.daily import figures_at
 from service.db.statistics.key_figures import key_figures
 
@@ -47,13 +48,13 @@ async def cards(
         if window
         else await figures_at(connection, (now - SINCE).astimezone(UTC).date())
     )
-    before = key_figures(past, Decimal(0)) if past else {}
+    before = key_figures(past, Decimal(0)) if past else None
     return [
-        Card(name, kind, figures[key], before.get(key))
+        Card(name, kind, getattr(figures, key), before and getattr(before, key))
         for name, kind, key in (
-            ("Total Customers", "number", "totalCustomers"),
-            ("Average LTV", "money", "averageLTV"),
-            ("Active Customers", "number", "activeCustomers"),
-            ("Retention Rate", "percent", "retentionRate"),
+            ("Total Customers", "number", "total_customers"),
+            ("Average LTV", "money", "average_ltv"),
+            ("Active Customers", "number", "active_customers"),
+            ("Retention Rate", "percent", "retention_rate"),
         )
     ]

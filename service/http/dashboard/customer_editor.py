@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from service.core.customer_ids import customer_ref
 from service.core.scopes import Actor
-from service.db.customers import customer_list, editing
+from service.db.customers import editing
+from service.db.customers.customer_row import etag as etag_of
+from service.db.customers.customer_row import read
 from service.db.engine import in_transaction
-from service.http.api.customer_edits import columns, hold
+from service.http.api.customer_json import CustomerPatch, NewCustomer, columns, hold
 from service.http.api.customer_routes import CustomerNumber, not_found
-from service.http.api.schemas import CustomerPatch, NewCustomer
 from service.http.dashboard.customer_form import (
     GROUPS,
     LABELS,
@@ -64,11 +65,11 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
 async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Show the form of a customer."""
     async with snapshot(request) as connection:
-        row = await customer_list.read(connection, number)
+        row = await read(connection, number)
     if row is None:
         raise not_found()
-    was = shown(dict(row), _zone(request))
-    return _form(request, actor, was, was=was, etag=editing.etag(dict(row)), number=number)
+    was = shown(row, _zone(request))
+    return _form(request, actor, was, was=was, etag=etag_of(row), number=number)
 
 
 @router.post("/{id}/edit")
@@ -90,7 +91,7 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
             faults = _faults(error)
             return _form(request, actor, values, faults, was=was, etag=etag, number=number)
         except editing.ChangedMeanwhileError as error:
-            theirs, etag = shown(error.args[0], zone), editing.etag(error.args[0])
+            theirs, etag = shown(error.args[0], zone), etag_of(error.args[0])
             not_mine = differing(values, theirs)
             clashing = [name for name in differing(was, theirs) if name in not_mine]
             if clashing:
@@ -104,7 +105,7 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
 async def confirm_deletion(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Show what would be deleted and what would stay, and ask for confirmation."""
     async with snapshot(request) as connection:
-        row = await customer_list.read(connection, number)
+        row = await read(connection, number)
         extent = await editing.would_erase(connection, number)
     if row is None or extent is None:
         raise not_found()

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_snake
 
 from service.core.segment_rules import Segment
+from service.db.customers.customer_row import CustomerRow
 from service.http.dashboard.formats import Formats
 from service.http.problems import invalid
 
@@ -92,14 +93,14 @@ def blank() -> Values:
     return dict.fromkeys((*FIELDS, *_HOLD), "") | {"keep": "order"}
 
 
-def shown(row: Mapping[str, Any], zone: tzinfo) -> Values:
+def shown(row: CustomerRow, zone: tzinfo) -> Values:
     """Return the form of an existing customer, from their row."""
-    until = row["segment_pinned_until"]
+    until = row.segment_pinned_until
     return _canonical(
         {name: _text(field, row) for name, field in FIELDS.items()}
         | {
-            "segment": row["segment"] if row["segment_manual"] else "",
-            "keep": "good" if row["segment_pinned"] else "date" if until else "order",
+            "segment": row.segment if row.segment_manual else "",
+            "keep": "good" if row.segment_pinned else "date" if until else "order",
             "until": _last_day(until, zone).isoformat() if until else "",
         }
     )
@@ -183,10 +184,10 @@ def in_words(name: str, values: Values, f: Formats) -> str:
     return f"{Segment(values['segment']).label}, {lasts.get(values['keep'], 'until next order')}"
 
 
-def kept(row: Mapping[str, Any], f: Formats) -> str:
+def kept(row: CustomerRow, f: Formats) -> str:
     """Write how long a segment that was set by hand is kept."""
-    until = row["segment_pinned_until"]
-    if row["segment_pinned"]:
+    until = row.segment_pinned_until
+    if row.segment_pinned:
         return "for good"
     if until is None:
         return "until their next order"
@@ -199,9 +200,10 @@ def _controls(name: str) -> tuple[str, ...]:
     return (name, *_HOLD) if name == "segment" else (name,)
 
 
-def _text(field: Field, row: Mapping[str, Any]) -> str:
-    owner = (row["address"] or {}) if field.within == "address" else row
-    value = owner.get(field.name)
+def _text(field: Field, row: CustomerRow) -> str:
+    if field.within == "address":
+        return (row.address or {}).get(field.name) or ""
+    value = getattr(row, field.name)
     return ("on" if value else "") if field.kind == "check" else value or ""
 
 

@@ -5,9 +5,10 @@ from starlette.responses import Response
 
 from service.db.customers import customer_list
 from service.db.customers.customer_list import Page
+from service.db.locks import read_clock
 from service.db.operations.activity import latest
-from service.db.statistics.counters import clock, read_figures
-from service.db.statistics.key_figures import segment_items
+from service.db.statistics.counters import read_figures
+from service.db.statistics.key_figures import segment_shares
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
 from service.http.dashboard.formats import formats_of
@@ -29,7 +30,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
     wanted = ListQuery.read(request.query_params)
     zone = formats_of(request, state.config.store_currency).zone
     async with snapshot(request) as connection:
-        now = await clock(connection)
+        now = await read_clock(connection)
         window = wanted.window(now, zone)
         chosen = wanted.filter(window)
         found = await customer_list.find(
@@ -41,7 +42,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         medians = await state.medians.get(connection, window)
         compared = await cards(connection, figures, window, now)
         events = (await latest(connection, _EVENTS))[:_EVENTS]
-    segments = segment_items(figures, medians)
+    segments = segment_shares(figures, medians)
     return page(
         request,
         actor,
@@ -56,7 +57,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         cards=compared,
         window=window,
         segments=segments,
-        events=[event.body for event in events],
-        ring=ring({item["segment"]: item["count"] for item in segments}),
-        most=max(item["averageLTV"] for item in segments) or 1,
+        events=events,
+        ring=ring({share.segment: share.customers for share in segments}),
+        most=max(share.average_ltv for share in segments) or 1,
     )

@@ -5,14 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from service.core.cursor import BadCursorError
 from service.db.customers import order_history
 from service.db.engine import in_transaction
 from service.db.operations import dead_letters, losses, status, trims
 from service.db.operations.dead_letters import NoSuchLetterError
+from service.http.api.cursors import decode_time, encode_time
+from service.http.api.customer_details import ORDERS
 from service.http.api.dead_letters import LetterNumber, judge_by, not_found
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Editor, Form, Viewer
+from service.http.problems import ProblemError
 from service.http.state import snapshot, state_of
 from service.streams import groups, redis_client
 
@@ -36,16 +38,17 @@ async def show(
     async with snapshot(request) as connection:
         waiting = await status.waiting(connection)
         verified = await status.verification(connection)
-        lost = await losses.incidents(connection, most=_LOSSES)
+        lost = await losses.recorded_losses(connection, most=_LOSSES)
         trimmed = await trims.trims(connection)
         reasons = await dead_letters.summary(connection)
         letters, total = await dead_letters.find(
             connection, reason, _LETTERS + 1, int(before) if before else None
         )
         try:
-            unattributed = await order_history.unattributed(connection, _ORDERS, orders_after)
-        except BadCursorError:
-            unattributed = await order_history.unattributed(connection, _ORDERS, None)
+            after = decode_time(orders_after, ORDERS)
+        except ProblemError:
+            after = None
+        unattributed = await order_history.unattributed(connection, _ORDERS, after)
     return page(
         request,
         actor,
@@ -62,6 +65,7 @@ async def show(
         older=letters[_LETTERS - 1].id if len(letters) > _LETTERS else None,
         total=total,
         unattributed=unattributed,
+        older_orders=encode_time(unattributed.end, ORDERS),
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
-from functools import partial
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
@@ -13,14 +12,18 @@ from service.core.numbers import whole_number
 from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
-from service.db.customers import customer_list, emails, interactions, timeline
+from service.db.customers import former_emails, interactions, timeline
+from service.db.customers.customer_row import read
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
+from service.db.locks import read_clock
 from service.db.segments import rule_settings
-from service.db.statistics.counters import clock
-from service.http.api.customer_details import interaction_number, no_interaction
+from service.http.api.customer_interactions import (
+    NewInteraction,
+    interaction_number,
+    no_interaction,
+)
 from service.http.api.customer_routes import CustomerNumber, not_found
-from service.http.api.schemas import NewInteraction
 from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
@@ -68,11 +71,9 @@ async def remove_interaction(
     request: Request, actor: Editor, number: CustomerNumber, interaction: str
 ) -> Response:
     """Remove an interaction. People may only remove what they entered themselves."""
-    remove = partial(interactions.remove, author=actor.name)
-    removed = await in_transaction(
-        state_of(request).engine, remove, actor.name, number, interaction_number(interaction)
-    )
-    if not removed:
+    author = actor.name
+    which = (author, number, interaction_number(interaction), author)
+    if not await in_transaction(state_of(request).engine, interactions.remove, *which):
         raise no_interaction()
     return done(f"/customers/{customer_ref(number)}", "interaction-removed")
 
@@ -87,17 +88,17 @@ async def _show(
     f = formats_of(request, state_of(request).config.store_currency)
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
-        row = await customer_list.read(connection, number)
+        row = await read(connection, number)
         if row is None:
             raise not_found()
         orders = await orders_of_customer(connection, number, shown["orders"], None)
         notes = await interactions.of_customer(connection, number)
         events = await timeline.timeline(connection, number, shown["events"], None)
         since = await timeline.segment_since(connection, number)
-        _, *former = await emails.email_keys(connection, number, row["email"])
+        _, *former = await former_emails.email_keys(connection, number, row.email)
         current = (await rule_settings.current(connection)).settings
-        now = await clock(connection)
-    facts = Facts(row["total_orders"], row["total_spent"], row["last_order_date"])
+        now = await read_clock(connection)
+    facts = Facts(row.total_orders, row.total_spent, row.last_order_date)
     return page(
         request,
         actor,
@@ -106,8 +107,8 @@ async def _show(
         id=customer_ref(number),
         c=row,
         former_emails=former,
-        address=_lines(row["address"] or {}),
-        kept=kept(dict(row), f),
+        address=_lines(row.address or {}),
+        kept=kept(row, f),
         orders=orders,
         interactions=notes[: shown["interactions"]],
         events=events,

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from service.core.customer_ids import customer_ref
 from service.core.scopes import LOCAL, Actor, Scope
 from service.core.segment_rules import Segment
-from service.http.auth.guard import admitted
+from service.http.auth.caller import caller_of
 from service.http.dashboard import words
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.viewer import csrf_token
@@ -151,7 +151,7 @@ def local_path(address: str, otherwise: str = "/") -> str:
 
 def problem_page(request: Request, problem: Problem, headers: dict[str, str]) -> Response:
     """Show a problem as a page."""
-    actor = admitted(request.scope).actor
+    actor = caller_of(request.scope).actor
     response = page(request, actor, "problem.html", status=problem.status, problem=problem)
     response.headers.update(headers)
     return response

@@ -1,18 +1,16 @@
 """``/retention``: how many customers come back, segments over time, revenue by day."""
 
-from datetime import date
 from decimal import Decimal
 from itertools import dropwhile
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from service.core.segment_rules import Segment
-from service.db.statistics.cohorts import cohorts
+from service.db.statistics.cohorts import Cohort, cohorts
 from service.db.statistics.key_figures import rolling, statistics
-from service.db.statistics.trend import trend
+from service.db.statistics.trend import TrendPoint, trend
 from service.http.dashboard.charts import Scale, bars, stack
 from service.http.dashboard.render import page
 from service.http.dashboard.viewer import Viewer
@@ -42,10 +40,10 @@ async def retention(request: Request, actor: Viewer) -> Response:
     step = -(-days // _MOST_POINTS)
     shown = _thinned(history, step)
     # The history of segments begins when the service learnt of its first customer.
-    known = list(dropwhile(lambda day: not any(day["segments"].values()), shown))
-    series = {s.value: [float(day["segments"][s.value]) for day in known] for s in Segment}
-    scale = Scale.of(max((sum(day["segments"].values()) for day in known), default=0))
-    sales = Scale.of(float(max(day["revenue"] for day in shown)))
+    known = list(dropwhile(lambda day: not any(day.segments.values()), shown))
+    series = {s.value: [float(day.segments[s]) for day in known] for s in Segment}
+    scale = Scale.of(max((sum(day.segments.values()) for day in known), default=0))
+    sales = Scale.of(float(max(day.revenue for day in shown)))
     return page(
         request,
         actor,
@@ -66,10 +64,9 @@ async def retention(request: Request, actor: Viewer) -> Response:
         scale=scale,
         step=step,
         sales=sales,
-        bars=bars([float(day["revenue"]) for day in shown], WIDTH, HEIGHT, sales.top),
+        bars=bars([float(day.revenue) for day in shown], WIDTH, HEIGHT, sales.top),
         width=WIDTH,
         height=HEIGHT,
-        date=date.fromisoformat,
         marks=_marks,
     )
 
@@ -87,25 +84,28 @@ def _one_of(query: QueryParams, name: str, known: tuple[int, ...], otherwise: in
     return next((n for n in known if str(n) == query.get(name)), otherwise)
 
 
-def _thinned(history: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
+def _thinned(history: list[TrendPoint], step: int) -> list[TrendPoint]:
     """Merge every ``step`` days into one: the segments of its last day, the sums of all.
 
     The newest group is always complete.
     """
     newest_first = history[::-1]
     groups = [newest_first[n : n + step] for n in range(0, len(history), step)]
-    sums = ("newCustomers", "orders", "revenue")
     return [
-        {**group[0], **{name: sum(day[name] for day in group) for name in sums}}
+        group[0]._replace(
+            new_customers=sum(day.new_customers for day in group),
+            orders=sum(day.orders for day in group),
+            revenue=sum((day.revenue for day in group), Decimal(0)),
+        )
         for group in groups[::-1]
     ]
 
 
-def _from_the_first(cohorts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return list(dropwhile(lambda cohort: not cohort["size"], cohorts))
+def _from_the_first(cohorts: list[Cohort]) -> list[Cohort]:
+    return list(dropwhile(lambda cohort: not cohort.size, cohorts))
 
 
-def _marks(days: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _marks(days: list[TrendPoint]) -> list[TrendPoint]:
     """Return the five days that an axis names."""
     return [days[round(n * (len(days) - 1) / 4)] for n in range(5)]
 

@@ -9,11 +9,15 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from service.db.accounts import sessions, users
-from service.http.auth.guard import admitted, refuse_forgery
-from service.http.auth.limits import address_of
-from service.http.auth.session_cookies import give_token, take_token, token_of
+from service.http.auth.guard import identified_caller, refuse_other_origins
+from service.http.auth.session_cookies import (
+    delete_session_cookie,
+    session_token,
+    set_session_cookie,
+)
 from service.http.dashboard.render import done, local_path, page
 from service.http.dashboard.viewer import Form, Viewer
+from service.http.rate_limits import address_of
 from service.http.state import state_of
 
 router = APIRouter(include_in_schema=False)
@@ -28,10 +32,7 @@ async def ask(
     again: Annotated[str | None, Query()] = None,
 ) -> Response:
     """Show the sign-in form. Redirect whoever is signed in already."""
-    who = admitted(request.scope)
-    if who.database_away:
-        raise who.database_away
-    if who.actor:
+    if identified_caller(request).actor:
         return RedirectResponse(local_path(then), status_code=303)
     answer = await _show(request, then)
     if again is None and request.headers.get("sec-fetch-site") not in {"same-origin", "none"}:
@@ -45,10 +46,10 @@ async def ask(
 @router.post("/sign-in")
 async def sign_in(request: Request, fields: Form) -> Response:
     """Start a new session, end the browser's earlier one, and redirect to where they came from."""
-    refuse_forgery(request, sure=True)  # another site must not sign people in unnoticed
+    refuse_other_origins(request, strict=True)  # no site may sign a browser in as somebody else
     state = state_of(request)
     email, then = fields.get("email", ""), fields.get("next", "/")
-    failures = state.access.attempts
+    failures = state.failed_attempts
     # An account that does not exist is limited the same way. What was typed is not kept.
     account = "account:" + hashlib.sha256(email.strip().lower().encode()).hexdigest()
     address = address_of(request.scope)
@@ -59,27 +60,27 @@ async def sign_in(request: Request, fields: Form) -> Response:
         answer.headers["Retry-After"] = str(seconds)
         return answer
     # Hashing is slow on purpose. Whoever waits for their turn holds no database connection.
-    async with state.access.sessions.sign_ins, state.engine.begin() as connection:
+    async with state.sign_ins, state.engine.begin() as connection:
         user = await users.verify_password(connection, email, fields.get("password", ""))
         token = await sessions.start(connection, user.id) if user else None
     if token is None:
         return await _show(request, then, email, _WRONG, 403)
     failures.give_back(address)
     failures.give_back(account)
-    if old := token_of(request):
-        await state.access.sessions.end(old)
+    if old := session_token(request):
+        await state.credentials.end_session(old)
     answer = RedirectResponse(local_path(then), status_code=303)
-    give_token(request, answer, token)
+    set_session_cookie(request, answer, token)
     return answer
 
 
 @router.post("/sign-out")
 async def sign_out(request: Request, _: Viewer) -> Response:
     """End the session."""
-    if token := token_of(request):
-        await state_of(request).access.sessions.end(token)
+    if token := session_token(request):
+        await state_of(request).credentials.end_session(token)
     answer = done("/sign-in", "signed-out")
-    take_token(request, answer)
+    delete_session_cookie(request, answer)
     return answer
 
 

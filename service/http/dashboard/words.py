@@ -1,7 +1,7 @@
 """The words that staff read for the codes that the service stores: causes, reasons, actions."""
 
 from service.core.order_event import Reason
-from service.db.segments.assign import Cause
+from service.core.segment_event import Cause
 
 CAUSES = {
     Cause.ORDER: "because of an order",

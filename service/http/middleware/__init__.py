@@ -1,1 +1,5 @@
-"""What every request passes through."""
+"""What every request passes through, from the outside in; `app` puts it together.
+
+`request_spans` (the trace), `request_log` (id, safe headers, errors, log line), the guard of
+`service.http.auth`, `request_limits` (size of the body, time until the answer begins).
+"""

@@ -1,23 +1,24 @@
-"""What every request and every answer gets: an id, safe headers, one line in the log."""
+"""What every request gets: an id, an answer with safe headers, and one line in the log."""
 
 import logging
 import re
 import secrets
 import time
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.customer_ids import customer_number
-from service.http import problems
-from service.http.auth.guard import admitted
+from service.http.auth.caller import caller_of
+from service.http.middleware.answer_start import on_start
+from service.http.middleware.error_answers import answer
+from service.http.state import replica_lag, state_of
 
 log = logging.getLogger("service.http.requests")
 
 LOCAL_MODE = "local-without-sign-in"
 
-# Routes that know better set their own.
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -26,42 +27,44 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+"""Of every answer; a route that sets one of them itself keeps its own."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class RequestLog:
-    """The outermost of our middleware: nothing inside it is answered without it."""
+    """Stands around all other middlewares but the trace, so that no answer goes without it."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap an application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, answer what was raised, and write the line."""
+        """Pass the request on, answer an error, and write the line."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request = Request(scope)
+        state = state_of(request)
+        sent_id = request.headers.get("x-request-id", "")
+        request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else secrets.token_hex(8)
         began, status, waited = time.perf_counter(), 0, None
-        known = scope.setdefault("state", {})
 
-        async def sending(message: Message) -> None:
+        def begin(message: Message) -> None:
             nonlocal status, waited
-            if message["type"] == "http.response.start":
-                status, waited = message["status"], time.perf_counter() - began
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                headers["X-Request-ID"] = request_id
-                if scope["app"].state.crm.access.open:
-                    headers["X-CRM-Mode"] = LOCAL_MODE
-                if (lag := known.get("replica_lag")) is not None:
-                    headers["X-CRM-Replica-Lag-Seconds"] = f"{lag:.3f}"
-            await send(message)
+            status, waited = message["status"], time.perf_counter() - began
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers["X-Request-ID"] = request_id
+            if state.credentials.local_mode:
+                headers["X-CRM-Mode"] = LOCAL_MODE
+            if (lag := replica_lag(scope)) is not None:
+                headers["X-CRM-Replica-Lag-Seconds"] = f"{lag:.3f}"
 
+        sending = on_start(send, begin)
         try:
             await self._app(scope, receive, sending)
         except ClientDisconnect:
@@ -69,30 +72,30 @@ class RequestLog:
         except Exception as error:
             if status:  # too late for another answer: the server must cut the connection
                 raise
-            response = await problems.answer(Request(scope), error)
+            response = await answer(request, error)
             await response(scope, receive, sending)
         finally:
-            # Never the path or the query as it came: there may be an e-mail in either.
+            # Not the path or the query as sent: either may hold an e-mail address.
             line = {
                 "method": scope["method"],
                 "route": getattr(scope.get("route"), "path", "(no route)"),
                 "status": status or _CLIENT_GONE,
                 "milliseconds": round((time.perf_counter() - began) * 1000, 1),
-                "actor": getattr(admitted(scope).actor, "ref", "-"),
+                "actor": getattr(caller_of(scope).actor, "ref", "-"),
                 "requestId": request_id,
             }
             log.info("%s %s %d %.1f ms %s %s", *line.values(), extra=line | _customer(scope))
-            scope["app"].state.crm.requests.labels(
-                _method(scope), line["route"], line["status"]
-            ).observe(time.perf_counter() - began if waited is None else waited)
+            state.requests.labels(_method(scope), line["route"], line["status"]).observe(
+                time.perf_counter() - began if waited is None else waited
+            )
 
 
 def _customer(scope: Scope) -> dict[str, str]:
-    """Tell which customer a request is about: by an id of ours, and nothing else from its path."""
+    """Return which customer a request is about; nothing else of its path gets into the log."""
     id_ = str(scope.get("path_params", {}).get("id", ""))
     return {} if customer_number(id_) is None else {"customerId": id_}
 
 
 def _method(scope: Scope) -> str:
-    """Give the method, unless the client made one up: each would be a series of its own."""
+    """Return the method, or "other": each method that a client makes up would be a time series."""
     return scope["method"] if scope["method"] in _METHODS else "other"

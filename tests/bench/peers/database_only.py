@@ -20,7 +20,7 @@ import uvloop
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from consumers.inbox import LANES, Batch, Inbox
+from consumers.applier import LANES, Batch, Inbox
 from consumers.orders import judge_all
 from service.config import Config
 from service.core.envelope import Entry

@@ -8,7 +8,8 @@ import jsonschema_rs
 import pytest
 
 from service.core.envelope import Entry
-from service.core.order_event import OrderEvent, judge
+from service.core.judge import Terms, judge
+from service.core.order_event import OrderEvent
 from service.db.segments.outbox import next_changes
 from service.http.asyncapi import CHANGE_EXAMPLE, ORDER_EXAMPLE, asyncapi
 from tests.conftest import Service
@@ -29,7 +30,7 @@ def _schema(name: str) -> dict[str, Any]:
 def test_the_order_example_is_valid_and_accepted() -> None:
     jsonschema_rs.validate(_schema("orders"), ORDER_EXAMPLE)
     read = Entry("1764000000000-0", {b"data": json.dumps(ORDER_EXAMPLE).encode()})
-    verdict = judge(read, store_currency="USD", max_bytes=10**6, now=datetime.now(UTC))
+    verdict = judge(read, Terms("USD", 10**6), datetime.now(UTC))
     assert isinstance(verdict, OrderEvent)
 
 

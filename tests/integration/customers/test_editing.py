@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from service.http.api.schemas import Customer
+from service.http.api.customer_json import Customer
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.customers.conftest import Api

@@ -8,7 +8,14 @@ import pytest
 from sqlalchemy import text
 
 from service.db.customers import filters, sorting
-from service.db.customers.sorting import KEYS, Sort, Sought, by_index, choose_parts, gathered_sql
+from service.db.customers.sorting import (
+    KEYS,
+    Sort,
+    SortedQuery,
+    branches_sql,
+    choose_branches,
+    without_seqscan,
+)
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.customers.conftest import Api
@@ -140,7 +147,7 @@ async def test_searching_finds_the_same_however_many_there_are(
 ) -> None:
     await _shop(service, now)
     everybody = await _all(api, sort=sort, limit=500)
-    monkeypatch.setattr(filters, "_FEW", few)
+    monkeypatch.setattr(filters, "_FEW_HITS", few)
     searches: list[tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]] = [
         ({"search": "name"}, lambda c: c["name"]),
         ({"search": "C1"}, lambda c: c["email"].startswith("c1")),
@@ -170,12 +177,12 @@ async def test_a_bound_from_a_sample_changes_nothing(
     await service.ingest(
         *(entry(f"X-{n}", email=f"x{n}@example.org", status="cancelled") for n in range(3))
     )
-    monkeypatch.setattr(sorting, "_SAMPLED", 0)
+    monkeypatch.setattr(sorting, "_SAMPLE_SHARE", 0)
     exact = await _all(api, sort=f"{direction}{sort}", limit=9)
     assert len(exact) == 43
     for sampled, many in ((0.3, 30), (1, 30), (1, 0)):
-        monkeypatch.setattr(sorting, "_SAMPLED", sampled)
-        monkeypatch.setattr(sorting, "_MANY", many)
+        monkeypatch.setattr(sorting, "_SAMPLE_SHARE", sampled)
+        monkeypatch.setattr(sorting, "_MANY_TIED", many)
         assert await _all(api, sort=f"{direction}{sort}", limit=9) == exact
     vip = [customer for customer in exact if customer["segment"] == "vip"]
     assert await _all(api, sort=f"{direction}{sort}", limit=2, segment="vip") == vip
@@ -186,12 +193,12 @@ async def test_the_index_leads_to_those_up_to_a_bound_whatever_the_planner_expec
 ) -> None:
     """A table as small as this one it would read as a whole."""
     await _shop(service, now)
-    monkeypatch.setattr(sorting, "_SAMPLED", 1)
-    sought = Sought(KEYS[Sort.TOTAL_SPENT], "DESC", "true", {"one_more": 11, "skip": 0})
+    monkeypatch.setattr(sorting, "_SAMPLE_SHARE", 1)
+    page = SortedQuery(KEYS[Sort.TOTAL_SPENT], "DESC", "true", {"one_more": 11, "skip": 0})
     async with service.engine.connect() as connection:
-        parts = await choose_parts(connection, sought)
-        query = text(f"EXPLAIN {gathered_sql(sought, parts)}")
-        async with by_index(connection):
-            plan = "\n".join((await connection.execute(query, sought.parameters)).scalars())
+        branches = await choose_branches(connection, page)
+        query = text(f"EXPLAIN {branches_sql(page, branches)}")
+        async with without_seqscan(connection):
+            plan = "\n".join((await connection.execute(query, page.parameters)).scalars())
     assert "ix_customers_figures" in plan
     assert "Seq Scan" not in plan

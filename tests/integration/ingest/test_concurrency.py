@@ -12,8 +12,8 @@ from sqlalchemy import text
 from consumers.orders import judge_all
 from service.core.batch import Outcome
 from service.core.order_event import Judged
-from service.db.ingest.apply import OwnerChangedError
 from service.db.ingest.ingest import ingest
+from service.db.ingest.owners import OwnerChangedError
 from tests.conftest import Service
 from tests.events import cloud_event
 from tests.integration.ingest.test_model import entries, kept_figures, stored

@@ -60,8 +60,8 @@ async def test_what_is_accepted_is_stored_and_read_back(
     batch, event = judged_event(empty_service, found)
     assume(event is not None)
     assert event is not None
-    assert event.person is not None
-    person = event.person
+    assert event.customer is not None
+    person = event.customer
     async with empty_service.engine.connect() as connection:
         assert await ingest(connection, batch) == {Outcome.APPLIED: 1}
         columns = (

@@ -1,7 +1,6 @@
 """What is applied already is left out of a batch when somebody asks, and the end is the same."""
 
-from consumers.applier import Applier
-from consumers.inbox import Inbox
+from consumers.applier import Applier, Inbox
 from consumers.orders import judge_all
 from service.core.batch import Outcome
 from tests.conftest import Service

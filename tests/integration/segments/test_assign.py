@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import text
 
+from service.core.segment_event import Cause
 from service.db.segments import assign
-from service.db.segments.assign import Cause, reclassify
+from service.db.segments.assign import reclassify
 from service.db.statistics.counters import read_figures
 from tests.conftest import Service
 from tests.events import entry

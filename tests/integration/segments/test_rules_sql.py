@@ -8,13 +8,12 @@ from typing import Any
 from sqlalchemy import text
 
 from service.core.segment_rules import Facts, Precedence, SegmentSettings, segment_of
-from service.db.segments.assign import segment_sql
+from service.db.segments.rules_sql import limit_columns, segment_sql
 from tests.conftest import Service
 from tests.unit.core.test_segment_rules import around_the_edges, naive
 
 Case = tuple[Facts, SegmentSettings, datetime]
 
-# Limits are computed as `service.db.segments.assign.LIMITS` does it.
 _EVALUATE = f"""
 WITH given AS (
   SELECT * FROM unnest(
@@ -26,9 +25,7 @@ WITH given AS (
 )
 SELECT {segment_sql("f", "l")} AS segment
 FROM given f CROSS JOIN LATERAL (
-  SELECT f.precedence, 1 AS new_order_count, f.vip_order_count, f.vip_total_spent,
-    f.now - f.at_risk_days * interval '24 hours' AS at_risk_before,
-    f.now - f.inactive_days * interval '24 hours' AS inactive_before
+  SELECT f.precedence, {limit_columns("f.now")}
 ) l ORDER BY f.place
 """
 

@@ -1,14 +1,17 @@
 """The service in plain Python, step by step: events, edits, settings and time.
 
-Written from the contract; it shares no code with the service. `tests.model` says what a set of
-events ends in whatever their order; this one also knows what people do in between.
+Written from the contract; it shares no code with the service. `tests.model` says what counts, what
+the rules are, and what a set of events ends in whatever their order. This model adds what people do
+in between: edits, holds, erasures, settings, and days that pass.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
+
+from tests import model
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 """When what a person typed was told."""
@@ -44,8 +47,8 @@ class Event:
         return Key(self.version, self.at, self.id)
 
     @property
-    def counts(self) -> bool:
-        return self.status != "cancelled" and self.payment != "failed"
+    def as_order(self) -> model.Order:
+        return model.Order(self.status, self.payment, self.total, self.refunded, self.created)
 
 
 @dataclass(frozen=True)
@@ -97,23 +100,15 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def by_rules(counted: Sequence[Event], settings: Mapping[str, Any], now: datetime) -> str:
-    """Judge by a customer's counted orders."""
-    spent = sum((order.total - order.refunded for order in counted), Decimal(0))
-    last = max((order.created for order in counted), default=FOREVER)
-    holds = {
-        "inactive": now - last >= timedelta(days=settings["inactiveDays"]),
-        "at_risk": now - last >= timedelta(days=settings["atRiskDays"]),
-        "vip": len(counted) >= settings["vipOrderCount"] or spent >= settings["vipTotalSpent"],
-        "new": len(counted) <= 1,
-        "returning": True,
-    }
-    order = (
-        ("inactive", "at_risk", "vip", "new", "returning")
-        if settings["precedence"] == "recency_first"
-        else ("new", "vip", "inactive", "at_risk", "returning")
+def rules_of(settings: Mapping[str, Any]) -> model.Rules:
+    """Return the settings in the words of `tests.model`."""
+    return model.Rules(
+        vip_orders=settings["vipOrderCount"],
+        vip_spent=Decimal(settings["vipTotalSpent"]),
+        at_risk_days=settings["atRiskDays"],
+        inactive_days=settings["inactiveDays"],
+        recency_first=settings["precedence"] == "recency_first",
     )
-    return next(segment for segment in order if holds[segment])
 
 
 class Seen(NamedTuple):
@@ -148,12 +143,10 @@ class World:
     erased: dict[str, datetime] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=lambda: dict(DEFAULTS))
 
-    def counted(self, customer: Customer) -> list[Event]:
-        return [
-            order.state
-            for order in self.orders.values()
-            if order.owner is customer and order.state.counts
-        ]
+    def totals(self, customer: Customer) -> model.Totals:
+        return model.totals(
+            order.state.as_order for order in self.orders.values() if order.owner is customer
+        )
 
     def happen(self, batch: Sequence[Event], now: datetime) -> None:
         """Take up events, told at once."""
@@ -205,7 +198,9 @@ class World:
             if customer.hold and customer.hold.until and customer.hold.until <= now:
                 customer.hold = None
             if customer.hold is None and self.settings["autoSegmentation"]:
-                customer.segment = by_rules(self.counted(customer), self.settings, now)
+                customer.segment = model.segment(
+                    self.totals(customer), now, rules_of(self.settings)
+                )
 
     def create(self, ref: str, body: Mapping[str, Any], now: datetime) -> None:
         """Do what a POST says that was accepted."""
@@ -272,8 +267,7 @@ class World:
         return {email: self._see(customer) for email, customer in self.customers.items()}
 
     def _see(self, customer: Customer) -> Seen:
-        counted = self.counted(customer)
-        dates = sorted(order.created for order in counted)
+        totals = self.totals(customer)
         hold = customer.hold
         return Seen(
             customer.name.value if customer.name else None,
@@ -281,10 +275,7 @@ class World:
             customer.notes,
             customer.created,
             tuple(sorted(o.state.order for o in self.orders.values() if o.owner is customer)),
-            len(counted),
-            sum((order.total - order.refunded for order in counted), Decimal(0)),
-            dates[0] if dates else None,
-            dates[-1] if dates else None,
+            *totals,
             customer.segment,
             "manual" if hold else "rules",
             bool(hold and hold.pinned),

@@ -8,12 +8,12 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumers.keeper import ANSWERS, keep_answer
+from consumers.chores import ANSWERS, renew_answer
 from service.core.segment_rules import Segment
 from service.db.customers import editing
 from service.db.engine import in_transaction
+from service.db.figures import Figures, SegmentFigures
 from service.db.statistics import answer_cache
-from service.db.statistics.counters import Figures, SegmentFigures
 from service.db.statistics.daily import Total, figures_at, read_totals
 from tests.conftest import Service
 from tests.events import entry
@@ -88,7 +88,7 @@ async def test_totals_follow_orders_wherever_they_go(service: Service) -> None:
 
 
 async def keep_all(service: Service) -> None:
-    while await in_transaction(service.engine, keep_answer) is not None:
+    while await in_transaction(service.engine, renew_answer) is not None:
         pass
 
 

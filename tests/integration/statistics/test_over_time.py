@@ -98,10 +98,10 @@ async def test_months_are_those_of_utc_and_begin_at_midnight(service: Service) -
     )
     async with service.engine.connect() as connection:
         items = (await cohorts(connection, 2, june + timedelta(days=1))).items
-    assert [(item["month"], item["size"]) for item in items] == [("2026-05", 2), ("2026-06", 1)]
-    assert [later["customers"] for later in items[0]["retention"]] == [1]
-    assert items[0]["retention"][0]["percentage"] == Decimal("50.00")
-    assert items[1]["retention"] == []
+    assert [(cohort.month, cohort.size) for cohort in items] == [("2026-05", 2), ("2026-06", 1)]
+    assert [later.customers for later in items[0].retention] == [1]
+    assert items[0].retention[0].percentage == Decimal("50.00")
+    assert items[1].retention == []
 
 
 async def test_orders_of_the_trend_equal_a_recount(
@@ -160,9 +160,9 @@ async def test_segments_are_those_of_each_days_end(service: Service, now: dateti
         (row,) = await service.rows("SELECT max(id) AS id FROM customers")
         await editing.delete(connection, "test", row["id"])
     async with service.engine.connect() as connection:
-        items = await trend(connection, 12, midnight + timedelta(hours=23, minutes=59, seconds=30))
+        points = await trend(connection, 12, midnight + timedelta(hours=23, minutes=59, seconds=30))
     expected = [{each: day.get(each, 0) for each in SEGMENTS} for day in [{}, {}, *ended]]
-    assert [item["segments"] for item in items] == expected
+    assert [point.segments for point in points] == expected
     # They were judged by the moments of the past: bring them up to this one.
     await service.empty()
 

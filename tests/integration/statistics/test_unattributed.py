@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.http.api.schemas import Orders
+from service.http.api.customer_details import Orders
 from tests.conftest import Service
 from tests.events import entry
 

@@ -5,7 +5,7 @@ from typing import Any
 from service.core.envelope import Entry
 from service.core.stream_ids import parse
 from service.db.operations import losses
-from service.db.operations.losses import Incident, Seen
+from service.db.operations.losses import CheckResult, RecordedLoss
 from service.streams import groups
 from tests.conftest import Service
 from tests.events import fields
@@ -58,9 +58,9 @@ class Scene:
         """Trim as a publisher does that knows nothing of who has read what."""
         await self.redis.xtrim(self.stream, maxlen=left, approximate=False)
 
-    async def look(self) -> Seen:
+    async def look(self) -> CheckResult:
         async with self.service.engine.begin() as connection:
-            seen = await losses.watch(
+            seen = await losses.check_and_record(
                 connection,
                 self.service.redis,
                 self.service.config.orders_streams,
@@ -69,9 +69,9 @@ class Scene:
             )
         return seen[self.stream]
 
-    async def incidents(self) -> list[Incident]:
+    async def incidents(self) -> list[RecordedLoss]:
         async with self.service.engine.connect() as connection:
-            return list(await losses.incidents(connection))
+            return list(await losses.recorded_losses(connection))
 
     async def forget_looking(self, ago: str) -> None:
         """Pretend that the last look was longer ago."""
@@ -80,7 +80,7 @@ class Scene:
         )
 
 
-def covers(incident: Incident, *ids: str) -> bool:
+def covers(incident: RecordedLoss, *ids: str) -> bool:
     """Tell whether the range has these ids."""
     return all(parse(incident.after_id) < parse(id_) <= parse(incident.until_id) for id_ in ids)
 

@@ -23,7 +23,7 @@ async def test_what_was_applied_may_go(scene: Scene) -> None:
     await scene.consume(2)
     await scene.trim(0)
     seen = await scene.look()
-    assert (seen.loss, seen.went_back) == (None, False)
+    assert (seen.loss, seen.rolled_back) == (None, False)
     assert await scene.incidents() == []
     assert await scene.service.findings() == []
 

@@ -21,8 +21,8 @@ async def test_wiped_when_all_was_applied(scene: Scene) -> None:
     await scene.look()
     await _wipe(scene)
     seen = await scene.look()
-    assert (seen.loss, seen.went_back) == (None, True)
-    assert not (await scene.look()).went_back
+    assert (seen.loss, seen.rolled_back) == (None, True)
+    assert not (await scene.look()).rolled_back
     await scene.begin()
     await scene.publish(3)
     await scene.consume(3)
@@ -150,7 +150,7 @@ async def test_an_older_copy_when_all_was_applied(scene: Scene) -> None:
     await scene.look()
     await _back_to(scene, copy)
     seen = await scene.look()
-    assert (seen.loss, seen.went_back) == (None, True)
+    assert (seen.loss, seen.rolled_back) == (None, True)
     await scene.consume(1)
     assert (await scene.look()).loss is None
     await scene.publish(3)

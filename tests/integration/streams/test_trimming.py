@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from consumers import worker as workers
+from consumers import chores
 from consumers.relay import Relay
 from consumers.tasks import end
 from service.core.stream_ids import parse
@@ -54,7 +54,7 @@ async def _held(service: Service) -> list[str | None]:
 async def test_memory_stays_bounded_under_steady_load(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_TRIM_SECONDS", 0.05)
+    monkeypatch.setattr(chores, "_TRIM_SECONDS", 0.05)
     raw: Any = service.redis
     orders, changes = service.config.orders_stream, service.config.changes_stream
     sizes: list[int] = []

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from consumers import worker as workers
+from consumers import chores
 from tests.conftest import Service
 from tests.events import fields
 from tests.integration.cli.conftest import Crm
@@ -139,7 +139,7 @@ async def test_a_backlog_that_a_publisher_bounds(
 ) -> None:
     """With MAXLEN on every XADD and a slow worker, each entry is applied or known to be lost."""
     service = empty_service
-    monkeypatch.setattr(workers, "_TRIM_SECONDS", 0.05)
+    monkeypatch.setattr(chores, "_TRIM_SECONDS", 0.05)
     raw: Any = service.redis
     async with working(service, batch_size=5):
         await all_seen(service)

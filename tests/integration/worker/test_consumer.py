@@ -6,7 +6,7 @@ import time
 from decimal import Decimal
 from typing import Any
 
-from consumers.inbox import LANES
+from consumers.applier import LANES
 from service.streams import groups
 from tests.conftest import Service
 from tests.events import fields

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from service.core.scopes import ROLE_SCOPES, Role, Scope
 from service.db.accounts import sessions, users
-from service.http.auth.credentials import ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND
+from service.http.app import ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND
 from tests.conftest import Service
 from tests.integration.http.auth.conftest import PROBES, STATISTICS, Web, assert_problem, serve
 from tests.processes import HOST, processes
@@ -157,7 +157,7 @@ async def test_a_session_ends_by_age_by_idleness_or_when_it_is_removed(
     )
     web.wait()
     assert await is_in(jane)
-    await web.app.state.crm.access.touches.close()
+    await web.state.credentials.close()
     await web.service.execute(ended)
     assert await is_in(jane)  # remembered
     web.wait()
@@ -171,7 +171,7 @@ async def test_the_last_use_is_stored_to_the_minute_and_only_for_people(
     web: Web, jane: Browser
 ) -> None:
     async def idle() -> bool:
-        await web.app.state.crm.access.touches.close()
+        await web.state.credentials.close()
         return bool(
             await web.service.rows(
                 "SELECT 1 FROM sessions WHERE last_seen_at < now() - interval '5 min'"
@@ -406,7 +406,7 @@ async def test_a_live_stream_ends_with_the_session(web: Web, jane: Browser) -> N
         stream = group.create_task(web.app(scope, receive, send))  # type: ignore[arg-type]
 
         async def primed() -> bool:
-            return bool(getattr(web.app.state, "feed", None) and web.app.state.feed._fresh)
+            return web.state.feed._fresh
 
         await until(primed)
         await web.service.execute("DELETE FROM sessions")

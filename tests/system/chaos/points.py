@@ -91,12 +91,12 @@ def _around(
 
 
 def _install() -> None:
-    from consumers import applier, sweeper  # noqa: PLC0415
+    from consumers import applier, chores  # noqa: PLC0415
     from consumers.relay import Relay  # noqa: PLC0415
 
     _around(applier, "ingest", after=BEFORE_COMMIT)
     _around(applier, "in_transaction", after=BEFORE_ACK)
-    _around(sweeper, "sweep", after=BEFORE_SWEPT, when=lambda swept: swept.moved)
+    _around(chores, "sweep", after=BEFORE_SWEPT, when=lambda swept: swept.moved)
     _around(Relay, "_add_to_stream", before=BEFORE_ADD, when=lambda given: given[3])
     inner = Relay._add_to_stream
 

@@ -28,9 +28,9 @@ _REPLICATED = 5.0
 """What a master took so many seconds before it died, its replica has, or it was published again."""
 
 
-async def _open_losses(service: Service) -> list[losses.Incident]:
+async def _open_losses(service: Service) -> list[losses.RecordedLoss]:
     async with service.engine.connect() as connection:
-        return list(await losses.incidents(connection, open_only=True))
+        return list(await losses.recorded_losses(connection, open_only=True))
 
 
 async def _take_note(service: Service) -> None:
@@ -117,7 +117,7 @@ async def test_what_a_replica_had_not_got_is_told_and_can_be_published_again(
     for _ in range(5):
         await shop.put(stream, shop.next())
     async with service.engine.begin() as connection:
-        await losses.watch(
+        await losses.check_and_record(
             connection,
             service.redis,
             service.config.orders_streams,

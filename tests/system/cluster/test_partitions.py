@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers import worker as workers
+from consumers import chores
 from service import metrics
 from service.cli.demo import stream_for
 from service.config import Config, ConfigError
@@ -38,7 +38,7 @@ _VECTOR = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<crc>\d+) \| (?P<of8>\d) \|$",
 
 
 def test_the_published_vectors() -> None:
-    found = list(_VECTOR.finditer((ROOT / "README.md").read_text()))
+    found = list(_VECTOR.finditer((ROOT / "docs/streams.md").read_text()))
     assert len(found) >= 4
     for vector in found:
         key = vector["key"].replace("·", " ")
@@ -101,7 +101,7 @@ def test_settings_that_do_not_fit(
 
 async def test_the_whole_way(partitioned: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """An order's events lie in whatever partitions, some in the plain stream, some again."""
-    monkeypatch.setattr(workers, "_TRIM_SECONDS", 0.05)
+    monkeypatch.setattr(chores, "_TRIM_SECONDS", 0.05)
     service, shop = partitioned, Shop(partitioned)
     await shop.send(shop.next() for _ in range(600))
     async with working(service, orders_keep_entries=10) as worker:
@@ -236,9 +236,9 @@ async def test_a_loss_is_of_its_stream_and_no_other_hides_it(
     assert (incident.stream, incident.entries) == (stream, 3)
 
 
-async def _incidents(service: Service) -> list[losses.Incident]:
+async def _incidents(service: Service) -> list[losses.RecordedLoss]:
     async with service.engine.connect() as connection:
-        return list(await losses.incidents(connection))
+        return list(await losses.recorded_losses(connection))
 
 
 async def test_the_number_of_partitions_changes(service: Service, tmp_path: Path) -> None:

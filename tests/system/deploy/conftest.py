@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Service
-from tests.paths import ROOT
 from tests.processes import Processes, processes
-
-DEPLOY = ROOT / "deploy"
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ import pytest
 from tests.conftest import Service
 from tests.events import fields
 from tests.integration.worker.scene import all_applied, all_published
-from tests.paths import ROOT
+from tests.paths import DEPLOY, ROOT
 from tests.processes import Process, Processes, free_port
-from tests.system.deploy.conftest import DEPLOY
-from tests.system.deploy.test_files import let_through
+from tests.system.deploy.test_built import let_through
 from tests.wait import until
 
 _READ_ONLY = 'mount --make-rprivate / && mount -o remount,bind,ro / && exec "$0" -m service.cli $1'

@@ -16,8 +16,8 @@ from tests.conftest import Service
 from tests.events import entry
 from tests.integration.http.conftest import client
 from tests.integration.worker.scene import working
+from tests.paths import DEPLOY
 from tests.processes import HOST, Processes
-from tests.system.deploy.conftest import DEPLOY
 from tests.wait import until
 
 RULES = DEPLOY / "prometheus/crm.rules.yml"

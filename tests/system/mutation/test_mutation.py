@@ -62,8 +62,8 @@ MUTATIONS = {
     ),
     "the relay's ids are its own and rise": Mutation(
         "consumers/relay.py",
-        "redis.call('XADD', KEYS[1], ARGV[i] .. '-0', ARGV[1], ARGV[i + 1])",
-        "redis.call('XADD', KEYS[1], '*', ARGV[1], ARGV[i + 1])",
+        "redis.call('XADD', stream, number .. '-0', field, body)",
+        "redis.call('XADD', stream, '*', field, body)",
         (f"{RELAY}::test_a_crash_between_adding_and_noting_it_duplicates_nothing",),
     ),
     "formulas are defused": Mutation(
@@ -74,7 +74,7 @@ MUTATIONS = {
     ),
     "an edit needs the latest ETag": Mutation(
         "service/db/customers/editing.py",
-        '    if if_match not in {None, "*"} and if_match != etag(dict(row)):',
+        '    if if_match not in {None, "*"} and if_match != etag(customer):',
         "    if False:",
         (
             "tests/integration/customers/test_editing.py::test_an_etag_guards_what_was_edited_but_not_orders",
@@ -82,8 +82,8 @@ MUTATIONS = {
     ),
     "a scope is needed": Mutation(
         "service/http/auth/guard.py",
-        "        if scope not in who.actor.scopes:",
-        "        if False:",
+        "    return next((Scope(scope) for scope in needed if scope not in actor.scopes), None)",
+        "    return None",
         (
             "tests/integration/http/auth/test_keys.py::test_a_scope_opens_what_needs_it_and_nothing_else",
         ),

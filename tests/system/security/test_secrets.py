@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.core.scopes import ApiKey
+from service.core.tokens import ApiKey
 from tests.paths import ROOT
 
 LARGEST = 1_000_000

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumers import worker as workers
+from consumers import chores
 from service.local.folder import DataFolder
 from service.local.supervise import Supervisor
 from service.streams import groups, redis_client
@@ -55,7 +55,7 @@ async def on_server(
 
 
 async def test_the_whole_way(on_server: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_TRIM_SECONDS", 0.05)
+    monkeypatch.setattr(chores, "_TRIM_SECONDS", 0.05)
     service, scene = on_server, Scene(on_server)
     orders, group = service.config.orders_stream, service.config.orders_group
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.core.envelope import Entry
-from service.core.order_event import OrderEvent, Reason, Refusal, judge
+from service.core.judge import Terms, judge
+from service.core.order_event import OrderEvent, Reason, Refusal
 from tests.events import cloud_event
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -31,7 +32,7 @@ def judged(
     fields: dict[bytes, bytes], *, now: datetime = NOW, received: datetime = NOW
 ) -> OrderEvent | Refusal:
     entry = Entry(f"{int(received.timestamp() * 1000)}-0", fields)
-    return judge(entry, store_currency="USD", max_bytes=MAX_BYTES, now=now)
+    return judge(entry, Terms("USD", MAX_BYTES), now)
 
 
 def read(found: object) -> OrderEvent | Refusal:
@@ -413,7 +414,7 @@ def test_a_clock_behind_does_not_refuse_what_its_neighbours_accept() -> None:
 def test_an_id_chosen_by_the_publisher_is_no_licence_for_the_far_future() -> None:
     text = json.dumps(document(created=datetime(2150, 1, 1, tzinfo=UTC))).encode()
     entry = Entry(f"{2**64 - 1}-{2**64 - 1}", {b"data": text})
-    found = judge(entry, store_currency="USD", max_bytes=MAX_BYTES, now=NOW)
+    found = judge(entry, Terms("USD", MAX_BYTES), NOW)
     assert isinstance(found, Refusal)
     assert found.reason is Reason.INVALID_TIME
 
@@ -650,7 +651,7 @@ def test_unknown_fields_are_ignored_whatever_they_hold(path: str, value: object)
     ],
 )
 def test_a_customer_is_named(customer: dict[str, object], named: tuple[object, ...]) -> None:
-    person = accepted(with_value("data.customer", customer)).person
+    person = accepted(with_value("data.customer", customer)).customer
     assert person is not None
     assert (person.number, person.email_key) == named
 
@@ -671,7 +672,7 @@ def test_a_customer_is_named(customer: dict[str, object], named: tuple[object, .
     ],
 )
 def test_nobody_is_named(customer: object) -> None:
-    assert accepted(with_value("data.customer", customer)).person is None
+    assert accepted(with_value("data.customer", customer)).customer is None
 
 
 @pytest.mark.parametrize("email", ["jane", "@", "jane@", "@x.org", "a@b@c", "a b@x.org", "a@x\x01"])
@@ -684,7 +685,7 @@ def test_what_is_no_email_is_refused(email: str) -> None:
 def test_empty_profile_values_are_none() -> None:
     found = document(name="  ", phone="")
     found["data"]["shippingAddress"] = {"street": " ", "city": "", "state": None}
-    person = accepted(found).person
+    person = accepted(found).customer
     assert person is not None
     assert (person.name, person.phone, person.address) == (None, None, None)
 
@@ -692,7 +693,7 @@ def test_empty_profile_values_are_none() -> None:
 def test_profile_values_are_trimmed() -> None:
     found = document(name=" Jane ", phone="\t555 ")
     found["data"]["shippingAddress"] = {"street": " 1 Main St", "zip": "78701 ", "planet": "Earth"}
-    person = accepted(found).person
+    person = accepted(found).customer
     assert person is not None
     assert (person.name, person.phone) == ("Jane", "555")
     assert person.address == {"street": "1 Main St", "zip": "78701"}
@@ -758,7 +759,7 @@ def check_verdict(verdict: OrderEvent | Refusal) -> None:
     assert 0 <= verdict.refunded_cents <= verdict.total_cents < 10**14
     assert verdict.key.version in range(2**63)
     assert verdict.date_created.tzinfo is UTC
-    json.dumps(verdict.person, ensure_ascii=False).encode()
+    json.dumps(verdict.customer, ensure_ascii=False).encode()
 
 
 @given(st.dictionaries(st.sampled_from([b"data", b"__data__", b"x"]), st.binary(), max_size=2))

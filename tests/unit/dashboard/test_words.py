@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.core.order_event import Reason
-from service.db.segments.assign import Cause
+from service.core.segment_event import Cause
 from service.http.dashboard import words
 
 SERVICE = Path(words.__file__).parents[2]

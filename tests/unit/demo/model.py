@@ -1,11 +1,13 @@
-"""The contract for order events in plain Python, to judge the demo's entries by."""
+"""Read the demo's entries as the contract demands, and apply them as `tests.model` does."""
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
+
+from tests.model import Document, Order, World, world
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 TYPES = {"order-created", "order-updated"}
@@ -16,72 +18,73 @@ STATUSES = {
 PAYMENTS = {"pending", "paid", "failed", "refunded", "partially_refunded"}
 
 
-class Unreadable(Exception):  # noqa: N818  # a judgement, not a fault of the program
-    """The entry is none of the contract's; the message says why."""
+class Unreadable(Exception):  # noqa: N818  # a verdict on the entry, not an error of the program
+    """The entry breaks the contract; the message says how."""
 
 
 class Event(NamedTuple):
-    """An order's state as one event has it."""
+    """An order's state, as one event tells it."""
 
     key: tuple[int, datetime, str]
     type: str
     order: str
     email: str
-    status: str
-    payment: str
-    total: Decimal
-    net: Decimal
     created: datetime
-
-    @property
-    def counts(self) -> bool:
-        """Whether the order adds to its customer's figures."""
-        return self.status not in {"cancelled", "refunded"} and self.payment not in {
-            "failed",
-            "refunded",
-        }
+    total: Decimal
 
 
 @dataclass
 class Shop:
-    """What a set of entries amounts to."""
+    """The state that a set of entries ends in."""
 
-    orders: dict[str, Event] = field(default_factory=dict)
-    owners: dict[str, Event] = field(default_factory=dict)
-    """Per order, the greatest event that names somebody."""
-    customers: set[str] = field(default_factory=set)
-    unreadable: list[str] = field(default_factory=list)
+    world: World
+    unreadable: list[str]
+    """Per entry that breaks the contract, how it does."""
 
-    def segments(self, now: datetime) -> dict[str, str]:
-        """Return each customer's segment, recency first."""
-        counted: dict[str, list[Event]] = {email: [] for email in self.customers}
-        for order, owner in self.owners.items():
-            if self.orders[order].counts:
-                counted[owner.email].append(self.orders[order])
-        return {email: _segment(orders, now) for email, orders in counted.items()}
+    @property
+    def orders(self) -> dict[str, Order]:
+        return self.world.orders
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """Return the e-mail of each order's customer; unattributed orders are left out."""
+        return {id_: order.owner for id_, order in self.orders.items() if order.owner}
+
+    @property
+    def customers(self) -> set[str]:
+        return set(self.world.customers)
 
 
 def fold(entries: Iterable[Mapping[str, bytes]], now: datetime) -> Shop:
     """Apply all entries, in whatever order they come."""
-    shop = Shop()
+    documents, unreadable = [], []
     for entry in entries:
         try:
-            event = read(entry, now)
+            documents.append(_document(entry, now))
         except Unreadable as why:
-            shop.unreadable.append(str(why))
-            continue
-        _greater(shop.orders, event)
-        if event.email:
-            _greater(shop.owners, event)
-            shop.customers.add(event.email)
-    return shop
+            unreadable.append(str(why))
+    return Shop(world(documents, now), unreadable)
 
 
 def read(entry: Mapping[str, bytes], now: datetime) -> Event:
     """Return the entry's event, or raise Unreadable."""
+    event = _document(entry, now)
+    data = event["data"]
+    return Event(
+        key=(data.get("version") or 0, datetime.fromisoformat(data["dateUpdated"]), event["id"]),
+        type=event["type"],
+        order=data["id"],
+        email=((data["customer"] or {}).get("email") or "").strip().lower(),
+        created=datetime.fromisoformat(data["dateCreated"]),
+        total=_money(data["totalAmount"]),
+    )
+
+
+def _document(entry: Mapping[str, bytes], now: datetime) -> Document:
+    """Return the entry's document, or raise Unreadable."""
     _require("data" in entry, "no data")
     try:
-        event = json.loads(entry["data"].decode(), parse_float=Decimal)
+        event: Document = json.loads(entry["data"].decode(), parse_float=Decimal)
     except ValueError as error:
         raise Unreadable(type(error).__name__) from None
     _require(isinstance(event, dict), "not an object")
@@ -93,23 +96,9 @@ def read(entry: Mapping[str, bytes], now: datetime) -> Event:
     _require("totalAmount" in data, "no total")
     total, refunded = _money(data["totalAmount"]), _money(data["refundedAmount"])
     _require(refunded <= total, "refund")
-    created = _time(data["dateCreated"], now)
-    return Event(
-        key=(data.get("version") or 0, _time(data["dateUpdated"], now), event["id"]),
-        type=event["type"],
-        order=data["id"],
-        email=((data["customer"] or {}).get("email") or "").strip().lower(),
-        status=data["status"],
-        payment=data["paymentStatus"],
-        total=total,
-        net=total - refunded,
-        created=created,
-    )
-
-
-def _greater(known: dict[str, Event], event: Event) -> None:
-    if event.order not in known or event.key > known[event.order].key:
-        known[event.order] = event
+    _check_time(data["dateCreated"], now)
+    _check_time(data["dateUpdated"], now)
+    return event
 
 
 def _require(holds: object, otherwise: str) -> None:
@@ -123,20 +112,7 @@ def _money(value: str | int | Decimal) -> Decimal:
     return amount.quantize(Decimal("0.01"), ROUND_HALF_UP)
 
 
-def _time(text: str, now: datetime) -> datetime:
+def _check_time(text: str, now: datetime) -> None:
     moment = datetime.fromisoformat(text)
     _require(moment.tzinfo is not None, "no offset")
     _require(EARLIEST <= moment <= now + timedelta(days=1), "time")
-    return moment
-
-
-def _segment(orders: list[Event], now: datetime) -> str:
-    if orders:
-        since = now - max(order.created for order in orders)
-        if since >= timedelta(days=90):
-            return "inactive"
-        if since >= timedelta(days=60):
-            return "at_risk"
-    if len(orders) >= 3 or sum(order.net for order in orders) >= 500:
-        return "vip"
-    return "returning" if len(orders) > 1 else "new"

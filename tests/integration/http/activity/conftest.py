@@ -12,8 +12,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from service.http.api.activity_feed import Feed
+from service.http.activity_feed import Feed
 from service.http.app import create_app
+from service.http.state import web_state
 from tests.conftest import Service
 from tests.integration.http.conftest import client
 from tests.processes import HOST, free_port
@@ -38,8 +39,7 @@ class Streaming:
 
     @property
     def feed(self) -> Feed:
-        feed: Feed = self.app.state.feed
-        return feed
+        return web_state(self.app).feed
 
     @contextlib.asynccontextmanager
     async def stream(self, last_id: bytes | None = None) -> AsyncIterator["Stream"]:
@@ -98,11 +98,10 @@ class Stream:
 @contextlib.asynccontextmanager
 async def serving(service: Service) -> AsyncIterator[Streaming]:
     """Serve on a port of its own until the block ends."""
-    app, port = create_app(service.config), free_port()
+    app, port = create_app(service.config, stopping=lambda: server.should_exit), free_port()
     server = _Server(
         uvicorn.Config(app, host=HOST, port=port, log_config=None, access_log=False, ws="none")
     )
-    app.state.stopping = lambda: server.should_exit
     task = asyncio.create_task(server.serve())
 
     async def started() -> bool:

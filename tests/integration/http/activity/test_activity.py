@@ -11,7 +11,7 @@ import pytest
 from service.db.engine import in_transaction
 from service.db.segments.reclassify import advance
 from service.db.segments.rule_settings import save
-from service.http.api import activity_feed
+from service.http import activity_feed
 from service.http.api.activity import Activity
 from tests.conftest import Service
 from tests.events import entry

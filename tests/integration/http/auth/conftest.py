@@ -1,7 +1,7 @@
 """A web application whose clock stands still, with a route for each scope beside the real ones."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,11 +12,13 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import StreamingResponse
 
-from service.core.scopes import ApiKey, Scope
+from service.core.scopes import Scope
+from service.core.tokens import ApiKey
 from service.db.accounts import api_keys
 from service.http.app import create_app
 from service.http.auth.guard import Admin, Exporter, Reader, Writer
-from service.http.auth.lookup_cache import REMEMBERED
+from service.http.credential_cache import REMEMBERED
+from service.http.state import WebState, web_state
 from tests.conftest import Service
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  as configured, by mistake or on purpose
@@ -95,6 +97,10 @@ class Web:
     service: Service
     time: list[float] = field(default_factory=lambda: [1000.0])
 
+    @property
+    def state(self) -> WebState:
+        return web_state(self.app)
+
     def wait(self, seconds: float = REMEMBERED + 0.1) -> None:
         """Let time pass; without an argument, until everything remembered is looked up again."""
         self.time[0] += seconds
@@ -116,11 +122,15 @@ class Web:
 
 @asynccontextmanager
 async def serve(
-    service: Service, client: tuple[str, int] = ("127.0.0.1", 1), **changed: Any
+    service: Service,
+    client: tuple[str, int] = ("127.0.0.1", 1),
+    stopping: Callable[[], bool] = lambda: False,
+    **changed: Any,
 ) -> AsyncIterator[Web]:
     """Start an application whose configuration differs so from the service's."""
     time = [1000.0]
-    app = create_app(service.config.model_copy(update=changed), clock=lambda: time[0])
+    config = service.config.model_copy(update=changed)
+    app = create_app(config, clock=lambda: time[0], stopping=stopping)
     app.include_router(probes)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, client=client)

@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 from service.cli import keys
 from service.cli import users as users_cli
 from service.cli.main import app
-from service.core.scopes import ApiKey, Role
+from service.core.scopes import Role
+from service.core.tokens import ApiKey
 from service.db.accounts import users
 from tests.conftest import Service
 from tests.processes import environment

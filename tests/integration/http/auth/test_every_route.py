@@ -9,8 +9,9 @@ from fastapi.routing import APIRoute
 
 from service.core.scopes import Scope
 from service.db.accounts import api_keys
+from tests.conftest import Service
 from tests.events import entry
-from tests.integration.http.auth.conftest import Web
+from tests.integration.http.auth.conftest import Web, serve
 
 _UNDOCUMENTED = {"get /metrics": "read"}
 """What scrapers need is told in the README: their configuration is not made from the document."""
@@ -91,17 +92,19 @@ def _expected(web: Web, scope: Scope) -> dict[str, str]:
     }
 
 
-async def test_each_scope_opens_what_is_documented_and_nothing_else(web: Web) -> None:
-    web.app.state.stopping = lambda: True  # what ends live streams
-    for scope in Scope:
-        await web.service.empty()
-        await web.service.ingest(entry(email="a@example.org"), entry("ORD-2", total="-1"))
-        key = await web.key(scope)
-        expected = _expected(web, scope)
-        assert await _try_all(web, key.headers) == expected
-        assert await _try_all(web, {"X-API-Key": key.text}) == expected
-        assert "through" in expected.values()
-        assert f"403 {scope}" not in expected.values()
+async def test_each_scope_opens_what_is_documented_and_nothing_else(
+    empty_service: Service,
+) -> None:
+    async with serve(empty_service, stopping=lambda: True) as web:  # which ends live streams
+        for scope in Scope:
+            await web.service.empty()
+            await web.service.ingest(entry(email="a@example.org"), entry("ORD-2", total="-1"))
+            key = await web.key(scope)
+            expected = _expected(web, scope)
+            assert await _try_all(web, key.headers) == expected
+            assert await _try_all(web, {"X-API-Key": key.text}) == expected
+            assert "through" in expected.values()
+            assert f"403 {scope}" not in expected.values()
 
 
 async def test_who_has_no_valid_key_gets_nowhere(web: Web) -> None:

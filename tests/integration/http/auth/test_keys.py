@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from service.core.scopes import ApiKey, Scope
+from service.core.scopes import Scope
+from service.core.tokens import ApiKey
 from service.db.accounts import api_keys
 from service.http.auth.guard import UNGUARDED
 from tests.conftest import Service
@@ -124,8 +125,8 @@ async def test_the_last_use_is_kept_to_the_minute(web: Web) -> None:
     first = await last_use()
     web.wait(30)
     await web.probe(Scope.READ, headers=key.headers)
-    assert not web.app.state.crm.access.touches._tasks  # the database is not even asked
-    await web.app.state.crm.access.touches.close()
+    assert not web.state.credentials._writes  # the database is not even asked
+    await web.state.credentials.close()
     assert await last_use() == first
     async with web.service.engine.begin() as connection:  # as another process would
         await api_keys.touch_key(connection, key.id)
@@ -133,7 +134,7 @@ async def test_the_last_use_is_kept_to_the_minute(web: Web) -> None:
     await web.service.execute("UPDATE api_keys SET last_used_at = now() - interval '61 s'")
     web.wait(31)
     await web.probe(Scope.READ, headers=key.headers)
-    await web.app.state.crm.access.touches.close()
+    await web.state.credentials.close()
     assert first
     assert (await last_use() or first) > first
 

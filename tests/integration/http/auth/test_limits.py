@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from service.core.scopes import Scope
-from service.http.auth.credentials import ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND
-from service.http.auth.limits import _MOST_BUCKETS, Buckets, address_of
+from service.http.app import ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND
+from service.http.rate_limits import _MOST_BUCKETS, Buckets, address_of
 from tests.conftest import Service
 from tests.integration.http.auth.conftest import STATISTICS, Web, assert_problem, serve
 

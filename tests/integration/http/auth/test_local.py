@@ -9,7 +9,7 @@ import pytest
 from service.config import Config, ConfigError
 from service.core.scopes import LOCAL, Scope
 from service.db.accounts import api_keys
-from service.http.auth.credentials import is_loopback, refuse_open_door
+from service.http.auth.local_mode import is_loopback, refuse_open_door
 from tests.conftest import Service
 from tests.integration.http.auth.conftest import EVERYWHERE, STATISTICS, Web, assert_problem, serve
 from tests.processes import HOST, free_port, processes

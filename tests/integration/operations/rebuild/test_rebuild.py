@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from consumers.relay import Relay
-from consumers.tasks import end
 from service.db.operations import rebuild as rebuilding
 from service.db.operations.rebuild import RebuildReport, rebuild
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.cli.conftest import Crm
+from tests.integration.operations.conftest import four_customers, publish_changes
 from tests.integration.segments.sweeping import swept_until
-from tests.integration.worker.scene import all_published, out_stream
+from tests.integration.worker.scene import out_stream
 
 
 @pytest.fixture
@@ -26,20 +25,14 @@ def crm(service: Service, tmp_path: Path) -> Crm:
 
 @pytest.fixture
 async def shop(service: Service, now: datetime) -> Service:
-    """Six customers: 1001 vip, 1002 returning, 1003 new, 1004 at risk, 1005 inactive, 1006 held."""
-    orders = [
-        *(entry(f"A{n}", email="a@x.org", total="10.00") for n in range(3)),
-        *(
-            entry(f"B{n}", email="b@x.org", total="10.00", created=now - timedelta(hours=2 - n))
-            for n in range(2)
-        ),
-        entry("C", email="c@x.org"),
-        entry("D", email="d@x.org", created=now - timedelta(days=70)),
-        entry("E", email="e@x.org", created=now - timedelta(days=100)),
+    """Add 1005 returning, 1006 held, and 1007, whose only order is cancelled, to the four."""
+    await four_customers(service, now)
+    hours = timedelta(hours=1)
+    await service.ingest(
+        *(entry(f"B{n}", email="e@x.org", total="10", created=now - n * hours) for n in (2, 1)),
         entry("F", email="f@x.org", created=now - timedelta(days=1)),
         entry("G", email="g@x.org", total="90.00", status="cancelled"),
-    ]
-    await service.ingest(*orders)
+    )
     await service.execute(
         "UPDATE customers SET segment_manual = true, segment_held_since = now() WHERE id = 1006"
     )
@@ -71,14 +64,14 @@ async def test_a_clean_system_shows_no_difference_and_is_not_touched(
 @pytest.mark.parametrize(
     ("damage", "changed"),
     [
-        ("UPDATE customers SET total_spent = 999 WHERE id = 1002", {"total_spent"}),
-        ("UPDATE customers SET total_orders = 9 WHERE id = 1002", {"total_orders"}),
+        ("UPDATE customers SET total_spent = 999 WHERE id = 1005", {"total_spent"}),
+        ("UPDATE customers SET total_orders = 9 WHERE id = 1005", {"total_orders"}),
         (
-            "UPDATE customers SET first_order_date = now() - interval '9 days' WHERE id = 1002",
+            "UPDATE customers SET first_order_date = now() - interval '9 days' WHERE id = 1005",
             {"first_order_date"},
         ),
         (
-            "UPDATE customers SET last_order_date = now() - interval '1 s' WHERE id = 1002",
+            "UPDATE customers SET last_order_date = now() - interval '1 s' WHERE id = 1005",
             {"last_order_date"},
         ),
         ("UPDATE orders SET total = 600 WHERE id = 'B1'", {"total_spent", "segment"}),
@@ -100,7 +93,7 @@ async def test_what_was_damaged_is_found_and_mended(
     found = await _run(shop, apply=False)
     assert await _rows_as_they_are(shop) == before
     (difference,) = found.first
-    assert difference.customer_id == 1002
+    assert difference.customer_id == 1005
     differing = {
         name
         for name in difference.kept._fields
@@ -117,21 +110,19 @@ async def test_what_was_damaged_is_found_and_mended(
 
 
 async def test_a_wrong_segment_is_set_right_and_published(shop: Service) -> None:
-    await shop.execute("UPDATE customers SET segment = 'vip' WHERE id = 1003")
-    await shop.execute("UPDATE segment_changes SET segment = 'vip' WHERE customer_id = 1003")
+    await shop.execute("UPDATE customers SET segment = 'vip' WHERE id = 1002")
+    await shop.execute("UPDATE segment_changes SET segment = 'vip' WHERE customer_id = 1002")
     found = await _run(shop, apply=False)
     assert (found.customers, found.figures, found.moves) == (1, 0, {("vip", "new"): 1})
     await _run(shop, apply=True)
     changes = await shop.rows(
         "SELECT previous, segment, cause, sequence FROM segment_changes"
-        " WHERE customer_id = 1003 ORDER BY sequence DESC LIMIT 1"
+        " WHERE customer_id = 1002 ORDER BY sequence DESC LIMIT 1"
     )
     assert changes == [{"previous": "vip", "segment": "new", "cause": "rebuild", "sequence": 2}]
-    relay = asyncio.create_task(Relay(shop.engine, shop.redis, shop.config.changes_stream).run())
-    await all_published(shop)
-    await end([relay])
+    await publish_changes(shop)
     last = (await out_stream(shop))[-1].document
-    assert (last["subject"], last["data"]["cause"]) == ("CUST-1003", "rebuild")
+    assert (last["subject"], last["data"]["cause"]) == ("CUST-1002", "rebuild")
 
 
 async def test_a_hold_is_kept_and_one_that_should_have_ended_is_not(shop: Service) -> None:
@@ -168,7 +159,7 @@ async def test_what_a_sweep_is_about_to_do_is_no_difference(shop: Service, now: 
         "DELETE FROM daily_changes",
         "DELETE FROM daily_totals",
         "UPDATE daily_totals SET revenue = revenue + 1",
-        "UPDATE customers SET total_spent = 999, total_orders = 1 WHERE id IN (1001, 1004)",
+        "UPDATE customers SET total_spent = 999, total_orders = 1 WHERE id IN (1001, 1003)",
     ],
 )
 async def test_statistics_are_right_afterwards(shop: Service, damage: str) -> None:
@@ -214,18 +205,18 @@ async def test_events_go_on_meanwhile(service: Service, monkeypatch: pytest.Monk
 async def test_the_command(shop: Service, crm: Crm) -> None:
     clean = await crm("rebuild")
     assert (clean.status, clean.out) == (0, "7 customers recomputed: nothing differs.\n"), clean.err
-    await shop.execute("UPDATE customers SET total_spent = 1 WHERE id IN (1001, 1003)")
+    await shop.execute("UPDATE customers SET total_spent = 1 WHERE id IN (1001, 1002)")
     shown = await crm("rebuild", "--show", "1")
     assert shown.status == 1
     assert "7 customers recomputed: 2 differ, 2 of them in their figures." in shown.out
     assert "CUST-1001: totalSpent 1.00 → 30.00" in shown.out
-    assert "CUST-1003" not in shown.out
+    assert "CUST-1002" not in shown.out
     found = await crm("rebuild", "--json")
     assert found.status == 1
     document = json.loads(found.out)
     assert (document["applied"], document["customers"]) == (False, 2)
     assert document["first"][1] == {
-        "customerId": "CUST-1003",
+        "customerId": "CUST-1002",
         "changes": {"totalSpent": [1.00, 100.00]},
     }
     applied = await crm("rebuild", "--apply")

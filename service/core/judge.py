@@ -1,0 +1,367 @@
+"""The contract of the stream ``orders``: `judge` reads an entry as an order event, or refuses it.
+
+The wire format is CloudEvents 1.0, structured JSON. Code that runs after `judge` never sees an
+amount that is not whole cents, a time without an offset, or text that Postgres refuses. Every
+worker judges the same entry in the same way, however late.
+"""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, NotRequired
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
+
+from service.core.customer_ids import customer_number
+from service.core.envelope import Entry, payload
+from service.core.order_event import EventCustomer, EventKey, OrderEvent, Reason, Refusal
+
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+AHEAD = timedelta(days=1)
+"""How far a publisher's clock may run ahead of ours."""
+
+_YEAR_2100 = 4_102_444_800_000  # Unix milliseconds
+_CENT = Decimal("0.01")
+_WHOLE_CENTS = re.compile(r"\d{1,12}\.\d\d", re.ASCII)
+"""The form of nearly every amount. It is read without a Decimal, which is faster."""
+_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?", re.ASCII)
+_EMAIL = re.compile(r"[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+")
+_UNSTORABLE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
+"""JSON escapes that may stand for text that Postgres refuses: U+0000 or half a surrogate pair."""
+
+
+class Terms(NamedTuple):
+    """What a store accepts."""
+
+    currency: str
+    """The only currency whose amounts are added up, as in ISO 4217."""
+    max_bytes: int
+    """The size of the largest entry, all its fields together."""
+
+
+def _refuse(reason: Reason, message: str) -> NoReturn:
+    raise PydanticCustomError(reason.value, "{message}", {"message": message})
+
+
+def _reference(value: object) -> object:
+    """Return None for a number: it is an id of another system, and names nobody here."""
+    return None if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _amount(value: object) -> int:
+    if isinstance(value, str) and _WHOLE_CENTS.fullmatch(value):
+        return int(value[:-3] + value[-2:])
+    if isinstance(value, str) and len(value) <= 64 and _DECIMAL.fullmatch(value):  # noqa: PLR2004
+        value = Decimal(value)
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        _refuse(
+            Reason.INVALID_AMOUNT, 'must be a decimal string or a JSON number, such as "129.97"'
+        )
+    if value < 0:
+        _refuse(Reason.INVALID_AMOUNT, "must not be negative")
+    # Compare first: quantize fails on numbers that are far too large.
+    cents = int(Decimal(value).quantize(_CENT, ROUND_HALF_UP).scaleb(2)) if value < 10**12 else None
+    if cents is None or cents >= 10**14:
+        _refuse(Reason.INVALID_AMOUNT, "must be less than 1,000,000,000,000")
+    return cents
+
+
+def _instant(value: object) -> datetime:
+    if not isinstance(value, str) or not value.isprintable():
+        _refuse(Reason.INVALID_TIME, "must be a string in ISO 8601, such as 2026-11-22T10:00:00Z")
+    return _moment(value)
+
+
+@lru_cache(64)  # an event often has the same time in several fields
+def _moment(value: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value.upper())
+    except ValueError:
+        _refuse(Reason.INVALID_TIME, "is not ISO 8601; write it like 2026-11-22T10:00:00Z")
+    if moment.tzinfo is None:
+        _refuse(Reason.INVALID_TIME, "has no offset; end it with Z or with one such as +01:00")
+    if moment.tzinfo is not UTC:
+        try:
+            moment = moment.astimezone(UTC)
+        except OverflowError:
+            moment = moment.replace(tzinfo=UTC)  # in the year 1 or 9999: hours do not matter
+    if moment < EARLIEST:
+        _refuse(Reason.INVALID_TIME, "lies before 1990")
+    return moment
+
+
+def _email(value: str) -> str:
+    value = value.strip()
+    if value and "\x00" not in value and not _EMAIL.fullmatch(value):  # it has its own reason
+        _refuse(Reason.INVALID_EMAIL, "is not an e-mail address; leave it out when there is none")
+    return value
+
+
+_Id = Annotated[StrictStr, Field(min_length=1, max_length=200)]
+_Short = Annotated[StrictStr, Field(max_length=1000)]
+_Email = Annotated[StrictStr, Field(max_length=320), AfterValidator(_email)]
+_Amount = Annotated[int, BeforeValidator(_amount)]
+_Instant = Annotated[datetime, BeforeValidator(_instant)]
+
+
+class Address(TypedDict, total=False):
+    """A postal address. Every part may be missing."""
+
+    street: _Short | None
+    city: _Short | None
+    state: _Short | None
+    zip: _Short | None
+    country: _Short | None
+
+
+class CustomerData(TypedDict, total=False):
+    """The customer of the order. Without an id of ours or an e-mail it names nobody."""
+
+    id: Annotated[_Short | None, BeforeValidator(_reference)]
+    email: _Email | None
+    name: _Short | None
+    phone: _Short | None
+
+
+class OrderData(TypedDict):
+    """The whole order. Both event types carry it."""
+
+    id: _Id
+    version: NotRequired[Annotated[StrictInt, Field(ge=0, lt=2**63)] | None]
+    customer: NotRequired[CustomerData | None]
+    status: Literal[
+        "pending",
+        "processing",
+        "shipped",
+        "delivered",
+        "cancelled",
+        "refunded",
+        "on_hold",
+        "backordered",
+        "completed",
+    ]
+    paymentStatus: NotRequired[
+        Literal["pending", "paid", "failed", "refunded", "partially_refunded"] | None
+    ]
+    totalAmount: _Amount
+    refundedAmount: NotRequired[_Amount | None]
+    currency: NotRequired[StrictStr | None]
+    shippingAddress: NotRequired[Address | None]
+    dateCreated: _Instant
+    dateUpdated: NotRequired[_Instant | None]
+
+
+class OrderCloudEvent(TypedDict):
+    """CloudEvents 1.0, structured mode."""
+
+    specversion: NotRequired[Literal["1.0"]]
+    id: _Id
+    type: Literal["order-created", "order-updated"]
+    time: NotRequired[_Instant | None]
+    data: OrderData
+
+
+ORDER_EVENT = TypeAdapter(OrderCloudEvent)
+"""Typed dictionaries take half the time of models, which would be four instances an event."""
+
+
+def judge(entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
+    """Read one entry as an order event, or refuse it. Nothing in an entry makes this raise.
+
+    Times may lie a day after ``now`` or after the time in the entry's id, whichever is later: so a
+    worker whose clock is behind does not refuse what other workers accept.
+    """
+    if entry.size > terms.max_bytes:
+        return Refusal(
+            Reason.TOO_LARGE,
+            f"the entry has {entry.size:,} bytes, more than the {terms.max_bytes:,} allowed; "
+            "publish the order without its items or attachments",
+        )
+    found = _document(entry)
+    if isinstance(found, Refusal):
+        return found
+    document, raw = found
+    try:
+        event = ORDER_EVENT.validate_python(document)
+    except ValidationError as error:
+        return _first_fault(error)
+    if _UNSTORABLE.search(raw) and (fault := _unstorable(event)):
+        return fault
+    return _checked(event, entry, document.get("traceparent"), terms, now)
+
+
+def _document(entry: Entry) -> tuple[dict[str, Any], bytes] | Refusal:
+    """Return the document of an entry and the bytes that it was decoded from, or a refusal."""
+    raw = payload(entry.fields)
+    if raw is None:
+        return Refusal(
+            Reason.NO_DATA_FIELD,
+            "the entry has no field `data`; publish with XADD orders * data '<CloudEvents JSON>'",
+        )
+    try:
+        document = _loads(raw)
+        # FastStream wrote JSON text within JSON before it had its binary envelope.
+        if isinstance(document, dict) and "headers" in document:
+            inner = document.get("data")
+            if isinstance(inner, str):
+                raw = inner.encode()
+                document = _loads(raw)
+    except UnicodeDecodeError as error:
+        return Refusal(
+            Reason.INVALID_UTF8, f"byte {error.start} of the document is not UTF-8: {error.reason}"
+        )
+    except RecursionError:
+        return Refusal(Reason.NOT_JSON, "the document is nested too deeply to be read")
+    except (ValueError, ArithmeticError) as error:
+        return Refusal(Reason.NOT_JSON, f"the document is not JSON: {error}")
+    if not isinstance(document, dict):
+        return Refusal(
+            Reason.NOT_AN_OBJECT,
+            "the document is JSON, but not an object with `id`, `type` and `data`",
+        )
+    return document, raw
+
+
+def _no_constant(name: str) -> NoReturn:
+    msg = f"{name} is not a JSON number"
+    raise ValueError(msg)
+
+
+# A Decimal keeps every digit that the publisher wrote; a float would not.
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant)
+
+
+def _loads(raw: bytes) -> Any:
+    return _DECODER.decode(raw.decode().removeprefix("\ufeff"))  # accept a byte order mark
+
+
+_PYDANTIC = {
+    "missing": (Reason.MISSING_FIELD, "is missing"),
+    "string_unicode": (
+        Reason.INVALID_TEXT,
+        "contains half a surrogate pair, which cannot be stored",
+    ),
+    "dict_type": (Reason.INVALID_FIELD, "must be a JSON object"),
+}
+"""Faults that pydantic words in terms of Python."""
+
+
+def _first_fault(error: ValidationError) -> Refusal:
+    """Return a refusal for the first fault: a publisher mends one at a time."""
+    fault = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["loc"] == ("specversion",):
+        return Refusal(Reason.UNSUPPORTED_VERSION, '`specversion` must be "1.0"')
+    if fault["loc"] == ("type",) and fault["type"] != "missing":
+        return Refusal(Reason.UNKNOWN_TYPE, '`type` must be "order-created" or "order-updated"')
+    kind = fault["type"]
+    if kind in set(Reason):
+        return Refusal(Reason(kind), f"`{where}` {fault['msg']}")
+    if kind in _PYDANTIC:
+        reason, message = _PYDANTIC[kind]
+        return Refusal(reason, f"`{where}` {message}")
+    return Refusal(Reason.INVALID_FIELD, f"`{where}`: {fault['msg']}")
+
+
+def _checked(
+    event: OrderCloudEvent, entry: Entry, traceparent: object, terms: Terms, now: datetime
+) -> OrderEvent | Refusal:
+    """Apply the rules that concern several fields, the store or the clock."""
+    order = event["data"]
+    currency = order.get("currency")
+    if currency is not None and currency.upper() != terms.currency:
+        return Refusal(
+            Reason.CURRENCY_MISMATCH,
+            f"`data.currency` is {currency[:20]!r}, but this store adds up {terms.currency} only",
+        )
+    total, refunded = order["totalAmount"], order.get("refundedAmount") or 0
+    if refunded > total:
+        return Refusal(
+            Reason.REFUND_EXCEEDS_TOTAL, "`data.refundedAmount` exceeds `data.totalAmount`"
+        )
+    created, updated, sent = order["dateCreated"], order.get("dateUpdated"), event.get("time")
+    horizon = now + AHEAD
+    for where, moment in (
+        ("time", sent),
+        ("data.dateCreated", created),
+        ("data.dateUpdated", updated),
+    ):
+        if moment is not None and moment > horizon and moment > _received(entry) + AHEAD:
+            return Refusal(
+                Reason.INVALID_TIME, f"`{where}` lies more than a day in the future; check clocks"
+            )
+    at = updated or sent or created
+    return OrderEvent(
+        order_id=order["id"],
+        key=EventKey(order.get("version") or 0, at, event["id"]),
+        profile_at=at,
+        status=order["status"],
+        payment_status=order.get("paymentStatus"),
+        total_cents=total,
+        refunded_cents=refunded,
+        date_created=created,
+        customer=_customer(order),
+        traceparent=traceparent if isinstance(traceparent, str) else None,
+    )
+
+
+def _unstorable(event: OrderCloudEvent) -> Refusal | None:
+    """Return a refusal if a text cannot be stored. It is called for documents with escapes only."""
+    order = event["data"]
+    texts: list[tuple[str, object]] = [("id", event["id"]), ("data.id", order["id"])]
+    for part, values in (
+        ("customer", order.get("customer")),
+        ("shippingAddress", order.get("shippingAddress")),
+    ):
+        texts += [(f"data.{part}.{name}", text) for name, text in (values or {}).items()]
+    for where, text in texts:
+        if not isinstance(text, str):
+            continue
+        if "\x00" in text:
+            what = "the character U+0000"
+        elif any("\ud800" <= character <= "\udfff" for character in text):
+            what = "half a surrogate pair"
+        else:
+            continue
+        return Refusal(Reason.INVALID_TEXT, f"`{where}` contains {what}, which cannot be stored")
+    return None
+
+
+def _received(entry: Entry) -> datetime:
+    """Return when Redis took the entry. The time is from its id, which a publisher may choose."""
+    return datetime.fromtimestamp(min(entry.milliseconds, _YEAR_2100) / 1000, UTC)
+
+
+def _customer(order: OrderData) -> EventCustomer | None:
+    given = order.get("customer")
+    if given is None:
+        return None
+    reference = given.get("id")
+    number = customer_number(reference) if reference else None
+    email = given.get("email") or None
+    if number is None and email is None:
+        return None
+    address = {
+        part: value
+        for part, text in (order.get("shippingAddress") or {}).items()
+        if isinstance(text, str) and (value := text.strip())
+    }
+    return EventCustomer(
+        number=number,
+        email_key=email and email.lower(),
+        name=(given.get("name") or "").strip() or None,
+        phone=(given.get("phone") or "").strip() or None,
+        address=address or None,
+    )

@@ -1,0 +1,83 @@
+"""The columns of a customer: which are read, and which staff can edit.
+
+This is the one place that names them. The queries, the edit form's UPDATE, the audit log and the
+ETag are built from these names. A new field that staff can edit is added to both lists.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.json_values import dumps
+
+
+@dataclass(frozen=True)
+class CustomerRow:
+    """A customer as stored, with the ids of their orders."""
+
+    id: int
+    email: str
+    name: str | None
+    phone: str | None
+    address: Mapping[str, str] | None
+    email_opt_in: bool
+    sms_opt_in: bool
+    notes: str
+    date_created: datetime
+    date_updated: datetime
+    total_orders: int
+    total_spent: Decimal
+    first_order_date: datetime | None
+    last_order_date: datetime | None
+    segment: str
+    segment_manual: bool
+    """The segment was set by hand; it is held until its end, or until the next order."""
+    segment_pinned: bool
+    segment_pinned_until: datetime | None
+    order_ids: Sequence[str]
+    """The oldest first."""
+
+
+EDITABLE: Mapping[str, str] = {
+    "email": "text",
+    "name": "text",
+    "phone": "text",
+    "address": "jsonb",
+    "email_opt_in": "boolean",
+    "sms_opt_in": "boolean",
+    "notes": "text",
+}
+"""The columns that staff can edit, with their SQL types."""
+
+_HOLD = ("segment", "segment_manual", "segment_pinned", "segment_pinned_until")
+_ORDER_IDS = """
+ARRAY(SELECT o.id FROM orders o WHERE o.customer_id = c.id ORDER BY o.date_created, o.id)
+  AS order_ids"""
+
+COLUMNS = ", ".join(
+    _ORDER_IDS if field.name == "order_ids" else f"c.{field.name}" for field in fields(CustomerRow)
+)
+"""SQL for the columns of a `CustomerRow`, in its order, from ``customers c``."""
+
+
+async def read(
+    connection: AsyncConnection, customer_id: int, *, lock: bool = False
+) -> CustomerRow | None:
+    """Return one customer. None if there is no such customer.
+
+    ``lock`` keeps every other writer away from them until the transaction ends.
+    """
+    query = f"SELECT {COLUMNS} FROM customers c WHERE c.id = :id{' FOR UPDATE' if lock else ''}"
+    row = (await connection.execute(text(query), {"id": customer_id})).one_or_none()
+    return None if row is None else CustomerRow(*row)
+
+
+def etag(customer: CustomerRow) -> str:
+    """Return an HTTP entity tag of everything that can be edited; new orders do not change it."""
+    edited = [getattr(customer, column) for column in (*EDITABLE, *_HOLD)]
+    return f'"{hashlib.sha256(dumps(edited)).hexdigest()[:20]}"'

@@ -1,0 +1,169 @@
+"""Find whom the events of a batch name, create the missing customers, lock everybody concerned.
+
+Customers are created in the order of their e-mails and locked in the order of their ids. Every
+writer does the same, so that writers cannot deadlock.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.batch import ERASED, Owner
+from service.core.order_event import OrderEvent
+from service.db.columns import pack, unpack
+from service.db.customers.erasure import email_hash
+from service.db.locks import read_clock
+
+
+class OwnerChangedError(Exception):
+    """An order or e-mail went to another customer while we waited for locks.
+
+    The transaction must run again from the start.
+    """
+
+
+_KNOWN_IDS = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
+
+# The key is also the e-mail that is shown: the spelling that came first must not matter.
+# Creates nobody whose e-mail is a customer's, now or before a correction, and nobody who was erased
+# after all orders that name them.
+CREATE_SQL = f"""
+WITH named AS (
+  SELECT n.*, CASE WHEN EXISTS (SELECT FROM erased) THEN (
+    SELECT erased_at FROM erased WHERE email_hash = {email_hash("n.email_key")}) END AS erased_at
+  FROM (
+    {unpack({"email_key": "text", "earliest": "timestamptz", "latest": "timestamptz"})}
+  ) n
+)
+INSERT INTO customers (email, email_key, date_created)
+SELECT email_key, email_key, CASE WHEN erased_at IS NULL THEN earliest ELSE latest END FROM named
+LEFT JOIN LATERAL (
+  SELECT true AS known FROM customers c WHERE c.email_key = named.email_key
+  UNION ALL
+  SELECT true FROM former_emails f
+  WHERE f.email_key = named.email_key AND EXISTS (SELECT FROM former_emails) LIMIT 1
+) c ON true
+WHERE known IS NULL AND coalesce(latest > erased_at, true)
+ORDER BY email_key COLLATE "C"
+ON CONFLICT (email_key) DO NOTHING
+"""
+_CREATE = text(CREATE_SQL)
+
+# Locks the customers whom the batch names and those whose orders it touches. For an erased e-mail
+# it returns no id, but until when the erasure holds. A customer who had an e-mail before it was
+# corrected comes after its present owner. The clock of the last row is read after the last lock.
+LOCK_SQL = f"""
+WITH formerly AS MATERIALIZED (
+  SELECT f.customer_id AS id, n.email_key FROM ({unpack({"email_key": "text"})}) n
+  CROSS JOIN LATERAL (
+    SELECT customer_id FROM former_emails WHERE email_key = n.email_key OFFSET 0) f
+  WHERE EXISTS (SELECT FROM former_emails)
+),
+concerned AS MATERIALIZED (
+  SELECT c.id FROM ({unpack({"email_key": "text"})}) e CROSS JOIN LATERAL (
+    SELECT id FROM customers WHERE email_key = e.email_key OFFSET 0) c
+  UNION SELECT id FROM formerly
+  UNION SELECT id FROM ({unpack({"id": "bigint"})}) i
+  UNION SELECT o.customer_id FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
+    SELECT customer_id FROM orders WHERE id = n.order_id OFFSET 0) o
+),
+locked AS MATERIALIZED (
+  SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY id) k CROSS JOIN LATERAL (
+    SELECT id, email_key FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
+)
+SELECT id, email_key, CAST(NULL AS timestamptz) AS erased_at, clock_timestamp() AS locked_at
+FROM locked
+UNION ALL
+SELECT id, f.email_key, NULL, clock_timestamp() FROM formerly f JOIN locked USING (id)
+UNION ALL
+SELECT NULL, n.email_key, e.erased_at, clock_timestamp()
+FROM ({unpack({"email_key": "text"})}) n
+JOIN erased e ON e.email_hash = {email_hash("n.email_key")}
+WHERE EXISTS (SELECT FROM erased)
+"""
+_LOCK = text(LOCK_SQL)
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Whom the events of a batch name. Everybody concerned is locked."""
+
+    of_events: Sequence[Owner]
+    """The customer whom each event names, in the order of the events."""
+    locked: frozenset[int]
+    """The customers whom the batch names, and those whose orders it touches."""
+    locked_at: datetime
+    """The database's clock, read after the last lock."""
+
+
+async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent]) -> Owners:
+    """Create the customers who are missing and lock everybody concerned.
+
+    Raises OwnerChangedError if an e-mail changed hands meanwhile.
+    """
+    customers = [(event, event.customer) for event in events if event.customer]
+    numbers = sorted({each.number for _, each in customers if each.number is not None})
+    known: set[int] = set()
+    if numbers:
+        known = set((await connection.execute(_KNOWN_IDS, {"numbers": numbers})).scalars())
+    dates: defaultdict[str, list[datetime]] = defaultdict(list)
+    for event, each in customers:
+        if each.number not in known and (key := each.email_key):
+            dates[key].append(event.date_created)
+    email_keys = sorted(dates)
+    if email_keys:
+        await connection.execute(
+            _CREATE,
+            pack(
+                {
+                    "email_key": email_keys,
+                    "earliest": [min(dates[key]) for key in email_keys],
+                    "latest": [max(dates[key]) for key in email_keys],
+                }
+            ),
+        )
+    parameters: dict[str, Sequence[object]] = {
+        "email_key": email_keys,
+        "id": sorted(known),
+        "order_id": [event.order_id for event in events],
+    }
+    rows = (await connection.execute(_LOCK, pack(parameters))).all()
+    by_email = {row.email_key: row.id for row in reversed(rows) if row.id is not None}
+    erased = {row.email_key: row.erased_at for row in rows if row.id is None}
+    if any(key not in by_email and key not in erased for key in email_keys):
+        raise OwnerChangedError
+    locked = frozenset(by_email.values())
+    named = _Named(locked & known, by_email, erased)
+    return Owners(
+        of_events=[named.by(event) for event in events],
+        locked=locked,
+        locked_at=rows[-1].locked_at if rows else await read_clock(connection),
+    )
+
+
+@dataclass(frozen=True)
+class _Named:
+    numbers: frozenset[int]
+    """Customers who were known by an id of ours before the batch created anybody."""
+    by_email: dict[str, int]
+    """The present owner of each e-mail; where it has none, the customer who had it before."""
+    erased: dict[str, datetime]
+    """Orders placed until that moment name nobody by the e-mail."""
+
+    def by(self, event: OrderEvent) -> Owner:
+        """Return the customer whom an event names: by an id of ours, else by e-mail."""
+        customer = event.customer
+        if customer is None:
+            return None
+        if customer.number in self.numbers:
+            return customer.number
+        key = customer.email_key
+        if key is None:
+            return None
+        if key in self.erased and event.date_created <= self.erased[key]:
+            return ERASED
+        return self.by_email.get(key)

@@ -1,0 +1,58 @@
+"""Locks that several modules take, and the clock that is read once they are held.
+
+Customers are locked in the order of their ids, in a statement of its own: writers who lock in
+different orders deadlock, and the next statement needs a snapshot newer than the lock.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import IntEnum
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+class AdvisoryLock(IntEnum):
+    """Numbers of PostgreSQL's advisory locks. Each begins with "CRM" in ASCII."""
+
+    MIGRATION = 0x43524D01
+    """One migration at a time, whoever starts it."""
+    RELAY = 0x43524D02
+    """One relay publishes."""
+    SWEEP = 0x43524D03
+    """One sweep at a time."""
+    SETTINGS = 0x43524D04
+    """One new version of the segment settings at a time."""
+    CACHED_ANSWERS = 0x43524D05
+    """One process computes the answers that take long."""
+    LOSSES = 0x43524D06
+    """One process compares what Redis holds with what it held."""
+    TRIMMING = 0x43524D07
+    """One process trims streams."""
+
+
+_CUSTOMERS = text("""
+WITH locked AS MATERIALIZED (
+  SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
+)
+SELECT count(*), clock_timestamp() AS now FROM locked
+""")
+# The rows of a replica are as old as the last transaction that it has replayed.
+_CLOCK = text("""
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE clock_timestamp() END
+""")
+
+
+async def lock_customers(connection: AsyncConnection, ids: Sequence[int]) -> datetime:
+    """Lock customers until the transaction ends; return the clock, read after the last lock.
+
+    Judging by that moment keeps time from running backwards for a customer.
+    """
+    now: datetime = (await connection.execute(_CUSTOMERS, {"ids": ids})).one().now
+    return now
+
+
+async def read_clock(connection: AsyncConnection) -> datetime:
+    """Return the database's clock; on a replica, the moment that its data is from."""
+    now: datetime = (await connection.execute(_CLOCK)).scalar_one()
+    return now

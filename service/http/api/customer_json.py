@@ -1,0 +1,196 @@
+"""The JSON of a customer: as requests send it, and as answers return it."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from service.core.customer_ids import customer_ref
+from service.core.segment_rules import Segment
+from service.db.customers.customer_row import CustomerRow
+from service.db.customers.editing import HoldEdit
+from service.http.api.schemas import Camel, Collection, Line, NotBlank, Stored, Words
+
+_EMAIL = re.compile(r"[^\s@\x00-\x1f,;<>\"()]+@[^\s@.]+(\.[^\s@.]+)+")
+
+
+def _email(value: str) -> str:
+    value = value.strip()
+    if not _EMAIL.fullmatch(value):
+        msg = "is not an e-mail address, such as jane@example.com"
+        raise ValueError(msg)
+    return value
+
+
+Name = Annotated[Line, NotBlank]
+Email = Annotated[Stored, AfterValidator(_email), Field(max_length=320)]
+
+
+class Address(Camel):
+    """A postal address; every part may be missing."""
+
+    street: Line | None = None
+    city: Line | None = None
+    state: Line | None = None
+    zip: Line | None = None
+    country: Line | None = None
+
+
+class Preferences(Camel):
+    """Marketing consent. Only staff set it; orders never change it."""
+
+    email_opt_in: bool = False
+    sms_opt_in: bool = False
+
+
+class PreferencesPatch(Camel):
+    """Changes of the marketing consent. An absent field stays as it is."""
+
+    email_opt_in: bool | None = None
+    sms_opt_in: bool | None = None
+
+
+class CustomerPatch(Camel):
+    """Changes of a customer. An absent field stays as it is; null clears phone and address."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"notes": "Prefers e-mail.", "segment": "vip"}]}
+    )
+
+    name: Name | None = None
+    email: Email | None = None
+    phone: Line | None = None
+    address: Address | None = None
+    preferences: PreferencesPatch | None = None
+    notes: Words | None = None
+    segment: Segment | None = Field(
+        None, description="Sets the segment by hand; null hands the customer back to the rules."
+    )
+    segment_pinned: bool = Field(
+        default=False, description="True keeps the segment set by hand for good."
+    )
+    segment_pinned_until: AwareDatetime | None = Field(
+        None,
+        description="Keeps the segment set by hand until then. "
+        "Without this and without a pin, it is kept until the next order.",
+    )
+
+
+class NewCustomer(CustomerPatch):
+    """A customer to create by hand."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "Jane Smith", "email": "jane@example.com"}]}
+    )
+
+    name: Name
+    email: Email
+
+
+class Customer(Camel):
+    """A customer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "CUST-1001",
+                    "name": "Jane Smith",
+                    "email": "jane@example.com",
+                    "phone": "555-5678",
+                    "address": {
+                        "street": "1 Main St",
+                        "city": "Austin",
+                        "state": "TX",
+                        "zip": "78701",
+                        "country": "US",
+                    },
+                    "segment": "returning",
+                    "segmentSource": "rules",
+                    "segmentPinned": False,
+                    "segmentPinnedUntil": None,
+                    "preferences": {"emailOptIn": True, "smsOptIn": False},
+                    "notes": "",
+                    "dateCreated": "2026-09-01T08:30:00Z",
+                    "dateUpdated": "2026-11-22T10:00:00Z",
+                    "firstOrderDate": "2026-09-01T08:30:00Z",
+                    "lastOrderDate": "2026-11-22T09:59:58Z",
+                    "totalOrders": 2,
+                    "totalSpent": 229.94,
+                    "orderIds": ["ORD-900", "ORD-1001"],
+                }
+            ]
+        }
+    )
+
+    id: str
+    name: str | None
+    email: str
+    phone: str | None
+    address: Address
+    segment: Segment
+    segment_source: Literal["rules", "manual"]
+    segment_pinned: bool
+    segment_pinned_until: datetime | None
+    preferences: Preferences
+    notes: str
+    date_created: datetime
+    date_updated: datetime
+    first_order_date: datetime | None
+    last_order_date: datetime | None
+    total_orders: int
+    total_spent: float
+    order_ids: list[str]
+
+
+class Customers(Collection):
+    """A page of customers; ``total`` counts all that match the filter."""
+
+    items: list[Customer]
+
+
+_KEYS = [(name, to_camel(name)) for name in Customer.model_fields]
+_NESTED = {"address", "preferences"}
+_HOLD_FIELDS = {"segment": "segment", "segment_pinned": "pinned", "segment_pinned_until": "until"}
+_PLAIN = [name for name in CustomerPatch.model_fields if name not in {*_NESTED, *_HOLD_FIELDS}]
+_CLEARED = {"notes": ""}
+"""What a cleared field is stored as, where that is not null."""
+
+
+def customer_json(customer: CustomerRow) -> dict[str, Any]:
+    """Return the JSON of a customer: the fields of `Customer`, mostly columns of the same name."""
+    address = customer.address or {}
+    composed: dict[str, Any] = {
+        "id": customer_ref(customer.id),
+        "address": {part: address.get(part) for part in Address.model_fields},
+        "segment_source": "manual" if customer.segment_manual else "rules",
+        "preferences": {
+            to_camel(name): getattr(customer, name) for name in Preferences.model_fields
+        },
+    }
+    return {
+        key: composed[name] if name in composed else getattr(customer, name) for name, key in _KEYS
+    }
+
+
+def columns(body: CustomerPatch) -> dict[str, Any]:
+    """Return the columns that a request changes, as `editing.edit` takes them."""
+    given = body.model_fields_set
+    changes = {name: getattr(body, name) or _CLEARED.get(name) for name in _PLAIN if name in given}
+    if "address" in given:
+        changes["address"] = body.address and body.address.model_dump(exclude_unset=True)
+    if body.preferences:
+        changes |= body.preferences.model_dump(exclude_unset=True, exclude_none=True)
+    return changes
+
+
+def hold(body: CustomerPatch) -> HoldEdit:
+    """Return what a request wants for the segment."""
+    return HoldEdit(
+        given=frozenset(_HOLD_FIELDS[name] for name in body.model_fields_set & _HOLD_FIELDS.keys()),
+        segment=body.segment and body.segment.value,
+        pinned=body.segment_pinned,
+        until=body.segment_pinned_until,
+    )

@@ -1,0 +1,94 @@
+"""Local mode: while no credential exists, whoever is on this machine may do everything.
+
+The first API key or user ends it. Nobody on another machine is ever let in this way.
+"""
+
+import logging
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from service.config import Config, ConfigError
+from service.db.accounts import api_keys
+from service.db.engine import DATABASE_AWAY, create_engine, sqlstate
+from service.http.credential_cache import CredentialCache
+from service.http.problems import ProblemError
+
+log = logging.getLogger(__name__)
+
+_UNDEFINED_TABLE = "42P01"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address, or the name ``localhost``, leads to this machine only."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def from_this_machine(request: HTTPConnection, config: Config) -> bool:
+    """Return whether a request comes from this machine, to a service that serves no other.
+
+    Raises ProblemError if it comes from here but names another host: a page from elsewhere may
+    have made its own name resolve to 127.0.0.1 (DNS rebinding).
+    """
+    client = request.client.host if request.client else ""
+    if not (is_loopback(config.http_host) and is_loopback(client)):
+        return False
+    if not _names_this_machine(request.headers.get("host", "")):
+        detail = (
+            "While no credential exists, the service answers to localhost and 127.0.0.1 only. Use "
+            "one of these addresses, or create an API key or a user."
+        )
+        raise ProblemError(403, "Forbidden", detail)
+    return True
+
+
+def _names_this_machine(host: str) -> bool:
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+
+
+async def warn_at_start(credentials: CredentialCache) -> None:
+    """Log a warning if everybody on this machine may do everything."""
+    try:
+        any_exist = await credentials.any_exist()
+    except DATABASE_AWAY as error:
+        log.warning("cannot look whether credentials exist: %s", type(error).__name__)
+        return
+    if not any_exist:
+        log.warning(
+            "NO SIGN-IN: there is no API key and no user, so anyone on this machine may do"
+            " everything. Create one with `crm keys create` or `crm users add` to require sign-in."
+        )
+
+
+async def refuse_open_door(config: Config) -> None:
+    """Raise ConfigError if other machines could reach the service while no credential exists.
+
+    If the database does not answer, nobody knows whether one exists, and the service starts: on
+    such an address it lets nobody in without a credential anyway.
+    """
+    if is_loopback(config.http_host):
+        return
+    engine = create_engine(config.database_url or "", application="crm web", pool_size=1)
+    try:
+        async with engine.connect() as connection:
+            any_exist = await api_keys.configured(connection)
+    except DATABASE_AWAY as error:
+        any_exist = sqlstate(error) != _UNDEFINED_TABLE
+    finally:
+        await engine.dispose()
+    if not any_exist:
+        msg = (
+            f"CRM_HTTP_HOST={config.http_host} lets other machines in, and nobody could sign in: "
+            "there is no API key and no user. Create one with `crm keys create NAME --scope read` "
+            "or `crm users add EMAIL --role admin`, or unset CRM_HTTP_HOST to serve this machine "
+            "only."
+        )
+        raise ConfigError(msg)

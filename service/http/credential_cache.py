@@ -1,0 +1,118 @@
+"""What the database says about API keys and sessions, kept in memory for a few seconds.
+
+Not every request asks the database. The price: when a key is revoked or expires, when a session
+ends, and when the first credential is created or the last one removed, a process that has just
+asked notices REMEMBERED seconds later.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from cachetools import TTLCache
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.core.tokens import SessionToken
+from service.db.accounts import api_keys, sessions
+from service.db.accounts.api_keys import StoredKey
+from service.db.accounts.users import User
+from service.db.engine import DATABASE_AWAY
+from service.http.rate_limits import Clock
+
+T = TypeVar("T")
+
+REMEMBERED = 3.0
+"""Seconds for which an answer of the database is used again."""
+
+_MOST_REMEMBERED = 10_000
+_SECONDS_BETWEEN_NOTES = 60.0
+
+
+class CredentialCache:
+    """Answers of the database about credentials, and notes of when each was used last.
+
+    Every method that may ask the database raises what DATABASE_AWAY lists.
+    """
+
+    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
+        """Start empty. ``clock`` returns seconds that never go back."""
+        self.local_mode: bool | None = None
+        """Whether no credential existed when last looked; None before the first look."""
+        self._engine = engine
+        self._clock = clock
+        self._looked_at = float("-inf")
+        self._keys: TTLCache[str, StoredKey | None] = TTLCache(_MOST_REMEMBERED, REMEMBERED, clock)
+        self._users: TTLCache[bytes, User | None] = TTLCache(_MOST_REMEMBERED, REMEMBERED, clock)
+        self._noted: TTLCache[str | bytes, bool] = TTLCache(
+            _MOST_REMEMBERED, _SECONDS_BETWEEN_NOTES, clock
+        )
+        self._writes: set[asyncio.Task[None]] = set()
+
+    async def any_exist(self) -> bool:
+        """Return whether there is any credential: an API key or a user."""
+        now = self._clock()
+        if self.local_mode is None or now - self._looked_at > REMEMBERED:
+            async with self._engine.connect() as connection:
+                self.local_mode = not await api_keys.configured(connection)
+            self._looked_at = now
+        return not self.local_mode
+
+    async def find_key(self, key_id: str) -> StoredKey | None:
+        """Return the API key with this id, or None if there is none."""
+        with suppress(KeyError):
+            return self._keys[key_id]
+        async with self._engine.connect() as connection:
+            key = await api_keys.find_key(connection, key_id)
+        self._keys[key_id] = key
+        return key
+
+    async def find_user(self, token: SessionToken) -> User | None:
+        """Return the user whose session this is, or None if there is no such session any more."""
+        digest = token.digest
+        with suppress(KeyError):
+            return self._users[digest]
+        async with self._engine.connect() as connection:
+            user = await sessions.find(connection, token)
+        self._users[digest] = user
+        return user
+
+    async def end_session(self, token: SessionToken) -> None:
+        """End a session: at once in this process, within REMEMBERED seconds in the others."""
+        async with self._engine.begin() as connection:
+            await sessions.end(connection, token)
+        self._users.pop(token.digest, None)
+
+    def note_key_use(self, key_id: str) -> None:
+        """Write down that the key is used; see `_note`."""
+        self._note(key_id, api_keys.touch_key, key_id)
+
+    def note_session_use(self, token: SessionToken) -> None:
+        """Write down that the session is used, which keeps it alive; see `_note`."""
+        self._note(token.digest, sessions.touch, token)
+
+    async def close(self) -> None:
+        """Wait until every note is written."""
+        await asyncio.gather(*self._writes)
+
+    def _note(
+        self,
+        credential: str | bytes,
+        write: Callable[[AsyncConnection, T], Awaitable[None]],
+        argument: T,
+    ) -> None:
+        """Write at most once a minute, in a task of its own, so that no request waits for it."""
+        if credential in self._noted:
+            return
+        self._noted[credential] = True
+        task = asyncio.create_task(self._write(write, argument))
+        self._writes.add(task)  # the event loop itself keeps weak references only
+        task.add_done_callback(self._writes.discard)
+
+    async def _write(
+        self, write: Callable[[AsyncConnection, T], Awaitable[None]], argument: T
+    ) -> None:
+        # A note that fails is no reason to refuse the use; the next minute brings another.
+        with suppress(*DATABASE_AWAY):
+            async with self._engine.begin() as connection:
+                await write(connection, argument)

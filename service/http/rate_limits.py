@@ -1,0 +1,76 @@
+"""How often one caller may ask, so that nobody takes the service away from the others.
+
+The counts are kept per process: with n replicas behind a balancer, a caller may ask n times as
+often.
+"""
+
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from starlette.types import Scope
+
+from service.http.problems import ProblemError
+
+Clock = Callable[[], float]
+"""Returns seconds that never go back, such as `time.monotonic`."""
+
+_MOST_BUCKETS = 10_000
+
+
+class Buckets:
+    """A token bucket per key: it holds at most ``burst`` tokens and gains ``rate`` per second."""
+
+    def __init__(self, rate: float, burst: float, clock: Clock) -> None:
+        """Start with every bucket full."""
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, key: str) -> float:
+        """Take a token and return 0; without one, return the seconds until there is one."""
+        now = self._clock()
+        tokens = self._tokens(key, now)
+        if tokens < 1:
+            return (1 - tokens) / self._rate
+        if key not in self._buckets and len(self._buckets) >= _MOST_BUCKETS:
+            self._forget_full(now)
+        self._buckets[key] = tokens - 1, now
+        return 0.0
+
+    def give_back(self, key: str) -> None:
+        """Put back a token that was taken for something that did not happen."""
+        now = self._clock()
+        self._buckets[key] = min(self._burst, self._tokens(key, now) + 1), now
+
+    def wait(self, key: str) -> float:
+        """Return the seconds until there is a token, and take none."""
+        return max(0.0, (1 - self._tokens(key, self._clock())) / self._rate)
+
+    def _tokens(self, key: str, now: float) -> float:
+        tokens, since = self._buckets.get(key, (self._burst, now))
+        return min(self._burst, tokens + (now - since) * self._rate)
+
+    def _forget_full(self, now: float) -> None:
+        """Drop the buckets that are full again; if that is not enough, drop all."""
+        kept = {k: v for k, v in self._buckets.items() if self._tokens(k, now) < self._burst}
+        self._buckets = kept if len(kept) < _MOST_BUCKETS else {}
+
+
+def too_many(seconds: float) -> ProblemError:
+    """Return the refusal of a caller who may come back after ``seconds``."""
+    wait = str(int(seconds) + 1)
+    detail = f"This is more than one caller may ask for; come back in {wait} s."
+    return ProblemError(429, "Too many requests", detail, headers={"Retry-After": wait})
+
+
+def address_of(scope: Scope) -> str:
+    """Return the caller's address; for IPv6 their network, since a caller has 2^64 addresses."""
+    host = str((scope.get("client") or ("unknown",))[0])
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address) and not address.ipv4_mapped:
+        return str(ip_network((address, 64), strict=False))
+    return host

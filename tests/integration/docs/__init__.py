@@ -1,0 +1,1 @@
+"""What docs/ claims, against running processes."""

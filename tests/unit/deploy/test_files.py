@@ -1,0 +1,162 @@
+"""The deployment's files fit each other, the code and the schemas of what reads them."""
+
+import re
+import tomllib
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from compose_spec.models import ComposeSpecification, Service
+
+from service.config import Config
+from tests.paths import DEPLOY, ROOT
+from tests.system.deploy.resources import FOREIGN, KUBERNETES, name_of, pod_of, resources
+
+_SETTINGS = {f"CRM_{name.upper()}" for name in Config.model_fields}
+
+compose: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+dockerfile = (DEPLOY / "Dockerfile").read_text()
+
+PODS = list(resources("Deployment", "Job", "CronJob", under="kubernetes/base"))
+
+
+def test_resources_fit_kubernetes_own_schemas() -> None:
+    checked = 0
+    for resource in resources():
+        if resource["apiVersion"].split("/")[0] not in FOREIGN and resource.get("metadata"):
+            if name_of(resource) == "Deployment crm-worker" and "template" not in resource["spec"]:
+                continue  # a patch is no whole resource
+            kubernetes_validate.validate(resource, KUBERNETES, strict=True)
+            checked += 1
+    assert checked >= 12
+
+
+def test_a_schema_would_object() -> None:
+    (broken,) = resources("HorizontalPodAutoscaler")
+    broken["spec"]["maxReplica"] = 8
+    with pytest.raises(kubernetes_validate.ValidationError, match="maxReplica"):
+        kubernetes_validate.validate(broken, KUBERNETES, strict=True)
+
+
+def test_each_folder_names_all_its_files_and_no_others() -> None:
+    for path in (DEPLOY / "kubernetes").rglob("kustomization.yaml"):
+        listed = yaml.safe_load(path.read_text())
+        named = {*listed["resources"], *listed.get("patchesStrategicMerge", ())}
+        there = {it.name for it in path.parent.iterdir()} - {path.name}
+        assert {it for it in named if not it.startswith("..")} == there
+
+
+@pytest.mark.parametrize("resource", PODS, ids=name_of)
+def test_a_pod_may_do_nothing_that_it_need_not(resource: dict[str, Any]) -> None:
+    pod = pod_of(resource)["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert (
+        pod["securityContext"].items()
+        >= {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }.items()
+    )
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"].keys() == {"requests", "limits"}
+    assert f"USER {pod['securityContext']['runAsUser']}:" in dockerfile
+
+
+def test_deployments_have_probes_budgets_and_time_to_end() -> None:
+    budgets = [it["spec"]["selector"]["matchLabels"] for it in resources("PodDisruptionBudget")]
+    for resource in resources("Deployment", under="kubernetes/base"):
+        template = pod_of(resource)
+        (container,) = template["spec"]["containers"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        for probe, path in (
+            ("startupProbe", "/livez"),
+            ("livenessProbe", "/livez"),
+            ("readinessProbe", "/readyz"),
+        ):
+            get = container[probe]["httpGet"]
+            assert get["path"] == path
+            assert "EXPOSE 8080 9090\n" in dockerfile
+            assert ports[get["port"]] in {8080, 9090}
+        labels = template["metadata"]["labels"]
+        assert resource["spec"]["selector"]["matchLabels"] == labels
+        assert labels in budgets
+        drain = Config.model_fields["drain_seconds"].default
+        assert template["spec"]["terminationGracePeriodSeconds"] >= drain + 10 or (
+            labels["app.kubernetes.io/component"] == "web"
+        )
+
+
+def test_selectors_and_targets_name_what_exists() -> None:
+    pods = [pod_of(resource)["metadata"]["labels"] for resource in PODS]
+    deployments = {it["metadata"]["name"] for it in PODS if it["kind"] == "Deployment"}
+    for resource in resources("Service"):
+        assert resource["spec"]["selector"] in pods
+    for resource in resources("NetworkPolicy", "PodMonitor"):
+        spec = resource["spec"]
+        selected = (spec.get("podSelector") or spec["selector"])["matchLabels"]
+        assert any(selected.items() <= labels.items() for labels in pods)
+    for resource in resources("HorizontalPodAutoscaler", "ScaledObject"):
+        assert resource["spec"]["scaleTargetRef"]["name"] in deployments
+
+
+def test_every_setting_that_is_given_exists() -> None:
+    texts = [path.read_text() for path in DEPLOY.rglob("*") if path.suffix in {".yaml", ".example"}]
+    named = {name for text in (*texts, dockerfile) for name in re.findall(r"CRM_[A-Z_]+", text)}
+    assert named <= _SETTINGS
+    assert {"CRM_DATABASE_URL", "CRM_REDIS_URL", "CRM_WORKER_PORT"} <= named
+
+
+def test_compose_is_a_compose_file() -> None:
+    ComposeSpecification(**compose)
+    known = {field.alias or name for name, field in Service.model_fields.items()}
+    for service in compose["services"].values():
+        assert service.keys() <= known
+        assert service["env_file"] == ["crm.env"]
+
+
+def test_compose_starts_in_order_and_looks_after_each_part() -> None:
+    services = compose["services"]
+    for part in ("worker", "web"):
+        assert services[part]["depends_on"] == {
+            "postgres": {"condition": "service_healthy"},
+            "redis": {"condition": "service_healthy"},
+            "migrate": {"condition": "service_completed_successfully"},
+        }
+        assert services[part]["read_only"] is True
+        assert services[part]["cap_drop"] == ["ALL"]
+    for part in services.keys() - {"migrate"}:
+        assert services[part]["healthcheck"]["test"]
+        assert services[part]["restart"] == "unless-stopped"
+    for words in ("--appendonly yes", "--maxmemory-policy noeviction"):
+        assert words in services["redis"]["command"][-1]
+
+
+def test_compose_passes_on_what_the_example_names() -> None:
+    lines = (DEPLOY / "crm.env.example").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    used = set(re.findall(r"\$\$([A-Z_]+)", yaml.safe_dump(compose))) - {"PGDATA"}
+    assert used <= given.keys()
+    assert f":{given['POSTGRES_PASSWORD']}@" in given["CRM_DATABASE_URL"]
+    assert f":{given['REDIS_PASSWORD']}@" in given["CRM_REDIS_URL"]
+
+
+def test_the_image_holds_what_is_locked_and_checks_it_by_hash() -> None:
+    assert dockerfile.count("--require-hashes") == 2
+    for lock in ("requirements.txt", "deploy/requirements-build.txt"):
+        locked = re.sub(r"^#.*\n", "", (ROOT / lock).read_text(), flags=re.MULTILINE)
+        pins = re.split(r"^(?=\S)", locked, flags=re.MULTILINE)
+        for pin in pins:
+            assert not pin.strip() or re.match(
+                r"[a-z0-9._-]+==\S+( ; [^\n]+)? \\\n +--hash=sha256:", pin
+            ), pin
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    names = {re.split(r"[<>=]", it)[0] for it in build}
+    pinned = {pin.split("==")[0] for pin in pins if pin.strip()}
+    assert pinned == names  # of the last one

@@ -1,0 +1,1 @@
+"""What README, CONTRIBUTING and docs/ claim, against the code; no server."""

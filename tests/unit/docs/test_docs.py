@@ -1,0 +1,213 @@
+"""README and docs list what the code has, and nothing else; links and commands lead somewhere."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from service.cli.main import app
+from service.config import Config
+from service.core.order_event import Reason
+from tests.paths import ROOT
+
+DOCS = ROOT / "docs"
+DECISIONS = DOCS / "decisions"
+PAGES = sorted(
+    (*ROOT.glob("*.md"), *(ROOT / "deploy").glob("*.md"), *DOCS.rglob("*.md")),
+)
+MOST_LINES = 200
+"""Of the README: whoever wants more is led on."""
+_FOLDERS = ("service", "consumers", "migrations", "tests", "deploy", "docs")
+_PATH = re.compile(rf"(?:{'|'.join(_FOLDERS)})/[\w./-]*(?:::\w+)?")
+_CRM = re.compile(r"(?<!-n )\bcrm ([a-z-]+)((?: |\\\|)[^#;)\n]*)?")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def table(page: Path) -> Iterator[list[str]]:
+    """Yield the cells of every table row of a page. An escaped bar is part of its cell."""
+    for line in page.read_text().splitlines():
+        if line.startswith("| "):
+            yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def quoted(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def fragments(text: str) -> Iterator[str]:
+    """Yield what a page shows as code: each line of a shell block, each word in backticks."""
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        yield from block.splitlines()
+    yield from quoted(re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= MOST_LINES
+
+
+def test_every_setting_is_listed_with_its_default_and_no_other() -> None:
+    listed: dict[str, str | None] = {}
+    for first, default, *_ in table(DOCS / "settings.md"):
+        names = quoted(first)
+        defaults: list[str | None] = [*quoted(default)] or [None] * len(names)
+        listed |= zip(names, defaults, strict=True)
+    known = {f"CRM_{name.upper()}": field.default for name, field in Config.model_fields.items()}
+    assert listed.keys() == known.keys()
+    for name, default in known.items():
+        whole = int(default) if isinstance(default, float) else default
+        shown = None if default is None else str(whole)
+        assert (listed[name] or "").lower() == (shown or "").lower(), name
+
+
+def _commands() -> dict[str, Any]:
+    group: Any = get_command(app)
+    return dict(group.commands)
+
+
+def test_every_command_is_listed_and_no_other() -> None:
+    commands = _commands()
+    listed: dict[str, set[str]] = {}
+    for first, *_ in table(DOCS / "commands.md"):
+        for command in quoted(first):
+            _, name, *rest = command.split(" ", 2)
+            subcommands = rest[0].split("\\|") if rest and "\\|" in rest[0].split(" ")[0] else ()
+            listed[name] = set(subcommands)
+    assert listed == {
+        name: set(getattr(command, "commands", ())) for name, command in commands.items()
+    }
+
+
+@every_page
+def test_every_command_shown_exists_with_its_options(page: Path) -> None:
+    commands = _commands()
+    for fragment in fragments(page.read_text()):
+        for name, rest in _CRM.findall(fragment):
+            if name == "--version":
+                continue
+            assert name in commands or name.startswith("-"), fragment
+            command = commands.get(name)
+            if command is None:
+                continue
+            subcommands = getattr(command, "commands", {})
+            words = [word for word in re.split(r" |\\\||\|", rest) if word]
+            chosen = [subcommands[word] for word in words if word in subcommands]
+            if subcommands and words:
+                assert chosen, fragment
+            known = {
+                option
+                for one in chosen or [command]
+                for parameter in one.params
+                for option in (*parameter.opts, *parameter.secondary_opts)
+            }
+            assert set(re.findall(r"(?<!\S)\[?(--[a-z-]+)", rest)) <= known, fragment
+
+
+@every_page
+def test_every_make_target_shown_exists(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for fragment in fragments(page.read_text()):
+        for target in re.findall(r"^make ([a-z-]+)", fragment):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@every_page
+def test_every_path_test_and_module_shown_exists(page: Path) -> None:
+    for fragment in fragments(page.read_text()):
+        words = fragment.split(" ")
+        paths = words if len(words) == 1 or "pytest" in words[0] else []
+        for word in paths:
+            if not _PATH.fullmatch(word):
+                continue
+            path, _, test = word.partition("::")
+            assert (ROOT / path).exists(), word
+            assert not test or f"def {test}(" in (ROOT / path).read_text(), word
+        for module in re.findall(r"python -m (tests[\w.]*)", fragment):
+            assert find_spec(module), module
+
+
+def test_every_route_is_listed_and_no_other() -> None:
+    document = json.loads((ROOT / "deploy/contracts/openapi.json").read_text())
+    routes = {
+        f"{method.upper()} {path}"
+        for path, operations in document["paths"].items()
+        for method in operations
+        if method in {"get", "put", "post", "patch", "delete"}
+    }
+    listed = [quoted(first)[0] for first, *_ in table(DOCS / "http.md") if quoted(first)]
+    assert sorted(listed) == sorted(routes)
+
+
+def test_every_reason_for_a_refusal_is_listed_and_no_other() -> None:
+    section = (DOCS / "streams.md").read_text().split("### Why an entry is refused", 1)[1]
+    listed = re.findall(r"^\| `(\w+)` \|", section.split("\n## ", 1)[0], re.MULTILINE)
+    assert listed == [reason.value for reason in Reason]
+
+
+def test_the_story_of_a_batch_names_functions_that_exist() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## The story of one batch\n", 1)[1]
+    steps = re.findall(r"^\| \d+ \| `(\w[\w/.]+)`: (.+?) \|", section, re.MULTILINE)
+    assert len(steps) >= 15
+    for path, names in steps:
+        source = (ROOT / path).read_text()
+        for name in quoted(names):
+            assert re.search(rf"^ *(?:async def|def|class) {name}\b", source, re.MULTILINE), name
+
+
+def _anchors(page: str) -> set[str]:
+    """List what a link can point to, as the forges make it from headings."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", it.lower()).replace(" ", "-") for it in headings}
+
+
+def _links(page: Path) -> Iterator[tuple[Path, str]]:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        yield ((page.parent / path).resolve() if path else page), anchor
+
+
+@every_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for file, anchor in _links(page):
+        assert file.exists(), file
+        if anchor:
+            assert anchor in _anchors(file.read_text()), (file, anchor)
+
+
+def test_every_page_is_linked_from_another() -> None:
+    linked = {file for page in PAGES for file, _ in _links(page) if file != page}
+    linked |= {file / "README.md" for file in linked if file.is_dir()}
+    assert set(PAGES) - linked <= {ROOT / "README.md"}
+
+
+def test_every_decision_is_dated_listed_and_says_what_it_cost() -> None:
+    files = {path.name for path in DECISIONS.glob("*.md")} - {"README.md"}
+    listed = {}
+    for date, decision in list(table(DECISIONS / "README.md"))[1:]:
+        (name,) = re.findall(r"\]\(([^)]+)\)", decision)
+        listed[name] = date
+    assert listed.keys() == files
+    for name, date in listed.items():
+        assert re.fullmatch(rf"{date}-[a-z0-9-]+\.md", name), name
+        text = (DECISIONS / name).read_text().lower()
+        for part in ("problem", "choice", "alternatives", "cost"):
+            assert part in text, (name, part)
+
+
+def test_the_changelog_begins_with_this_release() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    first = re.search(r"^## \[?([^\]\s]+)", changelog, re.MULTILINE)
+    assert first
+    assert first[1] == version

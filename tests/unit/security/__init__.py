@@ -1,0 +1,1 @@
+"""Licences, audits and the list of risks."""
