@@ -7,7 +7,7 @@ AUDIT := $(VENV)/audit/bin/pip-audit
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo up test test-fast check lint types matrix bench bench-reads chaos tools pictures contracts licences audit lock clean
+.PHONY: help env demo up test test-fast check lint types matrix bench bench-reads chaos tools pictures contracts sql licences audit lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ types: env ## Check types strictly, in the tests too
 	@$(BIN)/mypy
 
 matrix: env ## Run a part of the tests on Python 3.12 and 3.13, where they are installed
-	@$(BIN)/python -m tests.system.matrix
+	@$(BIN)/nox --parallel 2
 
 check: lint types test matrix ## Run everything that CI runs
 
@@ -71,6 +71,9 @@ tools: ## Install Chromium, Redis 7, libfaketime, promtool and Node.js from Debi
 
 pictures: env tools ## Take pictures of the dashboard with the demo's data, for the README too
 	@$(BIN)/python -m tests.system.browser.pictures
+
+sql: env ## Write the composed SQL statements beside their modules
+	@$(BIN)/python -m tests.sql
 
 contracts: env ## Write OpenAPI and AsyncAPI into deploy/contracts from the code
 	@$(BIN)/python -m tests.integration.contracts

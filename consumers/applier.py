@@ -148,7 +148,7 @@ class Applier:
         try:
             await self._redis.xack(self._names[partition], self._group, *ids)
         except redis_client.REDIS_ERRORS as error:
-            # They stay pending, are reclaimed later, and found to be duplicates.
+            # The entries stay pending. When they are reclaimed, they are counted as duplicates.
             log.warning("%d entries not acknowledged: %s", len(ids), error)
 
     async def _ingest(

@@ -16,7 +16,7 @@ from service.config import Config
 from service.core.loss_arithmetic import Loss
 from service.core.stream_ids import write
 from service.db.engine import DATABASE_AWAY, in_transaction
-from service.db.operations import losses, trims
+from service.db.operations import losses, trimming
 from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
 from service.db.statistics import cohorts, key_figures
@@ -104,7 +104,7 @@ def trim_orders_step(redis: Redis, config: Config, stream: str) -> Step:
     keep = Keep(config.orders_keep_seconds, config.orders_keep_entries)
 
     async def step(connection: AsyncConnection) -> int | None:
-        return _trimmed(stream, await trims.trim_orders(connection, redis, stream, group, keep))
+        return _trimmed(stream, await trimming.trim_orders(connection, redis, stream, group, keep))
 
     return step
 
@@ -115,17 +115,17 @@ def trim_changes_step(redis: Redis, config: Config) -> Step:
     keep = Keep(None, config.changes_keep_entries)
 
     async def step(connection: AsyncConnection) -> int | None:
-        return _trimmed(stream, await trims.trim_changes(connection, redis, stream, keep))
+        return _trimmed(stream, await trimming.trim_changes(connection, redis, stream, keep))
 
     return step
 
 
-def _trimmed(stream: str, result: trims.TrimResult | None) -> int | None:
+def _trimmed(stream: str, result: trimming.TrimResult | None) -> int | None:
     if result is None:
         return None
     if result.held_by is not None:
         log.warning(
-            "%s grows beyond what it is to keep: its group %s has not acknowledged %s yet",
+            "%s is longer than configured: its group %s has not acknowledged entry %s yet",
             stream,
             result.held_by,
             result.held_at,
@@ -152,7 +152,8 @@ def check_losses_step(
                 _log_loss(stream, result.loss)
             elif result.rolled_back:
                 log.warning(
-                    "Redis has less of %s than it had; all of that was applied before", stream
+                    "Redis has less of %s than before; everything that is missing had been applied",
+                    stream,
                 )
 
     return step
@@ -160,8 +161,8 @@ def check_losses_step(
 
 def _log_loss(stream: str, loss: Loss) -> None:
     log.error(
-        "%s lost entries that were never applied (%s): %s of those after %s, up to %s; "
-        "nothing before %s. See `crm losses`",
+        "%s lost entries that were never applied (%s): %s with ids after %s and up to %s; "
+        "nothing was lost before %s. See `crm losses`",
         stream,
         loss.kind.replace("_", " "),
         "an unknown number" if loss.entries is None else loss.entries,

@@ -89,8 +89,9 @@ class OrdersConsumer:
     async def watch(self) -> None:
         """Restart each subscriber whenever it has stopped by itself.
 
-        A subscriber stops when its group is gone: after FLUSHALL, on a new and empty server, or
-        when its stream moves to another master. Raises SubscriberDiedError if one does not come
+        FastStream stops a subscriber when its group is gone
+        (https://github.com/ag2ai/faststream/pull/2855): after FLUSHALL, on a new and empty server,
+        or when its stream moves to another master. Raises SubscriberDiedError if one does not come
         back.
         """
         async with asyncio.TaskGroup() as group:

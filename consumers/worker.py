@@ -130,7 +130,7 @@ class Worker:
         try:
             await in_transaction(self.engine, self._check_losses(wait=True))
         except (*DATABASE_AWAY, *redis_client.REDIS_ERRORS) as error:
-            log.warning("no check for losses: %s", type(error).__name__)
+            log.warning("could not check for losses: %s", type(error).__name__)
 
     async def _drain(self, tasks: Mapping[str, asyncio.Task[None]]) -> None:
         """Apply what was read, within the time allowed. Other workers reclaim what is left."""
@@ -145,7 +145,10 @@ class Worker:
                 await self.reclaimer.remove_consumer(self.name)
                 await self._check_losses_now()
         except (TimeoutError, *redis_client.REDIS_ERRORS) as error:
-            log.warning("not drained in time (%s); others will reclaim", type(error).__name__)
+            log.warning(
+                "not drained in time (%s); other workers will reclaim the rest",
+                type(error).__name__,
+            )
 
 
 def _stream_names(config: Config) -> str:

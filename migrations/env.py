@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions over the connection that `service.db.migrate` hands in."""
+"""Run the revisions. Alembic executes this file; `service.db.migrate` passes the connection."""
 
 from alembic import context
 

@@ -17,5 +17,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo it."""
+    """Undo what `upgrade` did."""
     ${downgrades if downgrades else "pass"}

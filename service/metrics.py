@@ -1,7 +1,7 @@
-"""``/metrics``: the counters that are kept in Postgres, and what waits, for Prometheus.
+"""Write ``/metrics`` for Prometheus: the counters that Postgres keeps, and the backlogs.
 
-They are the same whichever replica is asked. Only requests, the release and the process's own
-memory, time and files are told by each process for itself.
+Every replica answers with the same values. Only requests, the release and the process's memory,
+CPU time and files are of the process that is asked.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,11 +30,12 @@ from service.core.order_event import Reason
 from service.db.engine import DATABASE_AWAY
 from service.db.ingest.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
 from service.db.operations import dead_letters, losses, status
-from service.db.operations.trims import Trims, trims
+from service.db.operations.trimming import Trims, trims
 from service.db.statistics.counters import read_figures
 from service.streams import groups, redis_client
 
-# A gauge beside each counter and histogram, of when it began: nobody asks, and all are kept.
+# They would be a gauge beside each counter and histogram, with the time when it was created. Nobody
+# asks for that, and Prometheus would store them all.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _OUTCOMES = {
@@ -42,13 +43,13 @@ _OUTCOMES = {
     "applied": "Events that changed an order.",
     "stale": "Events older than what was known of their order.",
     "duplicate": "Events that had been applied before.",
-    "conflict": "Events that contradict another of the same version and time.",
+    "conflict": "Events that contradict another event of the same version and time.",
     "dead_lettered": "Entries refused and kept as dead letters.",
 }
 
 
 def measured_requests() -> Histogram:
-    """Make what a web process measures its requests with."""
+    """Build the histogram of a web process's requests."""
     return Histogram(
         "crm_http_request_seconds",
         "Time until a request's answer began.",
@@ -59,9 +60,9 @@ def measured_requests() -> Histogram:
 
 
 async def render(config: Config, engine: AsyncEngine, redis: Redis, *own: Collector) -> bytes:
-    """Collect and write the exposition format; a part that is away shows as ``crm_up`` 0.
+    """Collect all metrics and return them in the exposition format.
 
-    ``own`` is what the process itself measures.
+    A part that is away has ``crm_up`` 0. ``own`` holds what the process itself measures.
     """
     up = GaugeMetricFamily("crm_up", "Whether a part answers.", labels=["part"])
     release = InfoMetricFamily(
@@ -69,12 +70,12 @@ async def render(config: Config, engine: AsyncEngine, redis: Redis, *own: Collec
     )
     metrics: list[Metric] = [up, release]
     try:
-        metrics += await _of_database(engine)
+        metrics += await _database_metrics(engine)
         up.add_metric(["database"], 1)
     except DATABASE_AWAY:
         up.add_metric(["database"], 0)
     try:
-        metrics += await _of_redis(config, redis)
+        metrics += await _redis_metrics(config, redis)
         up.add_metric(["redis"], 1)
     except redis_client.REDIS_ERRORS:
         up.add_metric(["redis"], 0)
@@ -94,11 +95,11 @@ class _Collected(Collector):
         return self._metrics
 
 
-async def _of_database(engine: AsyncEngine) -> list[Metric]:
+async def _database_metrics(engine: AsyncEngine) -> list[Metric]:
     async with engine.connect() as connection:
         totals = await status.totals(connection)
         waiting = await status.waiting(connection)
-        kept = {it.reason: it.letters for it in await dead_letters.summary(connection)}
+        letters = {row.reason: row.letters for row in await dead_letters.summary(connection)}
         verified = await status.verification(connection)
         lost = await losses.summary(connection)
         trimmed = await trims(connection)
@@ -108,7 +109,7 @@ async def _of_database(engine: AsyncEngine) -> list[Metric]:
         segments.add_metric([segment.value], figure.customers)
     refused = GaugeMetricFamily("crm_dead_letters", "Dead letters kept.", labels=["reason"])
     for reason in Reason:
-        refused.add_metric([reason.value], kept.get(reason.value, 0))
+        refused.add_metric([reason.value], letters.get(reason.value, 0))
     return [
         *(
             CounterMetricFamily(f"crm_entries_{name}", text, value=getattr(totals, name))
@@ -123,15 +124,15 @@ async def _of_database(engine: AsyncEngine) -> list[Metric]:
         ),
         _histogram(
             "crm_batch_seconds",
-            "Duration of a batch, from its first statement to before its commit.",
+            "Seconds that a batch took, from its first statement until before its commit.",
             SECONDS_BUCKETS,
             totals.seconds_buckets,
             totals.seconds,
         ),
         segments,
         refused,
-        *_of_verification(verified),
-        *_of_losses(lost, trimmed),
+        *_verification_metrics(verified),
+        *_loss_metrics(lost, trimmed),
         GaugeMetricFamily(
             "crm_unpublished_changes",
             "Segment changes not yet on the out-stream.",
@@ -139,46 +140,46 @@ async def _of_database(engine: AsyncEngine) -> list[Metric]:
         ),
         GaugeMetricFamily(
             "crm_oldest_unpublished_seconds",
-            "Age of the oldest of them.",
+            "Age of the oldest segment change not yet on the out-stream.",
             value=waiting.oldest_unpublished_seconds,
         ),
         GaugeMetricFamily(
             "crm_sweep_overdue_seconds",
-            "How far the sweep is behind its promise of a minute.",
+            "How late the sweep is; it promises to move every customer within a minute.",
             value=waiting.sweep_overdue_seconds,
         ),
     ]
 
 
-def _of_losses(lost: losses.LossSummary, trimmed: Sequence[Trims]) -> list[Metric]:
+def _loss_metrics(lost: losses.LossSummary, trimmed: Sequence[Trims]) -> list[Metric]:
     entries = CounterMetricFamily(
         "crm_trimmed_entries", "Entries trimmed off a stream.", labels=["stream"]
     )
     held = GaugeMetricFamily(
         "crm_trimming_held",
-        "1: a group that lags keeps the stream longer than it is to be.",
+        "1: this group has not acknowledged entries that should be trimmed by now.",
         labels=["stream", "group"],
     )
-    for of_stream in trimmed:
-        entries.add_metric([of_stream.stream], of_stream.entries)
-        if of_stream.held_by is not None:
-            held.add_metric([of_stream.stream, of_stream.held_by], 1)
+    for trims_of_stream in trimmed:
+        entries.add_metric([trims_of_stream.stream], trims_of_stream.entries)
+        if trims_of_stream.held_by is not None:
+            held.add_metric([trims_of_stream.stream, trims_of_stream.held_by], 1)
     return [
         CounterMetricFamily(
             "crm_losses", "Times that Redis lost entries before they were applied.", lost.total
         ),
         GaugeMetricFamily(
-            "crm_open_losses", "Those that nobody has acknowledged.", value=lost.open
+            "crm_open_losses", "Losses that nobody has acknowledged.", value=lost.open
         ),
         GaugeMetricFamily(
-            "crm_lost_entries", "Entries known to be lost in them.", value=lost.entries
+            "crm_lost_entries", "Entries known to be lost in open losses.", value=lost.entries
         ),
         entries,
         held,
     ]
 
 
-def _of_verification(verified: status.Verification | None) -> list[Metric]:
+def _verification_metrics(verified: status.Verification | None) -> list[Metric]:
     if verified is None:
         return []
     return [
@@ -189,44 +190,54 @@ def _of_verification(verified: status.Verification | None) -> list[Metric]:
         ),
         GaugeMetricFamily(
             "crm_broken_invariants",
-            "How many of them did not hold.",
+            "How many invariants did not hold when `crm verify` last checked.",
             value=len(verified.broken),
         ),
     ]
 
 
-async def _of_redis(config: Config, redis: Redis) -> list[Metric]:
+async def _redis_metrics(config: Config, redis: Redis) -> list[Metric]:
     each = await groups.backlogs(redis, config.orders_streams, config.orders_group)
     backlog = groups.together(each)
     metrics: list[Metric] = [
-        GaugeMetricFamily("crm_pending_entries", "Read, not acknowledged.", value=backlog.pending),
+        GaugeMetricFamily(
+            "crm_pending_entries", "Entries read and not yet acknowledged.", value=backlog.pending
+        ),
         GaugeMetricFamily(
             "crm_oldest_pending_seconds",
-            "Age of the oldest of them.",
+            "Age of the oldest entry read and not yet acknowledged.",
             value=backlog.oldest_pending_seconds,
         ),
         GaugeMetricFamily(
-            "crm_consumers", "Consumers in the group, idle ones too.", value=len(backlog.consumers)
+            "crm_consumers",
+            "Consumers in the group, including idle ones.",
+            value=len(backlog.consumers),
         ),
     ]
     if backlog.lag is not None:
-        metrics.append(GaugeMetricFamily("crm_lag_entries", "Not yet read.", value=backlog.lag))
+        metrics.append(
+            GaugeMetricFamily("crm_lag_entries", "Entries not yet read.", value=backlog.lag)
+        )
     if backlog.quietest_seconds is not None:
         metrics.append(
             GaugeMetricFamily(
                 "crm_last_read_seconds",
-                "Since any consumer last asked for entries.",
+                "Seconds since any consumer last asked for entries.",
                 value=backlog.quietest_seconds,
             )
         )
-    return metrics + (_by_stream(each) if len(each) > 1 else [])
+    return metrics + (_metrics_by_stream(each) if len(each) > 1 else [])
 
 
-def _by_stream(each: Mapping[str, groups.Backlog]) -> list[Metric]:
-    """Tell of each partition what is told of all together, to find the one that lags."""
-    lag = GaugeMetricFamily("crm_stream_lag_entries", "Not yet read.", labels=["stream"])
+def _metrics_by_stream(each: Mapping[str, groups.Backlog]) -> list[Metric]:
+    """Return lag and pending entries of each partition, to find the one that is behind."""
+    lag = GaugeMetricFamily(
+        "crm_stream_lag_entries", "Entries of this stream not yet read.", labels=["stream"]
+    )
     pending = GaugeMetricFamily(
-        "crm_stream_pending_entries", "Read, not acknowledged.", labels=["stream"]
+        "crm_stream_pending_entries",
+        "Entries of this stream read and not yet acknowledged.",
+        labels=["stream"],
     )
     for stream, backlog in each.items():
         pending.add_metric([stream], backlog.pending)
@@ -238,8 +249,8 @@ def _by_stream(each: Mapping[str, groups.Backlog]) -> list[Metric]:
 def _histogram(
     name: str, text: str, bounds: Sequence[float], counts: Sequence[int], total: float
 ) -> HistogramMetricFamily:
-    cumulated, buckets = 0, []
+    cumulative, buckets = 0, []
     for bound, count in zip(bounds, counts, strict=True):
-        cumulated += count
-        buckets.append(("+Inf" if bound == float("inf") else str(bound), float(cumulated)))
+        cumulative += count
+        buckets.append(("+Inf" if bound == float("inf") else str(bound), float(cumulative)))
     return HistogramMetricFamily(name, text, buckets=buckets, sum_value=total)

@@ -1,4 +1,4 @@
-"""The event path."""
+"""Create the event path: customers, orders, segment changes, rules, counters, dead letters."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Expand the schema."""
+    """Create the tables and their indexes."""
     op.create_table(
         "customers",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False, start=1001), nullable=False),
@@ -373,7 +373,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo it: their indexes go with the tables."""
+    """Drop the tables; their indexes go with them."""
     for table in (
         "erased",
         "installation",

@@ -1,4 +1,4 @@
-"""People who work with customers."""
+"""Let people work with customers: users, API keys, audit, interactions, search."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Expand the schema."""
+    """Create the tables, their indexes and the extension for searching."""
     op.create_table(
         "api_keys",
         sa.Column("id", sa.Text(), nullable=False),
@@ -157,7 +157,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo it; the extension stays, for others may use it."""
+    """Drop the tables. The extension stays, because other applications may use it."""
     for table in (
         "customer_search",
         "users",

@@ -1,4 +1,4 @@
-"""The dashboard's sessions."""
+"""Keep the sessions of the dashboard's users."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Expand the schema."""
+    """Create the table."""
     op.create_table(
         "sessions",
         sa.Column(
@@ -44,5 +44,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Drop the table."""
     op.drop_table("sessions")

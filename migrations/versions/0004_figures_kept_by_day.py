@@ -1,4 +1,4 @@
-"""Figures kept by day."""
+"""Keep figures by day, so that a trend need not be computed from all customers."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Expand the schema."""
+    """Build the indexes online, create the tables, and fill them from what is stored."""
     create_index_online(
         "ix_customers_figures",
         "customers",
@@ -70,7 +70,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_kept_answers")),
         comment="answers that take long, as a worker last computed them",
     )
-    # The days before this one cannot be told apart any more.
+    # What changed on each day before this one is no longer known, so all of it counts for today.
     op.execute(
         "INSERT INTO daily_changes"
         " SELECT CAST(now() AT TIME ZONE 'UTC' AS date), slot, segment, customers, total_spent,"
@@ -84,7 +84,7 @@ def upgrade() -> None:
         " UNION ALL SELECT CAST(date_created AT TIME ZONE 'UTC' AS date), 0, count(*),"
         " sum(total - refunded) FROM orders WHERE counts GROUP BY 1) dated GROUP BY day"
     )
-    # Last, for it locks rows that workers may want.
+    # This comes last, because it locks rows that workers may want.
     op.execute(
         "UPDATE customer_search SET searched = E'\\n' || searched FROM customers"
         " WHERE id = customer_id AND name IS NULL"
@@ -92,7 +92,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Drop the tables and the indexes."""
     op.drop_index("ix_customer_search_name", "customer_search")
     op.drop_index("ix_customers_figures", "customers")
     op.drop_table("kept_answers")

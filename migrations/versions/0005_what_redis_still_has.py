@@ -1,4 +1,4 @@
-"""What Redis still has of the input, what it lost, what was trimmed."""
+"""Record what Redis holds of the input, what it lost, and what was trimmed."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Expand the schema."""
+    """Create the tables, and add a column to the relay's row."""
     op.create_table(
         "sightings",
         sa.Column("stream", sa.Text, primary_key=True),
@@ -71,7 +71,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Drop the column and the tables."""
     op.drop_column("relay", "trimmed")
     for table in ("trims", "losses", "sightings"):
         op.drop_table(table)

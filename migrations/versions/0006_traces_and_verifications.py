@@ -1,4 +1,4 @@
-"""The trace of a segment change; what the last `crm verify` found."""
+"""Record the trace of a segment change, and what the last `crm verify` found."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Expand the schema."""
+    """Add the column and create the table."""
     op.add_column(
         "segment_changes",
         sa.Column(
@@ -32,6 +32,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Drop the table and the column."""
     op.drop_table("verification")
     op.drop_column("segment_changes", "traceparent")

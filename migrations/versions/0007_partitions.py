@@ -1,4 +1,4 @@
-"""The partitions of the orders: what was read of each, and which one a dead letter was in."""
+"""Count what was read of each partition, and record the partition of a dead letter."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Expand the schema."""
+    """Create the table and add the column."""
     op.create_table(
         "partition_counters",
         sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
@@ -28,6 +28,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Drop the column and the table."""
     op.drop_column("dead_letters", "partition")
     op.drop_table("partition_counters")

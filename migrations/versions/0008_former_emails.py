@@ -1,4 +1,4 @@
-"""The e-mails that customers had before staff corrected them."""
+"""Keep the e-mails that customers had before staff corrected them."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Expand the schema; corrections made before stand in the audit."""
+    """Create the table, and fill it with the corrections that the audit has recorded."""
     op.create_table(
         "former_emails",
         sa.Column(
@@ -47,5 +47,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Drop the table."""
     op.drop_table("former_emails")

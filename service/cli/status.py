@@ -8,7 +8,7 @@ from rich.table import Table
 from service.config import Config
 from service.db.engine import DATABASE_AWAY, create_engine
 from service.db.operations import losses, status
-from service.db.operations.trims import trims
+from service.db.operations.trimming import trims
 from service.local.state import read_state
 from service.streams import groups, redis_client
 

@@ -10,7 +10,7 @@ from math import ceil
 from typing import NamedTuple
 
 RATE = 8000.0
-"""Events per second that one worker applied: the lower end of what the README says."""
+"""Events per second that one worker applied: the lower end of what docs/performance.md shows."""
 BUSY = 0.5
 """Share of that rate that is planned with: the rest is for reads, vacuum and bad days."""
 CONNECTIONS_PER_PROCESS = 10

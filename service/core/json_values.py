@@ -1,6 +1,6 @@
-"""How values are written for the world outside, on the out-stream and over HTTP alike.
+"""Values in JSON, written the same way on the out-stream and over HTTP.
 
-Ids are strings, money is a JSON number with two decimals, times are UTC with ``Z``.
+Money is a number with two decimals. Times are UTC and end with ``Z``.
 """
 
 from datetime import UTC, datetime
@@ -12,17 +12,17 @@ from pydantic.alias_generators import to_camel
 
 
 def money(amount: Decimal) -> orjson.Fragment:
-    """Write an amount as a JSON number with two decimals, exactly."""
+    """Return an amount as an exact JSON number with two decimals."""
     return orjson.Fragment(f"{amount:.2f}")
 
 
 def timestamp(moment: datetime | None) -> str | None:
-    """Write a moment in UTC with ``Z``."""
+    """Return a moment in UTC with ``Z``, and None for None."""
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def dumps(value: object) -> bytes:
-    """Serialize to JSON; decimals and datetimes are written as above."""
+    """Return a value as JSON; decimals and datetimes are written as above."""
     return orjson.dumps(value, default=_default, option=orjson.OPT_PASSTHROUGH_DATETIME)
 
 

@@ -1,9 +1,10 @@
-"""The streams of orders: one, or that one and its partitions, which publishers choose by customer.
+"""The streams of orders: the plain one, and its partitions if there are any.
 
-A partition is a stream of its own, ``orders:{3}``. The braces are a hash tag: on a Redis Cluster
-the partitions spread over the masters. Arrival never matters, so an event in another partition than
-it belongs to, or one that comes after the number of partitions was changed, is applied all the
-same; keeping a customer's events together only keeps workers from waiting for each other's locks.
+A partition is a stream of its own, ``orders:{3}``. The braces are a hash tag, which spreads the
+partitions over the masters of a Redis Cluster. Publishers choose the partition by customer, so that
+workers seldom wait for each other's locks. Correctness does not depend on it: the order of arrival
+never matters, so an event in the wrong partition, or one that comes after the number of partitions
+was changed, is applied all the same.
 """
 
 import zlib
@@ -14,17 +15,17 @@ _BLANK = " \t\r\n"
 
 
 class OrdersStream(NamedTuple):
-    """A stream that orders come in by."""
+    """A stream from which orders are read."""
 
     name: str
     partition: int | None
-    """None: the one that is not partitioned."""
+    """None: the plain stream, which is not partitioned."""
 
 
 def orders_streams(plain: str, partitions: int) -> tuple[OrdersStream, ...]:
-    """Give all streams to read.
+    """Return all streams to read.
 
-    The plain one is always among them, so that publishers move to partitions one by one.
+    The plain one is always among them, so that publishers can move to partitions one by one.
     """
     numbers = range(partitions if partitions > 1 else 0)
     return (
@@ -34,9 +35,12 @@ def orders_streams(plain: str, partitions: int) -> tuple[OrdersStream, ...]:
 
 
 def partition_key(order: Mapping[str, Any]) -> str:
-    """Tell by what an order is partitioned: its customer's e-mail, else their id, else its own."""
-    given = order.get("customer")
-    customer = given if isinstance(given, Mapping) else {}
+    """Return the key that decides an order's partition.
+
+    That is the customer's e-mail, else the customer's id, else the order's id.
+    """
+    value = order.get("customer")
+    customer = value if isinstance(value, Mapping) else {}
     for value in (customer.get("email"), customer.get("id"), order.get("id")):
         if isinstance(value, str) and value.strip(_BLANK):
             return value
@@ -44,8 +48,9 @@ def partition_key(order: Mapping[str, Any]) -> str:
 
 
 def partition_of(key: str, partitions: int) -> int:
-    """Give the partition of a key: CRC-32 of its UTF-8, blanks around it cut, A–Z made small.
+    """Return the partition of a key: the CRC-32 of its UTF-8 bytes, modulo ``partitions``.
 
-    Letters beyond ASCII stay as they are: languages make them small in different ways.
+    The key is trimmed first, and A–Z become lower case. Other letters stay as they are, because
+    programming languages lower them in different ways.
     """
     return zlib.crc32(key.strip(_BLANK).encode().lower()) % partitions

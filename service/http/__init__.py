@@ -1,1 +1,1 @@
-"""The HTTP side: thin routes over `service.db`."""
+"""The web process: thin routes over `service.db`, and the dashboard."""

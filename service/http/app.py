@@ -20,7 +20,9 @@ from service.http.api import (
     customer_details,
     customer_interactions,
     customer_routes,
+    dead_letter_replay,
     dead_letters,
+    rule_changes,
     rule_settings,
     statistics,
     unattributed,
@@ -108,7 +110,9 @@ def create_app(
     app.include_router(customer_interactions.router)
     app.include_router(unattributed.router)
     app.include_router(rule_settings.router)
+    app.include_router(rule_changes.router)
     app.include_router(dead_letters.router)
+    app.include_router(dead_letter_replay.router)
     app.include_router(activity.router)
     dashboard.install(app)
     openapi.install(app)

@@ -1,4 +1,4 @@
-"""The contracts as documents: AsyncAPI for both streams; OpenAPI comes from the web application."""
+"""The AsyncAPI document of both streams. The OpenAPI document comes from the web application."""
 
 from importlib.metadata import version
 from typing import Any
@@ -68,21 +68,21 @@ _AMOUNT = {
         {"type": "number", "minimum": 0, "exclusiveMaximum": 10**12},
         {"type": "string", "pattern": r"^\d{1,12}(\.\d+)?$"},
     ],
-    "description": "Read as a decimal, never through a float; rounded half up to the cent.",
+    "description": "Read as a decimal, never as a float; rounded half up to the cent.",
 }
 _INSTANT = {"type": "string", "format": "date-time", "description": "ISO 8601 with an offset"}
 
 
 def asyncapi() -> dict[str, Any]:
-    """Build the AsyncAPI 3.0 document of both streams as they are on the wire."""
+    """Return the AsyncAPI 3.0 document of both streams as they are on the wire."""
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Recovery Essentials CRM: streams",
             "version": version("recovery-essentials-crm"),
             "description": (
-                "Two Redis streams. An entry is a flat list of fields; the JSON document is the "
-                "value of one of them, named by `x-redis-field`."
+                "Two Redis streams. A stream entry is a flat list of fields; `x-redis-field` names "
+                "the field whose value is the JSON document."
             ),
         },
         "servers": {
@@ -92,12 +92,13 @@ def asyncapi() -> dict[str, Any]:
         "channels": {
             "orders": _channel(
                 "orders",
-                "Orders, created and updated; both types carry the whole order. Where it is "
-                "partitioned, `orders:{0}` and so on take the same.",
+                "Orders, created and updated; both types carry the whole order. If the stream is "
+                "partitioned, `orders:{0}` and so on carry the same.",
             ),
             "customerSegmentChanged": _channel(
                 "customer-segment-changed",
-                "Segment changes, at least once, in order per customer. Entry ids are `<n>-0`.",
+                "Segment changes: each at least once, those of one customer in order. Entry ids "
+                "are `<n>-0`.",
             ),
         },
         "operations": {
@@ -107,8 +108,8 @@ def asyncapi() -> dict[str, Any]:
         "components": {
             "messages": {
                 "orders": _message(
-                    "An order in one of its states. Refused entries become dead letters with "
-                    f"one of these reasons: {', '.join(reason.value for reason in Reason)}.",
+                    "An order in one of its states. An entry that is refused becomes a dead letter "
+                    f"with one of these reasons: {', '.join(reason.value for reason in Reason)}.",
                     "data",
                     "orders",
                     ORDER_EXAMPLE,
@@ -152,7 +153,10 @@ def _message(text: str, field: str, schema: str, example: dict[str, Any]) -> dic
 
 
 def _order_schema() -> dict[str, Any]:
-    """Write what `judge` accepts; amounts and times are checked by code, so they are said here."""
+    """Return the schema of what `judge` accepts.
+
+    Code checks amounts and times, so the event's model does not describe them; this does.
+    """
     schema = _inlined(ORDER_EVENT.json_schema())
     order = schema["properties"]["data"]["properties"]
     for name in ("totalAmount", "refundedAmount"):
@@ -165,7 +169,10 @@ def _order_schema() -> dict[str, Any]:
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """Put definitions where they are used: references into `$defs` do not survive embedding."""
+    """Return a schema with each definition where it is used.
+
+    References into `$defs` would lead nowhere once the schema is part of a larger document.
+    """
     definitions = schema.pop("$defs", {})
 
     def inline(node: Any) -> Any:

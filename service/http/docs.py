@@ -1,4 +1,4 @@
-"""``/docs``: the OpenAPI document as a page of plain HTML, with nothing from elsewhere."""
+"""``/docs``: the OpenAPI document as plain HTML that loads nothing from other servers."""
 
 import base64
 import hashlib
@@ -13,12 +13,12 @@ from starlette.responses import HTMLResponse, Response
 
 ABOUT = """Customers, their orders and their segments.
 
-Send an API key (`crm keys create`) as `Authorization: Bearer crm_…` or as `X-API-Key`; its
-scopes are `read`, `write`, `export` and `admin`, and each operation says which it needs. While no
-key and no user exists, whoever is on the service's own machine may do everything.
+Send an API key (`crm keys create`) as `Authorization: Bearer crm_…` or as `X-API-Key`. A key has
+one or more of the scopes `read`, `write`, `export` and `admin`; each operation says which one it
+needs. While there is no key and no user, anyone on the service's own machine may do everything.
 
-Errors are RFC 9457 problem documents. Money is a JSON number with two decimals, times are UTC
-with `Z`. Every answer has an `X-Request-ID`, yours if you sent one, by which the log finds it.
+Errors are RFC 9457 problem documents. Money is a JSON number with two decimals. Times are in UTC
+and end in `Z`. Every answer has an `X-Request-ID`, yours if you sent one; the log has it too.
 """
 
 _CSS = """
@@ -61,13 +61,13 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """Show what the service offers."""
+    """Show the operations and schemas of the API."""
     page = render(request.app.openapi())
     return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
 
 
 def render(document: Node) -> str:
-    """Write an OpenAPI 3.1 document as HTML."""
+    """Return an OpenAPI 3.1 document as HTML."""
     tags: dict[str, list[str]] = {}
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -75,7 +75,7 @@ def render(document: Node) -> str:
             tags.setdefault(tag, []).append(_operation(method, path, operation))
     schemas = document.get("components", {}).get("schemas", {})
     title = escape(document["info"]["title"])
-    links = (f'<a href="#{_slug(it)}">{escape(it)}</a>' for it in (*tags, "schemas"))
+    links = (f'<a href="#{_slug(name)}">{escape(name)}</a>' for name in (*tags, "schemas"))
     return "\n".join(
         (
             "<!doctype html>",
@@ -86,7 +86,10 @@ def render(document: Node) -> str:
             _text(document["info"].get("description", "")),
             '<p>The same for machines: <a href="openapi.json"><code>openapi.json</code></a></p>',
             f"<nav>{''.join(links)}</nav>",
-            *(f'<h2 id="{_slug(tag)}">{escape(tag)}</h2>{"".join(it)}' for tag, it in tags.items()),
+            *(
+                f'<h2 id="{_slug(tag)}">{escape(tag)}</h2>{"".join(operations)}'
+                for tag, operations in tags.items()
+            ),
             '<h2 id="schemas">Schemas</h2>',
             *(_component(name, schema) for name, schema in sorted(schemas.items())),
             "</body></html>",
@@ -97,16 +100,16 @@ def render(document: Node) -> str:
 def _operation(method: str, path: str, operation: Node) -> str:
     parts = [_text(operation.get("description", "")), _needs(operation.get("security", []))]
     if parameters := operation.get("parameters"):
-        given = (
+        parameter_rows = (
             (
-                f"<code>{escape(it['name'])}</code>",
-                escape(it["in"]) + (", required" if it.get("required") else ""),
-                _type(it.get("schema", {})),
-                _explained({**it.get("schema", {}), **it}),
+                f"<code>{escape(each['name'])}</code>",
+                escape(each["in"]) + (", required" if each.get("required") else ""),
+                _type(each.get("schema", {})),
+                _explained({**each.get("schema", {}), **each}),
             )
-            for it in parameters
+            for each in parameters
         )
-        parts += ["<h3>Parameters</h3>", _table(("name", "in", "type", ""), given)]
+        parts += ["<h3>Parameters</h3>", _table(("name", "in", "type", ""), parameter_rows)]
     if body := operation.get("requestBody"):
         parts += ["<h3>Body</h3>", _text(body.get("description", "")), *_contents(body)]
     rows = (
@@ -137,8 +140,8 @@ def _contents(holder: Node) -> Iterator[str]:
         yield f"<p><code>{escape(media)}</code> {_type(schema)}</p>"
         if schema.get("properties"):
             yield _properties(schema)
-        given = [it.get("value") for it in content.get("examples", {}).values()]
-        yield from map(_example, [content["example"]] if "example" in content else given)
+        several = [example.get("value") for example in content.get("examples", {}).values()]
+        yield from map(_example, [content["example"]] if "example" in content else several)
 
 
 def _component(name: str, schema: Node) -> str:
@@ -156,16 +159,16 @@ def _properties(schema: Node) -> str:
     rows = (
         (
             f"<code>{escape(name)}</code>",
-            _type(it) + (", required" if name in required else ""),
-            _explained(it),
+            _type(property_) + (", required" if name in required else ""),
+            _explained(property_),
         )
-        for name, it in schema["properties"].items()
+        for name, property_ in schema["properties"].items()
     )
     return _table(("property", "type", ""), rows)
 
 
 def _type(schema: Node) -> str:
-    """Name a type in one line, with a link where it is described elsewhere."""
+    """Return a type in one line, as a link to its schema if it has a name."""
     if reference := schema.get("$ref"):
         name = str(reference).rpartition("/")[2]
         return f'<a href="#schema-{_slug(name)}">{escape(name)}</a>'
@@ -186,11 +189,12 @@ def _limits(schema: Node) -> str:
     return "".join(f", {text.format(schema[k])}" for k, text in _LIMITS.items() if k in schema)
 
 
-def _explained(it: Node) -> str:
-    parts = [_text(it.get("description", ""))]
-    if it.get("default") is not None:
-        parts.append(f"<p>Default: <code>{_plain(it['default'])}</code></p>")
-    examples = it.get("examples") or ([it["example"]] if "example" in it else [])
+def _explained(node: Node) -> str:
+    """Return the description, default and examples of a parameter or property."""
+    parts = [_text(node.get("description", ""))]
+    if node.get("default") is not None:
+        parts.append(f"<p>Default: <code>{_plain(node['default'])}</code></p>")
+    examples = node.get("examples") or ([node["example"]] if "example" in node else [])
     listed = examples.values() if isinstance(examples, dict) else examples
     parts += [f"<p>Example: <code>{_plain(example)}</code></p>" for example in listed]
     return "".join(parts)
@@ -211,9 +215,10 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Write paragraphs, with what stands between backticks as code."""
+    """Return text as paragraphs, with what is between backticks as code."""
     marked = re.sub(r"(`+)(.+?)\1", r"<code>\2</code>", escape(text, quote=False))
-    return "".join(f"<p>{it.strip()}</p>" for it in re.split(r"\n\s*\n", marked) if it.strip())
+    paragraphs = re.split(r"\n\s*\n", marked)
+    return "".join(f"<p>{paragraph.strip()}</p>" for paragraph in paragraphs if paragraph.strip())
 
 
 def _slug(text: str) -> str:

@@ -17,31 +17,31 @@ from service.streams import groups, redis_client
 
 router = APIRouter(tags=["operations"])
 
-_HELPFUL = {"worker", "replica"}
+_NOT_NEEDED = {"worker", "replica"}
 QUIET_SECONDS = 30.0
-"""A consumer asks for entries every second; silence for this long means that none runs."""
+"""A worker asks for entries every second: if nobody has asked for this long, none runs."""
 
 
 @router.get("/livez", responses=example({"status": "ok"}))
 async def livez() -> dict[str, str]:
-    """Say that the process serves requests."""
+    """Answer as long as the process serves requests."""
     return {"status": "ok"}
 
 
 @router.get(
     "/readyz",
     responses=example({"status": "ok", "parts": {"database": "ok", "redis": "ok"}})
-    | {503: {"description": "Some part is not ready; see `parts`."}},
+    | {503: {"description": "At least one part is not ready; see `parts`."}},
 )
 async def readyz(request: Request) -> Response:
-    """Say whether requests can be answered, and which part is not ready.
+    """Report whether requests can be answered, and which part is not ready.
 
-    ``worker`` and ``replica`` are told for the reader's sake: a web process serves without them,
-    so they do not turn the answer to 503.
+    ``worker`` and ``replica`` are information only: a web process serves without them, so they
+    never turn the answer into a 503.
     """
     state = state_of(request)
     parts = {**await _database(state), **await _redis(state), **_replica(state)}
-    ready = all(status == "ok" for part, status in parts.items() if part not in _HELPFUL)
+    ready = all(status == "ok" for part, status in parts.items() if part not in _NOT_NEEDED)
     body: dict[str, Any] = {"status": "ok" if ready else "not ready", "parts": parts}
     return Json(body, status_code=200 if ready else 503)
 
@@ -52,7 +52,7 @@ async def readyz(request: Request) -> Response:
     responses=example("crm_lag_entries 0.0", "text/plain"),
 )
 async def prometheus(request: Request, _: Scraper) -> Response:
-    """Give the metrics of the whole service in Prometheus's text format."""
+    """Return the metrics of the whole service in Prometheus's text format."""
     state = state_of(request)
     own = (state.requests, *await state.replica.measured())
     body = await metrics.render(state.config, state.engine, state.redis, *own)
@@ -83,7 +83,7 @@ async def _redis(state: WebState) -> dict[str, str]:
 
 
 def _replica(state: WebState) -> dict[str, str]:
-    """Tell what the last read found: a probe must not wait for a replica that hangs."""
+    """Return what the last read found: a probe must not wait for a replica that hangs."""
     if state.replica.engine is None:
         return {}
     trouble = state.replica.trouble

@@ -1,4 +1,4 @@
-"""JSON responses, written as the contract has it."""
+"""JSON responses, with money and times written as the API promises."""
 
 from starlette.responses import Response
 
@@ -6,10 +6,10 @@ from service.core.json_values import dumps
 
 
 class Json(Response):
-    """A response in that form."""
+    """A response whose content `service.core.json_values` writes."""
 
     media_type = "application/json"
 
     def render(self, content: object) -> bytes:
-        """Serialize the content."""
+        """Write the content."""
         return dumps(content)

@@ -1,4 +1,7 @@
-"""The read replica: lists and figures, which may be a little behind, and who answers without it."""
+"""The read replica answers lists and figures, which may be a little behind.
+
+When it is away or too far behind, the primary answers in its place.
+"""
 
 import asyncio
 import logging
@@ -15,14 +18,15 @@ from service.http.rate_limits import Clock
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 2.0
+_PATIENCE_SECONDS = 2.0
 _AWAY_SECONDS = 5.0
-"""After it was of no use, nobody asks it again for so long."""
+"""How long nobody asks it again after it was away or too far behind."""
 
-# Of what was committed before the last transaction that it replayed, nothing is missing. Workers
-# commit every second or so; without any, nothing new is missing either, however long ago that is.
-# A server that replays nothing is the primary itself, or was promoted by mistake and knows nothing
-# new for ever: what the workers' last commits say of the time tells these two apart.
+# A replica misses nothing that was committed before the last transaction that it replayed. Workers
+# commit every second or so, so that transaction is recent while it follows. With no worker running
+# nothing new is written, and the true lag is smaller than this says.
+# A server that is not in recovery is the primary itself, or a replica that was promoted by mistake
+# and never learns anything new. The time of the workers' last commits tells the two apart.
 _LAG = text("""
 SELECT EXTRACT(epoch FROM clock_timestamp() - CASE
   WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp()
@@ -32,20 +36,20 @@ END)
 
 
 class Aged(NamedTuple):
-    """A snapshot of the replica, and by how many seconds it may be behind, at most."""
+    """A snapshot of the replica, and by how many seconds it is behind at most."""
 
     connection: AsyncConnection
     lag: float
 
 
 class Replica:
-    """Where reads may go that need not be of this moment; without an engine, nowhere."""
+    """Where reads may go whose answer may be a little old; nowhere, without an engine."""
 
     def __init__(self, engine: AsyncEngine | None, most_lag: float, clock: Clock) -> None:
-        """Connect when it is first asked for; ``most_lag`` seconds behind, it is not used."""
+        """Connect at the first read. When it is more than ``most_lag`` s behind, it is not used."""
         self.engine = engine
         self.trouble: str | None = None
-        """Why the primary answers in its stead, as last seen; None: it does not."""
+        """Why the primary answers in its place, as last seen; None while the replica answers."""
         self._most_lag = most_lag
         self._clock = clock
         self._ask_again_at = 0.0
@@ -66,11 +70,11 @@ class Replica:
         )
 
     async def snapshot(self, stack: AsyncExitStack) -> Aged | None:
-        """Enter a snapshot of the replica; None: ask the primary."""
+        """Enter a snapshot of the replica and return it, or None: then ask the primary."""
         if self.engine is None:
             return None
         if self.trouble is None or self._clock() >= self._ask_again_at:
-            # One finds out for all: while it hangs, the others need not wait for it, too.
+            # One request finds out for all: while the replica hangs, only that one waits for it.
             self._ask_again_at = self._clock() + _AWAY_SECONDS
             async with AsyncExitStack() as attempt:
                 aged, trouble = await self._look(self.engine, attempt)
@@ -82,7 +86,7 @@ class Replica:
         return None
 
     async def measured(self) -> tuple[Collector, ...]:
-        """Give what `/metrics` tells of it; nothing when there is none."""
+        """Return what `/metrics` shows of it; nothing without a replica."""
         if self.engine is None:
             return ()
         async with AsyncExitStack() as stack:
@@ -94,16 +98,16 @@ class Replica:
     async def _look(
         self, engine: AsyncEngine, stack: AsyncExitStack
     ) -> tuple[Aged | None, str | None]:
-        """Enter a snapshot, if it answers; and say why it is of no use, if it is not."""
+        """Return a snapshot if it answers, and why it cannot be used if it cannot."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
                 pooled = await stack.enter_async_context(engine.connect())
                 connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
                 lag = await connection.scalar(_LAG)
         except DATABASE_AWAY as error:
             return None, f"it does not answer ({type(error).__name__})"
         if lag is None:
-            return None, "it has just started, and cannot tell how old it is"
+            return None, "it has just started, and does not know how old its data are"
         aged = Aged(connection, max(0.0, float(lag)))
         if aged.lag > self._most_lag:
             return aged, f"it may be {aged.lag:.0f} s behind"

@@ -1,7 +1,13 @@
-"""The HTTP/1.1 connection: uvicorn's, with limits on what comes before the application sees it.
+"""uvicorn's HTTP/1.1 connection, with limits for the time before the application is called.
 
-Left alone, a peer could send a request's head without end, or never, and hold memory and
-connections for as long as it likes. And what is no HTTP is answered as every other error is.
+A request's head is its first line and its headers. Without these limits a peer could send a head
+without end, or never finish one, and hold memory and connections for as long as it likes: uvicorn
+has no timeout for a head, and httptools no size that can be set
+(https://github.com/Kludex/uvicorn/issues/157). uvicorn also answers what is not HTTP with plain
+text (https://github.com/Kludex/uvicorn/pull/1352); here it is a problem document like every error.
+
+The class overrides methods that uvicorn does not promise to keep; it offers no other place for
+this. `tests/integration/bad_input` sends such input to a real process and notices a change.
 """
 
 import asyncio
@@ -13,11 +19,11 @@ from service.http.middleware.request_log import HEADERS
 from service.http.problems import MEDIA_TYPE, Problem, problem_json
 
 LARGEST_HEAD = 65_536
-"""Bytes of an unfinished head after which it is refused, whatever was read at once with them."""
+"""Bytes after which an unfinished head is refused. What arrives in one read may go beyond it."""
 
 
 class Connection(HttpToolsProtocol):
-    """One connection; `connection` makes the class that a server uses."""
+    """One connection. A server uses the class that `connection` returns."""
 
     seconds = 30.0
     _late: asyncio.TimerHandle | None = None
@@ -25,17 +31,17 @@ class Connection(HttpToolsProtocol):
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
+        """Start the time limit for the first request."""
         super().connection_made(transport)
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Stop the time limit."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; what belongs to no request in hand must become one in time."""
+        """Read on, and limit the size and the time of a head that has begun."""
         was_in_head = self._in_head
         super().data_received(data)
         if self.transport.is_closing():
@@ -43,28 +49,29 @@ class Connection(HttpToolsProtocol):
         if was_in_head and self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > LARGEST_HEAD:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head is too large.")
-        if self._in_hand is None:
+                detail = f"The head of the request is larger than {LARGEST_HEAD:,} bytes."
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        if self._answering is None:
             self._wait()
 
     def on_message_begin(self) -> None:
-        """Note that a head began."""
+        """Note that a head has begun."""
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
-        """From here on, the application's own limits hold."""
+        """Stop the time limit: from here on `request_limits` holds."""
         self._in_head = False
         self._stop_waiting()
         super().on_headers_complete()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  it always says the same
-        """Answer what is no HTTP."""
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn always passes the same words
+        """Answer what is not HTTP."""
         self._refuse(HTTPStatus.BAD_REQUEST, "What was sent is not a valid HTTP/1.1 request.")
 
     @property
-    def _in_hand(self) -> RequestResponseCycle | None:
-        """The request that is being answered."""
+    def _answering(self) -> RequestResponseCycle | None:
+        """The request that is being answered, or None between two requests."""
         cycle: RequestResponseCycle | None = self.cycle  # None before the first
         return None if cycle is None or cycle.response_complete else cycle
 
@@ -86,8 +93,8 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answer and hang up; amid another answer, only hang up."""
-        if self._in_hand is None or not self._in_hand.response_started:
+        """Answer and hang up. If another answer has already begun, only hang up."""
+        if self._answering is None or not self._answering.response_started:
             problem = Problem(title=status.phrase, status=status, detail=detail)
             body = problem_json(problem)
             headers = {
@@ -103,5 +110,5 @@ class Connection(HttpToolsProtocol):
 
 
 def connection(seconds: float) -> type[asyncio.Protocol]:
-    """Make connections on which the head of a request takes no longer than ``seconds``."""
+    """Return the class of connections whose request heads must arrive within ``seconds``."""
     return type("Connection", (Connection,), {"seconds": seconds})

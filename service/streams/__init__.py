@@ -1,1 +1,1 @@
-"""Redis: clients, groups, snapshots and trimming of streams."""
+"""Redis: clients, consumer groups, and snapshots and trimming of streams."""

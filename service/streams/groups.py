@@ -1,32 +1,30 @@
-"""Typed answers to what is asked of the streams in Redis.
+"""Consumer groups: create, read, claim, and ask how far behind a group is; with exact types.
 
-The client's own annotations allow for every protocol and decoding there is; here it is bytes in
-entries and text everywhere else.
+redis-py's annotations allow for every protocol and decoding. Here entries are bytes, and everything
+else is text.
 """
 
 import asyncio
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import (
-    ResponseError,
-)
+from redis.exceptions import ResponseError
 
 from service.core.envelope import Entry
 from service.core.partitions import OrdersStream
 from service.streams.redis_client import texts
 
-log = logging.getLogger(__name__)
-
-_BEYOND_ALL = "18446744073709551615"
-"""No pending entry comes after it, so that asking for those delivers none again."""
+_AFTER_ALL_IDS = "18446744073709551615"
+"""No entry has a greater id, so asking for pending entries beyond it delivers none."""
 
 
 async def ensure_group(redis: Redis, stream: str, group: str) -> None:
-    """Create the group at the stream's beginning, so that nothing published before is skipped."""
+    """Create the group at the stream's first entry, unless it exists.
+
+    Nothing that was published before the first worker started is skipped.
+    """
     try:
         await redis.xgroup_create(stream, group, id="0", mkstream=True)
     except ResponseError as error:
@@ -35,9 +33,9 @@ async def ensure_group(redis: Redis, stream: str, group: str) -> None:
 
 
 async def show_presence(redis: Redis, stream: str, group: str, consumer: str) -> None:
-    """Have the group note that the consumer is there; it is given nothing."""
+    """Make the group note that the consumer is there, by a read that returns nothing."""
     raw: Any = redis
-    await raw.xreadgroup(group, consumer, {stream: _BEYOND_ALL}, count=1)
+    await raw.xreadgroup(group, consumer, {stream: _AFTER_ALL_IDS}, count=1)
 
 
 class Pending(NamedTuple):
@@ -53,7 +51,7 @@ class Consumer(NamedTuple):
     name: str
     pending: int
     idle_seconds: float
-    """Since it last asked for entries, got any or not."""
+    """Since it last asked for entries, whether it got any or not."""
 
 
 class Backlog(NamedTuple):
@@ -66,9 +64,9 @@ class Backlog(NamedTuple):
     entries_read: int
     oldest_pending_seconds: float
     quietest_seconds: float | None
-    """Since any consumer last asked for entries; of the stream where that is longest ago.
+    """Since any consumer last asked for entries; of several streams, the longest.
 
-    None: there is none, on one of the streams at least.
+    None: at least one stream has no consumer.
     """
     consumers: Sequence[Consumer]
 
@@ -77,14 +75,14 @@ _NOTHING = Backlog(0, 0, 0, 0.0, None, ())
 
 
 async def backlogs(redis: Redis, orders: Iterable[OrdersStream], group: str) -> dict[str, Backlog]:
-    """Ask of each stream, by name, how far behind the group is."""
+    """Return, by stream, how far behind the group is."""
     names = [stream.name for stream in orders]
-    found = await asyncio.gather(*(backlog(redis, name, group) for name in names))
-    return dict(zip(names, found, strict=True))
+    each = await asyncio.gather(*(backlog(redis, name, group) for name in names))
+    return dict(zip(names, each, strict=True))
 
 
 def together(each: Mapping[str, Backlog]) -> Backlog:
-    """Add up the backlogs of several streams; a consumer that reads more than one counts once."""
+    """Add up the backlogs of several streams. A consumer that reads several counts once."""
     parts = each.values()
     lags = [part.lag for part in parts if part.lag is not None]
     quietest = [part.quietest_seconds for part in parts if part.quietest_seconds is not None]
@@ -106,36 +104,36 @@ def together(each: Mapping[str, Backlog]) -> Backlog:
 
 
 async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
-    """Ask how far behind the group is; of a missing group, the whole stream is the lag."""
+    """Return how far behind the group is. If there is no group, the whole stream is its lag."""
     raw: Any = redis
     try:
         groups = [texts(info) for info in await raw.xinfo_groups(stream)]
-        found = next((info for info in groups if info["name"] == group), None)
-        if found is None:
+        group_info = next((info for info in groups if info["name"] == group), None)
+        if group_info is None:
             return _NOTHING._replace(lag=int(await raw.xlen(stream)))
-        info = texts(await raw.xinfo_stream(stream))
+        stream_info = texts(await raw.xinfo_stream(stream))
         members = await consumers(redis, stream, group)
         oldest = 0.0
-        if found["pending"]:
-            waiting = await pending(redis, stream, group, count=1)
+        if group_info["pending"]:
+            first = await pending(redis, stream, group, count=1)
             seconds, microseconds = await raw.time()
-            if waiting:
-                taken = Entry(waiting[0].id, {}).milliseconds / 1000
-                oldest = max(0.0, seconds + microseconds / 1e6 - taken)
+            if first:
+                published = Entry(first[0].id, {}).milliseconds / 1000
+                oldest = max(0.0, seconds + microseconds / 1e6 - published)
     except ResponseError as error:
         if "no such key" in str(error) or "NOGROUP" in str(error):
             return _NOTHING
         raise
-    # Redis 7.0 goes on counting what was trimmed before it was read.
-    lag = found.get("lag")
-    if found["last-delivered-id"] == info["last-generated-id"]:
+    # In Redis 7.0, the lag still includes entries that were trimmed before they were read.
+    lag = group_info.get("lag")
+    if group_info["last-delivered-id"] == stream_info["last-generated-id"]:
         lag = 0
     elif lag is not None:
-        lag = min(lag, info["length"])
+        lag = min(lag, stream_info["length"])
     return Backlog(
         lag=lag,
-        pending=found["pending"],
-        entries_read=found.get("entries-read") or 0,
+        pending=group_info["pending"],
+        entries_read=group_info.get("entries-read") or 0,
         oldest_pending_seconds=oldest,
         quietest_seconds=min((member.idle_seconds for member in members), default=None),
         consumers=members,
@@ -143,7 +141,7 @@ async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
 
 
 async def consumers(redis: Redis, stream: str, group: str) -> list[Consumer]:
-    """List the group's consumers."""
+    """Return the group's consumers."""
     raw: Any = redis
     members = [texts(info) for info in await raw.xinfo_consumers(stream, group)]
     return [Consumer(info["name"], info["pending"], info["idle"] / 1000) for info in members]
@@ -158,17 +156,20 @@ async def pending(
     idle_ms: int | None = None,
     count: int,
 ) -> list[Pending]:
-    """List pending entries in order of id, those idle for ``idle_ms`` or longer."""
+    """Return pending entries that were idle for at least ``idle_ms``, in order of their ids."""
     raw: Any = redis
     start = f"({after}" if after else "-"
-    found = await raw.xpending_range(stream, group, start, "+", count, idle=idle_ms)
-    return [Pending(info["message_id"].decode(), info["times_delivered"]) for info in found]
+    answer = await raw.xpending_range(stream, group, start, "+", count, idle=idle_ms)
+    return [Pending(info["message_id"].decode(), info["times_delivered"]) for info in answer]
 
 
 async def claim(
     redis: Redis, stream: str, group: str, consumer: str, idle_ms: int, ids: Sequence[str]
 ) -> list[Entry]:
-    """Make these entries the consumer's, unless somebody was quicker or they are gone."""
+    """Give these entries to the consumer and return them.
+
+    Entries that another consumer has claimed meanwhile, or that are gone, are left out.
+    """
     raw: Any = redis
     return _entries(await raw.xclaim(stream, group, consumer, idle_ms, list(ids)))
 
@@ -176,20 +177,20 @@ async def claim(
 async def own_pending(
     redis: Redis, stream: str, group: str, consumer: str, *, after: str, count: int
 ) -> list[Entry]:
-    """Read again what this consumer was given and has not acknowledged, beyond id ``after``."""
+    """Return entries that this consumer was given and has not acknowledged, after id ``after``."""
     raw: Any = redis
     answer = await raw.xreadgroup(group, consumer, {stream: after}, count=count)
     return _entries(answer[0][1]) if answer else []
 
 
 async def read_range(redis: Redis, stream: str, start: str, end: str, count: int) -> list[Entry]:
-    """Read entries between two ids."""
+    """Return the entries between two ids, at most ``count``."""
     raw: Any = redis
     return _entries(await raw.xrange(stream, start, end, count=count))
 
 
 async def last_id(redis: Redis, stream: str) -> int:
-    """Give the first half of the last id ever added, trimmed since or not; 0: no such stream."""
+    """Return the first half of the last id ever added, even if trimmed since. 0: no stream."""
     raw: Any = redis
     try:
         info = texts(await raw.xinfo_stream(stream))
@@ -200,6 +201,6 @@ async def last_id(redis: Redis, stream: str) -> int:
     return Entry(info["last-generated-id"], {}).milliseconds
 
 
-def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Entry]:
-    """Leave out what was deleted from the stream while it was pending: it has no fields."""
-    return [Entry(id_.decode(), fields) for id_, fields in found if fields]
+def _entries(answer: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Entry]:
+    """Decode entries. Those that were deleted while they were pending have no fields: drop them."""
+    return [Entry(id_.decode(), fields) for id_, fields in answer if fields]

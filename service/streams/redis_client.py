@@ -1,7 +1,7 @@
-"""Clients of Redis: how they connect, what they may raise, what they ask of the server itself.
+"""Clients of Redis: how they connect, what they may raise, and what they ask the server itself.
 
-A cluster is, to everybody else, a Redis of several masters: a command finds the one that holds the
-stream it names. So none names two.
+The rest of the service need not know whether this is a cluster: a command goes to the master that
+holds the stream it names. So no command may name two streams.
 """
 
 import hashlib
@@ -27,17 +27,17 @@ from service.streams import connections
 
 log = logging.getLogger(__name__)
 
-_NOTES_EVERY_READER = (7, 2)
+_NOTES_EVERY_READER_SINCE = (7, 2)
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
-"""What talking to Redis may raise when Redis, not we, is at fault."""
+"""What talking to Redis may raise when Redis, or the way to it, is at fault."""
 
 
 def connection_options(retries: int = 5) -> dict[str, Any]:
-    """Give the options that every client of ours shares.
+    """Return the options that all our clients share.
 
     Retrying is safe because nothing in the service adds an entry without an explicit id. A server
-    that became a read-only replica is retried, too, with pauses: its name may lead to the new
-    master by then.
+    that has become a read-only replica is tried again, too, with pauses: its name may lead to the
+    new master by then.
     """
     return {
         "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
@@ -50,7 +50,7 @@ def connection_options(retries: int = 5) -> dict[str, Any]:
 
 
 def connect(url: str, retries: int = 5, *, cluster: bool = False) -> Redis:
-    """Make a client; it connects when first used, and again whenever it must."""
+    """Build a client. It connects when it is first used, and again after a loss."""
     options = connection_options(retries)
     if cluster:
         return cast("Redis", connections.cluster(url, **options))
@@ -60,29 +60,33 @@ def connect(url: str, retries: int = 5, *, cluster: bool = False) -> Redis:
 
 
 def configured(config: Config, retries: int = 5) -> Redis:
-    """Make a client of the Redis, or the cluster, that is configured."""
+    """Build a client of the configured Redis or cluster."""
     return connect(config.redis_url or "", retries, cluster=config.redis_cluster)
 
 
 def is_away(error: BaseException) -> bool:
-    """Tell a server that does not answer, or a cluster that does without one, from a refusal."""
+    """Return True if a server does not answer, False if it refused the command.
+
+    A cluster that has no master for a slot counts as away.
+    """
     return isinstance(error, ClusterError) or not isinstance(error, ResponseError)
 
 
 class Script:
-    """A Lua script on one stream.
+    """A Lua script that works on one stream.
 
-    Redis keeps it by its hash. A master that does not know it, because it is new, is sent all of
-    it: to load it everywhere first, as the client would, takes every master of a cluster.
+    Redis keeps scripts by their hashes. Only a master that does not know the hash is sent the text.
+    redis-py's own scripts load the text everywhere first, which fails if any master of a cluster is
+    away.
     """
 
     def __init__(self, text: str) -> None:
-        """Declare it."""
+        """Keep the text and compute its hash."""
         self._text = text
         self._hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, redis: Redis, stream: str, *arguments: bytes | str | float) -> Any:
-        """Run it where the stream is."""
+        """Run the script where the stream is: KEYS[1] is the stream, ARGV are the arguments."""
         raw: Any = redis
         try:
             return await raw.evalsha(self._hash, 1, stream, *arguments)
@@ -91,23 +95,23 @@ class Script:
 
 
 async def notes_every_reader(redis: Redis) -> bool:
-    """Tell whether a group knows of consumers who ask and get nothing: Redis does since 7.2."""
+    """Return True if groups note consumers that ask and get nothing. Redis does since 7.2."""
     raw: Any = redis
     try:
         version = str((await raw.info("server"))["redis_version"])
     except ResponseError:
-        return True  # managed servers that refuse INFO are younger
-    return tuple(int(part) for part in version.split(".")[:2]) >= _NOTES_EVERY_READER
+        return True  # managed servers that refuse INFO are newer
+    return tuple(int(part) for part in version.split(".")[:2]) >= _NOTES_EVERY_READER_SINCE
 
 
 async def warn_of_unsafe_settings(redis: Redis) -> list[str]:
-    """Say which settings of the server can lose events; each is logged as a warning, too."""
+    """Log a warning for each server setting that can lose events; return the warnings."""
     try:
         settings = await _settings(
             redis, "maxmemory-policy", "appendonly", "cluster-require-full-coverage"
         )
     except ResponseError:
-        return []  # managed servers refuse CONFIG; there is nothing to say
+        return []  # managed servers refuse CONFIG
     advice = []
     if evicting := settings["maxmemory-policy"] - {"noeviction"}:
         advice.append(
@@ -130,24 +134,24 @@ async def warn_of_unsafe_settings(redis: Redis) -> list[str]:
 
 
 def is_cluster(redis: Redis) -> bool:
-    """Tell whether the client leads to a cluster."""
+    """Return True if this is the client of a cluster."""
     return isinstance(redis, RedisCluster)
 
 
 async def _settings(redis: Redis, *names: str) -> dict[str, set[str]]:
-    """Read settings; of a cluster, those of every master."""
+    """Return the values that each setting has, on any master if this is a cluster."""
     raw: Any = redis
     where = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster(redis) else {}
-    found = dict[str, set[str]]()
+    values = dict[str, set[str]]()
     for name in names:
         answer = await raw.config_get(name, **where)
-        of_each = [it for it in answer.values() if isinstance(it, Mapping)] or [answer]
-        found[name] = {value for it in of_each for value in texts(it).values()}
-    return found
+        masters = [each for each in answer.values() if isinstance(each, Mapping)] or [answer]
+        values[name] = {value for master in masters for value in texts(master).values()}
+    return values
 
 
 def texts(info: Mapping[Any, Any]) -> dict[str, Any]:
-    """Decode what Redis tells of something."""
+    """Decode names and values of an answer of Redis."""
     return {_text(name): _text(value) for name, value in info.items()}
 
 

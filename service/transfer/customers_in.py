@@ -16,7 +16,8 @@ from service.core.segment_event import Cause
 from service.db.accounts.audit import note
 from service.db.columns import pack, unpack
 from service.db.customers.erasure import email_hash
-from service.db.segments.assign import SLOT, THIS_SLOT, Hold, hold, reclassify, searched
+from service.db.search_text import search_text
+from service.db.segments.assign import SLOT, THIS_SLOT, Hold, hold, reclassify
 from service.db.statistics.daily import dated_sql
 from service.transfer.lines import CustomerLine, LineFault, Verdict
 
@@ -89,7 +90,7 @@ changed AS (
     date_created = LEAST(c.date_created, l.date_created),
     date_updated = clock_timestamp()
   FROM l WHERE c.email_key = l.email_key
-  RETURNING c.id, {searched("new")} AS searched,
+  RETURNING c.id, {search_text("new")} AS searched,
     old.name AS old_name, new.name AS new_name, old.phone AS old_phone, new.phone AS new_phone,
     old.notes AS old_notes, new.notes AS new_notes,
     old.date_created AS old_created, new.date_created AS new_created

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.db.segments.assign import searched
+from service.db.search_text import search_text
 from service.db.segments.rules_sql import LIMITS, segment_sql
 
 _YEARS = "interval '730 days'"
@@ -88,7 +88,7 @@ CROSS JOIN LATERAL (
 ) n
 ORDER BY f.id
 """
-_SEARCH = f"INSERT INTO customer_search SELECT id, {searched('c')} FROM customers c ORDER BY id"
+_SEARCH = f"INSERT INTO customer_search SELECT id, {search_text('c')} FROM customers c ORDER BY id"
 _HISTORY = """
 INSERT INTO segment_changes (customer_id, sequence, previous, segment, cause, settings_version,
   total_orders, total_spent, last_order_date, changed_at, publish_number)

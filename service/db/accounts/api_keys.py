@@ -1,4 +1,4 @@
-"""API keys, and whether any credential exists at all. The caller commits."""
+"""Create, find, list and revoke API keys. The caller commits."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,7 +13,7 @@ from service.db.accounts.audit import note
 
 
 class StoredKey(NamedTuple):
-    """What is known of a key when somebody presents it."""
+    """What is needed to check a key that somebody presents."""
 
     id: str
     name: str
@@ -23,7 +23,7 @@ class StoredKey(NamedTuple):
 
 
 class ListedKey(NamedTuple):
-    """What people are shown of a key: everything but its secret's hash."""
+    """What people are shown of a key: everything but the hash of its secret."""
 
     id: str
     name: str
@@ -57,9 +57,9 @@ _REVOKE = text("UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoke
 
 
 async def configured(connection: AsyncConnection) -> bool:
-    """Tell whether a key that is not revoked, or a user who is not disabled, exists.
+    """Return True if there is a key that is not revoked, or a user who is not disabled.
 
-    An expired key counts: that time passes must not open a door.
+    An expired key counts. Otherwise the service would open to everybody when the last key expires.
     """
     return bool((await connection.execute(_CONFIGURED)).scalar_one())
 
@@ -72,7 +72,7 @@ async def create_key(
     expires_at: datetime | None = None,
     actor: str,
 ) -> ApiKey:
-    """Make a key; what is returned is the only copy of its secret."""
+    """Create a key. The returned value is the only copy of its secret."""
     key = ApiKey.make()
     allowed = sorted(set(scopes))
     await connection.execute(
@@ -91,7 +91,7 @@ async def create_key(
 
 
 async def find_key(connection: AsyncConnection, key_id: str) -> StoredKey | None:
-    """Look a key up, revoked and expired ones too; by the database's clock."""
+    """Return a key, also if it is revoked or expired by the database's clock. None if unknown."""
     row = (await connection.execute(_FIND, {"id": key_id})).one_or_none()
     if row is None:
         return None
@@ -100,17 +100,17 @@ async def find_key(connection: AsyncConnection, key_id: str) -> StoredKey | None
 
 
 async def list_keys(connection: AsyncConnection) -> list[ListedKey]:
-    """Give all keys, the oldest first."""
+    """Return all keys, the oldest first."""
     return [ListedKey(*row) for row in await connection.execute(_LIST)]
 
 
 async def touch_key(connection: AsyncConnection, key_id: str) -> None:
-    """Keep that a key was used, to the minute."""
+    """Record that a key was used. Written at most once a minute, to save updates."""
     await connection.execute(_TOUCH, {"id": key_id})
 
 
 async def revoke_key(connection: AsyncConnection, key_id: str, *, actor: str) -> bool:
-    """Make a key useless, for ever. False: there is none of that id that was not revoked."""
+    """Revoke a key for ever. False if there is no key with this id that is not revoked yet."""
     revoked = (await connection.execute(_REVOKE, {"id": key_id})).rowcount == 1
     if revoked:
         await note(connection, actor, "key.revoked", details={"key": key_id})

@@ -1,4 +1,4 @@
-"""Who did what, when; written in the transaction that does it."""
+"""The audit log: who did what and when, written in the transaction that does it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ async def note(
     customer_id: int | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Keep that ``actor`` did ``action``; ``details`` of a change are {field: [old, new]}."""
+    """Record that ``actor`` did ``action``. Details of a change are {field: [old, new]}."""
     await connection.execute(
         _NOTE,
         {

@@ -1,4 +1,4 @@
-"""Passwords, hashed with Argon2id."""
+"""Hash and check passwords with Argon2id."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -7,10 +7,10 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 SHORTEST, LONGEST = 12, 1024
-"""Characters. Whoever sends a megabyte must not keep the hash busy."""
+"""Characters. Longer texts are refused, because hashing a megabyte would block others."""
 
 _hasher = PasswordHasher()
-# Each hash takes 64 MiB and tens of milliseconds: not many at once, and not in the event loop.
+# A hash takes 64 MiB and tens of milliseconds, so few run at once, and not in the event loop.
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
 _nobodys = _hasher.hash("the password of users who do not exist")
 
@@ -20,15 +20,19 @@ class PasswordError(ValueError):
 
 
 async def hash_password(password: str) -> str:
-    """Hash it with the current parameters. Raises PasswordError when it is too short or long."""
+    """Return the hash of a password. Raises PasswordError if it is too short or too long."""
     if not SHORTEST <= len(password) <= LONGEST:
-        msg = f"a password has {SHORTEST} to {LONGEST:,} characters, this one {len(password):,}"
+        msg = f"a password has {SHORTEST} to {LONGEST:,} characters, this one has {len(password):,}"
         raise PasswordError(msg)
     return await asyncio.get_running_loop().run_in_executor(_threads, _hasher.hash, password)
 
 
 async def matches(password: str, password_hash: str | None) -> bool:
-    """Compare; without a hash it takes as long, and is False."""
+    """Return True if the password has this hash.
+
+    Without a hash the answer is False, after the same time: the time must not tell whether a user
+    exists.
+    """
     compared = await asyncio.get_running_loop().run_in_executor(
         _threads, _verify, password[:LONGEST], password_hash or _nobodys
     )
@@ -36,7 +40,7 @@ async def matches(password: str, password_hash: str | None) -> bool:
 
 
 def outdated(password_hash: str) -> bool:
-    """Tell whether a hash was made with other parameters than the current ones."""
+    """Return True if a hash was made with other parameters than the current ones."""
     return _hasher.check_needs_rehash(password_hash)
 
 

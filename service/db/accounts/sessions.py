@@ -1,7 +1,7 @@
-"""Sessions of those who signed in to the dashboard. The caller commits.
+"""Sessions of users who signed in to the dashboard. The caller commits.
 
-A session ends LASTS after the sign-in whatever happens, after IDLE without a use, when its user
-signs out, is disabled or is given another password. What it allows is the user's role of now.
+A session ends LASTS after the sign-in, or after IDLE without a request, or when its user signs out,
+is disabled or gets another password. It allows what the user's current role allows.
 """
 
 from datetime import timedelta
@@ -14,16 +14,16 @@ from service.db.accounts.audit import note
 from service.db.accounts.users import User, find_user
 
 LASTS = timedelta(hours=12)
-"""A long working day: nobody is interrupted, and what leaks in the evening is worth nothing."""
+"""A long working day: nobody is interrupted, and a token that leaks is useless the next day."""
 
 IDLE = timedelta(hours=1)
-"""Longer than a meeting, shorter than an unlocked desk should be trusted with customers' data."""
+"""Longer than a meeting, but short enough that an unlocked desk does not expose customers."""
 
 _START = text("""
 INSERT INTO sessions (token_hash, user_id, expires_at)
 VALUES (:digest, :user_id, now() + CAST(:lasts AS interval))
 """)
-# Two who sign in at once must not wait for each other, each for a row that the other has.
+# Without SKIP LOCKED, two sign-ins at once could deadlock over the rows they delete.
 _FORGET = text("""
 DELETE FROM sessions WHERE token_hash IN (
   SELECT token_hash FROM sessions
@@ -47,7 +47,7 @@ RETURNING user_id, email
 
 
 async def start(connection: AsyncConnection, user_id: int) -> SessionToken:
-    """Begin a session; what is returned is the only copy of its secret. Drops those that ended."""
+    """Start a session and delete ended ones. The returned token is the only copy of its secret."""
     token = SessionToken.make()
     await connection.execute(_FORGET, {"idle": IDLE})
     values = {"digest": token.digest, "user_id": user_id, "lasts": LASTS}
@@ -56,19 +56,19 @@ async def start(connection: AsyncConnection, user_id: int) -> SessionToken:
 
 
 async def find(connection: AsyncConnection, token: SessionToken) -> User | None:
-    """Give whose session it is; None when it has ended, by the database's clock."""
+    """Return the user of a session. None if it has ended by the database's clock."""
     values = {"digest": token.digest, "idle": IDLE}
     user_id = (await connection.execute(_FIND, values)).scalar_one_or_none()
     return await find_user(connection, user_id) if user_id is not None else None
 
 
 async def touch(connection: AsyncConnection, token: SessionToken) -> None:
-    """Keep that a session was used, to the minute."""
+    """Record that a session was used. Written at most once a minute, to save updates."""
     await connection.execute(_TOUCH, {"digest": token.digest})
 
 
 async def end(connection: AsyncConnection, token: SessionToken) -> None:
-    """End a session, if it has not ended yet."""
+    """End a session if it has not ended yet."""
     ended = (await connection.execute(_END, {"digest": token.digest})).one_or_none()
     if ended is not None:
         await note(connection, ended.email, "user.signed-out", details={"user": ended.user_id})

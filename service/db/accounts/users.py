@@ -1,4 +1,4 @@
-"""People who sign in to the dashboard. The caller commits."""
+"""The dashboard's users. The caller commits."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from service.db.accounts.passwords import hash_password, matches, outdated
 
 
 class User(NamedTuple):
-    """Somebody who may sign in, or might before they were disabled."""
+    """A user, perhaps a disabled one."""
 
     id: int
     email: str
@@ -23,12 +23,12 @@ class User(NamedTuple):
 
     @property
     def actor(self) -> Actor:
-        """On whose behalf things are done while they are signed in."""
+        """The actor for what this user does while signed in."""
         return Actor(self.email, ROLE_SCOPES[self.role], f"user:{self.id}")
 
 
 class UserExistsError(ValueError):
-    """A user with that e-mail exists already."""
+    """A user with this e-mail exists already."""
 
 
 _COLUMNS = "id, email, role, date_created, last_sign_in_at, disabled_at"
@@ -57,7 +57,7 @@ _END_SESSIONS = text("DELETE FROM sessions WHERE user_id = :id")
 async def add_user(
     connection: AsyncConnection, email: str, password: str, role: Role, *, actor: str
 ) -> User:
-    """Add a user. Raises UserExistsError, or PasswordError when the password will not do."""
+    """Add a user. Raises UserExistsError, PasswordError."""
     values = {
         "email": email.strip(),
         "email_key": _key(email),
@@ -72,23 +72,23 @@ async def add_user(
 
 
 async def list_users(connection: AsyncConnection) -> list[User]:
-    """Give all users, disabled ones too."""
+    """Return all users, disabled ones included."""
     return [_user(row) for row in await connection.execute(_LIST)]
 
 
 async def anybody(connection: AsyncConnection) -> bool:
-    """Tell whether there is anybody who could sign in."""
+    """Return True if there is a user who can sign in."""
     return bool((await connection.execute(_ANYBODY)).scalar_one())
 
 
 async def find_user(connection: AsyncConnection, user_id: int) -> User | None:
-    """Look somebody up who is signed in; None once they are disabled."""
+    """Return a user. None if there is no such user, or if they are disabled."""
     row = (await connection.execute(_FIND, {"id": user_id})).one_or_none()
     return _user(row) if row else None
 
 
 async def set_role(connection: AsyncConnection, email: str, role: Role, *, actor: str) -> bool:
-    """Change what a user may do. False: there is no such user."""
+    """Change the role of a user. False if there is no such user."""
     values = {"email_key": _key(email), "role": role}
     return await _change(connection, _SET_ROLE, values, actor, "user.role-set")
 
@@ -96,27 +96,27 @@ async def set_role(connection: AsyncConnection, email: str, role: Role, *, actor
 async def set_password(
     connection: AsyncConnection, email: str, password: str, *, actor: str
 ) -> bool:
-    """Give a user another password, enable them again, and end their sessions.
+    """Set a user's password, enable the user and end their sessions.
 
-    False: there is no such user.
+    False if there is no such user.
     """
     values = {"email_key": _key(email), "password_hash": await hash_password(password)}
     return await _change(connection, _SET_PASSWORD, values, actor, "user.password-set")
 
 
 async def disable_user(connection: AsyncConnection, email: str, *, actor: str) -> bool:
-    """End a user's sessions, and let them sign in no more. False: there is no such user."""
+    """Disable a user and end their sessions. False if there is no such user."""
     return await _change(connection, _DISABLE, {"email_key": _key(email)}, actor, "user.disabled")
 
 
 async def verify_password(connection: AsyncConnection, email: str, password: str) -> User | None:
-    """Give the user whose password this is, and note that they signed in, or that somebody failed.
+    """Return the user if the password is right, else None. The audit log records either.
 
-    Their row stays locked until the caller commits, so that whoever takes the password or the
-    account away at the same time ends a session that is started by then.
+    The user's row stays locked until the caller commits. So whoever changes the password or
+    disables the user at the same time also ends the session that the caller starts now.
 
-    Who does not exist or is disabled takes as long to refuse as a wrong password. Argon2 is slow
-    on purpose: ask `Access.attempts` before, so that nobody can keep it busy.
+    An unknown or disabled user takes as long to refuse as a wrong password. Argon2 is slow on
+    purpose: ask `Access.attempts` first, so that nobody can keep it busy.
     """
     row = (await connection.execute(_BY_EMAIL, {"email_key": _key(email)})).one_or_none()
     if await matches(password, row.password_hash if row else None) and row is not None:
@@ -127,7 +127,7 @@ async def verify_password(connection: AsyncConnection, email: str, password: str
         if (await connection.execute(_SIGNED_IN, values)).rowcount == 1:
             await note(connection, row.email, "user.signed-in", details={"user": row.id})
             return _user(row)
-    details = {"user": row.id} if row else {}  # what was typed may be another's, or a password
+    details = {"user": row.id} if row else {}  # no e-mail: people type passwords there, too
     await note(connection, "nobody", "user.sign-in-failed", details=details)
     return None
 

@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.customer_ids import customer_ref
 from service.core.json_values import dumps
 from service.db.accounts.audit import note
-from service.db.customers import former_emails
-from service.db.customers.customer_row import EDITABLE, CustomerRow, etag, read
+from service.db.customers import customer_row, former_emails
+from service.db.customers.customer_row import EDITABLE, CustomerRow, etag
 from service.db.customers.erasure import Extent, erase, extent
 from service.db.locks import read_clock
+from service.db.search_text import search_text
 from service.db.segments import assign
 
 
@@ -95,7 +96,7 @@ INSERT INTO customers (email, email_key, date_created, name, name_at, name_event
 VALUES (:email, :email_key, :now, :name, 'infinity', '') RETURNING id
 """)
 _SEARCHED = text(f"""
-UPDATE customer_search s SET searched = {assign.searched("c")}
+UPDATE customer_search s SET searched = {search_text("c")}
 FROM customers c WHERE c.id = s.customer_id AND s.customer_id = :id
 """)
 
@@ -140,7 +141,7 @@ async def edit(
     only these change. An address of None clears all parts. Raises CustomerNotFoundError,
     ChangedMeanwhileError, EmailTakenError, InvalidEditError.
     """
-    customer = await read(connection, customer_id, lock=True)
+    customer = await customer_row.read(connection, customer_id, lock=True)
     if customer is None:
         raise CustomerNotFoundError
     if if_match not in {None, "*"} and if_match != etag(customer):
@@ -171,7 +172,7 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> N
 
     Raises CustomerNotFoundError.
     """
-    customer = await read(connection, customer_id, lock=True)
+    customer = await customer_row.read(connection, customer_id, lock=True)
     if customer is None:
         raise CustomerNotFoundError
     email_keys = await former_emails.email_keys(connection, customer_id, customer.email)
@@ -185,7 +186,7 @@ async def would_erase(connection: AsyncConnection, customer_id: int) -> Extent |
 
     None if there is no such customer.
     """
-    customer = await read(connection, customer_id)
+    customer = await customer_row.read(connection, customer_id)
     if customer is None:
         return None
     email_keys = await former_emails.email_keys(connection, customer_id, customer.email)

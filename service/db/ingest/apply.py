@@ -23,7 +23,7 @@ from service.core.segment_event import Cause
 from service.db import registers
 from service.db.columns import pack, unpack
 from service.db.ingest.owners import OwnerChangedError, lock_owners
-from service.db.segments.assign import settle_sql
+from service.db.segments.assign import assign_sql
 
 _STATE = (
     "version",
@@ -52,7 +52,7 @@ _NAMES_LATER = (
 
 
 def _if(condition: str, columns: Sequence[str]) -> str:
-    return ", ".join(
+    return ",\n    ".join(
         f"{column} = CASE WHEN {condition} THEN excluded.{column} ELSE o.{column} END"
         for column in columns
     )
@@ -202,8 +202,7 @@ UNION ALL SELECT new_date, 0, 1, new_net FROM written WHERE new_counts
 UNION ALL SELECT old_date, 0, -1, -old_net FROM written WHERE old_counts
 """
 
-APPLY_SQL = settle_sql(_SOURCE, _RESULT, _DATED)
-_APPLY = text(APPLY_SQL)
+_APPLY = text(assign_sql(_SOURCE, _RESULT, _DATED))
 
 
 async def apply_events(

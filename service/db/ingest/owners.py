@@ -31,7 +31,7 @@ _KNOWN_IDS = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
 # The key is also the e-mail that is shown: the spelling that came first must not matter.
 # Creates nobody whose e-mail is a customer's, now or before a correction, and nobody who was erased
 # after all orders that name them.
-CREATE_SQL = f"""
+_CREATE = text(f"""
 WITH named AS (
   SELECT n.*, CASE WHEN EXISTS (SELECT FROM erased) THEN (
     SELECT erased_at FROM erased WHERE email_hash = {email_hash("n.email_key")}) END AS erased_at
@@ -50,13 +50,12 @@ LEFT JOIN LATERAL (
 WHERE known IS NULL AND coalesce(latest > erased_at, true)
 ORDER BY email_key COLLATE "C"
 ON CONFLICT (email_key) DO NOTHING
-"""
-_CREATE = text(CREATE_SQL)
+""")
 
 # Locks the customers whom the batch names and those whose orders it touches. For an erased e-mail
 # it returns no id, but until when the erasure holds. A customer who had an e-mail before it was
 # corrected comes after its present owner. The clock of the last row is read after the last lock.
-LOCK_SQL = f"""
+_LOCK = text(f"""
 WITH formerly AS MATERIALIZED (
   SELECT f.customer_id AS id, n.email_key FROM ({unpack({"email_key": "text"})}) n
   CROSS JOIN LATERAL (
@@ -84,8 +83,7 @@ SELECT NULL, n.email_key, e.erased_at, clock_timestamp()
 FROM ({unpack({"email_key": "text"})}) n
 JOIN erased e ON e.email_hash = {email_hash("n.email_key")}
 WHERE EXISTS (SELECT FROM erased)
-"""
-_LOCK = text(LOCK_SQL)
+""")
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from service.core.loss_arithmetic import (
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import NO_ID, StreamId, parse, write
 from service.db.accounts.audit import note
+from service.db.locks import AdvisoryLock
 from service.streams.redis_client import REDIS_ERRORS
 from service.streams.snapshot import read_remainder, take_snapshot
 
 T = TypeVar("T")
 
-_LOCK = 0x43524D06  # "CRM" 6
 _REDIS_SECONDS = 5.0
 """How long to wait for Redis's answer."""
 
@@ -113,7 +113,7 @@ class RecordedLoss(NamedTuple):
     until_id: str
     """Every lost entry has an id greater than ``after_id`` and not greater than ``until_id``."""
     entries: int | None
-    """`removed`: at least so many; `rolled_back`: of those seen before. None: nobody knows."""
+    """`removed`: a minimum; `rolled_back`: only those that a check had seen. None: unknown."""
     since: datetime
     """Nothing was lost before this moment."""
     noticed_at: datetime
@@ -156,7 +156,8 @@ async def check_and_record(
     is reading. The answer has no streams for which Redis does not answer. It is empty while another
     replica checks; with ``wait``, this waits for that replica instead.
     """
-    lock = await connection.execute(_WAIT_FOR_LOCK if wait else _TRY_LOCK, {"lock": _LOCK})
+    query = _WAIT_FOR_LOCK if wait else _TRY_LOCK
+    lock = await connection.execute(query, {"lock": AdvisoryLock.LOSSES})
     if not lock.scalar_one():
         return {}
     results = await check(connection, redis, streams, group, listening=listening)

@@ -25,7 +25,7 @@ from service.db.figures import Figures, SegmentFigures, each_figure
 from service.db.locks import lock_customers, read_clock
 from service.db.operations.status import SWEEP_PROMISE
 from service.db.operations.verify import recount
-from service.db.segments.assign import JUDGED, settle_sql
+from service.db.segments.assign import JUDGED, assign_sql
 from service.db.segments.rules_sql import PROMISED, segment_sql
 from service.db.statistics import daily
 from service.db.statistics.counters import read_figures, recount_figures
@@ -72,7 +72,7 @@ SELECT id, counted_otherwise, kept_orders, kept_spent, kept_first, kept_last, se
 FROM compared WHERE counted_otherwise OR judged_otherwise ORDER BY id
 """)
 _MEND = text(
-    settle_sql(
+    assign_sql(
         _AFTER,
         "SELECT count(*) FROM moved CROSS JOIN (SELECT count(*) FROM announced) a",
     )

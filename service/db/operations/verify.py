@@ -100,11 +100,9 @@ LIMIT {_MOST_SHOWN}
 """)
 
 _REBUILD = text(f"""
-WITH {LIMITS}, {_AGGREGATE},
+WITH {_AGGREGATE},
 rebuilt AS (
-  SELECT c.id, c.segment, c.segment_manual,
-         coalesce(a.orders, 0) AS total_orders, coalesce(a.spent, 0) AS total_spent,
-         a.last AS last_order_date
+  SELECT c.segment, coalesce(a.orders, 0) AS total_orders, coalesce(a.spent, 0) AS total_spent
   FROM customers c LEFT JOIN aggregate a ON a.customer_id = c.id
 ),
 figures AS (
@@ -172,9 +170,7 @@ async def verify(
             Finding(5, "segment changes are a chain", await _rows(connection, _CHAIN)),
             Finding(6, "the out-stream ends at the same segments", published),
             Finding(7, "statistics equal a recount", await recount(connection)),
-            Finding(
-                8, "a rebuild equals the increments", await _rows(connection, _REBUILD, moment)
-            ),
+            Finding(8, "a rebuild equals the increments", await _rows(connection, _REBUILD)),
         ]
 
 

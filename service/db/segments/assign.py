@@ -1,9 +1,9 @@
-"""The only place that writes a segment.
+"""Assign segments. No other module writes one.
 
-Whoever changes what the rules look at composes one statement from a source, which says what the
-customers' rows will be, and this module's tail, which decides the segment from exactly that and
-writes the row, the history (which is the outbox) and the counters together. The customers must
-have been locked by an earlier statement, so that this one's snapshot is newer than the lock.
+Code that changes what the rules look at calls `assign_sql` with a source: CTEs that end in the
+customers' rows as they will be. The statement decides each segment from exactly these rows, and
+writes the rows, the history (which is the outbox) and the counters together. An earlier statement
+must have locked the customers, so that the snapshot of this one is newer than the lock.
 """
 
 from collections.abc import Sequence
@@ -19,31 +19,23 @@ from service.db import registers
 from service.db.figures import FIGURES, added_by, each_figure
 from service.db.locks import lock_customers
 from service.db.schema import COUNTER_SLOTS
+from service.db.search_text import SEARCHED_REGISTERS, search_text
 from service.db.segments.rules_sql import LIMITS, segment_sql
 from service.db.segments.trace_context import trace_customer
 from service.db.statistics.daily import changed_sql, dated_sql
 
 CHANNEL = "segment_changes"
-"""Postgres notifies it when a transaction that changed segments commits."""
+"""The channel that Postgres notifies when a transaction commits segment changes."""
 
 
-def searched(customer: str) -> str:
-    """Write what a search looks through, of a row of ``customers``; its first line is the name."""
-    return (
-        f"lower(concat_ws(E'\\n', coalesce({customer}.name, ''), {customer}.email,"
-        f" {customer}.phone, {customer}.notes))"
-    )
-
-
-_HELD = """
-a.segment_manual AND (
+_HELD = """a.segment_manual AND (
   a.segment_pinned
   OR coalesce(
        a.segment_pinned_until > CAST(:now AS timestamptz),
        a.newest_order IS NULL OR a.newest_order <= a.segment_held_since
      )
 )"""
-"""A hold lasts for good, until a moment, or until an order placed after it was set."""
+"""A hold lasts for ever, until a moment, or until an order placed after the hold was set."""
 
 JUDGED = f"""
 {LIMITS},
@@ -52,17 +44,19 @@ judged AS (
          CASE WHEN h.held OR NOT l.auto_segmentation THEN a.segment
               ELSE {segment_sql("a", "l")}
          END AS judged_segment
-  FROM after a CROSS JOIN limits l CROSS JOIN LATERAL (SELECT {_HELD} AS held) h
+  FROM after a CROSS JOIN limits l CROSS JOIN LATERAL (
+    SELECT {_HELD} AS held
+  ) h
 )"""
-"""The decision alone, by the newest settings: who reads it sees what writing would do."""
+"""The decision by the newest settings, without writing: a preview reads it."""
 
 SLOT = f"""
-slot AS MATERIALIZED (  -- locked in one order, so that two writers of a slot cannot deadlock
+slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot cannot deadlock
   SELECT k.slot, k.segment FROM segment_counters k
   WHERE k.slot = pg_backend_pid() % {COUNTER_SLOTS}
   ORDER BY k.segment FOR NO KEY UPDATE
 )"""
-"""The counters that are this connection's to write; first of all that is kept by slot."""
+"""The counters that this connection writes. It locks them before anything else kept by slot."""
 THIS_SLOT = "(SELECT min(slot) FROM slot)"
 
 _TAIL = f"""
@@ -81,16 +75,17 @@ moved AS (
     segment_pinned_until = CASE WHEN j.held THEN j.segment_pinned_until END,
     segment_held_since = CASE WHEN j.held THEN j.segment_held_since END
   FROM judged j
-  WHERE c.ctid = j.place  -- locked before, so it has not moved
+  WHERE c.ctid = j.place  -- the row is locked, so it has not moved
   RETURNING c.id, j.settings_version,
     old.segment AS old_segment, old.segment_sequence AS old_sequence,
     old.total_orders AS old_total_orders, old.total_spent AS old_total_spent,
     old.date_created AS old_created, new.date_created,
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
-    old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
-      OR old.phone IS DISTINCT FROM new.phone AS reads_differently,
-    {searched("new")} AS searched
+    old.segment_sequence = 0 OR {
+    " OR ".join(f"old.{it} IS DISTINCT FROM new.{it}" for it in SEARCHED_REGISTERS)
+} AS reads_differently,
+    {search_text("new")} AS searched
 ),
 found AS (
   INSERT INTO customer_search (customer_id, searched)
@@ -138,19 +133,19 @@ created AS (
 )"""
 
 
-def settle_sql(source: str, result: str, dated: str = "TABLE created") -> str:
-    """Compose a settling statement.
+def assign_sql(source: str, result: str, dated: str = "TABLE created") -> str:
+    """Compose the statement that assigns segments.
 
-    ``source`` is CTEs ending in ``after``: the columns of ``customers`` as they will be;
-    ``place``, the row's ctid; and ``newest_order``, the date of the latest order that has just
-    named the customer, or NULL.
-    ``result`` selects what the caller wants to know, from `moved` or its own CTEs, joined to the
-    CTE ``announced`` (which makes Postgres send the notification).
-    ``dated`` gives by how much the totals of days rose: at least what ``created`` has.
-    Parameters: those of the source, ``now`` and ``cause``.
+    ``source`` is CTEs that end in ``after``: the columns of ``customers`` as they will be;
+    ``place``, the row's ctid; and ``newest_order``, the date of the latest order that this
+    transaction saw to name the customer, or NULL.
+    ``result`` selects what the caller wants to know, from ``moved`` or its own CTEs, joined to the
+    CTE ``announced``, without which Postgres would not send the notification.
+    ``dated`` selects by how much the totals of days rise: at least the rows of ``created``.
+    The parameters are those of the source, ``now`` and ``cause``.
     """
     totalled = dated_sql(f"({dated}) dated", THIS_SLOT)
-    return f"WITH {source}, {_TAIL}, totalled AS ({totalled}) {result}"
+    return f"WITH {source}, {_TAIL},\ntotalled AS (\n{totalled}\n)\n{result}"
 
 
 _MOVED = (
@@ -160,10 +155,10 @@ _MOVED = (
 AS_THEY_ARE = (
     "SELECT c.ctid AS place, c.*, CAST(NULL AS timestamptz) AS newest_order FROM customers c"
 )
-_RECLASSIFY = text(settle_sql(f"after AS ({AS_THEY_ARE} WHERE c.id = ANY(:ids))", _MOVED))
+_RECLASSIFY = text(assign_sql(f"after AS ({AS_THEY_ARE} WHERE c.id = ANY(:ids))", _MOVED))
 
 _HOLD = text(
-    settle_sql(
+    assign_sql(
         f"""after AS (
           SELECT place, id, {", ".join(registers.COLUMNS)}, date_created, total_orders,
                  total_spent, first_order_date, last_order_date, newest_order,
@@ -171,7 +166,7 @@ _HOLD = text(
                  CAST(:manual AS boolean) AS segment_manual,
                  CAST(:pinned AS boolean) AS segment_pinned,
                  CAST(:pinned_until AS timestamptz) AS segment_pinned_until,
-                 -- a publisher's clock may run ahead: the next order is one after this, too
+                 -- a publisher's clock may run ahead: the hold outlasts orders seen so far
                  CASE WHEN CAST(:manual AS boolean)
                       THEN GREATEST(CAST(:now AS timestamptz), (
                         SELECT max(date_created) FROM orders WHERE customer_id = :id)) END
@@ -203,9 +198,9 @@ changed AS ({changed_sql("less", "clock_timestamp()")}
 async def reclassify(
     connection: AsyncConnection, ids: Sequence[int], cause: Cause, now: datetime | None = None
 ) -> int:
-    """Give these customers the segments that the rules and holds say at ``now``.
+    """Lock customers and assign the segments of the rules and holds at ``now``.
 
-    ``now``: None is the database's clock, read once they are locked. Returns how many moved. The
+    Return how many moved. None for ``now`` means the database's clock, read after the lock. The
     caller commits.
     """
     locked_at = await lock_customers(connection, ids)
@@ -217,21 +212,22 @@ async def reclassify(
 
 @dataclass(frozen=True)
 class Hold:
-    """A segment set by hand. Without a pin it lasts until the customer's next order."""
+    """A segment set by hand. Unless pinned, it lasts until the customer's next order."""
 
     segment: str | None
-    """None holds the one they have."""
+    """None holds the present segment."""
     pinned: bool = False
-    """For good."""
+    """The hold lasts for ever."""
     until: datetime | None = None
+    """The hold lasts until this moment."""
 
 
 async def hold(
     connection: AsyncConnection, customer_id: int, held: Hold | None, now: datetime
 ) -> int:
-    """Set a customer's segment by hand, or hand them back to the rules (None).
+    """Set a customer's segment by hand. With None the rules decide again.
 
-    The caller has locked the customer, and commits. Returns 1 when the segment changed, else 0.
+    Return 1 if the segment changed, else 0. The caller has locked the customer, and commits.
     """
     result = await connection.execute(
         _HOLD,
@@ -252,5 +248,5 @@ async def hold(
 
 
 async def forget(connection: AsyncConnection, customer_id: int) -> None:
-    """Remove a customer and take them out of the counters; their segment changes stay."""
+    """Delete a customer and subtract them from the counters. Their segment changes stay."""
     await connection.execute(_FORGET, {"id": customer_id})

@@ -1,8 +1,9 @@
-"""`segment_changes` as an outbox: numbered by whoever holds the relay's lock, then published.
+"""Use `segment_changes` as an outbox: the relay numbers the changes, then publishes them.
 
-A primary key is no safe cursor, because commits land out of order; the relay's own number is. Per
-customer it follows the sequence: a customer's next change is only written under the lock that the
-one before held until it was visible.
+A primary key is no safe cursor, because commits become visible out of order. The publish number is
+one, because only the holder of the relay's lock assigns it. For one customer, publish numbers rise
+with the sequence: the next change of a customer is written under the customer's lock, which the
+transaction of the change before held until that change was visible.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
 from service.core.json_values import money
-
-_LEADER = 0x43524D02  # "CRM" 2
+from service.db.locks import AdvisoryLock
 
 _COLUMNS = (
     "publish_number, customer_id, sequence, previous, segment, cause, settings_version,"
@@ -25,9 +25,10 @@ _NUMBERED = text(
     f"SELECT {_COLUMNS} FROM segment_changes WHERE publish_number > :after"
     " ORDER BY publish_number LIMIT :most"
 )
-# By place: one look per change, whatever the planner believes of the history's size. Joined by id,
-# a plan made while the history was empty went through all of it for each change of a page. Nobody
-# else writes to changes that have no number.
+# The update finds each row by its place (ctid), which is one look-up per change, whatever size the
+# planner believes the history to have. Joined by id, a plan made while the history was empty read
+# all of it for each change of a page. A place stays valid until the update: nobody else writes to
+# changes that have no number.
 _NUMBER_NEXT = text("""
 WITH next AS MATERIALIZED (
   SELECT place, row_number() OVER (ORDER BY id) AS nth FROM (
@@ -43,15 +44,18 @@ base AS (
 UPDATE segment_changes s SET publish_number = base.numbered + next.nth
 FROM next CROSS JOIN base WHERE s.ctid = next.place
 """)
-_STATE = text("SELECT numbered, published, trimmed FROM relay")
-_PUBLISHED = text("UPDATE relay SET published = :number")
-_FORGET = text("UPDATE segment_changes SET publish_number = NULL WHERE publish_number > :after")
-_JUMP = text("UPDATE relay SET numbered = GREATEST(numbered, :number), published = :number")
+_READ_STATE = text("SELECT numbered, published, trimmed FROM relay")
+_MARK_PUBLISHED = text("UPDATE relay SET published = :number")
+_REMOVE_NUMBERS = text(
+    "UPDATE segment_changes SET publish_number = NULL WHERE publish_number > :after"
+)
+_CONTINUE_ABOVE = text(
+    "UPDATE relay SET numbered = GREATEST(numbered, :number), published = :number"
+)
 
-
-# A page of changes is found row by row. The planner, who cannot know how many are waiting, would
-# read all history for each page while it believes it to be small.
-_BY_PROBES = text("""
+# A page of changes is found by index look-ups. The planner cannot know how many changes wait; while
+# it believes the history to be small, it would read all of it for each page.
+_BY_INDEX = text("""
 SELECT set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false)
 """)
 
@@ -61,36 +65,38 @@ class OutboxChange(NamedTuple):
 
     number: int
     body: bytes
-    """CloudEvents JSON; the same bytes whenever it is published again."""
+    """CloudEvents JSON. A change that is published again has the same bytes."""
     traceparent: str | None
 
 
 class RelayState(NamedTuple):
-    """How far the relay is."""
+    """How far the relay has come, as publish numbers."""
 
     numbered: int
     published: int
     trimmed: int
-    """Everything up to it was trimmed off the stream on purpose."""
+    """Every change up to this number was trimmed off the stream on purpose."""
 
 
 async def lead(connection: AsyncConnection) -> bool:
-    """Try to become the one relay; it lasts as long as the connection."""
-    held = await connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LEADER})
+    """Try to become the one relay while the connection lives; return whether that worked."""
+    held = await connection.execute(
+        text("SELECT pg_try_advisory_lock(:lock)"), {"lock": AdvisoryLock.RELAY}
+    )
     if not held.scalar_one():
         return False
-    await connection.execute(_BY_PROBES)
+    await connection.execute(_BY_INDEX)
     return True
 
 
 async def state(connection: AsyncConnection) -> RelayState:
-    """Read how far the relay is."""
-    row = (await connection.execute(_STATE)).one()
+    """Return how far the relay has come."""
+    row = (await connection.execute(_READ_STATE)).one()
     return RelayState(*row)
 
 
 async def next_changes(connection: AsyncConnection, after: int, most: int) -> list[OutboxChange]:
-    """Give the changes to publish after number ``after``, numbering new ones if need be."""
+    """Return changes after publish number ``after``; if there are none, number new ones first."""
     rows = (await connection.execute(_NUMBERED, {"after": after, "most": most})).all()
     if not rows:
         await connection.execute(_NUMBER_NEXT, {"most": most})
@@ -99,14 +105,17 @@ async def next_changes(connection: AsyncConnection, after: int, most: int) -> li
 
 
 async def mark_published(connection: AsyncConnection, number: int) -> None:
-    """Note that the stream holds everything up to ``number`` and nothing beyond."""
-    await connection.execute(_PUBLISHED, {"number": number})
+    """Store that the stream holds every change up to ``number`` and none beyond."""
+    await connection.execute(_MARK_PUBLISHED, {"number": number})
 
 
 async def renumber_beyond(connection: AsyncConnection, published: int, number: int) -> None:
-    """Continue above ``number``; what was numbered after ``published`` gets new numbers."""
-    await connection.execute(_FORGET, {"after": published})
-    await connection.execute(_JUMP, {"number": number})
+    """Make publish numbers continue above ``number``.
+
+    Changes that were numbered after ``published`` get new numbers.
+    """
+    await connection.execute(_REMOVE_NUMBERS, {"after": published})
+    await connection.execute(_CONTINUE_ABOVE, {"number": number})
 
 
 def _changes(rows: Sequence[Row[Any]]) -> list[OutboxChange]:
@@ -114,6 +123,10 @@ def _changes(rows: Sequence[Row[Any]]) -> list[OutboxChange]:
 
 
 def _body(row: Row[Any]) -> bytes:
+    """Write the event that `service.core.segment_event` describes.
+
+    Not by the pydantic model: its `float` would lose the second decimal of 6.30.
+    """
     customer = customer_ref(row.customer_id)
     return orjson.dumps(
         {

@@ -1,7 +1,8 @@
-"""What the out-stream knows and a database restored to an earlier moment has forgotten.
+"""Take back from the out-stream what a database that was restored to an earlier moment lacks.
 
-Analytics has seen those segment changes and drops other ones of the same sequence. So they are
-taken back into the history, and where a customer now stands elsewhere, one more change says so.
+Subscribers have seen those segment changes, and they drop other changes with the same sequence. So
+the changes are inserted into the history again. Where a customer's segment now differs from the
+last of them, one more change tells subscribers.
 """
 
 import json
@@ -23,11 +24,12 @@ from service.streams import groups
 _PAGE = 1000
 
 _LOCK = text("SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
-# Nobody has seen them: what the stream has of these customers comes first.
-_UNSEEN = text(
+# No subscriber has seen unpublished changes, and the stream's changes of these customers need their
+# sequences.
+_DELETE_UNPUBLISHED = text(
     "DELETE FROM segment_changes WHERE customer_id = ANY(:ids) AND publish_number IS NULL"
 )
-_TAKE = text("""
+_INSERT_CHANGES = text("""
 INSERT INTO segment_changes (customer_id, sequence, previous, segment, cause, settings_version,
   total_orders, total_spent, last_order_date, changed_at, publish_number, traceparent)
 SELECT substr("customerId", 6)::bigint, sequence, "previousSegment", segment, cause,
@@ -39,7 +41,8 @@ FROM jsonb_to_recordset(CAST(:changes AS jsonb)) AS p (
 ORDER BY number
 ON CONFLICT (customer_id, sequence) DO NOTHING
 """)
-# The segment itself is not touched here: only `service.db.segments.assign` writes it.
+# Adds a change from the last segment that the stream has to the customer's own, where they differ.
+# The segment itself stays: only `service.db.segments.assign` writes it.
 _BRIDGE = text("""
 WITH latest AS (
   SELECT DISTINCT ON (customer_id) customer_id, sequence, segment
@@ -55,8 +58,8 @@ bridged AS (
 UPDATE customers c SET segment_sequence = l.sequence + CAST(c.segment <> l.segment AS integer)
 FROM latest l WHERE c.id = l.customer_id
 """)
-# The ids of customers who are forgotten must not go to others.
-_NUMBER_BEYOND = text("""
+# New customers must not get the ids of customers whom this database has forgotten.
+_RESERVE_IDS = text("""
 SELECT setval(sequence, GREATEST(CAST(:id AS bigint), (SELECT max(id) FROM customers)))
 FROM pg_get_serial_sequence('customers', 'id') AS sequence
 WHERE CAST(:id AS bigint) > coalesce(pg_sequence_last_value(CAST(sequence AS regclass)), 0)
@@ -64,14 +67,15 @@ WHERE CAST(:id AS bigint) > coalesce(pg_sequence_last_value(CAST(sequence AS reg
 
 
 async def is_older(connection: AsyncConnection, redis: Redis, stream: str) -> bool:
-    """Tell whether the stream holds more than this database has ever numbered."""
+    """Return True if the stream has more changes than this database has ever numbered."""
     return await groups.last_id(redis, stream) > (await outbox.state(connection)).numbered
 
 
 async def take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
-    """Take back what was published and is forgotten; give how many changes that were.
+    """Insert the changes that were published and that the database lacks; return how many.
 
-    The caller is the relay, or keeps it from running. Entries that are not ours are passed over.
+    The caller must be the relay, or keep it from running. Entries that are no segment changes of
+    ours are skipped.
     """
     taken = 0
     while True:
@@ -80,34 +84,28 @@ async def take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
         page = await groups.read_range(redis, stream, f"({published}-0", "+", _PAGE)
         last = page[-1].milliseconds if page else await groups.last_id(redis, stream)
         changes = [change for entry in page if (change := _read(entry))]
-
-        async def work(
-            connection: AsyncConnection,
-            published: int = published,
-            last: int = last,
-            changes: Sequence[dict[str, Any]] = changes,
-        ) -> None:
-            await outbox.renumber_beyond(connection, published, last)
-            if changes:
-                await _take(connection, changes)
-
-        await in_transaction(engine, work)
+        await in_transaction(engine, _take_page, published, last, changes)
         taken += len(changes)
         if len(page) < _PAGE:
             return taken
 
 
-async def _take(connection: AsyncConnection, changes: Sequence[dict[str, Any]]) -> None:
+async def _take_page(
+    connection: AsyncConnection, published: int, last: int, changes: Sequence[dict[str, Any]]
+) -> None:
+    await outbox.renumber_beyond(connection, published, last)
+    if not changes:
+        return
     ids = sorted({change["id"] for change in changes})
-    await connection.execute(_NUMBER_BEYOND, {"id": ids[-1]})
+    await connection.execute(_RESERVE_IDS, {"id": ids[-1]})
     await connection.execute(_LOCK, {"ids": ids})
-    await connection.execute(_UNSEEN, {"ids": ids})
-    await connection.execute(_TAKE, {"changes": json.dumps(changes)})
+    await connection.execute(_DELETE_UNPUBLISHED, {"ids": ids})
+    await connection.execute(_INSERT_CHANGES, {"changes": json.dumps(changes)})
     await connection.execute(_BRIDGE, {"ids": ids, "cause": Cause.REBUILD.value})
 
 
 def _read(entry: Entry) -> dict[str, Any] | None:
-    """Read a change back from its entry; None: somebody else wrote it."""
+    """Read a change back from its entry. None if somebody else wrote the entry."""
     body = entry.fields.get(FASTSTREAM_FIELD, b"")
     try:
         SegmentChangedCloudEvent.model_validate_json(body)

@@ -3,6 +3,7 @@
 A new limit, setting or rule is written down there, and here nowhere.
 """
 
+import re
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Dialect, case, literal_column
@@ -39,13 +40,14 @@ def segment_sql(facts: str, limits: str) -> str:
             for segment in order
         ]
         expression = case(*whens, else_=literal_column(f"'{OTHERWISE}'"))
-        return str(expression.compile(dialect=_DIALECT))
+        sql = str(expression.compile(dialect=_DIALECT))
+        return re.sub(r" (WHEN|ELSE|END)\b", r"\n\1", sql)
 
-    branches = " ".join(
-        f"WHEN '{precedence}' THEN {first_that_holds(ORDER[precedence])}"
+    branches = "\n".join(
+        f"WHEN '{precedence}' THEN\n{first_that_holds(ORDER[precedence])}"
         for precedence in Precedence
     )
-    return f"CASE {limits}.precedence {branches} END"
+    return f"CASE {limits}.precedence\n{branches}\nEND"
 
 
 def limit_columns(now: str) -> str:

@@ -40,10 +40,11 @@ def _reached(limit: str) -> str:
   WHERE o.customer_id IS NOT NULL"""
 
 
+_REACHED = "\n  UNION ALL".join(map(_reached, AGE_LIMITS))
 _DUE = text(f"""
 WITH {LIMITS},
 due AS (
-  {" UNION ALL ".join(map(_reached, AGE_LIMITS))}
+  {_REACHED}
   UNION ALL
   SELECT id, segment_pinned_until FROM customers
   WHERE segment_pinned_until <= CAST(:now AS timestamptz)

@@ -1,14 +1,14 @@
-"""``/api/v1/customers/export.csv``: the list as a file for spreadsheets, streamed."""
+"""``/api/v1/customers/export.csv``: the filtered list as a streamed CSV file."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
 
 STALL_SECONDS = 60
-"""A client that takes nothing for so long has gone, whatever its connection says."""
+"""A client that reads nothing for this long is treated as gone, even if it is connected."""
 AT_ONCE = 2
-"""Exports at a time per process: each keeps a database connection for as long as it takes."""
+"""Exports that may run at the same time in one process: each holds a database connection."""
 _running = asyncio.Semaphore(AT_ONCE)
 
 _EXAMPLE = (
@@ -37,23 +37,23 @@ _EXAMPLE = (
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"text/csv": {"example": _EXAMPLE}},
-        "description": "UTF-8, comma-separated, with a header.",
+        "description": "CSV in UTF-8, separated by commas, with a header line.",
     },
-    429: {"model": Problem, "description": "Enough exports are running; try again."},
+    429: {"model": Problem, "description": "Too many exports are running; try again later."},
 }
 
 
 class ExportBrokenOffError(Exception):
-    """An export ended before it was complete; raised so that the server cuts the connection."""
+    """An export ended before it was complete. The server cuts the connection because of it."""
 
 
-class Copied(Response):
-    """A response whose body is written by ``copy`` as it comes, and no faster than it is read."""
+class CopiedResponse(Response):
+    """A response that ``copy`` writes piece by piece, no faster than the client reads."""
 
     media_type = "text/csv"
 
     def __init__(self, copy: Callable[[Sink], Awaitable[int]], filename: str, head: bytes) -> None:
-        """Answer with what ``copy`` writes, after ``head``."""
+        """Create a response of ``head`` and what ``copy`` writes."""
         super().__init__(
             headers={
                 "Content-Disposition": f'attachment; filename="{filename}"',
@@ -66,13 +66,14 @@ class Copied(Response):
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send it all, or nothing more once the client has gone.
+        """Send everything, or stop when the client disconnects.
 
-        Before the first piece an error is an answer like any other. Later it must not end the
-        response, which would look complete: it raises, and the server cuts the connection.
+        An error before the first piece becomes an ordinary problem document. After that, ending
+        the response would make the file look complete. So the error is raised, and the server
+        cuts the connection.
         """
         copying = asyncio.create_task(self._send_all(send))
-        leaving = asyncio.create_task(_gone(receive))
+        leaving = asyncio.create_task(_disconnected(receive))
         try:
             await asyncio.wait({copying, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if copying.done():
@@ -112,7 +113,7 @@ class Copied(Response):
         await body(b"", more=False)
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -125,34 +126,28 @@ async def export_customers(
     *,
     bom: Annotated[
         bool,
-        Query(description="begin with a byte order mark, by which Excel recognises UTF-8"),
+        Query(
+            description="Begins the file with a byte order mark, by which Excel recognises UTF-8."
+        ),
     ] = True,
 ) -> Response:
-    """Export the customers of the list's filters, in the order of their ids, as CSV.
+    """Export the customers that match the filters of the list as CSV, in the order of their ids.
 
-    A cell that a spreadsheet would run as a formula begins with an apostrophe. A response that
-    was cut off does not end as HTTP says it must, so clients notice.
+    A cell that a spreadsheet would run as a formula begins with an apostrophe. If an export breaks
+    off, the response has no proper HTTP end, so clients notice it.
     """
     if _running.locked():
         raise ProblemError(
             429,
             "Too many exports",
-            f"{AT_ONCE} exports are running already; try again when they are done.",
+            f"{AT_ONCE} exports are running already. Try again when they are done.",
             headers={"Retry-After": "10"},
         )
     engine = state_of(request).engine
-    await _note(engine, actor.name, request)
-    source = await aged_engine(request)
-    day = datetime.now(UTC).strftime("%Y-%m-%d")
-
-    async def copy(sink: Sink) -> int:
-        return await copy_customers(source, wanted, sink)
-
-    return Copied(copy, f"customers-{day}.csv", BOM if bom else b"")
-
-
-async def _note(engine: AsyncEngine, actor: str, request: Request) -> None:
-    """Keep who took the customers' data away; of the filters the names, for values are personal."""
-    filters = sorted(set(request.query_params))
+    # The audit gets the names of the filters only, because their values are personal data.
+    details = {"filters": sorted(set(request.query_params))}
     async with engine.begin() as connection:
-        await note(connection, actor, "customers.exported", details={"filters": filters})
+        await note(connection, actor.name, "customers.exported", details=details)
+    copy = partial(copy_customers, await aged_engine(request), wanted)
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    return CopiedResponse(copy, f"customers-{day}.csv", BOM if bom else b"")

@@ -100,8 +100,15 @@ async def add_interaction(
     request: Request, actor: Writer, number: CustomerNumber, body: NewInteraction
 ) -> Response:
     """Record a call, an e-mail, a meeting or a note. You become its author."""
-    engine, what = state_of(request).engine, (body.kind, body.text, body.happened_at)
-    added = await in_transaction(engine, interactions.add, actor.name, number, *what)
+    added = await in_transaction(
+        state_of(request).engine,
+        interactions.add,
+        actor.name,
+        number,
+        body.kind,
+        body.text,
+        body.happened_at,
+    )
     if added is None:
         raise not_found()
     return Json(interaction_json(added), status_code=201)
@@ -116,9 +123,14 @@ async def change_interaction(
     body: InteractionPatch,
 ) -> Response:
     """Correct an interaction. An absent field stays as it is."""
-    engine, key = state_of(request).engine, interaction_number(interaction)
-    changes = {name: value for name, value in body if value is not None}
-    changed = await in_transaction(engine, interactions.change, actor.name, number, key, changes)
+    changed = await in_transaction(
+        state_of(request).engine,
+        interactions.change,
+        actor.name,
+        number,
+        interaction_number(interaction),
+        {name: value for name, value in body if value is not None},
+    )
     if changed is None:
         raise no_interaction()
     return Json(interaction_json(changed))
@@ -129,8 +141,15 @@ async def remove_interaction(
     request: Request, actor: Writer, number: CustomerNumber, interaction: str
 ) -> Response:
     """Remove an interaction."""
-    engine, key = state_of(request).engine, interaction_number(interaction)
-    if not await in_transaction(engine, interactions.remove, actor.name, number, key, None):
+    removed = await in_transaction(
+        state_of(request).engine,
+        interactions.remove,
+        actor.name,
+        number,
+        interaction_number(interaction),
+        None,
+    )
+    if not removed:
         raise no_interaction()
     return Response(status_code=204)
 

@@ -39,7 +39,7 @@ class Address(Camel):
 
 
 class Preferences(Camel):
-    """Marketing consent. Only staff set it; orders never change it."""
+    """Marketing consent. Orders never change it."""
 
     email_opt_in: bool = False
     sms_opt_in: bool = False

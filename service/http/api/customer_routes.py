@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from service.core.customer_ids import customer_number
 from service.core.segment_rules import Segment
-from service.db.customers import customer_list, editing
+from service.db.customers import customer_list, customer_row, editing
 from service.db.customers.customer_list import BadPositionError, Page
-from service.db.customers.customer_row import CustomerRow, etag, read
+from service.db.customers.customer_row import CustomerRow, etag
 from service.db.customers.filters import Filter
 from service.db.customers.sorting import Sort
 from service.db.engine import in_transaction
@@ -48,6 +48,8 @@ _PRECONDITION: dict[int | str, dict[str, Any]] = {
         "description": "The customer was edited after you read them; `current` is how they are.",
     }
 }
+_FROM = "ISO 8601, included. A day without a time starts at 00:00Z."
+_TO = "ISO 8601, excluded. A day without a time is included as a whole."
 
 
 def _in_path(customer_id: Annotated[str, Path(alias="id", examples=["CUST-1001"])]) -> int:
@@ -77,12 +79,16 @@ def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter for each filter
             description="A part of the name, e-mail, phone or notes, in any case; or an id.",
         ),
     ] = "",
-    date_from: Annotated[str | None, Query(alias="dateFrom")] = None,
-    date_to: Annotated[str | None, Query(alias="dateTo")] = None,
-    last_order_from: Annotated[str | None, Query(alias="lastOrderFrom")] = None,
-    last_order_to: Annotated[str | None, Query(alias="lastOrderTo")] = None,
-    spent_from: Annotated[Decimal | None, Query(alias="spentFrom", ge=0, le=10**12)] = None,
-    spent_to: Annotated[Decimal | None, Query(alias="spentTo", ge=0, le=10**12)] = None,
+    date_from: Annotated[str | None, Query(alias="dateFrom", description=_FROM)] = None,
+    date_to: Annotated[str | None, Query(alias="dateTo", description=_TO)] = None,
+    last_order_from: Annotated[str | None, Query(alias="lastOrderFrom", description=_FROM)] = None,
+    last_order_to: Annotated[str | None, Query(alias="lastOrderTo", description=_TO)] = None,
+    spent_from: Annotated[
+        Decimal | None, Query(alias="spentFrom", ge=0, le=10**12, description="Included.")
+    ] = None,
+    spent_to: Annotated[
+        Decimal | None, Query(alias="spentTo", ge=0, le=10**12, description="Included.")
+    ] = None,
 ) -> Filter:
     """Return the filter of a list or an export. The end of a span may be a day: it is included."""
     if "\x00" in search:
@@ -155,7 +161,10 @@ async def edit_customer(
     actor: Writer,
     number: CustomerNumber,
     body: CustomerPatch,
-    if_match: Annotated[str | None, Header()] = None,
+    if_match: Annotated[
+        str | None,
+        Header(description="The `ETag` you read. Answers 412 if it is out of date."),
+    ] = None,
 ) -> Response:
     """Change a customer. With `If-Match`, only if nobody has edited them since you read them."""
     for required in ("name", "email"):
@@ -181,7 +190,7 @@ async def erase_customer(request: Request, actor: Writer, number: CustomerNumber
 
 async def existing(connection: AsyncConnection, number: int) -> CustomerRow:
     """Return a customer. Raises the problem 404 if there is no such customer."""
-    customer = await read(connection, number)
+    customer = await customer_row.read(connection, number)
     if customer is None:
         raise not_found()
     return customer

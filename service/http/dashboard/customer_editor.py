@@ -12,10 +12,9 @@ from service.core.customer_ids import customer_ref
 from service.core.scopes import Actor
 from service.db.customers import editing
 from service.db.customers.customer_row import etag as etag_of
-from service.db.customers.customer_row import read
 from service.db.engine import in_transaction
 from service.http.api.customer_json import CustomerPatch, NewCustomer, columns, hold
-from service.http.api.customer_routes import CustomerNumber, not_found
+from service.http.api.customer_routes import CustomerNumber, existing, not_found
 from service.http.dashboard.customer_form import (
     GROUPS,
     LABELS,
@@ -65,9 +64,7 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
 async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Show the form of a customer."""
     async with snapshot(request) as connection:
-        row = await read(connection, number)
-    if row is None:
-        raise not_found()
+        row = await existing(connection, number)
     was = shown(row, _zone(request))
     return _form(request, actor, was, was=was, etag=etag_of(row), number=number)
 
@@ -105,10 +102,8 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
 async def confirm_deletion(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Show what would be deleted and what would stay, and ask for confirmation."""
     async with snapshot(request) as connection:
-        row = await read(connection, number)
+        row = await existing(connection, number)
         extent = await editing.would_erase(connection, number)
-    if row is None or extent is None:
-        raise not_found()
     return page(request, actor, "delete.html", id=customer_ref(number), customer=row, extent=extent)
 
 

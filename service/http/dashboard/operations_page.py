@@ -7,11 +7,12 @@ from starlette.responses import Response
 
 from service.db.customers import order_history
 from service.db.engine import in_transaction
-from service.db.operations import dead_letters, losses, status, trims
-from service.db.operations.dead_letters import NoSuchLetterError
+from service.db.operations import dead_letters, losses, status, trimming
+from service.http.api import dead_letters as dead_letter_routes
 from service.http.api.cursors import decode_time, encode_time
 from service.http.api.customer_details import ORDERS
-from service.http.api.dead_letters import LetterNumber, judge_by, not_found
+from service.http.api.dead_letter_replay import replay_one
+from service.http.api.dead_letters import LetterNumber, open_letter
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Editor, Form, Viewer
 from service.http.problems import ProblemError
@@ -39,7 +40,7 @@ async def show(
         waiting = await status.waiting(connection)
         verified = await status.verification(connection)
         lost = await losses.recorded_losses(connection, most=_LOSSES)
-        trimmed = await trims.trims(connection)
+        trimmed = await trimming.trims(connection)
         reasons = await dead_letters.summary(connection)
         letters, total = await dead_letters.find(
             connection, reason, _LETTERS + 1, int(before) if before else None
@@ -72,11 +73,7 @@ async def show(
 @router.get("/operations/dead-letters/{id}")
 async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Response:
     """Show a dead letter. Its contents are only for those who may write or administer."""
-    async with snapshot(request) as connection:
-        try:
-            letter, parts = await dead_letters.read(connection, number)
-        except NoSuchLetterError:
-            raise not_found() from None
+    letter, parts = await open_letter(request, number)
     opened = [(_words(part.name), _words(part.value), part) for part in parts]
     return page(
         request,
@@ -93,12 +90,7 @@ async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Resp
 @router.post("/operations/dead-letters/{id}/replay")
 async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form) -> Response:
     """Judge a dead letter again. If it is accepted now, it is applied and removed."""
-    state = state_of(request)
-    again = judge_by(state.config)
-    replayed = await dead_letters.replay(state.engine, actor.name, [number], again)
-    if not replayed.letters:
-        raise not_found()
-    if replayed.refused:
+    if (await replay_one(request, actor, number)).refused:
         return done(f"/operations/dead-letters/{number}", "refused")
     return done("/operations", "replayed")
 
@@ -107,12 +99,7 @@ async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form)
 async def discard(request: Request, actor: Admin, number: LetterNumber, given: Form) -> Response:
     """Delete a dead letter. The reason stays in the audit log."""
     why = given.get("why", "").strip()[:500] or "no reason given"
-    try:
-        await in_transaction(
-            state_of(request).engine, dead_letters.discard, actor.name, number, why
-        )
-    except NoSuchLetterError:
-        raise not_found() from None
+    await dead_letter_routes.discard(request, actor, number, why)
     return done("/operations", "discarded")
 
 

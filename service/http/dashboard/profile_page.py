@@ -13,7 +13,6 @@ from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
 from service.db.customers import former_emails, interactions, timeline
-from service.db.customers.customer_row import read
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
 from service.db.locks import read_clock
@@ -23,7 +22,7 @@ from service.http.api.customer_interactions import (
     interaction_number,
     no_interaction,
 )
-from service.http.api.customer_routes import CustomerNumber, not_found
+from service.http.api.customer_routes import CustomerNumber, existing, not_found
 from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
@@ -60,8 +59,16 @@ async def add_interaction(
         )
     except ValidationError as error:
         return await _show(request, actor, number, fields, faults_of(error))
-    interaction = (actor.name, number, body.kind, body.text, body.happened_at)
-    if await in_transaction(state_of(request).engine, interactions.add, *interaction) is None:
+    added = await in_transaction(
+        state_of(request).engine,
+        interactions.add,
+        actor.name,
+        number,
+        body.kind,
+        body.text,
+        body.happened_at,
+    )
+    if added is None:
         raise not_found()
     return done(f"/customers/{customer_ref(number)}", "interaction-added")
 
@@ -71,9 +78,15 @@ async def remove_interaction(
     request: Request, actor: Editor, number: CustomerNumber, interaction: str
 ) -> Response:
     """Remove an interaction. People may only remove what they entered themselves."""
-    author = actor.name
-    which = (author, number, interaction_number(interaction), author)
-    if not await in_transaction(state_of(request).engine, interactions.remove, *which):
+    removed = await in_transaction(
+        state_of(request).engine,
+        interactions.remove,
+        actor.name,
+        number,
+        interaction_number(interaction),
+        actor.name,
+    )
+    if not removed:
         raise no_interaction()
     return done(f"/customers/{customer_ref(number)}", "interaction-removed")
 
@@ -88,9 +101,7 @@ async def _show(
     f = formats_of(request, state_of(request).config.store_currency)
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
-        row = await read(connection, number)
-        if row is None:
-            raise not_found()
+        row = await existing(connection, number)
         orders = await orders_of_customer(connection, number, shown["orders"], None)
         notes = await interactions.of_customer(connection, number)
         events = await timeline.timeline(connection, number, shown["events"], None)

@@ -1,4 +1,4 @@
-"""The contracts under `deploy/contracts`, generated from the code."""
+"""Generate the documents in `deploy/contracts` from the code."""
 
 import json
 from typing import Any
@@ -14,12 +14,12 @@ FOLDER = ROOT / "deploy" / "contracts"
 
 
 def openapi() -> dict[str, Any]:
-    """Ask the application for its document; it needs no server for that."""
+    """Return the OpenAPI document of the application, which needs no server for it."""
     return create_app(Config(database_url="postgresql://unused/unused")).openapi()
 
 
 def documents() -> dict[str, str]:
-    """Generate each document, by its file name."""
+    """Return the text of each document by its file name."""
     return {
         "openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False, sort_keys=True) + "\n",
         "asyncapi.yaml": yaml.safe_dump(asyncapi(), allow_unicode=True, sort_keys=False, width=99),

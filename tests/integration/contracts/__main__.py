@@ -1,4 +1,4 @@
-"""``make contracts``: write the documents anew."""
+"""Write the documents in `deploy/contracts`; this is ``make contracts``."""
 
 from tests.integration.contracts import FOLDER, documents
 

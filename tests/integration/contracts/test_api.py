@@ -1,4 +1,4 @@
-"""The whole OpenAPI document, tried on a running web process: nothing it does not say."""
+"""Every operation of the OpenAPI document, tried with generated requests on a running server."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,7 +19,7 @@ from tests.integration.contracts import openapi
 from tests.processes import processes
 
 EXAMPLES = 12
-"""Per operation; more by hand."""
+"""Generated requests per operation. Raise it by hand for a longer search."""
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -32,7 +32,7 @@ CHECKS = [
 async def running(
     migrated: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
-    """Start a web process over a few customers, dead letters and interactions."""
+    """Start a web process with a few customers and dead letters; yield its address."""
     await migrated.empty()
     await migrated.ingest(
         *(entry(f"ORD-{n}", email=f"c{n % 5}@example.org", total="10") for n in range(12)),
@@ -45,10 +45,10 @@ async def running(
 
 
 def operations() -> dict[str, Any]:
-    """Give the document's operations by method and path."""
+    """Return the operations of the document by method and path."""
     loaded: Any = schemathesis.openapi.from_dict(openapi())
     found = (result.ok() for result in loaded.get_all_operations())
-    # The live stream never ends.
+    # A request to the live stream would never end.
     return {one.label: one for one in found if not one.path.endswith("/stream")}
 
 
@@ -56,7 +56,7 @@ OPERATIONS = operations()
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_no_server_error_and_nothing_undocumented(running: str, label: str) -> None:
+def test_every_answer_is_documented_and_no_server_error(running: str, label: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=OPERATIONS[label].as_strategy())
     def tried(case: Any) -> None:

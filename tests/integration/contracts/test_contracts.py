@@ -1,4 +1,4 @@
-"""The documents that others build on say what the code does."""
+"""The OpenAPI and AsyncAPI documents agree with the code."""
 
 import json
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from tests.integration.contracts import FOLDER, documents, openapi
 
 
 @pytest.mark.parametrize("name", ["openapi.json", "asyncapi.yaml"])
-def test_what_is_checked_in_is_what_the_code_says(name: str) -> None:
+def test_the_checked_in_documents_equal_the_generated_ones(name: str) -> None:
     assert (FOLDER / name).read_text() == documents()[name], "run `make contracts`"
 
 

@@ -1,4 +1,4 @@
-"""Creating, reading, editing and holding customers."""
+"""Create, read and edit customers; hold their segments."""
 
 from datetime import datetime, timedelta
 
@@ -8,7 +8,7 @@ from tests.events import entry
 from tests.integration.customers.conftest import Api
 
 
-async def test_a_customer_created_by_hand(api: Api, service: Service) -> None:
+async def test_a_customer_is_created_by_hand(api: Api, service: Service) -> None:
     created = await api.create(
         name=" Jane Smith ",
         email="Jane@Example.com",
@@ -64,7 +64,7 @@ async def test_an_email_belongs_to_one_customer(api: Api) -> None:
     assert same["email"] == "A@example.org"
 
 
-async def test_what_is_absent_from_a_patch_stays(api: Api) -> None:
+async def test_fields_absent_from_a_patch_stay(api: Api) -> None:
     created = await api.create(
         name="A", email="a@example.org", phone="1", address={"street": "1 Main St", "zip": "7"}
     )
@@ -83,7 +83,7 @@ async def test_a_cleared_phone_is_not_refilled_by_an_event(api: Api, service: Se
     assert (await api.get(f"/{created['id']}"))["phone"] is None
 
 
-async def test_an_etag_guards_what_was_edited_but_not_orders(api: Api, service: Service) -> None:
+async def test_an_etag_covers_edits_but_not_orders(api: Api, service: Service) -> None:
     created = await api.create(name="A", email="a@example.org")
     path = f"/api/v1/customers/{created['id']}"
     tag = (await api.http.get(path)).headers["etag"]
@@ -108,7 +108,9 @@ async def test_a_hold_lasts_until_the_next_order(api: Api, service: Service, now
     assert released["totalOrders"] == 3
 
 
-async def test_a_pin_stays_and_null_hands_back(api: Api, service: Service) -> None:
+async def test_a_pin_lasts_and_null_hands_the_customer_back_to_the_rules(
+    api: Api, service: Service
+) -> None:
     created = await api.create(name="A", email="a@example.org", segment="vip", segmentPinned=True)
     await service.ingest(entry("ORD-1", email="a@example.org"))
     assert (await api.get(f"/{created['id']}"))["segment"] == "vip"
@@ -138,7 +140,7 @@ async def test_contradictory_holds_are_refused(api: Api) -> None:
     await api.patch(created["id"], 422, segment="platinum")
 
 
-async def test_nobody_is_not_found(api: Api) -> None:
+async def test_an_unknown_customer_is_not_found(api: Api) -> None:
     for strange in ("CUST-1", "1001", "CUST-x", "CUST-999999999999999999"):
         await api.get(f"/{strange}", 404)
         await api.patch(strange, 404, notes="x")

@@ -1,4 +1,4 @@
-"""Erasing a person: nothing of them stays, and nothing brings them back."""
+"""Erasing removes all personal data, and old events cannot bring the person back."""
 
 import json
 from datetime import datetime, timedelta
@@ -13,20 +13,20 @@ from tests.integration.customers.conftest import Api
 _TABLES = "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public'"
 
 
-async def _mentions(service: Service, *traces: str) -> list[str]:
-    """Search every row of every table, as text and within its bytes."""
+async def _mentions(service: Service, *words: str) -> list[str]:
+    """Return the tables in which a text occurs, as text or within bytes."""
     found = []
     for table in await service.rows(_TABLES):
-        for trace in traces:
+        for word in words:
             hits = await service.rows(
                 f"SELECT count(*) AS n FROM {table['name']} t"
-                " WHERE position(lower(:trace) IN lower(t::text)) > 0"
-                " OR position(encode(convert_to(lower(:trace), 'UTF8'), 'hex') IN t::text) > 0"
-                " OR position(encode(convert_to(:trace, 'UTF8'), 'hex') IN t::text) > 0",
-                trace=trace,
+                " WHERE position(lower(:word) IN lower(t::text)) > 0"
+                " OR position(encode(convert_to(lower(:word), 'UTF8'), 'hex') IN t::text) > 0"
+                " OR position(encode(convert_to(:word, 'UTF8'), 'hex') IN t::text) > 0",
+                word=word,
             )
             if hits[0]["n"]:
-                found.append(f"{table['name']}: {trace}")
+                found.append(f"{table['name']}: {word}")
     return found
 
 
@@ -52,20 +52,20 @@ async def _known_person(api: Api, service: Service, now: datetime) -> list[Entry
     return [*events, bad]
 
 
-async def test_nothing_personal_is_left_in_the_whole_database(
+async def test_erasing_leaves_no_personal_data_in_any_table(
     api: Api, service: Service, now: datetime
 ) -> None:
     await _known_person(api, service, now)
-    traces = ("jane@example.com", "Jane Smith", "555-5678", "555-9999")
-    assert await _mentions(service, *traces), "the search must be able to find something"
+    words = ("jane@example.com", "Jane Smith", "555-5678", "555-9999")
+    assert await _mentions(service, *words), "the search must be able to find something"
     assert (await api.http.delete("/api/v1/customers/CUST-1001")).status_code == 204
-    assert await _mentions(service, *traces) == []
+    assert await _mentions(service, *words) == []
     await api.get("/CUST-1001", 404)
     others = await service.rows("SELECT 1 AS kept FROM dead_letters WHERE field_values <> '{}'")
-    assert len(others) == 1, "what names somebody else stays"
+    assert len(others) == 1, "a dead letter that names somebody else stays"
 
 
-async def test_the_orders_stay_without_a_person_and_are_not_unattributed(
+async def test_orders_of_an_erased_person_stay_and_do_not_count_as_unattributed(
     api: Api, service: Service, now: datetime
 ) -> None:
     await _known_person(api, service, now)
@@ -76,7 +76,7 @@ async def test_the_orders_stay_without_a_person_and_are_not_unattributed(
     assert (figures["totalCustomers"], figures["unattributedOrders"]) == (0, 0)
 
 
-async def test_no_replay_brings_the_person_back_but_a_new_order_does(
+async def test_old_events_do_not_bring_an_erased_person_back_but_a_new_order_does(
     api: Api, service: Service, now: datetime
 ) -> None:
     events = await _known_person(api, service, now)
@@ -103,7 +103,7 @@ async def test_no_replay_brings_the_person_back_but_a_new_order_does(
     assert back["orderIds"] == ["ORD-10"]
 
 
-async def test_everything_held_about_a_person_can_be_had(
+async def test_a_person_can_get_all_data_about_them(
     api: Api, service: Service, now: datetime
 ) -> None:
     await _known_person(api, service, now)
@@ -128,10 +128,10 @@ async def test_everything_held_about_a_person_can_be_had(
     ],
 )
 @pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
-async def test_a_dead_letter_is_theirs_however_it_names_them(
+async def test_a_dead_letter_that_names_a_person_is_found_in_any_encoding(
     api: Api, service: Service, written: str, *, nested: bool
 ) -> None:
-    """Whoever asks is given what erasing empties."""
+    """A request for personal data lists the same dead letters that erasing empties."""
     await service.ingest(entry("ORD-1", email="jäne@example.com"))
     for number, names in enumerate((written, '"id": "CUST-10012", "email": "ine@example.com"')):
         document = f'{{"data": {{"customer": {{{names}}}}}}}'

@@ -1,4 +1,4 @@
-"""Who had an e-mail until staff corrected it is still whom events mean by it."""
+"""An e-mail that staff corrected still means the same customer in events."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -23,7 +23,9 @@ async def owners(service: Service) -> dict[str, int | None]:
     return {row["id"]: row["customer_id"] for row in rows}
 
 
-async def test_orders_with_the_former_email_are_theirs(api: Api, service: Service) -> None:
+async def test_orders_with_a_former_email_belong_to_the_customer(
+    api: Api, service: Service
+) -> None:
     first = entry("ORD-1", email="jnae@x.org")
     await service.ingest(first)
     await api.patch("CUST-1001", email="jane@x.org")
@@ -32,7 +34,7 @@ async def test_orders_with_the_former_email_are_theirs(api: Api, service: Servic
     assert await service.findings() == []
 
 
-async def test_somebody_who_is_given_the_email_has_it(api: Api, service: Service) -> None:
+async def test_a_current_email_wins_over_a_former_one(api: Api, service: Service) -> None:
     await service.ingest(entry("ORD-1", email="a@x.org"))
     await api.patch("CUST-1001", email="b@x.org")
     await api.create(name="Abe", email="A@x.org")
@@ -43,7 +45,7 @@ async def test_somebody_who_is_given_the_email_has_it(api: Api, service: Service
     assert (await owners(service))["ORD-4"] == 1002
 
 
-async def test_it_is_held_about_them_and_erased_with_them(
+async def test_a_former_email_is_personal_data_and_is_erased(
     api: Api, service: Service, now: datetime
 ) -> None:
     placed = entry("ORD-1", email="jnae@x.org", created=now - timedelta(days=1))
@@ -58,7 +60,7 @@ async def test_it_is_held_about_them_and_erased_with_them(
     assert await service.rows("SELECT 1 FROM former_emails") == []
 
 
-async def test_an_email_corrected_while_a_batch_waits_leaves_no_order_without_a_person(
+async def test_correcting_an_email_while_a_batch_waits_leaves_no_order_unattributed(
     service: Service,
 ) -> None:
     await service.ingest(entry("ORD-1", email="a@x.org"))
@@ -71,7 +73,7 @@ async def test_an_email_corrected_while_a_batch_waits_leaves_no_order_without_a_
 
 
 async def test_the_clock_of_a_batch_is_read_after_its_last_lock(service: Service) -> None:
-    """Else a customer whom it waited for would change before they did."""
+    """Otherwise a segment change would be dated before the change that the batch waited for."""
     await service.ingest(entry("ORD-1", email="a@x.org"), entry("ORD-2", email="b@x.org"))
     more = judge_all(
         [entry("ORD-3", email="a@x.org"), entry("ORD-4", email="b@x.org")], service.config

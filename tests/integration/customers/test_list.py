@@ -1,4 +1,4 @@
-"""Lists: filters, search, sorting and pages that stay put while orders pour in."""
+"""Lists of customers: filters, search, sort orders, and pages that are stable under writes."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ from tests.integration.customers.conftest import Api
 
 
 async def _shop(service: Service, now: datetime) -> None:
-    """Make 40 customers with 0 to 3 further orders each."""
+    """Create 40 customers with 1 to 4 orders each."""
     await service.ingest(
         *(
             entry(
@@ -40,7 +40,7 @@ async def _shop(service: Service, now: datetime) -> None:
 
 
 async def _all(api: Api, **query: Any) -> list[dict[str, Any]]:
-    """Follow the cursors to the end."""
+    """Return the items of all pages."""
     items: list[dict[str, Any]] = []
     page = await api.get(**query)
     while True:
@@ -53,7 +53,7 @@ async def _all(api: Api, **query: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("sort", list(Sort))
 @pytest.mark.parametrize("direction", ["", "-"])
-async def test_pages_in_every_sorting_give_everybody_once(
+async def test_pages_list_every_customer_once_in_every_sort_order(
     api: Api, service: Service, now: datetime, sort: Sort, direction: str
 ) -> None:
     await _shop(service, now)
@@ -65,7 +65,7 @@ async def test_pages_in_every_sorting_give_everybody_once(
     assert values == sorted(values, reverse=direction == "-")
 
 
-async def test_a_cursor_goes_on_where_its_page_ended_while_customers_come_and_go(
+async def test_a_cursor_continues_after_its_page_while_customers_are_added(
     api: Api, service: Service, now: datetime
 ) -> None:
     await _shop(service, now)
@@ -80,7 +80,7 @@ async def test_a_cursor_goes_on_where_its_page_ended_while_customers_come_and_go
     ]
 
 
-async def test_filters_and_their_total_agree_with_the_rows(
+async def test_a_filter_and_its_total_agree_with_the_rows(
     api: Api, service: Service, now: datetime
 ) -> None:
     await _shop(service, now)
@@ -103,7 +103,7 @@ async def test_filters_and_their_total_agree_with_the_rows(
         assert (await api.get(**query))["total"] == len(expected), query
 
 
-async def test_search_finds_literally_and_after_every_edit(api: Api, service: Service) -> None:
+async def test_search_is_literal_and_follows_every_edit(api: Api, service: Service) -> None:
     await api.create(name="100% Cotton_Shop", email="cotton@example.org", notes="x\\y")
     await api.create(name="100 Cotton", email="other@example.org")
     for term, hits in (("100%", 1), ("n_s", 1), ("\\y", 1), ("%", 1), ("cust-1002", 1), ("zz", 0)):
@@ -115,7 +115,7 @@ async def test_search_finds_literally_and_after_every_edit(api: Api, service: Se
     assert (await api.get(search="ørs"))["items"][0]["email"] == "n@example.org"
 
 
-async def test_bad_pages_are_refused(api: Api) -> None:
+async def test_bad_parameters_are_refused_by_name(api: Api) -> None:
     page = await api.get(sort="email", limit=1)
     assert page == {"items": [], "total": 0, "nextCursor": None}
     for query in (
@@ -133,7 +133,7 @@ async def test_bad_pages_are_refused(api: Api) -> None:
         assert answer["errors"][0]["where"].startswith(f"query.{next(iter(query))}")
 
 
-async def test_a_cursor_of_another_sorting_is_refused(api: Api) -> None:
+async def test_a_cursor_of_another_sort_order_is_refused(api: Api) -> None:
     for number in range(3):
         await api.create(name="A", email=f"a{number}@example.org")
     cursor = (await api.get(sort="email", limit=1))["nextCursor"]
@@ -142,7 +142,7 @@ async def test_a_cursor_of_another_sorting_is_refused(api: Api) -> None:
 
 @pytest.mark.parametrize("few", [0, 1_000_000])
 @pytest.mark.parametrize("sort", ["dateCreated", "email", "-totalSpent"])
-async def test_searching_finds_the_same_however_many_there_are(
+async def test_a_search_finds_the_same_whatever_plan_the_number_of_hits_chooses(
     api: Api, service: Service, now: datetime, monkeypatch: pytest.MonkeyPatch, few: int, sort: str
 ) -> None:
     await _shop(service, now)
@@ -165,7 +165,7 @@ async def test_searching_finds_the_same_however_many_there_are(
 
 @pytest.mark.parametrize("sort", ["totalSpent", "totalOrders", "lastOrderDate", "segment"])
 @pytest.mark.parametrize("direction", ["", "-"])
-async def test_a_bound_from_a_sample_changes_nothing(
+async def test_a_bound_from_a_sample_does_not_change_the_list(
     api: Api,
     service: Service,
     now: datetime,
@@ -188,10 +188,10 @@ async def test_a_bound_from_a_sample_changes_nothing(
     assert await _all(api, sort=f"{direction}{sort}", limit=2, segment="vip") == vip
 
 
-async def test_the_index_leads_to_those_up_to_a_bound_whatever_the_planner_expects(
+async def test_a_bounded_page_uses_the_index_whatever_the_planner_expects(
     service: Service, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A table as small as this one it would read as a whole."""
+    """The planner would read a table as small as this one as a whole."""
     await _shop(service, now)
     monkeypatch.setattr(sorting, "_SAMPLE_SHARE", 1)
     page = SortedQuery(KEYS[Sort.TOTAL_SPENT], "DESC", "true", {"one_more": 11, "skip": 0})

@@ -1,4 +1,4 @@
-"""One customer: orders, timeline, explanation, interactions."""
+"""What belongs to one customer: orders, timeline, segment, interactions."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +7,7 @@ from tests.events import entry
 from tests.integration.customers.conftest import Api
 
 
-async def test_orders_in_pages(api: Api, service: Service, now: datetime) -> None:
+async def test_orders_are_listed_in_pages(api: Api, service: Service, now: datetime) -> None:
     await service.ingest(
         *(
             entry(f"ORD-{n}", email="a@x.org", total="10", created=now - timedelta(days=n))
@@ -23,7 +23,9 @@ async def test_orders_in_pages(api: Api, service: Service, now: datetime) -> Non
     await api.get("/CUST-1/orders", 404)
 
 
-async def test_the_timeline_tells_everything(api: Api, service: Service, now: datetime) -> None:
+async def test_the_timeline_lists_every_kind_of_event(
+    api: Api, service: Service, now: datetime
+) -> None:
     day = timedelta(days=1)
     await service.ingest(entry("ORD-1", email="a@x.org", created=now - 9 * day))
     await service.ingest(
@@ -40,12 +42,12 @@ async def test_the_timeline_tells_everything(api: Api, service: Service, now: da
     await api.http.post(
         "/api/v1/customers/CUST-1001/interactions", json={"kind": "call", "text": "hello"}
     )
-    told = await api.get("/CUST-1001/timeline", limit=2)
-    items = told["items"]
-    while told["nextCursor"]:
-        told = await api.get("/CUST-1001/timeline", limit=2, cursor=told["nextCursor"])
-        items += told["items"]
-    assert told["total"] == len(items)
+    page = await api.get("/CUST-1001/timeline", limit=2)
+    items = page["items"]
+    while page["nextCursor"]:
+        page = await api.get("/CUST-1001/timeline", limit=2, cursor=page["nextCursor"])
+        items += page["items"]
+    assert page["total"] == len(items)
     assert [item["at"] for item in items] == sorted((i["at"] for i in items), reverse=True)
     kinds = [item["type"] for item in items]
     assert sorted(set(kinds)) == ["edit", "interaction", "order", "order-updated", "segment"]
@@ -85,7 +87,7 @@ async def test_the_segment_is_explained(api: Api, service: Service, now: datetim
     assert why["rulesThatHold"] == []
 
 
-async def test_a_hold_is_explained_beside_what_the_rules_would_say(api: Api) -> None:
+async def test_a_hold_is_explained_together_with_the_segment_by_rules(api: Api) -> None:
     created = await api.create(name="A", email="a@x.org", segment="inactive", segmentPinned=True)
     why = await api.get(f"/{created['id']}/segment")
     assert (why["segment"], why["source"], why["byRules"]) == ("inactive", "manual", "new")

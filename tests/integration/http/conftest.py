@@ -1,4 +1,4 @@
-"""The web application, connected to the servers of the test run, or to none."""
+"""A web application that is connected to the servers of the test run, or to none."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from tests.conftest import Service
 
 @asynccontextmanager
 async def client(service: Service, **changed: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """Start a web application whose configuration differs so from the service's."""
+    """Start a web application with the service's configuration and these changes."""
     app = create_app(service.config.model_copy(update=changed))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -23,6 +23,6 @@ async def client(service: Service, **changed: Any) -> AsyncIterator[httpx.AsyncC
 
 @pytest.fixture
 async def web(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client of a web process of its own, which has nothing cached."""
+    """Return a client of a new web application, which has nothing cached."""
     async with client(service) as http:
         yield http

@@ -1,4 +1,4 @@
-"""``/livez``, ``/readyz`` and ``/metrics``, with every part there, and with each away."""
+"""``/livez``, ``/readyz`` and ``/metrics``, with all parts running and with each one away."""
 
 import socket
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ Samples = dict[tuple[str, str], float]
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """Give a port that nobody listens on, and keep it from others."""
+    """Return a port that nobody listens on, and keep it from others."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -36,12 +36,14 @@ async def metrics(http: httpx.AsyncClient) -> Samples:
     }
 
 
-async def test_it_lives(web: httpx.AsyncClient) -> None:
+async def test_livez_answers(web: httpx.AsyncClient) -> None:
     response = await web.get("/livez")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
-async def test_it_lives_while_all_else_is_away(migrated: Service, closed_port: int) -> None:
+async def test_livez_answers_while_database_and_redis_are_away(
+    migrated: Service, closed_port: int
+) -> None:
     async with client(
         migrated,
         database_url=f"postgresql+asyncpg://crm:x@127.0.0.1:{closed_port}/crm",
@@ -50,7 +52,7 @@ async def test_it_lives_while_all_else_is_away(migrated: Service, closed_port: i
         assert (await http.get("/livez")).status_code == 200
 
 
-async def test_ready_without_a_worker_and_says_so(web: httpx.AsyncClient) -> None:
+async def test_ready_without_a_worker_which_readyz_reports(web: httpx.AsyncClient) -> None:
     response = await web.get("/readyz")
     assert response.status_code == 200
     body = response.json()
@@ -79,7 +81,9 @@ async def test_not_ready_while_the_schema_is_missing_or_older(
     await service.execute("DELETE FROM alembic_version")
     try:
         if revision:
-            await service.execute("INSERT INTO alembic_version VALUES (:it)", it=revision)
+            await service.execute(
+                "INSERT INTO alembic_version VALUES (:revision)", revision=revision
+            )
         response = await web.get("/readyz")
         assert response.status_code == 503
         body = response.json()
@@ -89,7 +93,9 @@ async def test_not_ready_while_the_schema_is_missing_or_older(
         )
     finally:
         await service.execute("DELETE FROM alembic_version")
-        await service.execute("INSERT INTO alembic_version VALUES (:it)", it=migrate.head())
+        await service.execute(
+            "INSERT INTO alembic_version VALUES (:revision)", revision=migrate.head()
+        )
 
 
 async def test_ready_while_the_next_release_has_migrated_already(
@@ -99,7 +105,9 @@ async def test_ready_while_the_next_release_has_migrated_already(
     try:
         assert (await web.get("/readyz")).status_code == 200
     finally:
-        await service.execute("UPDATE alembic_version SET version_num = :it", it=migrate.head())
+        await service.execute(
+            "UPDATE alembic_version SET version_num = :revision", revision=migrate.head()
+        )
 
 
 async def test_not_ready_while_redis_is_away(service: Service, closed_port: int) -> None:
@@ -110,8 +118,8 @@ async def test_not_ready_while_redis_is_away(service: Service, closed_port: int)
         assert parts["redis"].startswith("not ready: ")
         assert (parts["database"], parts["schema"], parts["worker"]) == ("ok", "ok", "unknown")
         assert (await http.get("/api/v1/statistics")).status_code == 200
-        found = await metrics(http)
-        assert (found["crm_up", "database"], found["crm_up", "redis"]) == (1, 0)
+        samples = await metrics(http)
+        assert (samples["crm_up", "database"], samples["crm_up", "redis"]) == (1, 0)
 
 
 async def test_not_ready_while_the_database_is_away(service: Service, closed_port: int) -> None:
@@ -122,9 +130,9 @@ async def test_not_ready_while_the_database_is_away(service: Service, closed_por
         parts = response.json()["parts"]
         assert parts["database"].startswith("not ready: ")
         assert (parts["schema"], parts["redis"]) == ("unknown", "ok")
-        found = await metrics(http)
-        assert (found["crm_up", "database"], found["crm_up", "redis"]) == (0, 1)
-        assert ("crm_customers", "new") not in found
+        samples = await metrics(http)
+        assert (samples["crm_up", "database"], samples["crm_up", "redis"]) == (0, 1)
+        assert ("crm_customers", "new") not in samples
         answer = await http.get("/api/v1/statistics")
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
@@ -148,7 +156,7 @@ async def test_metrics_equal_what_was_ingested(
     ]
     for batch in batches:
         await service.ingest(*batch)
-    found = await metrics(web)
+    samples = await metrics(web)
     expected = {
         ("crm_up", "database"): 1,
         ("crm_up", "redis"): 1,
@@ -177,26 +185,26 @@ async def test_metrics_equal_what_was_ingested(
         ("crm_batch_seconds_count", ""): 3,
         ("crm_batch_seconds_bucket", "+Inf"): 3,
     }
-    assert {name: found.get(name) for name in expected} == expected
-    assert 0 < found["crm_batch_seconds_sum", ""] < 60
-    assert 0 <= found["crm_oldest_unpublished_seconds", ""] < 60
+    assert {name: samples.get(name) for name in expected} == expected
+    assert 0 < samples["crm_batch_seconds_sum", ""] < 60
+    assert 0 <= samples["crm_oldest_unpublished_seconds", ""] < 60
 
 
-async def test_metrics_tell_the_backlog(service: Service, web: httpx.AsyncClient) -> None:
+async def test_metrics_show_the_backlog(service: Service, web: httpx.AsyncClient) -> None:
     config = service.config
     await groups.ensure_group(service.redis, config.orders_stream, config.orders_group)
     for number in range(5):
         await service.publish(fields(f"ORD-{number}"))
-    found = await metrics(web)
-    assert (found["crm_lag_entries", ""], found["crm_pending_entries", ""]) == (5, 0)
-    assert ("crm_last_read_seconds", "") not in found
+    samples = await metrics(web)
+    assert (samples["crm_lag_entries", ""], samples["crm_pending_entries", ""]) == (5, 0)
+    assert ("crm_last_read_seconds", "") not in samples
     taken = await groups.own_pending(
         service.redis, config.orders_stream, config.orders_group, "w-1", after=">", count=2
     )
-    found = await metrics(web)
-    assert (found["crm_lag_entries", ""], found["crm_pending_entries", ""]) == (3, 2)
-    assert found["crm_consumers", ""] == 1
-    assert 0 <= found["crm_last_read_seconds", ""] < 30
+    samples = await metrics(web)
+    assert (samples["crm_lag_entries", ""], samples["crm_pending_entries", ""]) == (3, 2)
+    assert samples["crm_consumers", ""] == 1
+    assert 0 <= samples["crm_last_read_seconds", ""] < 30
     await service.redis.xack(
         config.orders_stream, config.orders_group, *(read.id for read in taken)
     )
@@ -205,11 +213,11 @@ async def test_metrics_tell_the_backlog(service: Service, web: httpx.AsyncClient
 
 async def test_metrics_of_an_empty_service_are_zeros(web: httpx.AsyncClient) -> None:
     of_process = ("process_", "crm_build_info")
-    found = {
+    samples = {
         name: value
         for name, value in (await metrics(web)).items()
         if not name[0].startswith(of_process)
     }
-    assert found.pop(("crm_up", "database")) == found.pop(("crm_up", "redis")) == 1
-    assert not any(found.values())
-    assert {name for name, _ in found} >= {"crm_lag_entries", "crm_entries_read_total"}
+    assert samples.pop(("crm_up", "database")) == samples.pop(("crm_up", "redis")) == 1
+    assert not any(samples.values())
+    assert {name for name, _ in samples} >= {"crm_lag_entries", "crm_entries_read_total"}

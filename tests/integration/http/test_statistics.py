@@ -1,4 +1,4 @@
-"""The key figures, against a plain recount."""
+"""The key figures equal a recount in plain Python."""
 
 import json
 import random
@@ -44,7 +44,7 @@ ZERO = {
 
 
 def exact(response: httpx.Response) -> dict[str, Any]:
-    """Read a body with its decimals as they are written; it must keep to its model."""
+    """Return the body with its decimals as written, after checking it against its model."""
     assert response.status_code == 200, response.text
     model = Statistics if response.url.path == URL else SegmentItems
     model.model_validate_json(response.content, strict=True)
@@ -71,20 +71,20 @@ def mean(customers: Sequence[Customer]) -> Decimal:
 
 @dataclass(frozen=True)
 class Recount:
-    """The definitions of the contract, over the model."""
+    """The contract's definitions of the figures, computed from the model in plain Python."""
 
     world: World
     start: datetime | None = None
     end: datetime | None = None
 
-    def has(self, moment: datetime) -> bool:
+    def contains(self, moment: datetime) -> bool:
         return self.start is None or self.end is None or self.start <= moment < self.end
 
     @property
     def customers(self) -> list[Customer]:
-        return [each for each in self.world.customers.values() if self.has(each.created)]
+        return [each for each in self.world.customers.values() if self.contains(each.created)]
 
-    def of(self, segment: str) -> list[Customer]:
+    def in_segment(self, segment: str) -> list[Customer]:
         return [each for each in self.customers if each.segment == segment]
 
     def buyers(self, start: datetime, end: datetime) -> set[str]:
@@ -92,7 +92,7 @@ class Recount:
         return {o.owner for o in orders if o.owner and o.counts and start <= o.created < end}
 
     def figures(self) -> dict[str, Any]:
-        count = {segment: len(self.of(segment)) for segment in SEGMENTS}
+        count = {segment: len(self.in_segment(segment)) for segment in SEGMENTS}
         everybody = self.customers
         kept = count["returning"] + count["vip"]
         answer = {
@@ -112,15 +112,15 @@ class Recount:
                 sum(each.orders >= 1 for each in everybody),
             ),
             "unattributedOrders": sum(
-                order.owner is None and self.has(order.created)
+                order.owner is None and self.contains(order.created)
                 for order in self.world.orders.values()
             ),
         }
         if self.start and self.end:
-            these = self.buyers(self.start, self.end)
-            those = self.buyers(self.before, self.start)
-            answer["customersWhoOrdered"] = len(these)
-            answer["periodRetention"] = percent(len(these & those), len(those))
+            buyers = self.buyers(self.start, self.end)
+            buyers_before = self.buyers(self.before, self.start)
+            answer["customersWhoOrdered"] = len(buyers)
+            answer["periodRetention"] = percent(len(buyers & buyers_before), len(buyers_before))
         return answer
 
     @property
@@ -134,18 +134,18 @@ class Recount:
             {
                 "segment": segment,
                 "label": label,
-                "count": len(self.of(segment)),
-                "percentage": percent(len(self.of(segment)), len(self.customers)),
-                "averageLTV": mean(self.of(segment)),
-                "medianLTV": middle(self.of(segment)),
-                "totalSpent": sum((each.spent for each in self.of(segment)), Decimal(0)),
+                "count": len(self.in_segment(segment)),
+                "percentage": percent(len(self.in_segment(segment)), len(self.customers)),
+                "averageLTV": mean(self.in_segment(segment)),
+                "medianLTV": middle(self.in_segment(segment)),
+                "totalSpent": sum((each.spent for each in self.in_segment(segment)), Decimal(0)),
             }
             for segment, label in zip(SEGMENTS, LABELS, strict=True)
         ]
 
 
 def history(rng: random.Random, now: datetime) -> list[Document]:
-    """Give orders of some 150 customers over two years, half an hour away from any edge."""
+    """Return orders of about 150 customers over two years, half an hour away from any edge."""
     return [
         cloud_event(
             f"ORD-{number}",
@@ -158,7 +158,7 @@ def history(rng: random.Random, now: datetime) -> list[Document]:
     ]
 
 
-async def test_all_figures_of_everybody_and_of_each_period_equal_a_recount(
+async def test_figures_of_all_time_and_of_each_period_equal_a_recount(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
     documents = history(random.Random(), now)
@@ -179,7 +179,7 @@ async def test_all_figures_of_everybody_and_of_each_period_equal_a_recount(
             assert body == {"items": recount.items(), "total": 5, "nextCursor": None}
 
 
-async def test_windows_of_ones_own_equal_a_recount(
+async def test_figures_of_any_window_equal_a_recount(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
     rng = random.Random()
@@ -218,7 +218,7 @@ async def test_the_start_of_a_window_is_in_it_and_its_end_is_not(
     assert exact(await web.get(URL, params=abroad))["totalCustomers"] == 2
 
 
-async def test_period_retention_looks_at_the_window_before(
+async def test_period_retention_compares_with_the_window_before(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     def day(number: int) -> datetime:
@@ -285,7 +285,7 @@ async def test_a_median_between_two_cents_is_rounded_half_up(
 
 
 async def test_medians_of_many_pairs_are_exact(service: Service, now: datetime) -> None:
-    """Adding halves of cents in binary floating point would miss one in some dozens."""
+    """Binary floating point would be wrong about one time in some dozens: it adds half cents."""
     rng = random.Random(3)
     async with service.engine.connect() as connection:
         for _ in range(60):
@@ -328,7 +328,7 @@ async def test_as_of_is_in_utc_and_ends_in_z(web: httpx.AsyncClient) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["", "/segments", "/ltv"])
-async def test_what_contradicts_itself_is_a_problem_that_says_where(
+async def test_an_invalid_query_is_a_problem_that_says_where(
     web: httpx.AsyncClient, path: str, query: str, where: str
 ) -> None:
     response = await web.get(f"{URL}{path}?{query}")

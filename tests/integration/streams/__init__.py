@@ -1,1 +1,1 @@
-"""What Redis loses is noticed; what it may forget is trimmed."""
+"""Tests of streams: what Redis loses is noticed, and what it may forget is trimmed."""

@@ -1,4 +1,4 @@
-"""Scenes; what they lose on purpose would break the invariants."""
+"""Scenes on a service whose invariants are not checked: the tests lose entries on purpose."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.integration.streams.scene import Scene
 
 @pytest.fixture
 async def scene(empty_service: Service) -> Scene:
-    """Give a scene with a group that has been looked at."""
+    """Return a scene with a group that has been checked once."""
     scene = Scene(empty_service)
     await scene.begin()
     return scene

@@ -1,4 +1,4 @@
-"""A group that reads, applies and acknowledges as told, and looks at what Redis has."""
+"""A group that reads, applies and acknowledges when told to, and checks for losses."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class Scene:
 
     async def begin(self) -> None:
         await groups.ensure_group(self.service.redis, self.stream, self.group)
-        await self.look()
+        await self.check()
 
     async def publish(self, count: int = 1) -> list[str]:
         ids = []
@@ -37,7 +37,7 @@ class Scene:
         return ids
 
     async def read(self, count: int) -> list[Entry]:
-        """Take entries, so that they pend."""
+        """Read entries, so that they are pending."""
         return await groups.own_pending(
             self.service.redis, self.stream, self.group, CONSUMER, after=">", count=count
         )
@@ -47,7 +47,7 @@ class Scene:
             await self.redis.xack(self.stream, self.group, *(entry.id for entry in entries))
 
     async def consume(self, count: int) -> list[Entry]:
-        """Read, apply, acknowledge."""
+        """Read, apply and acknowledge entries."""
         entries = await self.read(count)
         if entries:
             await self.service.ingest(*entries)
@@ -55,47 +55,47 @@ class Scene:
         return entries
 
     async def trim(self, left: int) -> None:
-        """Trim as a publisher does that knows nothing of who has read what."""
+        """Trim like a publisher that does not know which entries were read."""
         await self.redis.xtrim(self.stream, maxlen=left, approximate=False)
 
-    async def look(self) -> CheckResult:
+    async def check(self) -> CheckResult:
         async with self.service.engine.begin() as connection:
-            seen = await losses.check_and_record(
+            results = await losses.check_and_record(
                 connection,
                 self.service.redis,
                 self.service.config.orders_streams,
                 self.group,
                 listening={self.stream},
             )
-        return seen[self.stream]
+        return results[self.stream]
 
-    async def incidents(self) -> list[RecordedLoss]:
+    async def losses(self) -> list[RecordedLoss]:
         async with self.service.engine.connect() as connection:
             return list(await losses.recorded_losses(connection))
 
-    async def forget_looking(self, ago: str) -> None:
-        """Pretend that the last look was longer ago."""
+    async def age_checkpoint(self, ago: str) -> None:
+        """Make the last check longer ago."""
         await self.service.execute(
             "UPDATE sightings SET seen_at = seen_at - CAST(:ago AS text)::interval", ago=ago
         )
 
 
-def covers(incident: RecordedLoss, *ids: str) -> bool:
-    """Tell whether the range has these ids."""
-    return all(parse(incident.after_id) < parse(id_) <= parse(incident.until_id) for id_ in ids)
+def covers(loss: RecordedLoss, *ids: str) -> bool:
+    """Return whether the range of a loss contains these ids."""
+    return all(parse(loss.after_id) < parse(id_) <= parse(loss.until_id) for id_ in ids)
 
 
-async def all_seen(service: Service) -> None:
-    """Wait until a look has found everything applied and a worker listening."""
+async def all_checked(service: Service) -> None:
+    """Wait until a check has found everything applied and a worker listening."""
 
-    async def seen() -> bool:
+    async def checked() -> bool:
         raw: Any = service.redis
         if not await raw.exists(service.config.orders_stream):
             return False
         info = await raw.xinfo_stream(service.config.orders_stream)
-        settled = await service.rows(
+        acknowledged = await service.rows(
             "SELECT added FROM sightings WHERE listening AND settled_id = last_id"
         )
-        return settled == [{"added": info["entries-added"]}]
+        return acknowledged == [{"added": info["entries-added"]}]
 
-    await until(seen)
+    await until(checked)

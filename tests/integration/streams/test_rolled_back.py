@@ -1,4 +1,4 @@
-"""Redis comes back empty, or as it was before."""
+"""Redis comes back empty or with an older copy."""
 
 import pytest
 
@@ -6,153 +6,155 @@ from tests.integration.streams.scene import Scene, covers
 
 
 async def _back_to(scene: Scene, copy: bytes) -> None:
-    """Make the stream and its group what they were."""
+    """Restore the stream and its group from a copy."""
     await scene.redis.restore(scene.stream, 0, copy, replace=True)
 
 
 async def _wipe(scene: Scene) -> None:
-    """Wipe everything; the worker creates its group again."""
+    """Delete everything, the group included; `Scene.begin` creates it again, as a worker does."""
     await scene.redis.flushall()
 
 
-async def test_wiped_when_all_was_applied(scene: Scene) -> None:
+async def test_a_wipe_after_everything_was_applied_is_no_loss(scene: Scene) -> None:
     await scene.publish(5)
     await scene.consume(5)
-    await scene.look()
+    await scene.check()
     await _wipe(scene)
-    seen = await scene.look()
-    assert (seen.loss, seen.rolled_back) == (None, True)
-    assert not (await scene.look()).rolled_back
+    result = await scene.check()
+    assert (result.loss, result.rolled_back) == (None, True)
+    assert not (await scene.check()).rolled_back
     await scene.begin()
     await scene.publish(3)
     await scene.consume(3)
-    assert (await scene.look()).loss is None
-    assert await scene.incidents() == []
+    assert (await scene.check()).loss is None
+    assert await scene.losses() == []
 
 
-async def test_wiped_when_all_seen_was_applied_since(scene: Scene) -> None:
+async def test_a_wipe_is_no_loss_if_everything_seen_was_applied_since(scene: Scene) -> None:
     await scene.publish(5)
     await scene.consume(2)
-    await scene.look()
+    await scene.check()
     entries = await scene.read(3)
     await scene.service.ingest(*entries)
     await _wipe(scene)
     await scene.begin()
-    assert await scene.incidents() == []
+    assert await scene.losses() == []
 
 
-async def test_wiped_with_unread_entries(scene: Scene) -> None:
+async def test_a_wipe_loses_unread_entries(scene: Scene) -> None:
     ids = await scene.publish(8)
     await scene.consume(5)
-    await scene.look()
+    await scene.check()
     await scene.consume(1)
     await _wipe(scene)
-    assert (await scene.look()).loss
-    (incident,) = await scene.incidents()
-    assert (incident.kind, incident.entries) == ("rolled_back", 2)
-    assert covers(incident, *ids[6:])
-    assert not any(covers(incident, id_) for id_ in ids[:5])
-    await scene.look()
-    assert len(await scene.incidents()) == 1
+    assert (await scene.check()).loss
+    (loss,) = await scene.losses()
+    assert (loss.kind, loss.entries) == ("rolled_back", 2)
+    assert covers(loss, *ids[6:])
+    assert not any(covers(loss, id_) for id_ in ids[:5])
+    await scene.check()
+    assert len(await scene.losses()) == 1
 
 
-async def test_wiped_and_filled_again_beyond_what_was_there(scene: Scene) -> None:
+async def test_a_wipe_is_noticed_after_the_stream_has_outgrown_its_old_length(scene: Scene) -> None:
     ids = await scene.publish(3)
     await scene.consume(1)
-    await scene.look()
+    await scene.check()
     await _wipe(scene)
     new = await scene.publish(30)
     await scene.begin()
     await scene.consume(30)
-    await scene.look()
-    (incident,) = await scene.incidents()
-    assert (incident.kind, incident.entries) == ("rolled_back", 2)
-    assert covers(incident, *ids[1:])
+    await scene.check()
+    (loss,) = await scene.losses()
+    assert (loss.kind, loss.entries) == ("rolled_back", 2)
+    assert covers(loss, *ids[1:])
     assert new
 
 
-async def test_wiped_while_entries_came_that_no_look_saw(scene: Scene) -> None:
+async def test_a_wipe_may_lose_entries_that_no_check_saw(scene: Scene) -> None:
     await scene.publish(2)
     await scene.consume(2)
-    await scene.look()
+    await scene.check()
     unseen = await scene.publish(9)
     await scene.consume(4)
     await _wipe(scene)
-    assert (await scene.look()).loss
-    (incident,) = await scene.incidents()
-    assert incident.entries is None, "nobody can know of the five"
-    assert covers(incident, *unseen[4:])
+    assert (await scene.check()).loss
+    (loss,) = await scene.losses()
+    assert loss.entries is None, "no check saw the five that were not applied"
+    assert covers(loss, *unseen[4:])
 
 
 @pytest.mark.parametrize("listening", [True, False])
-async def test_wiped_when_nobody_had_looked_for_long(scene: Scene, *, listening: bool) -> None:
+async def test_a_wipe_with_no_recent_check_is_a_loss_of_unknown_size(
+    scene: Scene, *, listening: bool
+) -> None:
     await scene.publish(2)
     await scene.consume(2)
-    await scene.look()
+    await scene.check()
     if listening:
-        await scene.forget_looking("1 hour")
+        await scene.age_checkpoint("1 hour")
     else:
         await scene.service.execute("UPDATE sightings SET listening = false")
     await _wipe(scene)
-    assert (await scene.look()).loss
-    (incident,) = await scene.incidents()
-    assert incident.entries is None
-    assert (incident.last_noticed_at - incident.since).total_seconds() > 3600 * listening
+    assert (await scene.check()).loss
+    (loss,) = await scene.losses()
+    assert loss.entries is None
+    assert (loss.last_noticed_at - loss.since).total_seconds() > 3600 * listening
 
 
-async def test_only_the_stream_is_deleted(scene: Scene) -> None:
+async def test_a_deleted_stream_loses_its_unread_entries(scene: Scene) -> None:
     await scene.publish(3)
-    await scene.look()
+    await scene.check()
     await scene.redis.delete(scene.stream)
-    assert (await scene.look()).loss
-    (incident,) = await scene.incidents()
-    assert incident.entries == 3
+    assert (await scene.check()).loss
+    (loss,) = await scene.losses()
+    assert loss.entries == 3
 
 
-async def test_an_older_copy(scene: Scene) -> None:
+async def test_an_older_copy_loses_what_came_after_it(scene: Scene) -> None:
     await scene.publish(5)
     await scene.consume(3)
     copy = await scene.redis.dump(scene.stream)
     lost = await scene.publish(4)
-    await scene.look()
+    await scene.check()
     await _back_to(scene, copy)
-    assert (await scene.look()).loss
-    (incident,) = await scene.incidents()
-    assert (incident.kind, incident.entries) == ("rolled_back", 4)
-    assert covers(incident, *lost)
+    assert (await scene.check()).loss
+    (loss,) = await scene.losses()
+    assert (loss.kind, loss.entries) == ("rolled_back", 4)
+    assert covers(loss, *lost)
     await scene.consume(100)
-    await scene.look()
-    assert len(await scene.incidents()) == 1
+    await scene.check()
+    assert len(await scene.losses()) == 1
 
 
-async def test_an_older_copy_that_has_already_grown_beyond(scene: Scene) -> None:
+async def test_an_older_copy_is_noticed_after_it_has_grown(scene: Scene) -> None:
     await scene.publish(3)
     await scene.consume(3)
     copy = await scene.redis.dump(scene.stream)
     lost = await scene.publish(2)
-    await scene.look()
+    await scene.check()
     await _back_to(scene, copy)
     await scene.publish(50)
     await scene.consume(50)
-    assert (await scene.look()).loss
-    (incident,) = await scene.incidents()
-    assert incident.entries == 2
-    assert covers(incident, *lost)
+    assert (await scene.check()).loss
+    (loss,) = await scene.losses()
+    assert loss.entries == 2
+    assert covers(loss, *lost)
 
 
-async def test_an_older_copy_when_all_was_applied(scene: Scene) -> None:
+async def test_an_older_copy_after_everything_was_applied_is_no_loss(scene: Scene) -> None:
     await scene.publish(3)
     await scene.consume(2)
     copy = await scene.redis.dump(scene.stream)
     await scene.consume(1)
     await scene.publish(2)
     await scene.consume(2)
-    await scene.look()
+    await scene.check()
     await _back_to(scene, copy)
-    seen = await scene.look()
-    assert (seen.loss, seen.rolled_back) == (None, True)
+    result = await scene.check()
+    assert (result.loss, result.rolled_back) == (None, True)
     await scene.consume(1)
-    assert (await scene.look()).loss is None
+    assert (await scene.check()).loss is None
     await scene.publish(3)
     await scene.trim(0)
-    assert (await scene.look()).loss, "a loss after that still is one"
+    assert (await scene.check()).loss, "a loss after that is still noticed"

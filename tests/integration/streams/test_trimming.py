@@ -1,4 +1,4 @@
-"""Streams stay as short as they are to be, and keep what any group still needs."""
+"""Streams stay as short as configured, and keep what any group still needs."""
 
 import asyncio
 from typing import Any
@@ -9,13 +9,13 @@ from consumers import chores
 from consumers.relay import Relay
 from consumers.tasks import end
 from service.core.stream_ids import parse
-from service.db.operations import trims
-from service.db.operations.trims import TrimResult
+from service.db.operations import trimming
+from service.db.operations.trimming import TrimResult
 from service.streams import groups
 from service.streams.trim import Keep, trim
 from tests.conftest import Service
 from tests.events import fields
-from tests.integration.streams.scene import Scene, all_seen
+from tests.integration.streams.scene import Scene, all_checked
 from tests.integration.worker.scene import (
     all_applied,
     all_published,
@@ -33,16 +33,16 @@ DAY = 86_400.0
 
 async def _trim(scene: Scene, keep: Keep) -> TrimResult:
     async with scene.service.engine.begin() as connection:
-        turn = await trims.trim_orders(
+        result = await trimming.trim_orders(
             connection, scene.service.redis, scene.stream, scene.group, keep
         )
-    assert turn is not None
-    return turn
+    assert result is not None
+    return result
 
 
 async def _trim_changes(service: Service, entries: int) -> None:
     async with service.engine.begin() as connection:
-        await trims.trim_changes(
+        await trimming.trim_changes(
             connection, service.redis, service.config.changes_stream, Keep(None, entries)
         )
 
@@ -60,13 +60,16 @@ async def test_memory_stays_bounded_under_steady_load(
     sizes: list[int] = []
     async with working(service, orders_keep_entries=KEPT, changes_keep_entries=KEPT):
         for round_ in range(1, 11):
-            # A customer each: an entry out for every entry in.
+            # Each order has a customer of its own, so every entry in causes an entry out.
             first = round_ * 500
             await publish_all(
                 service,
                 [fields(f"ORD-{n}", email=f"c{n}@x.org") for n in range(first, first + 500)],
             )
             await all_applied(service, round_ * 500)
+            await all_published(
+                service
+            )  # else the out-stream is short because nothing is in it yet
 
             async def is_short() -> bool:
                 lengths = [await raw.xlen(stream) for stream in (orders, changes)]
@@ -77,7 +80,7 @@ async def test_memory_stays_bounded_under_steady_load(
                 sum([await raw.memory_usage(stream, samples=0) for stream in (orders, changes)])
             )
         await all_published(service)
-        await all_seen(service)
+        await all_checked(service)
     assert max(sizes) < 2 * min(sizes) + 50_000
     trimmed = await service.rows("SELECT entries FROM trims")
     assert min(row["entries"] for row in trimmed) >= 5000 - 2 * (KEPT + NODE)
@@ -85,15 +88,14 @@ async def test_memory_stays_bounded_under_steady_load(
 
 
 @pytest.mark.parametrize("by", ["age", "number"])
-async def test_a_group_that_lags_holds_it_and_is_named(scene: Scene, by: str) -> None:
+async def test_a_group_that_lags_prevents_trimming_and_is_named(scene: Scene, by: str) -> None:
     keep = Keep(0.001, 10**6) if by == "age" else Keep(DAY, 10)
     await groups.ensure_group(scene.service.redis, scene.stream, "others")
     ids = await scene.publish(400)
     await scene.consume(400)
     await asyncio.sleep(0.002)
-    turn = await _trim(scene, keep)
-    assert turn == TrimResult(0, "others", ids[0])
-    assert (await _trim(scene, keep)).held_by is None, "it is told once"
+    assert await _trim(scene, keep) == TrimResult(0, "others", ids[0])
+    assert (await _trim(scene, keep)).held_by is None, "it is reported once"
     assert await _held(scene.service) == ["others"]
     first = [
         entry.id
@@ -111,18 +113,18 @@ async def test_a_group_that_lags_holds_it_and_is_named(scene: Scene, by: str) ->
         pass
     assert await _held(scene.service) == [None]
     assert await scene.redis.xlen(scene.stream) <= 10 + NODE
-    assert (await scene.look()).loss is None
+    assert (await scene.check()).loss is None
     assert await scene.service.findings() == []
 
 
-async def test_what_we_have_not_applied_ourselves_stays(scene: Scene) -> None:
+async def test_entries_that_are_not_applied_stay(scene: Scene) -> None:
     await scene.publish(400)
     await scene.consume(50)
     held = await scene.read(100)
     await asyncio.sleep(0.002)
-    turn = await _trim(scene, Keep(0.001, 1))
-    assert turn.held_by == scene.group
-    assert turn.entries <= 50
+    result = await _trim(scene, Keep(0.001, 1))
+    assert result.held_by == scene.group
+    assert result.entries <= 50
     assert await scene.redis.xlen(scene.stream) >= 350
     assert (await scene.redis.xrange(scene.stream, held[0].id, held[0].id)) != []
     await scene.service.ingest(*held)
@@ -130,10 +132,10 @@ async def test_what_we_have_not_applied_ourselves_stays(scene: Scene) -> None:
     await scene.consume(400)
     await _trim(scene, Keep(0.001, 1))
     assert 1 <= await scene.redis.xlen(scene.stream) <= NODE
-    assert (await scene.look()).loss is None
+    assert (await scene.check()).loss is None
 
 
-async def test_only_what_is_old_enough(scene: Scene) -> None:
+async def test_only_old_entries_are_trimmed(scene: Scene) -> None:
     old = int((await scene.redis.time())[0]) * 1000 - 3_600_000
     for number in range(300):
         await scene.redis.xadd(
@@ -146,7 +148,7 @@ async def test_only_what_is_old_enough(scene: Scene) -> None:
     assert await scene.redis.xlen(scene.stream) <= 300 + NODE
 
 
-async def test_nothing_is_trimmed_where_our_group_is_not(scene: Scene) -> None:
+async def test_nothing_is_trimmed_without_our_group(scene: Scene) -> None:
     await scene.publish(300)
     await scene.redis.xgroup_destroy(scene.stream, scene.group)
     await groups.ensure_group(scene.service.redis, scene.stream, "others")
@@ -159,8 +161,8 @@ async def test_nothing_is_trimmed_where_our_group_is_not(scene: Scene) -> None:
     assert await _trim(scene, Keep(0.001, 1)) == TrimResult(0, None, None)
 
 
-async def test_ids_beyond_what_a_float_tells_apart_are_compared_exactly(scene: Scene) -> None:
-    """A publisher may give ids of its own; a number of Lua's has 53 bits, an id's half has 64."""
+async def test_ids_beyond_the_precision_of_a_float_are_compared_exactly(scene: Scene) -> None:
+    """Publishers may choose ids. Lua's numbers are exact to 53 bits, and an id's halves have 64."""
     others = f"{scene.group}-later"
     await groups.ensure_group(scene.service.redis, scene.stream, others)
     await scene.redis.config_set("stream-node-max-entries", 1)
@@ -175,7 +177,7 @@ async def test_ids_beyond_what_a_float_tells_apart_are_compared_exactly(scene: S
             await scene.redis.xack(scene.stream, group, *ids[:acknowledged])
         await _trim(scene, Keep(None, 1))
         left = [id_.decode() for id_, _ in await scene.redis.xrange(scene.stream)]
-        assert left == ids[1:], "ours still needs the second, the others the third"
+        assert left == ids[1:], "our group still needs the second, the other group the third"
     finally:
         await scene.redis.config_set("stream-node-max-entries", 100)
 
@@ -224,7 +226,7 @@ async def test_changes_lost_after_they_were_trimmed_are_not_published_again(
         await end([relay])
 
 
-async def test_analytics_that_lags_keeps_its_changes(service: Service) -> None:
+async def test_a_subscriber_that_lags_keeps_its_changes(service: Service) -> None:
     scene = Scene(service)
     await scene.begin()
     stream = service.config.changes_stream
@@ -244,7 +246,7 @@ async def test_analytics_that_lags_keeps_its_changes(service: Service) -> None:
         await end([relay])
 
 
-async def test_verifying_a_stream_that_is_trimmed_meanwhile(
+async def test_verify_accepts_a_stream_that_is_trimmed_meanwhile(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene(service)

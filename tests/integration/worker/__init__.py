@@ -1,1 +1,1 @@
-"""The worker on real servers: what it reads, what it writes, and what it survives."""
+"""Tests of the worker on real servers: what it reads, what it writes and what it survives."""

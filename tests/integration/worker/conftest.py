@@ -1,4 +1,4 @@
-"""Workers as processes, ended with their test."""
+"""Workers as processes, which end with their test."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +11,6 @@ from tests.processes import Processes, processes
 
 @pytest.fixture
 async def crm(service: Service, tmp_path: Path) -> AsyncIterator[Processes]:
-    """Start processes on a service whose invariants must hold when the test is over."""
+    """Return a starter of processes on a service whose invariants must hold after the test."""
     async with processes(service.servers, tmp_path) as started:
         yield started

@@ -1,4 +1,4 @@
-"""A worker inside the test's process, and what a test waits for."""
+"""Run a worker inside the test's process, and wait for what it does."""
 
 import asyncio
 import contextlib
@@ -18,9 +18,10 @@ from tests.wait import until
 
 @contextlib.asynccontextmanager
 async def working(service: Service, **settings: object) -> AsyncIterator[Worker]:
-    """Run a whole worker, signals and process aside, until the block ends.
+    """Run a whole worker, but no process of its own, until the block ends.
 
-    By default it takes nothing over from itself, however slow the machine.
+    By default its idle limit is so long that it never reclaims its own entries, however slow the
+    machine is.
     """
     config = service.config.model_copy(update={"reclaim_idle_seconds": 60, **settings})
     engine = create_engine(config.database_url or "", application="crm worker")
@@ -54,13 +55,13 @@ class Published(NamedTuple):
 
     @property
     def place(self) -> tuple[str, int]:
-        """Customer and sequence."""
+        """Customer and sequence, which identify a change."""
         data = self.document["data"]
         return data["customerId"], data["sequence"]
 
 
 async def out_stream(service: Service) -> list[Published]:
-    """Read the whole out-stream."""
+    """Return all entries of the out-stream."""
     entries = await groups.read_range(
         service.redis, service.config.changes_stream, "-", "+", 100_000
     )
@@ -69,13 +70,13 @@ async def out_stream(service: Service) -> list[Published]:
 
 
 async def stored_changes(service: Service) -> set[tuple[str, int]]:
-    """Read customer and sequence of every change that the database holds."""
+    """Return customer and sequence of every change in the database."""
     rows = await service.rows("SELECT customer_id, sequence FROM segment_changes")
     return {(f"CUST-{row['customer_id']}", row["sequence"]) for row in rows}
 
 
 async def in_order_without_holes(service: Service) -> None:
-    """Fail unless the stream holds every change once, numbers and sequences rising by one."""
+    """Fail unless the stream has every change once, with numbers and sequences rising by one."""
     entries = await out_stream(service)
     numbers = [entry.number for entry in entries]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
@@ -89,7 +90,7 @@ async def in_order_without_holes(service: Service) -> None:
 
 
 async def publish_all(service: Service, entries: Iterable[dict[bytes, bytes]]) -> None:
-    """XADD many orders at once."""
+    """Publish many orders in one pipeline."""
     pipeline: Any = service.redis.pipeline(transaction=False)
     for fields in entries:
         pipeline.xadd(service.config.orders_stream, fields)
@@ -97,26 +98,26 @@ async def publish_all(service: Service, entries: Iterable[dict[bytes, bytes]]) -
 
 
 async def totals(service: Service) -> Totals:
-    """Read what became of the entries read."""
+    """Return how many entries were read, by outcome."""
     async with service.engine.connect() as connection:
         return await status.totals(connection)
 
 
 async def waiting(service: Service) -> Waiting:
-    """Read what the database's side has not done yet."""
+    """Return what waits in the database: unpublished changes and an overdue sweep."""
     async with service.engine.connect() as connection:
         return await status.waiting(connection)
 
 
 async def backlog(service: Service) -> Backlog:
-    """Ask how far behind the group is."""
+    """Return how far behind the group is."""
     return await groups.backlog(
         service.redis, service.config.orders_stream, service.config.orders_group
     )
 
 
 async def all_applied(service: Service, entries: int, seconds: float = 20.0) -> None:
-    """Wait until that many entries were read and settled, and nothing is pending."""
+    """Wait until that many entries were read and counted, and nothing is pending."""
 
     async def done() -> bool:
         counted = await totals(service)
@@ -126,7 +127,7 @@ async def all_applied(service: Service, entries: int, seconds: float = 20.0) -> 
 
 
 async def all_published(service: Service, seconds: float = 20.0) -> None:
-    """Wait until the stream holds all changes there are."""
+    """Wait until every change is on the out-stream."""
 
     async def done() -> bool:
         return not (await waiting(service)).unpublished

@@ -1,4 +1,4 @@
-"""Reading, judging, acknowledging, reclaiming and stopping."""
+"""A worker reads, judges, acknowledges, reclaims and stops."""
 
 import asyncio
 import signal
@@ -23,7 +23,8 @@ from tests.processes import Processes
 from tests.wait import until
 
 DRAIN_SECONDS = 5
-MOST_WAITING = 2000
+MOST_LAG = 2000
+"""The test publishes no more while so many entries are unread."""
 
 
 def _orders(count: int, first: int = 0, customers: int = 50) -> list[dict[bytes, bytes]]:
@@ -34,7 +35,7 @@ def _orders(count: int, first: int = 0, customers: int = 50) -> list[dict[bytes,
 
 
 async def _read_as(service: Service, consumer: str, count: int) -> list[str]:
-    """Read entries and keep them pending, as a worker that then hangs."""
+    """Read entries and leave them pending, like a worker that hangs; return their ids."""
     stream, group = service.config.orders_stream, service.config.orders_group
     await groups.ensure_group(service.redis, stream, group)
     entries = await groups.own_pending(
@@ -44,7 +45,7 @@ async def _read_as(service: Service, consumer: str, count: int) -> list[str]:
 
 
 async def _delivered(service: Service, ids: list[str], times: int) -> None:
-    """Make it look as if the entries had been delivered that often, long ago."""
+    """Make entries look as if they had been delivered that often, the last time long ago."""
     raw: Any = service.redis
     await raw.xclaim(
         service.config.orders_stream,
@@ -57,7 +58,7 @@ async def _delivered(service: Service, ids: list[str], times: int) -> None:
     )
 
 
-async def test_what_was_published_before_the_first_start_is_read(service: Service) -> None:
+async def test_entries_published_before_the_first_start_are_read(service: Service) -> None:
     await publish_all(service, _orders(250))
     async with working(service, batch_size=100):
         await all_applied(service, 250)
@@ -136,7 +137,7 @@ async def test_sigterm_under_load_leaves_nothing_behind(service: Service, crm: P
     async def publish() -> None:
         nonlocal published
         while not enough.is_set():
-            if ((await backlog(service)).lag or 0) < MOST_WAITING:
+            if ((await backlog(service)).lag or 0) < MOST_LAG:
                 await publish_all(service, _orders(100, published))
                 published += 100
 
@@ -182,10 +183,10 @@ async def test_kill_9_in_the_middle_loses_nothing(service: Service, crm: Process
         await all_applied(service, 3000)
         await all_published(service)
 
-        async def the_dead_one_is_gone() -> bool:
+        async def dead_consumer_is_gone() -> bool:
             return len((await backlog(service)).consumers) == 1
 
-        await until(the_dead_one_is_gone)
+        await until(dead_consumer_is_gone)
     assert await order_count(service) == 3000
     (spent,) = await service.rows("SELECT sum(total_spent) AS spent FROM customers")
     assert spent["spent"] == Decimal("3000.00")
@@ -193,7 +194,7 @@ async def test_kill_9_in_the_middle_loses_nothing(service: Service, crm: Process
     assert (counted.applied, counted.dead_lettered) == (3000, 0)
 
 
-async def test_who_kills_every_worker_is_buried(service: Service) -> None:
+async def test_an_entry_that_kills_every_worker_becomes_a_dead_letter(service: Service) -> None:
     await publish_all(service, _orders(4))
     ids = await _read_as(service, "crashed", 4)
     await _delivered(service, ids[:2], 10)
@@ -209,7 +210,7 @@ async def test_who_kills_every_worker_is_buried(service: Service) -> None:
     assert await order_count(service) == 2
 
 
-async def test_suspects_are_applied_one_by_one(service: Service) -> None:
+async def test_entries_delivered_often_are_applied_one_by_one(service: Service) -> None:
     await publish_all(service, _orders(6))
     ids = await _read_as(service, "crashed", 6)
     await _delivered(service, ids[:3], 3)
@@ -232,7 +233,7 @@ async def test_more_than_a_page_of_orphans_is_taken_over(service: Service) -> No
     assert 3 <= counted.batches <= 3 * LANES
 
 
-async def test_what_was_deleted_while_pending_is_missed(empty_service: Service) -> None:
+async def test_entries_deleted_while_pending_are_reported(empty_service: Service) -> None:
     service = empty_service
     await publish_all(service, _orders(3))
     ids = await _read_as(service, "crashed", 3)
@@ -266,19 +267,19 @@ async def test_only_empty_consumers_are_removed(service: Service) -> None:
     assert [entry.id for entry in waiting] == [id_]
     async with working(service, reclaim_idle_seconds=0.3) as worker:
 
-        async def only_it_is_left() -> bool:
+        async def only_this_worker_is_left() -> bool:
             members = (await backlog(service)).consumers
             return [member.name for member in members] == [worker.name]
 
         await all_applied(service, 1)
-        await until(only_it_is_left)
+        await until(only_this_worker_is_left)
     assert await order_count(service) == 1
 
 
 async def test_a_stopped_worker_has_stopped_reading(service: Service) -> None:
     for _ in range(5):
         async with working(service):
-            pass  # stopped while it still connects, when a cancellation is easily lost
+            pass  # it is stopped while it still connects, when a cancellation is easily lost
         readers = [
             task
             for task in asyncio.all_tasks()
@@ -290,7 +291,7 @@ async def test_a_stopped_worker_has_stopped_reading(service: Service) -> None:
     assert (left.lag, left.pending, left.consumers) == (3, 0, [])
 
 
-async def test_what_a_stopping_worker_was_given_and_never_handled_is_applied(
+async def test_a_stopping_worker_applies_what_it_was_given_and_never_handled(
     service: Service,
 ) -> None:
     await publish_all(service, _orders(3))

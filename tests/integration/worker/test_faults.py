@@ -1,4 +1,4 @@
-"""Servers that are killed, hang, forget or refuse; the worker goes on, or says why not."""
+"""Servers are killed, hang, forget or refuse; the worker goes on, or says why it cannot."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from service.streams import groups, redis_client
 from tests.conftest import Service
 from tests.events import fields
-from tests.integration.streams.scene import all_seen
+from tests.integration.streams.scene import all_checked
 from tests.integration.worker.scene import (
     all_applied,
     all_published,
@@ -40,23 +40,23 @@ def _orders(count: int, first: int = 0) -> list[dict[bytes, bytes]]:
 
 @pytest.fixture
 def postgres(service: Service) -> Embedded:
-    """Give the Postgres that this test may hurt."""
+    """Return a Postgres that the test may harm; skip the test if there is none."""
     if service.servers.postgres is None:
-        pytest.skip("the database is not ours to hurt")
+        pytest.skip("the database was given from outside, so the test must not harm it")
     return service.servers.postgres
 
 
 @pytest.fixture
 def valkey(service: Service) -> Embedded:
-    """Give the Valkey that this test may hurt."""
+    """Return a Valkey that the test may harm; skip the test if there is none."""
     if service.servers.redis is None:
-        pytest.skip("the Redis server is not ours to hurt")
+        pytest.skip("the Redis was given from outside, so the test must not harm it")
     return service.servers.redis
 
 
 @pytest.fixture
 async def replica(service: Service, valkey: Embedded) -> AsyncIterator[Any]:
-    """Give a client of a Valkey that the test turns into a replica, and back afterwards."""
+    """Return a client of a Valkey that the test makes a replica; make it a master afterwards."""
     assert valkey.pid
     raw: Any = service.redis
     yield raw
@@ -64,7 +64,10 @@ async def replica(service: Service, valkey: Embedded) -> AsyncIterator[Any]:
 
 
 def _send_to_all(server: Embedded, number: signal.Signals) -> None:
-    """Signal a server and its children: a Postgres whose parent alone hangs still answers."""
+    """Send a signal to a server and its children.
+
+    A Postgres still answers if only the parent process hangs.
+    """
     assert server.pid
     parent = psutil.Process(server.pid)
     for process in (*parent.children(recursive=True), parent):
@@ -85,7 +88,7 @@ async def _redis_answers(service: Service) -> bool:
         return False
 
 
-async def test_postgres_killed_while_orders_come(service: Service, postgres: Embedded) -> None:
+async def test_orders_survive_a_killed_postgres(service: Service, postgres: Embedded) -> None:
     async with working(service, batch_size=20, reclaim_idle_seconds=0.5) as worker:
         await publish_all(service, _orders(200))
         await all_applied(service, 20)
@@ -100,7 +103,7 @@ async def test_postgres_killed_while_orders_come(service: Service, postgres: Emb
         waiting = await groups.pending(
             service.redis, service.config.orders_stream, service.config.orders_group, count=1000
         )
-        assert 0 < len(waiting) <= 100, "it must not sweep the stream into its pending list"
+        assert 0 < len(waiting) <= 100, "it must not read on while it cannot apply anything"
         assert max(entry.deliveries for entry in waiting) <= 2
         await until(lambda: _postgres_answers(service))
         await all_applied(service, 1000)
@@ -129,7 +132,7 @@ async def test_a_terminated_backend_is_replaced(service: Service) -> None:
     await in_order_without_holes(service)
 
 
-async def test_valkey_killed_while_orders_come(service: Service, valkey: Embedded) -> None:
+async def test_orders_survive_a_killed_valkey(service: Service, valkey: Embedded) -> None:
     async with working(service, batch_size=20, reclaim_idle_seconds=0.5):
         await publish_all(service, _orders(300))
         await all_applied(service, 20)
@@ -149,12 +152,12 @@ async def test_valkey_killed_while_orders_come(service: Service, valkey: Embedde
     await in_order_without_holes(service)
 
 
-async def test_everything_in_redis_is_wiped(service: Service) -> None:
+async def test_a_wiped_redis_is_filled_again(service: Service) -> None:
     async with working(service, batch_size=20) as worker:
         await publish_all(service, _orders(100))
         await all_applied(service, 100)
         await all_published(service)
-        await all_seen(service)
+        await all_checked(service)
         before = await out_stream(service)
         await service.redis.flushall()
         await publish_all(service, _orders(100, first=100))
@@ -172,7 +175,7 @@ async def test_everything_in_redis_is_wiped(service: Service) -> None:
 
 
 async def _cpu_share(process: Process, seconds: float) -> float:
-    """Measure how much of one core a process uses."""
+    """Return how much of one core a process uses."""
     watched = psutil.Process(process.pid)
     before = watched.cpu_times()
     await asyncio.sleep(seconds)
@@ -180,7 +183,7 @@ async def _cpu_share(process: Process, seconds: float) -> float:
     return (after.user + after.system - before.user - before.system) / seconds
 
 
-async def test_a_master_that_became_a_replica(
+async def test_a_worker_waits_while_its_master_is_a_replica(
     service: Service, crm: Processes, replica: Any
 ) -> None:
     worker = await crm.worker()
@@ -197,7 +200,7 @@ async def test_a_master_that_became_a_replica(
     assert await worker.terminate() == 0
 
 
-async def test_orders_that_is_no_stream_does_not_make_it_spin(
+async def test_a_key_that_is_no_stream_does_not_make_a_worker_spin(
     service: Service, crm: Processes
 ) -> None:
     worker = await crm.worker()
@@ -225,7 +228,7 @@ async def test_a_subscriber_that_cannot_come_back_ends_the_process(
     service: Service, crm: Processes
 ) -> None:
     if service.servers.redis is None:
-        pytest.skip("the Redis server is not ours to hurt")
+        pytest.skip("the Redis was given from outside, so the test must not harm it")
     port = free_port()
     worker = crm.start(["-c", _IMPATIENT, "worker"], port, worker_port=port)
     await worker.ready()
@@ -249,7 +252,7 @@ async def _parts(worker: Process) -> dict[str, str]:
     return parts
 
 
-async def test_readiness_names_what_is_away(
+async def test_readiness_names_the_part_that_is_away(
     service: Service, crm: Processes, postgres: Embedded, valkey: Embedded
 ) -> None:
     worker = await crm.worker()
@@ -275,7 +278,9 @@ async def test_readiness_names_what_is_away(
     assert await worker.terminate() == 0
 
 
-async def test_what_the_database_refuses_is_found_among_its_neighbours(service: Service) -> None:
+async def test_entries_that_the_database_refuses_are_found_among_their_neighbours(
+    service: Service,
+) -> None:
     await service.execute(
         "ALTER TABLE orders ADD CONSTRAINT refused CHECK (id NOT IN ('ORD-17', 'ORD-44'))"
     )

@@ -1,4 +1,4 @@
-"""The out-stream holds every change once, in order, whoever dies and whatever Redis forgets."""
+"""The out-stream has every change once and in order, whoever dies and whatever Redis forgets."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from consumers.tasks import end
 from service.db.engine import create_engine
 from tests.conftest import Service
 from tests.events import entry, fields
-from tests.integration.streams.scene import all_seen
+from tests.integration.streams.scene import all_checked
 from tests.integration.worker.scene import (
     all_applied,
     all_published,
@@ -31,7 +31,7 @@ from tests.wait import until
 
 
 async def _change(service: Service, *customers: int) -> None:
-    """Give each customer one more order, without a worker."""
+    """Apply one more order of each customer, without a worker."""
     await service.ingest(*(entry(f"ORD-{_next()}", email=f"c{n}@x.org") for n in customers))
 
 
@@ -44,7 +44,7 @@ _numbers = iter(range(1_000_000))
 
 @contextlib.asynccontextmanager
 async def _relaying(service: Service) -> AsyncIterator[Relay]:
-    """Run one relay and nothing else."""
+    """Run a relay and nothing else until the block ends."""
     engine = create_engine(service.config.database_url or "", application="crm relay")
     relay = Relay(engine, service.redis, service.config.changes_stream)
     task = asyncio.create_task(relay.run())
@@ -102,7 +102,9 @@ async def test_a_wiped_stream_is_published_again_to_the_byte(service: Service) -
     assert await out_stream(service) == before
 
 
-async def test_redis_comes_back_empty_while_no_relay_runs(service: Service) -> None:
+async def test_changes_are_published_again_after_redis_was_emptied_without_a_relay(
+    service: Service,
+) -> None:
     await _change(service, 1, 2)
     async with _relaying(service):
         await all_published(service)
@@ -120,10 +122,12 @@ async def test_redis_comes_back_empty_while_no_relay_runs(service: Service) -> N
     await in_order_without_holes(service)
 
 
-async def test_redis_comes_back_with_an_older_copy(service: Service, tmp_path: Path) -> None:
+async def test_changes_are_published_again_when_redis_has_an_older_copy(
+    service: Service, tmp_path: Path
+) -> None:
     valkey = service.servers.redis
     if valkey is None:
-        pytest.skip("the Redis server is not ours to roll back")
+        pytest.skip("the Redis was given from outside, so the test must not roll it back")
     async with working(service):
         await publish_all(service, [fields(f"ORD-A{n}", email=f"c{n}@x.org") for n in range(20)])
         await all_applied(service, 20)
@@ -134,7 +138,7 @@ async def test_redis_comes_back_with_an_older_copy(service: Service, tmp_path: P
         await publish_all(service, [fields(f"ORD-B{n}", email=f"c{n}@x.org") for n in range(20)])
         await all_applied(service, 40)
         await all_published(service)
-        await all_seen(service)
+        await all_checked(service)
         before = await out_stream(service)
         assert len(before) == 40
         await asyncio.to_thread(valkey.stop)
@@ -153,7 +157,7 @@ async def test_redis_comes_back_with_an_older_copy(service: Service, tmp_path: P
     await in_order_without_holes(service)
 
 
-async def test_a_foreign_writer_costs_nothing(
+async def test_an_entry_of_a_foreign_writer_harms_nothing(
     empty_service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = empty_service
@@ -236,5 +240,5 @@ async def test_one_relay_leads_and_the_next_follows(service: Service) -> None:
         )
         await _change(service, *range(50))
         await all_published(service)
-        await until(one_leads)  # a leader notices within a second that it no longer is
+        await until(one_leads)  # a former leader notices within a second that it no longer leads
     await in_order_without_holes(service)

@@ -1,4 +1,4 @@
-"""What other programs write is read, and what we write they read: no library of ours needed."""
+"""The worker reads what other programs write, and they read what it writes, without our code."""
 
 import json
 import re
@@ -28,7 +28,7 @@ from tests.wait import until
 
 
 class Order(BaseModel):
-    """An order as somebody else's FastStream service would model it."""
+    """An order as another FastStream service would model it."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -134,7 +134,7 @@ async def test_an_xadd_over_a_socket_is_read(service: Service) -> None:
     assert await _total(service, "ORD-1") == Decimal("129.97")
 
 
-async def test_redis_py_with_other_fields_beside_is_read(service: Service) -> None:
+async def test_an_entry_with_other_fields_is_read(service: Service) -> None:
     await service.publish({b"trace": b"\xff\x00", **fields("ORD-1", total=0.1), b"empty": b""})
     async with working(service):
         await all_applied(service, 1)
@@ -142,7 +142,7 @@ async def test_redis_py_with_other_fields_beside_is_read(service: Service) -> No
     assert await _total(service, "ORD-1") == Decimal("0.10")
 
 
-async def test_what_a_faststream_publisher_writes_is_read(service: Service, order: Order) -> None:
+async def test_entries_of_a_faststream_publisher_are_read(service: Service, order: Order) -> None:
     model = OrderCreated(id="event-f", type="order-created", data=order)
     as_dict = cloud_event("ORD-D", email="d@x.org", total="108.24917500000001")
     async with working(service), RedisBroker(service.servers.redis_url) as broker:
@@ -156,7 +156,9 @@ async def test_what_a_faststream_publisher_writes_is_read(service: Service, orde
     assert await _total(service, "ORD-D") == Decimal("108.25")
 
 
-async def test_a_model_published_as_it_is_is_read(service: Service, now: datetime) -> None:
+async def test_a_pydantic_model_published_by_faststream_is_read(
+    service: Service, now: datetime
+) -> None:
     class Data(BaseModel):
         id: str
         totalAmount: Decimal  # noqa: N815  the wire's name
@@ -177,7 +179,7 @@ async def test_a_model_published_as_it_is_is_read(service: Service, now: datetim
 
 
 async def _three_changes(service: Service) -> None:
-    """One customer becomes new, returning and vip; another is at risk at once."""
+    """Make one customer new, returning and vip, and another one at risk at once."""
     now = datetime.now(UTC)
     orders = [
         fields(f"ORD-{n}", email="jane@x.org", name="Jane Doe", phone="555-77", total=f"{n}.10")
@@ -188,7 +190,7 @@ async def _three_changes(service: Service) -> None:
         await publish_all(service, orders)
         await all_applied(service, 3)
         await all_published(service)
-        # Only now: the order of changes is promised per customer, not between customers.
+        # Published last, because changes are in order per customer only, not between customers.
         await publish_all(service, [old])
         await all_applied(service, 4)
         await all_published(service)
@@ -236,7 +238,7 @@ async def test_a_plain_client_reads_the_changes(service: Service) -> None:
     assert (first["previousSegment"], first["segment"], first["sequence"]) == (None, "new", 1)
 
 
-async def test_nobody_is_named_in_the_changes(service: Service) -> None:
+async def test_changes_contain_no_personal_data(service: Service) -> None:
     await _three_changes(service)
     everything = b"".join(entry.body for entry in await out_stream(service)).lower()
     assert everything

@@ -1,1 +1,1 @@
-"""Programs that a page prints for publishers and subscribers, run as they stand there."""
+"""Tests that run the programs of `deploy/integrating.md` exactly as the page prints them."""

@@ -1,4 +1,4 @@
-"""The programs that a page prints, as files that run."""
+"""The programs of `deploy/integrating.md`, as files that can be run."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ NPM_SECONDS = 60
 
 
 def _installed_node_modules() -> Path:
-    """Install what the lock file names, unless that is done."""
+    """Install what the lock file names, unless that was done before; return the folder."""
     lock = Path(__file__).with_name("package-lock.json")
     folder = NODE_MODULES.parent
     copied = folder / lock.name
@@ -54,7 +54,7 @@ def _installed_node_modules() -> Path:
 
 
 class Program:
-    """A program of the page, running."""
+    """A running program of the page."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self.process = process
@@ -62,22 +62,22 @@ class Program:
 
     @property
     def lines(self) -> list[str]:
-        """What it has printed so far, errors as well."""
+        """Everything printed so far, including errors."""
         return self._log.read_text(errors="replace").splitlines()
 
     async def kill(self) -> None:
-        """End it as a crash would."""
+        """End the program like a crash."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
 
 
 class Page:
-    """Runs the page's programs, each in the same folder, so that it finds what it kept."""
+    """Runs the page's programs in one folder, so that each finds what it stored before."""
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         self.folder = folder
-        """A file in it can be run like a program of the page."""
+        """Any file in this folder can be run like a program of the page."""
         self._url = servers.redis_url
         self._runs = 0
         for file, text in PROGRAMS.items():
@@ -87,7 +87,7 @@ class Page:
     async def running(
         self, name: str, *, lose: bytes = b"", hold: bytes = b""
     ) -> AsyncIterator[tuple[Program, Line]]:
-        """Start a program over a line that loses or holds a request; kill it afterwards."""
+        """Run a program until the block ends, over a line that loses or holds a request."""
         address = urlsplit(self._url)
         line = Line(address.port or 6379, lose=lose, hold=hold)
         self._runs += 1
@@ -129,5 +129,5 @@ class Page:
 
 @pytest.fixture
 def page(real_servers: Servers, tmp_path: Path) -> Page:
-    """Give the page's programs on the servers of this run."""
+    """Return the page's programs, which use the servers of this run."""
     return Page(real_servers, tmp_path)

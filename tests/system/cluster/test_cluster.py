@@ -1,4 +1,4 @@
-"""On a cluster: slots move, masters die, replicas take over; every order is applied or missed."""
+"""On a cluster slots move, masters die and replicas take over; each order is applied or lost."""
 
 import signal
 import time
@@ -25,7 +25,8 @@ from tests.wait import until
 pytestmark = pytest.mark.timeout(400)
 _SLOW = 120.0
 _REPLICATED = 5.0
-"""What a master took so many seconds before it died, its replica has, or it was published again."""
+"""Seconds before a master's death. What it accepted before them, its replica has as well; what it
+accepted since is published again."""
 
 
 async def _open_losses(service: Service) -> list[losses.RecordedLoss]:
@@ -33,10 +34,10 @@ async def _open_losses(service: Service) -> list[losses.RecordedLoss]:
         return list(await losses.recorded_losses(connection, open_only=True))
 
 
-async def _take_note(service: Service) -> None:
-    for incident in await _open_losses(service):
+async def _acknowledge_losses(service: Service) -> None:
+    for loss in await _open_losses(service):
         async with service.engine.begin() as connection:
-            assert await losses.acknowledge(connection, incident.id, "a test")
+            assert await losses.acknowledge(connection, loss.id, "a test")
 
 
 async def _applied(service: Service, entries: int) -> None:
@@ -54,7 +55,7 @@ async def _worker(crm: Processes, service: Service) -> Process:
     )
 
 
-async def test_slots_move_and_a_master_dies_while_orders_go_on(
+async def test_orders_survive_moving_slots_and_a_dead_master(
     on_cluster: OnCluster, tmp_path: Path
 ) -> None:
     service, cluster = on_cluster
@@ -74,7 +75,7 @@ async def test_slots_move_and_a_master_dies_while_orders_go_on(
             died = time.monotonic()
             await cluster.taken_over(victim, names[2])
             await shop.more(200)
-        assert shop.refusals, "nobody noticed the death"
+        assert shop.refusals, "no publisher noticed the death"
         await shop.send_again(died - _REPLICATED)
         await all_read(service)
         await all_published(service, _SLOW)
@@ -84,15 +85,16 @@ async def test_slots_move_and_a_master_dies_while_orders_go_on(
         assert await stored(service) == expected
         await in_order_without_holes(service)
 
-        # A replica that was behind is a loss, of streams on that master only; it is in again.
-        for incident in await _open_losses(service):
-            assert incident.kind is LossKind.ROLLED_BACK
-        await _take_note(service)
+        # If the replica was behind, that is a loss of streams on this master, and it was published
+        # again.
+        for loss in await _open_losses(service):
+            assert loss.kind is LossKind.ROLLED_BACK
+        await _acknowledge_losses(service)
         assert await service.findings() == []
         assert await worker.terminate() == 0
 
 
-async def test_what_a_replica_had_not_got_is_told_and_can_be_published_again(
+async def test_entries_that_a_replica_lacked_are_a_loss_and_can_be_published_again(
     on_cluster: OnCluster,
 ) -> None:
     service, cluster = on_cluster
@@ -112,7 +114,7 @@ async def test_what_a_replica_had_not_got_is_told_and_can_be_published_again(
         await all_published(service, _SLOW)
     assert await service.findings() == []
 
-    # Applied so far, and to be published again; what comes now nobody has read.
+    # So far everything was applied. What is published now, nobody reads before the master dies.
     before = len(shop.sent)
     for _ in range(5):
         await shop.put(stream, shop.next())
@@ -129,10 +131,10 @@ async def test_what_a_replica_had_not_got_is_told_and_can_be_published_again(
     assert await cluster.taken_over(master, stream) is replica
 
     async with working(service):
-        await until(lambda: _told(service), _SLOW)
-        told = {it.stream: (it.kind, it.entries) for it in await _open_losses(service)}
-        assert told.pop(stream) == (LossKind.ROLLED_BACK, 5)
-        assert {kind for kind, _ in told.values()} <= {LossKind.ROLLED_BACK}
+        await until(lambda: _has_open_losses(service), _SLOW)
+        found = {loss.stream: (loss.kind, loss.entries) for loss in await _open_losses(service)}
+        assert found.pop(stream) == (LossKind.ROLLED_BACK, 5)
+        assert {kind for kind, _ in found.values()} <= {LossKind.ROLLED_BACK}
         for sent in shop.sent[before:]:
             await shop.put(sent.stream, sent.document)
         await all_read(service)
@@ -140,15 +142,15 @@ async def test_what_a_replica_had_not_got_is_told_and_can_be_published_again(
     expected = world([sent.document for sent in shop.sent], datetime.now(UTC))
     assert await stored(service) == expected
     await in_order_without_holes(service)
-    await _take_note(service)
+    await _acknowledge_losses(service)
     assert await service.findings() == []
 
 
-async def _told(service: Service) -> bool:
+async def _has_open_losses(service: Service) -> bool:
     return bool(await _open_losses(service))
 
 
-async def test_partitions_of_other_masters_go_on_while_one_has_nobody_left(
+async def test_other_partitions_go_on_while_a_master_and_its_replica_are_dead(
     on_cluster: OnCluster, tmp_path: Path
 ) -> None:
     service, cluster = on_cluster
@@ -171,9 +173,12 @@ async def test_partitions_of_other_masters_go_on_while_one_has_nobody_left(
 
 
 async def test_a_reader_outlives_the_node_that_it_asked_first(on_cluster: OnCluster) -> None:
-    """It does nothing but read, so nothing else leads it to another node."""
+    """A client that only reads: no other command makes it find another node."""
     service, cluster = on_cluster
-    group, names = service.config.orders_group, [it.name for it in service.config.orders_streams]
+    group, names = (
+        service.config.orders_group,
+        [stream.name for stream in service.config.orders_streams],
+    )
     reader: Any = redis_client.connect(cluster.url, cluster=True)
     try:
         await groups.ensure_group(reader, names[0], group)
@@ -189,7 +194,7 @@ async def test_a_reader_outlives_the_node_that_it_asked_first(on_cluster: OnClus
         await disconnect(reader)
 
 
-async def test_a_slot_that_nobody_has_stops_nothing_else(on_cluster: OnCluster) -> None:
+async def test_a_slot_without_a_master_stops_nothing_else(on_cluster: OnCluster) -> None:
     service, cluster = on_cluster
     await cluster.abandon(key_slot(b"of no stream"))
     newcomer = redis_client.connect(cluster.url, cluster=True)
@@ -200,10 +205,10 @@ async def test_a_slot_that_nobody_has_stops_nothing_else(on_cluster: OnCluster) 
         await disconnect(newcomer)
 
 
-async def test_the_settings_of_every_master_are_looked_at(on_cluster: OnCluster) -> None:
+async def test_the_settings_of_every_master_are_checked(on_cluster: OnCluster) -> None:
     service, cluster = on_cluster
     assert await redis_client.warn_of_unsafe_settings(service.redis) == []
     await cluster.nodes[1].command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     await cluster.nodes[2].command("CONFIG", "SET", "cluster-require-full-coverage", "yes")
-    told = await redis_client.warn_of_unsafe_settings(service.redis)
-    assert ["allkeys-lru" in told[0], "require-full-coverage" in told[1]] == [True, True]
+    warnings = await redis_client.warn_of_unsafe_settings(service.redis)
+    assert ["allkeys-lru" in warnings[0], "require-full-coverage" in warnings[1]] == [True, True]

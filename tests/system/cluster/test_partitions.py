@@ -1,4 +1,4 @@
-"""Partitions on one Redis: whatever names an entry names its stream, and nothing else changes."""
+"""Partitions on one Redis: an entry is its stream and its id, and all else stays the same."""
 
 import re
 from datetime import UTC, datetime
@@ -37,10 +37,10 @@ from tests.wait import until
 _VECTOR = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<crc>\d+) \| (?P<of8>\d) \|$", re.MULTILINE)
 
 
-def test_the_published_vectors() -> None:
-    found = list(_VECTOR.finditer((ROOT / "docs/streams.md").read_text()))
-    assert len(found) >= 4
-    for vector in found:
+def test_the_published_test_vectors_are_right() -> None:
+    vectors = list(_VECTOR.finditer((ROOT / "docs/streams.md").read_text()))
+    assert len(vectors) >= 4
+    for vector in vectors:
         key = vector["key"].replace("·", " ")
         assert partition_of(key, 2**32) == int(vector["crc"]), key
         assert partition_of(key, 8) == int(vector["of8"]), key
@@ -67,7 +67,9 @@ def test_a_key_has_one_partition_however_it_is_written(key: str, partitions: int
         ({"customer": "Jane"}, ""),
     ],
 )
-def test_by_what_an_order_is_partitioned(order: dict[str, Any], key: str) -> None:
+def test_the_partition_key_is_the_first_of_email_customer_id_and_order_id(
+    order: dict[str, Any], key: str
+) -> None:
     assert partition_key(order) == key
 
 
@@ -82,7 +84,7 @@ def test_the_plain_stream_is_always_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"REDIS_URL": "redis://a:1,redis://b:2"}, "set CRM_REDIS_CLUSTER=true"),
         ({"REDIS_URL": "unix:///s", "REDIS_CLUSTER": "true"}, "cannot be reached by unix"),
@@ -90,17 +92,19 @@ def test_the_plain_stream_is_always_read() -> None:
         ({"ORDERS_PARTITIONS": "0"}, "CRM_ORDERS_PARTITIONS"),
     ],
 )
-def test_settings_that_do_not_fit(
-    settings: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+def test_settings_that_contradict_each_other_are_refused(
+    settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(f"CRM_{name}", value)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         Config.load()
 
 
-async def test_the_whole_way(partitioned: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An order's events lie in whatever partitions, some in the plain stream, some again."""
+async def test_orders_in_any_partition_are_applied_once(
+    partitioned: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order's events are in any partition and in the plain stream, and some come twice."""
     monkeypatch.setattr(chores, "_TRIM_SECONDS", 0.05)
     service, shop = partitioned, Shop(partitioned)
     await shop.send(shop.next() for _ in range(600))
@@ -113,11 +117,11 @@ async def test_the_whole_way(partitioned: Service, monkeypatch: pytest.MonkeyPat
         assert worker.consumer.reading() == names
         assert await service.findings() == []
 
-        async def seen() -> bool:
-            found = await service.rows("SELECT stream FROM sightings WHERE listening")
-            return {row["stream"] for row in found} == names
+        async def checked() -> bool:
+            rows = await service.rows("SELECT stream FROM sightings WHERE listening")
+            return {row["stream"] for row in rows} == names
 
-        await until(seen)
+        await until(checked)
 
         async def trimmed() -> bool:
             return all([await service.redis.xlen(name) <= 110 for name in names])
@@ -125,12 +129,14 @@ async def test_the_whole_way(partitioned: Service, monkeypatch: pytest.MonkeyPat
         await until(trimmed)
     assert {sent.stream for sent in shop.sent} == names
     assert (await totals(service)).read == len(shop.sent)
-    assert await stored(service) == world([it.document for it in shop.sent], datetime.now(UTC))
+    assert await stored(service) == world([sent.document for sent in shop.sent], datetime.now(UTC))
     await in_order_without_holes(service)
     assert await service.rows("SELECT * FROM losses") == []
 
 
-async def test_what_is_told_of_each_and_of_all(partitioned: Service, tmp_path: Path) -> None:
+async def test_status_and_metrics_report_each_stream_and_the_total(
+    partitioned: Service, tmp_path: Path
+) -> None:
     service = partitioned
     raw: Any = service.redis
     for partition in (0, 3, 3):
@@ -170,10 +176,10 @@ async def test_the_same_id_and_bytes_in_two_partitions_are_two_dead_letters(
     ]
 
 
-async def test_who_died_with_entries_of_several_partitions_is_taken_over_from(
+async def test_a_dead_workers_entries_of_several_partitions_are_taken_over(
     partitioned: Service,
 ) -> None:
-    """The ids are the same in each, so that one that is in hand hides no other."""
+    """The ids are the same in each partition, and an entry in hand must not hide another one."""
     service = partitioned
     raw: Any = service.redis
     for stream in service.config.orders_streams:
@@ -186,21 +192,21 @@ async def test_who_died_with_entries_of_several_partitions_is_taken_over_from(
     entries = len(service.config.orders_streams)
     async with working(service, reclaim_idle_seconds=0.3) as worker:
         worker.applier.in_hand.add((3, "7-1"))
-        await all_applied_but_one(service, entries - 1)
+        await _all_applied_but_one(service, entries - 1)
         worker.applier.in_hand.discard((3, "7-1"))
         await all_read(service)
 
-        async def gone() -> bool:
+        async def dead_consumer_is_gone() -> bool:
             each = await groups.backlogs(
                 service.redis, service.config.orders_streams, service.config.orders_group
             )
-            return [it.name for it in groups.together(each).consumers] == [worker.name]
+            return [member.name for member in groups.together(each).consumers] == [worker.name]
 
-        await until(gone)
+        await until(dead_consumer_is_gone)
     assert (await totals(service)).applied == entries
 
 
-async def all_applied_but_one(service: Service, entries: int) -> None:
+async def _all_applied_but_one(service: Service, entries: int) -> None:
     async def done() -> bool:
         return (await totals(service)).read == entries
 
@@ -210,12 +216,14 @@ async def all_applied_but_one(service: Service, entries: int) -> None:
 
 
 @pytest.mark.parametrize("partition", [None, 2])
-async def test_a_loss_is_of_its_stream_and_no_other_hides_it(
+async def test_a_loss_in_one_stream_is_not_hidden_by_another(
     empty_service: Service, partition: int | None
 ) -> None:
     service = with_partitions(empty_service, 4)
     raw: Any = service.redis
-    stream = next(it.name for it in service.config.orders_streams if it.partition == partition)
+    stream = next(
+        each.name for each in service.config.orders_streams if each.partition == partition
+    )
     async with working(service):
         for number, each in enumerate(service.config.orders_streams * 4):
             await raw.xadd(each.name, fields(f"ORD-{number}", email=f"c{number}@x.org"))
@@ -224,25 +232,27 @@ async def test_a_loss_is_of_its_stream_and_no_other_hides_it(
     for number in range(5):
         await raw.xadd(stream, fields(f"ORD-{number}", email=f"c{number}@x.org"))
     await raw.xtrim(stream, maxlen=2, approximate=False)
-    # What another one delivers twice, which raises the sum of all, must not make up for it.
+    # Entries that another stream delivers twice raise the total. That must not hide the loss.
     again = fields("ORD-1", email="c1@x.org")
     await service.ingest(*(Entry(f"{number}-0", again, 1) for number in range(5)))
     (finding,) = await service.findings()
-    assert [(it["stream"], it["lost"]) for it in finding.offenders] == [(stream, 3)]
+    assert [(loss["stream"], loss["lost"]) for loss in finding.offenders] == [(stream, 3)]
     async with working(service):
-        await until(lambda: _incidents(service))
+        await until(lambda: _losses(service))
         await all_read(service)
-    (incident,) = await _incidents(service)
-    assert (incident.stream, incident.entries) == (stream, 3)
+    (loss,) = await _losses(service)
+    assert (loss.stream, loss.entries) == (stream, 3)
 
 
-async def _incidents(service: Service) -> list[losses.RecordedLoss]:
+async def _losses(service: Service) -> list[losses.RecordedLoss]:
     async with service.engine.connect() as connection:
         return list(await losses.recorded_losses(connection))
 
 
-async def test_the_number_of_partitions_changes(service: Service, tmp_path: Path) -> None:
-    """From one stream to two partitions, to five, and back: nothing is missed or said to be."""
+async def test_changing_the_number_of_partitions_loses_nothing(
+    service: Service, tmp_path: Path
+) -> None:
+    """From one stream to two partitions, then to five: nothing is lost or reported as lost."""
     crm = Crm(service.servers, tmp_path)
     sent = []
     for partitions in (1, 2, 5):
@@ -267,26 +277,26 @@ async def test_orders_of_all_partitions_are_replayed(partitioned: Service, tmp_p
     await shop.send(shop.next() for _ in range(80))
     async with working(service):
         await all_read(service)
-    # A database that never heard of partition 5: all of it is new to it.
+    # To a database that never checked partition 5, all of its entries are new.
     await service.execute("DELETE FROM sightings WHERE stream = 'orders:{5}'")
-    of_five = sum(sent.stream == "orders:{5}" for sent in shop.sent)
-    told = await crm("replay", **settings)
-    assert f"orders:{{5}}: {of_five} entries after 0-0 will be read again" in told.out
-    assert "orders:{4}: 0 entries" in told.out
+    in_five = sum(sent.stream == "orders:{5}" for sent in shop.sent)
+    replayed = await crm("replay", **settings)
+    assert f"orders:{{5}}: {in_five} entries after 0-0 will be read again" in replayed.out
+    assert "orders:{4}: 0 entries" in replayed.out
     async with working(service):
-        await all_applied(service, 80 + of_five)
-    told = await crm("replay", "--all", **settings)
-    assert told.status == 0, told.err
+        await all_applied(service, 80 + in_five)
+    replayed = await crm("replay", "--all", **settings)
+    assert replayed.status == 0, replayed.err
     async with working(service):
-        await all_applied(service, 160 + of_five)
+        await all_applied(service, 160 + in_five)
         await all_read(service)
     counted = await totals(service)
-    assert counted.duplicate + counted.stale >= 80 + of_five
+    assert counted.duplicate + counted.stale >= 80 + in_five
 
 
 def test_the_demo_publishes_where_order_management_would() -> None:
     one, eight = (Config(orders_partitions=n) for n in (1, 8))
     entry = {"data": fields("ORD-1", email="jane@example.com")[b"data"]}
-    assert [stream_for(it, entry) for it in (one, eight)] == ["orders", "orders:{4}"]
+    assert [stream_for(config, entry) for config in (one, eight)] == ["orders", "orders:{4}"]
     for broken in ({"data": b"{"}, {"data": b"[]"}, {"data": b'{"data": 1}'}, {"other": b""}):
         assert stream_for(eight, broken) == "orders"

@@ -155,8 +155,10 @@ def test_each_alert_has_its_paragraph_in_the_runbook() -> None:
     )
     assert sections.keys() == {alert["alert"] for alert in alerts}
     for name, text in sections.items():
-        for part in ("**Means:** ", "**Look:** ", "**Mend:** "):
-            assert part in text, (name, part)
+        for part in ("Means", "Check", "Fix"):
+            assert re.search(rf"^\*\*{part}:\*\*\s+\S", text, re.MULTILINE), (name, part)
+    symptoms = runbook.split("| you see |", 1)[1].split("\n\n", 1)[0]
+    assert set(re.findall(r"\[(Crm\w+)\]", symptoms)) == sections.keys()
 
 
 def test_the_dashboard_is_whole() -> None:

@@ -76,9 +76,7 @@ MUTATIONS = {
         "service/db/customers/editing.py",
         '    if if_match not in {None, "*"} and if_match != etag(customer):',
         "    if False:",
-        (
-            "tests/integration/customers/test_editing.py::test_an_etag_guards_what_was_edited_but_not_orders",
-        ),
+        ("tests/integration/customers/test_editing.py::test_an_etag_covers_edits_but_not_orders",),
     ),
     "a scope is needed": Mutation(
         "service/http/auth/guard.py",

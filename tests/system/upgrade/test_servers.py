@@ -1,4 +1,4 @@
-"""What the service asks of Redis, on each server that the README's table names."""
+"""What the service asks of Redis, on each server that the table in docs/support.md names."""
 
 import dataclasses
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from service.local.supervise import Supervisor
 from service.streams import groups, redis_client
 from tests.conftest import Service
 from tests.events import fields
-from tests.integration.streams.scene import Scene, all_seen
+from tests.integration.streams.scene import Scene, all_checked
 from tests.integration.worker.scene import (
     all_applied,
     all_published,
@@ -73,7 +73,7 @@ async def test_the_whole_way(on_server: Service, monkeypatch: pytest.MonkeyPatch
             return int(await scene.redis.xlen(orders)) <= 200  # a node of a hundred at a time
 
         await until(is_trimmed)
-        await all_seen(service)
+        await all_checked(service)
     assert await service.findings() == []
 
     # What is taken away unread, while nobody looks, is noticed.
@@ -81,7 +81,7 @@ async def test_the_whole_way(on_server: Service, monkeypatch: pytest.MonkeyPatch
     await scene.trim(4)
     async with working(service):
         await all_applied(service, 304)
-        await all_seen(service)
-    (incident,) = await scene.incidents()
+        await all_checked(service)
+    (incident,) = await scene.losses()
     assert incident.entries == 6
     assert [finding.number for finding in await service.findings()] == [2]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from service.cli.main import app
@@ -137,6 +138,16 @@ def test_every_path_test_and_module_shown_exists(page: Path) -> None:
             assert find_spec(module), module
 
 
+def test_every_log_line_and_panel_that_the_runbook_quotes_exists() -> None:
+    runbook = (ROOT / "deploy/README.md").read_text().split("\n### Crm", 1)[1].split("\n## ", 1)[0]
+    sources = [path.read_text() for path in (ROOT / "consumers").glob("*.py")]
+    dashboard = json.loads((ROOT / "deploy/grafana/crm.json").read_text())
+    shown = "\n".join([*sources, *(panel["title"] for panel in dashboard["panels"])])
+    phrases = re.findall(r'"([^"]+)"', runbook)
+    assert len(phrases) >= 5
+    assert [phrase for phrase in phrases if re.sub(r"\s+", " ", phrase) not in shown] == []
+
+
 def test_every_route_is_listed_and_no_other() -> None:
     document = json.loads((ROOT / "deploy/contracts/openapi.json").read_text())
     routes = {
@@ -145,8 +156,46 @@ def test_every_route_is_listed_and_no_other() -> None:
         for method in operations
         if method in {"get", "put", "post", "patch", "delete"}
     }
-    listed = [quoted(first)[0] for first, *_ in table(DOCS / "http.md") if quoted(first)]
+    cells = [name for first, *_ in table(DOCS / "http.md") for name in quoted(first)]
+    listed = [name for name in cells if " " in name]
     assert sorted(listed) == sorted(routes)
+    figures = document["components"]["schemas"]["Statistics"]["properties"]
+    assert {name for name in cells if " " not in name} <= figures.keys()
+
+
+def _event(name: str) -> dict[str, Any]:
+    """Return an event's schema, which `make contracts` writes from the code."""
+    document = yaml.safe_load((ROOT / "deploy/contracts/asyncapi.yaml").read_text())
+    schema: dict[str, Any] = document["components"]["schemas"][name]
+    return schema
+
+
+def test_every_field_of_an_order_event_is_listed_and_no_other() -> None:
+    section = (DOCS / "streams.md").read_text().split("| field |", 1)[1].split("\n\n", 1)[0]
+    rows = re.findall(r"^\| (`.+?`) \| (yes|) ?\| (.+) \|$", section, re.MULTILINE)
+    listed = {name: required == "yes" for names, required, _ in rows for name in quoted(names)}
+    event = _event("orders")
+    order = event["properties"]["data"]
+    known = {name: name in event["required"] for name in event["properties"]} | {
+        f"data.{name}": name in order["required"] for name in order["properties"]
+    }
+    assert listed == known
+    shown = {names: set(quoted(rule)) for names, _, rule in rows}
+    for field in ("customer", "shippingAddress"):
+        (part,) = (it for it in order["properties"][field]["anyOf"] if it["type"] == "object")
+        assert shown[f"`data.{field}`"] - {"CUST-…"} == part["properties"].keys()
+    for field in ("status", "paymentStatus"):
+        schema = order["properties"][field]
+        values = schema.get("enum") or schema["anyOf"][0]["enum"]
+        assert shown[f"`data.{field}`"] == {" ".join(values)}
+
+
+def test_the_segment_change_shown_has_every_field_and_no_other() -> None:
+    page = (DOCS / "streams.md").read_text()
+    (shown,) = re.findall(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    event = _event("customerSegmentChanged")
+    assert json.loads(shown).keys() == event["properties"].keys() - {"traceparent"}
+    assert json.loads(shown)["data"].keys() == event["properties"]["data"]["properties"].keys()
 
 
 def test_every_reason_for_a_refusal_is_listed_and_no_other() -> None:

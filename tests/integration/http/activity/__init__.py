@@ -1,1 +1,1 @@
-"""What has just happened, listed and streamed."""
+"""Activity: the list and the live stream."""

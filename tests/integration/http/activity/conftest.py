@@ -1,4 +1,4 @@
-"""A web process inside the test's, on a real socket: a stream needs one."""
+"""A web server inside the test process, on a real socket, because a stream needs one."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ class _Server(uvicorn.Server):
 
 @dataclass
 class Streaming:
-    """A web process and streams from it."""
+    """A web server and a client of its streams."""
 
     app: FastAPI
     http: httpx.AsyncClient
@@ -43,7 +43,7 @@ class Streaming:
 
     @contextlib.asynccontextmanager
     async def stream(self, last_id: bytes | None = None) -> AsyncIterator["Stream"]:
-        """Listen; live from the first frame on."""
+        """Open a stream and wait until it is live."""
         path = f"{URL}/stream"
         headers = [] if last_id is None else [(b"Last-Event-ID", last_id)]
         async with self.http.stream("GET", path, headers=headers) as response:
@@ -59,7 +59,7 @@ class Streaming:
             yield stream
 
     async def nobody_listens(self) -> None:
-        """Wait until the process has let go of every stream."""
+        """Wait until the server has ended every stream and stopped polling."""
 
         async def none() -> bool:
             return self.feed.listeners == 0 and not self.feed.polling
@@ -69,12 +69,12 @@ class Streaming:
 
 @dataclass
 class Stream:
-    """Frames of one stream, parsed as a browser does."""
+    """The frames of a stream, parsed as a browser does."""
 
     lines: AsyncIterator[str]
 
     async def frame(self) -> dict[str, str]:
-        """Read the next frame; a comment is under the empty name."""
+        """Return the next frame by field names; a comment has the empty name."""
         found: dict[str, str] = {}
         async with asyncio.timeout(SECONDS):
             async for line in self.lines:
@@ -85,7 +85,7 @@ class Stream:
         raise EOFError
 
     async def item(self) -> dict[str, Any]:
-        """Read the next item; its id is the frame's, too."""
+        """Return the next item, and check that its id is that of the frame."""
         frame = await self.frame()
         item: dict[str, Any] = json.loads(frame["data"])
         assert item["id"] == frame["id"]

@@ -1,4 +1,4 @@
-"""The list and the live stream."""
+"""The list of the latest events, and the live stream."""
 
 import asyncio
 import signal
@@ -66,14 +66,14 @@ async def test_the_latest_of_each_kind_are_listed_newest_first(
 async def test_changes_of_one_moment_are_listed_by_number_not_as_text(
     service: Service, web: httpx.AsyncClient
 ) -> None:
-    """A batch has one time for all of its changes; as text, 9 would come after 10."""
+    """All changes of a batch have the same time. Sorted as text, 9 would come after 10."""
     await service.ingest(*(entry(f"ORD-{n}", email=f"c{n}@x.org") for n in range(12)))
     items = (await web.get(URL)).json()["items"]
     changes = [item["id"] for item in items if item["type"] == "segment"]
     assert [int(id_.rpartition("-")[2]) for id_ in changes] == list(range(12, 0, -1))
 
 
-async def test_nobodys_e_mail_is_told_even_when_it_was_edited(
+async def test_activity_shows_no_e_mail_even_when_one_was_edited(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     await service.ingest(entry("ORD-1", email="old@x.org", name="Ann"))
@@ -86,7 +86,7 @@ async def test_nobodys_e_mail_is_told_even_when_it_was_edited(
         assert personal not in response.text
 
 
-async def test_what_happens_is_streamed_and_no_more(
+async def test_the_stream_sends_what_happens_and_nothing_else(
     service: Service, streaming: Streaming, now: datetime
 ) -> None:
     await service.ingest(entry("ORD-0", email="a@x.org", created=now))
@@ -106,7 +106,7 @@ async def test_what_happens_is_streamed_and_no_more(
     assert {item["id"] for item in items} <= {item["id"] for item in listed}
 
 
-async def test_all_listeners_share_one_look_and_leave_nothing_behind(
+async def test_all_listeners_share_one_poller_that_ends_with_the_last_of_them(
     service: Service, streaming: Streaming
 ) -> None:
     async with streaming.stream() as one, streaming.stream() as two, streaming.stream() as three:
@@ -120,7 +120,7 @@ async def test_all_listeners_share_one_look_and_leave_nothing_behind(
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "activity"]
 
 
-async def test_who_comes_back_gets_what_was_missed(
+async def test_a_listener_that_reconnects_gets_the_missed_events(
     service: Service, streaming: Streaming, now: datetime
 ) -> None:
     async with streaming.stream() as stream:
@@ -132,12 +132,12 @@ async def test_who_comes_back_gets_what_was_missed(
     async with streaming.stream(last_id) as stream:
         assert {item["orderId"] for item in await stream.items(2)} == {"ORD-2", "ORD-3"}
     async with serving(service) as other, other.stream(last_id) as stream:
-        items = await stream.items(3)  # another process: at least once
+        items = await stream.items(3)  # another process sends some events again
         assert {item["orderId"] for item in items} == {"ORD-1", "ORD-2", "ORD-3"}
 
 
 @pytest.mark.parametrize("last_id", ["", "x", "9" * 50, "-", "²-order-1"])
-async def test_an_id_that_is_none_begins_now(
+async def test_an_unknown_last_id_starts_the_stream_now(
     service: Service, streaming: Streaming, last_id: str
 ) -> None:
     await service.ingest(entry("ORD-1"))
@@ -146,7 +146,7 @@ async def test_an_id_that_is_none_begins_now(
         assert (await stream.item())["orderId"] == "ORD-2"
 
 
-async def test_a_quiet_stream_shows_that_it_lives(
+async def test_a_quiet_stream_sends_heartbeats(
     streaming: Streaming, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(activity_feed, "HEARTBEAT_SECONDS", 0.05)
@@ -167,7 +167,7 @@ async def test_streams_are_limited(streaming: Streaming, monkeypatch: pytest.Mon
         pass
 
 
-async def test_a_listener_who_does_not_read_costs_nobody_else(
+async def test_a_listener_that_does_not_read_does_not_slow_others(
     service: Service, streaming: Streaming, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(activity_feed, "_POLL_SECONDS", 0.01)
@@ -178,7 +178,7 @@ async def test_a_listener_who_does_not_read_costs_nobody_else(
         assert len(streaming.feed._ring) <= 1000
 
 
-async def test_it_goes_on_when_the_database_was_away(
+async def test_the_stream_continues_after_the_database_was_away(
     service: Service, streaming: Streaming
 ) -> None:
     async with streaming.stream() as stream:
@@ -190,7 +190,9 @@ async def test_it_goes_on_when_the_database_was_away(
         assert (await stream.item())["orderId"] == "ORD-1"
 
 
-async def test_a_burst_is_shown_by_its_latest(service: Service, streaming: Streaming) -> None:
+async def test_of_a_burst_the_latest_events_are_sent(
+    service: Service, streaming: Streaming
+) -> None:
     async with streaming.stream() as stream:
         async with service.engine.begin() as connection:
             await save(connection, "somebody", {"at_risk_days": 59}, None)
@@ -201,7 +203,7 @@ async def test_a_burst_is_shown_by_its_latest(service: Service, streaming: Strea
     await _apply(service)
 
 
-async def test_a_web_process_stops_though_somebody_listens(
+async def test_a_web_process_stops_although_somebody_listens(
     service: Service, tmp_path: Path
 ) -> None:
     async with processes(service.servers, tmp_path) as crm:

@@ -1,1 +1,1 @@
-"""Who gets in, how far, and how often."""
+"""Who is let in, what they may do, and how often."""

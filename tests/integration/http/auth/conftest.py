@@ -1,4 +1,4 @@
-"""A web application whose clock stands still, with a route for each scope beside the real ones."""
+"""A web application with a clock that tests turn, and one extra route per scope."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -80,7 +80,7 @@ async def _stream() -> StreamingResponse:
 
 
 class Key:
-    """A key as a caller has it."""
+    """An API key as its holder has it."""
 
     def __init__(self, key: ApiKey) -> None:
         self.id = key.id
@@ -102,11 +102,11 @@ class Web:
         return web_state(self.app)
 
     def wait(self, seconds: float = REMEMBERED + 0.1) -> None:
-        """Let time pass; without an argument, until everything remembered is looked up again."""
+        """Turn the clock on; without an argument, until nothing is remembered any more."""
         self.time[0] += seconds
 
     async def key(self, *scopes: Scope, name: str = "test", expires: datetime | None = None) -> Key:
-        """Create a key, and see that it is known from now on."""
+        """Create a key, and turn the clock on until the application knows it."""
         async with self.service.engine.begin() as connection:
             made = await api_keys.create_key(
                 connection, name, scopes, expires_at=expires, actor="test"
@@ -115,7 +115,7 @@ class Web:
         return Key(made)
 
     async def probe(self, scope: Scope, **more: Any) -> httpx.Response:
-        """Ask for what needs that scope."""
+        """Ask the route that needs this scope."""
         method = "POST" if scope is Scope.WRITE else "GET"
         return await self.http.request(method, PROBES[scope], **more)
 
@@ -127,7 +127,7 @@ async def serve(
     stopping: Callable[[], bool] = lambda: False,
     **changed: Any,
 ) -> AsyncIterator[Web]:
-    """Start an application whose configuration differs so from the service's."""
+    """Start an application with the service's configuration and these changes."""
     time = [1000.0]
     config = service.config.model_copy(update=changed)
     app = create_app(config, clock=lambda: time[0], stopping=stopping)
@@ -140,7 +140,7 @@ async def serve(
 
 @pytest.fixture
 async def web(empty_service: Service) -> AsyncIterator[Web]:
-    """Give one for which no credential exists yet."""
+    """Return an application for which no credential exists yet."""
     async with serve(empty_service) as web:
         yield web
 
@@ -154,7 +154,7 @@ def assert_problem(response: httpx.Response, status: int, *words: str) -> None:
 
 
 def tampered(key: str) -> Sequence[str]:
-    """Give what looks like the key and is none."""
+    """Return texts that look like the key and are not."""
     head, secret = key[:13], key[13:]
     return (
         "",

@@ -22,13 +22,13 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture
 def crm(empty_service: Service, monkeypatch: pytest.MonkeyPatch) -> Crm:
-    """Run a command, on the test's servers."""
+    """Return a function that runs a command on the test's servers."""
     env = environment(empty_service.servers)
     for command in (keys, users_cli):
         monkeypatch.setattr(command._console, "_width", 200)
 
     async def run(*arguments: str, typed: str = "") -> Result:
-        # In a thread of its own, for commands bring their own event loop.
+        # In another thread, because a command starts its own event loop.
         return await asyncio.to_thread(
             lambda: CliRunner().invoke(app, list(arguments), input=typed, env=env)
         )
@@ -73,7 +73,7 @@ async def test_a_key_is_revoked_once(crm: Crm) -> None:
 
 
 @pytest.mark.parametrize("expires", ["soon", "0d", "90", "2020-01-01", "99999d9", "2026-13-01"])
-async def test_an_expiry_lies_ahead(crm: Crm, expires: str) -> None:
+async def test_an_expiry_must_be_a_known_form_and_in_the_future(crm: Crm, expires: str) -> None:
     made = await crm("keys", "create", "a", "--scope", "read", "--expires", expires)
     assert made.exit_code == 2
     assert "Invalid value" in made.stderr
@@ -85,12 +85,12 @@ async def test_an_expiry_has_three_forms(crm: Crm, expires: str) -> None:
     assert made.exit_code == 0, made.output
 
 
-async def test_scopes_are_needed_and_known(crm: Crm) -> None:
+async def test_a_key_needs_a_scope_and_a_known_one(crm: Crm) -> None:
     assert (await crm("keys", "create", "a")).exit_code == 2
     assert (await crm("keys", "create", "a", "--scope", "all")).exit_code == 2
 
 
-async def test_users_come_change_and_go(empty_service: Service, crm: Crm) -> None:
+async def test_users_are_added_changed_and_disabled(empty_service: Service, crm: Crm) -> None:
     typed = f"{PASSWORD}\n"
     added = await crm("users", "add", "Jane@x.org", "--role", "viewer", typed=typed)
     assert (added.exit_code, added.stdout) == (0, "added, as viewer\n"), added.output
@@ -111,7 +111,7 @@ async def test_users_come_change_and_go(empty_service: Service, crm: Crm) -> Non
         assert await users.verify_password(connection, "jane@x.org", "another password")
 
 
-async def test_what_cannot_be_is_one_sentence(crm: Crm) -> None:
+async def test_a_mistake_is_answered_with_one_sentence(crm: Crm) -> None:
     short = await crm("users", "add", "a@x.org", "--role", "viewer", typed="short\n")
     assert (short.exit_code, "12 to 1,024" in short.stderr) == (1, True)
     unknown = await crm("users", "disable", "a@x.org")
@@ -120,7 +120,7 @@ async def test_what_cannot_be_is_one_sentence(crm: Crm) -> None:
         assert (await crm("users", *arguments, typed=f"{PASSWORD}\n")).exit_code == 2
 
 
-async def test_a_database_that_is_away_is_a_sentence(
+async def test_a_database_that_is_away_is_reported_in_one_sentence(
     empty_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment(empty_service.servers).items():

@@ -1,4 +1,4 @@
-"""Each scope tried against each operation of the OpenAPI document, so that none is forgotten."""
+"""Each scope is tried on every operation of the OpenAPI document, so that none is forgotten."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from tests.events import entry
 from tests.integration.http.auth.conftest import Web, serve
 
 _UNDOCUMENTED = {"get /metrics": "read"}
-"""What scrapers need is told in the README: their configuration is not made from the document."""
+"""Not in the document: docs/http.md says what Prometheus needs, whose setup is written by hand."""
 _SHOWN = {"id": "CUST-1001", "interaction": "1", "reason": "currency_mismatch"}
 
 
@@ -22,9 +22,9 @@ class Operation(NamedTuple):
     label: str
     """Method and path as documented."""
     scope: str | None
-    """The one that is documented; None: nobody is asked for a credential."""
+    """The documented scope; None: no credential is needed."""
     request: dict[str, Any]
-    """Keywords of `httpx.AsyncClient.request`, plausible enough to get to the handler."""
+    """Arguments of `httpx.AsyncClient.request`, valid enough to reach the handler."""
 
 
 def _example(schema: dict[str, Any], document: dict[str, Any]) -> Any:
@@ -44,7 +44,7 @@ def _scope(label: str, operation: dict[str, Any]) -> str | None:
 
 
 def operations(document: dict[str, Any]) -> Iterator[Operation]:
-    """Read each with what it needs; not the probes, which only the tests have."""
+    """Return every documented operation, without the routes that only the tests have."""
     for path, item in document["paths"].items():
         if path.startswith("/probe/"):
             continue
@@ -65,8 +65,8 @@ def operations(document: dict[str, Any]) -> Iterator[Operation]:
             yield Operation(label, _scope(label, operation), request)
 
 
-def _became(answer: httpx.Response) -> str:
-    """Say who was let through, and what the others were told."""
+def _outcome(answer: httpx.Response) -> str:
+    """Return "through", or the status and the scope that a refusal names."""
     if answer.status_code in {401, 403}:
         problem = answer.json()
         assert problem["status"] == answer.status_code
@@ -77,12 +77,12 @@ def _became(answer: httpx.Response) -> str:
 
 
 async def _try_all(web: Web, headers: dict[str, str]) -> dict[str, str]:
-    found = {}
+    outcomes = {}
     for operation in operations(web.app.openapi()):
-        web.wait(100)  # failures are limited
+        web.wait(100)  # wrong keys are limited
         answer = await web.http.request(headers=headers, **operation.request)
-        found[operation.label] = _became(answer)
-    return found
+        outcomes[operation.label] = _outcome(answer)
+    return outcomes
 
 
 def _expected(web: Web, scope: Scope) -> dict[str, str]:
@@ -95,7 +95,7 @@ def _expected(web: Web, scope: Scope) -> dict[str, str]:
 async def test_each_scope_opens_what_is_documented_and_nothing_else(
     empty_service: Service,
 ) -> None:
-    async with serve(empty_service, stopping=lambda: True) as web:  # which ends live streams
+    async with serve(empty_service, stopping=lambda: True) as web:  # ends live streams
         for scope in Scope:
             await web.service.empty()
             await web.service.ingest(entry(email="a@example.org"), entry("ORD-2", total="-1"))
@@ -107,7 +107,7 @@ async def test_each_scope_opens_what_is_documented_and_nothing_else(
             assert f"403 {scope}" not in expected.values()
 
 
-async def test_who_has_no_valid_key_gets_nowhere(web: Web) -> None:
+async def test_without_a_valid_key_every_protected_operation_is_refused(web: Web) -> None:
     await web.key(*Scope)
     expired = await web.key(*Scope, expires=datetime.now(UTC) - timedelta(microseconds=1))
     revoked = await web.key(*Scope)
@@ -123,10 +123,10 @@ async def test_who_has_no_valid_key_gets_nowhere(web: Web) -> None:
     assert await _try_all(web, revoked.headers) == expected
 
 
-async def test_the_document_leaves_out_no_route_of_the_api(web: Web) -> None:
+async def test_the_document_contains_every_route_of_the_api(web: Web) -> None:
     documented = {operation.label for operation in operations(web.app.openapi())}
     routers = [getattr(route, "original_router", None) for route in web.app.routes]
-    routes = [it for router in routers if router for it in router.routes]
+    routes = [route for router in routers if router for route in router.routes]
     assert len(routes) > 30
     for route in routes:
         assert isinstance(route, APIRoute)
@@ -134,6 +134,6 @@ async def test_the_document_leaves_out_no_route_of_the_api(web: Web) -> None:
             assert f"{method.lower()} {route.path}" in documented
 
 
-async def test_all_scopes_are_needed_somewhere(web: Web) -> None:
+async def test_every_scope_is_needed_by_some_operation(web: Web) -> None:
     needed = {operation.scope for operation in operations(web.app.openapi())}
     assert needed == {None, *Scope}

@@ -1,4 +1,4 @@
-"""API keys: what opens, what does not, and how soon that changes."""
+"""API keys: which ones are accepted, and how soon a change takes effect."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -22,17 +22,17 @@ from tests.integration.http.auth.conftest import (
 from tests.wait import until
 
 
-@pytest.mark.parametrize("given", Scope)
-async def test_a_scope_opens_what_needs_it_and_nothing_else(web: Web, given: Scope) -> None:
-    key = await web.key(given, name="analytics")
+@pytest.mark.parametrize("granted", Scope)
+async def test_a_scope_opens_what_needs_it_and_nothing_else(web: Web, granted: Scope) -> None:
+    key = await web.key(granted, name="analytics")
     for needed in Scope:
         answer = await web.probe(needed, headers=key.headers)
-        if needed is given:
+        if needed is granted:
             assert (answer.status_code, answer.json()) == (200, "analytics")
         else:
             assert_problem(answer, 403, f"`{needed}`")
     real = await web.http.get(STATISTICS, headers=key.headers)
-    assert real.status_code == (200 if given is Scope.READ else 403)
+    assert real.status_code == (200 if granted is Scope.READ else 403)
     assert (await web.http.get("/metrics", headers=key.headers)).status_code == real.status_code
 
 
@@ -44,7 +44,7 @@ async def test_several_scopes_and_both_headers(web: Web) -> None:
         assert (await web.probe(Scope.EXPORT, headers=headers)).status_code == 403
 
 
-async def test_without_a_key_only_what_concerns_nobody_is_shown(web: Web) -> None:
+async def test_without_a_key_only_probes_and_documentation_answer(web: Web) -> None:
     await web.key(Scope.READ)
     for scope in PROBES:
         assert_problem(await web.probe(scope), 401)
@@ -56,7 +56,7 @@ async def test_without_a_key_only_what_concerns_nobody_is_shown(web: Web) -> Non
         assert "x-crm-mode" not in answer.headers
 
 
-async def test_whatever_is_wrong_with_a_key_is_told_in_the_same_words(
+async def test_every_wrong_key_is_refused_in_the_same_words(
     empty_service: Service,
 ) -> None:
     async with serve(empty_service) as web:
@@ -77,9 +77,11 @@ async def test_whatever_is_wrong_with_a_key_is_told_in_the_same_words(
             {"x-api-key": "", "authorization": f"Bearer {key.text}"},
         ]
         bodies = set()
-        for each in headers:
-            web.wait(100)  # failures are limited
-            answer = await web.http.get(STATISTICS, headers=httpx.Headers(each, encoding="utf-8"))
+        for wrong_headers in headers:
+            web.wait(100)  # wrong keys are limited
+            answer = await web.http.get(
+                STATISTICS, headers=httpx.Headers(wrong_headers, encoding="utf-8")
+            )
             assert_problem(answer, 401)
             assert answer.headers["www-authenticate"] == "Bearer"
             bodies.add(answer.content)
@@ -87,7 +89,7 @@ async def test_whatever_is_wrong_with_a_key_is_told_in_the_same_words(
         assert (await web.http.get(STATISTICS, headers=key.headers)).status_code == 200
 
 
-async def test_expiry_acts(web: Web) -> None:
+async def test_an_expired_key_is_refused(web: Web) -> None:
     key = await web.key(Scope.READ, expires=datetime.now(UTC) + timedelta(hours=1))
     assert (await web.probe(Scope.READ, headers=key.headers)).status_code == 200
     await web.service.execute("UPDATE api_keys SET expires_at = now()")
@@ -95,7 +97,7 @@ async def test_expiry_acts(web: Web) -> None:
     assert_problem(await web.probe(Scope.READ, headers=key.headers), 401)
 
 
-async def test_revoking_acts_when_the_memory_of_the_key_ends(web: Web) -> None:
+async def test_a_revoked_key_is_refused_once_the_cache_forgets_it(web: Web) -> None:
     await web.key(Scope.READ)
     key = await web.key(Scope.READ)
     assert (await web.probe(Scope.READ, headers=key.headers)).status_code == 200
@@ -107,12 +109,12 @@ async def test_revoking_acts_when_the_memory_of_the_key_ends(web: Web) -> None:
     assert_problem(await web.probe(Scope.READ, headers=key.headers), 401)
 
 
-async def test_an_expired_key_opens_no_door_to_those_without(web: Web) -> None:
+async def test_an_expired_key_does_not_bring_local_mode_back(web: Web) -> None:
     await web.key(Scope.READ, expires=datetime.now(UTC) - timedelta(days=1))
     assert_problem(await web.probe(Scope.READ), 401)
 
 
-async def test_the_last_use_is_kept_to_the_minute(web: Web) -> None:
+async def test_the_last_use_is_written_once_a_minute(web: Web) -> None:
     key = await web.key(Scope.READ)
 
     async def last_use() -> datetime | None:
@@ -125,7 +127,7 @@ async def test_the_last_use_is_kept_to_the_minute(web: Web) -> None:
     first = await last_use()
     web.wait(30)
     await web.probe(Scope.READ, headers=key.headers)
-    assert not web.state.credentials._writes  # the database is not even asked
+    assert not web.state.credentials._writes  # no note is being written
     await web.state.credentials.close()
     assert await last_use() == first
     async with web.service.engine.begin() as connection:  # as another process would
@@ -158,7 +160,7 @@ async def test_only_a_hash_is_stored_and_the_audit_names_the_key(web: Web) -> No
     ]
 
 
-def test_keys_are_read_as_they_are_written() -> None:
+def test_a_key_is_parsed_back_from_its_text() -> None:
     for _ in range(300):  # some secrets have underscores
         key = ApiKey.make()
         read = ApiKey.parse(key.reveal())
@@ -179,7 +181,7 @@ async def test_every_operation_says_which_scope_it_needs(web: Web) -> None:
                 assert not needed
 
 
-async def test_while_the_database_is_away_nobody_is_taken_at_their_word(web: Web) -> None:
+async def test_while_the_database_is_away_nobody_is_let_in_unchecked(web: Web) -> None:
     key = await web.key(Scope.READ)
     async with serve(
         web.service, database_url="postgresql+asyncpg://crm:x@127.0.0.1:1/crm"

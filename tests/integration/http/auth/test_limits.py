@@ -1,4 +1,4 @@
-"""How often, how much and how long one caller may ask."""
+"""How often a caller may ask, how much they may send, and how long an answer may take."""
 
 from collections.abc import AsyncIterator
 
@@ -12,7 +12,7 @@ from tests.conftest import Service
 from tests.integration.http.auth.conftest import STATISTICS, Web, assert_problem, serve
 
 
-async def test_a_caller_who_asks_too_often_is_told_when_to_come_back(
+async def test_a_caller_who_asks_too_often_learns_when_to_come_back(
     empty_service: Service,
 ) -> None:
     async with serve(empty_service, rate_limit_per_second=0.5, rate_limit_burst=3) as web:
@@ -32,13 +32,13 @@ async def test_a_caller_who_asks_too_often_is_told_when_to_come_back(
         assert (await web.probe(Scope.READ, headers=one.headers)).status_code == 429
 
 
-async def test_without_a_credential_the_address_counts(empty_service: Service) -> None:
+async def test_without_a_credential_requests_are_counted_by_address(empty_service: Service) -> None:
     async with serve(empty_service, rate_limit_per_second=1, rate_limit_burst=2) as web:
         assert [(await web.probe(Scope.READ)).status_code for _ in range(3)] == [200, 200, 429]
         assert [(await web.http.get("/livez")).status_code for _ in range(3)] == [200] * 3
 
 
-async def test_who_fails_to_authenticate_is_limited_more_strictly(web: Web) -> None:
+async def test_wrong_keys_are_limited_more_strictly_than_requests(web: Web) -> None:
     key = await web.key(Scope.READ)
     wrong = {"x-api-key": key.text[:-4] + "AAAA"}
     for _ in range(int(ATTEMPTS_AT_ONCE)):
@@ -53,7 +53,7 @@ async def test_who_fails_to_authenticate_is_limited_more_strictly(web: Web) -> N
     assert_problem(await web.http.get(STATISTICS, headers=wrong), 429)
 
 
-def test_buckets_fill_up_again_and_no_further() -> None:
+def test_buckets_fill_up_to_their_burst_and_no_further() -> None:
     time = 0.0
     buckets = Buckets(rate=2, burst=4, clock=lambda: time)
     assert [buckets.take("a") for _ in range(5)] == [0, 0, 0, 0, 0.5]
@@ -66,7 +66,7 @@ def test_buckets_fill_up_again_and_no_further() -> None:
     assert [buckets.take("a") for _ in range(5)] == [0, 0, 0, 0, 0.5]
 
 
-def test_buckets_do_not_grow_without_end() -> None:
+def test_the_number_of_buckets_is_limited() -> None:
     time = 0.0
     buckets = Buckets(rate=1, burst=2, clock=lambda: time)
     assert [buckets.take("busy") for _ in range(2)] == [0, 0]
@@ -89,7 +89,9 @@ def test_buckets_do_not_grow_without_end() -> None:
         (None, "unknown"),
     ],
 )
-def test_a_caller_of_ipv6_is_a_network(client: tuple[str, int] | None, caller: str) -> None:
+def test_callers_with_ipv6_are_counted_by_network(
+    client: tuple[str, int] | None, caller: str
+) -> None:
     assert address_of({"client": client}) == caller
 
 
@@ -99,7 +101,7 @@ async def pieces(number: int, size: int = 512) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("path", ["/probe/body", "/probe/json"])
-async def test_a_body_has_a_largest_size_announced_or_not(
+async def test_a_body_that_is_too_large_is_refused_announced_or_not(
     empty_service: Service, path: str
 ) -> None:
     async with serve(empty_service, max_body_bytes=2048) as web:
@@ -114,14 +116,14 @@ async def test_a_body_has_a_largest_size_announced_or_not(
             assert (await web.http.post(path, content=pieces(4))).json() == 2048
 
 
-async def test_a_length_that_is_no_number_changes_nothing(empty_service: Service) -> None:
+async def test_an_invalid_content_length_does_not_lift_the_limit(empty_service: Service) -> None:
     async with serve(empty_service, max_body_bytes=2048) as web:
         headers = {"content-length": "-1"}
         answer = await web.http.post("/probe/body", content=b" " * 4096, headers=headers)
         assert_problem(answer, 413)
 
 
-async def test_who_may_not_has_nothing_read(web: Web) -> None:
+async def test_the_body_of_a_refused_request_is_not_read(web: Web) -> None:
     await web.key(Scope.READ)
     read = 0
 
@@ -136,7 +138,9 @@ async def test_who_may_not_has_nothing_read(web: Web) -> None:
     assert read == 0
 
 
-async def test_a_request_that_does_not_answer_is_given_up(empty_service: Service) -> None:
+async def test_a_request_is_given_up_unless_its_answer_begins_in_time(
+    empty_service: Service,
+) -> None:
     async with serve(empty_service, request_seconds=0.05) as web:
         answer = await web.http.get("/probe/hang")
         assert_problem(answer, 503, "0.05 s")
@@ -156,7 +160,7 @@ async def test_every_answer_has_safe_headers(web: Web) -> None:
         web.http.get(STATISTICS, headers={"x-api-key": "x"}),
     ]
     answers: list[httpx.Response] = [await request for request in asked]
-    assert [it.status_code for it in answers] == [200, 200, 404, 405, 422, 500, 401]
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 405, 422, 500, 401]
     for answer in answers:
         headers = answer.headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -165,4 +169,4 @@ async def test_every_answer_has_safe_headers(web: Web) -> None:
         assert headers["cache-control"] == "no-store"
         assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
         assert len(headers["x-request-id"]) == 16
-    assert len({it.headers["x-request-id"] for it in answers}) == len(answers)
+    assert len({answer.headers["x-request-id"] for answer in answers}) == len(answers)

@@ -1,4 +1,4 @@
-"""Without credentials: this machine only, visibly, and not for the pages of others."""
+"""Local mode: without credentials, only this machine is served, and no foreign pages."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.integration.http.auth.conftest import EVERYWHERE, STATISTICS, Web, as
 from tests.processes import HOST, free_port, processes
 
 
-async def test_this_machine_may_do_everything_and_is_told_so(
+async def test_this_machine_may_do_everything_and_answers_say_so(
     empty_service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "service"):
@@ -29,7 +29,9 @@ async def test_this_machine_may_do_everything_and_is_told_so(
     assert "crm keys create" in caplog.text
 
 
-async def test_it_ends_with_the_first_credential_and_comes_back_after_the_last(web: Web) -> None:
+async def test_local_mode_ends_with_the_first_credential_and_returns_after_the_last(
+    web: Web,
+) -> None:
     assert (await web.probe(Scope.ADMIN)).status_code == 200
     key = await web.key(Scope.READ)
     answer = await web.probe(Scope.ADMIN)
@@ -41,7 +43,7 @@ async def test_it_ends_with_the_first_credential_and_comes_back_after_the_last(w
     assert (await web.probe(Scope.ADMIN)).status_code == 200
 
 
-async def test_a_user_is_a_credential_too(web: Web) -> None:
+async def test_a_user_ends_local_mode_too(web: Web) -> None:
     await web.service.execute(
         "INSERT INTO users (email, email_key, password_hash, role) VALUES ('a', 'a', 'x', 'admin')"
     )
@@ -52,12 +54,12 @@ async def test_a_user_is_a_credential_too(web: Web) -> None:
     assert (await web.probe(Scope.READ)).status_code == 200
 
 
-async def test_a_key_that_does_not_open_is_refused_here_too(web: Web) -> None:
+async def test_a_wrong_key_is_refused_in_local_mode_too(web: Web) -> None:
     answer = await web.http.get(STATISTICS, headers={"x-api-key": "crm_aaaaaaaa_" + "a" * 43})
     assert_problem(answer, 401)
 
 
-async def test_others_are_nobody(empty_service: Service) -> None:
+async def test_other_machines_are_refused_in_local_mode(empty_service: Service) -> None:
     async with serve(empty_service, client=("192.0.2.1", 1)) as web:
         assert_problem(await web.probe(Scope.READ), 401)
     async with serve(empty_service, http_host=EVERYWHERE) as web:
@@ -82,7 +84,9 @@ async def test_others_are_nobody(empty_service: Service) -> None:
         ("", 403),
     ],
 )
-async def test_a_name_that_was_made_to_lead_here_does_not(web: Web, host: str, status: int) -> None:
+async def test_a_foreign_host_name_that_resolves_here_is_refused(
+    web: Web, host: str, status: int
+) -> None:
     answer = await web.http.get(STATISTICS, headers={"host": host})
     assert answer.status_code == status
     if status == 403:
@@ -106,7 +110,7 @@ async def test_a_name_that_was_made_to_lead_here_does_not(web: Web, host: str, s
         ({"origin": "null"}, 403),
     ],
 )
-async def test_pages_of_other_origins_may_not_write(
+async def test_pages_of_other_origins_may_not_change_anything(
     web: Web, headers: dict[str, str], status: int
 ) -> None:
     answer = await web.probe(Scope.WRITE, headers=headers)
@@ -115,7 +119,9 @@ async def test_pages_of_other_origins_may_not_write(
 
 
 @pytest.mark.parametrize("host", [EVERYWHERE, "::", "192.0.2.1", "crm.example", "::ffff:192.0.2.1"])
-async def test_it_refuses_to_start_for_others(empty_service: Service, host: str) -> None:
+async def test_it_refuses_to_start_on_other_addresses_without_a_credential(
+    empty_service: Service, host: str
+) -> None:
     config = empty_service.config.model_copy(update={"http_host": host})
     with pytest.raises(ConfigError, match="crm keys create"):
         await refuse_open_door(config)
@@ -131,7 +137,9 @@ async def test_it_starts_on_loopback_and_while_the_database_is_away() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost", "::ffff:127.0.0.1")))
 
 
-async def test_real_processes(empty_service: Service, tmp_path: Path) -> None:
+async def test_real_processes_start_and_refuse_accordingly(
+    empty_service: Service, tmp_path: Path
+) -> None:
     async with processes(empty_service.servers, tmp_path) as start:
         port = free_port()
         refused = start.start(

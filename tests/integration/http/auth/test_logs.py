@@ -1,4 +1,4 @@
-"""One line per request, and nothing personal in any line."""
+"""The log has one line per request, and no personal data in any line."""
 
 import io
 import logging
@@ -21,7 +21,7 @@ _LINE = re.compile(r"(\w+) (\S+|\(no route\)) (\d{3}) \d+\.\d ms (\S+) (\S+)")
 
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
-    """Give what is logged, formatted as a process formats it."""
+    """Return what is logged, in the format of a real process."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Discreet("%(name)s %(levelname)s %(message)s"))
@@ -34,7 +34,9 @@ def written() -> Iterator[io.StringIO]:
     root.removeHandler(handler)
 
 
-async def test_a_line_per_request_names_nobody(web: Web, written: io.StringIO) -> None:
+async def test_each_request_has_a_log_line_without_personal_data(
+    web: Web, written: io.StringIO
+) -> None:
     key = await web.key(Scope.READ, Scope.WRITE, name="Jane Smith's laptop")
     headers = {**key.headers, "X-Request-ID": "abc.123", "User-Agent": EMAIL, "Referer": EMAIL}
     await web.http.get(STATISTICS, params={"dateFrom": EMAIL}, headers=headers)
@@ -45,15 +47,16 @@ async def test_a_line_per_request_names_nobody(web: Web, written: io.StringIO) -
     answer = await web.http.get(STATISTICS, headers={"X-Request-ID": EMAIL})
     own_id = answer.headers["x-request-id"]
     assert own_id != EMAIL
-    lines = [it for it in written.getvalue().splitlines() if it.startswith("service.http.requests")]
-    found = [_LINE.fullmatch(it.removeprefix("service.http.requests INFO ")) for it in lines]
-    who = f"key:{key.id}"
-    assert [it.groups() for it in found if it] == [
-        ("GET", STATISTICS, "422", who, "abc.123"),
-        ("GET", "/probe/fail/{email}", "500", who, "abc.123"),
-        ("GET", "(no route)", "404", who, "abc.123"),
-        ("POST", "/probe/json", "422", who, "abc.123"),
-        ("POST", "/probe/write", "200", who, "abc.123"),
+    prefix = "service.http.requests INFO "
+    lines = [line for line in written.getvalue().splitlines() if line.startswith(prefix)]
+    matches = [_LINE.fullmatch(line.removeprefix(prefix)) for line in lines]
+    actor = f"key:{key.id}"
+    assert [match.groups() for match in matches if match] == [
+        ("GET", STATISTICS, "422", actor, "abc.123"),
+        ("GET", "/probe/fail/{email}", "500", actor, "abc.123"),
+        ("GET", "(no route)", "404", actor, "abc.123"),
+        ("POST", "/probe/json", "422", actor, "abc.123"),
+        ("POST", "/probe/write", "200", actor, "abc.123"),
         ("GET", STATISTICS, "401", "-", own_id),
     ]
     everything = written.getvalue()
@@ -63,7 +66,7 @@ async def test_a_line_per_request_names_nobody(web: Web, written: io.StringIO) -
         assert secret not in everything
 
 
-async def test_an_error_is_told_by_its_class_and_its_causes(
+async def test_an_error_is_logged_by_its_class_and_causes_only(
     empty_service: Service, written: io.StringIO
 ) -> None:
     log = logging.getLogger("test")

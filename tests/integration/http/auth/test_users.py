@@ -1,4 +1,4 @@
-"""Users: passwords, roles, and what is kept of both."""
+"""Users: their passwords and roles, and what is stored of both."""
 
 import logging
 
@@ -19,7 +19,7 @@ async def _jane(connection: AsyncConnection, role: Role = Role.EDITOR) -> users.
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give the hashes that passwords were compared with."""
+    """Return the hashes that passwords are compared with."""
     compared: list[str] = []
     verify = passwords._verify
 
@@ -43,9 +43,9 @@ async def test_the_right_password_signs_in_and_no_other(empty_service: Service) 
         for wrong in ("", PASSWORD + " ", PASSWORD.upper(), PASSWORD * 100, "\0"):
             assert await users.verify_password(connection, EMAIL, wrong) is None
         assert await users.verify_password(connection, "john@example.com", PASSWORD) is None
-        found = await users.find_user(connection, added.id)
-        assert found
-        assert found.last_sign_in_at
+        user = await users.find_user(connection, added.id)
+        assert user
+        assert user.last_sign_in_at
     [row] = await empty_service.rows("SELECT password_hash FROM users")
     assert row["password_hash"].startswith("$argon2id$")
     audit = await empty_service.rows("SELECT actor, action, details FROM audit ORDER BY id")
@@ -54,7 +54,7 @@ async def test_the_right_password_signs_in_and_no_other(empty_service: Service) 
         "action": "user.added",
         "details": {"user": added.id, "role": "editor"},
     }
-    assert [it["action"] for it in audit[1:4]] == ["user.signed-in"] * 3
+    assert [note["action"] for note in audit[1:4]] == ["user.signed-in"] * 3
     failed = {"actor": "nobody", "action": "user.sign-in-failed"}
     assert audit[4:] == [
         *[failed | {"details": {"user": added.id}}] * 5,
@@ -62,7 +62,7 @@ async def test_the_right_password_signs_in_and_no_other(empty_service: Service) 
     ]
 
 
-async def test_who_does_not_exist_takes_as_long_to_refuse(
+async def test_refusing_an_unknown_user_takes_as_long_as_a_wrong_password(
     empty_service: Service, asked: list[str]
 ) -> None:
     async with empty_service.engine.begin() as connection:
@@ -74,19 +74,23 @@ async def test_who_does_not_exist_takes_as_long_to_refuse(
         assert await users.find_user(connection, jane.id) is None
     assert len(asked) == 3
     assert asked[0] == asked[2] != asked[1]
-    assert len({it.rpartition("$")[0].rpartition("$")[0] for it in asked}) == 1  # the same work
+    assert (
+        len({password_hash.rpartition("$")[0].rpartition("$")[0] for password_hash in asked}) == 1
+    )  # the same work
 
 
-async def test_not_even_the_password_of_nobody_signs_nobody_in(empty_service: Service) -> None:
+async def test_the_stand_in_password_signs_nobody_in(empty_service: Service) -> None:
     async with empty_service.engine.begin() as connection:
-        it = "the password of users who do not exist"
-        assert await passwords.matches(it, passwords._nobodys)
-        assert not await passwords.matches(it, None)
-        assert await users.verify_password(connection, "nobody@example.com", it) is None
+        stand_in = "the password of users who do not exist"
+        assert await passwords.matches(stand_in, passwords._nobodys)
+        assert not await passwords.matches(stand_in, None)
+        assert await users.verify_password(connection, "nobody@example.com", stand_in) is None
 
 
 @pytest.mark.parametrize("length", [0, 11, 1025])
-async def test_a_password_has_a_length(empty_service: Service, length: int) -> None:
+async def test_a_password_that_is_too_short_or_too_long_is_refused(
+    empty_service: Service, length: int
+) -> None:
     async with empty_service.engine.begin() as connection:
         await _jane(connection)
         for attempt in (
@@ -102,10 +106,10 @@ async def test_there_is_one_user_per_email(empty_service: Service) -> None:
         await _jane(connection)
         with pytest.raises(users.UserExistsError):
             await users.add_user(connection, EMAIL.upper(), PASSWORD, Role.ADMIN, actor="test")
-        assert [it.role for it in await users.list_users(connection)] == [Role.EDITOR]
+        assert [user.role for user in await users.list_users(connection)] == [Role.EDITOR]
 
 
-async def test_role_and_password_change(empty_service: Service) -> None:
+async def test_role_and_password_can_be_changed(empty_service: Service) -> None:
     other = "a different staple"
     async with empty_service.engine.begin() as connection:
         await _jane(connection)
@@ -129,7 +133,7 @@ async def test_role_and_password_change(empty_service: Service) -> None:
     assert "argon2" not in str(details)
 
 
-async def test_a_hash_of_yesterday_is_made_anew_at_the_next_sign_in(
+async def test_an_outdated_hash_is_renewed_at_the_next_sign_in(
     empty_service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     weak = argon2.PasswordHasher(time_cost=1, memory_cost=1024).hash(PASSWORD)
@@ -149,7 +153,7 @@ async def test_a_hash_of_yesterday_is_made_anew_at_the_next_sign_in(
     assert "jane" not in caplog.text.lower()
 
 
-async def test_a_hash_that_is_none_opens_nothing(empty_service: Service) -> None:
+async def test_an_invalid_hash_signs_nobody_in(empty_service: Service) -> None:
     async with empty_service.engine.begin() as connection:
         await _jane(connection)
     await empty_service.execute("UPDATE users SET password_hash = ''")

@@ -12,13 +12,8 @@ import pytest
 from service.core.envelope import Entry
 from service.core.scopes import Scope
 from service.db.operations import dead_letters
-from service.http.api.dead_letters import (
-    DeadLetters,
-    OpenedDeadLetter,
-    ReplayedLetter,
-    ReplayedLetters,
-    Summary,
-)
+from service.http.api.dead_letter_replay import ReplayedLetter, ReplayedLetters
+from service.http.api.dead_letters import DeadLetters, OpenedDeadLetter, Summary
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.http.conftest import client
@@ -225,7 +220,7 @@ async def test_a_long_replay_goes_on_where_it_stopped(
     service: Service, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letters, "PAGE", 2)
-    monkeypatch.setattr("service.http.api.dead_letters._MOST_REPLAYED", 4)
+    monkeypatch.setattr("service.http.api.dead_letter_replay._MOST_REPLAYED", 4)
     await service.ingest(*(entry(f"ORD-{n}", currency="EUR") for n in range(5)))
     query = {"reason": "currency_mismatch"}
     first = await body(await web.post(f"{URL}/replay", params=query), ReplayedLetters)

@@ -14,7 +14,8 @@ from sqlalchemy import text
 
 from service.db.ingest.ingest import ingest
 from service.db.segments import reclassify
-from service.http.api.rule_settings import Change, Preview, SettingsHistory, SettingsVersion
+from service.http.api.rule_changes import Change, Preview
+from service.http.api.rule_settings import SettingsHistory, SettingsVersion
 from service.http.problems import Problem
 from tests.conftest import Service
 from tests.events import entry

@@ -1,0 +1,375 @@
+-- Apply a batch: write the orders, then fold what changed into customers, segments and counters.
+-- The greater key wins in every register, so events that come again, late or in pieces do no harm.
+-- One statement, because all of it must see one snapshot, taken after the customers were locked.
+WITH
+incoming AS (
+  SELECT id, version, updated_at, event_id, status, payment_status, total_cents * 0.01 AS total,
+    refunded_cents * 0.01 AS refunded, date_created, customer_id,
+    coalesce(named_version, CASE WHEN customer_id IS NOT NULL THEN version END) AS named_version,
+    coalesce(named_at, CASE WHEN customer_id IS NOT NULL THEN updated_at END) AS named_at,
+    coalesce(named_event_id, CASE WHEN customer_id IS NOT NULL THEN event_id END) AS named_event_id,
+    erased
+  FROM (
+    SELECT CAST(u.id AS text) AS id, CAST(u.version AS bigint) AS version,
+    CAST(u.updated_at AS timestamptz) AS updated_at, CAST(u.event_id AS text) AS event_id,
+    CAST(u.status AS text) AS status, CAST(u.payment_status AS text) AS payment_status,
+    CAST(u.total_cents AS bigint) AS total_cents,
+    CAST(u.refunded_cents AS bigint) AS refunded_cents,
+    CAST(u.date_created AS timestamptz) AS date_created,
+    CAST(u.customer_id AS bigint) AS customer_id, CAST(u.named_version AS bigint) AS named_version,
+    CAST(u.named_at AS timestamptz) AS named_at, CAST(u.named_event_id AS text) AS named_event_id,
+    CAST(u.erased AS boolean) AS erased
+    FROM ROWS FROM (
+        json_array_elements_text(CAST(:id AS json)),
+        json_array_elements_text(CAST(:version AS json)),
+        json_array_elements_text(CAST(:updated_at AS json)),
+        json_array_elements_text(CAST(:event_id AS json)),
+        json_array_elements_text(CAST(:status AS json)),
+        json_array_elements_text(CAST(:payment_status AS json)),
+        json_array_elements_text(CAST(:total_cents AS json)),
+        json_array_elements_text(CAST(:refunded_cents AS json)),
+        json_array_elements_text(CAST(:date_created AS json)),
+        json_array_elements_text(CAST(:customer_id AS json)),
+        json_array_elements_text(CAST(:named_version AS json)),
+        json_array_elements_text(CAST(:named_at AS json)),
+        json_array_elements_text(CAST(:named_event_id AS json)),
+        json_array_elements_text(CAST(:erased AS json))
+    ) AS u(id, version, updated_at, event_id, status, payment_status, total_cents, refunded_cents,
+    date_created, customer_id, named_version, named_at, named_event_id, erased)) packed
+),
+told AS (
+  SELECT told_id, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
+    name, coalesce(name_at, CASE WHEN name IS NOT NULL THEN told_at END) AS name_at,
+    coalesce(name_event, CASE WHEN name IS NOT NULL THEN told_event END) AS name_event, phone,
+    coalesce(phone_at, CASE WHEN phone IS NOT NULL THEN told_at END) AS phone_at,
+    coalesce(phone_event, CASE WHEN phone IS NOT NULL THEN told_event END) AS phone_event, address,
+    coalesce(address_at, CASE WHEN address IS NOT NULL THEN told_at END) AS address_at,
+    coalesce(address_event, CASE WHEN address IS NOT NULL THEN told_event END) AS address_event
+  FROM (
+    SELECT CAST(u.told_id AS bigint) AS told_id, CAST(u.told_at AS timestamptz) AS told_at,
+    CAST(u.told_event AS text) AS told_event,
+    CAST(u.earliest_order AS timestamptz) AS earliest_order,
+    CAST(u.newest_order AS timestamptz) AS newest_order, CAST(u.name AS text) AS name,
+    CAST(u.name_at AS timestamptz) AS name_at, CAST(u.name_event AS text) AS name_event,
+    CAST(u.phone AS text) AS phone, CAST(u.phone_at AS timestamptz) AS phone_at,
+    CAST(u.phone_event AS text) AS phone_event, CAST(u.address AS jsonb) AS address,
+    CAST(u.address_at AS timestamptz) AS address_at, CAST(u.address_event AS text) AS address_event
+    FROM ROWS FROM (
+        json_array_elements_text(CAST(:told_id AS json)),
+        json_array_elements_text(CAST(:told_at AS json)),
+        json_array_elements_text(CAST(:told_event AS json)),
+        json_array_elements_text(CAST(:earliest_order AS json)),
+        json_array_elements_text(CAST(:newest_order AS json)),
+        json_array_elements_text(CAST(:name AS json)),
+        json_array_elements_text(CAST(:name_at AS json)),
+        json_array_elements_text(CAST(:name_event AS json)),
+        json_array_elements_text(CAST(:phone AS json)),
+        json_array_elements_text(CAST(:phone_at AS json)),
+        json_array_elements_text(CAST(:phone_event AS json)),
+        json_array_elements_text(CAST(:address AS json)),
+        json_array_elements_text(CAST(:address_at AS json)),
+        json_array_elements_text(CAST(:address_event AS json))
+    ) AS u(told_id, told_at, told_event, earliest_order, newest_order, name, name_at, name_event,
+    phone, phone_at, phone_event, address, address_at, address_event)) packed
+),
+written AS (
+  INSERT INTO orders AS o (id, version, updated_at, event_id, status, payment_status, total,
+      refunded, date_created, customer_id, named_version, named_at, named_event_id, erased,
+      applied_at)
+  SELECT id, version, updated_at, event_id, status, payment_status, total, refunded, date_created,
+      customer_id, named_version, named_at, named_event_id, erased, CAST(:now AS timestamptz)
+  FROM incoming ORDER BY id COLLATE "C"
+  ON CONFLICT (id) DO UPDATE SET
+    version = CASE
+    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
+    o.event_id) THEN excluded.version ELSE o.version END,
+    updated_at = CASE
+    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
+    o.event_id) THEN excluded.updated_at ELSE o.updated_at END,
+    event_id = CASE
+    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
+    o.event_id) THEN excluded.event_id ELSE o.event_id END,
+    status = CASE
+    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
+    o.event_id) THEN excluded.status ELSE o.status END,
+    payment_status = CASE
+    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
+    o.event_id) THEN excluded.payment_status ELSE o.payment_status END,
+    total = CASE
+    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
+    o.event_id) THEN excluded.total ELSE o.total END,
+    refunded = CASE
+    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
+    o.event_id) THEN excluded.refunded ELSE o.refunded END,
+    date_created = CASE
+    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
+    o.event_id) THEN excluded.date_created ELSE o.date_created END,
+    customer_id = CASE
+    WHEN coalesce((excluded.named_version, excluded.named_at,
+    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id),
+    excluded.customer_id IS NOT NULL) THEN excluded.customer_id ELSE o.customer_id END,
+    named_version = CASE
+    WHEN coalesce((excluded.named_version, excluded.named_at,
+    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id),
+    excluded.customer_id IS NOT NULL) THEN excluded.named_version ELSE o.named_version END,
+    named_at = CASE
+    WHEN coalesce((excluded.named_version, excluded.named_at,
+    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id),
+    excluded.customer_id IS NOT NULL) THEN excluded.named_at ELSE o.named_at END,
+    named_event_id = CASE
+    WHEN coalesce((excluded.named_version, excluded.named_at,
+    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id),
+    excluded.customer_id IS NOT NULL) THEN excluded.named_event_id ELSE o.named_event_id END,
+    erased = o.erased OR excluded.erased,
+    applied_at = excluded.applied_at
+  WHERE (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
+      o.event_id)
+      OR coalesce((excluded.named_version, excluded.named_at,
+      excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id),
+      excluded.customer_id IS NOT NULL) OR excluded.erased > o.erased
+  RETURNING new.id,
+    old.customer_id AS old_customer, old.counts AS old_counts,
+    old.total - old.refunded AS old_net, old.date_created AS old_date,
+    new.customer_id AS new_customer, new.counts AS new_counts,
+    new.total - new.refunded AS new_net, new.date_created AS new_date,
+    old.version AS was_version, old.updated_at AS was_updated_at, old.event_id AS was_event_id,
+    old.status AS was_status, old.payment_status AS was_payment_status, old.total AS was_total,
+    old.refunded AS was_refunded, old.date_created AS was_date_created
+),
+effects AS (  -- what each order written takes from its old customer and gives to its new one
+  SELECT old_customer AS customer_id, -1 AS orders, -old_net AS spent,
+    CAST(NULL AS timestamptz) AS gained,
+    NOT (new_counts AND new_customer IS NOT DISTINCT FROM old_customer
+      AND new_date = old_date) AS lost
+  FROM written WHERE old_counts AND old_customer IS NOT NULL
+  UNION ALL
+  SELECT new_customer, 1, new_net, new_date, false
+  FROM written WHERE new_counts AND new_customer IS NOT NULL
+),
+effect AS (
+  SELECT customer_id, sum(orders) AS orders, sum(spent) AS spent, min(gained) AS first_gained,
+    max(gained) AS last_gained, bool_or(lost) AS lost
+  FROM effects GROUP BY customer_id
+),
+remaining AS MATERIALIZED (  -- the other counted orders of those who lost one: two probes each
+  SELECT e.customer_id, o.first, o.last
+  FROM effect e CROSS JOIN LATERAL (
+    SELECT min(date_created) AS first, max(date_created) AS last FROM orders
+    WHERE customer_id = e.customer_id AND counts AND id NOT IN (SELECT id FROM written)
+  ) o
+  WHERE e.lost
+),
+touched AS MATERIALIZED (  -- waiting for anybody not locked before could deadlock
+  (SELECT told_id AS customer_id FROM told UNION SELECT customer_id FROM effect)
+  INTERSECT (SELECT CAST(u.locked AS bigint) AS locked
+      FROM json_array_elements_text(CAST(:locked AS json)) AS u(locked))
+),
+after AS (
+  SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
+    c.segment_held_since, GREATEST(t.newest_order, e.last_gained) AS newest_order,
+    CASE
+    WHEN coalesce((t.name_at, t.name_event) > (c.name_at, c.name_event), t.name_at IS NOT NULL)
+    THEN t.name ELSE c.name END AS name,
+    CASE
+    WHEN coalesce((t.name_at, t.name_event) > (c.name_at, c.name_event), t.name_at IS NOT NULL)
+    THEN t.name_at ELSE c.name_at END AS name_at,
+    CASE
+    WHEN coalesce((t.name_at, t.name_event) > (c.name_at, c.name_event), t.name_at IS NOT NULL)
+    THEN t.name_event ELSE c.name_event END AS name_event,
+    CASE
+    WHEN coalesce((t.phone_at, t.phone_event) > (c.phone_at, c.phone_event),
+    t.phone_at IS NOT NULL) THEN t.phone ELSE c.phone END AS phone,
+    CASE
+    WHEN coalesce((t.phone_at, t.phone_event) > (c.phone_at, c.phone_event),
+    t.phone_at IS NOT NULL) THEN t.phone_at ELSE c.phone_at END AS phone_at,
+    CASE
+    WHEN coalesce((t.phone_at, t.phone_event) > (c.phone_at, c.phone_event),
+    t.phone_at IS NOT NULL) THEN t.phone_event ELSE c.phone_event END AS phone_event,
+    CASE
+    WHEN coalesce((t.address_at, t.address_event) > (c.address_at, c.address_event),
+    t.address_at IS NOT NULL) THEN t.address ELSE c.address END AS address,
+    CASE
+    WHEN coalesce((t.address_at, t.address_event) > (c.address_at, c.address_event),
+    t.address_at IS NOT NULL) THEN t.address_at ELSE c.address_at END AS address_at,
+    CASE
+    WHEN coalesce((t.address_at, t.address_event) > (c.address_at, c.address_event),
+    t.address_at IS NOT NULL) THEN t.address_event ELSE c.address_event END AS address_event,
+    LEAST(c.date_created, t.earliest_order) AS date_created,
+    CAST(c.total_orders + coalesce(e.orders, 0) AS integer) AS total_orders,
+    c.total_spent + coalesce(e.spent, 0) AS total_spent,
+    LEAST(CASE WHEN e.lost THEN r.first ELSE c.first_order_date END, e.first_gained)
+    AS first_order_date,
+    GREATEST(CASE WHEN e.lost THEN r.last ELSE c.last_order_date END, e.last_gained)
+    AS last_order_date
+  FROM touched
+  LEFT JOIN told t ON t.told_id = touched.customer_id
+  LEFT JOIN effect e ON e.customer_id = touched.customer_id
+  LEFT JOIN remaining r ON r.customer_id = touched.customer_id
+  CROSS JOIN LATERAL (
+    SELECT ctid AS place, * FROM customers WHERE id = touched.customer_id OFFSET 0
+  ) c
+  WHERE e.customer_id IS NOT NULL  -- else nothing new was told of them: leave the row alone
+    OR c.segment_sequence = 0
+    OR t.earliest_order < c.date_created
+    OR t.newest_order > c.segment_held_since
+    OR coalesce((t.name_at, t.name_event) > (c.name_at, c.name_event), t.name_at IS NOT NULL)
+    OR coalesce((t.phone_at, t.phone_event) > (c.phone_at, c.phone_event), t.phone_at IS NOT NULL)
+    OR coalesce((t.address_at, t.address_event) > (c.address_at, c.address_event),
+    t.address_at IS NOT NULL)
+),
+limits AS (
+  SELECT version, auto_segmentation, precedence,
+    1 AS new_order_count, vip_order_count, vip_total_spent,
+    CAST(:now AS timestamptz) - at_risk_days * interval '24 hours' AS at_risk_before,
+    CAST(:now AS timestamptz) - inactive_days * interval '24 hours' AS inactive_before
+  FROM settings ORDER BY version DESC LIMIT 1
+),
+judged AS (
+  SELECT a.*, h.held, l.version AS settings_version,
+    CASE WHEN h.held OR NOT l.auto_segmentation THEN a.segment
+    ELSE CASE l.precedence
+      WHEN 'recency_first' THEN
+        CASE
+        WHEN (a.last_order_date <= l.inactive_before) THEN 'inactive'
+        WHEN (a.last_order_date <= l.at_risk_before) THEN 'at_risk'
+        WHEN (a.total_orders >= l.vip_order_count OR a.total_spent >= l.vip_total_spent) THEN 'vip'
+        WHEN (a.total_orders <= l.new_order_count) THEN 'new'
+        ELSE 'returning'
+      END
+      WHEN 'value_first' THEN
+        CASE
+        WHEN (a.total_orders <= l.new_order_count) THEN 'new'
+        WHEN (a.total_orders >= l.vip_order_count OR a.total_spent >= l.vip_total_spent) THEN 'vip'
+        WHEN (a.last_order_date <= l.inactive_before) THEN 'inactive'
+        WHEN (a.last_order_date <= l.at_risk_before) THEN 'at_risk'
+        ELSE 'returning'
+      END
+    END
+  END AS judged_segment
+  FROM after a CROSS JOIN limits l CROSS JOIN LATERAL (
+    SELECT a.segment_manual AND (
+        a.segment_pinned
+        OR coalesce(
+          a.segment_pinned_until > CAST(:now AS timestamptz),
+          a.newest_order IS NULL OR a.newest_order <= a.segment_held_since
+      )
+    ) AS held
+  ) h
+),
+moved AS (
+  UPDATE customers c SET
+    name = j.name, name_at = j.name_at, name_event = j.name_event, phone = j.phone,
+    phone_at = j.phone_at, phone_event = j.phone_event, address = j.address,
+    address_at = j.address_at, address_event = j.address_event,
+    date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
+    total_orders = j.total_orders, total_spent = j.total_spent,
+    first_order_date = j.first_order_date, last_order_date = j.last_order_date,
+    segment = j.judged_segment,
+    segment_sequence = c.segment_sequence
+    + CAST(c.segment_sequence = 0 OR c.segment <> j.judged_segment AS integer),
+    segment_manual = j.held,
+    segment_pinned = j.held AND j.segment_pinned,
+    segment_pinned_until = CASE WHEN j.held THEN j.segment_pinned_until END,
+    segment_held_since = CASE WHEN j.held THEN j.segment_held_since END
+  FROM judged j
+  WHERE c.ctid = j.place  -- the row is locked, so it has not moved
+  RETURNING c.id, j.settings_version,
+    old.segment AS old_segment, old.segment_sequence AS old_sequence,
+    old.total_orders AS old_total_orders, old.total_spent AS old_total_spent,
+    old.date_created AS old_created, new.date_created,
+    new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
+    new.last_order_date,
+    old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
+    OR old.phone IS DISTINCT FROM new.phone AS reads_differently,
+    lower(concat_ws(E'\n', coalesce(new.name, ''), new.email, new.phone, new.notes)) AS searched
+),
+found AS (
+  INSERT INTO customer_search (customer_id, searched)
+  SELECT id, searched FROM moved WHERE reads_differently ORDER BY id
+  ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
+),
+history AS (
+  INSERT INTO segment_changes (customer_id, sequence, previous, segment, cause,
+      settings_version, total_orders, total_spent, last_order_date, changed_at)
+  SELECT id, sequence, CASE WHEN old_sequence > 0 THEN old_segment END, segment, :cause,
+    settings_version, total_orders, total_spent, last_order_date, CAST(:now AS timestamptz)
+  FROM moved WHERE sequence > old_sequence
+  ORDER BY id
+),
+announced AS MATERIALIZED (
+  SELECT pg_notify('segment_changes', '') FROM moved WHERE sequence > old_sequence LIMIT 1
+),
+difference AS (
+  SELECT segment, sum(customers) AS customers, sum(total_spent) AS total_spent,
+      sum(with_orders) AS with_orders, sum(repeat_customers) AS repeat_customers
+  FROM (
+    SELECT old_segment AS segment,
+      -1 AS customers, -old_total_spent AS total_spent,
+      -CAST(old_total_orders >= 1 AS integer) AS with_orders,
+      -CAST(old_total_orders >= 2 AS integer) AS repeat_customers
+    FROM moved WHERE old_sequence > 0
+    UNION ALL
+    SELECT segment, 1, total_spent, CAST(total_orders >= 1 AS integer),
+    CAST(total_orders >= 2 AS integer)
+    FROM moved
+  ) sides
+  GROUP BY segment
+),
+slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot cannot deadlock
+  SELECT k.slot, k.segment FROM segment_counters k
+  WHERE k.slot = pg_backend_pid() % 8
+  ORDER BY k.segment FOR NO KEY UPDATE
+),
+counted AS (
+  UPDATE segment_counters k SET
+    customers = k.customers + d.customers, total_spent = k.total_spent + d.total_spent,
+    with_orders = k.with_orders + d.with_orders,
+    repeat_customers = k.repeat_customers + d.repeat_customers
+  FROM slot s JOIN difference d USING (segment)
+  WHERE k.slot = s.slot AND k.segment = s.segment
+),
+changed AS (
+  INSERT INTO daily_changes AS d (day, slot, segment, customers, total_spent, with_orders,
+      repeat_customers)
+  SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE 'UTC' AS date), slot, segment, customers,
+      total_spent, with_orders, repeat_customers FROM slot JOIN difference USING (segment)
+  ORDER BY segment
+  ON CONFLICT (day, slot, segment) DO UPDATE SET customers = d.customers + excluded.customers,
+      total_spent = d.total_spent + excluded.total_spent,
+      with_orders = d.with_orders + excluded.with_orders,
+      repeat_customers = d.repeat_customers + excluded.repeat_customers
+),
+created AS (
+  SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue
+  FROM moved WHERE old_sequence = 0 OR old_created <> date_created
+  UNION ALL
+  SELECT old_created, -1, 0, 0 FROM moved WHERE old_sequence > 0 AND old_created <> date_created
+),
+totalled AS (
+  INSERT INTO daily_totals AS t (day, slot, created, orders, revenue)
+  SELECT CAST(midnight AT TIME ZONE 'UTC' AS date) AS day, (SELECT min(slot) FROM slot), created,
+      orders, revenue FROM (
+    -- cheaper than the day, and as many
+    SELECT date_bin('1 day', at, '2000-01-01 00:00Z') AS midnight, sum(created) AS created,
+    sum(orders) AS orders, sum(revenue) AS revenue FROM (
+      TABLE created
+      UNION ALL SELECT new_date, 0, 1, new_net FROM written WHERE new_counts
+      UNION ALL SELECT old_date, 0, -1, -old_net FROM written WHERE old_counts
+    ) dated GROUP BY 1
+  ) sums
+  WHERE (created, orders, revenue) <> (0, 0, 0) ORDER BY day
+  ON CONFLICT (day, slot) DO UPDATE SET created = t.created + excluded.created,
+      orders = t.orders + excluded.orders, revenue = t.revenue + excluded.revenue
+)
+SELECT i.id, w.old_customer, k.was_version, k.was_updated_at, k.was_event_id, k.was_status,
+    k.was_payment_status, k.was_total, k.was_refunded, k.was_date_created
+FROM (SELECT count(*) FROM announced) a CROSS JOIN incoming i
+LEFT JOIN written w ON w.id = i.id
+CROSS JOIN LATERAL (
+  SELECT w.was_version, w.was_updated_at, w.was_event_id, w.was_status, w.was_payment_status,
+      w.was_total, w.was_refunded, w.was_date_created WHERE w.was_event_id IS NOT NULL
+  UNION ALL
+  SELECT o.version, o.updated_at, o.event_id, o.status, o.payment_status, o.total, o.refunded,
+      o.date_created FROM orders o
+  WHERE w.id IS NULL AND o.id = i.id
+) k

@@ -1,0 +1,62 @@
+-- Show which customers would be in which segment if proposed settings were saved.
+-- A relation named settings hides the table, so the rest is the code that applies stored settings.
+-- One statement: counts and examples come from the same snapshot.
+WITH
+settings AS (
+  SELECT 0 AS version, CAST(:vip_order_count AS INTEGER) AS vip_order_count,
+      CAST(:vip_total_spent AS NUMERIC(14, 2)) AS vip_total_spent,
+      CAST(:at_risk_days AS INTEGER) AS at_risk_days,
+      CAST(:inactive_days AS INTEGER) AS inactive_days,
+      CAST(:auto_segmentation AS BOOLEAN) AS auto_segmentation,
+      CAST(:precedence AS TEXT) AS precedence
+),
+after AS (SELECT c.ctid AS place, c.*, CAST(NULL AS timestamptz) AS newest_order FROM customers c),
+limits AS (
+  SELECT version, auto_segmentation, precedence,
+    1 AS new_order_count, vip_order_count, vip_total_spent,
+    CAST(:now AS timestamptz) - at_risk_days * interval '24 hours' AS at_risk_before,
+    CAST(:now AS timestamptz) - inactive_days * interval '24 hours' AS inactive_before
+  FROM settings ORDER BY version DESC LIMIT 1
+),
+judged AS (
+  SELECT a.*, h.held, l.version AS settings_version,
+    CASE WHEN h.held OR NOT l.auto_segmentation THEN a.segment
+    ELSE CASE l.precedence
+      WHEN 'recency_first' THEN
+        CASE
+        WHEN (a.last_order_date <= l.inactive_before) THEN 'inactive'
+        WHEN (a.last_order_date <= l.at_risk_before) THEN 'at_risk'
+        WHEN (a.total_orders >= l.vip_order_count OR a.total_spent >= l.vip_total_spent) THEN 'vip'
+        WHEN (a.total_orders <= l.new_order_count) THEN 'new'
+        ELSE 'returning'
+      END
+      WHEN 'value_first' THEN
+        CASE
+        WHEN (a.total_orders <= l.new_order_count) THEN 'new'
+        WHEN (a.total_orders >= l.vip_order_count OR a.total_spent >= l.vip_total_spent) THEN 'vip'
+        WHEN (a.last_order_date <= l.inactive_before) THEN 'inactive'
+        WHEN (a.last_order_date <= l.at_risk_before) THEN 'at_risk'
+        ELSE 'returning'
+      END
+    END
+  END AS judged_segment
+  FROM after a CROSS JOIN limits l CROSS JOIN LATERAL (
+    SELECT a.segment_manual AND (
+        a.segment_pinned
+        OR coalesce(
+          a.segment_pinned_until > CAST(:now AS timestamptz),
+          a.newest_order IS NULL OR a.newest_order <= a.segment_held_since
+      )
+    ) AS held
+  ) h
+),
+cells AS (
+  SELECT segment, judged_segment, count(*) AS customers, array_agg(id) AS ids
+  FROM judged GROUP BY segment, judged_segment
+)
+SELECT cells.segment AS previous, cells.judged_segment AS segment, cells.customers,
+  c.id, c.name, c.total_orders, c.total_spent, c.last_order_date
+FROM cells
+CROSS JOIN LATERAL (SELECT i.id FROM unnest(cells.ids) AS i(id) ORDER BY i.id LIMIT :sample) f
+CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = f.id OFFSET 0) c
+ORDER BY c.id

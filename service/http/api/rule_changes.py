@@ -1,0 +1,201 @@
+"""``/api/v1/settings``: preview what other settings would do; follow a change that was saved."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Request
+from pydantic import ConfigDict, Field, ValidationError
+from starlette.responses import Response
+
+from service.core.customer_ids import customer_ref
+from service.core.json_values import camel
+from service.core.numbers import whole_number
+from service.core.segment_rules import Segment
+from service.db.segments import rule_settings
+from service.db.segments.rule_settings import VERSION_DIGITS, Cell, PreviewedCustomer, Progress
+from service.db.statistics.counters import percentage
+from service.http.api.rule_settings import (
+    SETTINGS_EXAMPLE,
+    SettingsPatch,
+    impossible,
+    values_json,
+)
+from service.http.api.schemas import Camel, Collection, collection
+from service.http.auth.guard import Reader
+from service.http.json_response import Json
+from service.http.problems import DOCUMENTED, Problem, ProblemError
+from service.http.state import snapshot
+
+router = APIRouter(prefix="/api/v1/settings", tags=["settings"], responses=DOCUMENTED)
+
+
+class SampleCustomer(Camel):
+    """A customer of a cell."""
+
+    id: str
+    name: str | None
+    total_orders: int
+    total_spent: float
+    last_order_date: datetime | None
+
+
+class MatrixCell(Camel):
+    """The customers who are in one segment and would be in another one, or the same."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    from_: Segment = Field(alias="from")
+    to: Segment
+    count: int
+    sample: list[SampleCustomer] = Field(description="The first of them by id.")
+
+
+class Preview(Collection):
+    """The matrix of segments now and then; cells without customers are left out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {
+                            "from": "returning",
+                            "to": "at_risk",
+                            "count": 1,
+                            "sample": [
+                                {
+                                    "id": "CUST-1001",
+                                    "name": "Jane Smith",
+                                    "totalOrders": 2,
+                                    "totalSpent": 229.94,
+                                    "lastOrderDate": "2026-10-03T09:59:58Z",
+                                }
+                            ],
+                        }
+                    ],
+                    "total": 1,
+                    "nextCursor": None,
+                    "settings": SETTINGS_EXAMPLE,
+                    "basedOnVersion": 1,
+                    "customersConcerned": 1,
+                    "events": 1,
+                }
+            ]
+        }
+    )
+
+    items: list[MatrixCell]
+    settings: SettingsPatch = Field(description="The proposed settings, including those that stay.")
+    based_on_version: int = Field(description="Send it as `expectedVersion` when you save.")
+    customers_concerned: int = Field(description="Customers who would move to another segment.")
+    events: int = Field(description="Segment changes that would be published, one for each move.")
+
+
+class Change(Camel):
+    """How many customers have been judged by a version of the settings so far."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "2",
+                    "version": 2,
+                    "status": "running",
+                    "total": 20000,
+                    "examined": 8000,
+                    "moved": 312,
+                    "percentage": 40.00,
+                    "startedAt": "2026-11-22T10:00:00Z",
+                    "finishedAt": None,
+                }
+            ]
+        }
+    )
+
+    id: str
+    version: int
+    status: Literal["running", "finished", "superseded"] = Field(
+        description="`superseded`: newer settings were saved before it finished."
+    )
+    total: int
+    examined: int
+    moved: int
+    percentage: float
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@router.post("/preview", response_model=Preview)
+async def preview_settings(request: Request, _: Reader, body: SettingsPatch) -> Response:
+    """Show who would move from which segment to which, without saving anything.
+
+    The code that applies settings computes it, in one snapshot. Segments set by hand stay. `total`
+    counts cells.
+    """
+    async with snapshot(request) as connection:
+        current = await rule_settings.current(connection)
+        try:
+            proposed = rule_settings.merged(current.settings, body.given())
+        except ValidationError as error:
+            raise impossible(error, body) from None
+        cells = await rule_settings.preview(connection, proposed)
+    moving = sum(cell.customers for cell in cells if cell.previous != cell.segment)
+    return Json(
+        {
+            **collection([_cell(cell) for cell in cells]),
+            "settings": values_json(proposed),
+            "basedOnVersion": current.version,
+            "customersConcerned": moving,
+            "events": moving,
+        }
+    )
+
+
+@router.get(
+    "/changes/{id}",
+    response_model=Change,
+    responses={404: {"model": Problem, "description": "There is no such change."}},
+)
+async def read_change(
+    request: Request, _: Reader, change_id: Annotated[str, Path(alias="id", examples=["2"])]
+) -> Response:
+    """Return how many customers have been judged by a version of the settings so far."""
+    number = whole_number(change_id, VERSION_DIGITS)
+    async with snapshot(request) as connection:
+        progress = None if number is None else await rule_settings.progress(connection, number)
+    if progress is None:
+        detail = "There is no change of the settings with this id; the first version is no change."
+        raise ProblemError(404, "Change not found", detail)
+    return Json(_change(progress))
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "from": cell.previous,
+        "to": cell.segment,
+        "count": cell.customers,
+        "sample": [_customer(customer) for customer in cell.sample],
+    }
+
+
+def _customer(customer: PreviewedCustomer) -> dict[str, Any]:
+    return camel(customer._asdict()) | {"id": customer_ref(customer.id)}
+
+
+def _change(change: Progress) -> dict[str, Any]:
+    status = "running"
+    if change.finished_at is not None:
+        status = "superseded" if change.superseded else "finished"
+    done = percentage(change.examined, change.total)
+    return {
+        "id": str(change.version),
+        "version": change.version,
+        "status": status,
+        "total": change.total,
+        "examined": change.examined,
+        "moved": change.moved,
+        "percentage": Decimal(100) if status == "finished" else done,
+        "startedAt": change.started_at,
+        "finishedAt": change.finished_at,
+    }

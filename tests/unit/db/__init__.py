@@ -1,0 +1,1 @@
+"""Tests of `service/db/` that need no server."""
