@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from service.core.json_values import camel
-from service.core.segment_explanation import explain
+from service.core.segment_explanation import Explanation as Explained
+from service.core.segment_explanation import PlainNotation, explain
 from service.core.segment_rules import Facts, Segment
 from service.db.customers import former_emails, interactions, order_history, timeline
 from service.db.customers.customer_row import CustomerRow
@@ -134,21 +135,21 @@ class Explanation(BaseModel):
                     },
                     "hold": None,
                     "byRules": "returning",
-                    "rule": "no other rule holds",
+                    "rule": "they have ordered more than once, and no other rule fits",
                     "rulesThatHold": [],
                     "needs": [
                         {
                             "segment": "vip",
                             "orders": 1,
                             "amount": 120.50,
-                            "text": "1 more order or 120.50 more spent to vip",
+                            "text": "VIP with 1 more order, or 120.50 more spent",
                         }
                     ],
                     "upcoming": [
                         {
                             "segment": "at_risk",
                             "at": "2027-01-21T09:59:58Z",
-                            "text": "at_risk on 2027-01-21 unless they order",
+                            "text": "At Risk on 2027-01-21 unless they order",
                         }
                     ],
                     "afterNextOrder": "vip",
@@ -205,9 +206,24 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
             "autoSegmentation": current.settings.auto_segmentation,
             "facts": camel(facts._asdict()),
             "hold": _hold(customer) if customer.segment_manual else None,
-            **explain(facts, current.settings, now),
+            **_explained(explain(facts, current.settings, now, PlainNotation())),
         }
     )
+
+
+def _explained(why: Explained) -> dict[str, Any]:
+    return {
+        "byRules": why.by_rules.segment,
+        "rule": why.by_rules.because,
+        "rulesThatHold": [{"segment": fit.segment, "rule": fit.because} for fit in why.fits],
+        "needs": [
+            need._asdict() | {"text": f"{need.segment.label} {need.text}"} for need in why.needs
+        ],
+        "upcoming": [
+            step._asdict() | {"text": f"{step.segment.label} {step.text}"} for step in why.upcoming
+        ],
+        "afterNextOrder": why.after_next_order,
+    }
 
 
 @router.get(

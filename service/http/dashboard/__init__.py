@@ -15,12 +15,11 @@ from service.http.dashboard import (
 
 
 def install(app: FastAPI) -> None:
-    """Add the pages."""
+    """Add the pages to an app."""
     app.include_router(render.router)
     app.include_router(list_page.router)
-    app.include_router(
-        customer_editor.router
-    )  # before /customers/{id}, which would take `new` for an id
+    # Before the profile page, whose /customers/{id} would take `new` for an id.
+    app.include_router(customer_editor.router)
     app.include_router(profile_page.router)
     app.include_router(retention_page.router)
     app.include_router(settings_page.router)

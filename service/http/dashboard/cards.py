@@ -1,4 +1,4 @@
-"""The four key figures over the list, each against the period before."""
+"""The four key figures above the list, each compared with the period before."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +12,7 @@ from service.db.statistics.daily import figures_at
 from service.db.statistics.key_figures import key_figures
 
 SINCE = timedelta(days=30)
-"""Without a date filter: how far back the figures are compared with."""
+"""How far back the figures are compared when no date filter is set."""
 
 
 class Card(NamedTuple):
@@ -22,25 +22,27 @@ class Card(NamedTuple):
     kind: str
     value: Any
     before: Any | None
-    """None: not known."""
+    """None if it is not known."""
 
     @property
     def change(self) -> Decimal | None:
-        """By how much it has changed: in percent, of a percentage in percentage points."""
-        if self.before is None:
+        """The change in percent, to one decimal. Of a percentage, in percentage points.
+
+        None if there is nothing to compare with.
+        """
+        if self.before is None or (not self.before and self.kind != "percent"):
             return None
-        if self.kind == "percent":
-            return Decimal(self.value) - Decimal(self.before)
-        if not self.before:
-            return None
-        return 100 * (Decimal(self.value) - Decimal(self.before)) / Decimal(self.before)
+        change = Decimal(self.value) - Decimal(self.before)
+        if self.kind != "percent":
+            change = 100 * change / Decimal(self.before)
+        return round(change, 1)
 
 
 async def cards(
-    connection: AsyncConnection, found: Figures, window: Window | None, now: datetime
+    connection: AsyncConnection, current: Figures, window: Window | None, now: datetime
 ) -> list[Card]:
-    """Give what was found of everybody, or of the customers created in a window."""
-    figures = key_figures(found, Decimal(0))
+    """Return the cards for everybody, or for the customers created in a window."""
+    figures = key_figures(current, Decimal(0))
     past = (
         await read_figures(connection, window.before)
         if window

@@ -1,4 +1,4 @@
-"""The geometry of charts; templates draw it as SVG, the style sheet colours it."""
+"""The geometry of charts. Templates draw it as SVG, and the style sheet colours it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ class Slice(NamedTuple):
 
 
 def ring(counts: Mapping[str, int]) -> list[Slice]:
-    """Divide a ring by counts; empty parts are left out."""
+    """Divide a ring in proportion to counts. Parts with a count of 0 are left out."""
     total = sum(counts.values())
     slices, before = list[Slice](), 0.0
     for name, count in counts.items():
@@ -33,7 +33,7 @@ class Scale(NamedTuple):
 
     @classmethod
     def of(cls, greatest: float, lines: int = 4) -> "Scale":
-        """Choose round numbers (1, 2 or 5 times a power of ten) that reach the greatest."""
+        """Return an axis with steps of 1, 2 or 5 times a power of ten that reaches ``greatest``."""
         step = _round_step(greatest / lines) if greatest > 0 else 1.0
         count = max(math.ceil(greatest / step), 1)
         return cls(step * count, [step * n for n in range(count + 1)])
@@ -45,7 +45,7 @@ def _round_step(least: float) -> float:
 
 
 class Band(NamedTuple):
-    """One of the areas stacked on each other: the ``d`` of a path."""
+    """One of several stacked areas, as the ``d`` of an SVG path."""
 
     name: str
     path: str
@@ -54,21 +54,21 @@ class Band(NamedTuple):
 def stack(
     series: Mapping[str, Sequence[float]], width: float, height: float, top: float
 ) -> list[Band]:
-    """Stack areas, the first at the bottom; each series has the same number of points."""
+    """Stack areas, the first at the bottom. All series have the same number of points."""
     points = len(next(iter(series.values())))
     xs = [width * n / max(points - 1, 1) for n in range(points)]
     floor, bands = [0.0] * points, list[Band]()
     for name, values in series.items():
         ceiling = [low + value for low, value in zip(floor, values, strict=True)]
-        there = [_point(x, height - height * y / top) for x, y in zip(xs, ceiling, strict=True)]
-        back = [_point(x, height - height * y / top) for x, y in zip(xs, floor, strict=True)]
-        bands.append(Band(name, f"M{' L'.join([*there, *reversed(back)])}Z"))
+        upper = [_point(x, height - height * y / top) for x, y in zip(xs, ceiling, strict=True)]
+        lower = [_point(x, height - height * y / top) for x, y in zip(xs, floor, strict=True)]
+        bands.append(Band(name, f"M{' L'.join([*upper, *reversed(lower)])}Z"))
         floor = ceiling
     return bands
 
 
 class Bar(NamedTuple):
-    """An upright bar, and where its column begins."""
+    """An upright bar, and the left edge of its column."""
 
     column: float
     x: float
@@ -78,7 +78,7 @@ class Bar(NamedTuple):
 
 
 def bars(values: Sequence[float], width: float, height: float, top: float) -> list[Bar]:
-    """Stand one bar per value, with a fifth of its column left free."""
+    """Return one bar per value, each four fifths as wide as its column."""
     column = width / len(values)
     return [
         Bar(

@@ -1,8 +1,8 @@
-"""``/customers/new``, ``…/edit`` and ``…/delete``: what staff do to a customer."""
+"""``/customers/new``, ``…/edit`` and ``…/delete``: staff create, change and delete a customer."""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from datetime import tzinfo
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
@@ -16,6 +16,7 @@ from service.db.engine import in_transaction
 from service.http.api.customer_json import CustomerPatch, NewCustomer, columns, hold
 from service.http.api.customer_routes import CustomerNumber, existing, not_found
 from service.http.dashboard.customer_form import (
+    GROUPS,
     LABELS,
     Values,
     as_shown,
@@ -25,7 +26,7 @@ from service.http.dashboard.customer_form import (
     fault_at,
     faults_of,
     in_words,
-    request_body,
+    patch,
     shown,
 )
 from service.http.dashboard.formats import formats_of
@@ -50,7 +51,7 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
     values = entered(fields, blank())
     given = {"name", "email", *differing(blank(), values)}
     try:
-        body = NewCustomer.model_validate(request_body(values, given, _zone(request)))
+        body = NewCustomer.model_validate(patch(values, given, _zone(request)))
         number = await in_transaction(
             state_of(request).engine, editing.create, actor.name, columns(body), hold(body)
         )
@@ -70,7 +71,7 @@ async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumbe
 
 @router.post("/{id}/edit")
 async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: Form) -> Response:
-    """Save what was changed, unless somebody changed the same customer: then show both."""
+    """Save what was changed. If somebody else changed the customer meanwhile, show both."""
     was, etag, zone = as_shown(fields), fields.get("etag", ""), _zone(request)
     values = entered(fields, was)
     changed = differing(was, values)
@@ -78,8 +79,9 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
         return done(f"/customers/{customer_ref(number)}", "unchanged")
     while True:
         try:
-            body = CustomerPatch.model_validate(request_body(values, changed, zone))
-            await _edit(request, actor, number, body, etag)
+            body = CustomerPatch.model_validate(patch(values, changed, zone))
+            edits = (actor.name, number, columns(body), hold(body), etag)
+            await in_transaction(state_of(request).engine, editing.edit, *edits)
         except editing.CustomerNotFoundError:
             raise not_found() from None
         except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
@@ -87,7 +89,8 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
             return _form(request, actor, values, faults, was=was, etag=etag, number=number)
         except editing.ChangedMeanwhileError as error:
             theirs, etag = shown(error.args[0], zone), etag_of(error.args[0])
-            clashing = [it for it in differing(was, theirs) if it in differing(values, theirs)]
+            not_mine = differing(values, theirs)
+            clashing = [name for name in differing(was, theirs) if name in not_mine]
             if clashing:
                 return _both(request, actor, number, (was, values, theirs), clashing, etag)
             # Only the rules moved them, or both typed the same: nothing to choose from.
@@ -96,8 +99,8 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
 
 
 @router.get("/{id}/delete")
-async def ask_whether(request: Request, actor: Editor, number: CustomerNumber) -> Response:
-    """Say what will go and what will stay."""
+async def confirm_deletion(request: Request, actor: Editor, number: CustomerNumber) -> Response:
+    """Show what would be deleted and what would stay, and ask for confirmation."""
     async with snapshot(request) as connection:
         row = await existing(connection, number)
         extent = await editing.would_erase(connection, number)
@@ -106,7 +109,7 @@ async def ask_whether(request: Request, actor: Editor, number: CustomerNumber) -
 
 @router.post("/{id}/delete")
 async def delete(request: Request, actor: Editor, number: CustomerNumber) -> Response:
-    """Erase the person."""
+    """Delete the customer, and everything personal."""
     try:
         await in_transaction(state_of(request).engine, editing.delete, actor.name, number)
     except editing.CustomerNotFoundError:
@@ -114,21 +117,7 @@ async def delete(request: Request, actor: Editor, number: CustomerNumber) -> Res
     return done("/", "deleted")
 
 
-async def _edit(
-    request: Request, actor: Actor, number: int, body: CustomerPatch, etag: str
-) -> None:
-    await in_transaction(
-        state_of(request).engine,
-        editing.edit,
-        actor.name,
-        number,
-        columns(body),
-        hold(body),
-        etag,
-    )
-
-
-def _zone(request: Request) -> Any:
+def _zone(request: Request) -> tzinfo:
     return formats_of(request, state_of(request).config.store_currency).zone
 
 
@@ -136,7 +125,7 @@ def _faults(error: Exception) -> dict[str, str]:
     if isinstance(error, ValidationError):
         return faults_of(error)
     if isinstance(error, editing.EmailTakenError):
-        return fault_at("email", f"belongs to {error.args[0]} already")
+        return fault_at("email", f"already belongs to {error.args[0]}")
     return fault_at(*error.args)
 
 
@@ -150,7 +139,7 @@ def _form(
     etag: str = "",
     number: int | None = None,
 ) -> Response:
-    """Show the form; ``number`` None is for somebody new."""
+    """Show the form of an existing customer, or of a new one if ``number`` is None."""
     return page(
         request,
         actor,
@@ -159,9 +148,10 @@ def _form(
         id=customer_ref(number) if number else None,
         values=values,
         faults=faults or {},
-        labels=LABELS,
+        groups=GROUPS,
+        faulty=[LABELS[name] for name in LABELS if faults and name in faults],
+        required={"email"} | ({"name"} if was is None or was["name"] else set()),
         was=json.dumps(was) if was else "",
-        was_named=bool(was is None or was["name"]),
         etag=etag,
     )
 
@@ -174,7 +164,10 @@ def _both(
     clashing: list[str],
     etag: str,
 ) -> Response:
-    """Show what was entered beside what somebody else saved; ``versions``: was, entered, theirs."""
+    """Show what was entered beside what somebody else saved.
+
+    ``versions`` are the form as it was shown, as it was entered, and as the others left it.
+    """
     was, values, theirs = versions
     f = formats_of(request, state_of(request).config.store_currency)
     changed = differing(was, values)
@@ -190,13 +183,13 @@ def _both(
         etag=etag,
         rows=[
             {
-                "field": it,
-                "label": LABELS[it],
-                "mine": in_words(it, values, f),
-                "theirs": in_words(it, theirs, f),
-                "touched": it in changed,
+                "field": name,
+                "label": LABELS[name],
+                "mine": in_words(name, values, f),
+                "theirs": in_words(name, theirs, f),
+                "touched": name in changed,
             }
-            for it in clashing
+            for name in clashing
         ],
-        others=[LABELS[it] for it in changed if it not in clashing],
+        others=[LABELS[name] for name in changed if name not in clashing],
     )

@@ -5,10 +5,12 @@ Only what somebody really changed is written, because what a person typed outran
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_snake
 
 from service.core.segment_rules import Segment
 from service.db.customers.customer_row import CustomerRow
@@ -18,42 +20,84 @@ from service.http.problems import invalid
 Values = dict[str, str]
 """One text per control; of a checkbox "on" or nothing."""
 
-_LINES = ("name", "email", "phone")
-PARTS = ("street", "city", "state", "zip", "country")
-_CHECKS = ("email_opt_in", "sms_opt_in")
-_TOGETHER = {"segment": ("segment", "keep", "until")}
-LABELS = {
-    "name": "Name",
-    "email": "E-mail",
-    "phone": "Phone",
-    "street": "Street",
-    "city": "City",
-    "state": "State",
-    "zip": "ZIP",
-    "country": "Country",
-    "email_opt_in": "May be sent e-mails",
-    "sms_opt_in": "May be sent text messages",
-    "segment": "Segment",
-    "notes": "Notes",
-}
-"""What a person sees as one field each."""
 
-_CONTROLS = {"segmentPinned": "segment", "segmentPinnedUntil": "until"}
+@dataclass(frozen=True)
+class Field:
+    """What a person sees as one field."""
+
+    name: str
+    """Its control, and its column or its part of the address."""
+    label: str
+    kind: Literal["line", "check", "text", "segment"] = "line"
+    within: Literal["", "address", "preferences"] = ""
+    """The object that it belongs to in a `CustomerPatch`; empty for a field of the patch itself."""
+    wide: bool = False
+    inputmode: str = "text"
+    """Which keyboard a phone offers."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Fields under one heading."""
+
+    heading: str
+    fields: tuple[Field, ...]
+    narrow: bool = False
+    """Whether four fields fit into one line."""
+
+
+BASIC = Group(
+    "Basic information",
+    (
+        Field("name", "Name"),
+        Field("email", "E-mail", inputmode="email"),
+        Field("phone", "Phone", inputmode="tel"),
+    ),
+)
+GROUPS = (
+    BASIC,
+    Group(
+        "Address",
+        (
+            Field("street", "Street", within="address", wide=True),
+            Field("city", "City", within="address"),
+            Field("state", "State", within="address"),
+            Field("zip", "ZIP", within="address"),
+            Field("country", "Country", within="address"),
+        ),
+        narrow=True,
+    ),
+    Group(
+        "Marketing consent",
+        (
+            Field("email_opt_in", "Marketing e-mails", "check", within="preferences"),
+            Field("sms_opt_in", "Marketing text messages", "check", within="preferences"),
+        ),
+    ),
+    Group("Lifecycle", (Field("segment", "Segment", "segment"),), narrow=True),
+    Group("Notes", (Field("notes", "Notes", "text"),)),
+)
+"""The form, from top to bottom. A new column of the customer becomes editable by one entry here."""
+
+FIELDS = {field.name: field for group in GROUPS for field in group.fields}
+LABELS = {name: field.label for name, field in FIELDS.items()} | {"until": "Last day"}
+"""The label of each control that can be wrong."""
+
+_HOLD = ("keep", "until")
+"""Controls that belong to the segment: how long one that is set by hand is kept."""
+_CONTROLS = {"segment_pinned": "segment", "segment_pinned_until": "until"}
 
 
 def blank() -> Values:
-    """Give the form of somebody new."""
-    return dict.fromkeys((*LABELS, "until"), "") | {"keep": "order"}
+    """Return the form of a new customer."""
+    return dict.fromkeys((*FIELDS, *_HOLD), "") | {"keep": "order"}
 
 
 def shown(row: CustomerRow, zone: tzinfo) -> Values:
-    """Give the form of a customer, from their row."""
-    address = row.address or {}
+    """Return the form of an existing customer, from their row."""
     until = row.segment_pinned_until
     return _canonical(
-        {name: getattr(row, name) or "" for name in (*_LINES, "notes")}
-        | {part: address.get(part) or "" for part in PARTS}
-        | {name: "on" if getattr(row, name) else "" for name in _CHECKS}
+        {name: _text(field, row) for name, field in FIELDS.items()}
         | {
             "segment": row.segment if row.segment_manual else "",
             "keep": "good" if row.segment_pinned else "date" if until else "order",
@@ -63,11 +107,11 @@ def shown(row: CustomerRow, zone: tzinfo) -> Values:
 
 
 def entered(fields: Mapping[str, str], was: Values) -> Values:
-    """Read the form; where somebody chose another's value, that of the form as it was shown."""
+    """Read the form. A field for which somebody chose the other's value stays as it was shown."""
     values = _canonical({name: fields.get(name, "") for name in blank()})
-    for label in LABELS:
-        if fields.get(f"take.{label}") == "theirs":
-            values |= {name: was[name] for name in _TOGETHER.get(label, (label,))}
+    for name in FIELDS:
+        if fields.get(f"take.{name}") == "theirs":
+            values |= {control: was[control] for control in _controls(name)}
     return values
 
 
@@ -78,62 +122,61 @@ def as_shown(fields: Mapping[str, str]) -> Values:
     except ValueError:
         was = None
     if not isinstance(was, dict) or {*was} != {*blank()}:
-        raise invalid("was", "is not what this form was shown with; open it again")
+        raise invalid("was", "does not belong to this form; open the form again")
     return {name: str(value) for name, value in was.items()}
 
 
 def differing(one: Values, other: Values) -> list[str]:
     """Name the fields in which two forms differ."""
     return [
-        label
-        for label in LABELS
-        if any(one[name] != other[name] for name in _TOGETHER.get(label, (label,)))
+        name
+        for name in FIELDS
+        if any(one[control] != other[control] for control in _controls(name))
     ]
 
 
-def request_body(values: Values, changed: Collection[str], zone: tzinfo) -> dict[str, Any]:
-    """Write what was changed as the API takes it."""
-    body: dict[str, Any] = {name: values[name] for name in (*_LINES, "notes") if name in changed}
-    if address := {part: values[part] for part in PARTS if part in changed}:
-        body["address"] = address
-    if preferences := {name: bool(values[name]) for name in _CHECKS if name in changed}:
-        body["preferences"] = preferences
+def patch(values: Values, changed: Collection[str], zone: tzinfo) -> dict[str, Any]:
+    """Return what was changed, by the field names of `CustomerPatch`."""
+    body: dict[str, Any] = {}
+    for name in changed:
+        field = FIELDS[name]
+        owner = body.setdefault(field.within, {}) if field.within else body
+        owner[name] = bool(values[name]) if field.kind == "check" else values[name]
     if "segment" in changed:
         body["segment"] = values["segment"] or None
         if values["segment"]:
-            body["segmentPinned"] = values["keep"] == "good"
-            body["segmentPinnedUntil"] = None
-            if values["keep"] == "date":
-                body["segmentPinnedUntil"] = _end_of(values["until"], zone)
+            dated = values["keep"] == "date"
+            body["segment_pinned"] = values["keep"] == "good"
+            body["segment_pinned_until"] = _end_of(values["until"], zone) if dated else None
     return body
 
 
 def faults_of(error: ValidationError) -> dict[str, str]:
-    """Say what is wrong with which control; the sentence begins with its label."""
+    """Return what is wrong with each control, as words that follow its label."""
     faults: dict[str, str] = {}
     for fault in error.errors():
-        name = str(fault["loc"][-1])
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "too_long":
             message = f"must not be longer than {fault['ctx']['max_length']:,} characters"
         if fault["type"] == "enum":
-            message = "is none of those that there are"
-        faults |= fault_at(name, message)
+            message = "is not one of the choices"
+        faults |= fault_at(str(fault["loc"][-1]), message)
     return faults
 
 
 def fault_at(name: str, message: str) -> dict[str, str]:
-    """Say at which control something is wrong that the API names so."""
+    """Return what is wrong with the control of a field that the API calls ``name``."""
+    name = to_snake(name)
     control = _CONTROLS.get(name, name)
-    return {control: "must be a day that has not passed" if control == "until" else message}
+    return {control: "must be today or later" if control == "until" else message}
 
 
-def in_words(label: str, values: Values, f: Formats) -> str:
+def in_words(name: str, values: Values, f: Formats) -> str:
     """Write a field's value for people; empty for none."""
-    if label in _CHECKS:
-        return "Yes" if values[label] else "No"
-    if label != "segment":
-        return values[label]
+    if FIELDS[name].kind == "check":
+        return "Yes" if values[name] else "No"
+    if name != "segment":
+        return values[name]
     if values["segment"] not in set(Segment):
         return "Automatic"
     until = values["until"]
@@ -142,7 +185,7 @@ def in_words(label: str, values: Values, f: Formats) -> str:
 
 
 def kept(row: CustomerRow, f: Formats) -> str:
-    """Say how long a segment that was set by hand is kept."""
+    """Write how long a segment that was set by hand is kept."""
     until = row.segment_pinned_until
     if row.segment_pinned:
         return "for good"
@@ -153,15 +196,31 @@ def kept(row: CustomerRow, f: Formats) -> str:
     return f"until {f.moment(until)}"
 
 
+def _controls(name: str) -> tuple[str, ...]:
+    return (name, *_HOLD) if name == "segment" else (name,)
+
+
+def _text(field: Field, row: CustomerRow) -> str:
+    if field.within == "address":
+        return (row.address or {}).get(field.name) or ""
+    value = getattr(row, field.name)
+    return ("on" if value else "") if field.kind == "check" else value or ""
+
+
 def _canonical(values: Values) -> Values:
-    """Make two ways of writing the same equal: browsers drop and rewrite the ends of lines."""
+    """Make equal what only looks different: browsers drop and rewrite the ends of lines."""
     one_line = {n: v.replace("\r", "").replace("\n", "").strip() for n, v in values.items()}
-    found = one_line | {"notes": values["notes"].replace("\r\n", "\n").strip()}
-    if not found["segment"]:
-        found["keep"] = "order"
-    if found["keep"] != "date":
-        found["until"] = ""
-    return found
+    texts = {
+        name: values[name].replace("\r\n", "\n").strip()
+        for name, field in FIELDS.items()
+        if field.kind == "text"
+    }
+    canonical = one_line | texts
+    if not canonical["segment"]:
+        canonical["keep"] = "order"
+    if canonical["keep"] != "date":
+        canonical["until"] = ""
+    return canonical
 
 
 def _last_day(until: datetime, zone: tzinfo) -> date:

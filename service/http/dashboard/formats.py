@@ -1,7 +1,7 @@
-"""How the reader writes numbers, money and dates: by their language, in their time zone.
+"""Numbers, money and dates in the reader's language and time zone.
 
-The language comes with each request. The zone no request tells; a script notes it in a cookie,
-and until then, or without scripts, times are UTC's and say so.
+The language comes with each request. The time zone does not, so a script puts it into a cookie.
+Until then, and without scripts, times are in UTC and say so.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,12 @@ from starlette.requests import Request
 
 ZONE_COOKIE = "crm_zone"
 _MOST_LANGUAGES = 10
+"""So many of the languages that a header names are tried."""
 
 
 @dataclass(frozen=True)
 class Formats:
-    """The conventions of one reader, as functions for templates."""
+    """The conventions of one reader, as functions for templates and for `segment_explanation`."""
 
     locale: Locale
     zone: tzinfo
@@ -32,13 +33,22 @@ class Formats:
         return str(format_decimal(value, locale=self.locale))
 
     def money(self, amount: Decimal | float | None) -> str:
-        """Write an amount of the store's currency, with its cents; "–" for none."""
+        """Write an amount of the store's currency with its cents. "–" for None."""
         if amount is None:
             return "–"
         return str(format_currency(amount, self.currency, locale=self.locale))
 
+    def round_money(self, amount: Decimal) -> str:
+        """Write an amount of the store's currency, without cents when it has none."""
+        if amount != int(amount):
+            return self.money(amount)
+        pattern = self.locale.currency_formats["standard"].pattern.replace("0.00", "0")
+        return str(
+            format_currency(amount, self.currency, pattern, self.locale, currency_digits=False)
+        )
+
     def short_money(self, amount: Decimal | float) -> str:
-        """Write about how much, for an axis."""
+        """Write a rounded amount, short enough for an axis."""
         return str(
             format_compact_currency(amount, self.currency, locale=self.locale, fraction_digits=1)
         )
@@ -53,7 +63,7 @@ class Formats:
         return str(format_percent(Decimal(value) / 100, pattern, locale=self.locale))
 
     def day(self, moment: datetime | date | None) -> str:
-        """Write a date; "–" for none."""
+        """Write a date. "–" for None."""
         if moment is None:
             return "–"
         if isinstance(moment, datetime):
@@ -61,7 +71,7 @@ class Formats:
         return str(format_date(moment, "medium", locale=self.locale))
 
     def moment(self, moment: datetime | None) -> str:
-        """Write date and time to the second, with the zone; "–" for none."""
+        """Write date and time to the second. UTC is named, another zone is not. "–" for None."""
         if moment is None:
             return "–"
         local = moment.astimezone(self.zone)
@@ -69,7 +79,7 @@ class Formats:
         return f"{written} UTC" if self.zone is UTC else str(written)
 
     def ago(self, moment: datetime, now: datetime) -> str:
-        """Say how long ago, roughly."""
+        """Write roughly how long ago a moment was."""
         return str(format_timedelta(moment - now, add_direction=True, locale=self.locale))
 
     def month(self, month: str) -> str:
@@ -78,12 +88,12 @@ class Formats:
         return str(format_date(date(int(year), int(number), 1), "LLL yyyy", locale=self.locale))
 
     def today(self, now: datetime) -> date:
-        """Give the day that it is for the reader."""
+        """Return today's date where the reader is."""
         return now.astimezone(self.zone).date()
 
 
 def formats_of(request: Request, currency: str) -> Formats:
-    """Find the reader's conventions; those of US English in UTC when they tell nothing usable."""
+    """Return the reader's conventions. US English and UTC if the request names none that exist."""
     return Formats(
         _locale(request.headers.get("accept-language", "")[:200]),
         _zone(request.cookies.get(ZONE_COOKIE, "")),

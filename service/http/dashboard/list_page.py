@@ -1,4 +1,4 @@
-"""``/``: the key figures, the list, and what the segments are worth."""
+"""``/``: key figures, the list of customers, charts of the segments, recent activity."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -19,12 +19,13 @@ from service.http.state import snapshot, state_of
 
 router = APIRouter(include_in_schema=False)
 
-_HAPPENINGS = 7
+_EVENTS = 7
+"""How many recent events are shown."""
 
 
 @router.get("/")
 async def list_customers(request: Request, actor: Viewer) -> Response:
-    """Show the customers page that the address describes."""
+    """Show the page of customers that the query describes."""
     state = state_of(request)
     wanted = ListQuery.read(request.query_params)
     zone = formats_of(request, state.config.store_currency).zone
@@ -40,7 +41,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         figures = await read_figures(connection, window)
         medians = await state.medians.get(connection, window)
         compared = await cards(connection, figures, window, now)
-        happenings = (await latest(connection, _HAPPENINGS))[:_HAPPENINGS]
+        events = (await latest(connection, _EVENTS))[:_EVENTS]
     segments = segment_shares(figures, medians)
     return page(
         request,
@@ -56,7 +57,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         cards=compared,
         window=window,
         segments=segments,
-        happenings=happenings,
+        events=events,
         ring=ring({share.segment: share.customers for share in segments}),
         most=max(share.average_ltv for share in segments) or 1,
     )

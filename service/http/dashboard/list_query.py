@@ -1,4 +1,4 @@
-"""What a customers page shows, as its address says: filters, sorting, page."""
+"""The query of the customers page: filters, sorting, page number."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ _FIRST_YEAR, _LAST_YEAR = 1990, 2199
 
 
 class DateSpan(StrEnum):
-    """The date ranges of the filter: of when customers were created, in the reader's days."""
+    """The date ranges of the filter, by when a customer was created, in the reader's days."""
 
     ALL = "all"
     TODAY = "today"
@@ -35,13 +35,13 @@ class DateSpan(StrEnum):
 
     @property
     def label(self) -> str:
-        """What staff read."""
+        """The name that staff read."""
         return {"all": "All time", "last-7": "Last 7 days", "last-30": "Last 30 days"}.get(
             self.value, self.value.replace("-", " ").capitalize()
         )
 
     def days(self, today: date) -> tuple[date, date] | None:
-        """Give the first and the last day; None for all time and for a custom span."""
+        """Return the first and the last day. None for all time and for a custom span."""
         first = today.replace(day=1)
         last_month = first - timedelta(days=1)
         return {
@@ -56,7 +56,7 @@ class DateSpan(StrEnum):
 
 @dataclass(frozen=True)
 class ListQuery:
-    """A customers page. Whatever an address has that makes no sense is as if it were not there."""
+    """What a customers page shows. Parts of the query that make no sense are ignored."""
 
     segment: Segment | None = None
     span: DateSpan = DateSpan.ALL
@@ -69,7 +69,7 @@ class ListQuery:
 
     @classmethod
     def read(cls, query: QueryParams) -> Self:
-        """Read it from an address."""
+        """Read the query of an address."""
         sort = query.get("sort", "-dateCreated")
         known = sort.removeprefix("-") in set(Sort)
         return cls(
@@ -85,16 +85,19 @@ class ListQuery:
 
     @property
     def address(self) -> str:
-        """Write its address, without what goes without saying."""
+        """The address of this page. Defaults are left out."""
         query = urlencode(list(self._query()))
         return f"/?{query}" if query else "/"
 
     def with_(self, **changes: object) -> "ListQuery":
-        """Give the same from its first page, but for the changes."""
+        """Return a copy with these changes, back on page one."""
         return replace(self, **{"number": 1, **changes})  # type: ignore[arg-type]
 
     def sorted_by(self, sort: str) -> "ListQuery":
-        """Sort by a column: figures and dates from the greatest, then the other way round."""
+        """Return the list sorted by a column. A second click on the same column reverses it.
+
+        Figures and dates begin with the greatest, texts with A.
+        """
         wanted = Sort(sort)
         first_down = wanted not in {Sort.NAME, Sort.EMAIL, Sort.SEGMENT}
         down = not self.descending if wanted == self.sort else first_down
@@ -102,11 +105,11 @@ class ListQuery:
 
     @property
     def narrowed(self) -> bool:
-        """Whether anything but the sorting and the page was chosen."""
+        """Whether a filter or a search is set."""
         return bool(self.segment or self.search or self.span != DateSpan.ALL)
 
     def window(self, now: datetime, zone: tzinfo) -> Window | None:
-        """Give the span of time that the days are for the reader; None for all time."""
+        """Return the chosen days as moments, in the reader's zone. None for all time."""
         today = now.astimezone(zone).date()
         first, last = self.span.days(today) or (None, None)
         if self.span == DateSpan.CUSTOM and (self.first or self.last):
@@ -118,7 +121,7 @@ class ListQuery:
         return Window(_midnight(first, zone), _midnight(last + timedelta(days=1), zone))
 
     def filter(self, window: Window | None) -> Filter:
-        """Give the filter of the list."""
+        """Return the filter for the database."""
         return Filter(
             segments=(self.segment,) if self.segment else (),
             search=self.search,
@@ -144,7 +147,7 @@ class ListQuery:
 
 
 def export_address(wanted: Filter) -> str:
-    """Write the address of the CSV export with the same filter."""
+    """Return the address of the CSV export with the same filter."""
     query = [("segment", segment.value) for segment in wanted.segments]
     query += [("search", wanted.search)] if wanted.search else []
     query += [

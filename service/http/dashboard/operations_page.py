@@ -1,4 +1,4 @@
-"""``/operations``: what waits, what was refused, what belongs to nobody, what was verified."""
+"""``/operations``: backlog, losses, dead letters, unattributed orders, the last verification."""
 
 from typing import Annotated
 
@@ -34,7 +34,7 @@ async def show(
     before: Annotated[str | None, Query(pattern=r"^\d{1,18}$")] = None,
     orders_after: Annotated[str | None, Query(alias="orders", max_length=500)] = None,
 ) -> Response:
-    """Show how the service does; a part that is away is said to be."""
+    """Show the state of the service. Works without Redis, and says that it is away."""
     state = state_of(request)
     async with snapshot(request) as connection:
         waiting = await status.waiting(connection)
@@ -72,7 +72,7 @@ async def show(
 
 @router.get("/operations/dead-letters/{id}")
 async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Response:
-    """Show a dead letter; what it holds only to those who may write or administer."""
+    """Show a dead letter. Its contents are only for those who may write or administer."""
     letter, parts = await open_letter(request, number)
     opened = [(_words(part.name), _words(part.value), part) for part in parts]
     return page(
@@ -89,7 +89,7 @@ async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Resp
 
 @router.post("/operations/dead-letters/{id}/replay")
 async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form) -> Response:
-    """Judge one again; it goes when it is accepted."""
+    """Judge a dead letter again. If it is accepted now, it is applied and removed."""
     if (await replay_one(request, actor, number)).refused:
         return done(f"/operations/dead-letters/{number}", "refused")
     return done("/operations", "replayed")
@@ -97,23 +97,24 @@ async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form)
 
 @router.post("/operations/dead-letters/{id}/discard")
 async def discard(request: Request, actor: Admin, number: LetterNumber, given: Form) -> Response:
-    """Throw one away, with a reason that stays in the audit."""
+    """Delete a dead letter. The reason stays in the audit log."""
     why = given.get("why", "").strip()[:500] or "no reason given"
     await dead_letter_routes.discard(request, actor, number, why)
     return done("/operations", "discarded")
 
 
 @router.post("/operations/losses/{id}/acknowledge")
-async def take_note(
+async def acknowledge_loss(
     request: Request,
     actor: Admin,
     incident: Annotated[int, Path(alias="id", ge=1, lt=2**63)],
     _: Form,
 ) -> Response:
-    """Take note of a loss in the reader's name, so that it alarms no more."""
-    engine = state_of(request).engine
-    noted = await in_transaction(engine, losses.acknowledge, incident, actor.name)
-    return done("/operations", "noted" if noted else "unchanged")
+    """Acknowledge a loss in the reader's name, which ends its alert."""
+    acknowledged = await in_transaction(
+        state_of(request).engine, losses.acknowledge, incident, actor.name
+    )
+    return done("/operations", "loss-acknowledged" if acknowledged else "unchanged")
 
 
 async def _backlog(request: Request) -> groups.Backlog | None:
@@ -127,7 +128,7 @@ async def _backlog(request: Request) -> groups.Backlog | None:
 
 
 def _words(value: bytes) -> str:
-    """Show bytes as text where they are some, else as Python writes them."""
+    """Return bytes as text, or in Python's notation if they are not UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""``/customers/{id}``: everything about one customer, and what staff did with them."""
+"""``/customers/{id}``: one customer, with orders, interactions and timeline."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
@@ -23,7 +23,7 @@ from service.http.api.customer_interactions import (
     no_interaction,
 )
 from service.http.api.customer_routes import CustomerNumber, existing, not_found
-from service.http.dashboard.customer_form import LABELS, faults_of, kept
+from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form, Viewer
@@ -32,14 +32,14 @@ from service.http.state import snapshot, state_of
 router = APIRouter(prefix="/customers/{id}", include_in_schema=False)
 
 _FIRST = {"orders": 10, "interactions": 10, "events": 20}
-"""How many are shown at first."""
-_MORE, _MOST = 5, 1000
+"""How much of each list is shown at first."""
+_MORE, _MOST = 5, 1000  # "Show more" multiplies by the first, up to the second
 _UNREADABLE = 422
 
 
 @router.get("")
 async def show(request: Request, actor: Viewer, number: CustomerNumber) -> Response:
-    """Show what is known, as much of each list as the address says."""
+    """Show the customer. The query says how much of each list."""
     return await _show(request, actor, number)
 
 
@@ -47,12 +47,15 @@ async def show(request: Request, actor: Viewer, number: CustomerNumber) -> Respo
 async def add_interaction(
     request: Request, actor: Editor, number: CustomerNumber, fields: Form
 ) -> Response:
-    """Note what staff did, or show the page again with what is wrong."""
+    """Add an interaction, or show the page again with what is wrong."""
     zone = formats_of(request, state_of(request).config.store_currency).zone
-    given = {"kind": fields.get("kind"), "text": fields.get("text")}
     try:
         body = NewInteraction.model_validate(
-            given | {"happenedAt": _moment(fields.get("when", ""), zone)}
+            {
+                "kind": fields.get("kind"),
+                "text": fields.get("text"),
+                "happened_at": _moment(fields.get("when", ""), zone),
+            }
         )
     except ValidationError as error:
         return await _show(request, actor, number, fields, faults_of(error))
@@ -67,14 +70,14 @@ async def add_interaction(
     )
     if added is None:
         raise not_found()
-    return done(f"/customers/{customer_ref(number)}", "noted")
+    return done(f"/customers/{customer_ref(number)}", "interaction-added")
 
 
 @router.post("/interactions/{interaction}/remove")
 async def remove_interaction(
     request: Request, actor: Editor, number: CustomerNumber, interaction: str
 ) -> Response:
-    """Remove one of their own."""
+    """Remove an interaction. People may only remove what they entered themselves."""
     removed = await in_transaction(
         state_of(request).engine,
         interactions.remove,
@@ -85,7 +88,7 @@ async def remove_interaction(
     )
     if not removed:
         raise no_interaction()
-    return done(f"/customers/{customer_ref(number)}", "removed")
+    return done(f"/customers/{customer_ref(number)}", "interaction-removed")
 
 
 async def _show(
@@ -95,6 +98,7 @@ async def _show(
     entered: Mapping[str, str] | None = None,
     faults: Mapping[str, str] | None = None,
 ) -> Response:
+    f = formats_of(request, state_of(request).config.store_currency)
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
         row = await existing(connection, number)
@@ -115,7 +119,7 @@ async def _show(
         c=row,
         former_emails=former,
         address=_lines(row.address or {}),
-        kept=kept(row, formats_of(request, state_of(request).config.store_currency)),
+        kept=kept(row, f),
         orders=orders,
         interactions=notes[: shown["interactions"]],
         events=events,
@@ -129,8 +133,9 @@ async def _show(
         },
         since=since,
         rules=current,
-        why=explain(facts, current, now),
+        why=explain(facts, current, now, f),
         now=now,
+        basic=BASIC.fields,
         labels=LABELS,
         entered=entered or {},
         faults=faults or {},
@@ -138,7 +143,7 @@ async def _show(
 
 
 def _lines(address: Mapping[str, str]) -> list[str]:
-    """Write an address as on an envelope."""
+    """Return the lines of an address, as on an envelope."""
     region = " ".join(filter(None, (address.get("state"), address.get("zip"))))
     town = ", ".join(filter(None, (address.get("city"), region)))
     return [line for line in (address.get("street"), town, address.get("country")) if line]
@@ -150,15 +155,15 @@ def _count(written: str, otherwise: int) -> int:
 
 
 def _more(shown: Mapping[str, int], name: str, total: int) -> str | None:
-    """Write the query with which the page shows more of a list; None when that is all."""
+    """Return the query with which the page shows more of a list. None if it shows all."""
     if shown[name] >= min(total, _MOST):
         return None
     wanted = {**shown, name: min(shown[name] * _MORE, _MOST)}
-    return "&".join(f"{it}={n}" for it, n in wanted.items() if n != _FIRST[it])
+    return "&".join(f"{key}={n}" for key, n in wanted.items() if n != _FIRST[key])
 
 
 def _moment(written: str, zone: tzinfo) -> datetime | str | None:
-    """Read what a control for date and time sends, which has no zone: the reader's is meant."""
+    """Read what a date and time control sends. It has no zone: the reader's is meant."""
     if not written:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Pages: templates, the headers that every page has, and what all templates know."""
+"""Render pages: templates, what all of them know, the headers of every page."""
 
 import gzip
 import hashlib
@@ -15,6 +15,7 @@ from service.core.customer_ids import customer_ref
 from service.core.scopes import LOCAL, Actor, Scope
 from service.core.segment_rules import Segment
 from service.http.auth.caller import caller_of
+from service.http.dashboard import words
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.viewer import csrf_token
 from service.http.problems import Problem, ProblemError
@@ -32,24 +33,25 @@ _POLICY = (
 )
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
-    # Without a referrer browsers send forms with `Origin: null`, even to where they came from.
+    # Without a referrer, browsers send `Origin: null` with forms, also to the same site.
     "Referrer-Policy": "same-origin",
 }
-_SAID = "crm_said"
-_WORDS = {
+_MESSAGE_COOKIE = "crm_said"
+_MESSAGES = {
     "created": "Customer created.",
     "saved": "Changes saved.",
     "unchanged": "Nothing was changed.",
     "deleted": "Customer deleted. Their orders stay, without a name.",
-    "noted": "Noted.",
-    "removed": "Interaction removed.",
-    "rules-saved": "Settings saved. Customers are being judged by them now.",
-    "replayed": "Replayed: the entry is applied.",
-    "refused": "Replayed, and refused again: it stays a dead letter.",
+    "interaction-added": "Interaction added.",
+    "interaction-removed": "Interaction removed.",
+    "loss-acknowledged": "Loss acknowledged.",
+    "rules-saved": "Settings saved. Customers are being moved now.",
+    "replayed": "Retried: the entry is applied.",
+    "refused": "Retried, and refused again. It stays a dead letter.",
     "discarded": "Dead letter discarded.",
     "signed-out": "You are signed out.",
 }
-"""What a page says once after something was done. The cookie names it; it never carries text."""
+"""What a page says once after something was done. A cookie names the message, never its text."""
 
 _environment = Environment(
     loader=PackageLoader("service.http.dashboard"),
@@ -58,17 +60,16 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.globals |= {"Segment": Segment, "Scope": Scope}
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/static/{name}")
 async def static(request: Request, name: str) -> Response:
-    """Give a file of the dashboard. Its address changes with what is in it.
+    """Return a static file. Its address changes with its contents, so browsers may keep it.
 
-    Pages themselves are not compressed: what they reflect beside a secret could be guessed by
-    their length (BREACH, https://breachattack.com).
+    Pages themselves are not compressed: the length of a compressed page that reflects input beside
+    a secret reveals the secret (BREACH, https://breachattack.com).
     """
     body = _FILES.get(name)
     if body is None:
@@ -80,18 +81,31 @@ async def static(request: Request, name: str) -> Response:
 
 
 def asset(name: str) -> str:
-    """Write the address of a static file."""
+    """Return the address of a static file."""
     return f"/static/{name}?v={_VERSIONS[name]}"
 
 
-def coded(words: str) -> Markup:
-    """Show what stands between backticks as code."""
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(words))))  # noqa: S704  escaped
+def coded(text: str) -> Markup:
+    """Return a text as markup, with what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped
 
 
-_environment.globals["asset"] = asset
-_environment.filters["coded"] = coded
-_environment.filters["customer_ref"] = customer_ref
+_environment.globals |= {
+    "Segment": Segment,
+    "Scope": Scope,
+    "asset": asset,
+    "causes": words.CAUSES,
+    "kinds": words.INTERACTIONS,
+}
+_environment.filters |= {
+    "coded": coded,
+    "status": words.status,
+    "reason": words.reason,
+    "action": words.action,
+    "by": words.by,
+    "person": words.person,
+    "customer_ref": customer_ref,
+}
 
 
 def page(
@@ -102,9 +116,9 @@ def page(
     status: int = 200,
     **known: Any,
 ) -> Response:
-    """Render a page for whoever asks; every address gives a whole one, dialogs too."""
+    """Render a whole page. Dialogs are whole pages too, for browsers without scripts."""
     state = state_of(request)
-    said = request.cookies.get(_SAID, "")
+    message = request.cookies.get(_MESSAGE_COOKIE, "")
     body = _environment.get_template(template).render(
         path=request.url.path,
         actor=actor,
@@ -112,31 +126,31 @@ def page(
         local=actor is LOCAL,
         csrf=csrf_token(request),
         f=formats_of(request, state.config.store_currency),
-        said=_WORDS.get(said, ""),
+        message=_MESSAGES.get(message, ""),
         **known,
     )
     response = HTMLResponse(body, status_code=status, headers=_HEADERS)
-    if said:
-        response.delete_cookie(_SAID, httponly=True, samesite="strict")
+    if message:
+        response.delete_cookie(_MESSAGE_COOKIE, httponly=True, samesite="strict")
     return response
 
 
-def done(where: str, said: str) -> Response:
-    """Lead to a page that says once that something was done; ``said`` is a key of the words."""
-    assert said in _WORDS  # noqa: S101  names are written in this package only
+def done(where: str, message: str) -> Response:
+    """Redirect to a page that shows a message once. ``message`` is a key of `_MESSAGES`."""
+    assert message in _MESSAGES  # noqa: S101  names are written in this package only
     response = RedirectResponse(where, status_code=303)
-    response.set_cookie(_SAID, said, max_age=30, httponly=True, samesite="strict")
+    response.set_cookie(_MESSAGE_COOKIE, message, max_age=30, httponly=True, samesite="strict")
     return response
 
 
 def local_path(address: str, otherwise: str = "/") -> str:
-    """Give an address of this site that a form or link named; anything else becomes another."""
+    """Return the address if it belongs to this site, or ``otherwise``: no open redirect."""
     fine = address.startswith("/") and not address.startswith(("//", "/\\"))
     return address if fine and "\\" not in address and address.isprintable() else otherwise
 
 
 def problem_page(request: Request, problem: Problem, headers: dict[str, str]) -> Response:
-    """Show a problem to somebody who looks at pages."""
+    """Show a problem as a page."""
     actor = caller_of(request.scope).actor
     response = page(request, actor, "problem.html", status=problem.status, problem=problem)
     response.headers.update(headers)

@@ -1,4 +1,4 @@
-"""``/retention``: who comes back, by month of first order, and the segments over time."""
+"""``/retention``: how many customers come back, segments over time, revenue by day."""
 
 from decimal import Decimal
 from itertools import dropwhile
@@ -23,12 +23,12 @@ _MONTHS = (6, 12, 24)
 _DAYS = (30, 90, 365)
 _MOST_POINTS = 92
 WIDTH, HEIGHT = 900, 260
-"""Of the trend's drawing, in its own units."""
+"""The size of the trend chart, in the units of its view box."""
 
 
 @router.get("/retention")
 async def retention(request: Request, actor: Viewer) -> Response:
-    """Show retention for a period, as many cohorts and as many days as the address says."""
+    """Show the page. The query chooses the period, the months of cohorts, the days of the trend."""
     state = state_of(request)
     period, months, days = _asked(request.query_params)
     async with aged_snapshot(request) as connection:
@@ -39,10 +39,10 @@ async def retention(request: Request, actor: Viewer) -> Response:
         history = await trend(connection, days)
     step = -(-days // _MOST_POINTS)
     shown = _thinned(history, step)
-    # Before it was told of anybody, the service knows of no segments.
-    told = list(dropwhile(lambda day: not any(day.segments.values()), shown))
-    series = {s.value: [float(day.segments[s]) for day in told] for s in Segment}
-    scale = Scale.of(max((sum(day.segments.values()) for day in told), default=0))
+    # The history of segments begins when the service learnt of its first customer.
+    known = list(dropwhile(lambda day: not any(day.segments.values()), shown))
+    series = {s.value: [float(day.segments[s]) for day in known] for s in Segment}
+    scale = Scale.of(max((sum(day.segments.values()) for day in known), default=0))
     sales = Scale.of(float(max(day.revenue for day in shown)))
     return page(
         request,
@@ -59,8 +59,8 @@ async def retention(request: Request, actor: Viewer) -> Response:
         cohorts=_from_the_first(groups),
         heat=_heat,
         history=shown,
-        told=told,
-        bands=stack(series, WIDTH, HEIGHT, scale.top) if told else [],
+        known=known,
+        bands=stack(series, WIDTH, HEIGHT, scale.top) if known else [],
         scale=scale,
         step=step,
         sales=sales,
@@ -85,7 +85,10 @@ def _one_of(query: QueryParams, name: str, known: tuple[int, ...], otherwise: in
 
 
 def _thinned(history: list[TrendPoint], step: int) -> list[TrendPoint]:
-    """Put so many days in one, the last being whole: how it ended, and what happened in it."""
+    """Merge every ``step`` days into one: the segments of its last day, the sums of all.
+
+    The newest group is always complete.
+    """
     newest_first = history[::-1]
     groups = [newest_first[n : n + step] for n in range(0, len(history), step)]
     return [
@@ -103,10 +106,10 @@ def _from_the_first(cohorts: list[Cohort]) -> list[Cohort]:
 
 
 def _marks(days: list[TrendPoint]) -> list[TrendPoint]:
-    """Choose the days that an axis names."""
+    """Return the five days that an axis names."""
     return [days[round(n * (len(days) - 1) / 4)] for n in range(5)]
 
 
 def _heat(percentage: Decimal) -> int:
-    """Give the tenth that a percentage falls in, 0 to 10: how dark its cell is."""
+    """Return how dark a cell is, 0 to 10: the tenth that its percentage falls in."""
     return min(int(percentage / 10 + Decimal("0.999")), 10) if percentage else 0

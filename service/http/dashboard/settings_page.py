@@ -1,18 +1,20 @@
-"""``/settings``: the segment rules, what a change would do, how far it is, who made which."""
+"""``/settings``: the segment rules, the preview of a change, its progress, and the history."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_snake
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import RedirectResponse, Response
 
 from service.core.numbers import whole_number
 from service.core.scopes import Actor
-from service.core.segment_rules import Precedence
+from service.core.segment_rules import ORDER, OTHERWISE, Precedence, SegmentSettings
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
 from service.db.segments.rule_settings import (
@@ -22,31 +24,82 @@ from service.db.segments.rule_settings import (
     SettingsRecord,
 )
 from service.http.api.rule_settings import SettingsPatch
+from service.http.dashboard.formats import Formats, formats_of
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Form, Viewer
 from service.http.state import snapshot, state_of
 
 router = APIRouter(include_in_schema=False)
 
-_HISTORY = 20
+
+@dataclass(frozen=True)
+class NumberField:
+    """A limit of the rules, in the form and in the history."""
+
+    name: str
+    label: str
+    hint: str
+
+    @property
+    def least(self) -> int:
+        """The smallest value that `SegmentSettings` accepts."""
+        return self._bound("ge")
+
+    @property
+    def most(self) -> int:
+        """The greatest value that `SegmentSettings` accepts."""
+        return self._bound("le")
+
+    @property
+    def step(self) -> str:
+        """The smallest difference between two values: a cent, or one."""
+        kind = SegmentSettings.model_fields[self.name].annotation
+        return "0.01" if kind is Decimal else "1"
+
+    def _bound(self, side: str) -> int:
+        bounds = SegmentSettings.model_fields[self.name].metadata
+        return int(next(getattr(bound, side) for bound in bounds if hasattr(bound, side)))
+
+
+NUMBERS = {
+    "VIP": (
+        NumberField(
+            "vip_order_count", "Orders for VIP", "Customers with this many counted orders are VIP."
+        ),
+        NumberField(
+            "vip_total_spent",
+            "Amount for VIP",
+            "So are customers who spent this much, less refunds.",
+        ),
+    ),
+    "Inactivity": (
+        NumberField("at_risk_days", "Days until At Risk", "Counted from the last order."),
+        NumberField("inactive_days", "Days until Inactive", "Counted from the last order, too."),
+    ),
+}
+"""The numbers of the form, by heading. A new limit becomes editable by one entry here."""
+
 _LABELS = {
-    "vip_order_count": "VIP from this many orders",
-    "vip_total_spent": "VIP from this much spent",
-    "at_risk_days": "At risk after days without an order",
-    "inactive_days": "Inactive after days without an order",
+    **{number.name: number.label for group in NUMBERS.values() for number in group},
     "auto_segmentation": "Automatic segmentation",
-    "precedence": "Precedence",
+    "precedence": "Priority of the rules",
 }
-_PRECEDENCE = {
-    Precedence.RECENCY_FIRST: "Recency first: inactive, at risk, VIP, new, returning",
-    Precedence.VALUE_FIRST: "Value first: new, VIP, inactive, at risk, returning",
+_PRECEDENCE = {Precedence.RECENCY_FIRST: "Recency first", Precedence.VALUE_FIRST: "Value first"}
+_FAULTS = {
+    "value_error": "Enter more days than until At Risk.",
+    "int_type": "Enter a whole number.",
+    "less_than": "This amount is too large.",
+    "enum": "Choose one of the two.",
 }
+"""What is wrong, by pydantic's names of it."""
+_HISTORY = 20
 Faults = Mapping[str, str]
+"""What is wrong with each field, as a whole sentence."""
 
 
 @router.get("/settings")
 async def read_settings(request: Request, actor: Viewer) -> Response:
-    """Show the rules in force, their progress and their history."""
+    """Show the rules in force, how far they are applied, and their history."""
     async with snapshot(request) as connection:
         version = await rule_settings.current(connection)
         return await _page(request, actor, connection, version, _fields(version), {})
@@ -54,13 +107,13 @@ async def read_settings(request: Request, actor: Viewer) -> Response:
 
 @router.get("/settings/preview")
 async def no_preview() -> Response:
-    """Lead back to the form: a preview belongs to what was typed into it."""
+    """Redirect to the form: there is nothing to preview before something was typed."""
     return RedirectResponse("/settings", status_code=303)
 
 
 @router.post("/settings/preview")
 async def preview(request: Request, actor: Admin, given: Form) -> Response:
-    """Show who would move where; nothing is changed."""
+    """Show who would move where. Nothing is changed."""
     async with snapshot(request) as connection:
         version = await rule_settings.current(connection)
         if _expected(given) != version.version:
@@ -79,8 +132,8 @@ async def preview(request: Request, actor: Admin, given: Form) -> Response:
         width="wide",
         given=given,
         version=version,
-        changes=_changes(version.settings.model_dump(), proposed.model_dump()),
-        labels=_LABELS,
+        changes=_changes(version.settings, proposed, _formats(request)),
+        fields=tuple(_LABELS),
         cells={(cell.previous, cell.segment): cell for cell in cells},
         moving=[cell for cell in cells if cell.previous != cell.segment],
     )
@@ -88,12 +141,11 @@ async def preview(request: Request, actor: Admin, given: Form) -> Response:
 
 @router.post("/settings")
 async def save(request: Request, actor: Admin, given: Form) -> Response:
-    """Save, unless somebody else did since the form was shown."""
+    """Save, unless somebody else has saved since the form was shown."""
     expected = _expected(given)
     try:
-        fields = _read(given)
         saved = await in_transaction(
-            state_of(request).engine, rule_settings.save, actor.name, fields, expected
+            state_of(request).engine, rule_settings.save, actor.name, _read(given), expected
         )
     except (OutdatedError, ValidationError) as error:
         faults = _faults(error) if isinstance(error, ValidationError) else {}
@@ -117,8 +169,8 @@ async def _page(
 ) -> Response:
     progress = await rule_settings.progress(connection, version.version)
     found, total = await rule_settings.history(connection, _HISTORY + 1)
-    values = [past.settings.model_dump() for past in found]
-    changes = [_changes(before, after) for after, before in pairwise(values)]
+    f = _formats(request)
+    changes = [_changes(old.settings, new.settings, f) for new, old in pairwise(found)]
     return page(
         request,
         actor,
@@ -130,11 +182,22 @@ async def _page(
         outdated=outdated,
         now_in_force=_fields(version),
         progress=progress,
-        history=list(zip(found[:_HISTORY], [*changes, {}], strict=False)),
+        history=list(zip(found[:_HISTORY], [*changes, []], strict=False)),
         total=total,
+        numbers=NUMBERS,
         labels=_LABELS,
-        precedences=_PRECEDENCE,
+        precedences={choice: _in_order(choice) for choice in Precedence},
     )
+
+
+def _formats(request: Request) -> Formats:
+    return formats_of(request, state_of(request).config.store_currency)
+
+
+def _in_order(choice: Precedence) -> str:
+    """Return a precedence with the segments in the order in which their rules are tried."""
+    segments = ", ".join(segment.label for segment in (*ORDER[choice], OTHERWISE))
+    return f"{_PRECEDENCE[choice]}: {segments}"
 
 
 def _fields(version: SettingsRecord) -> dict[str, str]:
@@ -151,26 +214,44 @@ def _expected(given: Mapping[str, str]) -> int:
 
 def _read(given: Mapping[str, str]) -> dict[str, Any]:
     """Read a form's fields by the API's own model. Raises ValidationError."""
-    whole = {"vip_order_count", "at_risk_days", "inactive_days"}
     values: dict[str, Any] = {name: given.get(name, "").strip() for name in _LABELS}
-    for name in whole:
-        if (number := whole_number(values[name])) is not None:
+    for name, field in SegmentSettings.model_fields.items():
+        if field.annotation is int and (number := whole_number(values[name])) is not None:
             values[name] = number
     values["auto_segmentation"] = values["auto_segmentation"] == "on"
-    camel = {to_camel(name): value for name, value in values.items()}
-    return SettingsPatch.model_validate(camel).given()
+    return SettingsPatch.model_validate(values).given()
 
 
 def _faults(error: ValidationError) -> Faults:
-    """Say per field what is wrong; what concerns several stands at the later of the days."""
+    """Return what is wrong with each field. What concerns several stands at the later limit."""
     faults = dict[str, str]()
     for fault in error.errors():
-        place = str(fault["loc"][0]) if fault["loc"] else ""
-        name = next((n for n in _LABELS if to_camel(n) == place or n == place), "inactive_days")
-        message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        faults[name] = message[:1].upper() + message[1:]
+        name = to_snake(str(fault["loc"][0])) if fault["loc"] else ""
+        limits = fault.get("ctx", {})
+        if fault["type"] == "greater_than_equal":
+            sentence = f"Enter {limits['ge']:,} or more."
+        elif fault["type"] == "less_than_equal":
+            sentence = f"Enter {limits['le']:,} or less."
+        else:
+            sentence = _FAULTS.get(fault["type"], "Enter an amount with at most two decimals.")
+        faults[name if name in _LABELS else "inactive_days"] = sentence
     return faults
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    return {name: (before[name], after[name]) for name in _LABELS if before[name] != after[name]}
+def _changes(
+    before: SegmentSettings, after: SegmentSettings, f: Formats
+) -> list[tuple[str, str, str]]:
+    """Return what differs, in words: label, old value, new value."""
+    return [
+        (label, _in_words(name, getattr(before, name), f), _in_words(name, getattr(after, name), f))
+        for name, label in _LABELS.items()
+        if getattr(before, name) != getattr(after, name)
+    ]
+
+
+def _in_words(name: str, value: Any, f: Formats) -> str:
+    if name == "auto_segmentation":
+        return "on" if value else "off"
+    if name == "precedence":
+        return _PRECEDENCE[value]
+    return f.money(value) if name == "vip_total_spent" else f.number(value)

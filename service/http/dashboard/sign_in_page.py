@@ -31,13 +31,13 @@ async def ask(
     then: Annotated[str, Query(alias="next")] = "/",
     again: Annotated[str | None, Query()] = None,
 ) -> Response:
-    """Ask who it is; lead on who is known already."""
+    """Show the sign-in form. Redirect whoever is signed in already."""
     if identified_caller(request).actor:
         return RedirectResponse(local_path(then), status_code=303)
     answer = await _show(request, then)
     if again is None and request.headers.get("sec-fetch-site") not in {"same-origin", "none"}:
-        # They may have followed a link from elsewhere, with which browsers send no strict cookie,
-        # and be signed in: it comes with what this page itself has them load.
+        # Browsers send no strict cookie with a link from another site, so somebody who is signed
+        # in may land here. They send it when this page itself loads an address.
         there = quote(local_path(then), safe="")
         answer.headers["Refresh"] = f"0; url=/sign-in?again=1&next={there}"
     return answer
@@ -45,21 +45,21 @@ async def ask(
 
 @router.post("/sign-in")
 async def sign_in(request: Request, fields: Form) -> Response:
-    """Start a session, another one than the browser may have had, and lead on."""
+    """Start a new session, end the browser's earlier one, and redirect to where they came from."""
     refuse_other_origins(request, strict=True)  # no site may sign a browser in as somebody else
     state = state_of(request)
     email, then = fields.get("email", ""), fields.get("next", "/")
     failures = state.failed_attempts
-    # Whether there is such an account makes no difference. What was typed is not kept.
+    # An account that does not exist is limited the same way. What was typed is not kept.
     account = "account:" + hashlib.sha256(email.strip().lower().encode()).hexdigest()
     address = address_of(request.scope)
     if wait := failures.take(address) or failures.take(account):
         seconds = math.ceil(wait)
-        said = f"Too many attempts. Try again in {seconds} s."
-        answer = await _show(request, then, email, said, 429)
+        fault = f"Too many attempts. Try again in {seconds} seconds."
+        answer = await _show(request, then, email, fault, 429)
         answer.headers["Retry-After"] = str(seconds)
         return answer
-    # Who waits for a slow hash has no connection that others could use.
+    # Hashing is slow on purpose. Whoever waits for their turn holds no database connection.
     async with state.sign_ins, state.engine.begin() as connection:
         user = await users.verify_password(connection, email, fields.get("password", ""))
         token = await sessions.start(connection, user.id) if user else None

@@ -75,7 +75,7 @@ async def test_the_segment_is_explained(api: Api, service: Service, now: datetim
             "segment": "vip",
             "orders": 1,
             "amount": 120.50,
-            "text": "1 more order or 120.50 more spent to vip",
+            "text": "VIP with 1 more order, or 120.50 more spent",
         }
     ]
     assert [(step["segment"], step["at"][:10]) for step in why["upcoming"]] == [
@@ -83,6 +83,8 @@ async def test_the_segment_is_explained(api: Api, service: Service, now: datetim
         ("inactive", (last + timedelta(days=90)).astimezone(UTC).date().isoformat()),
     ]
     assert why["afterNextOrder"] == "vip"
+    assert why["rule"] == "they have ordered more than once, and no other rule fits"
+    assert why["rulesThatHold"] == []
 
 
 async def test_a_hold_is_explained_together_with_the_segment_by_rules(api: Api) -> None:

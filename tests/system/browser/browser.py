@@ -1,4 +1,4 @@
-"""What a browser sends, with pages of each right beside the real ones, and users of each role."""
+"""A stand-in for a browser without scripts, test pages for each scope, and users to sign in."""
 
 import re
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ async def _unread(actor: Editor) -> str:
 
 
 async def user(web: Web, role: Role = Role.EDITOR, email: str = "jane@example.com") -> users.User:
-    """Add one, and see that it is known from now on."""
+    """Add a user, and let the memory of "no user exists" end."""
     async with web.service.engine.begin() as connection:
         added = await users.add_user(connection, email, PASSWORD, role, actor="test")
     web.wait()
@@ -46,7 +46,7 @@ async def user(web: Web, role: Role = Role.EDITOR, email: str = "jane@example.co
 
 
 class Browser:
-    """Keeps cookies, says where requests come from, and follows no redirect."""
+    """Keeps cookies, sends `Sec-Fetch-Site` as browsers do, and follows no redirect."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
@@ -69,7 +69,7 @@ class Browser:
 
     @property
     def token(self) -> str:
-        """What the cookie says."""
+        """The session token in the cookie."""
         [token] = list(self.http.cookies.values())
         return token
 
@@ -78,7 +78,7 @@ class Browser:
 async def browser(
     web: Web, scheme: str = "http", address: str = "127.0.0.1", site: str | None = "same-origin"
 ) -> AsyncIterator[Browser]:
-    """Open one, on the machine with that address."""
+    """Open a browser whose requests come from ``address``."""
     headers = {"accept": "text/html"} | ({"sec-fetch-site": site} if site else {})
     transport = httpx.ASGITransport(web.app, client=(address, 1))
     url = f"{scheme}://localhost"
@@ -87,6 +87,6 @@ async def browser(
 
 
 def words(response: httpx.Response) -> str:
-    """Give what a page says, without its markup."""
+    """Return the text of a page, without its markup."""
     assert response.headers["content-type"].startswith("text/html"), response.text
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", response.text))

@@ -1,4 +1,4 @@
-"""A real web process, and a real browser that notices what a page should not do."""
+"""A real web process, and a real browser that fails the test if a page does what it must not."""
 
 import os
 from collections.abc import AsyncIterator
@@ -24,13 +24,13 @@ from tests.wait import PATIENCE as SLOW_MACHINE
 from tests.wait import until
 
 PATIENCE = 45_000
-"""Milliseconds, on a slow and loaded machine."""
+"""Milliseconds that a page may take on a slow and loaded machine."""
 expect.set_options(timeout=PATIENCE)
 
 
 @dataclass(frozen=True)
 class Site:
-    """The dashboard as a browser reaches it, without sign-in, and the service behind it."""
+    """The address of the dashboard, which needs no sign-in, and the service behind it."""
 
     url: str
     service: Service
@@ -54,7 +54,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def web_process(
     migrated: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
-    """Start one; give its address."""
+    """Start a web process and yield its address."""
     async with processes(migrated.servers, tmp_path_factory.mktemp("web")) as started:
         process = await started.web(rate_limit_burst=1_000_000)
         yield f"http://{HOST}:{process.port}"
@@ -62,10 +62,10 @@ async def web_process(
 
 @pytest.fixture
 async def site(service: Service, web_process: str) -> Site:
-    """Give a site without customers; its invariants hold afterwards."""
+    """Return a site without customers. The invariants are checked after the test."""
 
     async def is_open() -> bool:
-        # It remembers for a moment that an earlier test had users who sign in.
+        # The process may still remember for a moment that an earlier test had users.
         async with httpx.AsyncClient(timeout=SLOW_MACHINE) as http:
             return (await http.get(web_process)).status_code == HTTPStatus.OK
 
@@ -75,36 +75,36 @@ async def site(service: Service, web_process: str) -> Site:
 
 @pytest.fixture
 async def tab(site: Site, browser: Browser) -> AsyncIterator[Page]:
-    """Open a tab; it must never log an error, run a stray script or ask another host."""
+    """Open a tab. The test fails if a page logs an error or loads anything from another host."""
     size = ViewportSize(width=1300, height=900)
     context = await browser.new_context(
         base_url=site.url,
         viewport=size,
         locale="en-US",
         timezone_id="America/Chicago",
-        reduced_motion="reduce",  # what fades in has no contrast yet
+        reduced_motion="reduce",  # text that fades in has too little contrast for the checks
     )
     context.set_default_timeout(PATIENCE)
     page = await context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda it: _note_error(it, wrong))
-    page.on("request", lambda it: _note_stranger(it.url, site, wrong))
+    page.on("console", lambda message: _note_error(message, wrong))
+    page.on("request", lambda request: _note_other_host(request.url, site, wrong))
     yield page
     await context.close()
     assert wrong == []
 
 
-def _note_stranger(url: str, site: Site, wrong: list[str]) -> None:
+def _note_other_host(url: str, site: Site, wrong: list[str]) -> None:
     if urlsplit(url).netloc != urlsplit(site.url).netloc:
         wrong.append(f"asked {url}")
 
 
-def _note_error(it: ConsoleMessage, wrong: list[str]) -> None:
-    # A form that was refused, or did not get through, is logged, and an answer like another.
-    url = it.location["url"]
-    of_a_form = (
+def _note_error(message: ConsoleMessage, wrong: list[str]) -> None:
+    # Chromium logs every form that is refused or does not get through. Tests do that on purpose.
+    url = message.location["url"]
+    from_form = (
         "/customers/" in url or "/settings" in url
-    ) and "Failed to load resource" in it.text
-    if it.type in {"error", "warning"} and not of_a_form:
-        wrong.append(it.text)
+    ) and "Failed to load resource" in message.text
+    if message.type in {"error", "warning"} and not from_form:
+        wrong.append(message.text)

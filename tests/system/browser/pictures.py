@@ -1,6 +1,6 @@
-"""Pictures of each page from the demo's data: `make pictures` (needs Chromium).
+"""Take pictures of each page with the demo's data: `make pictures` (needs Chromium).
 
-All go to the folder named, or to a temporary one; the README's to where it shows it.
+All go to the folder given, or to a temporary one. The picture of the README is replaced, too.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _SIZES = {"desktop": (1300, 900), "phone": (390, 844)}
 
 @asynccontextmanager
 async def _demo(folder: Path) -> AsyncIterator[str]:
-    """Run the demo in an empty folder; give its address once the history is in."""
+    """Run the demo in an empty folder. Yield its address once the history is loaded."""
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("crm"),
         "demo",
@@ -70,13 +70,13 @@ async def _take(browser: Browser, site: str, folder: Path) -> None:
 
 
 async def main(folder: Path) -> None:
-    """Take them all."""
-    found = chromium()
-    if found is None:
+    """Take all pictures."""
+    executable = chromium()
+    if executable is None:
         sys.exit("There is no Chromium here: `apt-get install chromium` brings one.")
     with tempfile.TemporaryDirectory() as data:
         async with _demo(Path(data)) as site, async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+            browser = await playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
             await _take(browser, site, folder)
             await browser.close()
     README_PICTURE.write_bytes((folder / "customers-desktop-light.png").read_bytes())

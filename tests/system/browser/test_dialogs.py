@@ -1,4 +1,4 @@
-"""Customers in dialogs: shown, created, edited, held, erased; by a browser, and by plain forms."""
+"""Customers are shown, created, edited, held and erased, in dialogs and by plain forms."""
 
 import asyncio
 import html
@@ -37,20 +37,22 @@ async def web(service: Service) -> AsyncIterator[Web]:
 
 @pytest.fixture
 async def plain(web: Web) -> AsyncIterator[Browser]:
-    """Give a browser without scripts, on the machine of a service that knows no users."""
-    async with open_browser(web) as it:
-        yield it
+    """Yield a browser without scripts, on the machine of a service that has no users yet."""
+    async with open_browser(web) as visitor:
+        yield visitor
 
 
 def form_of(page: httpx.Response, action: str) -> dict[str, str]:
-    """Read a form as a browser would send it when nothing is touched."""
-    found = re.search(rf'<form [^>]*action="{action}".*?</form>', page.text, re.DOTALL)
-    assert found, page.text
-    form, fields = found[0], dict[str, str]()
+    """Return the fields of a form as a browser would send them when nothing is touched."""
+    match = re.search(rf'<form [^>]*action="{action}".*?</form>', page.text, re.DOTALL)
+    assert match, page.text
+    form, fields = match[0], dict[str, str]()
     for tag in re.findall(r"<input [^>]*>", form):
-        of = {name: html.unescape(value) for name, value in re.findall(r'([\w-]+)="(.*?)"', tag)}
-        if of.get("type") not in {"checkbox", "radio"} or " checked" in tag:
-            fields[of["name"]] = of.get("value", "on")
+        attributes = {
+            name: html.unescape(value) for name, value in re.findall(r'([\w-]+)="(.*?)"', tag)
+        }
+        if attributes.get("type") not in {"checkbox", "radio"} or " checked" in tag:
+            fields[attributes["name"]] = attributes.get("value", "on")
     for name, inside in re.findall(r'<select [^>]*name="(\w+)".*?>(.*?)</select>', form, re.DOTALL):
         selected = re.search(r'value="([^"]*)" selected', inside) or re.search(
             r'value="([^"]*)"', inside
@@ -64,26 +66,26 @@ def form_of(page: httpx.Response, action: str) -> dict[str, str]:
     return fields
 
 
-async def edit_form(it: Browser, customer: str = "CUST-1001") -> dict[str, str]:
+async def edit_form(visitor: Browser, customer: str = "CUST-1001") -> dict[str, str]:
     path = f"/customers/{customer}/edit"
-    return form_of(await it.get(path), path)
+    return form_of(await visitor.get(path), path)
 
 
-async def read(it: Browser, customer: str = "CUST-1001") -> dict[str, Any]:
-    found: dict[str, Any] = (await it.get(f"/api/v1/customers/{customer}")).json()
+async def read(visitor: Browser, customer: str = "CUST-1001") -> dict[str, Any]:
+    found: dict[str, Any] = (await visitor.get(f"/api/v1/customers/{customer}")).json()
     return found
 
 
-async def create(it: Browser, **body: Any) -> str:
-    answer = await it.post(
+async def create(visitor: Browser, **body: Any) -> str:
+    answer = await visitor.post(
         "/api/v1/customers", json={"name": "Jane Smith", "email": "jane@example.com", **body}
     )
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
 
-async def patch(it: Browser, customer: str = "CUST-1001", **body: Any) -> None:
-    answer = await it.http.patch(f"/api/v1/customers/{customer}", json=body)
+async def patch(visitor: Browser, customer: str = "CUST-1001", **body: Any) -> None:
+    answer = await visitor.http.patch(f"/api/v1/customers/{customer}", json=body)
     assert answer.status_code == 200, answer.text
 
 
@@ -124,22 +126,20 @@ async def test_only_what_was_changed_is_written_so_events_may_change_the_rest(
     await service.ingest(
         entry("ORD-2", email="jane@example.com", name="J.", phone="2", shippingAddress=later)
     )
-    found = await read(plain)
-    assert (found["name"], found["phone"], found["address"]["city"]) == (
+    customer = await read(plain)
+    assert (customer["name"], customer["phone"], customer["address"]["city"]) == (
         "Jane Smith",
         "2",
         "Dallas",
     )
-    assert found["preferences"] == {"emailOptIn": True, "smsOptIn": False}
+    assert customer["preferences"] == {"emailOptIn": True, "smsOptIn": False}
     fields = await edit_form(plain) | {"zip": "75001", "state": "TX"}
     assert (await plain.post("/customers/CUST-1001/edit", data=fields)).status_code == 303
     address = (await read(plain))["address"]
     assert address == {**later, "zip": "75001", "state": "TX", "country": None}
 
 
-async def test_a_customer_whom_events_gave_no_name_can_be_edited(
-    plain: Browser, service: Service
-) -> None:
+async def test_a_customer_without_a_name_can_be_edited(plain: Browser, service: Service) -> None:
     await service.ingest(entry(email="jane@example.com"))
     fields = await edit_form(plain) | {"notes": "called"}
     assert (await plain.post("/customers/CUST-1001/edit", data=fields)).status_code == 303
@@ -151,22 +151,22 @@ async def test_a_customer_whom_events_gave_no_name_can_be_edited(
     [
         ({"name": " "}, "name", "Name must not be blank."),
         ({"email": "nobody"}, "email", "E-mail is not an e-mail address"),
-        ({"email": "JOHN@example.com"}, "email", "E-mail belongs to CUST-1002 already."),
+        ({"email": "JOHN@example.com"}, "email", "E-mail already belongs to CUST-1002."),
         ({"street": "x" * 1001}, "street", "Street must not be longer than 1,000 characters."),
-        ({"segment": "vip", "keep": "date"}, "until", "must be a day that has not passed."),
+        ({"segment": "vip", "keep": "date"}, "until", "Last day must be today or later."),
         (
             {"segment": "vip", "keep": "date", "until": "2020-01-01"},
             "until",
-            "must be a day that has not passed.",
+            "Last day must be today or later.",
         ),
         (
             {"segment": "vip", "keep": "date", "until": "9999-12-31"},
             "until",
-            "must be a day that has not passed.",
+            "Last day must be today or later.",
         ),
     ],
 )
-async def test_mistakes_stand_at_their_field_and_nothing_typed_is_lost(
+async def test_a_mistake_is_shown_at_its_field_and_the_input_is_kept(
     plain: Browser, changed: dict[str, str], control: str, said: str
 ) -> None:
     await create(plain)
@@ -176,6 +176,8 @@ async def test_mistakes_stand_at_their_field_and_nothing_typed_is_lost(
     answer = await plain.post(path, data=fields)
     assert answer.status_code == 422
     assert said in html.unescape(words(answer))
+    label = {"name": "Name", "email": "E-mail", "street": "Street", "until": "Last day"}[control]
+    assert f"Not saved: check {label}." in words(answer)
     assert re.search(rf'name="{control}" aria-invalid="true" aria-describedby="edit-', answer.text)
     assert answer.text.count("aria-invalid") == 1
     assert form_of(answer, path) == fields | {"name": fields["name"].strip()}
@@ -195,14 +197,14 @@ async def test_a_customer_is_created(plain: Browser, service: Service) -> None:
     assert RTL in page.text
     assert "Customer created." in words(page)
     assert "Customer created." not in words(await plain.get("/customers/CUST-1001"))
-    found = await read(plain)
-    assert (found["segment"], found["segmentSource"], found["segmentPinned"]) == (
+    customer = await read(plain)
+    assert (customer["segment"], customer["segmentSource"], customer["segmentPinned"]) == (
         "vip",
         "manual",
         False,
     )
     [row] = await service.rows("SELECT phone_at, address_at FROM customers")
-    assert row["phone_at"] is None, "an event may still tell the phone"
+    assert row["phone_at"] is None, "an event may still set the phone"
 
 
 @pytest.mark.parametrize(
@@ -225,9 +227,9 @@ async def test_a_segment_is_held_as_long_as_was_chosen(
     fields = await edit_form(plain)
     assert (fields["segment"], fields["keep"]) == ("inactive", "good")
     assert (await plain.post("/customers/CUST-1001/edit", data=fields | chosen)).status_code == 303
-    found = await read(plain)
+    customer = await read(plain)
     held = ("segment", "segmentSource", "segmentPinned", "segmentPinnedUntil")
-    assert tuple(found[it] for it in held) == expected
+    assert tuple(customer[name] for name in held) == expected
     assert {**await edit_form(plain), "etag": "", "was": ""} == {
         **fields,
         "keep": "order",
@@ -238,14 +240,14 @@ async def test_a_segment_is_held_as_long_as_was_chosen(
     }
 
 
-async def test_an_edit_in_between_is_shown_side_by_side(plain: Browser) -> None:
+async def test_an_edit_by_somebody_else_is_shown_beside_ones_own(plain: Browser) -> None:
     await create(plain, phone="1", notes="old")
     path = "/customers/CUST-1001/edit"
     fields = await edit_form(plain) | {"phone": "2", "city": "Austin", "name": "Jane Doe"}
     await patch(plain, phone="3", notes="theirs", name="Jane Doe", segment="vip")
     answer = await plain.post(path, data=fields)
     assert answer.status_code == 409
-    assert "Your other changes are kept: Name, City." in words(answer)
+    assert "Your other changes will be saved as well: Name, City." in words(answer)
     offered = form_of(answer, path)
     assert {n: v for n, v in offered.items() if n.startswith("take.")} == {
         "take.phone": "mine",
@@ -254,12 +256,12 @@ async def test_an_edit_in_between_is_shown_side_by_side(plain: Browser) -> None:
     }
     assert (await read(plain))["phone"] == "3"
     assert (await plain.post(path, data=offered)).status_code == 303
-    found = await read(plain)
-    assert (found["phone"], found["notes"], found["segment"]) == ("2", "theirs", "vip")
-    assert (found["address"]["city"], found["name"]) == ("Austin", "Jane Doe")
+    customer = await read(plain)
+    assert (customer["phone"], customer["notes"], customer["segment"]) == ("2", "theirs", "vip")
+    assert (customer["address"]["city"], customer["name"]) == ("Austin", "Jane Doe")
 
 
-async def test_the_other_choice_is_kept_as_well(plain: Browser) -> None:
+async def test_the_other_value_can_be_chosen_in_a_conflict(plain: Browser) -> None:
     await create(plain, phone="1", notes="old")
     path = "/customers/CUST-1001/edit"
     fields = await edit_form(plain) | {"phone": "2"}
@@ -268,16 +270,16 @@ async def test_the_other_choice_is_kept_as_well(plain: Browser) -> None:
     await patch(plain, phone="4")
     chosen = offered | {"take.phone": "theirs", "take.notes": "mine"}
     again = await plain.post(path, data=chosen)
-    assert again.status_code == 409, "edited once more, so it is asked once more"
+    assert again.status_code == 409, "edited once more, so the form asks once more"
     offered = form_of(again, path)
     assert (offered["take.phone"], offered["notes"]) == ("theirs", "old")
     assert "take.notes" not in offered
     assert (await plain.post(path, data=offered)).status_code == 303
-    found = await read(plain)
-    assert (found["phone"], found["notes"]) == ("4", "old")
+    customer = await read(plain)
+    assert (customer["phone"], customer["notes"]) == ("4", "old")
 
 
-async def test_what_only_the_rules_changed_is_no_edit(plain: Browser, service: Service) -> None:
+async def test_a_change_by_the_rules_alone_is_no_conflict(plain: Browser, service: Service) -> None:
     await create(plain)
     fields = await edit_form(plain) | {"notes": "called"}
     await service.ingest(*(entry(f"ORD-{n}", email="jane@example.com") for n in range(3)))
@@ -286,23 +288,23 @@ async def test_what_only_the_rules_changed_is_no_edit(plain: Browser, service: S
     assert (await read(plain))["notes"] == "called"
 
 
-async def test_a_segment_that_there_is_not_is_refused(plain: Browser) -> None:
+async def test_an_unknown_segment_is_refused(plain: Browser) -> None:
     await create(plain)
     fields = await edit_form(plain) | {"segment": "platinum"}
     answer = await plain.post("/customers/CUST-1001/edit", data=fields)
     assert answer.status_code == 422
-    assert "Segment is none of those that there are." in words(answer)
+    assert "Segment is not one of the choices." in words(answer)
 
 
 @pytest.mark.parametrize("was", ["", "{", "[]", "{}", "null", '{"name": "x"}'])
-async def test_a_form_that_is_not_ours_is_refused(plain: Browser, was: str) -> None:
+async def test_a_form_without_its_original_values_is_refused(plain: Browser, was: str) -> None:
     await create(plain)
     fields = await edit_form(plain) | {"was": was, "name": "X"}
     assert (await plain.post("/customers/CUST-1001/edit", data=fields)).status_code == 422
     assert (await read(plain))["name"] == "Jane Smith"
 
 
-async def test_details_tell_everything_in_plain_words(
+async def test_the_profile_explains_the_segment_and_lists_what_happened(
     plain: Browser, service: Service, now: datetime
 ) -> None:
     last = now - timedelta(days=10)
@@ -317,14 +319,15 @@ async def test_details_tell_everything_in_plain_words(
         "Orders 2 ",
         "Total spent $369.50",
         "Average order $184.75",
-        "Because they have ordered more than once, and no other rule holds.",
+        "Because they have ordered more than once, and no other rule fits.",
         "VIP with 1 more order, or $130.50 more spent",
         "An order now would make them VIP",
         "ORD-3",
-        "Does not count",
+        "Not counted",
         "$10.00",
         "likes tea",
-        "Edited by local",
+        "Customer edited by the local user",
+        "Marketing consent none",
         "Notes: empty → likes tea",
         "Returning because of an order",
     ):
@@ -337,7 +340,7 @@ async def test_details_tell_everything_in_plain_words(
     assert "unless they order" not in held
 
 
-async def test_longer_lists_are_shown_piece_by_piece(
+async def test_long_lists_are_shown_in_pieces(
     plain: Browser, service: Service, now: datetime
 ) -> None:
     await service.ingest(
@@ -357,7 +360,7 @@ async def test_longer_lists_are_shown_piece_by_piece(
         assert (await plain.get(f"/customers/CUST-1001?{odd}")).status_code == 200
 
 
-async def test_interactions_are_noted_and_ones_own_removed(
+async def test_interactions_are_added_and_only_ones_own_are_removed(
     plain: Browser, service: Service
 ) -> None:
     plain.http.cookies.set("crm_zone", "America/Chicago")
@@ -366,7 +369,7 @@ async def test_interactions_are_noted_and_ones_own_removed(
     bad = await plain.post(path, data={"kind": "call", "text": " ", "when": "noon"})
     assert bad.status_code == 422
     assert "This must not be blank." in words(bad)
-    assert "This is no date and time." in words(bad)
+    assert "Enter a date and a time." in words(bad)
     assert form_of(bad, path)["when"] == "noon"
     fields = {"kind": "meeting", "text": "Lunch", "when": "2026-01-02T12:00"}
     assert (await plain.post(path, data=fields)).status_code == 303
@@ -383,15 +386,17 @@ async def test_interactions_are_noted_and_ones_own_removed(
     assert (await plain.get(f"/api/v1{path}")).json()["total"] == 0
 
 
-async def test_an_email_that_was_corrected_is_still_shown(plain: Browser, service: Service) -> None:
+async def test_a_former_email_is_still_shown(plain: Browser, service: Service) -> None:
     await service.ingest(entry(email="jnae@example.com"))
-    assert "Formerly" not in words(await plain.get("/customers/CUST-1001"))
+    assert "Former e-mails" not in words(await plain.get("/customers/CUST-1001"))
     await patch(plain, email="jane@example.com")
     said = words(await plain.get("/customers/CUST-1001"))
-    assert "Formerly jnae@example.com (orders with it are theirs)" in said
+    assert "Former e-mails jnae@example.com (orders with these still belong here)" in said
 
 
-async def test_deleting_says_what_goes_and_what_stays(plain: Browser, service: Service) -> None:
+async def test_the_confirmation_of_a_deletion_lists_what_goes_and_what_stays(
+    plain: Browser, service: Service
+) -> None:
     await service.ingest(
         entry(email="jane@example.com", name="Jane", total="1234.50"),
         entry("ORD-2", email="jane@example.com", total="-1"),
@@ -403,9 +408,9 @@ async def test_deleting_says_what_goes_and_what_stays(plain: Browser, service: S
     asked = await plain.get("/customers/CUST-1001/delete")
     said = words(asked)
     assert "1 order of $1,234.50, without a name" in said
-    assert "preferences, notes" in said
+    assert "marketing consent, notes" in said
     assert "1 call, e-mail, meeting or note" in said
-    assert "what 1 edit changed" in said
+    assert "the old and new values of 1 edit" in said
     assert "1 dead letter that names them" in said, "the one with their former e-mail"
     assert "Delete Jane " in said
     assert (await service.rows("SELECT count(*) AS n FROM customers")) == [{"n": 1}]
@@ -417,7 +422,7 @@ async def test_deleting_says_what_goes_and_what_stays(plain: Browser, service: S
     assert letter["error"] == "erased with the person it named"
 
 
-async def test_nobody_is_not_found(plain: Browser) -> None:
+async def test_an_unknown_customer_is_not_found(plain: Browser) -> None:
     for strange in ("CUST-1", "1001", "CUST-x", "CUST-999999999999999999"):
         for path in ("", "/edit", "/delete"):
             answer = await plain.get(f"/customers/{strange}{path}")
@@ -428,7 +433,7 @@ async def test_nobody_is_not_found(plain: Browser) -> None:
             assert (await plain.post(f"/customers/{strange}{path}", data=fields)).status_code == 404
 
 
-async def test_a_role_sees_and_may_do_what_it_is_for(web: Web) -> None:
+async def test_each_role_sees_and_may_do_what_it_is_for(web: Web) -> None:
     async with open_browser(web) as local:
         await create(local)
     await user(web, Role.EDITOR)
@@ -460,8 +465,8 @@ async def test_a_role_sees_and_may_do_what_it_is_for(web: Web) -> None:
             assert answer.status_code == 303, path
 
 
-async def token(it: Browser) -> str:
-    found = re.search(r'data-csrf="(\w+)"', (await it.get("/")).text)
+async def token(visitor: Browser) -> str:
+    found = re.search(r'data-csrf="(\w+)"', (await visitor.get("/")).text)
     assert found
     return found[1]
 
@@ -470,7 +475,7 @@ async def token(it: Browser) -> str:
 
 
 async def stocked(site: Site) -> None:
-    """Have three customers: one with a history, one with markup for a name, one right to left."""
+    """Add three customers: with a history, with markup as a name, with an Arabic name."""
     now = datetime.now(UTC)
     evil = {"street": EVIL, "city": EVIL}
     await site.service.ingest(
@@ -498,7 +503,7 @@ async def assert_accessible(tab: Page) -> None:
     assert not serious, json.dumps(serious, indent=1)
 
 
-async def test_the_journey_from_a_new_customer_to_none(site: Site, tab: Page) -> None:
+async def test_a_customer_is_created_held_and_deleted_in_dialogs(site: Site, tab: Page) -> None:
     await stocked(site)
     await tab.goto("/?q=e&sort=name")
     dialog = tab.locator("#dialog")
@@ -508,7 +513,7 @@ async def test_the_journey_from_a_new_customer_to_none(site: Site, tab: Page) ->
     await dialog.get_by_label("E-mail", exact=True).fill("JANE@example.com")
     await dialog.get_by_role("button", name="Create customer").click()
     await expect(dialog.get_by_label("E-mail", exact=True)).to_be_focused()
-    await expect(dialog.locator(".fault")).to_have_text(re.compile("belongs to CUST-"))
+    await expect(dialog.locator(".fault")).to_have_text(re.compile("already belongs to CUST-"))
     await assert_accessible(tab)
     await dialog.get_by_label("E-mail", exact=True).fill("ada@example.com")
     await dialog.get_by_role("button", name="Create customer").click()
@@ -516,7 +521,7 @@ async def test_the_journey_from_a_new_customer_to_none(site: Site, tab: Page) ->
     await expect(dialog.locator("h1")).to_have_text("Ada")
     await dialog.get_by_label("What happened").fill("Asked about delivery")
     await dialog.get_by_role("button", name="Add").click()
-    await expect(tab.locator("#toast")).to_have_text("Noted.")
+    await expect(tab.locator("#toast")).to_have_text("Interaction added.")
     await expect(dialog.locator(".log .words").first).to_have_text("Asked about delivery")
     await dialog.get_by_role("link", name="Edit").click()
     await dialog.get_by_label("Segment").select_option("vip")
@@ -549,7 +554,7 @@ async def test_a_conflict_is_settled_in_the_dialog(site: Site, tab: Page) -> Non
         f"/api/v1{path.removesuffix('/edit')}", data={"name": "Jane Theirs", "phone": "7"}
     )
     await dialog.get_by_role("button", name="Save changes").click()
-    await expect(dialog.locator("h1")).to_have_text("Edited meanwhile")
+    await expect(dialog.locator("h1")).to_have_text("Changed by somebody else")
     await expect(dialog.get_by_label("Name: yours, Jane Mine")).to_be_checked()
     await expect(dialog.get_by_label("Phone: theirs, 7")).to_be_checked()
     await assert_accessible(tab)
@@ -558,8 +563,8 @@ async def test_a_conflict_is_settled_in_the_dialog(site: Site, tab: Page) -> Non
     await expect(dialog).to_contain_text("7")
 
 
-async def test_a_click_is_not_lost_when_the_list_changes_meanwhile(site: Site, tab: Page) -> None:
-    """Press, then the answer to a look at what is new, then release."""
+async def test_a_click_is_not_lost_when_the_list_updates(site: Site, tab: Page) -> None:
+    """The mouse is pressed, the list is replaced, and the mouse is released."""
     await stocked(site)
     looks: asyncio.Queue[Route] = asyncio.Queue()
 
@@ -582,11 +587,11 @@ async def test_a_click_is_not_lost_when_the_list_changes_meanwhile(site: Site, t
     await tab.mouse.up()
     await expect(tab.locator("#dialog").get_by_label("Name")).to_have_value("Jane Smith")
     await tab.keyboard.press("Escape")
-    async with asyncio.timeout(PATIENCE / 1000):  # what was put off is made up for
+    async with asyncio.timeout(PATIENCE / 1000):  # the update that was put off comes now
         await (await looks.get()).continue_()
 
 
-async def test_what_was_typed_is_not_thrown_away_unasked(site: Site, tab: Page) -> None:
+async def test_typed_input_is_not_discarded_without_asking(site: Site, tab: Page) -> None:
     await stocked(site)
     await tab.goto("/")
     dialog = tab.locator("#dialog")
@@ -597,14 +602,14 @@ async def test_what_was_typed_is_not_thrown_away_unasked(site: Site, tab: Page) 
     await expect(dialog.get_by_label("Phone")).to_have_value("123")
     await tab.route("**/edit", lambda route: route.abort())
     await dialog.get_by_role("button", name="Save changes").click()
-    await expect(tab.locator("#toast")).to_contain_text("Nothing typed is lost")
+    await expect(tab.locator("#toast")).to_contain_text("What you typed is still here")
     await expect(dialog.get_by_label("Phone")).to_have_value("123")
     await tab.unroute("**/edit")
     await dialog.get_by_role("button", name="Save changes").click()
     await expect(tab.locator("#toast")).to_have_text("Changes saved.")
 
 
-async def test_markup_in_what_people_and_events_say_is_inert(site: Site, tab: Page) -> None:
+async def test_markup_in_customer_data_is_inert(site: Site, tab: Page) -> None:
     await stocked(site)
     alerts: list[str] = []
     tab.on("dialog", lambda it: alerts.append(it.message))
@@ -628,7 +633,7 @@ async def test_markup_in_what_people_and_events_say_is_inert(site: Site, tab: Pa
     assert alerts == []
 
 
-async def test_an_edit_over_the_page_of_a_customer_leads_back_to_it(site: Site, tab: Page) -> None:
+async def test_an_edit_from_a_profile_page_returns_to_it(site: Site, tab: Page) -> None:
     await stocked(site)
     found = await (await tab.request.get("/api/v1/customers?search=jane@")).json()
     await tab.goto(f"/customers/{found['items'][0]['id']}")
@@ -641,7 +646,7 @@ async def test_an_edit_over_the_page_of_a_customer_leads_back_to_it(site: Site, 
     await expect(tab.locator("#main h1")).to_have_text("Jane Doe")
 
 
-async def test_who_signed_in_again_in_another_tab_can_save(
+async def test_a_form_can_be_saved_after_signing_in_again_in_another_tab(
     empty_service: Service, browser: Chromium, tmp_path: Path
 ) -> None:
     async with empty_service.engine.begin() as connection:
@@ -674,7 +679,7 @@ async def test_who_signed_in_again_in_another_tab_can_save(
 
 
 @pytest.mark.parametrize("width", [390, 1300])
-async def test_nothing_is_wider_than_the_screen(site: Site, tab: Page, width: int) -> None:
+async def test_no_dialog_is_wider_than_the_screen(site: Site, tab: Page, width: int) -> None:
     await stocked(site)
     await tab.set_viewport_size({"width": width, "height": 800})
     await tab.goto("/?sort=name")
@@ -689,7 +694,7 @@ async def test_nothing_is_wider_than_the_screen(site: Site, tab: Page, width: in
             await expect(dialog).not_to_be_visible()
 
 
-async def test_more_orders_come_where_the_reader_is(site: Site, tab: Page) -> None:
+async def test_showing_more_orders_keeps_the_scroll_position(site: Site, tab: Page) -> None:
     await stocked(site)
     await tab.goto("/")
     dialog = tab.locator("#dialog")

@@ -1,4 +1,4 @@
-"""Signing in with a real browser, where it is stricter than any client of ours."""
+"""Sign-in with a real browser, which is stricter than an HTTP client about cookies and origins."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,10 +31,10 @@ async def context() -> AsyncIterator[BrowserContext]:
         await browser.close()
 
 
-# Browsers trust localhost as they do https. On a name of an office's network, in plain http, they
-# send no Sec-Fetch-Site, and Origin only where the page's referrer policy lets them.
+# Browsers treat localhost like https. For another name over plain http, as in an office network,
+# they send no Sec-Fetch-Site, and Origin only if the page's referrer policy allows it.
 @pytest.mark.parametrize("host", ["localhost", "crm.test"])
-async def test_in_out_and_by_a_link_from_elsewhere(
+async def test_sign_in_sign_out_and_a_link_from_another_site(
     empty_service: Service, tmp_path: Path, context: BrowserContext, host: str
 ) -> None:
     async with empty_service.engine.begin() as connection:
@@ -65,4 +65,4 @@ async def test_in_out_and_by_a_link_from_elsewhere(
         await page.wait_for_url(f"{url}/sign-in")
         await page.goto(f"{url}/")
         await expect(page.get_by_label("Password")).to_be_visible(timeout=SECONDS)
-        assert [it["name"] for it in await context.cookies()] == ["crm_zone"]
+        assert [cookie["name"] for cookie in await context.cookies()] == ["crm_zone"]

@@ -1,4 +1,4 @@
-"""The pages, as staff use them in a browser: customers, retention, settings, operations."""
+"""Staff use the pages in a browser: customers, retention, settings, operations."""
 
 import re
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from tests.wait import PATIENCE
 
 SECONDS = 30_000
 LIVE_SECONDS = 10.0
-"""Two seconds are promised; a loaded machine gets more."""
+"""How long a change may take to show. Two are promised; a loaded machine gets more."""
 PAGES = ("/", "/retention", "/settings", "/operations")
 SIGN_IN = "/sign-in"
 ACCEPT = {"accept": "text/html"}
@@ -26,7 +26,7 @@ ACCEPT = {"accept": "text/html"}
 
 @pytest.fixture
 async def shop(site: Site) -> Site:
-    """Fill the site: 25 customers of three segments, one dead letter, one order of nobody's."""
+    """Fill the site: 25 customers in three segments, one dead letter, one unattributed order."""
     now = datetime.now(UTC)
     orders = [
         entry(f"ORD-{n}", email=f"c{n:02}@x.org", name=f"Customer {n:02}", total=str(10 + n),
@@ -39,7 +39,7 @@ async def shop(site: Site) -> Site:
 
 
 @pytest.mark.usefixtures("shop")
-async def test_the_list_is_searched_filtered_sorted_and_paged_and_its_address_says_so(
+async def test_the_list_is_searched_filtered_sorted_and_paged_by_its_address(
     tab: Page,
 ) -> None:
     await tab.goto("/")
@@ -71,7 +71,7 @@ async def test_the_list_is_searched_filtered_sorted_and_paged_and_its_address_sa
     await expect(tab.get_by_role("radio", name="At Risk")).to_be_checked()
 
     await tab.get_by_role("searchbox").fill("nobody at all")
-    await expect(tab.get_by_role("heading", name="No customer fits")).to_be_visible()
+    await expect(tab.get_by_role("heading", name="No customers found")).to_be_visible()
 
 
 @pytest.mark.usefixtures("shop")
@@ -84,12 +84,12 @@ async def test_days_are_chosen_in_the_readers_zone(tab: Page) -> None:
     last = (datetime.now(UTC) - timedelta(days=60)).date()
     await tab.get_by_label("Created").select_option("Custom")
     await tab.get_by_label("From").fill(first.isoformat())
-    await tab.get_by_label("to", exact=True).fill(last.isoformat())
+    await tab.get_by_label("To", exact=True).fill(last.isoformat())
     await expect(tab.get_by_text("Showing 1 to 8 of 8")).to_be_visible()
     assert f"from={first}" in tab.url
 
 
-async def test_the_page_follows_the_stream_but_not_under_a_dialog(shop: Site, tab: Page) -> None:
+async def test_the_page_updates_live_but_not_below_a_dialog(shop: Site, tab: Page) -> None:
     await tab.goto("/")
     await tab.evaluate("window.same = true")
     total = tab.locator("#cards .figure").first
@@ -141,14 +141,14 @@ async def test_settings_are_previewed_saved_and_their_progress_is_shown(
     shop: Site, tab: Page
 ) -> None:
     await tab.goto("/settings")
-    await tab.get_by_label("At risk after days").fill("95")
+    await tab.get_by_label("Days until At Risk").fill("95")
     await tab.get_by_role("button", name="Preview").click()
-    await expect(tab.locator("#inactive_days-says")).to_contain_text("fewer than inactive")
-    await expect(tab.get_by_label("At risk after days")).to_have_value("95")
-    await expect(tab.get_by_label("Inactive after days")).to_be_focused()
+    await expect(tab.locator("#inactive_days-says")).to_contain_text("more days than until At Risk")
+    await expect(tab.get_by_label("Days until At Risk")).to_have_value("95")
+    await expect(tab.get_by_label("Days until Inactive")).to_be_focused()
 
-    await tab.get_by_label("At risk after days").fill("30")
-    await tab.get_by_label("Inactive after days").fill("62")
+    await tab.get_by_label("Days until At Risk").fill("30")
+    await tab.get_by_label("Days until Inactive").fill("62")
     await tab.get_by_role("button", name="Preview").click()
     dialog = tab.get_by_role("dialog")
     await expect(dialog).to_contain_text("8 customers would move")
@@ -164,14 +164,16 @@ async def test_settings_are_previewed_saved_and_their_progress_is_shown(
     await expect(tab.locator("#progress")).to_contain_text("done")
 
 
-async def test_somebody_elses_settings_are_not_overwritten_unseen(shop: Site, tab: Page) -> None:
+async def test_settings_saved_by_somebody_else_are_not_overwritten_unnoticed(
+    shop: Site, tab: Page
+) -> None:
     await tab.goto("/settings")
     async with httpx.AsyncClient(base_url=shop.url, timeout=PATIENCE) as other:
         await other.put("/api/v1/settings", json={"vipOrderCount": 9})
-    await tab.get_by_label("At risk after days").fill("30")
+    await tab.get_by_label("Days until At Risk").fill("30")
     await tab.get_by_role("button", name="Preview").click()
-    await expect(tab.get_by_role("alert")).to_contain_text("saved other settings in the meantime")
-    await expect(tab.get_by_label("At risk after days")).to_have_value("30")
+    await expect(tab.get_by_role("alert")).to_contain_text("while you were editing")
+    await expect(tab.get_by_label("Days until At Risk")).to_have_value("30")
     await expect(tab.locator("#vip_order_count-says")).to_contain_text("now 9")
     await finish_applying(shop.service)
 
@@ -182,10 +184,10 @@ async def test_dead_letters_are_inspected_replayed_and_discarded(shop: Site, tab
     await tab.get_by_role("link", name="Inspect").click()
     dialog = tab.get_by_role("dialog")
     await expect(dialog.locator("pre")).to_have_text("{oops <b>")
-    await dialog.get_by_role("button", name="Replay").click()
+    await dialog.get_by_role("button", name="Retry").click()
     await expect(tab.get_by_role("status")).to_contain_text("refused again")
-    await dialog.get_by_text("Discard it").click()
-    await dialog.get_by_label("Why").fill("a test of the shop's")
+    await dialog.get_by_text("Discard this dead letter").click()
+    await dialog.get_by_label("Reason").fill("a test of the shop's")
     await dialog.get_by_role("button", name="Discard for good").click()
     await expect(tab.get_by_role("heading", name="No dead letters")).to_be_visible()
     await expect(dialog).to_be_hidden()
@@ -195,7 +197,7 @@ async def test_dead_letters_are_inspected_replayed_and_discarded(shop: Site, tab
     assert audit == [{"why": "a test of the shop's"}]
 
 
-async def test_a_letter_that_fits_now_is_applied(site: Site, tab: Page) -> None:
+async def test_a_dead_letter_that_is_accepted_now_is_applied(site: Site, tab: Page) -> None:
     await site.service.ingest(Entry("1700000000000-0", fields("ORD-7", currency="EUR")))
     await site.service.execute(
         "UPDATE dead_letters SET field_values = ARRAY[CAST(replace(convert_from(field_values[1],"
@@ -203,21 +205,21 @@ async def test_a_letter_that_fits_now_is_applied(site: Site, tab: Page) -> None:
     )
     await tab.goto("/operations")
     await tab.get_by_role("link", name="Inspect").click()
-    await tab.get_by_role("dialog").get_by_role("button", name="Replay").click()
+    await tab.get_by_role("dialog").get_by_role("button", name="Retry").click()
     await expect(tab.get_by_role("status")).to_contain_text("the entry is applied")
     await expect(tab.locator("#order-list")).to_contain_text("ORD-7")
 
 
-async def test_a_loss_is_shown_until_somebody_takes_note(site: Site, tab: Page) -> None:
+async def test_a_loss_is_open_until_somebody_acknowledges_it(site: Site, tab: Page) -> None:
     await site.service.execute(
         "INSERT INTO losses (stream, kind, after_id, until_id, entries, since, noticed_at,"
         " last_noticed_at) VALUES ('orders', 'removed', '5-0', '9-3', 4, now(), now(), now())"
     )
     await tab.goto("/operations")
     await expect(tab.locator("#losses")).to_contain_text("9-3")
-    await tab.get_by_role("button", name="Take note").click()
-    await expect(tab.get_by_role("status")).to_contain_text("Noted")
-    await expect(tab.locator("#losses")).to_contain_text("noted by local")
+    await tab.get_by_role("button", name="Acknowledge").click()
+    await expect(tab.get_by_role("status")).to_contain_text("Loss acknowledged")
+    await expect(tab.locator("#losses")).to_contain_text("acknowledged by the local user")
 
 
 @pytest.mark.usefixtures("site")
@@ -253,7 +255,7 @@ async def test_pages_are_accessible_and_fit_the_screen(
 
 @pytest.fixture
 async def plain(site: Site, browser: Browser) -> AsyncIterator[Page]:
-    """Open a tab without scripts, of a reader in Berlin."""
+    """Open a tab without scripts, with German as its language."""
     context = await browser.new_context(
         base_url=site.url, java_script_enabled=False, locale="de-DE"
     )
@@ -276,7 +278,7 @@ async def test_everything_can_be_read_without_scripts(plain: Page) -> None:
     assert "{oops <b>" in await plain.inner_text("main")
 
 
-async def test_numbers_and_dates_are_written_as_the_reader_does(site: Site, plain: Page) -> None:
+async def test_numbers_and_dates_follow_the_readers_language(site: Site, plain: Page) -> None:
     date = datetime(2026, 3, 4, 12, tzinfo=UTC)
     await site.service.ingest(
         entry("ORD-1", email="rich@x.org", name="Rich", total="1234567890.50", created=date)
@@ -310,7 +312,7 @@ async def test_awkward_names_are_shown_as_they_are(site: Site, tab: Page, width:
     assert await tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-async def test_pages_are_light_and_strict(shop: Site) -> None:
+async def test_pages_are_small_and_have_a_strict_content_policy(shop: Site) -> None:
     async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT, timeout=PATIENCE) as http:
         for path in PAGES:
             answer = await http.get(path)
@@ -328,7 +330,7 @@ async def test_pages_are_light_and_strict(shop: Site) -> None:
             assert not re.search(r"https?://(?!www\.w3\.org)", answer.text)
 
 
-async def test_what_makes_no_sense_in_an_address_is_left_out(shop: Site) -> None:
+async def test_nonsense_in_the_query_is_ignored(shop: Site) -> None:
     async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT, timeout=PATIENCE) as http:
         rubbish = "segment=x&span=y&from=z&to=0001-01-01&sort=email;drop&page=-1&q=%00"
         answer = await http.get(f"/?{rubbish}")
@@ -341,7 +343,7 @@ async def test_what_makes_no_sense_in_an_address_is_left_out(shop: Site) -> None
         assert missing.headers["content-type"].startswith("text/html")
 
 
-async def test_a_card_knows_the_period_before(site: Site) -> None:
+async def test_a_card_is_compared_with_the_period_before(site: Site) -> None:
     now = datetime.now(UTC)
     await site.service.ingest(
         *(entry(f"A{n}", email=f"a{n}@x.org", created=now - timedelta(days=3)) for n in range(3)),
@@ -349,11 +351,45 @@ async def test_a_card_knows_the_period_before(site: Site) -> None:
     )
     async with httpx.AsyncClient(base_url=site.url, headers=ACCEPT, timeout=PATIENCE) as http:
         answer = await http.get("/?span=last-7")
-    assert "50%</b> against the period before" in re.sub(r"\s+", " ", answer.text)
+    page = re.sub(r"\s+", " ", answer.text)
+    assert "50%</b> from the previous period" in page
+    assert '<dd class="change"> no change from the previous period' in page, "the average LTV"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("vip_order_count", "", "Enter a whole number."),
+        ("vip_order_count", "0", "Enter 1 or more."),
+        ("at_risk_days", "99999", "Enter 36,500 or less."),
+        ("inactive_days", "60", "Enter more days than until At Risk."),
+        ("vip_total_spent", "1.234", "Enter an amount with at most two decimals."),
+        ("vip_total_spent", "much", "Enter an amount with at most two decimals."),
+        ("vip_total_spent", "1000000000000", "This amount is too large."),
+        ("precedence", "x", "Choose one of the two."),
+    ],
+)
+async def test_a_mistake_in_the_settings_is_explained_at_its_field(
+    site: Site, field: str, value: str, sentence: str
+) -> None:
+    fields = {
+        "version": "1",
+        "vip_order_count": "3",
+        "vip_total_spent": "500",
+        "at_risk_days": "60",
+        "inactive_days": "90",
+        "precedence": "recency_first",
+        "auto_segmentation": "on",
+    }
+    async with httpx.AsyncClient(base_url=site.url, headers=ACCEPT, timeout=PATIENCE) as http:
+        answer = await http.post("/settings/preview", data=fields | {field: value})
+    assert answer.status_code == 422
+    assert f'<p id="{field}-says" class="fault">{sentence}</p>' in answer.text
+    assert answer.text.count('class="fault"') == 1
 
 
 async def finish_applying(service: Service) -> None:
-    """Do what a worker would: judge everybody by the settings in force."""
+    """Do the worker's part: move every customer by the settings in force."""
     while True:
         async with service.engine.begin() as connection:
             if not await advance(connection):

@@ -1,4 +1,4 @@
-"""Pages for those who may see them, and forms that no page of others can send."""
+"""Pages are for those who may see them, and no page of another site can send a form."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,37 +21,38 @@ async def web(empty_service: Service) -> AsyncIterator[Web]:
 
 @pytest.fixture
 async def jane(web: Web) -> AsyncIterator[Browser]:
-    """Give the browser of an admin who has signed in."""
+    """Yield the browser of an admin who has signed in."""
     await user(web, Role.ADMIN)
-    async with browser(web) as it:
-        assert (await it.sign_in()).status_code == 303
-        yield it
+    async with browser(web) as visitor:
+        assert (await visitor.sign_in()).status_code == 303
+        yield visitor
 
 
-async def test_who_is_not_signed_in_is_led_to_it_and_back(web: Web) -> None:
+async def test_a_visitor_is_sent_to_sign_in_and_back_to_the_page(web: Web) -> None:
     await user(web)
-    async with browser(web) as it:
+    async with browser(web) as visitor:
         for page in PAGES.values():
-            answer = await it.get(page + "?search=J%C3%B6rg%26&x=//y")
+            answer = await visitor.get(page + "?search=J%C3%B6rg%26&x=//y")
             assert answer.status_code == 303
             there = answer.headers["location"]
             assert there == f"/sign-in?next={page}%3Fsearch%3DJ%25C3%25B6rg%2526%26x%3D//y"
-            assert f'value="{page}?search=J%C3%B6rg%26&amp;x=//y"' in (await it.get(there)).text
-        posted = await it.post("/pages/form")
+            asking = await visitor.get(there)
+            assert f'value="{page}?search=J%C3%B6rg%26&amp;x=//y"' in asking.text
+        posted = await visitor.post("/pages/form")
         assert (posted.status_code, posted.headers["location"]) == (303, "/sign-in")
-        assert_problem(await it.get(STATISTICS), 401)
+        assert_problem(await visitor.get(STATISTICS), 401)
 
 
-async def test_keys_open_pages_too(web: Web) -> None:
+async def test_an_api_key_opens_pages_too(web: Web) -> None:
     key = await web.key(Scope.READ, Scope.WRITE, name="robot")
-    async with browser(web, site=None) as it:
-        assert (await it.get("/pages/read", headers=key.headers)).json() == "robot"
-        assert (await it.get("/pages/admin", headers=key.headers)).status_code == 403
-        answer = await it.post("/pages/form", headers=key.headers, data={"a": "b"})
+    async with browser(web, site=None) as visitor:
+        assert (await visitor.get("/pages/read", headers=key.headers)).json() == "robot"
+        assert (await visitor.get("/pages/admin", headers=key.headers)).status_code == 403
+        answer = await visitor.post("/pages/form", headers=key.headers, data={"a": "b"})
         assert answer.json() == {"a": "b"}
 
 
-async def test_a_form_carries_what_no_other_page_knows(web: Web, jane: Browser) -> None:
+async def test_a_form_needs_the_csrf_token_of_its_session(web: Web, jane: Browser) -> None:
     csrf = await jane.csrf()
     assert len(csrf) == 64
     assert csrf != jane.token
@@ -74,7 +75,7 @@ async def test_a_form_carries_what_no_other_page_knows(web: Web, jane: Browser) 
         assert (await jane.post(page, headers={"x-csrf-token": csrf})).status_code == 200
 
 
-async def test_the_api_takes_it_as_a_header_only(jane: Browser) -> None:
+async def test_the_api_takes_the_csrf_token_as_a_header_only(jane: Browser) -> None:
     csrf = await jane.csrf()
     for sent in ({}, {"data": {"csrf": csrf}}, {"json": {"csrf": csrf}}):
         refused = await jane.post("/probe/write", **sent)
@@ -84,13 +85,13 @@ async def test_the_api_takes_it_as_a_header_only(jane: Browser) -> None:
     assert (answer.status_code, answer.json()) == (200, "jane@example.com")
 
 
-async def test_no_route_changes_anything_without(web: Web, jane: Browser) -> None:
+async def test_no_route_changes_anything_without_a_csrf_token(web: Web, jane: Browser) -> None:
     routers = [getattr(route, "original_router", None) for route in web.app.routes]
-    found = [it for router in routers if router for it in router.routes]
+    routes = [route for router in routers if router for route in router.routes]
     tried = set()
-    for route in found:
+    for route in routes:
         assert isinstance(route, APIRoute)
-        if route.path in {"/sign-in", "/probe/body", "/probe/json"}:  # for whoever asks
+        if route.path in {"/sign-in", "/probe/body", "/probe/json"}:  # open to everybody
             continue
         for method in (route.methods or set()) - {"GET", "HEAD", "OPTIONS"}:
             path = route.path.replace("{id}", "CUST-1001").replace("{", "").replace("}", "")
@@ -116,23 +117,23 @@ async def test_no_route_changes_anything_without(web: Web, jane: Browser) -> Non
         ({"origin": "null"}, 403),
     ],
 )
-async def test_a_change_must_say_that_it_comes_from_here(
+async def test_a_change_must_come_from_this_origin(
     web: Web, jane: Browser, headers: dict[str, str], status: int
 ) -> None:
     proof = {"x-csrf-token": await jane.csrf()}
-    async with browser(web, site=None) as it:
+    async with browser(web, site=None) as visitor:
         fields = {"email": "jane@example.com", "password": PASSWORD}
-        signed_in = await it.post("/sign-in", headers=headers, data=fields)
+        signed_in = await visitor.post("/sign-in", headers=headers, data=fields)
         assert signed_in.status_code == (303 if status == 200 else 403)
         assert ("set-cookie" in signed_in.headers) is (status == 200)
-        it.http.cookies.clear()
+        visitor.http.cookies.clear()
         cookie = {"cookie": f"crm-session={jane.token}"}
-        answer = await it.post("/pages/form", headers=headers | proof | cookie)
+        answer = await visitor.post("/pages/form", headers=headers | proof | cookie)
         assert answer.status_code == status
-        assert (await it.get("/pages/read", headers=headers | cookie)).status_code == 200
+        assert (await visitor.get("/pages/read", headers=headers | cookie)).status_code == 200
 
 
-async def test_what_is_no_text_is_refused(jane: Browser) -> None:
+async def test_a_form_value_that_is_not_text_is_refused(jane: Browser) -> None:
     surrogate = b'--b\r\nContent-Disposition: form-data; name="email"\r\n\r\n\\ud800\r\n--b--\r\n'
     odd = "multipart/form-data; charset=raw_unicode_escape; boundary=b"
     urlencoded = {"content-type": "application/x-www-form-urlencoded"}

@@ -1,4 +1,4 @@
-"""Signing in and out, and how long a session lives."""
+"""Sign-in, sign-out, and how long a session lives."""
 
 import asyncio
 import logging
@@ -28,19 +28,19 @@ async def web(empty_service: Service) -> AsyncIterator[Web]:
 
 @pytest.fixture
 async def jane(web: Web) -> AsyncIterator[Browser]:
-    """Give the browser of an editor who has signed in."""
+    """Yield the browser of an editor who has signed in."""
     await user(web)
-    async with browser(web) as it:
-        assert (await it.sign_in()).status_code == 303
-        yield it
+    async with browser(web) as visitor:
+        assert (await visitor.sign_in()).status_code == 303
+        yield visitor
 
 
 async def stored(web: Web) -> int:
     return len(await web.service.rows("SELECT 1 FROM sessions"))
 
 
-async def is_in(it: Browser) -> bool:
-    answer = await it.get("/pages/read")
+async def is_in(visitor: Browser) -> bool:
+    answer = await visitor.get("/pages/read")
     assert answer.status_code in {200, 303}
     return answer.status_code == 200
 
@@ -50,22 +50,22 @@ async def audit(web: Web) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("role", Role)
-async def test_a_session_allows_what_the_role_does_in_pages_and_the_api(
+async def test_a_session_allows_what_its_role_allows_in_pages_and_the_api(
     web: Web, role: Role
 ) -> None:
     await user(web, role)
-    async with browser(web) as it:
-        assert (await it.get("/pages/read")).status_code == 303
-        signed_in = await it.sign_in(" JANE@example.com ", next="/?page=2")
+    async with browser(web) as visitor:
+        assert (await visitor.get("/pages/read")).status_code == 303
+        signed_in = await visitor.sign_in(" JANE@example.com ", next="/?page=2")
         assert (signed_in.status_code, signed_in.headers["location"]) == (303, "/?page=2")
-        proof = {"x-csrf-token": await it.csrf()}
+        proof = {"x-csrf-token": await visitor.csrf()}
         for scope in Scope:
             expected = 200 if scope in ROLE_SCOPES[role] else 403
-            assert (await it.get(PAGES[scope])).status_code == expected
+            assert (await visitor.get(PAGES[scope])).status_code == expected
             method = "POST" if scope is Scope.WRITE else "GET"
-            answer = await it.http.request(method, PROBES[scope], headers=proof)
+            answer = await visitor.http.request(method, PROBES[scope], headers=proof)
             assert answer.status_code == expected
-        assert (await it.get(STATISTICS)).status_code == 200
+        assert (await visitor.get(STATISTICS)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -74,17 +74,17 @@ async def test_a_session_allows_what_the_role_does_in_pages_and_the_api(
 )
 async def test_the_cookie_is_strict(web: Web, scheme: str, name: str, secure: str) -> None:
     await user(web)
-    async with browser(web, scheme) as it:
-        cookie = (await it.sign_in()).headers["set-cookie"]
-        assert cookie == f"{name}={it.token}; HttpOnly; Path=/; SameSite=strict{secure}"
-        assert await is_in(it)
-        token = it.token
+    async with browser(web, scheme) as visitor:
+        cookie = (await visitor.sign_in()).headers["set-cookie"]
+        assert cookie == f"{name}={visitor.token}; HttpOnly; Path=/; SameSite=strict{secure}"
+        assert await is_in(visitor)
+        token = visitor.token
         other = {"cookie": f"{'crm-session' if secure else '__Host-crm-session'}={token}"}
-        it.http.cookies.clear()
-        assert (await it.get("/pages/read", headers=other)).status_code == 303
+        visitor.http.cookies.clear()
+        assert (await visitor.get("/pages/read", headers=other)).status_code == 303
 
 
-async def test_only_a_digest_is_stored(web: Web, jane: Browser) -> None:
+async def test_only_a_hash_of_the_token_is_stored(web: Web, jane: Browser) -> None:
     [row] = await web.service.rows("SELECT * FROM sessions")
     assert set(row) == {"token_hash", "user_id", "date_created", "last_seen_at", "expires_at"}
     assert len(jane.token) >= 256 / 6
@@ -111,17 +111,17 @@ async def test_each_sign_in_has_a_token_of_its_own(web: Web, jane: Browser) -> N
 
 
 @pytest.mark.parametrize("token", ["", "x", "a" * 43, "ü", "=;", "x" * 5000])
-async def test_what_is_no_token_opens_nothing(web: Web, jane: Browser, token: str) -> None:
+async def test_an_invalid_token_opens_nothing(web: Web, jane: Browser, token: str) -> None:
     tampered = jane.token[:-1] + ("a" if jane.token[-1] != "a" else "b")
-    async with browser(web) as it:
+    async with browser(web) as visitor:
         for value in (token, tampered, jane.token + "a"):
             headers = [(b"cookie", f"crm-session={value}".encode())]
-            assert (await it.get("/pages/read", headers=headers)).status_code == 303
-            answer = await it.get(STATISTICS, headers=headers)
+            assert (await visitor.get("/pages/read", headers=headers)).status_code == 303
+            answer = await visitor.get(STATISTICS, headers=headers)
             assert_problem(answer, 401)
 
 
-async def test_signing_out_ends_it_everywhere(web: Web, jane: Browser) -> None:
+async def test_signing_out_ends_the_session_everywhere(web: Web, jane: Browser) -> None:
     token = jane.token
     answer = await jane.post("/sign-out", data={"csrf": await jane.csrf()})
     assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
@@ -131,7 +131,7 @@ async def test_signing_out_ends_it_everywhere(web: Web, jane: Browser) -> None:
     assert (await jane.get("/pages/read", headers=headers)).status_code == 303  # at once
     assert "You are signed out." in words(await jane.get("/sign-in"))
     assert (await jane.post("/sign-out")).status_code == 303
-    assert [it["action"] for it in await audit(web)] == [
+    assert [row["action"] for row in await audit(web)] == [
         "user.added",
         "user.signed-in",
         "user.signed-out",
@@ -147,7 +147,9 @@ async def test_signing_out_ends_it_everywhere(web: Web, jane: Browser) -> None:
         "DELETE FROM users WHERE email_key = 'jane@example.com'",
     ],
 )
-async def test_a_session_ends(web: Web, jane: Browser, ended: str) -> None:
+async def test_a_session_ends_by_age_by_idleness_or_when_it_is_removed(
+    web: Web, jane: Browser, ended: str
+) -> None:
     await user(web, email="john@example.com")
     await web.service.execute(
         "UPDATE sessions SET last_seen_at = now() - interval '59 min',"
@@ -165,7 +167,7 @@ async def test_a_session_ends(web: Web, jane: Browser, ended: str) -> None:
     assert await stored(web) == 1
 
 
-async def test_the_last_use_is_kept_to_the_minute_and_only_of_people(
+async def test_the_last_use_is_stored_to_the_minute_and_only_for_people(
     web: Web, jane: Browser
 ) -> None:
     async def idle() -> bool:
@@ -192,7 +194,9 @@ async def test_the_last_use_is_kept_to_the_minute_and_only_of_people(
     assert not await idle()
 
 
-async def test_who_is_disabled_or_has_another_password_is_out(web: Web, jane: Browser) -> None:
+async def test_disabling_a_user_or_changing_the_password_ends_the_session(
+    web: Web, jane: Browser
+) -> None:
     other = "a different staple"
     async with web.service.engine.begin() as connection:
         assert await users.set_password(connection, "jane@example.com", other, actor="test")
@@ -210,7 +214,7 @@ async def test_who_is_disabled_or_has_another_password_is_out(web: Web, jane: Br
     assert (await jane.sign_in(password=other)).status_code == 403
 
 
-async def test_another_role_acts_within_seconds(web: Web, jane: Browser) -> None:
+async def test_a_changed_role_applies_within_seconds(web: Web, jane: Browser) -> None:
     assert (await jane.get("/pages/write")).status_code == 200
     async with web.service.engine.begin() as connection:
         await users.set_role(connection, "jane@example.com", Role.VIEWER, actor="test")
@@ -218,12 +222,12 @@ async def test_another_role_acts_within_seconds(web: Web, jane: Browser) -> None
     refused = await jane.get("/pages/write")
     assert refused.status_code == 403
     assert "no right to change customers" in words(refused)
-    assert "jane@example.com" in words(refused)  # the frame is as on other pages
+    assert "jane@example.com" in words(refused)  # the header is that of other pages
     assert await is_in(jane)
 
 
-async def test_a_password_taken_away_meanwhile_starts_no_session(web: Web) -> None:
-    """Whichever of the two comes first."""
+async def test_a_password_changed_during_sign_in_starts_no_session(web: Web) -> None:
+    """It does not matter which of the two comes first."""
     engine, email = web.service.engine, "jane@example.com"
     await user(web)
 
@@ -246,15 +250,15 @@ async def test_a_password_taken_away_meanwhile_starts_no_session(web: Web) -> No
 
     async with engine.begin() as connection:
         await users.set_password(connection, email, PASSWORD, actor="test")
-        async with browser(web) as it:
-            trying = asyncio.create_task(it.sign_in(password="a different staple"))
+        async with browser(web) as visitor:
+            trying = asyncio.create_task(visitor.sign_in(password="a different staple"))
             await until(waits)
             await connection.execute(text("COMMIT"))
             assert (await trying).status_code == 403
     assert await stored(web) == 0
 
 
-async def test_the_same_words_whatever_is_wrong(
+async def test_every_failed_sign_in_gets_the_same_answer(
     web: Web, jane: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:
     jane.http.cookies.clear()
@@ -279,25 +283,25 @@ async def test_the_same_words_whatever_is_wrong(
     assert len(seen) == 1
     assert "is wrong" in seen.pop()
     assert "example.com" not in caplog.text
-    failed = [it for it in await audit(web) if it["action"] == "user.sign-in-failed"]
-    assert [it["actor"] for it in failed] == ["nobody"] * 4
-    assert [bool(it["details"]) for it in failed] == [True, False, False, False]
+    failed = [row for row in await audit(web) if row["action"] == "user.sign-in-failed"]
+    assert [row["actor"] for row in failed] == ["nobody"] * 4
+    assert [bool(row["details"]) for row in failed] == [True, False, False, False]
     assert "example.com" not in str(failed)
     assert "password" not in str(failed)
 
 
 async def test_failures_are_limited_by_address(web: Web, jane: Browser) -> None:
     for _ in range(int(ATTEMPTS_AT_ONCE)):
-        assert (await jane.sign_in()).status_code == 303  # what succeeds does not count
+        assert (await jane.sign_in()).status_code == 303  # successful attempts do not count
     for number in range(int(ATTEMPTS_AT_ONCE)):
         assert (await jane.sign_in(f"{number}@example.com")).status_code == 403
     refused = await jane.sign_in()
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) == 1 / ATTEMPTS_PER_SECOND
-    assert "Too many attempts. Try again in 5 s." in words(refused)
+    assert "Too many attempts. Try again in 5 seconds." in words(refused)
     assert await is_in(jane)
-    async with browser(web, address="127.0.0.2") as it:
-        assert (await it.sign_in()).status_code == 303
+    async with browser(web, address="127.0.0.2") as visitor:
+        assert (await visitor.sign_in()).status_code == 303
     web.wait(1 / ATTEMPTS_PER_SECOND)
     assert (await jane.sign_in()).status_code == 303
 
@@ -305,10 +309,10 @@ async def test_failures_are_limited_by_address(web: Web, jane: Browser) -> None:
 @pytest.mark.parametrize("email", ["jane@example.com", "nobody@example.com"])
 async def test_failures_are_limited_by_account(web: Web, jane: Browser, email: str) -> None:
     for number in range(int(ATTEMPTS_AT_ONCE)):
-        async with browser(web, address=f"127.0.1.{number}") as it:
-            assert (await it.sign_in(email.upper(), "wrong")).status_code == 403
-    async with browser(web, address="127.0.2.1") as it:
-        assert (await it.sign_in(email)).status_code == 429
+        async with browser(web, address=f"127.0.1.{number}") as visitor:
+            assert (await visitor.sign_in(email.upper(), "wrong")).status_code == 403
+    async with browser(web, address="127.0.2.1") as visitor:
+        assert (await visitor.sign_in(email)).status_code == 429
     await user(web, email="john@example.com")
     assert (await jane.sign_in("john@example.com")).status_code == 303
 
@@ -331,39 +335,41 @@ async def test_failures_are_limited_by_account(web: Web, jane: Browser, email: s
         "",
     ],
 )
-async def test_it_leads_to_this_site_only(web: Web, jane: Browser, there: str) -> None:
+async def test_sign_in_redirects_to_this_site_only(web: Web, jane: Browser, there: str) -> None:
     assert (await jane.sign_in(next=there)).headers["location"] == "/"
     asked = await jane.get("/sign-in", params={"next": there})  # signed in already
     assert (asked.status_code, asked.headers["location"]) == (303, "/")
-    async with browser(web) as it:
-        shown = (await it.get("/sign-in", params={"next": there})).text
+    async with browser(web) as visitor:
+        shown = (await visitor.get("/sign-in", params={"next": there})).text
         assert '<input type="hidden" name="next" value="/">' in shown
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", None])
-async def test_who_comes_from_elsewhere_is_not_asked_again(web: Web, site: str | None) -> None:
-    """A strict cookie is not sent with a link from elsewhere, but with what our page loads."""
+async def test_a_signed_in_visitor_from_another_site_need_not_sign_in_again(
+    web: Web, site: str | None
+) -> None:
+    """Browsers send a strict cookie only with what our own page loads, not with a link to it."""
     await user(web)
-    async with browser(web, site=site) as it:
-        answer = await it.get("/sign-in?next=/%3Fa%3D1%26b%3D%22;")
+    async with browser(web, site=site) as visitor:
+        answer = await visitor.get("/sign-in?next=/%3Fa%3D1%26b%3D%22;")
         there = "/sign-in?again=1&next=%2F%3Fa%3D1%26b%3D%22%3B"
         assert answer.headers["refresh"] == f"0; url={there}"
-        assert "refresh" not in (await it.get(there)).headers  # never in a circle
-    async with browser(web) as it:
-        assert "refresh" not in (await it.get("/sign-in")).headers
+        assert "refresh" not in (await visitor.get(there)).headers  # never in a loop
+    async with browser(web) as visitor:
+        assert "refresh" not in (await visitor.get("/sign-in")).headers
 
 
-async def test_the_page_says_how_to_add_the_first_user(web: Web) -> None:
-    async with browser(web) as it:
-        local = await it.get("/sign-in")
+async def test_the_sign_in_page_says_how_to_add_the_first_user(web: Web) -> None:
+    async with browser(web) as visitor:
+        local = await visitor.get("/sign-in")
         assert (local.status_code, local.headers["location"]) == (303, "/")
-        assert (await it.get("/pages/admin")).json() == "local"
-        assert await it.csrf() == ""
-        assert (await it.post("/pages/form", data={"a": "b"})).json() == {"a": "b"}
+        assert (await visitor.get("/pages/admin")).json() == "local"
+        assert await visitor.csrf() == ""
+        assert (await visitor.post("/pages/form", data={"a": "b"})).json() == {"a": "b"}
         await web.key(Scope.READ)
-        assert "crm users add" in words(await it.get("/sign-in"))
+        assert "crm users add" in words(await visitor.get("/sign-in"))
         await user(web)
-        asking = await it.get("/sign-in")
+        asking = await visitor.get("/sign-in")
         assert "crm users add" not in words(asking)
         assert asking.headers["referrer-policy"] == "same-origin"  # or forms come from "null"
 
@@ -414,7 +420,9 @@ async def test_a_live_stream_ends_with_the_session(web: Web, jane: Browser) -> N
     assert b"ORD-1" not in b"".join(sent)
 
 
-async def test_behind_a_proxy_that_speaks_https(empty_service: Service, tmp_path: Path) -> None:
+async def test_cookies_are_secure_behind_an_https_proxy(
+    empty_service: Service, tmp_path: Path
+) -> None:
     async with empty_service.engine.begin() as connection:
         await users.add_user(connection, "jane@example.com", PASSWORD, Role.VIEWER, actor="test")
     async with processes(empty_service.servers, tmp_path) as start:

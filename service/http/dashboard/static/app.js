@@ -1,31 +1,31 @@
-// Every address gives a whole page that works without this file. Here: dialogs over the page they
-// were opened from, lists that follow the typing, and pages that follow what happens.
+// Every address is a whole page that works without this file. This file opens dialogs over the
+// page, updates lists while somebody types, and keeps pages up to date.
 
 const dialog = document.getElementById("dialog");
 const toast = document.getElementById("toast");
-const LIVE_MS = 1000; // at most one look a second, however much happens
-const POLL_MS = 5000; // where no event stream is to be had
+const LIVE_MS = 1000; // reload at most once a second, however many events arrive
+const POLL_MS = 5000; // used while the event stream is away
 const TYPING_MS = 250;
 
-// XMLHttpRequest parses HTML with scripts off, so no string of ours ever becomes markup.
-function load(address, form, asked = true) {
+// XMLHttpRequest parses HTML with scripts disabled, so this file never turns a string into markup.
+function load(address, form, byPerson = true) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open(form ? "POST" : "GET", address);
     request.responseType = "document";
     request.setRequestHeader("Accept", "text/html");
-    if (!asked) request.setRequestHeader("X-Background", "1"); // nobody sits there: sessions may idle
+    if (!byPerson) request.setRequestHeader("X-Background", "1"); // must not keep a session alive
     request.onload = () =>
       request.response
         ? resolve({ page: request.response, address: request.responseURL, status: request.status })
-        : reject(new Error(`unreadable answer (${request.status})`));
-    request.onerror = () => reject(new Error("the service does not answer"));
+        : reject(new Error(`The service sent an unreadable answer (${request.status})`));
+    request.onerror = () => reject(new Error("The service does not answer"));
     request.send(form ? new URLSearchParams(form) : null);
   });
 }
 
 function say(words) {
-  (dialog.open ? dialog : document.body).append(toast); // what is outside of a dialog is inert
+  (dialog.open ? dialog : document.body).append(toast); // outside an open dialog all is inert
   toast.textContent = "";
   if (words) requestAnimationFrame(() => (toast.textContent = words));
 }
@@ -38,12 +38,12 @@ function adopt(element) {
   return document.adoptNode(element);
 }
 
-// Live pages -------------------------------------------------------------------------------------
+// Pages that stay up to date ------------------------------------------------------------------------
 
 const live = () => document.querySelectorAll("[data-live]");
 let stale = false;
 let refreshing = null;
-let pressed = false; // a link that is replaced between press and release is never clicked
+let pressed = false; // replacing a link between press and release would lose the click
 
 async function refresh() {
   if (refreshing || dialog.open || document.hidden || pressed) {
@@ -91,22 +91,22 @@ function follow() {
   source.onopen = () => {
     clearInterval(poll);
     poll = null;
-    refresh(); // what happened while nobody listened
+    refresh(); // events may have been missed meanwhile
   };
   source.onerror = () => (poll ??= setInterval(refresh, POLL_MS));
   document.addEventListener("visibilitychange", () => stale && refresh());
   addEventListener("pointerdown", (event) => (pressed = !event.button));
   for (const end of ["pointerup", "pointercancel"])
-    addEventListener(end, () => setTimeout(() => ((pressed = false), stale && refresh()))); // after the click
+    addEventListener(end, () => setTimeout(() => ((pressed = false), stale && refresh()))); // once the click is handled
   dialog.addEventListener("close", () => stale && refresh());
   if (document.querySelector("[data-poll]")) refresh();
 }
 
 // Dialogs ----------------------------------------------------------------------------------------
 
-let shown = location.href; // the page below an open dialog
+let shown = location.href; // the address of the page below an open dialog
 let typed = false;
-if (history.state?.dialog) history.replaceState(null, ""); // loaded anew, it is a page by itself
+if (history.state?.dialog) history.replaceState(null, ""); // after a reload the dialog is a page of its own
 
 function openWith(page, again = false) {
   const body = page.querySelector("[data-dialog-body]");
@@ -118,8 +118,8 @@ function openWith(page, again = false) {
   if (!dialog.open) dialog.showModal();
   body.scrollTop = scrolled;
   const first = body.querySelector("[aria-invalid=true]") ?? body.querySelector("[autofocus]");
-  const meant = location.hash && body.querySelector(`#${CSS.escape(location.hash.slice(1))}`);
-  (first ?? (meant || body.querySelector("h1"))).focus({ preventScroll: again && !first });
+  const target = location.hash && body.querySelector(`#${CSS.escape(location.hash.slice(1))}`);
+  (first ?? (target || body.querySelector("h1"))).focus({ preventScroll: again && !first });
   return true;
 }
 
@@ -143,7 +143,7 @@ async function openDialog(address, push = true) {
 }
 
 function closeDialog() {
-  if (typed && !confirm("Close without saving what you typed?")) return;
+  if (typed && !confirm("Close without saving your changes?")) return;
   if (history.state?.dialog) history.back();
   else dialog.close();
 }
@@ -184,13 +184,13 @@ async function post(form, button) {
   if (answer.status === 403) {
     const { csrf } = (await load(location.href)).page.body.dataset;
     if (csrf && form.elements.csrf && form.elements.csrf.value !== csrf) {
-      form.elements.csrf.value = csrf; // they have signed in again, in another tab
+      form.elements.csrf.value = csrf; // the person has signed in again in another tab
       answer = await send();
     }
   }
-  if (new URL(answer.address).pathname === "/sign-in") throw new Error("You are signed out: sign in in another tab");
+  if (new URL(answer.address).pathname === "/sign-in") throw new Error("You are signed out. Sign in in another tab");
   if (answer.status >= 400 && ![404, 409, 422].includes(answer.status))
-    throw new Error(answer.page.querySelector("main p")?.textContent ?? `refused (${answer.status})`);
+    throw new Error(answer.page.querySelector("main p")?.textContent ?? `The service refused this (${answer.status})`);
   return answer;
 }
 
@@ -225,11 +225,11 @@ document.addEventListener("submit", async (event) => {
     say(page.getElementById("toast")?.textContent);
   } catch (error) {
     button?.removeAttribute("disabled");
-    say(`${error.message}. Nothing typed is lost; try again.`);
+    say(`${error.message.replace(/\.$/, "")}. What you typed is still here. Try again.`);
   }
 });
 
-// Lists that follow the typing -------------------------------------------------------------------
+// Lists that update while somebody types -----------------------------------------------------------
 
 let timer = null;
 let latest = 0;
@@ -242,7 +242,7 @@ async function filter(form) {
   const turn = ++latest;
   try {
     const { page } = await load(address.href);
-    if (turn !== latest) return; // typed on meanwhile
+    if (turn !== latest) return; // the person has typed on
     for (const part of document.querySelectorAll("[data-results]")) {
       const fresh = page.getElementById(part.id);
       if (fresh) part.replaceWith(adopt(fresh));
@@ -267,7 +267,7 @@ document.addEventListener("submit", (event) => {
   filter(event.target);
 });
 
-// The reader's time zone, which no request tells ---------------------------------------------------
+// The reader's time zone, which browsers do not send -----------------------------------------------
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 if (zone && !document.cookie.includes(`crm_zone=${zone}`)) {

@@ -1,0 +1,90 @@
+"""The words that staff read for the codes that the service stores: causes, reasons, actions."""
+
+from service.core.order_event import Reason
+from service.core.segment_event import Cause
+
+CAUSES = {
+    Cause.ORDER: "because of an order",
+    Cause.TIME: "because time passed",
+    Cause.MANUAL: "by hand",
+    Cause.RULES: "because the rules were changed",
+    Cause.REBUILD: "after a recalculation",
+}
+"""Why a segment changed. It follows the segment's name."""
+
+INTERACTIONS = {"call": "Call", "email": "E-mail", "meeting": "Meeting", "note": "Note"}
+
+REASONS = {
+    Reason.TOO_LARGE: "Too large",
+    Reason.NO_DATA_FIELD: "No data field",
+    Reason.INVALID_UTF8: "Not UTF-8 text",
+    Reason.NOT_JSON: "Not JSON",
+    Reason.NOT_AN_OBJECT: "Not a JSON object",
+    Reason.UNKNOWN_TYPE: "Unknown event type",
+    Reason.UNSUPPORTED_VERSION: "Unsupported version",
+    Reason.MISSING_FIELD: "Missing field",
+    Reason.INVALID_FIELD: "Invalid field",
+    Reason.INVALID_TEXT: "Invalid text",
+    Reason.INVALID_AMOUNT: "Invalid amount",
+    Reason.REFUND_EXCEEDS_TOTAL: "Refund exceeds total",
+    Reason.INVALID_TIME: "Invalid time",
+    Reason.INVALID_EMAIL: "Invalid e-mail",
+    Reason.CURRENCY_MISMATCH: "Other currency",
+    Reason.NOT_APPLICABLE: "Refused by the database",
+    Reason.TOO_MANY_DELIVERIES: "Crashed every worker",
+}
+"""Why an entry became a dead letter."""
+
+ACTIONS = {
+    "customer.created": "Customer added",
+    "customer.updated": "Customer edited",
+    "customer.erased": "Customer deleted",
+    "customers.exported": "Customers exported",
+    "interaction.updated": "Interaction corrected",
+    "interaction.removed": "Interaction removed",
+    "settings.updated": "Settings changed",
+    "dead-letter.replayed": "Dead letters retried",
+    "dead-letter.discarded": "Dead letter discarded",
+    "loss.acknowledged": "Loss acknowledged",
+    "rebuild.applied": "Figures recalculated",
+    "user.added": "User added",
+    "user.role-set": "Role of a user changed",
+    "user.password-set": "Password of a user changed",
+    "user.disabled": "User disabled",
+    "user.signed-in": "Sign-in",
+    "user.signed-out": "Sign-out",
+    "user.sign-in-failed": "Failed sign-in",
+    "key.created": "API key created",
+    "key.revoked": "API key revoked",
+}
+"""What somebody did, as the audit log names it. "by jane@example.com" may follow."""
+
+
+def status(code: str) -> str:
+    """Write the status of an order or of its payment."""
+    return "partly refunded" if code == "partially_refunded" else code.replace("_", " ")
+
+
+def reason(code: str) -> str:
+    """Write why an entry was refused. A code that only an older release knew is shown as it is."""
+    return REASONS[Reason(code)] if code in set(Reason) else code.replace("_", " ")
+
+
+def action(code: str) -> str:
+    """Write what somebody did. A code that only an older release knew is shown as it is."""
+    return ACTIONS.get(code) or code.replace(".", " ").replace("-", " ").capitalize()
+
+
+def by(actor: str) -> str:
+    """Write in whose name something was done: "by jane@example.com". Empty for nobody."""
+    if actor == "nobody":
+        return ""
+    return f"by {person(actor)}"
+
+
+def person(actor: str) -> str:
+    """Write an actor's name for people."""
+    if actor == "local":
+        return "the local user"
+    kind, _, name = actor.partition(":")
+    return f"{name} (command line)" if kind == "cli" else actor
