@@ -6,6 +6,11 @@ from typing import Any
 from alembic import op
 from sqlalchemy import TextClause, text
 
+_INDEX_OF_TABLE = text(
+    "SELECT true FROM pg_index"
+    " WHERE indexrelid = to_regclass(:name) AND indrelid = to_regclass(:table)"
+)
+
 
 def create_index_online(
     name: str, table: str, columns: Sequence[str | TextClause], **options: Any
@@ -14,11 +19,13 @@ def create_index_online(
 
     It commits what the revision did before. An attempt that was cut short leaves an invalid index,
     which PostgreSQL does not use. That one is dropped first, so that the revision can run again.
+    An index of the same name on a table in another schema is left alone.
     """
     with op.get_context().autocommit_block():
         patience = op.get_bind().scalar(text("SHOW lock_timeout"))
         # Building waits for older transactions to end, and nobody waits for it: no timeout needed.
         op.execute("SET lock_timeout = 0")
-        op.drop_index(name, table, if_exists=True, postgresql_concurrently=True)
+        if op.get_bind().scalar(_INDEX_OF_TABLE, {"name": name, "table": table}):
+            op.drop_index(name, table, postgresql_concurrently=True)
         op.create_index(name, table, columns, postgresql_concurrently=True, **options)
         op.execute(f"SET lock_timeout = '{patience}'")

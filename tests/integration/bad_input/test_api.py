@@ -32,8 +32,7 @@ INSIDES = ("Traceback", "sqlalchemy", "asyncpg", "pydantic", "SELECT ", ".py", "
 async def web(
     migrated: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Start a web process."""
-    await migrated.empty()
+    """Start a web process; it must log no traceback."""
     async with processes(migrated.servers, tmp_path_factory.mktemp("web")) as started:
         web = await started.web(rate_limit_per_second=100_000, rate_limit_burst=1_000_000)
         url = f"http://{HOST}:{web.port}"
@@ -44,10 +43,7 @@ async def web(
 
 @pytest.fixture
 async def http(web: httpx.AsyncClient, migrated: Service) -> httpx.AsyncClient:
-    """Return a client of it. There are customers, dead letters and an unattributed order.
-
-    Each test finds them anew, because the requests of the one before may have deleted them.
-    """
+    """Return a client; there are a few customers, dead letters and an unattributed order."""
     await migrated.empty()
     await migrated.ingest(
         *(entry(f"ORD-{n}", email=f"c{n % 5}@example.org") for n in range(12)),
@@ -253,6 +249,6 @@ async def test_a_bad_body_is_refused_by_every_operation(http: httpx.AsyncClient,
                 **request, content=_BODIES[name], headers={"Content-Type": kind}
             )
             check(answer)
-            # Python finds out by itself that JSON is in UTF-16, and reads it as it is meant.
+            # UTF-16 is read like any JSON: `{"name": "a"}` is an edit.
             harmless = {"a byte order mark", "nothing", "a key twice", "UTF-16"}
             assert answer.status_code >= 400 or name in harmless, (label, answer.text)
