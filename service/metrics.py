@@ -97,7 +97,7 @@ class _Collected(Collector):
 async def _of_database(engine: AsyncEngine) -> list[Metric]:
     async with engine.connect() as connection:
         totals = await status.totals(connection)
-        waiting = await status.waiting(connection)
+        waiting = await status.database_backlog(connection)
         kept = {it.reason: it.letters for it in await dead_letters.summary(connection)}
         verified = await status.verification(connection)
         lost = await losses.summary(connection)

@@ -11,14 +11,13 @@ from pydantic.config import JsonDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.config import Config
 from service.core.batch import Outcome
 from service.core.numbers import whole_number
 from service.core.order_event import Reason
 from service.core.scopes import Scope
 from service.db.engine import in_transaction
 from service.db.operations import dead_letters
-from service.db.operations.dead_letters import Letter, NoSuchLetterError, Replayed, StoredField
+from service.db.operations.dead_letters import Letter, NoSuchLetterError, ReplayResult, StoredField
 from service.http.api.schemas import Camel, Collection
 from service.http.auth.guard import Admin, Reader, Writer
 from service.http.json_response import Json
@@ -285,7 +284,7 @@ async def replay_dead_letters(
         state.engine,
         actor.name,
         reason.value,
-        judge_by(state.config),
+        state.config.terms,
         after=int(cursor or 0),
         most=_MOST_REPLAYED,
     )
@@ -296,8 +295,8 @@ async def replay_dead_letters(
 async def replay_dead_letter(request: Request, actor: Writer, number: LetterNumber) -> Response:
     """Judge one again and, if it is accepted now, apply and remove it in one transaction."""
     state = state_of(request)
-    again = judge_by(state.config)
-    replayed = await dead_letters.replay(state.engine, actor.name, [number], again)
+    terms = state.config.terms
+    replayed = await dead_letters.replay(state.engine, actor.name, [number], terms)
     if not replayed.letters:
         raise not_found()
     refusal = replayed.refused.get(number)
@@ -331,11 +330,6 @@ async def discard_dead_letter(
     except NoSuchLetterError:
         raise not_found() from None
     return Response(status_code=204)
-
-
-def judge_by(config: Config) -> dead_letters.Judge:
-    """Judge as a worker with this configuration would now."""
-    return dead_letters.judge_by(config.store_currency, config.max_event_bytes)
 
 
 def not_found() -> ProblemError:
@@ -376,7 +370,7 @@ def _text(value: bytes, size: int) -> str | None:
         return None
 
 
-def _replayed(replayed: Replayed) -> dict[str, Any]:
+def _replayed(replayed: ReplayResult) -> dict[str, Any]:
     refused: dict[str, int] = {}
     for refusal in replayed.refused.values():
         refused[refusal.reason.value] = refused.get(refusal.reason.value, 0) + 1

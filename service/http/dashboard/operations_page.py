@@ -12,7 +12,7 @@ from service.db.operations import dead_letters, losses, status, trims
 from service.db.operations.dead_letters import NoSuchLetterError
 from service.http.api.cursors import decode_time, encode_time
 from service.http.api.customer_details import ORDERS
-from service.http.api.dead_letters import LetterNumber, judge_by, not_found
+from service.http.api.dead_letters import LetterNumber, not_found
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Editor, Form, Viewer
 from service.http.problems import ProblemError
@@ -37,7 +37,7 @@ async def show(
     """Show how the service does; a part that is away is said to be."""
     state = state_of(request)
     async with snapshot(request) as connection:
-        waiting = await status.waiting(connection)
+        waiting = await status.database_backlog(connection)
         verified = await status.verification(connection)
         lost = await losses.recorded_losses(connection, most=_LOSSES)
         trimmed = await trims.trims(connection)
@@ -95,8 +95,8 @@ async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Resp
 async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form) -> Response:
     """Judge one again; it goes when it is accepted."""
     state = state_of(request)
-    again = judge_by(state.config)
-    replayed = await dead_letters.replay(state.engine, actor.name, [number], again)
+    terms = state.config.terms
+    replayed = await dead_letters.replay(state.engine, actor.name, [number], terms)
     if not replayed.letters:
         raise not_found()
     if replayed.refused:

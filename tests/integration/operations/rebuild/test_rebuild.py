@@ -96,8 +96,8 @@ async def test_what_was_damaged_is_found_and_mended(
     assert difference.customer_id == 1005
     differing = {
         name
-        for name in difference.kept._fields
-        if getattr(difference.kept, name) != getattr(difference.rebuilt, name)
+        for name in difference.stored._fields
+        if getattr(difference.stored, name) != getattr(difference.rebuilt, name)
     }
     assert differing == changed
     written = await _run(shop, apply=True)
