@@ -1,4 +1,4 @@
-"""The job behind a change of settings, in real workers that are killed while orders pour in."""
+"""The job of new settings, in worker processes that are killed while orders arrive."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ from tests.wait import until
 CUSTOMERS = 8_000
 
 
-async def _everybody(service: Service, now: datetime) -> None:
+async def _create_customers(service: Service, now: datetime) -> None:
     for start in range(0, CUSTOMERS, 4000):
         await service.ingest(
             *(
@@ -27,17 +27,17 @@ async def _everybody(service: Service, now: datetime) -> None:
         )
 
 
-async def test_it_resumes_after_kill_9_while_orders_are_taken(
+async def test_the_job_resumes_after_kill_9_while_orders_arrive(
     service: Service, web: httpx.AsyncClient, crm: Processes, now: datetime
 ) -> None:
-    await _everybody(service, now)
+    await _create_customers(service, now)
     worker = await crm.worker()
-    enough, published = asyncio.Event(), 0
+    stop, published = asyncio.Event(), 0
 
     async def publish() -> None:
-        """Second orders of customers all over, and first ones of new customers."""
+        """Publish second orders of existing customers, and first orders of new ones."""
         nonlocal published
-        while not enough.is_set():
+        while not stop.is_set():
             numbers = range(published, published + 20)
             await publish_all(
                 service,
@@ -49,23 +49,23 @@ async def test_it_resumes_after_kill_9_while_orders_are_taken(
             published += 20
             await asyncio.sleep(0.005)
 
-    async def in_the_middle() -> bool:
+    async def stopped_in_the_middle() -> bool:
         worker.send(signal.SIGSTOP)
-        now_at = await change(web, "2")
-        if 0 < now_at["examined"] < now_at["total"]:
+        progress = await change(web, "2")
+        if 0 < progress["examined"] < progress["total"]:
             return True
-        assert now_at["status"] == "running", "it was too quick to be interrupted"
+        assert progress["status"] == "running", "the job ended before it could be interrupted"
         worker.send(signal.SIGCONT)
         return False
 
     load = asyncio.create_task(publish())
     try:
         assert (await put(web, vipOrderCount=1))["change"] == "2"
-        await until(in_the_middle)
+        await until(stopped_in_the_middle)
         await worker.kill()
         interrupted = await change(web, "2")
         assert interrupted["status"] == "running"
-        # Those beyond the cursor are not judged yet, and no error.
+        # Customers beyond the last id examined are not judged yet. That is no error.
         assert [finding for finding in await service.findings() if finding.number == 4] == []
         await crm.worker()
         await crm.worker()
@@ -75,7 +75,7 @@ async def test_it_resumes_after_kill_9_while_orders_are_taken(
 
         await until(finished)
     finally:
-        enough.set()
+        stop.set()
         await load
 
     async def all_read() -> bool:
