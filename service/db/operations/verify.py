@@ -1,7 +1,8 @@
-"""The eight invariants of the service. Each is a query that returns the rows that break it.
+"""The eight invariants of the service. The check of each returns the rows that break it.
 
 ``crm verify`` checks them on a live system, and the tests check them after every scenario. The
-queries read one snapshot, so that work that goes on meanwhile cannot look like an error.
+queries on customers, segments and statistics read one snapshot, so that work that goes on meanwhile
+cannot look like an error.
 """
 
 import random

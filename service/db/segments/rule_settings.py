@@ -2,7 +2,7 @@
 
 The preview runs the same SQL that applies the settings. Saving writes a new version and a job for
 `service.db.segments.reclassify`. Every customer who is judged after that is judged by the new
-settings. So the job only has to find the customers who are in another segment by the old ones.
+settings. So the job only has to find the customers whom the old settings left in another segment.
 """
 
 from datetime import datetime
