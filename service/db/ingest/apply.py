@@ -58,7 +58,7 @@ def _if(condition: str, columns: Sequence[str]) -> str:
     )
 
 
-def _or_same(column: str, value: str, usual: str) -> str:
+def _or_usual(column: str, value: str, usual: str) -> str:
     """Return SQL that fills a part of a key that was left out because it is the usual one.
 
     A value and its key nearly always come from the newest event of the row. Without leaving out the
@@ -96,7 +96,7 @@ _PROFILE_COLUMNS = {
 def _profile_register(register: str) -> str:
     value, at, event = registers.columns_of(register)
     return (
-        f"{value}, {_or_same(at, value, 'profile_at')}, {_or_same(event, value, 'profile_event')}"
+        f"{value}, {_or_usual(at, value, 'profile_at')}, {_or_usual(event, value, 'profile_event')}"
     )
 
 
@@ -104,9 +104,9 @@ _SOURCE = f"""
 incoming AS (
   SELECT id, version, updated_at, event_id, status, payment_status, total_cents * 0.01 AS total,
          refunded_cents * 0.01 AS refunded, date_created, customer_id,
-         {_or_same("named_version", "customer_id", "version")},
-         {_or_same("named_at", "customer_id", "updated_at")},
-         {_or_same("named_event_id", "customer_id", "event_id")},
+         {_or_usual("named_version", "customer_id", "version")},
+         {_or_usual("named_at", "customer_id", "updated_at")},
+         {_or_usual("named_event_id", "customer_id", "event_id")},
          erased
   FROM ({unpack(_ORDER_COLUMNS)}) packed
 ),
@@ -247,7 +247,7 @@ def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, Store
 def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
     states = [change.state for change in changes]
     named = [change.named for change in changes]
-    # A key is left out if it is that of the order's state: see `_or_same`.
+    # A key is left out if it is that of the order's state: see `_or_usual`.
     other_keys = [
         change.named[0] if change.named and change.named[0] != change.state.key else None
         for change in changes
@@ -283,7 +283,7 @@ def _profile_columns(profiles: Sequence[Profile]) -> dict[str, list[Any]]:
     }
     for register in REGISTERS:
         values = [profile.values.get(register) for profile in profiles]
-        # A key is left out if it is that of the customer's latest event: see `_or_same`.
+        # A key is left out if it is that of the customer's latest event: see `_or_usual`.
         other_keys = [
             value if value and value.event_id != profile.event_id else None
             for value, profile in zip(values, profiles, strict=True)
