@@ -173,7 +173,7 @@ class Applier:
         while True:
             try:
                 await in_transaction(
-                    self._engine, self._ingest, batch, traceparents, again=(OwnerChangedError,)
+                    self._engine, self._ingest, batch, traceparents, retry_on=(OwnerChangedError,)
                 )
             except DATABASE_AWAY as error:
                 if refused_data(error):

@@ -98,7 +98,7 @@ async def _database(worker: Probed) -> str:
         return "not ready: away, waiting for it"
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS), worker.engine.connect() as connection:
-            lacking = await migrate.lacking(connection)
+            lacking = await migrate.behind(connection)
     except DATABASE_AWAY as error:
         return f"not ready: {type(error).__name__}"
     return f"not ready: {lacking}" if lacking else "ok"

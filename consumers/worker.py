@@ -92,7 +92,7 @@ class Worker:
     async def _lacking(self) -> str | None:
         try:
             async with self.engine.connect() as connection:
-                return await migrate.lacking(connection)
+                return await migrate.behind(connection)
         except DATABASE_AWAY as error:
             return type(error).__name__
 

@@ -98,7 +98,7 @@ class _Collected(Collector):
 async def _database_metrics(engine: AsyncEngine) -> list[Metric]:
     async with engine.connect() as connection:
         totals = await status.totals(connection)
-        waiting = await status.waiting(connection)
+        waiting = await status.database_backlog(connection)
         letters = {row.reason: row.letters for row in await dead_letters.summary(connection)}
         verified = await status.verification(connection)
         lost = await losses.summary(connection)

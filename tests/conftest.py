@@ -79,7 +79,7 @@ class Service:
         return await in_transaction(
             self.engine,
             lambda connection: ingest(connection, batch, now, repeats_expected=repeats_expected),
-            again=(OwnerChangedError,),
+            retry_on=(OwnerChangedError,),
         )
 
     async def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -21,17 +21,17 @@ STATEMENTS: dict[str, TextClause] = {
     "db/ingest/owners.create.sql": owners._CREATE,
     "db/ingest/owners.lock.sql": owners._LOCK,
     "db/ingest/apply.sql": apply._APPLY,
-    "db/ingest/skip_known.sql": skip_known._APPLIED,
+    "db/ingest/skip_known.sql": skip_known._KNOWN,
     "db/segments/assign.reclassify.sql": assign._RECLASSIFY,
     "db/segments/assign.hold.sql": assign._HOLD,
     "db/segments/assign.forget.sql": assign._FORGET,
     "db/segments/sweep.due.sql": sweep._DUE,
-    "db/segments/reclassify.chunk.sql": reclassify._ELSEWHERE,
+    "db/segments/reclassify.chunk.sql": reclassify._EXAMINE,
     "db/segments/rule_settings.preview.sql": rule_settings._PREVIEW,
-    "db/operations/rebuild.differences.sql": rebuild._DIFFERENT,
-    "db/operations/rebuild.correct.sql": rebuild._MEND,
+    "db/operations/rebuild.differences.sql": rebuild._DIFFERENCES,
+    "db/operations/rebuild.correct.sql": rebuild._CORRECT,
     "db/operations/verify.segments.sql": verify._SEGMENTS,
-    "db/operations/verify.figures.sql": verify._REBUILD,
+    "db/operations/verify.figures.sql": verify._REBUILT_FIGURES,
 }
 
 _WIDTH = 100

@@ -16,7 +16,7 @@ from service.config import Config
 from service.core.order_event import Reason
 from service.db.engine import DATABASE_AWAY, create_engine
 from service.db.operations import dead_letters
-from service.db.operations.dead_letters import Letter, NoSuchLetterError, Replayed, StoredField
+from service.db.operations.dead_letters import Letter, NoSuchLetterError, ReplayResult, StoredField
 from service.local.state import with_local_stack
 
 app = typer.Typer(no_args_is_help=True, help="Entries that were refused, and what to do about it.")
@@ -130,15 +130,14 @@ def discard(
     typer.echo(f"discarded {letter_id}")
 
 
-async def _replay(letter_id: int | None, reason: Reason | None) -> Replayed:
+async def _replay(letter_id: int | None, reason: Reason | None) -> ReplayResult:
     config = with_local_stack(Config.load())
     engine = create_engine(config.database_url or "", application="crm dead-letters", pool_size=1)
-    again = dead_letters.judge_by(config.store_currency, config.max_event_bytes)
     try:
         if letter_id is not None:
-            return await dead_letters.replay(engine, whoever(), [letter_id], again)
+            return await dead_letters.replay(engine, whoever(), [letter_id], config.terms)
         replayed, _ = await dead_letters.replay_all(
-            engine, whoever(), reason and reason.value, again
+            engine, whoever(), reason and reason.value, config.terms
         )
     except DATABASE_AWAY as error:
         fail(f"the database did not do it: {type(error).__name__}")

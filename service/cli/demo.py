@@ -115,7 +115,7 @@ async def _read(engine: AsyncEngine) -> int:
 async def _show(console: Console, engine: AsyncEngine, running: Running) -> None:
     async with engine.connect() as connection:
         shares = await by_segment(connection, None, MedianCache())
-        waiting = await status.waiting(connection)
+        waiting = await status.database_backlog(connection)
     table = Table("Segment", *("Customers", "Share", "Average LTV", "Total spent"))
     for column in table.columns[1:]:
         column.justify = "right"

@@ -207,7 +207,7 @@ class _Run:
             return plans
 
         # Somebody may take an e-mail or an id while we write: planned again, it is seen.
-        plans = await in_transaction(self.engine, work, again=(IntegrityError,))
+        plans = await in_transaction(self.engine, work, retry_on=(IntegrityError,))
         for (number, _), plan in zip(numbered, plans, strict=True):
             if plan.fault:
                 faults.append((number, plan.fault))

@@ -14,7 +14,7 @@ from service.config import Config
 from service.core.customer_ids import customer_ref
 from service.core.json_values import dumps
 from service.db.engine import SCAN_SECONDS, create_engine
-from service.db.operations.rebuild import Difference, RebuildReport, Side
+from service.db.operations.rebuild import CustomerMetrics, Difference, RebuildReport
 from service.db.operations.rebuild import rebuild as run
 from service.local.state import with_local_stack
 
@@ -120,7 +120,7 @@ def _changes(difference: Difference) -> dict[str, tuple[Any, Any]]:
     return {
         _NAMES[name]: (kept, rebuilt)
         for name, kept, rebuilt in zip(
-            Side._fields, difference.kept, difference.rebuilt, strict=True
+            CustomerMetrics._fields, difference.stored, difference.rebuilt, strict=True
         )
         if kept != rebuilt
     }

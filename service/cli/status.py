@@ -52,7 +52,7 @@ async def _from_database(config: Config, report: dict[str, Any]) -> dict[str, An
     engine = create_engine(config.database_url or "", application="crm status")
     try:
         async with engine.connect() as connection:
-            waiting = await status.waiting(connection)
+            waiting = await status.database_backlog(connection)
             lost = await losses.summary(connection)
             trimmed = await trims(connection)
     except DATABASE_AWAY as error:

@@ -1,4 +1,4 @@
-"""Bring a database's schema to what this release needs, while others use it."""
+"""Upgrade a database to the schema that this release needs, while other processes use it."""
 
 import asyncio
 import logging
@@ -17,13 +17,13 @@ from service.db.locks import AdvisoryLock
 
 log = logging.getLogger(__name__)
 
-_TURN_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _LOCK_SECONDS = 2
-"""Who waits for a table's lock has everybody else wait behind it."""
-_AGAIN_SECONDS = 1.0
-_PASSING = {"55P03", "40P01"}  # the lock was not to be had in time, or only by a deadlock
+"""The longest wait for a table's lock. Everybody who wants the table meanwhile waits behind us."""
+_RETRY_SECONDS = 1.0
+_TABLE_IN_USE = {"55P03", "40P01"}  # the lock was not granted in time, or a deadlock was detected
 _SCRIPTS = "migrations:"
-"""Where Alembic finds the package of revisions. Only a name: it imports the schema from here."""
+"""Where Alembic finds the revisions. It is a name and no import, since they import the schema."""
 
 
 def _alembic() -> AlembicConfig:
@@ -34,7 +34,7 @@ def _alembic() -> AlembicConfig:
 
 @cache
 def head() -> str:
-    """Name the revision that this release needs."""
+    """Return the revision that this release needs."""
     revision = ScriptDirectory.from_config(_alembic()).get_current_head()
     if revision is None:
         msg = "the package `migrations` holds no revision"
@@ -43,49 +43,49 @@ def head() -> str:
 
 
 async def upgrade(database_url: str) -> str:
-    """Run the missing revisions and return the one then current: a newer one stays.
+    """Run the missing revisions and return the current one. A newer schema is left as it is.
 
-    Safe to call from several processes at once: they take turns. It never holds others up for more
-    than `_LOCK_SECONDS` while it waits for a table, and tries again until it gets it.
+    Several processes may call it at once; they take turns. While it waits for a table, it holds
+    others up for `_LOCK_SECONDS` at most, and tries again until it gets the table.
     """
     engine = create_async_engine(database_url)
     try:
         async with engine.connect() as connection:
-            # Asked for rather than waited for: an index that is built concurrently waits for
-            # whoever is waiting in a statement.
-            while not await connection.scalar(_MINE):
+            # Poll for the lock. Building an index concurrently waits for every statement that is
+            # running, so a statement that waits for this lock would block the one who holds it.
+            while not await connection.scalar(_TRY_LOCK):
                 await connection.commit()
-                await asyncio.sleep(_TURN_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
             await connection.commit()
-            while await _lacks(connection):
-                await _step(connection)
+            while await _is_behind(connection):
+                await _try_upgrade(connection)
             revision = await current(connection)
     finally:
         await engine.dispose()
     return revision or head()
 
 
-_MINE = text(f"SELECT pg_try_advisory_lock({AdvisoryLock.MIGRATION:d})")
+_TRY_LOCK = text(f"SELECT pg_try_advisory_lock({AdvisoryLock.MIGRATION:d})")
 
 
-async def _lacks(connection: AsyncConnection) -> bool:
-    behind = await lacking(connection)
+async def _is_behind(connection: AsyncConnection) -> bool:
+    missing = await behind(connection)
     await connection.commit()
-    return behind is not None
+    return missing is not None
 
 
-async def _step(connection: AsyncConnection) -> None:
+async def _try_upgrade(connection: AsyncConnection) -> None:
     await connection.execute(text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
     await connection.commit()
     try:
         await connection.run_sync(_upgrade)
         await connection.commit()
     except DBAPIError as error:
-        if sqlstate(error) not in _PASSING:
+        if sqlstate(error) not in _TABLE_IN_USE:
             raise
         await connection.rollback()
-        log.warning("a table is in use; trying again in %.0f s", _AGAIN_SECONDS)
-        await asyncio.sleep(_AGAIN_SECONDS)
+        log.warning("a table is in use; trying again in %.0f s", _RETRY_SECONDS)
+        await asyncio.sleep(_RETRY_SECONDS)
 
 
 def _upgrade(connection: Connection) -> None:
@@ -95,17 +95,18 @@ def _upgrade(connection: Connection) -> None:
 
 
 async def current(connection: AsyncConnection) -> str | None:
-    """Tell the database's revision; None when it has none."""
+    """Return the database's revision; None if it has none."""
     return await connection.run_sync(
         lambda sync: MigrationContext.configure(sync).get_current_revision()
     )
 
 
-async def lacking(connection: AsyncConnection) -> str | None:
-    """Say what keeps this release from using the database; None: nothing.
+async def behind(connection: AsyncConnection) -> str | None:
+    """Return how far the schema is behind this release; None if this release can use it.
 
-    Revisions are numbered, and a greater one is a later release's. It only added to the schema, or
-    took away what this release does not use: the next one migrates while this one still runs.
+    Revisions are numbered. A greater one belongs to a later release, and this release can use it:
+    the next release migrates while this one still runs, so its revisions only add to the schema or
+    remove what this release does not use.
     """
     revision = await current(connection)
     if revision is not None and revision >= head():

@@ -1,7 +1,7 @@
-"""The tables, as the migrations leave them; `tests` holds the two against each other.
+"""The tables, as the migrations leave them. A test compares the two.
 
-What is compared as a key (ids, e-mails) has the collation "C", so that Postgres sorts and
-compares it exactly as Python does, whatever the database's own locale.
+Columns that are compared as keys (ids, e-mails) have the collation "C". So Postgres sorts and
+compares them exactly as Python does, whatever locale the database has.
 """
 
 from collections.abc import Iterator
@@ -55,11 +55,11 @@ metadata = MetaData(
 
 Key = String(collation="C")
 Moment = DateTime(timezone=True)
-Amount = Numeric(14, 2)  # below 10^12, as the contract has it
-Total = Numeric(22, 2)  # of very many amounts
+Amount = Numeric(14, 2)  # below 10^12, the limit of an amount in an event
+Total = Numeric(22, 2)  # a sum of very many amounts
 
 COUNTER_SLOTS = 8
-"""Rows a counter is spread over, so that parallel writers seldom queue on one."""
+"""The rows that each counter is spread over, so that parallel writers seldom wait for one row."""
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -73,9 +73,9 @@ def _figures(**options: Any) -> Iterator[Column[Any]]:
 
 
 def _register(name: str, kind: Any) -> Iterator[Column[Any]]:
-    """Yield a value and the key (time, event id) that it came with.
+    """Yield the columns of a register: a value and the key (time, event id) that it came with.
 
-    A value that a person typed has the time infinity: no event is later.
+    A value that a person typed has the time infinity, because no event is later than that.
     """
     yield Column(name, kind)
     yield Column(f"{name}_at", Moment)
@@ -132,7 +132,8 @@ customers = Table(
         "segment_pinned_until",
         postgresql_where=text("segment_pinned_until IS NOT NULL"),
     ),
-    # Lists sorted by these: unlike a b-tree, it lets updates stay HOT.
+    # Lists are sorted by these. Every order changes them, and an update that changes a b-tree's
+    # columns cannot be HOT. With BRIN it can.
     Index(
         "ix_customers_figures",
         "total_orders",
@@ -141,8 +142,9 @@ customers = Table(
         postgresql_using="brin",
         postgresql_with={"pages_per_range": 4, "autosummarize": True},
     ),
-    # A customer is inserted bare and filled by the same transaction: room for both versions lets
-    # the update stay on the page and leave the indexes alone (HOT). Full, a page is 70 % full.
+    # One transaction inserts a customer and updates the row at once. With room for both versions,
+    # the update stays on the page and leaves the indexes alone (HOT). A page that takes no more
+    # inserts is then 70 % full.
     postgresql_with={"fillfactor": "30"},
 )
 
@@ -165,7 +167,7 @@ orders = Table(
     "orders",
     metadata,
     Column("id", Key, primary_key=True),
-    # The key of the state: the event with the greatest wins.
+    # The event key of the state. The greatest key wins.
     Column("version", BigInteger, nullable=False),
     Column("updated_at", Moment, nullable=False),
     Column("event_id", Key, nullable=False),
@@ -174,7 +176,7 @@ orders = Table(
     Column("total", Amount, nullable=False),
     Column("refunded", Amount, nullable=False),
     Column("date_created", Moment, nullable=False),
-    # Whose order it is, and the key of the event that said so. NULL: unattributed.
+    # The customer, and the key of the event that named them. NULL if the order is unattributed.
     Column("customer_id", BigInteger),
     Column("named_version", BigInteger),
     Column("named_at", Moment),

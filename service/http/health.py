@@ -62,7 +62,7 @@ async def prometheus(request: Request, _: Scraper) -> Response:
 async def _database(state: WebState) -> dict[str, str]:
     try:
         async with state.engine.connect() as connection:
-            lacking = await migrate.lacking(connection)
+            lacking = await migrate.behind(connection)
     except DATABASE_AWAY as error:
         return {"database": f"not ready: {type(error).__name__}", "schema": "unknown"}
     return {"database": "ok", "schema": f"not ready: {lacking}" if lacking else "ok"}

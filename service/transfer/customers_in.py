@@ -18,7 +18,7 @@ from service.db.columns import pack, unpack
 from service.db.customers.erasure import email_hash
 from service.db.search_text import search_text
 from service.db.segments.assign import SLOT, THIS_SLOT, Hold, hold, reclassify
-from service.db.statistics.daily import dated_sql
+from service.db.statistics.daily import daily_totals_sql
 from service.transfer.lines import CustomerLine, LineFault, Verdict
 
 
@@ -106,7 +106,7 @@ redated AS (
   UNION ALL SELECT new_created, 1, 0, 0 FROM changed WHERE new_created <> old_created
 ),
 {SLOT},
-totalled AS ({dated_sql("redated", THIS_SLOT)}
+totalled AS ({daily_totals_sql("redated", THIS_SLOT)}
 )
 INSERT INTO audit (actor, action, customer_id, details)
 SELECT CAST(:actor AS text), 'customer.updated', id, jsonb_strip_nulls(jsonb_build_object(

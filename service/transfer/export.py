@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.db.customers.filters import Filter
-from service.db.engine import SCAN_SECONDS, end_within
+from service.db.engine import SCAN_SECONDS, limit_transaction
 
 COLUMNS = (
     "ID",
@@ -144,7 +144,7 @@ async def _copy(
 ) -> int:
     async with engine.connect() as connection:
         await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
-        await end_within(connection, SCAN_SECONDS + 60)
+        await limit_transaction(connection, SCAN_SECONDS + 60)
         await connection.execute(text("SET LOCAL datestyle = 'ISO'"))
         driver: Any = (await connection.get_raw_connection()).driver_connection
         compiled = text(query).bindparams(**parameters).compile(dialect=engine.dialect)

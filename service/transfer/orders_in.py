@@ -182,7 +182,7 @@ async def write_orders(engine: AsyncEngine, lines: Sequence[OrderLine]) -> list[
     if not lines:
         return []
     try:
-        await in_transaction(engine, work, again=(OwnerChangedError,))
+        await in_transaction(engine, work, retry_on=(OwnerChangedError,))
     except DBAPIError as error:
         if not refused_data(error):
             raise

@@ -180,7 +180,7 @@ def started(
 
 async def all_published(service: Service) -> bool:
     async with service.engine.connect() as connection:
-        return not (await status.waiting(connection)).unpublished
+        return not (await status.database_backlog(connection)).unpublished
 
 
 async def checkpoint(service: Service) -> None:

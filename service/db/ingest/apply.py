@@ -1,12 +1,12 @@
 """Apply a batch of order events: a few set-based statements in the caller's transaction.
 
-The greater key wins, so applying anything twice, late or in pieces changes nothing. Customers are
-created in the order of their e-mails and locked in the order of their ids; every writer does the
-same, which is why they cannot deadlock.
+The greater event key wins, so it makes no difference if events come twice, late or in pieces.
+Customers are created in the order of their e-mails and locked in the order of their ids. Every
+writer does the same, so that writers cannot deadlock.
 
-Rows of tables that grow are fetched by lateral subqueries (``OFFSET 0`` keeps them from being
-merged into the join): one index probe each, whatever the planner believes of a table's size. Left
-to choose, it read whole indexes while tables were small, and went on doing so when they were not.
+Rows of growing tables are read by lateral subqueries, which cost one index probe each. ``OFFSET 0``
+keeps Postgres from merging them into the join. When the planner was free to choose, it read whole
+indexes while the tables were small, and kept that plan after they had grown.
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ def _key(relation: str, *columns: str) -> str:
 
 
 _NEWER = f"{_key('excluded', *_STATE[:3])} > {_key('o', *_STATE[:3])}"
-# Comparing with a NULL key is NULL: then it counts whether the event names somebody at all.
+# If the stored key is NULL, the comparison is NULL. Then any event that names a customer wins.
 _NAMES_LATER = (
     f"coalesce({_key('excluded', *_NAMING[1:])} > {_key('o', *_NAMING[1:])},"
     " excluded.customer_id IS NOT NULL)"
@@ -58,11 +58,11 @@ def _if(condition: str, columns: Sequence[str]) -> str:
     )
 
 
-def _or_same(column: str, value: str, usual: str) -> str:
-    """Fill a key that was left out because it is the usual one of its row.
+def _or_usual(column: str, value: str, usual: str) -> str:
+    """Return SQL that fills a part of a key that was left out because it is the usual one.
 
-    A value and the key it came with nearly always come from the row's newest event; parsing the
-    same timestamp three times was a quarter of the statement.
+    A value and its key nearly always come from the newest event of the row. Without leaving out the
+    repeated keys, parsing the same timestamp three times took a quarter of the statement's time.
     """
     return f"coalesce({column}, CASE WHEN {value} IS NOT NULL THEN {usual} END) AS {column}"
 
@@ -84,33 +84,35 @@ _ORDER_COLUMNS = {
     "erased": "boolean",
 }
 _PROFILE_COLUMNS = {
-    "told_id": "bigint",
-    "told_at": "timestamptz",
-    "told_event": "text",
+    "profile_customer": "bigint",
+    "profile_at": "timestamptz",
+    "profile_event": "text",
     "earliest_order": "timestamptz",
     "newest_order": "timestamptz",
     **registers.KINDS,
 }
 
 
-def _told_register(register: str) -> str:
+def _profile_register(register: str) -> str:
     value, at, event = registers.columns_of(register)
-    return f"{value}, {_or_same(at, value, 'told_at')}, {_or_same(event, value, 'told_event')}"
+    return (
+        f"{value}, {_or_usual(at, value, 'profile_at')}, {_or_usual(event, value, 'profile_event')}"
+    )
 
 
 _SOURCE = f"""
 incoming AS (
   SELECT id, version, updated_at, event_id, status, payment_status, total_cents * 0.01 AS total,
          refunded_cents * 0.01 AS refunded, date_created, customer_id,
-         {_or_same("named_version", "customer_id", "version")},
-         {_or_same("named_at", "customer_id", "updated_at")},
-         {_or_same("named_event_id", "customer_id", "event_id")},
+         {_or_usual("named_version", "customer_id", "version")},
+         {_or_usual("named_at", "customer_id", "updated_at")},
+         {_or_usual("named_event_id", "customer_id", "event_id")},
          erased
   FROM ({unpack(_ORDER_COLUMNS)}) packed
 ),
-told AS (
-  SELECT told_id, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
-    {", ".join(map(_told_register, REGISTERS))}
+profile AS (  -- what the batch says of each customer
+  SELECT profile_customer, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
+    {", ".join(map(_profile_register, REGISTERS))}
   FROM ({unpack(_PROFILE_COLUMNS)}) packed
 ),
 written AS (
@@ -130,7 +132,7 @@ written AS (
     new.total - new.refunded AS new_net, new.date_created AS new_date,
     {", ".join(f"old.{column} AS was_{column}" for column in _STATE)}
 ),
-effects AS (  -- what each order written takes from its old customer and gives to its new one
+effects AS (  -- what each written order takes from its old customer and gives to its new one
   SELECT old_customer AS customer_id, -1 AS orders, -old_net AS spent,
          CAST(NULL AS timestamptz) AS gained,
          NOT (new_counts AND new_customer IS NOT DISTINCT FROM old_customer
@@ -145,7 +147,7 @@ effect AS (
          max(gained) AS last_gained, bool_or(lost) AS lost
   FROM effects GROUP BY customer_id
 ),
-remaining AS MATERIALIZED (  -- the other counted orders of those who lost one: two probes each
+remaining AS MATERIALIZED (  -- the other counted orders of customers who lost one: two probes each
   SELECT e.customer_id, o.first, o.last
   FROM effect e CROSS JOIN LATERAL (
     SELECT min(date_created) AS first, max(date_created) AS last FROM orders
@@ -153,15 +155,15 @@ remaining AS MATERIALIZED (  -- the other counted orders of those who lost one: 
   ) o
   WHERE e.lost
 ),
-touched AS MATERIALIZED (  -- waiting for anybody not locked before could deadlock
-  (SELECT told_id AS customer_id FROM told UNION SELECT customer_id FROM effect)
+touched AS MATERIALIZED (  -- only locked customers: waiting for a lock here could deadlock
+  (SELECT profile_customer AS customer_id FROM profile UNION SELECT customer_id FROM effect)
   INTERSECT ({unpack({"locked": "bigint"})})
 ),
 after AS (
   SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
-    c.segment_held_since, GREATEST(t.newest_order, e.last_gained) AS newest_order,
-    {registers.merged("t", "c")},
-    LEAST(c.date_created, t.earliest_order) AS date_created,
+    c.segment_held_since, GREATEST(p.newest_order, e.last_gained) AS newest_order,
+    {registers.merged("p", "c")},
+    LEAST(c.date_created, p.earliest_order) AS date_created,
     CAST(c.total_orders + coalesce(e.orders, 0) AS integer) AS total_orders,
     c.total_spent + coalesce(e.spent, 0) AS total_spent,
     LEAST(CASE WHEN e.lost THEN r.first ELSE c.first_order_date END, e.first_gained)
@@ -169,21 +171,21 @@ after AS (
     GREATEST(CASE WHEN e.lost THEN r.last ELSE c.last_order_date END, e.last_gained)
       AS last_order_date
   FROM touched
-  LEFT JOIN told t ON t.told_id = touched.customer_id
+  LEFT JOIN profile p ON p.profile_customer = touched.customer_id
   LEFT JOIN effect e ON e.customer_id = touched.customer_id
   LEFT JOIN remaining r ON r.customer_id = touched.customer_id
   CROSS JOIN LATERAL (
     SELECT ctid AS place, * FROM customers WHERE id = touched.customer_id OFFSET 0
   ) c
-  WHERE e.customer_id IS NOT NULL  -- else nothing new was told of them: leave the row alone
+  WHERE e.customer_id IS NOT NULL  -- if nothing of a customer is new, leave the row alone
      OR c.segment_sequence = 0
-     OR t.earliest_order < c.date_created
-     OR t.newest_order > c.segment_held_since
-     OR {registers.any_newer("t", "c")}
+     OR p.earliest_order < c.date_created
+     OR p.newest_order > c.segment_held_since
+     OR {registers.any_newer("p", "c")}
 )"""
 
-# What was stored before of the orders that were not simply new. Where nothing was written, the
-# table itself says it: a statement does not see its own changes.
+# Returns what was stored before of every order that is not new. If an order was not written, the
+# table has it: a statement does not see its own changes.
 _RESULT = f"""
 SELECT i.id, w.old_customer, {", ".join(f"k.was_{column}" for column in _STATE)}
 FROM (SELECT count(*) FROM announced) a CROSS JOIN incoming i
@@ -208,12 +210,11 @@ _APPLY = text(assign_sql(_SOURCE, _RESULT, _DATED))
 async def apply_events(
     connection: AsyncConnection, events: Sequence[OrderEvent], now: datetime | None = None
 ) -> Counter[Outcome]:
-    """Apply events to orders, customers, segments and counters; the caller commits.
+    """Apply events to orders, customers, segments and counters. Return the number of each outcome.
 
-    Segments are judged at ``now``; None means the database's clock, read once the customers are
-    locked, so that time never runs backwards for a customer.
-    Returns what became of the events. Raises OwnerChangedError if the transaction must run again
-    from the start.
+    Segments are judged at ``now``. None means the database's clock, read after the customers are
+    locked, so that time never runs backwards for a customer. The caller commits. Raises
+    OwnerChangedError if the transaction must run again from the start.
     """
     owners = await lock_owners(connection, events)
     changes, profiles = fold(events, owners.of_events)
@@ -231,9 +232,9 @@ async def apply_events(
 
 
 def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, StoredOrder]:
-    """Read what was stored of the orders that were not simply new.
+    """Return what was stored before of the orders that are not new, by order id.
 
-    Raises OwnerChangedError if an order belonged to somebody whom we have not locked.
+    Raises OwnerChangedError if an order belonged to a customer whom we have not locked.
     """
     stored: dict[str, StoredOrder] = {}
     for row in rows:
@@ -246,6 +247,7 @@ def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, Store
 def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
     states = [change.state for change in changes]
     named = [change.named for change in changes]
+    # A key is left out if it is that of the order's state: see `_or_usual`.
     other_keys = [
         change.named[0] if change.named and change.named[0] != change.state.key else None
         for change in changes
@@ -270,9 +272,9 @@ def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
 
 def _profile_columns(profiles: Sequence[Profile]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {
-        "told_id": [profile.customer_id for profile in profiles],
-        "told_at": [profile.at for profile in profiles],
-        "told_event": [profile.event_id for profile in profiles],
+        "profile_customer": [profile.customer_id for profile in profiles],
+        "profile_at": [profile.at for profile in profiles],
+        "profile_event": [profile.event_id for profile in profiles],
         "earliest_order": [profile.earliest_order for profile in profiles],
         "newest_order": [
             None if profile.latest_order == profile.earliest_order else profile.latest_order
@@ -281,15 +283,15 @@ def _profile_columns(profiles: Sequence[Profile]) -> dict[str, list[Any]]:
     }
     for register in REGISTERS:
         values = [profile.values.get(register) for profile in profiles]
-        # A key is left out if it is that of the customer's latest event: see `_or_same`.
-        others = [
+        # A key is left out if it is that of the customer's latest event: see `_or_usual`.
+        other_keys = [
             value if value and value.event_id != profile.event_id else None
             for value, profile in zip(values, profiles, strict=True)
         ]
         value_column, at_column, event_column = registers.columns_of(register)
         columns[value_column] = [value and value.value for value in values]
-        columns[at_column] = [other and other.at for other in others]
-        columns[event_column] = [other and other.event_id for other in others]
+        columns[at_column] = [key and key.at for key in other_keys]
+        columns[event_column] = [key and key.event_id for key in other_keys]
     return columns
 
 

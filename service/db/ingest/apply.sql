@@ -37,17 +37,17 @@ incoming AS (
     ) AS u(id, version, updated_at, event_id, status, payment_status, total_cents, refunded_cents,
     date_created, customer_id, named_version, named_at, named_event_id, erased)) packed
 ),
-told AS (
-  SELECT told_id, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
-    name, coalesce(name_at, CASE WHEN name IS NOT NULL THEN told_at END) AS name_at,
-    coalesce(name_event, CASE WHEN name IS NOT NULL THEN told_event END) AS name_event, phone,
-    coalesce(phone_at, CASE WHEN phone IS NOT NULL THEN told_at END) AS phone_at,
-    coalesce(phone_event, CASE WHEN phone IS NOT NULL THEN told_event END) AS phone_event, address,
-    coalesce(address_at, CASE WHEN address IS NOT NULL THEN told_at END) AS address_at,
-    coalesce(address_event, CASE WHEN address IS NOT NULL THEN told_event END) AS address_event
+profile AS (  -- what the batch says of each customer
+  SELECT profile_customer, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
+    name, coalesce(name_at, CASE WHEN name IS NOT NULL THEN profile_at END) AS name_at,
+    coalesce(name_event, CASE WHEN name IS NOT NULL THEN profile_event END) AS name_event, phone,
+    coalesce(phone_at, CASE WHEN phone IS NOT NULL THEN profile_at END) AS phone_at,
+    coalesce(phone_event, CASE WHEN phone IS NOT NULL THEN profile_event END) AS phone_event,
+    address, coalesce(address_at, CASE WHEN address IS NOT NULL THEN profile_at END) AS address_at,
+    coalesce(address_event, CASE WHEN address IS NOT NULL THEN profile_event END) AS address_event
   FROM (
-    SELECT CAST(u.told_id AS bigint) AS told_id, CAST(u.told_at AS timestamptz) AS told_at,
-    CAST(u.told_event AS text) AS told_event,
+    SELECT CAST(u.profile_customer AS bigint) AS profile_customer,
+    CAST(u.profile_at AS timestamptz) AS profile_at, CAST(u.profile_event AS text) AS profile_event,
     CAST(u.earliest_order AS timestamptz) AS earliest_order,
     CAST(u.newest_order AS timestamptz) AS newest_order, CAST(u.name AS text) AS name,
     CAST(u.name_at AS timestamptz) AS name_at, CAST(u.name_event AS text) AS name_event,
@@ -55,9 +55,9 @@ told AS (
     CAST(u.phone_event AS text) AS phone_event, CAST(u.address AS jsonb) AS address,
     CAST(u.address_at AS timestamptz) AS address_at, CAST(u.address_event AS text) AS address_event
     FROM ROWS FROM (
-        json_array_elements_text(CAST(:told_id AS json)),
-        json_array_elements_text(CAST(:told_at AS json)),
-        json_array_elements_text(CAST(:told_event AS json)),
+        json_array_elements_text(CAST(:profile_customer AS json)),
+        json_array_elements_text(CAST(:profile_at AS json)),
+        json_array_elements_text(CAST(:profile_event AS json)),
         json_array_elements_text(CAST(:earliest_order AS json)),
         json_array_elements_text(CAST(:newest_order AS json)),
         json_array_elements_text(CAST(:name AS json)),
@@ -69,8 +69,8 @@ told AS (
         json_array_elements_text(CAST(:address AS json)),
         json_array_elements_text(CAST(:address_at AS json)),
         json_array_elements_text(CAST(:address_event AS json))
-    ) AS u(told_id, told_at, told_event, earliest_order, newest_order, name, name_at, name_event,
-    phone, phone_at, phone_event, address, address_at, address_event)) packed
+    ) AS u(profile_customer, profile_at, profile_event, earliest_order, newest_order, name, name_at,
+    name_event, phone, phone_at, phone_event, address, address_at, address_event)) packed
 ),
 written AS (
   INSERT INTO orders AS o (id, version, updated_at, event_id, status, payment_status, total,
@@ -136,7 +136,7 @@ written AS (
     old.status AS was_status, old.payment_status AS was_payment_status, old.total AS was_total,
     old.refunded AS was_refunded, old.date_created AS was_date_created
 ),
-effects AS (  -- what each order written takes from its old customer and gives to its new one
+effects AS (  -- what each written order takes from its old customer and gives to its new one
   SELECT old_customer AS customer_id, -1 AS orders, -old_net AS spent,
     CAST(NULL AS timestamptz) AS gained,
     NOT (new_counts AND new_customer IS NOT DISTINCT FROM old_customer
@@ -151,7 +151,7 @@ effect AS (
     max(gained) AS last_gained, bool_or(lost) AS lost
   FROM effects GROUP BY customer_id
 ),
-remaining AS MATERIALIZED (  -- the other counted orders of those who lost one: two probes each
+remaining AS MATERIALIZED (  -- the other counted orders of customers who lost one: two probes each
   SELECT e.customer_id, o.first, o.last
   FROM effect e CROSS JOIN LATERAL (
     SELECT min(date_created) AS first, max(date_created) AS last FROM orders
@@ -159,42 +159,42 @@ remaining AS MATERIALIZED (  -- the other counted orders of those who lost one: 
   ) o
   WHERE e.lost
 ),
-touched AS MATERIALIZED (  -- waiting for anybody not locked before could deadlock
-  (SELECT told_id AS customer_id FROM told UNION SELECT customer_id FROM effect)
+touched AS MATERIALIZED (  -- only locked customers: waiting for a lock here could deadlock
+  (SELECT profile_customer AS customer_id FROM profile UNION SELECT customer_id FROM effect)
   INTERSECT (SELECT CAST(u.locked AS bigint) AS locked
       FROM json_array_elements_text(CAST(:locked AS json)) AS u(locked))
 ),
 after AS (
   SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
-    c.segment_held_since, GREATEST(t.newest_order, e.last_gained) AS newest_order,
+    c.segment_held_since, GREATEST(p.newest_order, e.last_gained) AS newest_order,
     CASE
-    WHEN coalesce((t.name_at, t.name_event) > (c.name_at, c.name_event), t.name_at IS NOT NULL)
-    THEN t.name ELSE c.name END AS name,
+    WHEN coalesce((p.name_at, p.name_event) > (c.name_at, c.name_event), p.name_at IS NOT NULL)
+    THEN p.name ELSE c.name END AS name,
     CASE
-    WHEN coalesce((t.name_at, t.name_event) > (c.name_at, c.name_event), t.name_at IS NOT NULL)
-    THEN t.name_at ELSE c.name_at END AS name_at,
+    WHEN coalesce((p.name_at, p.name_event) > (c.name_at, c.name_event), p.name_at IS NOT NULL)
+    THEN p.name_at ELSE c.name_at END AS name_at,
     CASE
-    WHEN coalesce((t.name_at, t.name_event) > (c.name_at, c.name_event), t.name_at IS NOT NULL)
-    THEN t.name_event ELSE c.name_event END AS name_event,
+    WHEN coalesce((p.name_at, p.name_event) > (c.name_at, c.name_event), p.name_at IS NOT NULL)
+    THEN p.name_event ELSE c.name_event END AS name_event,
     CASE
-    WHEN coalesce((t.phone_at, t.phone_event) > (c.phone_at, c.phone_event),
-    t.phone_at IS NOT NULL) THEN t.phone ELSE c.phone END AS phone,
+    WHEN coalesce((p.phone_at, p.phone_event) > (c.phone_at, c.phone_event),
+    p.phone_at IS NOT NULL) THEN p.phone ELSE c.phone END AS phone,
     CASE
-    WHEN coalesce((t.phone_at, t.phone_event) > (c.phone_at, c.phone_event),
-    t.phone_at IS NOT NULL) THEN t.phone_at ELSE c.phone_at END AS phone_at,
+    WHEN coalesce((p.phone_at, p.phone_event) > (c.phone_at, c.phone_event),
+    p.phone_at IS NOT NULL) THEN p.phone_at ELSE c.phone_at END AS phone_at,
     CASE
-    WHEN coalesce((t.phone_at, t.phone_event) > (c.phone_at, c.phone_event),
-    t.phone_at IS NOT NULL) THEN t.phone_event ELSE c.phone_event END AS phone_event,
+    WHEN coalesce((p.phone_at, p.phone_event) > (c.phone_at, c.phone_event),
+    p.phone_at IS NOT NULL) THEN p.phone_event ELSE c.phone_event END AS phone_event,
     CASE
-    WHEN coalesce((t.address_at, t.address_event) > (c.address_at, c.address_event),
-    t.address_at IS NOT NULL) THEN t.address ELSE c.address END AS address,
+    WHEN coalesce((p.address_at, p.address_event) > (c.address_at, c.address_event),
+    p.address_at IS NOT NULL) THEN p.address ELSE c.address END AS address,
     CASE
-    WHEN coalesce((t.address_at, t.address_event) > (c.address_at, c.address_event),
-    t.address_at IS NOT NULL) THEN t.address_at ELSE c.address_at END AS address_at,
+    WHEN coalesce((p.address_at, p.address_event) > (c.address_at, c.address_event),
+    p.address_at IS NOT NULL) THEN p.address_at ELSE c.address_at END AS address_at,
     CASE
-    WHEN coalesce((t.address_at, t.address_event) > (c.address_at, c.address_event),
-    t.address_at IS NOT NULL) THEN t.address_event ELSE c.address_event END AS address_event,
-    LEAST(c.date_created, t.earliest_order) AS date_created,
+    WHEN coalesce((p.address_at, p.address_event) > (c.address_at, c.address_event),
+    p.address_at IS NOT NULL) THEN p.address_event ELSE c.address_event END AS address_event,
+    LEAST(c.date_created, p.earliest_order) AS date_created,
     CAST(c.total_orders + coalesce(e.orders, 0) AS integer) AS total_orders,
     c.total_spent + coalesce(e.spent, 0) AS total_spent,
     LEAST(CASE WHEN e.lost THEN r.first ELSE c.first_order_date END, e.first_gained)
@@ -202,20 +202,20 @@ after AS (
     GREATEST(CASE WHEN e.lost THEN r.last ELSE c.last_order_date END, e.last_gained)
     AS last_order_date
   FROM touched
-  LEFT JOIN told t ON t.told_id = touched.customer_id
+  LEFT JOIN profile p ON p.profile_customer = touched.customer_id
   LEFT JOIN effect e ON e.customer_id = touched.customer_id
   LEFT JOIN remaining r ON r.customer_id = touched.customer_id
   CROSS JOIN LATERAL (
     SELECT ctid AS place, * FROM customers WHERE id = touched.customer_id OFFSET 0
   ) c
-  WHERE e.customer_id IS NOT NULL  -- else nothing new was told of them: leave the row alone
+  WHERE e.customer_id IS NOT NULL  -- if nothing of a customer is new, leave the row alone
     OR c.segment_sequence = 0
-    OR t.earliest_order < c.date_created
-    OR t.newest_order > c.segment_held_since
-    OR coalesce((t.name_at, t.name_event) > (c.name_at, c.name_event), t.name_at IS NOT NULL)
-    OR coalesce((t.phone_at, t.phone_event) > (c.phone_at, c.phone_event), t.phone_at IS NOT NULL)
-    OR coalesce((t.address_at, t.address_event) > (c.address_at, c.address_event),
-    t.address_at IS NOT NULL)
+    OR p.earliest_order < c.date_created
+    OR p.newest_order > c.segment_held_since
+    OR coalesce((p.name_at, p.name_event) > (c.name_at, c.name_event), p.name_at IS NOT NULL)
+    OR coalesce((p.phone_at, p.phone_event) > (c.phone_at, c.phone_event), p.phone_at IS NOT NULL)
+    OR coalesce((p.address_at, p.address_event) > (c.address_at, c.address_event),
+    p.address_at IS NOT NULL)
 ),
 limits AS (
   SELECT version, auto_segmentation, precedence,
@@ -349,9 +349,10 @@ totalled AS (
   INSERT INTO daily_totals AS t (day, slot, created, orders, revenue)
   SELECT CAST(midnight AT TIME ZONE 'UTC' AS date) AS day, (SELECT min(slot) FROM slot), created,
       orders, revenue FROM (
-    -- cheaper than the day, and as many
+    -- one group per day; cheaper than a cast to the day for every row
     SELECT date_bin('1 day', at, '2000-01-01 00:00Z') AS midnight, sum(created) AS created,
-    sum(orders) AS orders, sum(revenue) AS revenue FROM (
+    sum(orders) AS orders, sum(revenue) AS revenue
+    FROM (
       TABLE created
       UNION ALL SELECT new_date, 0, 1, new_net FROM written WHERE new_counts
       UNION ALL SELECT old_date, 0, -1, -old_net FROM written WHERE old_counts

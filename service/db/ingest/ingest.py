@@ -1,7 +1,7 @@
-"""What becomes of a batch of entries, in one transaction: applied, or kept as dead letters.
+"""Ingest a batch of entries: apply its events, store refused entries as dead letters, count both.
 
-The counters are written with it, so that they are as true as the data: whatever was read and
-acknowledged has been counted, under exactly one outcome.
+All of it is one transaction, so the counters always agree with the data. Every entry that was read
+and acknowledged is counted under exactly one outcome.
 """
 
 import hashlib
@@ -27,10 +27,11 @@ from service.db.segments.trace_context import trace_orders
 SIZE_BUCKETS = (1.0, 10.0, 100.0, 500.0, 1000.0, float("inf"))
 """Upper bounds of the histogram of batch sizes, in entries."""
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, float("inf"))
-"""Upper bounds of the histogram of batch durations, from first statement to before commit."""
+"""Upper bounds of the histogram of batch durations, from the first statement to before the commit.
+"""
 
 
-_BURY = text("""
+_ADD_DEAD_LETTERS = text("""
 INSERT INTO dead_letters (stream_id, partition, field_names, field_values, reason, error, digest)
 VALUES (:stream_id, :partition, CAST(:names AS bytea[]), CAST(:values AS bytea[]), :reason, :error,
   :digest)
@@ -51,7 +52,7 @@ UPDATE ingest_counters SET
 WHERE slot = pg_backend_pid() % {COUNTER_SLOTS}
 """)
 
-# Who writes them holds the counters of its slot above, so nobody waits here.
+# The statement above has locked the counters of this slot, so nobody waits for these rows.
 _COUNT_PARTITIONS = text(f"""
 INSERT INTO partition_counters AS c (partition, slot, read)
 SELECT partition, pg_backend_pid() % {COUNTER_SLOTS}, read
@@ -68,33 +69,34 @@ async def ingest(
     *,
     repeats_expected: bool = False,
 ) -> Counter[Outcome]:
-    """Apply and bury a batch; the caller commits, and acknowledges only after that.
+    """Apply the events of a batch, store its refused entries as dead letters, return the outcomes.
 
-    ``now`` as for `apply_events`, whose errors this raises too. ``traceparents`` of traced orders
-    are kept with the segment changes that they cause. ``repeats_expected`` costs one more
-    statement and saves most of the work on events that are applied already; the result is the same.
+    The caller commits, and acknowledges the entries only after that. ``now`` and the errors are
+    those of `apply_events`. ``traceparents``, by order id, are stored with the segment changes that
+    the orders cause. ``repeats_expected`` costs one more statement, and saves most of the work on
+    events that are already applied. The result is the same.
     """
     started = time.perf_counter()
     events = [verdict for _, verdict in batch if isinstance(verdict, OrderEvent)]
-    counted = Counter[Outcome]()
+    outcomes = Counter[Outcome]()
     if events and repeats_expected:
-        fresh = await without_repeats(connection, events)
-        counted[Outcome.DUPLICATE] = len(events) - len(fresh)
-        events = fresh
+        remaining = await without_repeats(connection, events)
+        outcomes[Outcome.DUPLICATE] = len(events) - len(remaining)
+        events = remaining
     if events:
-        counted += await apply_events(connection, events, now)
+        outcomes += await apply_events(connection, events, now)
     if traceparents:
         await trace_orders(connection, traceparents)
     refused = [(entry, verdict) for entry, verdict in batch if isinstance(verdict, Refusal)]
     if refused:
-        await _bury(connection, refused)
-        counted[Outcome.DEAD_LETTERED] = len(refused)
+        await _add_dead_letters(connection, refused)
+        outcomes[Outcome.DEAD_LETTERED] = len(refused)
     seconds = time.perf_counter() - started
     await connection.execute(
         _COUNT,
         {
             "read": len(batch),
-            **{outcome.value: counted[outcome] for outcome in Outcome},
+            **{outcome.value: outcomes[outcome] for outcome in Outcome},
             "seconds": seconds,
             "size_bucket": _bucket(SIZE_BUCKETS, len(batch)),
             "seconds_bucket": _bucket(SECONDS_BUCKETS, seconds),
@@ -104,17 +106,19 @@ async def ingest(
     if read:
         parameters = {"partitions": list(read), "read": list(read.values())}
         await connection.execute(_COUNT_PARTITIONS, parameters)
-    return counted
+    return outcomes
 
 
 def _bucket(bounds: Sequence[float], value: float) -> int:
-    """Count from 1, as Postgres does."""
+    """Return the number of the bucket that a value falls into, from 1 as Postgres counts."""
     return next(number for number, bound in enumerate(bounds, 1) if value <= bound)
 
 
-async def _bury(connection: AsyncConnection, refused: Sequence[tuple[Entry, Refusal]]) -> None:
+async def _add_dead_letters(
+    connection: AsyncConnection, refused: Sequence[tuple[Entry, Refusal]]
+) -> None:
     await connection.execute(
-        _BURY,
+        _ADD_DEAD_LETTERS,
         [
             {
                 "stream_id": entry.id,
@@ -136,9 +140,10 @@ def _arrival(entry: Entry) -> tuple[int, StreamId]:
 
 
 def _digest(entry: Entry) -> bytes:
-    """Identify an entry's bytes: after Redis was wiped an id may come again with others.
+    """Return a hash of an entry's partition and fields, which identifies it together with its id.
 
-    Partitions give the same ids, and one that is always refused has the same bytes, too.
+    The id alone is not enough. After Redis was wiped, an id may come again with other bytes. Two
+    partitions may have the same id, and the same bytes if a publisher repeats a bad entry.
     """
     digest = hashlib.sha256()
     if entry.partition is not None:

@@ -1,8 +1,8 @@
-"""Leave out of a batch the events that orders already have as their state.
+"""Leave out of a batch the events that are already the state of their orders.
 
-A stream that is read again (a group set back, a publisher that sends all once more) consists of
-little else, and to find that out is less than half the work of applying it. When nothing comes
-twice the question is for nothing, so it is the caller who knows when to ask.
+A stream that is read again (a group was set back, a publisher sends everything once more) has
+little else. Finding these events is less than half the work of applying them. If no event comes
+twice, looking for them is wasted work. The caller knows when to do it.
 """
 
 from collections.abc import Sequence
@@ -19,26 +19,28 @@ _COLUMNS = {
     "version": "bigint",
     "updated_at": "timestamptz",
     "event_id": "text",
-    "names": "boolean",
+    "names_customer": "boolean",
 }
-# Keys only rise, so what is true without a lock stays true. An event that names somebody must be
-# the one that named the order's customer: whom it named may only have come to be known since.
-_APPLIED = text(f"""
+# Keys only rise, so what this finds without a lock stays true. If an event names a customer, it
+# must also be the event that named the order's customer. Otherwise the customer whom it names may
+# have become known only after it was applied.
+_KNOWN = text(f"""
 SELECT e.place FROM ({unpack(_COLUMNS)}) e CROSS JOIN LATERAL (
   SELECT version, updated_at, event_id, customer_id, named_event_id, erased
   FROM orders WHERE id = e.order_id OFFSET 0
 ) o
 WHERE (o.version, o.updated_at, o.event_id) = (e.version, e.updated_at, e.event_id)
-  AND (NOT e.names OR o.erased OR (o.customer_id IS NOT NULL AND o.named_event_id = e.event_id))
+  AND (NOT e.names_customer OR o.erased
+       OR (o.customer_id IS NOT NULL AND o.named_event_id = e.event_id))
 """)
 
 
 async def without_repeats(
     connection: AsyncConnection, events: Sequence[OrderEvent]
 ) -> list[OrderEvent]:
-    """Give the events that may still change something; applying the others would change nothing."""
+    """Return the events that may still change something. The others would change nothing."""
     rows = await connection.execute(
-        _APPLIED,
+        _KNOWN,
         pack(
             {
                 "place": list(range(len(events))),
@@ -46,7 +48,7 @@ async def without_repeats(
                 "version": [event.key.version for event in events],
                 "updated_at": [event.key.at for event in events],
                 "event_id": [event.key.event_id for event in events],
-                "names": [event.customer is not None for event in events],
+                "names_customer": [event.customer is not None for event in events],
             }
         ),
     )

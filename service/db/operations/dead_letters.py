@@ -1,14 +1,13 @@
-"""Dead letters: found, looked at, replayed after a fix, or discarded with a reason.
+"""Dead letters: list and read them, replay them after a fix, discard them with a reason.
 
-The counters of what was read stay as they are when one is replayed: the entry was read once, and
-dead-lettered then. What a replay came to is in the audit.
+Replaying a dead letter judges it again and applies it if it is accepted now. It does not change the
+ingest counters, because the entry was read once, and dead-lettered then. The audit has the result.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, text
@@ -25,13 +24,11 @@ from service.db.ingest.apply import apply_events
 from service.db.ingest.owners import OwnerChangedError
 
 SHOWN_BYTES = 1_048_576
-"""Of each field, as much as this is shown."""
+"""The part of a field's value that is shown."""
 WHOLE = 2**30
-"""As much as a field can hold."""
+"""More bytes than a field can hold."""
 PAGE = 500
-"""Replayed per transaction."""
-
-Judge = Callable[[Entry], OrderEvent | Refusal]
+"""Dead letters replayed per transaction."""
 
 _COLUMNS = """
 id, stream_id, partition, reason, error, attempts, first_seen, last_seen,
@@ -60,17 +57,17 @@ SELECT {_COLUMNS},
         ORDER BY place) AS sizes
 FROM dead_letters WHERE id = :id
 """)
-_OF_REASON = text("""
+_NEXT_IDS = text("""
 SELECT id FROM dead_letters
 WHERE (CAST(:reason AS text) IS NULL OR reason = :reason) AND id > :after
 ORDER BY id LIMIT :most
 """)
-_TAKE = text("""
+_LOCK = text("""
 SELECT id, stream_id, partition, field_names, field_values, reason, error
 FROM dead_letters WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 """)
 _REMOVE = text("DELETE FROM dead_letters WHERE id = ANY(:ids)")
-_KEEP = text("""
+_COUNT_ATTEMPT = text("""
 UPDATE dead_letters SET attempts = attempts + 1, last_seen = clock_timestamp(),
   reason = :reason, error = :error
 WHERE id = :id
@@ -79,35 +76,37 @@ _DISCARD = text("DELETE FROM dead_letters WHERE id = :id RETURNING reason")
 
 
 class NoSuchLetterError(Exception):
-    """There is no dead letter with this id (any more)."""
+    """No dead letter has this id. It may have been replayed or discarded."""
 
 
 class Letter(NamedTuple):
-    """A dead letter, without what it holds."""
+    """A dead letter without its fields."""
 
     id: int
     stream_id: str
     partition: int | None
-    """Of which it was read; None: the stream that is not partitioned."""
+    """The partition that it was read from; None for the stream that is not partitioned."""
     reason: str
     error: str
     attempts: int
     first_seen: datetime
     last_seen: datetime
     size: int
-    """Bytes in all fields together."""
+    """Bytes of all names and values together."""
 
 
 class StoredField(NamedTuple):
-    """A field of the entry; of a large value, its beginning."""
+    """A field of the entry."""
 
     name: bytes
     value: bytes
+    """The value, or its beginning if it is large."""
     size: int
+    """Bytes of the whole value."""
 
 
 class ReasonTally(NamedTuple):
-    """The dead letters of one reason."""
+    """The number of dead letters with one reason, and when they were seen."""
 
     reason: str
     letters: int
@@ -116,34 +115,32 @@ class ReasonTally(NamedTuple):
 
 
 @dataclass
-class Replayed:
-    """What replaying letters came to."""
+class ReplayResult:
+    """The result of replaying dead letters."""
 
     accepted: Counter[Outcome] = field(default_factory=Counter)
-    """Applied, stale or duplicate: these letters are gone."""
+    """How many were applied, stale or duplicate. These letters are removed."""
     refused: dict[int, Refusal] = field(default_factory=dict)
-    """By id: these stay, with one more attempt."""
+    """The refusals by id. These letters stay, with one more attempt."""
 
-    def add(self, other: "Replayed") -> None:
-        """Count another replay with this one."""
+    def add(self, other: "ReplayResult") -> None:
+        """Add the result of another replay to this one."""
         self.accepted += other.accepted
         self.refused |= other.refused
 
     @property
     def letters(self) -> int:
-        """How many were replayed."""
+        """Return how many were replayed."""
         return self.accepted.total() + len(self.refused)
-
-
-def judge_by(store_currency: str, max_bytes: int) -> Judge:
-    """Judge as a worker with this configuration would now."""
-    return partial(judge, terms=Terms(store_currency, max_bytes), now=datetime.now(UTC))
 
 
 async def find(
     connection: AsyncConnection, reason: str | None, most: int, before: int | None = None
 ) -> tuple[list[Letter], int]:
-    """List those with ids below ``before``, the newest first, and count all of the reason."""
+    """Return dead letters of a reason, the newest first, and how many there are in all.
+
+    None as the reason means every reason. Only ids below ``before`` are listed.
+    """
     rows = await connection.execute(_LIST, {"reason": reason, "most": most, "before": before})
     letters = [_letter(row) for row in rows]
     total = await connection.execute(_COUNT, {"reason": reason})
@@ -151,87 +148,93 @@ async def find(
 
 
 async def summary(connection: AsyncConnection) -> list[ReasonTally]:
-    """Count them per reason, the most frequent first."""
+    """Return the number of dead letters per reason, the most frequent first."""
     return [ReasonTally(*row) for row in await connection.execute(_SUMMARY)]
 
 
 async def read(
     connection: AsyncConnection, letter_id: int, shown: int | None = None
 ) -> tuple[Letter, list[StoredField]]:
-    """Read one and what it holds; of each field ``shown`` bytes. Raises NoSuchLetterError."""
-    found = await connection.execute(_READ, {"id": letter_id, "shown": shown or SHOWN_BYTES})
-    row = found.one_or_none()
+    """Return a dead letter and its fields, of each the first ``shown`` bytes.
+
+    Raises NoSuchLetterError.
+    """
+    result = await connection.execute(_READ, {"id": letter_id, "shown": shown or SHOWN_BYTES})
+    row = result.one_or_none()
     if row is None:
         raise NoSuchLetterError
     return _letter(row), [
-        StoredField(*part) for part in zip(row.names, row.shown, row.sizes, strict=True)
+        StoredField(*columns) for columns in zip(row.names, row.shown, row.sizes, strict=True)
     ]
 
 
-async def ids_of(
+async def _next_ids(
     connection: AsyncConnection, reason: str | None, after: int, most: int
 ) -> list[int]:
-    """Give ids above ``after`` of a reason, or of all, rising."""
+    """Return the next ids above ``after`` of one reason, or of all reasons, in rising order."""
     parameters = {"reason": reason, "after": after, "most": most}
-    return list((await connection.execute(_OF_REASON, parameters)).scalars())
+    return list((await connection.execute(_NEXT_IDS, parameters)).scalars())
 
 
 async def replay(
-    engine: AsyncEngine, actor: str, letter_ids: Sequence[int], again: Judge
-) -> Replayed:
-    """Judge letters again and apply what is accepted now, in one transaction.
+    engine: AsyncEngine, actor: str, letter_ids: Sequence[int], terms: Terms
+) -> ReplayResult:
+    """Judge dead letters again, as a worker would now, and apply the accepted ones.
 
-    In the same transaction the accepted ones are removed; the others stay, one attempt and
-    perhaps another reason richer. If the database refuses the data of one, halves are tried, so
-    that only that one stays. Letters that are gone by now are left out of the result.
+    It is one transaction. The accepted letters are removed. The others stay, with one more attempt
+    and the reason of the new refusal. If the database refuses the data of a letter, each half is
+    tried by itself, so that in the end only this letter stays. Letters that are gone by now are not
+    part of the result.
     """
-
-    async def work(connection: AsyncConnection) -> Replayed:
-        return await _replay(connection, actor, letter_ids, again)
-
     try:
-        return await in_transaction(engine, work, again=(OwnerChangedError,))
+        return await in_transaction(
+            engine, _replay, actor, letter_ids, terms, None, retry_on=(OwnerChangedError,)
+        )
     except DBAPIError as error:
         if not refused_data(error):
             raise
-        reason = type(error.orig).__name__
+        refused_by = type(error.orig).__name__
     if len(letter_ids) == 1:
-        refusal = Refusal(Reason.NOT_APPLICABLE, f"the database refused it: {reason}")
-        return await replay(engine, actor, letter_ids, lambda _: refusal)
-    middle, replayed = len(letter_ids) // 2, Replayed()
+        refusal = Refusal(Reason.NOT_APPLICABLE, f"the database refused it: {refused_by}")
+        return await in_transaction(engine, _replay, actor, letter_ids, terms, refusal)
+    middle, result = len(letter_ids) // 2, ReplayResult()
     for half in (letter_ids[:middle], letter_ids[middle:]):
-        replayed.add(await replay(engine, actor, half, again))
-    return replayed
+        result.add(await replay(engine, actor, half, terms))
+    return result
 
 
 async def replay_all(
     engine: AsyncEngine,
     actor: str,
     reason: str | None,
-    again: Judge,
+    terms: Terms,
     *,
     after: int = 0,
     most: int | None = None,
-) -> tuple[Replayed, int | None]:
-    """Replay all of a reason (None: all there are) with ids above ``after``, page by page.
+) -> tuple[ReplayResult, int | None]:
+    """Replay the dead letters of a reason, or of all reasons, with ids above ``after``.
 
-    Returns the result and, when it stopped after ``most`` or a few more, the id to go on after.
+    Return the result and the id after which to go on; None if all were replayed. It works page by
+    page, and stops after the first page that brings it to ``most``.
     """
-    replayed = Replayed()
+    result = ReplayResult()
     while True:
         async with engine.connect() as connection:
-            ids = await ids_of(connection, reason, after, PAGE)
+            ids = await _next_ids(connection, reason, after, PAGE)
         if ids:
-            replayed.add(await replay(engine, actor, ids, again))
+            result.add(await replay(engine, actor, ids, terms))
             after = ids[-1]
         if len(ids) < PAGE:
-            return replayed, None
-        if most is not None and replayed.letters >= most:
-            return replayed, after
+            return result, None
+        if most is not None and result.letters >= most:
+            return result, after
 
 
 async def discard(connection: AsyncConnection, actor: str, letter_id: int, why: str) -> None:
-    """Remove one; id, reason code and ``why`` stay in the audit. Raises NoSuchLetterError."""
+    """Delete a dead letter. Its id, its reason code and ``why`` stay in the audit.
+
+    Raises NoSuchLetterError.
+    """
     reason = (await connection.execute(_DISCARD, {"id": letter_id})).scalar()
     if reason is None:
         raise NoSuchLetterError
@@ -240,48 +243,53 @@ async def discard(connection: AsyncConnection, actor: str, letter_id: int, why: 
 
 
 async def _replay(
-    connection: AsyncConnection, actor: str, letter_ids: Sequence[int], again: Judge
-) -> Replayed:
-    replayed, events, accepted = Replayed(), list[OrderEvent](), list[int]()
-    for row in (await connection.execute(_TAKE, {"ids": letter_ids})).all():
-        verdict = _judge_again(row, again)
+    connection: AsyncConnection,
+    actor: str,
+    letter_ids: Sequence[int],
+    terms: Terms,
+    known_refusal: Refusal | None,
+) -> ReplayResult:
+    result, events, accepted = ReplayResult(), list[OrderEvent](), list[int]()
+    for row in (await connection.execute(_LOCK, {"ids": letter_ids})).all():
+        verdict = known_refusal or _judge_again(row, terms)
         if isinstance(verdict, Refusal):
-            replayed.refused[row.id] = verdict
+            result.refused[row.id] = verdict
         else:
             events.append(verdict)
             accepted.append(row.id)
     if events:
-        counted = await apply_events(connection, events)
-        del counted[Outcome.CONFLICT]  # those are counted as stale or applied, too
-        replayed.accepted = counted
+        result.accepted = await apply_events(connection, events)
+        # A conflict is counted as stale or applied, too. Here each letter counts once.
+        del result.accepted[Outcome.CONFLICT]
         await connection.execute(_REMOVE, {"ids": accepted})
-    if replayed.refused:
+    if result.refused:
         await connection.execute(
-            _KEEP,
+            _COUNT_ATTEMPT,
             [
                 {"id": letter_id, "reason": refusal.reason.value, "error": _storable(refusal)}
-                for letter_id, refusal in replayed.refused.items()
+                for letter_id, refusal in result.refused.items()
             ],
         )
-    if replayed.letters:
+    if result.letters:
         outcomes: Mapping[str, Any] = {
             "deadLetters": [str(letter_id) for letter_id in letter_ids],
-            **{outcome.value: count for outcome, count in replayed.accepted.items()},
-            Outcome.DEAD_LETTERED.value: len(replayed.refused),
+            **{outcome.value: count for outcome, count in result.accepted.items()},
+            Outcome.DEAD_LETTERED.value: len(result.refused),
         }
         await note(connection, actor, "dead-letter.replayed", details=outcomes)
-    return replayed
+    return result
 
 
-def _judge_again(row: Row[Any], again: Judge) -> OrderEvent | Refusal:
-    """Hold it against the contract; one that was emptied with an erased person stays as it is."""
+def _judge_again(row: Row[Any], terms: Terms) -> OrderEvent | Refusal:
+    """Judge the stored entry. If an erasure emptied it, repeat the refusal that it has."""
     if not row.field_names:
         return Refusal(Reason(row.reason), row.error)
     fields = dict(zip(row.field_names, row.field_values, strict=True))
-    return again(Entry(row.stream_id, fields, row.partition))
+    return judge(Entry(row.stream_id, fields, row.partition), terms, datetime.now(UTC))
 
 
 def _storable(refusal: Refusal) -> str:
+    # Postgres has no text with the character U+0000.
     return refusal.message.replace("\x00", "\\0")
 
 

@@ -6,8 +6,8 @@ after AS (
   SELECT c.ctid AS place, c.id, c.name, c.name_at, c.name_event, c.phone, c.phone_at, c.phone_event,
       c.address, c.address_at, c.address_event, c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
-    c.total_orders AS kept_orders, c.total_spent AS kept_spent,
-    c.first_order_date AS kept_first, c.last_order_date AS kept_last, o.*
+    c.total_orders AS stored_orders, c.total_spent AS stored_spent,
+    c.first_order_date AS stored_first, c.last_order_date AS stored_last, o.*
   FROM customers c CROSS JOIN LATERAL (
     SELECT CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
       coalesce(sum(total - refunded) FILTER (WHERE counts), 0.00) AS total_spent,
@@ -150,9 +150,10 @@ totalled AS (
   INSERT INTO daily_totals AS t (day, slot, created, orders, revenue)
   SELECT CAST(midnight AT TIME ZONE 'UTC' AS date) AS day, (SELECT min(slot) FROM slot), created,
       orders, revenue FROM (
-    -- cheaper than the day, and as many
+    -- one group per day; cheaper than a cast to the day for every row
     SELECT date_bin('1 day', at, '2000-01-01 00:00Z') AS midnight, sum(created) AS created,
-    sum(orders) AS orders, sum(revenue) AS revenue FROM (TABLE created) dated GROUP BY 1
+    sum(orders) AS orders, sum(revenue) AS revenue
+    FROM (TABLE created) dated GROUP BY 1
   ) sums
   WHERE (created, orders, revenue) <> (0, 0, 0) ORDER BY day
   ON CONFLICT (day, slot) DO UPDATE SET created = t.created + excluded.created,

@@ -6,8 +6,8 @@ after AS (
   SELECT c.ctid AS place, c.id, c.name, c.name_at, c.name_event, c.phone, c.phone_at, c.phone_event,
       c.address, c.address_at, c.address_event, c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
-    c.total_orders AS kept_orders, c.total_spent AS kept_spent,
-    c.first_order_date AS kept_first, c.last_order_date AS kept_last, o.*
+    c.total_orders AS stored_orders, c.total_spent AS stored_spent,
+    c.first_order_date AS stored_first, c.last_order_date AS stored_last, o.*
   FROM customers c CROSS JOIN LATERAL (
     SELECT CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
       coalesce(sum(total - refunded) FILTER (WHERE counts), 0.00) AS total_spent,
@@ -65,8 +65,8 @@ promised AS (
 ),
 compared AS (
   SELECT j.*,
-  (kept_orders, kept_spent, kept_first, kept_last) IS DISTINCT FROM
-  (total_orders, total_spent, first_order_date, last_order_date) AS counted_otherwise,
+  (stored_orders, stored_spent, stored_first, stored_last) IS DISTINCT FROM
+  (total_orders, total_spent, first_order_date, last_order_date) AS metrics_differ,
     CASE WHEN segment_manual
       THEN NOT held AND coalesce(
         segment_pinned_until < CAST(:now AS timestamptz) - CAST(:promise AS interval), true)
@@ -90,9 +90,9 @@ compared AS (
     END <> segment
       AND NOT EXISTS (
       SELECT FROM settings_changes s WHERE s.finished_at IS NULL AND j.id > s.last_id)
-  END AS judged_otherwise
+  END AS segment_differs
   FROM judged j CROSS JOIN promised p
 )
-SELECT id, counted_otherwise, kept_orders, kept_spent, kept_first, kept_last, segment,
+SELECT id, metrics_differ, stored_orders, stored_spent, stored_first, stored_last, segment,
   total_orders, total_spent, first_order_date, last_order_date, judged_segment
-FROM compared WHERE counted_otherwise OR judged_otherwise ORDER BY id
+FROM compared WHERE metrics_differ OR segment_differs ORDER BY id

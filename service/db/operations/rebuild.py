@@ -1,9 +1,10 @@
-"""Recompute every metric and segment from stored orders, beside the live tables.
+"""Recompute every metric and segment from stored orders, and correct what differs.
 
-What differs is found chunk by chunk, each in one snapshot, so that orders coming in meanwhile are
-no difference. What is to be mended is locked as ingestion locks it, recomputed under the lock and
-written by `service.db.segments.assign`: right, whatever happened in between. A chunk is a
-transaction, so a rebuild that was interrupted is simply run again.
+Differences are found chunk by chunk. Each chunk is read in one snapshot, so orders that arrive
+meanwhile are no difference. Customers who differ are locked as ingestion locks them, recomputed
+under the lock and written by `service.db.segments.assign`. The result is right whatever happened
+between finding and locking. A chunk is corrected in one transaction, so after an interruption a
+rebuild is simply run again.
 """
 
 from collections import Counter
@@ -20,7 +21,7 @@ from service.core.segment_event import Cause
 from service.core.segment_rules import Segment
 from service.db import registers
 from service.db.accounts.audit import note
-from service.db.engine import TRANSACTION_SECONDS, end_within, in_transaction
+from service.db.engine import TRANSACTION_SECONDS, in_transaction, limit_transaction
 from service.db.figures import Figures, SegmentFigures, each_figure
 from service.db.locks import lock_customers, read_clock
 from service.db.operations.status import SWEEP_PROMISE
@@ -33,13 +34,13 @@ from service.db.statistics.counters import read_figures, recount_figures
 CHUNK = 2000
 """Customers recomputed at once."""
 
-# The date of any order, counted or not, ends a hold that was set before it.
+# A hold ends with an order that was placed after it, whether that order counts or not.
 _AFTER = f"""
 after AS (
   SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
-    c.total_orders AS kept_orders, c.total_spent AS kept_spent,
-    c.first_order_date AS kept_first, c.last_order_date AS kept_last, o.*
+    c.total_orders AS stored_orders, c.total_spent AS stored_spent,
+    c.first_order_date AS stored_first, c.last_order_date AS stored_last, o.*
   FROM customers c CROSS JOIN LATERAL (
     SELECT CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
            coalesce(sum(total - refunded) FILTER (WHERE counts), 0.00) AS total_spent,
@@ -51,49 +52,49 @@ after AS (
   WHERE c.id = ANY(:ids)
 )"""
 _IDS = text("SELECT id FROM customers WHERE id > :after ORDER BY id LIMIT :most")
-# What is due to a sweep or to new settings is their business, and no difference.
-_DIFFERENT = text(f"""
+# A segment that the sweep or the job of new settings still has time to assign is no difference.
+_DIFFERENCES = text(f"""
 WITH {_AFTER}, {JUDGED}, {PROMISED},
 compared AS (
   SELECT j.*,
-    (kept_orders, kept_spent, kept_first, kept_last) IS DISTINCT FROM
-      (total_orders, total_spent, first_order_date, last_order_date) AS counted_otherwise,
+    (stored_orders, stored_spent, stored_first, stored_last) IS DISTINCT FROM
+      (total_orders, total_spent, first_order_date, last_order_date) AS metrics_differ,
     CASE WHEN segment_manual
       THEN NOT held AND coalesce(
         segment_pinned_until < CAST(:now AS timestamptz) - CAST(:promise AS interval), true)
       ELSE judged_segment <> segment AND {segment_sql("j", "p")} <> segment
         AND NOT EXISTS (
           SELECT FROM settings_changes s WHERE s.finished_at IS NULL AND j.id > s.last_id)
-    END AS judged_otherwise
+    END AS segment_differs
   FROM judged j CROSS JOIN promised p
 )
-SELECT id, counted_otherwise, kept_orders, kept_spent, kept_first, kept_last, segment,
+SELECT id, metrics_differ, stored_orders, stored_spent, stored_first, stored_last, segment,
        total_orders, total_spent, first_order_date, last_order_date, judged_segment
-FROM compared WHERE counted_otherwise OR judged_otherwise ORDER BY id
+FROM compared WHERE metrics_differ OR segment_differs ORDER BY id
 """)
-_MEND = text(
+_CORRECT = text(
     assign_sql(
         _AFTER,
         "SELECT count(*) FROM moved CROSS JOIN (SELECT count(*) FROM announced) a",
     )
 )
 
-_HOLD_COUNTERS = text(
+_LOCK_COUNTERS = text(
     "SELECT slot, segment FROM segment_counters ORDER BY slot, segment FOR NO KEY UPDATE"
 )
-_COUNT = text(f"""
+_ADD_TO_COUNTERS = text(f"""
 UPDATE segment_counters SET {each_figure("{it} = {it} + :{it}")}
 WHERE slot = 0 AND segment = :segment
 """)
-_TELL = text(
-    daily.changed_sql(
+_ADD_TO_DAILY_CHANGES = text(
+    daily.daily_changes_sql(
         f"""(SELECT 0 AS slot, CAST(:segment AS text) AS segment,
           {each_figure("CAST(:{it} AS numeric) AS {it}")}) changes""",
         "clock_timestamp()",
     )
 )
-_DATE = text(
-    daily.dated_sql(
+_CORRECT_DAILY_TOTALS = text(
+    daily.daily_totals_sql(
         """(
           SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue FROM customers
           UNION ALL
@@ -106,8 +107,8 @@ _DATE = text(
 )
 
 
-class Side(NamedTuple):
-    """A customer's figures and segment."""
+class CustomerMetrics(NamedTuple):
+    """A customer's metrics and segment, as they are stored or as they should be."""
 
     total_orders: int
     total_spent: Decimal
@@ -117,32 +118,35 @@ class Side(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A customer who differs."""
+    """A customer whose metrics or segment are not what their orders give."""
 
     customer_id: int
-    kept: Side
-    rebuilt: Side
+    stored: CustomerMetrics
+    rebuilt: CustomerMetrics
 
 
 @dataclass
 class RebuildReport:
-    """What a rebuild found, and whether it wrote it."""
+    """The differences that a rebuild found."""
 
     applied: bool
+    """The differences were corrected."""
     examined: int = 0
+    """Customers recomputed."""
     customers: int = 0
-    """Of them, those who differ."""
+    """Customers who differ in their metrics or their segment."""
     figures: int = 0
-    """Of those, by their metrics."""
+    """Customers who differ in their metrics."""
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """And by their segment: how many from which to which."""
+    """The number of customers per pair of stored and right segment."""
     first: list[Difference] = field(default_factory=list)
+    """The first customers who differ, as examples."""
     statistics: list[dict[str, Any]] = field(default_factory=list)
-    """Kept totals that no recount arrives at."""
+    """The stored statistics that differ from a recount."""
 
     @property
     def clean(self) -> bool:
-        """Whether nothing differed."""
+        """Return whether nothing differed."""
         return not self.customers and not self.statistics
 
 
@@ -154,19 +158,19 @@ async def rebuild(
     show: int = 20,
     progress: Callable[[int], object] = lambda _: None,
 ) -> RebuildReport:
-    """Compare everything, and write what differs if ``apply``; ``show`` bounds `Report.first`.
+    """Compare all customers and statistics with a recount. With ``apply``, correct the differences.
 
-    ``progress`` is called with the number of customers of each chunk.
+    ``show`` is the greatest length of `RebuildReport.first`. ``progress`` is called after each
+    chunk, with its number of customers.
     """
     report = RebuildReport(apply)
     after = 0
     while ids := await _next_ids(engine, after):
-        rows = await _different(engine, ids)
+        rows = await _differences(engine, ids)
         for row in rows:
             _add(report, row, show)
         if apply and rows:
-            differing = [row.id for row in rows]
-            await in_transaction(engine, lambda it, ids=differing: _mend(it, ids))  # type: ignore[misc]
+            await in_transaction(engine, _correct, [row.id for row in rows])
         report.examined += len(ids)
         after = ids[-1]
         progress(len(ids))
@@ -174,7 +178,7 @@ async def rebuild(
         connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
         report.statistics = await recount(connection)
     if apply and report.statistics:
-        await in_transaction(engine, _mend_statistics)
+        await in_transaction(engine, _correct_statistics)
     if apply and not report.clean:
         details = {"customers": report.customers, "statistics": len(report.statistics)}
         async with engine.begin() as connection:
@@ -187,16 +191,18 @@ async def _next_ids(engine: AsyncEngine, after: int) -> Sequence[int]:
         return (await connection.execute(_IDS, {"after": after, "most": CHUNK})).scalars().all()
 
 
-async def _different(engine: AsyncEngine, ids: Sequence[int]) -> Sequence[Row[Any]]:
+async def _differences(engine: AsyncEngine, ids: Sequence[int]) -> Sequence[Row[Any]]:
     async with engine.connect() as connection:
         now = await read_clock(connection)
         parameters = {"ids": ids, "now": now, "promise": SWEEP_PROMISE}
-        return (await connection.execute(_DIFFERENT, parameters)).all()
+        return (await connection.execute(_DIFFERENCES, parameters)).all()
 
 
 def _add(report: RebuildReport, row: Row[Any], show: int) -> None:
-    kept = Side(row.kept_orders, row.kept_spent, row.kept_first, row.kept_last, row.segment)
-    rebuilt = Side(
+    stored = CustomerMetrics(
+        row.stored_orders, row.stored_spent, row.stored_first, row.stored_last, row.segment
+    )
+    rebuilt = CustomerMetrics(
         row.total_orders,
         row.total_spent,
         row.first_order_date,
@@ -204,43 +210,45 @@ def _add(report: RebuildReport, row: Row[Any], show: int) -> None:
         row.judged_segment,
     )
     report.customers += 1
-    report.figures += row.counted_otherwise
-    if kept.segment != rebuilt.segment:
-        report.moves[kept.segment, rebuilt.segment] += 1
+    report.figures += row.metrics_differ
+    if stored.segment != rebuilt.segment:
+        report.moves[stored.segment, rebuilt.segment] += 1
     if len(report.first) < show:
-        report.first.append(Difference(row.id, kept, rebuilt))
+        report.first.append(Difference(row.id, stored, rebuilt))
 
 
-async def _mend(connection: AsyncConnection, ids: Sequence[int]) -> None:
-    await end_within(connection, TRANSACTION_SECONDS)  # the connection is one for long scans
+async def _correct(connection: AsyncConnection, ids: Sequence[int]) -> None:
+    # The connection allows scans of an hour, but this transaction judges customers.
+    await limit_transaction(connection, TRANSACTION_SECONDS)
     now = await lock_customers(connection, ids)
-    await connection.execute(_MEND, {"ids": ids, "now": now, "cause": Cause.REBUILD.value})
+    await connection.execute(_CORRECT, {"ids": ids, "now": now, "cause": Cause.REBUILD.value})
 
 
-async def _mend_statistics(connection: AsyncConnection) -> None:
-    """Set what is kept by segment and by day to what a recount gives.
+async def _correct_statistics(connection: AsyncConnection) -> None:
+    """Set the statistics per segment and per day to what a recount gives.
 
-    Whoever changes what they count writes them in the same transaction: holding them all, what is
-    visible is exactly what has been counted.
+    Every transaction that changes customers or orders writes these counters, too. While we hold a
+    lock on all counters, the customers and orders that we see are exactly those that were counted.
     """
-    await connection.execute(_HOLD_COUNTERS)
-    await _change(
-        connection, _COUNT, await recount_figures(connection), [await read_figures(connection)]
-    )
-    told = await daily.read_changes(connection, date.min)
-    await _change(connection, _TELL, await read_figures(connection), told.values())
-    await connection.execute(_DATE)
+    await connection.execute(_LOCK_COUNTERS)
+    counted, stored = await recount_figures(connection), await read_figures(connection)
+    await _add_missing(connection, _ADD_TO_COUNTERS, counted, [stored])
+    corrected = await read_figures(connection)
+    changes = await daily.read_changes(connection, date.min)
+    await _add_missing(connection, _ADD_TO_DAILY_CHANGES, corrected, changes.values())
+    await connection.execute(_CORRECT_DAILY_TOTALS)
 
 
-async def _change(
+async def _add_missing(
     connection: AsyncConnection,
     statement: TextClause,
     right: Figures,
-    kept: Iterable[Mapping[Segment, SegmentFigures]],
+    stored: Iterable[Mapping[Segment, SegmentFigures]],
 ) -> None:
-    """Add to each segment what is missing between ``kept``, added up, and what is right."""
-    for by in kept:
-        right = daily.before(right, by)
-    for segment, missing in right.items():
-        if any(missing):
-            await connection.execute(statement, {"segment": segment.value, **missing._asdict()})
+    """Add to each segment the difference between the right figures and the sum of the stored."""
+    missing = right
+    for part in stored:
+        missing = daily.take_back(missing, part)
+    for segment, figures in missing.items():
+        if any(figures):
+            await connection.execute(statement, {"segment": segment.value, **figures._asdict()})

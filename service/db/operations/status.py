@@ -1,4 +1,4 @@
-"""What ops wants to know of the database's side: counted work, what waits, what is overdue."""
+"""The state of the database's side, for operators: work counted, work left to do, verification."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -8,11 +8,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 SWEEP_PROMISE = timedelta(minutes=1)
-"""Within this of the moment, time has moved a customer."""
+"""How soon after the moment at which time moves a customer the sweep has done it."""
 
 
 class Totals(NamedTuple):
-    """What became of every entry ever read, as counted with the work itself."""
+    """Counters of all entries ever read, by outcome. They are written with the work itself."""
 
     read: int
     applied: int
@@ -27,21 +27,25 @@ class Totals(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """What the last `crm verify` found."""
+    """The result of the last `crm verify`."""
 
     verified_at: datetime
     broken: Sequence[int]
     """Numbers of the invariants that did not hold."""
 
 
-class Waiting(NamedTuple):
-    """What has not been done yet."""
+class DatabaseBacklog(NamedTuple):
+    """The work that the database holds and that is not done yet."""
 
     dead_letters: int
     unpublished: int
+    """Segment changes that are not in the out-stream."""
     oldest_unpublished_seconds: float
+    """The age of the oldest of them; 0 if there is none."""
     sweep_overdue_seconds: float
+    """How far the sweep is behind its promise; 0 if it keeps it."""
     now: datetime
+    """The database's clock at the time of reading."""
 
 
 _TOTALS = text("""
@@ -59,8 +63,9 @@ SELECT sum(read)::bigint AS read, sum(applied)::bigint AS applied, sum(stale)::b
           GROUP BY place) s) AS seconds_buckets
 FROM ingest_counters
 """)
-# Not yet numbered, by the outbox's partial index; numbered and not yet in the stream, by number.
-_WAITING = text("""
+# An unpublished change either has no publish number yet, or has one beyond the last published. The
+# first are read by the outbox's partial index, the second by their number.
+_BACKLOG = text("""
 SELECT
   (SELECT count(*) FROM dead_letters) AS dead_letters,
   (SELECT count(*) FROM segment_changes WHERE publish_number IS NULL)
@@ -73,26 +78,24 @@ SELECT
   (SELECT swept_until FROM sweep) AS swept_until,
   clock_timestamp() AS now
 """)
-
-
-_VERIFIED = text("SELECT verified_at, broken FROM verification")
-_VERIFY = text("""
+_VERIFICATION = text("SELECT verified_at, broken FROM verification")
+_NOTE_VERIFICATION = text("""
 INSERT INTO verification (verified_at, broken) VALUES (now(), CAST(:broken AS smallint[]))
 ON CONFLICT (one) DO UPDATE SET verified_at = excluded.verified_at, broken = excluded.broken
 """)
 
 
 async def totals(connection: AsyncConnection) -> Totals:
-    """Read the counters that `service.db.ingest.ingest` writes."""
+    """Return the sums of the counters that `service.db.ingest.ingest` writes."""
     row = (await connection.execute(_TOTALS)).one()
     return Totals(*row)
 
 
-async def waiting(connection: AsyncConnection) -> Waiting:
-    """Count what waits; ages are by the database's clock."""
-    row = (await connection.execute(_WAITING)).one()
+async def database_backlog(connection: AsyncConnection) -> DatabaseBacklog:
+    """Return the work that is not done yet. Ages are by the database's clock."""
+    row = (await connection.execute(_BACKLOG)).one()
     oldest = row.oldest_unpublished
-    return Waiting(
+    return DatabaseBacklog(
         dead_letters=row.dead_letters,
         unpublished=row.unpublished,
         oldest_unpublished_seconds=max(0.0, (row.now - oldest).total_seconds()) if oldest else 0.0,
@@ -102,11 +105,11 @@ async def waiting(connection: AsyncConnection) -> Waiting:
 
 
 async def verification(connection: AsyncConnection) -> Verification | None:
-    """Tell what the last `crm verify` found; None: it never ran."""
-    row = (await connection.execute(_VERIFIED)).one_or_none()
+    """Return the result of the last `crm verify`; None if it never ran."""
+    row = (await connection.execute(_VERIFICATION)).one_or_none()
     return None if row is None else Verification(*row)
 
 
 async def note_verification(connection: AsyncConnection, broken: Sequence[int]) -> None:
-    """Keep, for alerting, that the invariants were checked just now; the caller commits."""
-    await connection.execute(_VERIFY, {"broken": broken})
+    """Store the result of a `crm verify` that ended now, for alerts. The caller commits."""
+    await connection.execute(_NOTE_VERIFICATION, {"broken": broken})

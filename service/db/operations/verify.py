@@ -1,7 +1,8 @@
-"""The eight invariants of the service, each a query for what breaks it.
+"""The eight invariants of the service. The check of each returns the rows that break it.
 
-``crm verify`` runs them on a live system, and every test after its scenario. They read one
-snapshot, so that work going on beside them cannot look like an error.
+``crm verify`` checks them on a live system, and the tests check them after every scenario. The
+queries on customers, segments and statistics read one snapshot, so that work that goes on meanwhile
+cannot look like an error.
 """
 
 import random
@@ -31,17 +32,19 @@ from service.db.statistics.counters import read_figures, recount_figures
 from service.streams import groups
 
 _MOST_SHOWN = 20
-_REPLAYED = 500
+_SAMPLE_SIZE = 500
+"""Orders whose event is applied again."""
 _PAGE = 5000
+"""Entries of the out-stream that are read at once."""
 
 
 class Finding(NamedTuple):
-    """What one invariant came to."""
+    """The result of checking one invariant."""
 
     number: int
     invariant: str
     offenders: list[dict[str, Any]]
-    """Rows that break it, at most `_MOST_SHOWN`; empty: it holds."""
+    """Rows that break the invariant, `_MOST_SHOWN` of each kind at most. Empty if it holds."""
 
 
 _AGGREGATE = """
@@ -73,7 +76,7 @@ WHERE CASE WHEN c.segment_manual THEN
             SELECT FROM orders o
             WHERE o.customer_id = c.id AND o.date_created > c.segment_held_since))
       ELSE l.auto_segmentation
-        AND NOT EXISTS (  -- new settings have not come to them yet
+        AND NOT EXISTS (  -- the job of new settings has not reached them yet
           SELECT FROM settings_changes s WHERE s.finished_at IS NULL AND c.id > s.last_id)
         AND c.segment <> {segment_sql("c", "l")} AND c.segment <> {segment_sql("c", "p")}
       END
@@ -99,14 +102,14 @@ FROM customers c WHERE NOT EXISTS (SELECT FROM segment_changes h WHERE h.custome
 LIMIT {_MOST_SHOWN}
 """)
 
-_REBUILD = text(f"""
+_REBUILT_FIGURES = text(f"""
 WITH {_AGGREGATE},
 rebuilt AS (
   SELECT c.segment, coalesce(a.orders, 0) AS total_orders, coalesce(a.spent, 0) AS total_spent
   FROM customers c LEFT JOIN aggregate a ON a.customer_id = c.id
 ),
 figures AS (
-  SELECT segment, {", ".join(f"{recounted(it)} AS {it}" for it in FIGURES)}
+  SELECT segment, {", ".join(f"{recounted(figure)} AS {figure}" for figure in FIGURES)}
   FROM rebuilt GROUP BY segment
 ),
 counters AS (
@@ -124,7 +127,7 @@ SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
 FROM orders o ORDER BY hashtext(o.id || :seed) LIMIT :most
 """)
 
-# Row versions made by this very transaction; locking a row makes none.
+# Returns the rows of which this transaction made a new version. Locking a row makes none.
 _WRITTEN = text(f"""
 WITH mine AS (SELECT CAST(pg_current_xact_id() AS xid) AS xid)
 SELECT o.id AS order, NULL AS customer
@@ -146,22 +149,22 @@ ORDER BY customer_id, sequence DESC
 async def verify(
     engine: AsyncEngine, redis: Redis, *, orders: Sequence[OrdersStream], group: str, changes: str
 ) -> list[Finding]:
-    """Check all eight; group and stream of changes by name. Raises what the servers raise."""
-    counted = await _counted(engine, redis, orders, group)
-    published = await _published(engine, redis, changes)
+    """Check all invariants and return one finding for each, in order.
+
+    ``group`` is the name of the consumer group, ``changes`` that of the out-stream. Errors of the
+    servers are raised as they come.
+    """
+    unaccounted = await _unaccounted_entries(engine, redis, orders, group)
+    published = await _published_differences(engine, redis, changes)
     async with engine.connect() as pooled:
         connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
         moment = {"now": await read_clock(connection), "promise": status.SWEEP_PROMISE}
-        waiting = await status.waiting(connection)
-        overdue = (
-            [{"sweepOverdueSeconds": waiting.sweep_overdue_seconds}]
-            if waiting.sweep_overdue_seconds
-            else []
-        )
+        overdue_seconds = (await status.database_backlog(connection)).sweep_overdue_seconds
+        overdue = [{"sweepOverdueSeconds": overdue_seconds}] if overdue_seconds else []
         return [
             Finding(1, "metrics equal the orders", await _rows(connection, _METRICS)),
-            Finding(2, "every entry read is accounted for", counted),
-            Finding(3, "applying again changes nothing", await _replay(engine)),
+            Finding(2, "every entry read is accounted for", unaccounted),
+            Finding(3, "applying again changes nothing", await _apply_sample_again(engine)),
             Finding(
                 4,
                 "segments equal the rules, no sweep is overdue",
@@ -170,7 +173,9 @@ async def verify(
             Finding(5, "segment changes are a chain", await _rows(connection, _CHAIN)),
             Finding(6, "the out-stream ends at the same segments", published),
             Finding(7, "statistics equal a recount", await recount(connection)),
-            Finding(8, "a rebuild equals the increments", await _rows(connection, _REBUILD)),
+            Finding(
+                8, "a rebuild equals the increments", await _rows(connection, _REBUILT_FIGURES)
+            ),
         ]
 
 
@@ -181,41 +186,44 @@ async def _rows(
     return [dict(row._mapping) for row in result]  # noqa: SLF001  SQLAlchemy's public name for it
 
 
-async def _counted(
+async def _unaccounted_entries(
     engine: AsyncEngine, redis: Redis, orders: Sequence[OrdersStream], group: str
 ) -> list[dict[str, Any]]:
-    """Whatever the group has read and no longer pends was counted, under one outcome.
+    """Return the counters and streams that do not agree about what was read.
 
-    And nothing was lost before it was read, except what somebody has taken note of.
+    Every entry that the group has read and that is no longer pending must have been counted, under
+    exactly one outcome. No entry may be lost unread, unless a person has acknowledged the loss.
     """
     backlogs = await groups.backlogs(redis, orders, group)
     async with engine.connect() as connection:
         totals = await status.totals(connection)
-        passed_on = await losses.accounted_for(connection, orders)
+        accounted = await losses.accounted_for(connection, orders)
         lost = [
-            _lost(it.stream, it.kind, it.entries, it.after_id, it.until_id)
-            for it in await losses.recorded_losses(connection, most=_MOST_SHOWN, open_only=True)
+            _lost(loss.stream, loss.kind, loss.entries, loss.after_id, loss.until_id)
+            for loss in await losses.recorded_losses(connection, most=_MOST_SHOWN, open_only=True)
         ]
-        seen = await losses.check(connection, redis, orders, group)
+        checked = await losses.check(connection, redis, orders, group)
     if not lost:
         lost = [
-            _lost(name, it.kind, it.entries, write(it.after), write(it.until))
-            for name, found in seen.items()
-            if (it := found.loss)
+            _lost(name, loss.kind, loss.entries, write(loss.after), write(loss.until))
+            for name, result in checked.items()
+            if (loss := result.loss)
         ]
-    settled = totals.applied + totals.stale + totals.duplicate + totals.dead_lettered
-    uncounted = [] if settled == totals.read else [{"counted": totals.read, "withOutcome": settled}]
+    outcomes = totals.applied + totals.stale + totals.duplicate + totals.dead_lettered
+    miscounted = (
+        [] if outcomes == totals.read else [{"counted": totals.read, "withOutcome": outcomes}]
+    )
     return [
-        *uncounted,
+        *miscounted,
         *(
             {
                 "stream": name,
                 "entriesReadByGroup": backlog.entries_read,
                 "pending": backlog.pending,
-                "counted": passed_on[name],
+                "counted": accounted[name],
             }
             for name, backlog in backlogs.items()
-            if backlog.entries_read - backlog.pending > passed_on[name]
+            if backlog.entries_read - backlog.pending > accounted[name]
         ),
         *lost,
     ]
@@ -227,11 +235,14 @@ def _lost(
     return {"stream": stream, "lost": entries, "how": kind.value, "after": after, "until": until}
 
 
-async def _replay(engine: AsyncEngine) -> list[dict[str, Any]]:
-    """Apply a sample of what is stored once more, shuffled, and take it back."""
+async def _apply_sample_again(engine: AsyncEngine) -> list[dict[str, Any]]:
+    """Apply the events of a sample of stored orders again, shuffled, and roll back.
+
+    Return the rows that it wrote, and the outcomes that it should not have had.
+    """
     async with engine.connect() as connection:
-        seed = {"seed": str(random.random()), "most": _REPLAYED}
-        rows = (await connection.execute(_SAMPLE, seed)).all()
+        parameters = {"seed": str(random.random()), "most": _SAMPLE_SIZE}
+        rows = (await connection.execute(_SAMPLE, parameters)).all()
         events = [
             OrderEvent(
                 order_id=row.id,
@@ -247,12 +258,12 @@ async def _replay(engine: AsyncEngine) -> list[dict[str, Any]]:
             for row in rows
         ]
         random.shuffle(events)
-        counted = await apply_events(connection, events) if events else {}
+        outcomes = await apply_events(connection, events) if events else {}
         written = await _rows(connection, _WRITTEN, {"ids": [row.id for row in rows]})
         await connection.rollback()
     unexpected = {
         outcome.value: count
-        for outcome, count in counted.items()
+        for outcome, count in outcomes.items()
         # Newer events may have arrived since the sample was read.
         if outcome not in {Outcome.DUPLICATE, Outcome.STALE}
     }
@@ -260,26 +271,31 @@ async def _replay(engine: AsyncEngine) -> list[dict[str, Any]]:
 
 
 async def recount(connection: AsyncConnection) -> list[dict[str, Any]]:
-    """Give the statistics kept that no recount arrives at; read in one snapshot."""
+    """Return the stored statistics that differ from a recount. Call it in one snapshot."""
     kept, counted = await read_figures(connection), await recount_figures(connection)
     return [
         {"segment": segment.value, "kept": kept[segment], "recounted": counted[segment]}
         for segment in kept
         if kept[segment] != counted[segment]
-    ] + await daily.offenders(connection, _MOST_SHOWN)
+    ] + await daily.mismatches(connection, _MOST_SHOWN)
 
 
-async def _published(engine: AsyncEngine, redis: Redis, stream: str) -> list[dict[str, Any]]:
-    """Consume the out-stream as analytics would, and compare where that leads."""
+async def _published_differences(
+    engine: AsyncEngine, redis: Redis, stream: str
+) -> list[dict[str, Any]]:
+    """Consume the out-stream as a subscriber does; return where the result is not the database's.
+
+    Faults of the stream itself (no change, a gap in a customer's sequence) are returned as well.
+    """
     async with engine.connect() as connection:
         last = (await state(connection)).published
-        seen, first, faults = await _consume(redis, stream, last)
+        consumed, first, faults = await _consume(redis, stream, last)
         rows = await connection.execute(_LATEST_PUBLISHED, {"first": first, "last": last})
-        expected = {customer_ref(row.customer_id): (row.sequence, row.segment) for row in rows}
+        stored = {customer_ref(row.customer_id): (row.sequence, row.segment) for row in rows}
     faults += [
-        {"customer": customer, "inStream": seen.get(customer), "stored": expected.get(customer)}
-        for customer in sorted(seen.keys() | expected.keys())
-        if seen.get(customer) != expected.get(customer)
+        {"customer": customer, "inStream": consumed.get(customer), "stored": stored.get(customer)}
+        for customer in sorted(consumed.keys() | stored.keys())
+        if consumed.get(customer) != stored.get(customer)
     ]
     return faults[:_MOST_SHOWN]
 
@@ -287,8 +303,11 @@ async def _published(engine: AsyncEngine, redis: Redis, stream: str) -> list[dic
 async def _consume(
     redis: Redis, stream: str, last: int
 ) -> tuple[dict[str, tuple[int, str]], int, list[dict[str, Any]]]:
-    """Read up to publish number ``last``; give whom it leaves where, the first number, faults."""
-    seen: dict[str, tuple[int, str]] = {}
+    """Read the out-stream up to publish number ``last``.
+
+    Return the latest sequence and segment of each customer, the first number read, and the faults.
+    """
+    latest: dict[str, tuple[int, str]] = {}
     faults: list[dict[str, Any]] = []
     ends_at = await groups.last_id(redis, stream)
     if ends_at < last:
@@ -296,13 +315,14 @@ async def _consume(
     first, start, read_to = last + 1, "-", 0
     while True:
         page = await groups.read_range(redis, stream, start, f"{last}-0", _PAGE)
-        there = await groups.read_range(redis, stream, "-", "+", 1)
-        if start == "-" or (there and there[0].milliseconds > read_to):
-            # The beginning; or the stream was trimmed past what we have read: begin again there.
+        oldest = await groups.read_range(redis, stream, "-", "+", 1)
+        if start == "-" or (oldest and oldest[0].milliseconds > read_to):
+            # This is the first page, or the stream was trimmed beyond what we have read. Entries
+            # between two pages may then be gone, so begin again with this page.
             first = page[0].milliseconds if page else last + 1
-            seen.clear()
+            latest.clear()
         if not page:
-            return seen, first, faults
+            return latest, first, faults
         for entry in page:
             try:
                 change = orjson.loads(entry.fields[FASTSTREAM_FIELD])["data"]
@@ -311,8 +331,8 @@ async def _consume(
             except (KeyError, TypeError, ValueError):
                 faults.append({"entry": entry.id, "fault": "not a segment change"})
                 continue
-            before = seen.get(customer)
+            before = latest.get(customer)
             if before and sequence != before[0] + 1:
                 faults.append({"customer": customer, "after": before[0], "came": sequence})
-            seen[customer] = (sequence, segment)
+            latest[customer] = (sequence, segment)
         start, read_to = f"({page[-1].id}", page[-1].milliseconds

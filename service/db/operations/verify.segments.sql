@@ -41,7 +41,7 @@ WHERE CASE WHEN c.segment_manual THEN
       SELECT FROM orders o
       WHERE o.customer_id = c.id AND o.date_created > c.segment_held_since))
   ELSE l.auto_segmentation
-    AND NOT EXISTS (  -- new settings have not come to them yet
+    AND NOT EXISTS (  -- the job of new settings has not reached them yet
     SELECT FROM settings_changes s WHERE s.finished_at IS NULL AND c.id > s.last_id)
     AND c.segment <> CASE l.precedence
     WHEN 'recency_first' THEN

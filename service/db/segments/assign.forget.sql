@@ -35,10 +35,10 @@ changed AS (
 INSERT INTO daily_totals AS t (day, slot, created, orders, revenue)
 SELECT CAST(midnight AT TIME ZONE 'UTC' AS date) AS day, (SELECT min(slot) FROM slot), created,
     orders, revenue FROM (
-  -- cheaper than the day, and as many
+  -- one group per day; cheaper than a cast to the day for every row
   SELECT date_bin('1 day', at, '2000-01-01 00:00Z') AS midnight, sum(created) AS created,
       sum(orders) AS orders, sum(revenue) AS revenue
-      FROM (SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM less) dated GROUP BY 1
+  FROM (SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM less) dated GROUP BY 1
 ) sums
 WHERE (created, orders, revenue) <> (0, 0, 0) ORDER BY day
 ON CONFLICT (day, slot) DO UPDATE SET created = t.created + excluded.created,

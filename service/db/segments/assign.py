@@ -22,7 +22,7 @@ from service.db.schema import COUNTER_SLOTS
 from service.db.search_text import SEARCHED_REGISTERS, search_text
 from service.db.segments.rules_sql import LIMITS, segment_sql
 from service.db.segments.trace_context import trace_customer
-from service.db.statistics.daily import changed_sql, dated_sql
+from service.db.statistics.daily import daily_changes_sql, daily_totals_sql
 
 CHANNEL = "segment_changes"
 """The channel that Postgres notifies when a transaction commits segment changes."""
@@ -123,7 +123,7 @@ counted AS (
   WHERE k.slot = s.slot AND k.segment = s.segment
 ),
 changed AS (
-  {changed_sql("slot JOIN difference USING (segment)", "CAST(:now AS timestamptz)")}
+  {daily_changes_sql("slot JOIN difference USING (segment)", "CAST(:now AS timestamptz)")}
 ),
 created AS (
   SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue
@@ -144,7 +144,7 @@ def assign_sql(source: str, result: str, dated: str = "TABLE created") -> str:
     ``dated`` selects by how much the totals of days rise: at least the rows of ``created``.
     The parameters are those of the source, ``now`` and ``cause``.
     """
-    totalled = dated_sql(f"({dated}) dated", THIS_SLOT)
+    totalled = daily_totals_sql(f"({dated}) dated", THIS_SLOT)
     return f"WITH {source}, {_TAIL},\ntotalled AS (\n{totalled}\n)\n{result}"
 
 
@@ -189,9 +189,9 @@ less AS (
   RETURNING k.slot, k.segment, {each_figure("new.{it} - old.{it} AS {it}")},
     gone.date_created AS at
 ),
-changed AS ({changed_sql("less", "clock_timestamp()")}
+changed AS ({daily_changes_sql("less", "clock_timestamp()")}
 )
-{dated_sql(_ONE_LESS, THIS_SLOT)}
+{daily_totals_sql(_ONE_LESS, THIS_SLOT)}
 """)
 
 

@@ -1,7 +1,7 @@
-"""Judge everybody by new settings, chunk by chunk, in the order of their ids.
+"""Judge all customers by new settings, chunk by chunk, in the order of their ids.
 
-A chunk and the place it ends at are one transaction: whatever kills the worker, the next one goes
-on where the last commit left off. The job's row is what replicas take turns on.
+A chunk and the id that it ends at are committed together. If a worker is killed, the next one goes
+on after the last commit. Replicas take turns by locking the row of the job.
 """
 
 from datetime import datetime
@@ -14,14 +14,14 @@ from service.db.locks import read_clock
 from service.db.segments.assign import AS_THEY_ARE, JUDGED, reclassify
 
 CHUNK = 2000
-"""Customers looked at per transaction."""
+"""Customers examined per transaction."""
 
-_TAKE = text("""
+_LOCK_JOB = text("""
 SELECT version, last_id FROM settings_changes WHERE finished_at IS NULL
 FOR UPDATE SKIP LOCKED
 """)
-# Read without a lock: who judges a customer from now on does it by the same settings.
-_ELSEWHERE = text(f"""
+# Customers are read without a lock: whoever judges them from now on uses the same settings.
+_EXAMINE = text(f"""
 WITH after AS ({AS_THEY_ARE} WHERE c.id > :after ORDER BY c.id LIMIT :most), {JUDGED}
 SELECT count(*) AS examined, max(id) AS last_id,
        array_agg(id ORDER BY id) FILTER (WHERE judged_segment <> segment) AS ids
@@ -31,24 +31,25 @@ _ADVANCE = text("""
 UPDATE settings_changes SET
   examined = examined + :examined, moved = moved + :moved,
   last_id = coalesce(CAST(:last_id AS bigint), last_id),
-  total = CASE WHEN :through THEN examined + :examined
+  total = CASE WHEN :last_chunk THEN examined + :examined
                ELSE GREATEST(total, examined + :examined) END,
-  finished_at = CASE WHEN :through THEN clock_timestamp() END
+  finished_at = CASE WHEN :last_chunk THEN clock_timestamp() END
 WHERE version = :version
 """)
 
 
 async def advance(connection: AsyncConnection, now: datetime | None = None) -> bool:
-    """Bring the job of the newest settings one chunk further; the caller commits and repeats.
+    """Examine one more chunk for the job of the newest settings. The caller commits and repeats.
 
-    ``now``: None is the database's clock. False: there is none, or another replica has it.
+    Return False if there is no unfinished job, or if another replica works on it. None for ``now``
+    means the database's clock.
     """
-    job = (await connection.execute(_TAKE)).one_or_none()
+    job = (await connection.execute(_LOCK_JOB)).one_or_none()
     if job is None:
         return False
     moment = now or await read_clock(connection)
     chunk = (
-        await connection.execute(_ELSEWHERE, {"after": job.last_id, "most": CHUNK, "now": moment})
+        await connection.execute(_EXAMINE, {"after": job.last_id, "most": CHUNK, "now": moment})
     ).one()
     moved = await reclassify(connection, chunk.ids, Cause.RULES, now) if chunk.ids else 0
     await connection.execute(
@@ -58,7 +59,7 @@ async def advance(connection: AsyncConnection, now: datetime | None = None) -> b
             "examined": chunk.examined,
             "moved": moved,
             "last_id": chunk.last_id,
-            "through": chunk.examined < CHUNK,
+            "last_chunk": chunk.examined < CHUNK,
         },
     )
     return True

@@ -1,8 +1,8 @@
-"""The segment settings: read, previewed by the very code that applies them, saved as versions.
+"""The segment settings: read them, preview a change, save a new version.
 
-Saving only writes a version and the job that `service.db.segments.reclassify` works off: everybody
-who is judged after that is judged by the new settings, so the job has but to find those whom the
-old ones left elsewhere.
+The preview runs the same SQL that applies the settings. Saving writes a new version and a job for
+`service.db.segments.reclassify`. Every customer who is judged after that is judged by the new
+settings. So the job only has to find the customers whom the old settings left in another segment.
 """
 
 from datetime import datetime
@@ -19,11 +19,12 @@ from service.db.segments.assign import AS_THEY_ARE, JUDGED
 from service.db.segments.rules_sql import PROPOSED_SETTINGS, SETTINGS
 
 VERSION_DIGITS = 9
-"""Versions of so many digits always fit into PostgreSQL's integer."""
+"""A version with this many digits always fits into PostgreSQL's integer."""
 NO_VERSION = -1
-"""What a caller expects who has read no version there ever was."""
+"""The version that a caller expects if what it sent cannot be one. It matches none, so saving
+fails."""
 SAMPLE = 5
-"""Customers shown of each cell of a preview."""
+"""Customers shown for each cell of a preview."""
 
 _CURRENT = text("SELECT * FROM settings ORDER BY version DESC LIMIT 1")
 _HISTORY = text("""
@@ -31,19 +32,19 @@ SELECT * FROM settings WHERE version < coalesce(CAST(:before AS integer), 214748
 ORDER BY version DESC LIMIT :most
 """)
 _COUNT = text("SELECT count(*) FROM settings")
-_TAKE_TURNS = text("SELECT pg_advisory_xact_lock(:lock)")
-_SUPERSEDE = text(
+_LOCK_SETTINGS = text("SELECT pg_advisory_xact_lock(:lock)")
+_END_OLDER_JOB = text(
     "UPDATE settings_changes SET finished_at = clock_timestamp() WHERE finished_at IS NULL"
 )
-# Every statement that judges by the settings writes the counters, too. Once this lock is held,
-# whoever judged by the old ones has committed, and whoever comes waits and will see the new.
-_PATIENCE = text("SET LOCAL lock_timeout = '5s'")
-_NOBODY_JUDGES = text("LOCK TABLE segment_counters IN SHARE MODE")
+# Every statement that judges by the settings writes the counters, too. Once we hold this lock,
+# everybody who judged by the old settings has committed. Later writers wait and see the new ones.
+_LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '5s'")
+_LOCK_COUNTERS = text("LOCK TABLE segment_counters IN SHARE MODE")
 _INSERT = text(f"""
 INSERT INTO settings (version, changed_at, changed_by, {", ".join(SETTINGS)})
 VALUES (:version, clock_timestamp(), :changed_by, {", ".join(f":{name}" for name in SETTINGS)})
 """)
-_START = text("""
+_START_JOB = text("""
 INSERT INTO settings_changes (version, total, finished_at)
 SELECT CAST(:version AS integer), CASE WHEN :runs THEN sum(customers) ELSE 0 END,
        CASE WHEN NOT :runs THEN clock_timestamp() END
@@ -68,11 +69,11 @@ ORDER BY c.id
 
 
 class OutdatedError(Exception):
-    """The settings were changed since the caller read them; `args[0]` is the version now."""
+    """The settings were changed since the caller read them. `args[0]` is the present version."""
 
 
 class SettingsRecord(NamedTuple):
-    """Settings, and who made them so when."""
+    """A version of the settings, with its author and time."""
 
     version: int
     changed_at: datetime
@@ -81,7 +82,7 @@ class SettingsRecord(NamedTuple):
 
 
 class PreviewedCustomer(NamedTuple):
-    """One whom a preview shows."""
+    """A customer in the sample of a preview."""
 
     id: int
     name: str | None
@@ -91,17 +92,17 @@ class PreviewedCustomer(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """The customers who are in one segment and would be in another, or the same."""
+    """The customers who are in segment ``previous`` and would be in ``segment``."""
 
     previous: Segment
     segment: Segment
     customers: int
     sample: list[PreviewedCustomer]
-    """The first by id, at most `SAMPLE`."""
+    """The customers with the smallest ids, `SAMPLE` at most."""
 
 
 class Progress(NamedTuple):
-    """How far the customers have been judged by a version of the settings."""
+    """The progress of the job that judges all customers by a version of the settings."""
 
     version: int
     total: int
@@ -112,36 +113,37 @@ class Progress(NamedTuple):
 
     @property
     def superseded(self) -> bool:
-        """A newer version began before this one was through."""
+        """Return whether a newer version was saved before this job was done."""
         return self.finished_at is not None and self.examined < self.total
 
 
 async def current(connection: AsyncConnection) -> SettingsRecord:
-    """Read the settings in force."""
-    return _version((await connection.execute(_CURRENT)).one())
+    """Return the settings in force."""
+    return _record((await connection.execute(_CURRENT)).one())
 
 
 async def history(
     connection: AsyncConnection, most: int, before: int | None = None
 ) -> tuple[list[SettingsRecord], int]:
-    """List versions older than ``before``, the newest first, and count all there are."""
+    """Return versions older than ``before``, the newest first, and the number of all versions."""
     rows = (await connection.execute(_HISTORY, {"before": before, "most": most})).all()
     total = int((await connection.execute(_COUNT)).scalar_one())
-    return [_version(row) for row in rows], total
+    return [_record(row) for row in rows], total
 
 
-def merged(settings: SegmentSettings, given: dict[str, Any]) -> SegmentSettings:
-    """Change the fields given. Raises pydantic's ValidationError for what cannot be."""
-    return SegmentSettings.model_validate(settings.model_dump() | given)
+def merged(settings: SegmentSettings, changes: dict[str, Any]) -> SegmentSettings:
+    """Return the settings with these changes. Raises pydantic's ValidationError."""
+    return SegmentSettings.model_validate(settings.model_dump() | changes)
 
 
 async def preview(
     connection: AsyncConnection, proposed: SegmentSettings, now: datetime | None = None
 ) -> list[Cell]:
-    """Say who would be where, had these settings been applied at ``now`` (None: the clock).
+    """Return which customers would be in which segment if these settings were applied.
 
-    One cell per pair of segments that anybody is in, in the order of the lifecycle. Holds are
-    respected; without automatic segmentation nobody moves.
+    There is one cell for each pair of segments that has customers, in the order of the lifecycle.
+    Holds are respected. Without automatic segmentation nobody moves. None for ``now`` means the
+    database's clock.
     """
     now = now or await read_clock(connection)
     parameters = {**_columns(proposed), "now": now, "sample": SAMPLE}
@@ -154,41 +156,42 @@ async def preview(
                 row.id, row.name, row.total_orders, row.total_spent, row.last_order_date
             )
         )
-    return [cells[a, b] for a in Segment for b in Segment if (a, b) in cells]
+    pairs = ((previous, segment) for previous in Segment for segment in Segment)
+    return [cells[pair] for pair in pairs if pair in cells]
 
 
 async def save(
-    connection: AsyncConnection, actor: str, given: dict[str, Any], expected: int | None
+    connection: AsyncConnection, actor: str, changes: dict[str, Any], expected: int | None
 ) -> SettingsRecord:
-    """Make a version of the current settings with the fields given changed, and start its job.
+    """Save a new version with these changes, start its job, and return the settings in force.
 
-    What changes nothing makes no version. An unfinished job of an older version ends here, since
-    the new one begins with the first customer. The caller commits. Raises OutdatedError when the
-    version is not the one ``expected``, and pydantic's ValidationError.
+    If nothing changes, no version is made. An unfinished job of an older version ends here, because
+    the new job begins with the first customer. The caller commits. Raises OutdatedError if the
+    current version is not ``expected`` (None expects nothing), and pydantic's ValidationError.
     """
-    await connection.execute(_TAKE_TURNS, {"lock": AdvisoryLock.SETTINGS})
+    await connection.execute(_LOCK_SETTINGS, {"lock": AdvisoryLock.SETTINGS})
     before = await current(connection)
     if expected is not None and expected != before.version:
         raise OutdatedError(before)
-    settings = merged(before.settings, given)
+    settings = merged(before.settings, changes)
     if settings == before.settings:
         return before
-    await connection.execute(_PATIENCE)
-    await connection.execute(_SUPERSEDE)
-    await connection.execute(_NOBODY_JUDGES)
+    await connection.execute(_LOCK_TIMEOUT)
+    await connection.execute(_END_OLDER_JOB)
+    await connection.execute(_LOCK_COUNTERS)
     version = before.version + 1
     await connection.execute(
         _INSERT, {"version": version, "changed_by": actor, **_columns(settings)}
     )
-    await connection.execute(_START, {"version": version, "runs": settings.auto_segmentation})
+    await connection.execute(_START_JOB, {"version": version, "runs": settings.auto_segmentation})
     old, new = before.settings.model_dump(), settings.model_dump()
-    changed = {name: [old[name], new[name]] for name in SETTINGS if old[name] != new[name]}
-    await note(connection, actor, "settings.updated", details=changed)
+    details = {name: [old[name], new[name]] for name in SETTINGS if old[name] != new[name]}
+    await note(connection, actor, "settings.updated", details=details)
     return await current(connection)
 
 
 async def progress(connection: AsyncConnection, version: int) -> Progress | None:
-    """Tell how far the job of a version is; None: it never had one."""
+    """Return the progress of a version's job; None if it never had one."""
     row = (await connection.execute(_PROGRESS, {"version": version})).one_or_none()
     return None if row is None else Progress(*(getattr(row, name) for name in Progress._fields))
 
@@ -197,6 +200,6 @@ def _columns(settings: SegmentSettings) -> dict[str, Any]:
     return settings.model_dump() | {"precedence": settings.precedence.value}
 
 
-def _version(row: Row[Any]) -> SettingsRecord:
+def _record(row: Row[Any]) -> SettingsRecord:
     settings = SegmentSettings.model_validate({name: getattr(row, name) for name in SETTINGS})
     return SettingsRecord(row.version, row.changed_at, row.changed_by, settings)

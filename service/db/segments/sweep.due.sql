@@ -27,7 +27,8 @@ due AS (
 )
 SELECT c.id, due.moment
 FROM (SELECT * FROM due ORDER BY moment OFFSET 0) due CROSS JOIN limits l
--- A probe each, until there are enough: the planner, who knows no bounds, would read everybody.
+-- One index probe for each, until there are enough. The planner does not know how many are due. By
+-- itself it would read all customers.
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = due.customer_id OFFSET 0) c
 WHERE c.segment_sequence > 0
   AND CASE WHEN c.segment_manual

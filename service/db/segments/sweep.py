@@ -1,7 +1,8 @@
-"""Time moves customers: find those whose moment has come since the last look, and only those.
+"""The sweep: find the customers whom time has moved since the last sweep, and only those.
 
-Who turns at_risk now placed an order exactly ``atRiskDays`` ago, so an index on the orders' date
-and a watermark find them; the cost depends on who is due, not on how many customers there are.
+A customer who becomes at_risk now placed an order exactly ``atRiskDays`` ago. So an index on the
+date of orders and a watermark find them. The cost depends on how many are due, not on how many
+customers there are.
 """
 
 from datetime import datetime, timedelta
@@ -20,18 +21,18 @@ from service.db.segments.rules_sql import LIMITS, segment_sql
 CHUNK = 2000
 """Customers per transaction."""
 OVERLAP = timedelta(seconds=2 * TRANSACTION_SECONDS)
-"""Each look goes back this far beyond the last one: a batch that judged its customers before a
-moment and commits after it has at most `TRANSACTION_SECONDS` to do so."""
+"""How far each sweep looks back beyond the watermark. A batch may judge its customers before a
+moment and commit after the sweep of that moment, but at most `TRANSACTION_SECONDS` later."""
 
-_BEGIN = text("""
-SELECT pg_try_advisory_xact_lock(:lock) AS mine, swept_until,
+_LOCK = text("""
+SELECT pg_try_advisory_xact_lock(:lock) AS acquired, swept_until,
        coalesce(CAST(:now AS timestamptz), clock_timestamp()) AS now
 FROM sweep
 """)
 
 
-def _reached(limit: str) -> str:
-    """Return a query for the customers with an order that has come of age since the last look."""
+def _came_of_age(limit: str) -> str:
+    """Return a query for the customers with an order that reached an age limit in the window."""
     return f"""
   SELECT o.customer_id, o.date_created + (CAST(:now AS timestamptz) - l.{limit}) AS moment
   FROM limits l JOIN orders o
@@ -40,18 +41,19 @@ def _reached(limit: str) -> str:
   WHERE o.customer_id IS NOT NULL"""
 
 
-_REACHED = "\n  UNION ALL".join(map(_reached, AGE_LIMITS))
+_CAME_OF_AGE = "\n  UNION ALL".join(map(_came_of_age, AGE_LIMITS))
 _DUE = text(f"""
 WITH {LIMITS},
 due AS (
-  {_REACHED}
+  {_CAME_OF_AGE}
   UNION ALL
   SELECT id, segment_pinned_until FROM customers
   WHERE segment_pinned_until <= CAST(:now AS timestamptz)
 )
 SELECT c.id, due.moment
 FROM (SELECT * FROM due ORDER BY moment OFFSET 0) due CROSS JOIN limits l
--- A probe each, until there are enough: the planner, who knows no bounds, would read everybody.
+-- One index probe for each, until there are enough. The planner does not know how many are due. By
+-- itself it would read all customers.
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = due.customer_id OFFSET 0) c
 WHERE c.segment_sequence > 0
   AND CASE WHEN c.segment_manual
@@ -60,35 +62,37 @@ WHERE c.segment_sequence > 0
       END
 ORDER BY due.moment LIMIT :most
 """)
-# A clock that was set back must not take the watermark back with it.
-_DONE = text("UPDATE sweep SET swept_until = GREATEST(swept_until, :moment)")
+# The watermark never goes back, even if the clock was set back.
+_ADVANCE = text("UPDATE sweep SET swept_until = GREATEST(swept_until, :moment)")
 
 
-class Swept(NamedTuple):
-    """What one transaction of a sweep did."""
+class SweepResult(NamedTuple):
+    """The result of one transaction of a sweep."""
 
     moved: int
     finished: bool
-    """Nobody was due."""
+    """Nobody was due, or another replica is sweeping."""
 
 
-async def sweep(connection: AsyncConnection, now: datetime | None = None) -> Swept:
-    """Settle up to `CHUNK` customers whom time has moved; the caller commits and repeats.
+async def sweep(connection: AsyncConnection, now: datetime | None = None) -> SweepResult:
+    """Assign the segments of up to `CHUNK` customers whom time has moved.
 
-    ``now``: None is the database's clock, the same that batches are judged by. While another
-    replica sweeps, this does nothing and reports to be finished.
+    The caller commits and repeats until it is finished. None for ``now`` means the database's
+    clock, which batches are judged by as well. While another replica sweeps, this does nothing and
+    returns that it is finished.
     """
-    begin = (await connection.execute(_BEGIN, {"lock": AdvisoryLock.SWEEP, "now": now})).one()
-    if not begin.mine:
-        return Swept(0, finished=True)
-    window = max(begin.now - begin.swept_until, timedelta()) + OVERLAP
-    due = (
-        await connection.execute(_DUE, {"now": begin.now, "window": window, "most": CHUNK})
-    ).all()
+    lock = (await connection.execute(_LOCK, {"lock": AdvisoryLock.SWEEP, "now": now})).one()
+    if not lock.acquired:
+        return SweepResult(0, finished=True)
+    window = max(lock.now - lock.swept_until, timedelta()) + OVERLAP
+    due = (await connection.execute(_DUE, {"now": lock.now, "window": window, "most": CHUNK})).all()
     moved = 0
     if due:
         ids = sorted({row.id for row in due})
         moved = await reclassify(connection, ids, Cause.TIME, now)
-    # In the order of their moments: after a full chunk, all up to its last one's are settled.
-    await connection.execute(_DONE, {"moment": due[-1].moment if len(due) == CHUNK else begin.now})
-    return Swept(moved, finished=not due)
+    # Customers come in the order of their moments. After a full chunk, everybody up to the moment
+    # of its last customer is done.
+    await connection.execute(
+        _ADVANCE, {"moment": due[-1].moment if len(due) == CHUNK else lock.now}
+    )
+    return SweepResult(moved, finished=not due)

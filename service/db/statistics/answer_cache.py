@@ -1,7 +1,8 @@
-"""Answers that take long to compute, kept: workers make them anew, readers get the last one.
+"""A cache for answers that take long to compute. Workers renew them, readers get the last one.
 
-An answer says of when it is. What is quick to compute is not taken from here: in a small shop
-every answer is of this moment, in a large one as old as it must be.
+Each answer carries the time it was computed at. Answers that are quick to compute are not read from
+here. So a small shop always gets the present state, and a large one gets answers that are as old as
+the cost of computing them demands.
 """
 
 import json
@@ -18,36 +19,36 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.locks import AdvisoryLock
 
 SLOW = 0.1
-"""What takes fewer seconds is computed for each reader."""
+"""Seconds. An answer that takes less is computed for each reader."""
 _REUSE = 100
-"""An answer is made anew when it is so many times older than it took to compute: that is one
-percent of one core for each of them, however large the shop is."""
+"""An answer is renewed once its age is this many times the time it took to compute. So each answer
+costs one percent of one core, however large the shop is."""
 
 Compute = Callable[[AsyncConnection, datetime], Awaitable[Any]]
-"""Computes an answer as of a moment: anything that JSON has."""
+"""Computes the answer as of a moment. The result is any value that JSON can hold."""
 
 
 class CachedAnswer(NamedTuple):
-    """An answer, and the moment it is of."""
+    """An answer, and the time it was computed at."""
 
     as_of: datetime
     answer: Any
 
 
-_RECALL = text("SELECT as_of, answer FROM kept_answers WHERE name = :name AND seconds >= :slow")
-_BEGIN = text("""
-SELECT pg_try_advisory_xact_lock(:lock) AS mine, clock_timestamp() AS now, ARRAY(
+_READ = text("SELECT as_of, answer FROM kept_answers WHERE name = :name AND seconds >= :slow")
+_LOCK = text("""
+SELECT pg_try_advisory_xact_lock(:lock) AS acquired, clock_timestamp() AS now, ARRAY(
   SELECT name FROM kept_answers
   WHERE clock_timestamp() - as_of < seconds * :reuse * interval '1 second'
 ) AS fresh
 """)
-# A worker's connections are set up for batches, which scan nothing.
-_SCAN = (
+# A worker's connections have settings for batches, which read by index. An answer scans tables.
+_SCAN_SETTINGS = (
     text("SET LOCAL enable_seqscan = on"),
     text("SET LOCAL plan_cache_mode = auto"),
     text("SET LOCAL work_mem = '64MB'"),
 )
-_KEEP = text("""
+_STORE = text("""
 INSERT INTO kept_answers (name, as_of, seconds, answer)
 VALUES (:name, :as_of, :seconds, CAST(:answer AS jsonb))
 ON CONFLICT (name) DO UPDATE SET
@@ -56,30 +57,29 @@ ON CONFLICT (name) DO UPDATE SET
 
 
 async def recall(connection: AsyncConnection, name: str) -> CachedAnswer | None:
-    """Give a kept answer; None: compute it, there is none or it does not take long."""
-    row = (await connection.execute(_RECALL, {"name": name, "slow": SLOW})).one_or_none()
+    """Return a cached answer. None if there is none or it is quick: then compute it."""
+    row = (await connection.execute(_READ, {"name": name, "slow": SLOW})).one_or_none()
     return CachedAnswer(row.as_of, row.answer) if row else None
 
 
 async def renew(connection: AsyncConnection, answers: Mapping[str, Compute]) -> bool:
-    """Make one answer anew that is due, in the caller's transaction; False: none is.
+    """Compute and store one answer that is due, in the caller's transaction.
 
-    While another replica is at it, none is.
+    Return False if no answer is due, or if another replica is renewing one now.
     """
-    begin = (
-        await connection.execute(_BEGIN, {"lock": AdvisoryLock.CACHED_ANSWERS, "reuse": _REUSE})
-    ).one()
-    due = answers.keys() - begin.fresh
-    if not begin.mine or not due:
+    parameters = {"lock": AdvisoryLock.CACHED_ANSWERS, "reuse": _REUSE}
+    lock = (await connection.execute(_LOCK, parameters)).one()
+    due = answers.keys() - lock.fresh
+    if not lock.acquired or not due:
         return False
-    name = random.choice(list(due))  # so that one which fails keeps no other waiting
-    for setting in _SCAN:
+    name = random.choice(list(due))  # so that an answer that always fails does not block the others
+    for setting in _SCAN_SETTINGS:
         await connection.execute(setting)
     started = time.perf_counter()
-    answer = json.dumps(await answers[name](connection, begin.now), default=_plain)
+    answer = json.dumps(await answers[name](connection, lock.now), default=_plain)
     seconds = time.perf_counter() - started
     await connection.execute(
-        _KEEP, {"name": name, "as_of": begin.now, "seconds": seconds, "answer": answer}
+        _STORE, {"name": name, "as_of": lock.now, "seconds": seconds, "answer": answer}
     )
     return True
 

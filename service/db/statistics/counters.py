@@ -1,4 +1,4 @@
-"""Sums and medians of the customers per segment: of everybody, or of those created in a window."""
+"""Sums and medians per segment, over all customers or over those who were created in a window."""
 
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -14,30 +14,31 @@ _CENT = Decimal("0.01")
 
 
 class Window(NamedTuple):
-    """A half-open span of time, ``start`` included, ``end`` not."""
+    """A span of time. ``start`` belongs to it, ``end`` does not."""
 
     start: datetime
     end: datetime
     period: str | None = None
-    """The rolling period that it was made from: one that was kept a while ago will do as well."""
+    """The rolling period that the window was made from. A cached answer for it is good enough."""
 
     @property
     def before(self) -> "Window":
-        """The span of the same length that ends where this one starts."""
+        """Return the window of the same length that ends where this one starts."""
         return Window(self.start - (self.end - self.start), self.start)
 
 
 Medians = dict[Segment | None, Decimal]
-"""Median total spent per segment, and under None that of all."""
+"""The median of total spent per segment. The key None has that of all customers."""
 
 _COUNTERS = text(f"""
 SELECT segment, {each_figure("sum({it}) AS {it}")} FROM segment_counters GROUP BY segment
 """)
-_RECOUNT = f"""
-SELECT segment, {", ".join(f"{recounted(it)} AS {it}" for it in FIGURES)} FROM customers"""
+_SUMS = f"""
+SELECT segment, {", ".join(f"{recounted(figure)} AS {figure}" for figure in FIGURES)}
+FROM customers"""
 _IN_WINDOW = "WHERE date_created >= :start AND date_created < :end"
-_COUNTED_IN_WINDOW = text(f"{_RECOUNT} {_IN_WINDOW} GROUP BY segment")
-_RECOUNTED = text(f"{_RECOUNT} GROUP BY segment")
+_SUMS_IN_WINDOW = text(f"{_SUMS} {_IN_WINDOW} GROUP BY segment")
+_SUMS_OF_ALL = text(f"{_SUMS} GROUP BY segment")
 # In cents: percentile_cont computes in floats, which hold whole numbers and halves exactly.
 _MEDIANS = """
 SELECT segment, percentile_cont(0.5) WITHIN GROUP (ORDER BY total_spent * 100) AS median
@@ -48,19 +49,22 @@ _MEDIANS_IN_WINDOW = text(_MEDIANS.format(where=_IN_WINDOW))
 
 
 async def read_figures(connection: AsyncConnection, window: Window | None = None) -> Figures:
-    """Sum per segment: everybody from the counters, or those created in a window."""
+    """Return the sums per segment: of all customers, or of those created in ``window``.
+
+    Those of all customers are read from the counters.
+    """
     if window is None:
         return _figures(await connection.execute(_COUNTERS))
-    return _figures(await connection.execute(_COUNTED_IN_WINDOW, window._asdict()))
+    return _figures(await connection.execute(_SUMS_IN_WINDOW, window._asdict()))
 
 
 async def recount_figures(connection: AsyncConnection) -> Figures:
-    """Sum everybody from the customers themselves: what the counters must equal."""
-    return _figures(await connection.execute(_RECOUNTED))
+    """Return the sums over the table of customers. The counters must be equal to them."""
+    return _figures(await connection.execute(_SUMS_OF_ALL))
 
 
 async def read_medians(connection: AsyncConnection, window: Window | None = None) -> Medians:
-    """Scan for the medians of total spent."""
+    """Return the medians of total spent. This scans the customers."""
     result = (
         await connection.execute(_MEDIANS_OF_ALL)
         if window is None
@@ -74,7 +78,7 @@ async def read_medians(connection: AsyncConnection, window: Window | None = None
 
 
 def rounded(amount: Decimal) -> Decimal:
-    """Round to the cent, half up."""
+    """Return an amount rounded to the cent, half up."""
     return amount.quantize(_CENT, ROUND_HALF_UP)
 
 
@@ -84,5 +88,5 @@ def percentage(part: int, whole: int) -> Decimal:
 
 
 def _figures(result: Any) -> Figures:
-    found = {Segment(row.segment): figures_of(row) for row in result}
-    return {segment: found.get(segment, NOTHING) for segment in Segment}
+    by_segment = {Segment(row.segment): figures_of(row) for row in result}
+    return {segment: by_segment.get(segment, NOTHING) for segment in Segment}

@@ -1,10 +1,12 @@
-"""Figures kept by UTC day, written by the transaction that changes them: reading adds up days.
+"""Figures by UTC day. The transaction that changes a figure writes it; reading adds up days.
 
-`daily_changes` says by how much the counters of a segment changed on the day we were *told*: the
-counters of today less the changes since give what was known when a day ended. `daily_totals`
-has what is *dated* in a day, whenever it was told: customers by `dateCreated`, orders by theirs.
+The table `daily_changes` says by how much the counters of a segment changed on the day when we
+learned of a change. Today's counters less the later changes are what was known when a day ended.
+The table `daily_totals` has what is dated on a day, whenever we learned of it: customers and orders
+by their own `dateCreated`.
 
-Both are spread over slots. Who writes them holds all counters of its slot, so nobody waits here.
+Both tables are spread over slots. A writer holds locks on all counters of its slot first, so it
+never waits for a row of these tables.
 """
 
 from collections.abc import Mapping
@@ -29,18 +31,21 @@ from service.db.statistics.counters import read_figures
 
 
 class Total(NamedTuple):
-    """What is dated in a day."""
+    """The customers and orders that are dated on one day."""
 
     created: int = 0
-    """Customers whose ``dateCreated`` lies in it."""
+    """Customers created on the day."""
     orders: int = 0
     """Counted orders, attributed or not."""
     revenue: Decimal = Decimal(0)
     """Their total less refunds."""
 
 
+_SUM_TOTALS = ", ".join(f"sum({field}) AS {field}" for field in Total._fields)
+
+
 def day_of(moment: str) -> str:
-    """Write SQL for the UTC day of a moment."""
+    """Return the SQL expression for the UTC day of a moment."""
     return f"CAST({moment} AT TIME ZONE 'UTC' AS date)"
 
 
@@ -48,10 +53,10 @@ def _added(table: str, columns: tuple[str, ...]) -> str:
     return ", ".join(f"{column} = {table}.{column} + excluded.{column}" for column in columns)
 
 
-def changed_sql(changes: str, moment: str) -> str:
-    """Write the INSERT that keeps what was told at a moment.
+def daily_changes_sql(changes: str, moment: str) -> str:
+    """Return the INSERT that adds changes of counters to the day of ``moment``.
 
-    ``changes`` is a relation of slot, segment and `FIGURES`; its counters are locked.
+    ``changes`` is a relation of slot, segment and `FIGURES`. The caller has locked its counters.
     """
     return f"""
   INSERT INTO daily_changes AS d (day, slot, segment, {", ".join(FIGURES)})
@@ -60,18 +65,18 @@ def changed_sql(changes: str, moment: str) -> str:
   ON CONFLICT (day, slot, segment) DO UPDATE SET {_added("d", FIGURES)}"""
 
 
-def dated_sql(dated: str, slot: str) -> str:
-    """Write the INSERT that keeps what is dated in days.
+def daily_totals_sql(dated: str, slot: str) -> str:
+    """Return the INSERT that adds what is dated on days to their totals.
 
-    ``dated`` is a relation of ``at`` and the fields of `Total`, by how much they rose; ``slot``
-    a scalar, whose counters are locked.
+    ``dated`` is a relation of ``at`` and the fields of `Total`, each by how much it rises. ``slot``
+    is a scalar. The caller has locked the counters of this slot.
     """
-    sums = ", ".join(f"sum({field}) AS {field}" for field in Total._fields)
     return f"""
   INSERT INTO daily_totals AS t (day, slot, {", ".join(Total._fields)})
   SELECT {day_of("midnight")} AS day, {slot}, {", ".join(Total._fields)} FROM (
-    -- cheaper than the day, and as many
-    SELECT date_bin('1 day', at, '2000-01-01 00:00Z') AS midnight, {sums} FROM {dated} GROUP BY 1
+    -- one group per day; cheaper than a cast to the day for every row
+    SELECT date_bin('1 day', at, '2000-01-01 00:00Z') AS midnight, {_SUM_TOTALS}
+    FROM {dated} GROUP BY 1
   ) sums
   WHERE ({", ".join(Total._fields)}) <> (0, 0, 0) ORDER BY day
   ON CONFLICT (day, slot) DO UPDATE SET {_added("t", Total._fields)}"""
@@ -81,15 +86,15 @@ _CHANGES = text(f"""
 SELECT day, segment, {each_figure("sum({it}) AS {it}")}
 FROM daily_changes WHERE day >= :first GROUP BY day, segment
 """)
-_KNOWN = text("SELECT EXISTS (SELECT FROM daily_changes WHERE day <= :day)")
+_ANY_KNOWN = text("SELECT EXISTS (SELECT FROM daily_changes WHERE day <= :day)")
 _TOTALS = text(f"""
-SELECT day, {", ".join(f"sum({it}) AS {it}" for it in Total._fields)}
+SELECT day, {_SUM_TOTALS}
 FROM daily_totals WHERE day >= :first GROUP BY day
 """)
-_KEPT_TOTALS = f"""
-SELECT day, {", ".join(f"sum({it}) AS {it}" for it in Total._fields)}
+_STORED_TOTALS = f"""
+SELECT day, {_SUM_TOTALS}
 FROM daily_totals GROUP BY day"""
-_COUNTED_TOTALS = f"""
+_RECOUNTED_TOTALS = f"""
 SELECT day, sum(created), sum(orders), sum(revenue) FROM (
   SELECT {day_of("date_created")} AS day, count(*) AS created, 0 AS orders, 0 AS revenue
   FROM customers GROUP BY 1
@@ -97,9 +102,9 @@ SELECT day, sum(created), sum(orders), sum(revenue) FROM (
   SELECT {day_of("date_created")}, 0, count(*), sum(total - refunded)
   FROM orders WHERE counts GROUP BY 1
 ) both_kinds GROUP BY day"""
-_OFFENDING_TOTALS = text(f"""
-WITH kept AS ({_KEPT_TOTALS} HAVING (sum(created), sum(orders), sum(revenue)) <> (0, 0, 0)),
-counted AS ({_COUNTED_TOTALS})
+_MISMATCHED_TOTALS = text(f"""
+WITH kept AS ({_STORED_TOTALS} HAVING (sum(created), sum(orders), sum(revenue)) <> (0, 0, 0)),
+counted AS ({_RECOUNTED_TOTALS})
 (SELECT 'kept' AS side, * FROM (SELECT * FROM kept EXCEPT SELECT * FROM counted) k)
 UNION ALL
 (SELECT 'recounted', * FROM (SELECT * FROM counted EXCEPT SELECT * FROM kept) c)
@@ -108,47 +113,50 @@ ORDER BY day LIMIT :most
 
 
 async def read_changes(connection: AsyncConnection, first: date) -> dict[date, Figures]:
-    """Give by how much each segment's counters changed on each day from ``first`` on."""
-    found: dict[date, Figures] = {}
+    """Return by how much the counters of each segment changed on each day from ``first`` on."""
+    changes: dict[date, Figures] = {}
     for row in await connection.execute(_CHANGES, {"first": first}):
-        found.setdefault(row.day, {})[Segment(row.segment)] = figures_of(row)
-    return found
+        changes.setdefault(row.day, {})[Segment(row.segment)] = figures_of(row)
+    return changes
 
 
 async def read_totals(connection: AsyncConnection, first: date) -> dict[date, Total]:
-    """Give what is dated in each day from ``first`` on, in days to come as well."""
+    """Return the totals of each day from ``first`` on. Days to come may have some, too."""
     rows = await connection.execute(_TOTALS, {"first": first})
     return {row.day: Total(int(row.created), int(row.orders), row.revenue) for row in rows}
 
 
-def before(figures: Figures, changes: Mapping[Segment, SegmentFigures]) -> Figures:
-    """Take changes back."""
+def take_back(figures: Figures, changes: Mapping[Segment, SegmentFigures]) -> Figures:
+    """Return the figures as they were before the changes."""
     return {segment: minus(now, changes.get(segment, NOTHING)) for segment, now in figures.items()}
 
 
 async def figures_at(connection: AsyncConnection, day: date) -> Figures | None:
-    """Give the figures of everybody as they were known when a UTC day ended.
+    """Return the figures of all customers as they were known when a UTC day ended.
 
-    None: nothing had been told by then. Read in one snapshot.
+    None if nothing was known by then. Call it in one snapshot.
     """
-    if not (await connection.execute(_KNOWN, {"day": day})).scalar_one():
+    if not (await connection.execute(_ANY_KNOWN, {"day": day})).scalar_one():
         return None
     figures = await read_figures(connection)
     since = await read_changes(connection, day + timedelta(days=1))
     for changes in since.values():
-        figures = before(figures, changes)
+        figures = take_back(figures, changes)
     return figures
 
 
-async def offenders(connection: AsyncConnection, most: int) -> list[dict[str, Any]]:
-    """Recount: give what is kept here and is not what the tables say."""
-    left = await read_figures(connection)
+async def mismatches(connection: AsyncConnection, most: int) -> list[dict[str, Any]]:
+    """Return the daily figures that differ from the counters or from a recount.
+
+    At most ``most`` daily totals are returned. Call it in one snapshot.
+    """
+    unexplained = await read_figures(connection)
     for changes in (await read_changes(connection, date.min)).values():
-        left = before(left, changes)
-    wrong = [
+        unexplained = take_back(unexplained, changes)
+    segments = [
         {"segment": segment.value, "changedOnNoDay": figures}
-        for segment, figures in left.items()
+        for segment, figures in unexplained.items()
         if any(figures)
     ]
-    rows = await connection.execute(_OFFENDING_TOTALS, {"most": most})
-    return wrong + [dict(row) for row in rows.mappings()]
+    totals = await connection.execute(_MISMATCHED_TOTALS, {"most": most})
+    return segments + [dict(row) for row in totals.mappings()]

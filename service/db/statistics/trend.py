@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.segment_rules import Segment
 from service.db.locks import read_clock
 from service.db.statistics.counters import read_figures
-from service.db.statistics.daily import Total, before, read_changes, read_totals
+from service.db.statistics.daily import Total, read_changes, read_totals, take_back
 
 
 class TrendPoint(NamedTuple):
@@ -56,6 +56,6 @@ async def trend(
         points.append(
             TrendPoint(day, segments, customers, total.created, total.orders, total.revenue)
         )
-        figures = before(figures, changes.get(day, {}))
+        figures = take_back(figures, changes.get(day, {}))
         customers -= total.created
     return points[::-1]

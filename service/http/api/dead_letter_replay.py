@@ -11,13 +11,13 @@ from service.core.batch import Outcome
 from service.core.order_event import Reason
 from service.core.scopes import Actor
 from service.db.operations import dead_letters
-from service.db.operations.dead_letters import Judge, Replayed
+from service.db.operations.dead_letters import ReplayResult
 from service.http.api.dead_letters import NOT_FOUND, Cursor, LetterNumber, not_found
 from service.http.api.schemas import Camel
 from service.http.auth.guard import Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED
-from service.http.state import WebState, state_of
+from service.http.state import state_of
 
 router = APIRouter(prefix="/api/v1/dead-letters", tags=["dead letters"], responses=DOCUMENTED)
 
@@ -89,7 +89,7 @@ async def replay_dead_letters(
         state.engine,
         actor.name,
         reason.value,
-        _judge(state),
+        state.config.terms,
         after=int(cursor or 0),
         most=_MOST_REPLAYED,
     )
@@ -122,15 +122,10 @@ async def replay_dead_letter(request: Request, actor: Writer, number: LetterNumb
     return Json(answer)
 
 
-async def replay_one(request: Request, actor: Actor, number: int) -> Replayed:
+async def replay_one(request: Request, actor: Actor, number: int) -> ReplayResult:
     """Replay one dead letter. Raises the problem 404."""
     state = state_of(request)
-    replayed = await dead_letters.replay(state.engine, actor.name, [number], _judge(state))
+    replayed = await dead_letters.replay(state.engine, actor.name, [number], state.config.terms)
     if not replayed.letters:
         raise not_found()
     return replayed
-
-
-def _judge(state: WebState) -> Judge:
-    """Return a function that judges as a worker with this configuration would."""
-    return dead_letters.judge_by(state.config.store_currency, state.config.max_event_bytes)

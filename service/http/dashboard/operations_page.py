@@ -37,7 +37,7 @@ async def show(
     """Show the state of the service. Works without Redis, and says that it is away."""
     state = state_of(request)
     async with snapshot(request) as connection:
-        waiting = await status.waiting(connection)
+        waiting = await status.database_backlog(connection)
         verified = await status.verification(connection)
         lost = await losses.recorded_losses(connection, most=_LOSSES)
         trimmed = await trimming.trims(connection)

@@ -1,1 +1,1 @@
-"""What happens in Postgres."""
+"""Tests of the schema, the migrations and the connections."""

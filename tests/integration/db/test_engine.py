@@ -1,4 +1,4 @@
-"""Whoever hangs, or is gone, does not keep its locks: the server ends it long before a minute."""
+"""The server soon ends the transaction of a client that hangs or is gone, which frees its locks."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,15 +22,15 @@ _SESSIONS = "SELECT wait_event_type FROM pg_stat_activity WHERE application_name
 @pytest.fixture
 async def engine(service: Service) -> AsyncIterator[AsyncEngine]:
     await service.ingest(entry("ORD-1", email="ann@example.org"))
-    made = create_engine(service.config.database_url or "", application=_NAME, idle_seconds=2)
-    yield made
-    await made.dispose()
+    created = create_engine(service.config.database_url or "", application=_NAME, idle_seconds=2)
+    yield created
+    await created.dispose()
 
 
-async def test_locks_of_a_transaction_that_hangs_are_freed(
+async def test_locks_of_a_hanging_transaction_are_released(
     service: Service, engine: AsyncEngine
 ) -> None:
-    """As of a worker that is stopped, or that the network has taken away, between statements."""
+    """For example, a worker is stopped between two statements, or the network to it is cut."""
     assert IDLE_SECONDS < TRANSACTION_SECONDS
     async with engine.connect() as hanging:
         await hanging.execute(_LOCK)
@@ -41,40 +41,40 @@ async def test_locks_of_a_transaction_that_hangs_are_freed(
         await hanging.invalidate()
 
 
-async def test_a_session_whose_client_is_gone_leaves_the_queue(
+async def test_a_session_whose_client_is_gone_leaves_the_wait_for_lock(
     service: Service, engine: AsyncEngine
 ) -> None:
-    """It would get the lock, in its turn, before it found out."""
+    """Otherwise it would get the lock, when its turn comes, before the server notices."""
 
-    async def sessions(waiting: str | None = None) -> bool:
+    async def has_session(waiting_for: str | None = None) -> bool:
         rows = await service.rows(_SESSIONS, name=_NAME)
-        return bool(rows) and (not waiting or rows[0]["wait_event_type"] == waiting)
+        return bool(rows) and (not waiting_for or rows[0]["wait_event_type"] == waiting_for)
 
     async with service.engine.connect() as holder:
         await holder.execute(_LOCK)
         async with engine.connect() as queueing:
-            task = asyncio.create_task(_queue(queueing))
-            await until(lambda: sessions("Lock"))
+            task = asyncio.create_task(_wait_for_lock(queueing))
+            await until(lambda: has_session("Lock"))
             driver: Any = (await queueing.get_raw_connection()).driver_connection
             driver._transport.abort()
             await task
             await queueing.invalidate()
 
         async def is_gone() -> bool:
-            return not await sessions()
+            return not await has_session()
 
         await until(is_gone, TRANSACTION_SECONDS / 2)
 
 
-async def _queue(connection: AsyncConnection) -> None:
+async def _wait_for_lock(connection: AsyncConnection) -> None:
     with pytest.raises(DBAPIError):
         await connection.execute(_LOCK)
 
 
-async def test_a_transaction_lives_as_long_as_it_may_and_no_longer(service: Service) -> None:
-    async def sleep(seconds: float, of: int) -> None:
+async def test_a_transaction_ends_at_its_own_limit(service: Service) -> None:
+    async def sleep(seconds: float, limit: int) -> None:
         engine = create_engine(
-            service.config.database_url or "", application=_NAME, transaction_seconds=of
+            service.config.database_url or "", application=_NAME, transaction_seconds=limit
         )
         try:
             async with engine.connect() as connection:
@@ -82,17 +82,17 @@ async def test_a_transaction_lives_as_long_as_it_may_and_no_longer(service: Serv
         finally:
             await engine.dispose()
 
-    await sleep(1.2, of=SCAN_SECONDS)
+    await sleep(1.2, limit=SCAN_SECONDS)
     with pytest.raises((DBAPIError, TimeoutError)):
-        await sleep(1.2, of=1)
+        await sleep(1.2, limit=1)
 
 
-async def test_the_server_looks_whether_a_silent_client_is_there(engine: AsyncEngine) -> None:
-    """Behind a cut network nobody hangs up; that itself cannot be had on one machine."""
+async def test_the_server_probes_a_silent_client_in_time(engine: AsyncEngine) -> None:
+    """A cut network closes no connection. One machine cannot simulate it, so check the settings."""
     async with engine.connect() as connection:
         if (await connection.execute(text("SELECT inet_client_addr() IS NULL"))).scalar_one():
             pytest.skip("this is no TCP connection")
-        row = (
+        seconds = (
             await connection.execute(
                 text("""
                 SELECT CAST(current_setting('tcp_keepalives_idle') AS integer)
@@ -101,4 +101,4 @@ async def test_the_server_looks_whether_a_silent_client_is_there(engine: AsyncEn
                 """)
             )
         ).scalar_one()
-    assert 0 < row < TRANSACTION_SECONDS / 2
+    assert 0 < seconds < TRANSACTION_SECONDS / 2

@@ -1,4 +1,4 @@
-"""The migrations, the tables that the code believes in, and what lies between: nothing."""
+"""The migrations create exactly the tables that the code declares."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -58,7 +58,7 @@ CATALOG = {
 
 
 async def catalog(connection: AsyncConnection) -> dict[str, set[tuple[str, ...]]]:
-    """Read all that makes up the current schema, Alembic's own table aside."""
+    """Return everything in the current schema except Alembic's own table."""
     name = (await connection.execute(text("SELECT current_schema()"))).scalar_one()
     return {
         part: {
@@ -70,8 +70,8 @@ async def catalog(connection: AsyncConnection) -> dict[str, set[tuple[str, ...]]
     }
 
 
-class Elsewhere:
-    """An empty schema in the same database, where nobody else looks."""
+class OtherSchema:
+    """An empty schema in the same database that no other test uses."""
 
     def __init__(self, url: str, name: str) -> None:
         self.url = url
@@ -90,20 +90,22 @@ class Elsewhere:
 
 
 @pytest.fixture
-async def elsewhere(migrated: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Elsewhere]:
+async def other_schema(
+    migrated: Service, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OtherSchema]:
     name = f"other_{uuid4().hex}"
     await migrated.execute(f"CREATE SCHEMA {name}")
-    # Extensions are in `public`, so it must be seen, and with it Alembic's table of the other
-    # schema, unless there is one here.
+    # Extensions are in `public`, so it must be on the search path. Then Alembic would find its own
+    # table in `public`, unless this schema has one.
     await migrated.execute(f"CREATE TABLE {name}.alembic_version (LIKE alembic_version)")
-    place = Elsewhere(migrated.config.database_url or "", name)
+    place = OtherSchema(migrated.config.database_url or "", name)
     monkeypatch.setattr(migrate, "create_async_engine", place.create_engine)
     yield place
     await migrated.execute(f"DROP SCHEMA {name} CASCADE")
 
 
-@pytest.mark.filterwarnings("ignore:Computed default")  # said of what has not changed, too
-async def test_nothing_is_left_for_a_migration_to_do(migrated: Service) -> None:
+@pytest.mark.filterwarnings("ignore:Computed default")  # Alembic warns even without a change
+async def test_alembic_finds_nothing_left_to_migrate(migrated: Service) -> None:
     def differences(connection: Connection) -> list[Any]:
         options = {"compare_type": True, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
@@ -113,23 +115,23 @@ async def test_nothing_is_left_for_a_migration_to_do(migrated: Service) -> None:
         assert await connection.run_sync(differences) == []
 
 
-async def test_migrations_make_exactly_what_the_tables_say(
-    migrated: Service, elsewhere: Elsewhere
+async def test_migrations_create_exactly_the_declared_tables(
+    migrated: Service, other_schema: OtherSchema
 ) -> None:
     async def create(connection: AsyncConnection) -> None:
         await connection.run_sync(metadata.create_all, checkfirst=False)
 
-    await elsewhere.run(create)
-    declared = await elsewhere.run(catalog)
+    await other_schema.run(create)
+    declared = await other_schema.run(catalog)
     async with migrated.engine.connect() as connection:
-        made = await catalog(connection)
+        migrated_catalog = await catalog(connection)
     for part, rows in declared.items():
-        assert made[part] - rows == set(), f"{part} that only the migrations make"
-        assert rows - made[part] == set(), f"{part} that only the code knows"
+        assert migrated_catalog[part] - rows == set(), f"{part} that only the migrations create"
+        assert rows - migrated_catalog[part] == set(), f"{part} that only the code declares"
     assert len(declared["columns"]) > 80
 
 
-async def test_everything_compared_as_a_key_sorts_as_python_does(migrated: Service) -> None:
+async def test_columns_compared_as_keys_sort_as_python_does(migrated: Service) -> None:
     rows = await migrated.rows(
         "SELECT c.relname || '.' || a.attname AS name, l.collname"
         " FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
@@ -152,27 +154,29 @@ async def test_everything_compared_as_a_key_sorts_as_python_does(migrated: Servi
     )
 
 
-def _to_base(connection: Connection) -> None:
+def _downgrade_to_base(connection: Connection) -> None:
     config = migrate._alembic()
     config.attributes["connection"] = connection
     command.downgrade(config, "base")
 
 
-async def test_down_to_nothing_and_up_again(elsewhere: Elsewhere) -> None:
-    assert await elsewhere.run(migrate.current) is None
-    assert await migrate.upgrade(elsewhere.url) == migrate.head()
-    first = await elsewhere.run(catalog)
-    await elsewhere.run(lambda connection: connection.run_sync(_to_base))
-    empty = await elsewhere.run(catalog)
+async def test_downgrading_leaves_nothing_and_upgrading_restores_everything(
+    other_schema: OtherSchema,
+) -> None:
+    assert await other_schema.run(migrate.current) is None
+    assert await migrate.upgrade(other_schema.url) == migrate.head()
+    upgraded = await other_schema.run(catalog)
+    await other_schema.run(lambda connection: connection.run_sync(_downgrade_to_base))
+    empty = await other_schema.run(catalog)
     assert not any(empty.values()), empty
-    assert await elsewhere.run(migrate.current) is None
-    await migrate.upgrade(elsewhere.url)
-    assert await elsewhere.run(catalog) == first
-    assert await elsewhere.run(migrate.current) == migrate.head()
+    assert await other_schema.run(migrate.current) is None
+    await migrate.upgrade(other_schema.url)
+    assert await other_schema.run(catalog) == upgraded
+    assert await other_schema.run(migrate.current) == migrate.head()
 
 
-async def test_upgrades_at_once_take_turns(elsewhere: Elsewhere) -> None:
-    heads = await asyncio.gather(*(migrate.upgrade(elsewhere.url) for _ in range(3)))
+async def test_upgrades_at_once_take_turns(other_schema: OtherSchema) -> None:
+    heads = await asyncio.gather(*(migrate.upgrade(other_schema.url) for _ in range(3)))
     assert heads == [migrate.head()] * 3
 
     async def single_rows(connection: AsyncConnection) -> list[Any]:
@@ -183,10 +187,10 @@ async def test_upgrades_at_once_take_turns(elsewhere: Elsewhere) -> None:
         )
         return list((await connection.execute(text(query))).one())
 
-    assert await elsewhere.run(single_rows) == [1, 1, 1, 40, 8]
+    assert await other_schema.run(single_rows) == [1, 1, 1, 40, 8]
 
 
-async def test_upgrading_what_is_current_changes_nothing(migrated: Service) -> None:
+async def test_upgrading_a_current_schema_changes_nothing(migrated: Service) -> None:
     async with migrated.engine.connect() as connection:
         before = await catalog(connection)
     await migrate.upgrade(migrated.config.database_url or "")
@@ -216,7 +220,9 @@ async def test_upgrading_what_is_current_changes_nothing(migrated: Service) -> N
         "UPDATE settings SET precedence = 'luck_first'",
     ],
 )
-async def test_the_database_itself_refuses_what_cannot_be(service: Service, statement: str) -> None:
+async def test_the_database_itself_refuses_impossible_values(
+    service: Service, statement: str
+) -> None:
     await service.ingest(entry("ORD-1", email="a@x.org"))
     with pytest.raises(DBAPIError) as refusal:
         await service.execute(statement)

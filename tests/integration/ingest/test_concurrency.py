@@ -1,4 +1,4 @@
-"""Several workers on the same customers: no deadlock, and the same end as one alone."""
+"""Several workers on the same customers do not deadlock, and end where one worker alone ends."""
 
 import asyncio
 import random
@@ -30,10 +30,11 @@ WAITING = (
 )
 
 
-def story(rng: random.Random, order: int, version: int, now: datetime) -> Document:
-    """Give one state of an order; each names whom it likes, or nobody."""
-    who = rng.randrange(CUSTOMERS)
-    email = rng.choice([None, f"c{who}@x.org", f"C{who}@x.org", f"c{order % CUSTOMERS}@x.org"])
+def some_event(rng: random.Random, order: int, version: int, now: datetime) -> Document:
+    """Return one state of an order. It names a random customer, the order's usual one, or none."""
+    number = rng.randrange(CUSTOMERS)
+    emails = [None, f"c{number}@x.org", f"C{number}@x.org", f"c{order % CUSTOMERS}@x.org"]
+    email = rng.choice(emails)
     created = now - timedelta(days=rng.choice([1, 10, 61, 95]), minutes=order)
     return cloud_event(
         f"ORD-{order}",
@@ -48,13 +49,13 @@ def story(rng: random.Random, order: int, version: int, now: datetime) -> Docume
 
 
 async def commit_once(service: Service, batch: Sequence[Judged], now: datetime) -> Counter[Outcome]:
-    """Commit without any retry."""
+    """Ingest and commit a batch, without any retry."""
     async with service.engine.begin() as connection:
         return await ingest(connection, batch, now)
 
 
 async def commit(service: Service, batch: Sequence[Judged], now: datetime) -> Counter[Outcome]:
-    """Commit without the retry that would hide a deadlock."""
+    """Ingest and commit a batch. Retry only if an owner changed: a deadlock must not be hidden."""
     while True:
         try:
             return await commit_once(service, batch, now)
@@ -67,7 +68,7 @@ async def test_four_connections_fight_over_a_thousand_customers(
 ) -> None:
     rng = random.Random(20)
     documents = [
-        story(rng, order, version, now) for order in range(ORDERS) for version in (1, 2, 3)
+        some_event(rng, order, version, now) for order in range(ORDERS) for version in (1, 2, 3)
     ]
     expected = world(documents, now)
 
@@ -88,15 +89,15 @@ async def test_four_connections_fight_over_a_thousand_customers(
     assert kept == {"read": sum(read)}
 
 
-async def test_an_order_attributed_meanwhile_makes_the_other_start_again(
+async def test_a_batch_starts_again_if_its_order_was_attributed_meanwhile(
     service: Service, now: datetime
 ) -> None:
-    """Its new customer is not locked by who found it unattributed."""
+    """It found the order unattributed, so it has not locked the customer who owns it now."""
     placed = cloud_event("ORD-1", created=now, total="10.00")
     await service.ingest(*entries([placed]))
     named = cloud_event("ORD-1", email="a@x.org", created=now, version=2, total="10.00")
     cancelled = cloud_event("ORD-1", created=now, version=3, status="cancelled")
-    first, second = (judge_all(entries([found]), service.config) for found in (named, cancelled))
+    first, second = (judge_all(entries([event]), service.config) for event in (named, cancelled))
 
     async with service.engine.begin() as connection:
         await ingest(connection, first, now)
@@ -108,22 +109,22 @@ async def test_an_order_attributed_meanwhile_makes_the_other_start_again(
     assert await stored(service) == world([placed, named, cancelled], now)
 
 
-async def test_who_starts_again_waits_for_no_customer_on_the_way(
+async def test_a_batch_that_has_to_start_again_waits_for_no_customer(
     service: Service, now: datetime
 ) -> None:
-    """It holds locks already, and whoever holds that customer may be waiting for one of them."""
+    """It holds locks already. Whoever has locked that customer may be waiting for one of them."""
     known = cloud_event("ORD-0", email="a@x.org", created=now)
     placed = cloud_event("ORD-1", created=now, total="10.00")
     await service.ingest(*entries([known, placed]))
     named = cloud_event("ORD-1", email="a@x.org", created=now, version=2, total="10.00")
     cancelled = cloud_event("ORD-1", created=now, version=3, status="cancelled")
-    first, second = (judge_all(entries([found]), service.config) for found in (named, cancelled))
-    given_up = asyncio.Event()
+    first, second = (judge_all(entries([event]), service.config) for event in (named, cancelled))
+    started_again = asyncio.Event()
 
     async def hold_the_customer() -> None:
         async with service.engine.begin() as connection:
             await connection.execute(text("SELECT FROM customers FOR UPDATE"))
-            await asyncio.wait_for(given_up.wait(), 10)
+            await asyncio.wait_for(started_again.wait(), 10)
 
     async with asyncio.TaskGroup() as group:
         async with service.engine.begin() as connection:
@@ -134,10 +135,10 @@ async def test_who_starts_again_waits_for_no_customer_on_the_way(
             await until(lambda: service.rows(f"{WAITING} OFFSET 1"))
         with pytest.raises(OwnerChangedError):
             await other
-        given_up.set()
+        started_again.set()
 
 
-async def test_workers_create_the_same_customers_whatever_the_order_of_their_events(
+async def test_workers_with_the_same_events_in_other_orders_create_each_customer_once(
     service: Service, now: datetime
 ) -> None:
     rng = random.Random(3)
@@ -147,7 +148,9 @@ async def test_workers_create_the_same_customers_whatever_the_order_of_their_eve
     ]
     judged = judge_all(entries(documents), service.config)
     batches = [rng.sample(judged, CREATED) for _ in range(CONNECTIONS)]
-    connections = [await service.engine.connect() for _ in batches]  # so that all begin at once
+    connections = [
+        await service.engine.connect() for _ in batches
+    ]  # opened now, so that all begin at once
     for connection in connections:
         await connection.close()
     outcomes = await asyncio.gather(*(commit(service, batch, now) for batch in batches))

@@ -1,4 +1,4 @@
-"""Any set of events, shuffled, repeated and split, ends where the model says."""
+"""Any set of events, shuffled, repeated and split, gives the result of the model in Python."""
 
 import json
 import random
@@ -19,7 +19,7 @@ from tests.model import Customer, Document, Order, Rules, World, settled, world
 
 ORDERS = ["ORD-1", "ORD-2", "ORD-3", "ORD-4"]
 IDS = ["e-1", "e-10", "e-2", "E-3", "é", "\uffff", "😀", "z", "~", "a", "b", "c", "d", "f"]
-"""Sorted differently by most collations than by code point."""
+"""Event ids that most collations sort differently than by code point."""
 SEED = "seed@x.org"
 """The customer who exists before the batches, as CUST-1001."""
 AGES = [
@@ -87,7 +87,7 @@ some_rules = st.sampled_from(
 def document(story: dict[str, Any], event_id: str, now: datetime) -> Document:
     created = now - story["created"]
     total, refunded = story["amounts"]
-    found = cloud_event(
+    event = cloud_event(
         story["order_id"],
         event_id=event_id,
         version=story["version"],
@@ -99,12 +99,12 @@ def document(story: dict[str, Any], event_id: str, now: datetime) -> Document:
         customer=story["customer"],
         shippingAddress=story["address"],
     )
-    found["data"]["dateUpdated"] = None
+    event["data"]["dateUpdated"] = None
     if story["updated"] is not None:
-        found["data"]["dateUpdated"] = (now - story["updated"]).isoformat()
+        event["data"]["dateUpdated"] = (now - story["updated"]).isoformat()
     if story["sent"] is not None:
-        found["time"] = (now - story["sent"]).isoformat()
-    return found
+        event["time"] = (now - story["sent"]).isoformat()
+    return event
 
 
 def seed(now: datetime) -> Document:
@@ -116,25 +116,25 @@ def seed(now: datetime) -> Document:
 def entries(documents: Sequence[Document]) -> list[Entry]:
     started = 1_700_000_000_000
     return [
-        Entry(f"{started}-{place}", {b"data": json.dumps(found).encode()})
-        for place, found in enumerate(documents)
+        Entry(f"{started}-{place}", {b"data": json.dumps(document).encode()})
+        for place, document in enumerate(documents)
     ]
 
 
-def batches(found: Sequence[Document], rng: random.Random) -> list[list[Document]]:
-    """Shuffle, repeat some, and split."""
-    again = [*found, *rng.sample(found, rng.randint(0, len(found)))]
-    rng.shuffle(again)
+def batches(documents: Sequence[Document], rng: random.Random) -> list[list[Document]]:
+    """Return the documents, some of them twice, shuffled and split into batches."""
+    left = [*documents, *rng.sample(documents, rng.randint(0, len(documents)))]
+    rng.shuffle(left)
     split = []
-    while again:
-        size = rng.randint(1, len(again))
-        split.append(again[:size])
-        again = again[size:]
+    while left:
+        size = rng.randint(1, len(left))
+        split.append(left[:size])
+        left = left[size:]
     return split
 
 
 async def stored(service: Service) -> World:
-    """Read what the service made of it, in the model's terms."""
+    """Return the stored orders and customers in the form of the model."""
     result = World()
     for row in await service.rows(
         "SELECT o.*, c.email_key AS owner FROM orders o LEFT JOIN customers c ON c.id = customer_id"
@@ -165,7 +165,7 @@ async def stored(service: Service) -> World:
 
 
 async def kept_figures(service: Service) -> dict[str, tuple[object, ...]]:
-    """Read the counters of the segments that anybody is in."""
+    """Return the counters of the segments that have customers."""
     async with service.engine.connect() as connection:
         figures = await read_figures(connection)
     return {segment.value: figure for segment, figure in figures.items() if figure.customers}
@@ -182,12 +182,12 @@ FROM customers c ORDER BY email_key
 
 
 async def tables(service: Service) -> list[dict[str, Any]]:
-    """Read every column that the order of arrival must not change."""
+    """Return all columns that must not depend on the order of arrival."""
     return await service.rows(_ORDERS) + await service.rows(_CUSTOMERS)
 
 
 async def with_rules(service: Service, rules: Rules) -> None:
-    """Make these the settings of an empty service."""
+    """Save the rules as the settings of an empty service."""
     await service.execute(
         "INSERT INTO settings SELECT 2, now(), 'a test', :orders, :spent, :at_risk, :inactive,"
         " true, :precedence",
@@ -202,23 +202,25 @@ async def with_rules(service: Service, rules: Rules) -> None:
 async def arrive(
     service: Service, documents: Sequence[Document], rules: Rules, now: datetime, rng: random.Random
 ) -> int:
-    """Let them arrive in an order of their own; gives how many entries there were."""
+    """Empty the service and ingest the documents in some order. Return the number of entries."""
     await service.empty()
     await with_rules(service, rules)
     read = 1
     outcomes = [await service.ingest(*entries([seed(now)]), now=now)]
     for batch in batches(documents, rng):
-        asked = rng.random() < 0.5
-        outcomes.append(await service.ingest(*entries(batch), now=now, repeats_expected=asked))
+        repeats_expected = rng.random() < 0.5
+        outcomes.append(
+            await service.ingest(*entries(batch), now=now, repeats_expected=repeats_expected)
+        )
         read += len(batch)
     counted = settled(outcomes)
     assert counted["applied"] + counted["stale"] + counted["duplicate"] == read
     assert not counted["dead_lettered"]
-    (kept,) = await service.rows(
+    (counters,) = await service.rows(
         "SELECT sum(read) AS read, sum(applied) AS applied, sum(stale) AS stale,"
         " sum(duplicate) AS duplicate, sum(conflict) AS conflict FROM ingest_counters"
     )
-    assert +settled([kept]) == counted + Counter(read=read)
+    assert +settled([counters]) == counted + Counter(read=read)
     return read
 
 
@@ -229,33 +231,35 @@ async def arrive(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(
-    told=st.lists(stories, min_size=6, max_size=len(IDS)),
+    drawn=st.lists(stories, min_size=6, max_size=len(IDS)),
     ids=st.permutations(IDS),
     rules=some_rules,
     rng=st.randoms(use_true_random=False),
 )
-async def test_any_arrival_ends_where_the_model_says(
+async def test_any_order_of_arrival_gives_the_result_of_the_model(
     migrated: Service,
-    told: list[dict[str, Any]],
+    drawn: list[dict[str, Any]],
     ids: list[str],
     rules: Rules,
     rng: random.Random,
 ) -> None:
     now = datetime.now(UTC)
-    documents = [document(story, event_id, now) for story, event_id in zip(told, ids, strict=False)]
+    documents = [
+        document(story, event_id, now) for story, event_id in zip(drawn, ids, strict=False)
+    ]
     expected = world([seed(now), *documents], now, rules, refs={"CUST-1001": SEED})
-    ends = []
+    results = []
     for _ in range(2):
         await arrive(migrated, documents, rules, now, rng)
         assert await stored(migrated) == expected
         assert await kept_figures(migrated) == expected.figures
-        ends.append(await tables(migrated))
-    assert ends[0] == ends[1]
+        results.append(await tables(migrated))
+    assert results[0] == results[1]
     assert await migrated.findings() == []
 
 
-async def test_the_model_sees_all_segments(migrated: Service) -> None:
-    """Guard the property above against a generator that makes dull stories only."""
+async def test_the_model_knows_all_segments(migrated: Service) -> None:
+    """Without this, the property above could pass with events that reach only a few segments."""
     now = datetime.now(UTC)
     rng = random.Random(7)
     orders = [
@@ -265,9 +269,9 @@ async def test_the_model_sees_all_segments(migrated: Service) -> None:
         )
     ]
     await arrive(migrated, orders, Rules(), now, rng)
-    found = await stored(migrated)
-    assert found == world([seed(now), *orders], now)
-    assert {email: customer.segment for email, customer in found.customers.items()} == {
+    result = await stored(migrated)
+    assert result == world([seed(now), *orders], now)
+    assert {email: customer.segment for email, customer in result.customers.items()} == {
         SEED: "new",
         "n@x.org": "new",
         "r@x.org": "returning",

@@ -1,4 +1,4 @@
-"""Whatever the contract lets in, Postgres stores and gives back."""
+"""Postgres stores every event that is accepted, and returns it unchanged."""
 
 import json
 from collections.abc import Callable
@@ -22,13 +22,13 @@ texts = st.text(st.characters(codec=None), min_size=1, max_size=30) | st.sampled
     ["{}", "{a,b}", '"', "\\", "\\x00", "NULL", "null", "'; --", "%s", ":name", "\u2028", "🛒" * 9]
 )
 _SUITS = [HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]
-"""Every example takes back what it did, so that one empty service serves them all."""
+"""Every example rolls back, so all of them can use the same empty service."""
 _YEARS = timedelta(days=36 * 365)
 
 
 @st.composite
 def documents(draw: Callable[[st.SearchStrategy[Any]], Any]) -> dict[str, Any]:
-    """Give a document whose texts, amounts and times are anything that may pass."""
+    """Draw a document with any text, amount and time that may be accepted."""
     cents = draw(st.integers(0, 10**14 - 1))
     return cloud_event(
         draw(texts),
@@ -45,8 +45,8 @@ def documents(draw: Callable[[st.SearchStrategy[Any]], Any]) -> dict[str, Any]:
     )
 
 
-def judged_event(service: Service, found: object) -> tuple[Any, OrderEvent | None]:
-    entry = Entry("1700000000000-0", {b"data": json.dumps(found).encode()})
+def judged_event(service: Service, document: object) -> tuple[Any, OrderEvent | None]:
+    entry = Entry("1700000000000-0", {b"data": json.dumps(document).encode()})
     batch = judge_all([entry], service.config)
     verdict = batch[0].verdict
     return batch, verdict if isinstance(verdict, OrderEvent) else None
@@ -54,10 +54,10 @@ def judged_event(service: Service, found: object) -> tuple[Any, OrderEvent | Non
 
 @settings(max_examples=150, deadline=None, suppress_health_check=_SUITS)
 @given(documents())
-async def test_what_is_accepted_is_stored_and_read_back(
-    empty_service: Service, found: dict[str, Any]
+async def test_an_accepted_event_is_stored_and_read_back(
+    empty_service: Service, document: dict[str, Any]
 ) -> None:
-    batch, event = judged_event(empty_service, found)
+    batch, event = judged_event(empty_service, document)
     assume(event is not None)
     assert event is not None
     assert event.customer is not None
@@ -86,10 +86,10 @@ async def test_what_is_accepted_is_stored_and_read_back(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=_SUITS)
 @given(mutated())
-async def test_a_mutated_document_is_applied_or_buried(
-    empty_service: Service, found: dict[str, Any]
+async def test_a_mutated_document_is_applied_or_becomes_a_dead_letter(
+    empty_service: Service, document: dict[str, Any]
 ) -> None:
-    batch, event = judged_event(empty_service, found)
+    batch, event = judged_event(empty_service, document)
     expected = Outcome.APPLIED if event else Outcome.DEAD_LETTERED
     async with empty_service.engine.connect() as connection:
         assert await ingest(connection, batch) == {expected: 1}

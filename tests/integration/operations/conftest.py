@@ -13,7 +13,7 @@ from tests.integration.worker.scene import all_published
 async def four_customers(service: Service, now: datetime) -> None:
     """Apply seven entries, one of them bad.
 
-    They make 1001 new, returning, then vip; 1002 new; 1003 at risk; 1004 inactive.
+    Customer 1001 becomes new, returning and vip. 1002 is new, 1003 at risk, 1004 inactive.
     """
     for number in (1, 2, 3):
         await service.ingest(entry(f"ORD-{number}", email="a@x.org", total="10.00"))

@@ -1,4 +1,4 @@
-"""Sweeping at a moment of the test's choice."""
+"""Sweeps at a moment that the test chooses."""
 
 from datetime import datetime
 
@@ -8,16 +8,16 @@ from tests.conftest import Service
 
 
 async def swept_until(service: Service, moment: datetime) -> None:
-    """Pretend that the last sweep was then."""
+    """Set the sweep's watermark to a moment."""
     await service.execute("UPDATE sweep SET swept_until = :moment", moment=moment)
 
 
 async def sweep_all(service: Service, moment: datetime | None = None) -> list[int]:
-    """Sweep until nobody is left; gives how many each transaction moved."""
+    """Sweep until nobody is due. Return how many customers each transaction moved."""
     moved = []
     while not (
-        swept := await in_transaction(service.engine, lambda connection: sweep(connection, moment))
+        result := await in_transaction(service.engine, lambda connection: sweep(connection, moment))
     ).finished:
-        moved.append(swept.moved)
+        moved.append(result.moved)
         assert len(moved) < 100, "the sweep does not come to an end"
     return moved

@@ -1,4 +1,4 @@
-"""Segments set by hand, segments left alone, and the history and counters that tell of both."""
+"""Segments set by hand and segments of the rules, with their history and counters."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -69,7 +69,7 @@ async def test_a_hold_ends_with_the_next_order(service: Service, now: datetime) 
     ]
 
 
-async def test_a_hold_does_not_end_with_what_was_placed_before_it(
+async def test_a_hold_does_not_end_with_orders_placed_before_it(
     service: Service, now: datetime
 ) -> None:
     await order(service, "ORD-1", now - _PLACED)
@@ -80,13 +80,15 @@ async def test_a_hold_does_not_end_with_what_was_placed_before_it(
     await order(service, "ORD-1", now - _PLACED, version=2, status="shipped", updated=now)
     await order(service, "ORD-1", now - _PLACED, version=3, status="cancelled", updated=now)
     await order(service, "ORD-2", now - _PLACED - _PLACED, updated=now, total="900")
-    await order(service, "ORD-3", now - _HELD, name="Jane")  # at that very moment, not after it
+    await order(
+        service, "ORD-3", now - _HELD, name="Jane"
+    )  # at the moment of the hold, not after it
     assert await jane(service) == held
     await order(service, "ORD-4", now - _HELD + TICK)
     assert (await jane(service))["segment"] == "vip"
 
 
-async def test_an_order_that_counts_for_nothing_is_an_order_nevertheless(
+async def test_a_hold_ends_with_the_next_order_even_if_it_does_not_count(
     service: Service, now: datetime
 ) -> None:
     await order(service, "ORD-1", now - _PLACED)
@@ -95,7 +97,7 @@ async def test_an_order_that_counts_for_nothing_is_an_order_nevertheless(
     assert await jane(service) == {"id": 1001, "segment": "new", **FREE}
 
 
-async def test_a_hold_is_not_ended_by_time(service: Service, now: datetime) -> None:
+async def test_a_hold_does_not_end_with_time(service: Service, now: datetime) -> None:
     await order(service, "ORD-1", now - timedelta(days=100))
     await hold(service, "returning", now - _HELD)
     await swept_until(service, now - timedelta(days=200))
@@ -115,9 +117,7 @@ async def test_a_pin_outlasts_orders_and_time(service: Service, now: datetime) -
     assert (await history(service))[-1] == ("inactive", "vip", "manual")
 
 
-async def test_a_pin_until_a_moment_ends_then_and_not_before(
-    service: Service, now: datetime
-) -> None:
+async def test_a_pin_until_a_moment_ends_at_that_moment(service: Service, now: datetime) -> None:
     until = now - timedelta(seconds=10)
     await order(service, "ORD-1", now - _PLACED)
     await hold(service, "inactive", now - _HELD, until=until)
@@ -133,7 +133,7 @@ async def test_a_pin_until_a_moment_ends_then_and_not_before(
     assert (await history(service))[-1] == ("inactive", "returning", "time")
 
 
-async def test_a_pin_that_has_run_out_unnoticed_ends_with_the_next_event(
+async def test_a_pin_that_has_run_out_ends_with_the_next_event_if_no_sweep_came_before(
     service: Service, now: datetime
 ) -> None:
     await order(service, "ORD-1", now - _PLACED)
@@ -142,7 +142,7 @@ async def test_a_pin_that_has_run_out_unnoticed_ends_with_the_next_event(
     assert await jane(service) == {"id": 1001, "segment": "new", **FREE}
 
 
-async def test_a_pin_that_ends_where_the_rules_are_leaves_no_history(
+async def test_a_pin_that_ends_in_the_segment_of_the_rules_adds_no_history(
     service: Service, now: datetime
 ) -> None:
     await order(service, "ORD-1", now - _PLACED)
@@ -153,7 +153,7 @@ async def test_a_pin_that_ends_where_the_rules_are_leaves_no_history(
     assert await history(service) == [(None, "new", "order")]
 
 
-async def test_handed_back_to_the_rules(service: Service, now: datetime) -> None:
+async def test_the_rules_decide_after_a_hold_is_removed(service: Service, now: datetime) -> None:
     await order(service, "ORD-1", now - _PLACED)
     await hold(service, "vip", now - _HELD, pinned=True)
     async with service.engine.begin() as connection:
@@ -168,7 +168,7 @@ async def test_handed_back_to_the_rules(service: Service, now: datetime) -> None
     assert (await history(service))[-1] == ("vip", "new", "manual")
 
 
-async def test_reclassifying_respects_holds_and_repeats_nothing(
+async def test_reclassifying_respects_holds_and_adds_no_history_without_a_change(
     service: Service, now: datetime
 ) -> None:
     await order(service, "ORD-1", now - _PLACED)
@@ -182,7 +182,7 @@ async def test_reclassifying_respects_holds_and_repeats_nothing(
     assert (await jane(service))["segment"] == "vip"
 
 
-async def automatic(service: Service, *, on: bool) -> None:
+async def set_automatic(service: Service, *, on: bool) -> None:
     await service.execute(
         "INSERT INTO settings SELECT version + 1, now(), 'a test', vip_order_count,"
         " vip_total_spent, at_risk_days, inactive_days, :on, precedence"
@@ -191,10 +191,10 @@ async def automatic(service: Service, *, on: bool) -> None:
     )
 
 
-async def test_without_automatic_segmentation_metrics_move_and_segments_do_not(
+async def test_without_automatic_segmentation_metrics_change_and_segments_do_not(
     service: Service, now: datetime
 ) -> None:
-    await automatic(service, on=False)
+    await set_automatic(service, on=False)
     for number in range(4):
         await order(service, f"ORD-{number}", now - timedelta(days=100 + number), total="200")
     await swept_until(service, now - timedelta(days=200))
@@ -202,7 +202,7 @@ async def test_without_automatic_segmentation_metrics_move_and_segments_do_not(
     (row,) = await service.rows("SELECT segment, total_orders, total_spent FROM customers")
     assert row == {"segment": "new", "total_orders": 4, "total_spent": Decimal(800)}
     assert await history(service) == [(None, "new", "order")]
-    await automatic(service, on=True)
+    await set_automatic(service, on=True)
     async with service.engine.begin() as connection:
         assert await reclassify(connection, [1001], Cause.RULES) == 1
     assert await history(service) == [(None, "new", "order"), ("new", "inactive", "rules")]
@@ -210,7 +210,7 @@ async def test_without_automatic_segmentation_metrics_move_and_segments_do_not(
     assert change == {"settings_version": 3}
 
 
-async def test_history_tells_the_facts_that_decided(service: Service, now: datetime) -> None:
+async def test_history_has_the_facts_that_decided(service: Service, now: datetime) -> None:
     for number, total in enumerate(("10.00", "20.00", "470.00")):
         await order(service, f"ORD-{number}", now - timedelta(days=3 - number), total=total)
     rows = await service.rows(
@@ -229,5 +229,5 @@ async def test_counters_follow_holds(service: Service, now: datetime) -> None:
     await hold(service, "vip", now - _HELD)
     async with service.engine.connect() as connection:
         figures = await read_figures(connection)
-    told = {segment.value: tuple(figure) for segment, figure in figures.items() if any(figure)}
-    assert told == {"vip": (1, Decimal("12.34"), 1, 0)}
+    nonzero = {segment.value: tuple(figure) for segment, figure in figures.items() if any(figure)}
+    assert nonzero == {"vip": (1, Decimal("12.34"), 1, 0)}

@@ -1,4 +1,4 @@
-"""The segment rules in Postgres, against Python's and a plain third reading."""
+"""The segment rules give the same in Postgres, in Python and in a plain third implementation."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ from tests.unit.core.test_segment_rules import around_the_edges, naive
 Case = tuple[Facts, SegmentSettings, datetime]
 
 _EVALUATE = f"""
-WITH given AS (
+WITH cases AS (
   SELECT * FROM unnest(
     CAST(:orders AS integer[]), CAST(:spent AS numeric[]), CAST(:last AS timestamptz[]),
     CAST(:now AS timestamptz[]), CAST(:precedence AS text[]), CAST(:vip_orders AS integer[]),
@@ -24,7 +24,7 @@ WITH given AS (
     vip_order_count, vip_total_spent, at_risk_days, inactive_days, place)
 )
 SELECT {segment_sql("f", "l")} AS segment
-FROM given f CROSS JOIN LATERAL (
+FROM cases f CROSS JOIN LATERAL (
   SELECT f.precedence, {limit_columns("f.now")}
 ) l ORDER BY f.place
 """
@@ -63,7 +63,7 @@ def some_moment(rng: random.Random) -> datetime:
     return start + timedelta(microseconds=rng.randrange(10 * 365 * 86_400 * 10**6))
 
 
-async def agree(service: Service, cases: list[Case]) -> None:
+async def assert_same(service: Service, cases: list[Case]) -> None:
     in_python = [segment_of(*case).value for case in cases]
     assert in_python == [naive(*case) for case in cases]
     for zone in ("UTC", "America/New_York"):
@@ -77,7 +77,7 @@ async def agree(service: Service, cases: list[Case]) -> None:
     assert set(in_python) == {"new", "returning", "vip", "at_risk", "inactive"}
 
 
-async def test_around_every_edge_both_say_the_same(migrated: Service) -> None:
+async def test_around_every_limit_postgres_and_python_agree(migrated: Service) -> None:
     settings = [SegmentSettings(precedence=precedence) for precedence in Precedence]
     rng = random.Random(1)
     settings += [some_settings(rng) for _ in range(60)]
@@ -88,10 +88,12 @@ async def test_around_every_edge_both_say_the_same(migrated: Service) -> None:
         for facts in around_the_edges(each, now)
     ]
     assert len(cases) > 8000
-    await agree(migrated, cases)
+    await assert_same(migrated, cases)
 
 
-async def test_anywhere_else_both_say_the_same(migrated: Service, rng: random.Random) -> None:
+async def test_anywhere_else_postgres_and_python_agree(
+    migrated: Service, rng: random.Random
+) -> None:
     cases: list[Case] = []
     for _ in range(5000):
         now = some_moment(rng)
@@ -99,4 +101,4 @@ async def test_anywhere_else_both_say_the_same(migrated: Service, rng: random.Ra
         last = now - timedelta(microseconds=rng.randrange(500 * 86_400 * 10**6)) if orders else None
         spent = Decimal(rng.randint(0, 150_000)) / 100 if orders else Decimal(0)
         cases.append((Facts(orders, spent, last), some_settings(rng), now))
-    await agree(migrated, cases)
+    await assert_same(migrated, cases)

@@ -1,4 +1,4 @@
-"""Time alone moves customers, to the microsecond, and only those whose moment has come."""
+"""Time alone moves customers: at their moment, to the microsecond, and nobody else."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -18,12 +18,13 @@ TICK = timedelta(microseconds=1)
 AT_RISK = timedelta(days=60)
 INACTIVE = timedelta(days=90)
 
-# A moment a little ago, so that the service's invariants, which go by the real clock, hold
-# when the test has ended.
-
 
 @pytest.fixture
 def moment(now: datetime) -> datetime:
+    """Return a moment shortly before now.
+
+    The invariants are checked by the real clock when the test has ended, and must hold then.
+    """
     return now - timedelta(seconds=10)
 
 
@@ -64,7 +65,9 @@ async def test_a_customer_is_at_risk_after_60_days_and_not_a_microsecond_before(
     assert (change["total_orders"], change["last_order_date"]) == (1, created)
 
 
-async def test_at_risk_then_inactive(service: Service, moment: datetime) -> None:
+async def test_a_customer_is_first_at_risk_and_then_inactive(
+    service: Service, moment: datetime
+) -> None:
     created = moment - INACTIVE
     await order(service, "a@x.org", created, created)
     await swept_until(service, created)
@@ -80,14 +83,16 @@ async def test_at_risk_then_inactive(service: Service, moment: datetime) -> None
     ]
 
 
-async def test_a_long_downtime_is_caught_up_at_once(service: Service, moment: datetime) -> None:
+async def test_a_sweep_after_a_long_downtime_catches_up_at_once(
+    service: Service, moment: datetime
+) -> None:
     await order(service, "a@x.org", moment - AT_RISK, moment - timedelta(days=50))
     await order(service, "b@x.org", moment - INACTIVE - AT_RISK, moment - timedelta(days=140))
     await swept_until(service, moment - timedelta(days=145))
     assert await sweep_all(service, moment) == [2]
     assert await segments(service) == {"a@x.org": "at_risk", "b@x.org": "inactive"}
-    (found,) = await service.rows("SELECT swept_until FROM sweep")
-    assert found == {"swept_until": moment}
+    (row,) = await service.rows("SELECT swept_until FROM sweep")
+    assert row == {"swept_until": moment}
 
 
 @pytest.mark.parametrize(("recency_first", "segment"), [(True, "at_risk"), (False, "vip")])
@@ -105,26 +110,26 @@ async def test_whether_a_vip_turns_at_risk_depends_on_the_precedence(
     assert await segments(service) == {"v@x.org": segment}
 
 
-async def test_only_those_due_are_touched(service: Service, moment: datetime) -> None:
+async def test_only_customers_who_are_due_are_written(service: Service, moment: datetime) -> None:
     before = moment - timedelta(hours=1)
     await order(service, "due@x.org", moment - AT_RISK, before)
     await order(service, "later@x.org", moment - AT_RISK + timedelta(minutes=10), before)
     await order(service, "earlier@x.org", moment - AT_RISK - timedelta(days=2), before)
     await order(service, "recent@x.org", before, before)
-    # Their order turns 60 days old as well, but is not their latest, or does not count.
+    # These two have an order that becomes 60 days old, but it is not the latest or does not count.
     await order(service, "again@x.org", moment - AT_RISK, before)
     await order(service, "again@x.org", before, before)
     await order(service, "gone@x.org", moment - AT_RISK, before, status="cancelled")
     await swept_until(service, before)
     rows = "SELECT email_key, CAST(c.xmin AS text) AS written FROM customers c"
-    was = {row["email_key"]: row["written"] for row in await service.rows(rows)}
+    versions = {row["email_key"]: row["written"] for row in await service.rows(rows)}
     assert await sweep_all(service, moment) == [1]
-    now = {row["email_key"]: row["written"] for row in await service.rows(rows)}
-    assert {email for email in was if was[email] != now[email]} == {"due@x.org"}
+    later = {row["email_key"]: row["written"] for row in await service.rows(rows)}
+    assert {email for email in versions if versions[email] != later[email]} == {"due@x.org"}
     assert await changes_by_time(service) == [("due@x.org", "new", "at_risk")]
 
 
-async def test_many_are_moved_in_chunks(
+async def test_many_customers_are_moved_in_chunks(
     service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.db.segments.sweep.CHUNK", 3)
@@ -136,7 +141,7 @@ async def test_many_are_moved_in_chunks(
     assert set((await segments(service)).values()) == {"at_risk"}
 
 
-async def test_the_watermark_waits_for_the_last_chunk(
+async def test_the_watermark_does_not_pass_customers_of_later_chunks(
     service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.db.segments.sweep.CHUNK", 1)
@@ -154,12 +159,12 @@ async def test_the_watermark_waits_for_the_last_chunk(
 async def test_the_watermark_follows_the_chunks_in_the_order_of_their_moments(
     service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So a chunk that comes later does not look again at those before it."""
+    """So a later chunk does not look at the customers of earlier chunks again."""
     monkeypatch.setattr("service.db.segments.sweep.CHUNK", 2)
     minute, before = timedelta(minutes=1), moment - timedelta(hours=1)
     due = [moment - number * minute for number in (50, 7, 40, 9, 3)]
     for number, when in enumerate(due):
-        # Turning inactive and turning at risk are one order, not two.
+        # Becoming inactive and becoming at risk are sorted together by moment.
         age = INACTIVE if number % 2 else AT_RISK
         await order(service, f"{number}@x.org", when - age, before)
     await swept_until(service, before)
@@ -169,8 +174,8 @@ async def test_the_watermark_follows_the_chunks_in_the_order_of_their_moments(
     for _ in range(3):
         async with service.engine.begin() as connection:
             assert not (await sweep(connection, moment)).finished
-        (found,) = await service.rows("SELECT swept_until FROM sweep")
-        reached.append(found["swept_until"])
+        (row,) = await service.rows("SELECT swept_until FROM sweep")
+        reached.append(row["swept_until"])
         names = {email for email, _, _ in await changes_by_time(service)}
         moved.append(names - known)
         known = names
@@ -179,7 +184,7 @@ async def test_the_watermark_follows_the_chunks_in_the_order_of_their_moments(
     assert await sweep_all(service, moment) == []
 
 
-async def test_two_sweeps_at_once_do_no_harm(
+async def test_several_sweeps_at_once_do_no_harm(
     service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.db.segments.sweep.CHUNK", 5)
@@ -197,7 +202,7 @@ async def test_two_sweeps_at_once_do_no_harm(
     assert set((await segments(service)).values()) == {"at_risk"}
 
 
-async def test_while_one_sweeps_another_has_nothing_to_do(
+async def test_while_one_replica_sweeps_another_does_nothing(
     service: Service, moment: datetime
 ) -> None:
     await order(service, "a@x.org", moment - AT_RISK, moment - timedelta(hours=1))
@@ -224,19 +229,19 @@ async def test_a_batch_that_commits_late_is_caught_by_the_overlap(
     assert await segments(service) == {"a@x.org": "at_risk"}
 
 
-async def test_a_clock_that_stepped_back_neither_spins_nor_moves_anybody_early(
+async def test_after_the_clock_was_set_back_the_sweep_ends_and_moves_nobody_early(
     service: Service, now: datetime
 ) -> None:
-    """The database moved to a host whose clock is half a minute behind."""
+    """For example, the database moved to a host whose clock is half a minute behind."""
     await order(service, "a@x.org", now - AT_RISK + timedelta(seconds=20), now)
     await swept_until(service, now + timedelta(seconds=30))
     assert await sweep_all(service) == []
     assert await segments(service) == {"a@x.org": "new"}
-    (found,) = await service.rows("SELECT swept_until FROM sweep")
-    assert found == {"swept_until": now + timedelta(seconds=30)}
+    (row,) = await service.rows("SELECT swept_until FROM sweep")
+    assert row == {"swept_until": now + timedelta(seconds=30)}
 
 
-async def test_orders_of_nobody_are_passed_over(service: Service, moment: datetime) -> None:
+async def test_unattributed_orders_are_skipped(service: Service, moment: datetime) -> None:
     await service.ingest(entry("ORD-1", created=moment - AT_RISK), now=moment)
     await swept_until(service, moment - timedelta(hours=1))
     assert await sweep_all(service, moment) == []

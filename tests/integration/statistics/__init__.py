@@ -1,1 +1,1 @@
-"""Figures over time: cohorts and the daily trend, and the orders of nobody."""
+"""Tests of `service/db/statistics/`, and of the list of unattributed orders."""

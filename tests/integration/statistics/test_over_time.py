@@ -1,4 +1,4 @@
-"""Cohorts and trend against a recount in plain Python."""
+"""Cohorts and the daily trend equal a recount in plain Python."""
 
 import json
 import random
@@ -23,7 +23,7 @@ URL = "/api/v1/statistics"
 SEGMENTS = ["new", "returning", "vip", "at_risk", "inactive"]
 
 
-def history(rng: random.Random, now: datetime) -> list[Document]:
+def random_orders(rng: random.Random, now: datetime) -> list[Document]:
     return [
         cloud_event(
             f"ORD-{number}",
@@ -60,25 +60,25 @@ def percent(part: int, whole: int) -> Decimal:
 async def test_cohorts_equal_a_recount(
     service: Service, web: httpx.AsyncClient, now: datetime, rng: random.Random, months: int
 ) -> None:
-    documents = history(rng, now)
+    documents = random_orders(rng, now)
     await service.ingest(*entries(documents))
     ordered: dict[str, set[int]] = defaultdict(set)
     for order in world(documents, now).orders.values():
         if order.owner and order.counts:
             ordered[order.owner].add(month_number(order.created))
-    this = month_number(now)
+    this_month = month_number(now)
     expected = []
-    for cohort in range(this - months + 1, this + 1):
-        members = [them for them in ordered.values() if min(them) == cohort]
-        kept = Counter(month for them in members for month in them)
+    for cohort in range(this_month - months + 1, this_month + 1):
+        members = [months_of for months_of in ordered.values() if min(months_of) == cohort]
+        active = Counter(month for months_of in members for month in months_of)
         retention = [
             {
                 "monthsLater": month - cohort,
                 "month": name(month),
-                "customers": kept[month],
-                "percentage": percent(kept[month], len(members)),
+                "customers": active[month],
+                "percentage": percent(active[month], len(members)),
             }
-            for month in range(cohort + 1, this + 1)
+            for month in range(cohort + 1, this_month + 1)
         ]
         expected.append({"month": name(cohort), "size": len(members), "retention": retention})
     response = await web.get(f"{URL}/cohorts", params={"months": months})
@@ -87,7 +87,7 @@ async def test_cohorts_equal_a_recount(
     assert answer == {"items": expected, "total": months, "nextCursor": None}
 
 
-async def test_months_are_those_of_utc_and_begin_at_midnight(service: Service) -> None:
+async def test_cohorts_use_months_of_utc_that_begin_at_midnight(service: Service) -> None:
     tick, june = timedelta(microseconds=1), datetime(2026, 6, 1, tzinfo=UTC)
     placed = [("a", june - tick), ("a", june), ("b", june), ("c", june - timedelta(days=31))]
     for number, (who, when) in enumerate(placed):
@@ -104,10 +104,10 @@ async def test_months_are_those_of_utc_and_begin_at_midnight(service: Service) -
     assert items[1].retention == []
 
 
-async def test_orders_of_the_trend_equal_a_recount(
+async def test_the_trend_equals_a_recount(
     service: Service, web: httpx.AsyncClient, now: datetime, rng: random.Random
 ) -> None:
-    documents = history(rng, now)
+    documents = random_orders(rng, now)
     await service.ingest(*entries(documents))
     model = world(documents, now)
     counted: Counter[date] = Counter()
@@ -124,10 +124,8 @@ async def test_orders_of_the_trend_equal_a_recount(
         assert answer["items"][-1]["date"] == now.date().isoformat()
         for back, item in enumerate(reversed(answer["items"])):
             day = now.date() - timedelta(days=back)
-            told = [
-                item[k] for k in ("date", "orders", "revenue", "newCustomers", "totalCustomers")
-            ]
-            assert told == [
+            names = ("date", "orders", "revenue", "newCustomers", "totalCustomers")
+            assert [item[name] for name in names] == [
                 day.isoformat(),
                 counted[day],
                 revenue[day],
@@ -138,12 +136,12 @@ async def test_orders_of_the_trend_equal_a_recount(
     assert answer["items"][-1]["segments"] == {each: segments[each] for each in SEGMENTS}
 
 
-async def test_segments_are_those_of_each_days_end(
+async def test_the_trend_has_the_segments_at_the_end_of_each_day(
     service: Service, now: datetime, rng: random.Random
 ) -> None:
-    """History is lived through day by day; what each day ended with must be told later."""
+    """Orders are ingested day by day. Later the trend must return how each day ended."""
     midnight = datetime(now.year, now.month, now.day, tzinfo=UTC)
-    ended: list[dict[str, int]] = []
+    at_end: list[dict[str, int]] = []
     for back in range(9, -1, -1):
         evening = midnight - timedelta(days=back) + timedelta(hours=23, minutes=59)
         for number in range(3):
@@ -154,21 +152,23 @@ async def test_segments_are_those_of_each_days_end(
                 entry(order, email=customer, created=placed, total="200"), now=evening
             )
         rows = await service.rows("SELECT segment, count(*) AS n FROM customers GROUP BY segment")
-        ended.append({row["segment"]: row["n"] for row in rows})
-    # Whoever was erased is in no day: their history stayed, but they are not there.
+        at_end.append({row["segment"]: row["n"] for row in rows})
+    # An erased customer counts on no day, although their segment changes stay.
     await service.ingest(entry("ORD-E", email="erased@x.org", created=midnight), now=midnight)
     async with service.engine.begin() as connection:
         (row,) = await service.rows("SELECT max(id) AS id FROM customers")
         await editing.delete(connection, "test", row["id"])
     async with service.engine.connect() as connection:
         points = await trend(connection, 12, midnight + timedelta(hours=23, minutes=59, seconds=30))
-    expected = [{each: day.get(each, 0) for each in SEGMENTS} for day in [{}, {}, *ended]]
+    expected = [{each: day.get(each, 0) for each in SEGMENTS} for day in [{}, {}, *at_end]]
     assert [point.segments for point in points] == expected
-    # They were judged by the moments of the past: bring them up to this one.
+    # The customers were judged at moments of the past, so the invariants do not hold now.
     await service.empty()
 
 
-async def test_an_empty_service_has_empty_days(web: httpx.AsyncClient) -> None:
+async def test_an_empty_service_has_days_and_cohorts_without_customers(
+    web: httpx.AsyncClient,
+) -> None:
     answer = await exact(await web.get(f"{URL}/trend"), TrendDays)
     assert len(answer["items"]) == 90
     assert not any(sum(item["segments"].values()) for item in answer["items"])
@@ -178,5 +178,5 @@ async def test_an_empty_service_has_empty_days(web: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["trend?days=0", "trend?days=9999", "cohorts?months=0"])
-async def test_spans_are_bounded(web: httpx.AsyncClient, query: str) -> None:
+async def test_the_number_of_days_and_months_is_bounded(web: httpx.AsyncClient, query: str) -> None:
     assert (await web.get(f"{URL}/{query}")).status_code == 422

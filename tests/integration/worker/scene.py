@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from consumers.worker import Worker
 from service.db.engine import create_engine
 from service.db.operations import status
-from service.db.operations.status import Totals, Waiting
+from service.db.operations.status import DatabaseBacklog, Totals
 from service.streams import groups, redis_client
 from service.streams.groups import Backlog
 from tests.conftest import Service
@@ -103,10 +103,10 @@ async def totals(service: Service) -> Totals:
         return await status.totals(connection)
 
 
-async def waiting(service: Service) -> Waiting:
+async def waiting(service: Service) -> DatabaseBacklog:
     """Return what waits in the database: unpublished changes and an overdue sweep."""
     async with service.engine.connect() as connection:
-        return await status.waiting(connection)
+        return await status.database_backlog(connection)
 
 
 async def backlog(service: Service) -> Backlog:

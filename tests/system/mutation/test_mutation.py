@@ -41,11 +41,11 @@ MUTATIONS = {
         "_NEWER = f\"{_key('excluded', *_STATE[:3])} > {_key('o', *_STATE[:3])}\"",
         '_NEWER = "true"',
         (
-            "tests/integration/operations/dead_letters/test_over_http.py::test_what_newer_events_overtook_is_stale_and_removed",
+            "tests/integration/operations/dead_letters/test_over_http.py::test_a_replayed_event_older_than_the_order_is_stale_and_removed",
         ),
     ),
     "customers are locked in the order of their ids": Mutation(
-        "service/db/ingest/apply.py",
+        "service/db/ingest/owners.py",
         "SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY id) k",
         "SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY random()) k",
         (

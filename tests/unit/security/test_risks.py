@@ -29,7 +29,7 @@ RISKS = {
         (
             "system/security/test_api::test_an_interaction_is_reached_through_its_customer_only",
             "system/security/test_api::test_a_cursor_of_one_customer_shows_nothing_of_another",
-            "integration/operations/dead_letters/test_over_http::test_what_it_holds_is_for_who_may_write_or_administer",
+            "integration/operations/dead_letters/test_over_http::test_fields_are_shown_only_with_the_scope_write_or_admin",
             "integration/customers/test_editing::test_an_unknown_customer_is_not_found",
         ),
     ),
@@ -81,7 +81,7 @@ RISKS = {
             "integration/http/auth/test_every_route::test_each_scope_opens_what_is_documented_and_nothing_else",
             "integration/http/auth/test_every_route::test_the_document_contains_every_route_of_the_api",
             "integration/http/auth/test_keys::test_every_operation_says_which_scope_it_needs",
-            "integration/segments/settings/test_settings::test_only_an_admin_saves",
+            "integration/segments/settings/test_settings::test_only_an_admin_may_save",
         ),
     ),
     "API6": Risk(
@@ -91,8 +91,8 @@ RISKS = {
         "people who save at once do not overwrite each other.",
         (
             "system/security/test_api::test_everything_that_cannot_be_undone_is_audited_with_its_actor",
-            "integration/segments/settings/test_settings::test_who_saves_what_others_changed_is_told",
-            "integration/operations/dead_letters/test_over_http::test_discarding_keeps_who_and_why_and_nothing_of_it",
+            "integration/segments/settings/test_settings::test_saving_is_refused_if_somebody_else_has_changed_the_settings",
+            "integration/operations/dead_letters/test_over_http::test_discarding_keeps_the_actor_and_the_reason_but_no_content",
         ),
     ),
     "API7": Risk(
@@ -133,7 +133,7 @@ RISKS = {
             "integration/bad_input/test_stream::test_each_is_refused_with_its_reason_and_comes_back_to_the_byte",
             "integration/bad_input/test_stream::test_no_entry_stops_a_worker",
             "unit/core/test_order_event::test_no_mutation_of_a_document_makes_it_raise",
-            "integration/ingest/test_order_event::test_what_is_accepted_is_stored_and_read_back",
+            "integration/ingest/test_order_event::test_an_accepted_event_is_stored_and_read_back",
             "integration/transfer/test_import::test_broken_lines_are_refused_one_by_one",
             "integration/transfer/test_export::test_formulas_are_defused",
         ),

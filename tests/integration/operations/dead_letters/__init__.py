@@ -1,1 +1,1 @@
-"""Dead letters: found, looked at, replayed, discarded; over HTTP and on the command line."""
+"""Tests of dead letters, over HTTP and on the command line."""

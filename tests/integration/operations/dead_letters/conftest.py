@@ -18,7 +18,7 @@ async def web(service: Service) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def key(service: Service, *scopes: Scope) -> dict[str, str]:
-    """Make a key; give the headers that carry it."""
+    """Create an API key with these scopes. Return the headers that carry it."""
     async with service.engine.begin() as connection:
-        made = await create_key(connection, f"key {'+'.join(scopes)}", scopes, actor="test")
-    return {"X-API-Key": made.reveal()}
+        created = await create_key(connection, f"key {'+'.join(scopes)}", scopes, actor="test")
+    return {"X-API-Key": created.reveal()}

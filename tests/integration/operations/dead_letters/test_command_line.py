@@ -1,4 +1,4 @@
-"""``crm dead-letters``, as processes."""
+"""``crm dead-letters``, run as a process."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.processes import environment
 
 
 async def crm(service: Service, folder: Path, *arguments: str, **settings: str) -> tuple[int, str]:
-    """Run it; give exit status and output."""
+    """Run ``crm dead-letters``. Return exit status and output."""
     env = environment(service.servers, data_dir=folder, **settings)
     done = await asyncio.to_thread(
         subprocess.run,
@@ -28,7 +28,7 @@ async def crm(service: Service, folder: Path, *arguments: str, **settings: str) 
     return done.returncode, done.stdout + done.stderr
 
 
-async def test_they_are_listed_shown_replayed_and_discarded(
+async def test_dead_letters_are_listed_shown_replayed_and_discarded(
     service: Service, tmp_path: Path
 ) -> None:
     await service.ingest(
@@ -56,9 +56,9 @@ async def test_they_are_listed_shown_replayed_and_discarded(
     assert (status, output.strip()) == (0, "1 replayed: 1 applied; 0 refused again")
     status, output = await crm(service, tmp_path, "replay", "--all", store_currency="EUR")
     assert (status, output.splitlines()[0]) == (1, "2 replayed: 1 applied; 1 refused again")
-    (left,) = await service.rows("SELECT id FROM dead_letters")
+    (remaining,) = await service.rows("SELECT id FROM dead_letters")
     assert (await crm(service, tmp_path, "replay", "1", "--all"))[0] == 2
-    discarding = ("discard", str(left["id"]), "--reason", "a test")
+    discarding = ("discard", str(remaining["id"]), "--reason", "a test")
     assert (await crm(service, tmp_path, *discarding))[0] == 0
     status, output = await crm(service, tmp_path, *discarding)
     assert status == 1

@@ -1,4 +1,4 @@
-"""The routes, on what the ingestion itself has buried."""
+"""The routes for dead letters, with entries that the ingestion itself refused."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -28,7 +28,10 @@ def bad(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
 
 @asynccontextmanager
 async def in_euros(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a web process after a fix: the store's currency was configured wrong."""
+    """Yield a client for a web process with the currency EUR, which the publisher always used.
+
+    This is the fix after which the dead letters are accepted: the currency was configured wrong.
+    """
     async with client(service, store_currency="EUR") as http:
         yield http
 
@@ -48,14 +51,16 @@ async def counters(service: Service) -> dict[str, Any]:
     return row
 
 
-async def test_letters_of_one_batch_stand_in_the_order_of_the_stream(service: Service) -> None:
-    """By number: as text, 1-11 would come before 1-4."""
+async def test_dead_letters_of_one_batch_are_stored_in_the_order_of_the_stream(
+    service: Service,
+) -> None:
+    """Ids are compared as numbers. As text, 1-11 would come before 1-4."""
     await service.ingest(*(bad(f"1-{n}", {b"data": b"{"}) for n in (11, 4, 100)))
     rows = await service.rows("SELECT stream_id FROM dead_letters ORDER BY id")
     assert [row["stream_id"] for row in rows] == ["1-4", "1-11", "1-100"]
 
 
-async def test_the_list_is_the_newest_first_in_pages_and_by_reason(
+async def test_the_list_has_the_newest_first_in_pages_and_can_be_filtered_by_reason(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     await service.ingest(
@@ -70,13 +75,13 @@ async def test_the_list_is_the_newest_first_in_pages_and_by_reason(
     assert everything["items"][0]["streamId"] == "1800000000000-0"
     assert "fields" not in everything["items"][0]
     assert everything["items"][0]["size"] == len(b"other\xff")
-    seen: list[int] = []
+    listed: list[int] = []
     query: dict[str, Any] = {"limit": 4}
     while query:
         page = await body(await web.get(URL, params=query), DeadLetters)
-        seen += [int(item["id"]) for item in page["items"]]
+        listed += [int(item["id"]) for item in page["items"]]
         query = {"limit": 4, "cursor": page["nextCursor"]} if page["nextCursor"] else {}
-    assert seen == ids
+    assert listed == ids
     euros = await body(await web.get(URL, params={"reason": "currency_mismatch"}), DeadLetters)
     assert (euros["total"], len(euros["items"])) == (3, 3)
     assert (await web.get(URL, params={"reason": "bad_luck"})).status_code == 422
@@ -88,11 +93,11 @@ async def test_the_list_is_the_newest_first_in_pages_and_by_reason(
     ]
 
 
-async def test_what_it_holds_is_for_who_may_write_or_administer(
+async def test_fields_are_shown_only_with_the_scope_write_or_admin(
     service: Service, web: httpx.AsyncClient
 ) -> None:
-    held = {b"data": '{"é": '.encode(), b"\xff": b"\x00\xfe", b"empty": b""}
-    await service.ingest(bad("1800000000000-0", held))
+    stored = {b"data": '{"é": '.encode(), b"\xff": b"\x00\xfe", b"empty": b""}
+    await service.ingest(bad("1800000000000-0", stored))
     (letter,) = (await web.get(URL)).json()["items"]
     url = f"{URL}/{letter['id']}"
     for scope, opened in (
@@ -103,24 +108,24 @@ async def test_what_it_holds_is_for_who_may_write_or_administer(
     ):
         headers = await key(service, *{Scope.READ, scope})
         response = await web.get(url, headers=headers)
-        found = await body(response, OpenedDeadLetter)
-        assert (found["fields"] is not None) == opened
+        answer = await body(response, OpenedDeadLetter)
+        assert (answer["fields"] is not None) == opened
         assert opened or "ZGF0YQ" not in response.text
-    fields = found["fields"]
+    fields = answer["fields"]
     decoded = {
         base64.b64decode(each["nameBase64"]): base64.b64decode(each["valueBase64"])
         for each in fields
     }
-    assert decoded == held
+    assert decoded == stored
     assert [(each["name"], each["value"], each["size"]) for each in fields] == [
         ("data", '{"é": ', 7),
         (None, None, 2),
         ("empty", "", 0),
     ]
-    assert found["reason"] == "not_json"
+    assert answer["reason"] == "not_json"
 
 
-async def test_of_a_large_value_the_beginning_is_shown(
+async def test_only_the_beginning_of_a_large_value_is_shown(
     service: Service, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letters, "SHOWN_BYTES", 5)
@@ -131,7 +136,9 @@ async def test_of_a_large_value_the_beginning_is_shown(
 
 
 @pytest.mark.parametrize("letter_id", ["4711", "x", "-1", "9" * 30, "1.0"])
-async def test_what_there_is_not_is_not_found(web: httpx.AsyncClient, letter_id: str) -> None:
+async def test_an_id_without_a_dead_letter_is_not_found(
+    web: httpx.AsyncClient, letter_id: str
+) -> None:
     for response in (
         await web.get(f"{URL}/{letter_id}"),
         await web.post(f"{URL}/{letter_id}/replay"),
@@ -147,12 +154,12 @@ async def test_replaying_after_a_fix_applies_and_removes_it(
     await service.ingest(entry("ORD-1", email="a@x.org", currency="EUR", created=now))
     (letter,) = (await web.get(URL)).json()["items"]
     before = await counters(service)
-    again = await body(await web.post(f"{URL}/{letter['id']}/replay"), ReplayedLetter)
-    assert (again["outcome"], again["removed"]) == ("dead_lettered", False)
-    assert (again["reason"], again["error"]) == ("currency_mismatch", letter["error"])
-    (kept,) = (await web.get(URL)).json()["items"]
-    assert kept["attempts"] == 2
-    assert kept["lastSeen"] > letter["lastSeen"]
+    refused = await body(await web.post(f"{URL}/{letter['id']}/replay"), ReplayedLetter)
+    assert (refused["outcome"], refused["removed"]) == ("dead_lettered", False)
+    assert (refused["reason"], refused["error"]) == ("currency_mismatch", letter["error"])
+    (remaining,) = (await web.get(URL)).json()["items"]
+    assert remaining["attempts"] == 2
+    assert remaining["lastSeen"] > letter["lastSeen"]
     async with in_euros(service) as fixed:
         done = await body(await fixed.post(f"{URL}/{letter['id']}/replay"), ReplayedLetter)
         assert done == {
@@ -175,7 +182,7 @@ async def test_replaying_after_a_fix_applies_and_removes_it(
     assert audit[-1]["details"]["applied"] == 1
 
 
-async def test_what_newer_events_overtook_is_stale_and_removed(
+async def test_a_replayed_event_older_than_the_order_is_stale_and_removed(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
     await service.ingest(entry("ORD-1", email="a@x.org", currency="EUR", created=now, version=1))
@@ -188,7 +195,7 @@ async def test_what_newer_events_overtook_is_stale_and_removed(
     assert row["total_spent"] == 7
 
 
-async def test_all_of_a_reason_are_replayed_and_only_those(
+async def test_replaying_a_reason_replays_all_its_dead_letters_and_no_others(
     service: Service, web: httpx.AsyncClient, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letters, "PAGE", 3)
@@ -206,8 +213,8 @@ async def test_all_of_a_reason_are_replayed_and_only_those(
         "refused": {"currency_mismatch": 1},
         "nextCursor": None,
     }
-    left = (await web.get(URL)).json()["items"]
-    assert [(item["reason"], item["attempts"]) for item in left] == [
+    remaining = (await web.get(URL)).json()["items"]
+    assert [(item["reason"], item["attempts"]) for item in remaining] == [
         ("invalid_amount", 1),
         ("currency_mismatch", 2),
     ]
@@ -216,7 +223,7 @@ async def test_all_of_a_reason_are_replayed_and_only_those(
     assert (await web.post(f"{URL}/replay")).status_code == 422
 
 
-async def test_a_long_replay_goes_on_where_it_stopped(
+async def test_a_long_replay_continues_at_its_cursor(
     service: Service, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letters, "PAGE", 2)
@@ -226,13 +233,13 @@ async def test_a_long_replay_goes_on_where_it_stopped(
     first = await body(await web.post(f"{URL}/replay", params=query), ReplayedLetters)
     assert (first["replayed"], first["nextCursor"] is None) == (4, False)
     query["cursor"] = first["nextCursor"]
-    rest = await body(await web.post(f"{URL}/replay", params=query), ReplayedLetters)
-    assert (rest["replayed"], rest["nextCursor"]) == (1, None)
+    second = await body(await web.post(f"{URL}/replay", params=query), ReplayedLetters)
+    assert (second["replayed"], second["nextCursor"]) == (1, None)
     letters = (await web.get(URL)).json()["items"]
     assert [item["attempts"] for item in letters] == [2] * 5
 
 
-async def test_one_whose_data_the_database_refuses_holds_up_nobody(
+async def test_a_dead_letter_that_the_database_refuses_does_not_block_the_others(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
     await service.ingest(
@@ -245,16 +252,16 @@ async def test_one_whose_data_the_database_refuses_holds_up_nobody(
         done = await body(response, ReplayedLetters)
         assert done["outcomes"] == {"applied": 4, "dead_lettered": 1}
         assert done["refused"] == {"not_applicable": 1}
-        (left,) = (await web.get(URL)).json()["items"]
-        assert (left["reason"], left["attempts"]) == ("not_applicable", 2)
+        (remaining,) = (await web.get(URL)).json()["items"]
+        assert (remaining["reason"], remaining["attempts"]) == ("not_applicable", 2)
     finally:
         await service.execute("ALTER TABLE orders DROP CONSTRAINT no_third")
     async with in_euros(service) as fixed:
-        one = await fixed.post(f"{URL}/{left['id']}/replay")
-    assert one.json()["outcome"] == "applied"
+        replayed = await fixed.post(f"{URL}/{remaining['id']}/replay")
+    assert replayed.json()["outcome"] == "applied"
 
 
-async def test_one_emptied_with_an_erased_person_stays_as_it_is(
+async def test_a_dead_letter_emptied_by_an_erasure_stays_as_it_is(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     await service.ingest(entry("ORD-1", currency="EUR"))
@@ -268,7 +275,7 @@ async def test_one_emptied_with_an_erased_person_stays_as_it_is(
     assert done["reason"] == "currency_mismatch"
 
 
-async def test_discarding_keeps_who_and_why_and_nothing_of_it(
+async def test_discarding_keeps_the_actor_and_the_reason_but_no_content(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     await service.ingest(entry("ORD-1", email="secret@x.org", currency="EUR"))
@@ -291,7 +298,9 @@ async def test_discarding_keeps_who_and_why_and_nothing_of_it(
     }
 
 
-async def test_each_needs_its_scope(service: Service, web: httpx.AsyncClient) -> None:
+async def test_reading_replaying_and_discarding_need_their_scopes(
+    service: Service, web: httpx.AsyncClient
+) -> None:
     await service.ingest(entry("ORD-1", currency="EUR"))
     reader = await key(service, Scope.READ)
     writer = await key(service, Scope.WRITE)

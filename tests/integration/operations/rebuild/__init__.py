@@ -1,1 +1,1 @@
-"""Everything recomputed from the stored orders."""
+"""Tests of recomputing everything from the stored orders."""

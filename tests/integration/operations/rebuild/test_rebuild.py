@@ -1,4 +1,4 @@
-"""A rebuild finds exactly what was damaged, mends it when told to, and leaves the rest alone."""
+"""A rebuild finds exactly what was damaged, corrects it with `apply`, and touches nothing else."""
 
 import asyncio
 import json
@@ -43,8 +43,8 @@ async def _run(service: Service, *, apply: bool) -> RebuildReport:
     return await rebuild(service.engine, apply=apply, actor="test", show=20)
 
 
-async def _rows_as_they_are(service: Service) -> dict[str, list[Any]]:
-    """Everything that a rebuild might touch, with its row version."""
+async def _rows_with_versions(service: Service) -> dict[str, list[Any]]:
+    """Return all rows that a rebuild might touch, with their row versions."""
     return {
         table: await service.rows(f"SELECT xmin::text, * FROM {table} ORDER BY 2, 3, 4")
         for table in ("customers", "segment_changes", "segment_counters", "daily_changes", "audit")
@@ -52,13 +52,13 @@ async def _rows_as_they_are(service: Service) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("apply", [False, True])
-async def test_a_clean_system_shows_no_difference_and_is_not_touched(
+async def test_a_sound_system_shows_no_difference_and_is_not_touched(
     shop: Service, *, apply: bool
 ) -> None:
-    before = await _rows_as_they_are(shop)
+    before = await _rows_with_versions(shop)
     report = await _run(shop, apply=apply)
     assert (report.examined, report.clean) == (7, True)
-    assert await _rows_as_they_are(shop) == before
+    assert await _rows_with_versions(shop) == before
 
 
 @pytest.mark.parametrize(
@@ -85,23 +85,21 @@ async def test_a_clean_system_shows_no_difference_and_is_not_touched(
         ),
     ],
 )
-async def test_what_was_damaged_is_found_and_mended(
-    shop: Service, damage: str, changed: set[str]
-) -> None:
+async def test_damage_is_found_and_corrected(shop: Service, damage: str, changed: set[str]) -> None:
     await shop.execute(damage)
-    before = await _rows_as_they_are(shop)
-    found = await _run(shop, apply=False)
-    assert await _rows_as_they_are(shop) == before
-    (difference,) = found.first
+    before = await _rows_with_versions(shop)
+    report = await _run(shop, apply=False)
+    assert await _rows_with_versions(shop) == before
+    (difference,) = report.first
     assert difference.customer_id == 1005
     differing = {
         name
-        for name in difference.kept._fields
-        if getattr(difference.kept, name) != getattr(difference.rebuilt, name)
+        for name in difference.stored._fields
+        if getattr(difference.stored, name) != getattr(difference.rebuilt, name)
     }
     assert differing == changed
-    written = await _run(shop, apply=True)
-    assert (written.customers, written.figures) == (1, 1)
+    applied = await _run(shop, apply=True)
+    assert (applied.customers, applied.figures) == (1, 1)
     assert await shop.findings() == []
     assert (await _run(shop, apply=True)).clean
     (audited,) = await shop.rows("SELECT actor, action, details FROM audit")
@@ -109,11 +107,11 @@ async def test_what_was_damaged_is_found_and_mended(
     assert audited["details"]["customers"] == 1
 
 
-async def test_a_wrong_segment_is_set_right_and_published(shop: Service) -> None:
+async def test_a_wrong_segment_is_corrected_and_the_change_is_published(shop: Service) -> None:
     await shop.execute("UPDATE customers SET segment = 'vip' WHERE id = 1002")
     await shop.execute("UPDATE segment_changes SET segment = 'vip' WHERE customer_id = 1002")
-    found = await _run(shop, apply=False)
-    assert (found.customers, found.figures, found.moves) == (1, 0, {("vip", "new"): 1})
+    report = await _run(shop, apply=False)
+    assert (report.customers, report.figures, report.moves) == (1, 0, {("vip", "new"): 1})
     await _run(shop, apply=True)
     changes = await shop.rows(
         "SELECT previous, segment, cause, sequence FROM segment_changes"
@@ -125,7 +123,7 @@ async def test_a_wrong_segment_is_set_right_and_published(shop: Service) -> None
     assert (last["subject"], last["data"]["cause"]) == ("CUST-1002", "rebuild")
 
 
-async def test_a_hold_is_kept_and_one_that_should_have_ended_is_not(shop: Service) -> None:
+async def test_a_hold_stays_unless_it_should_have_ended(shop: Service) -> None:
     await shop.execute("UPDATE customers SET segment = 'vip' WHERE id = 1006")
     await shop.execute("UPDATE segment_changes SET segment = 'vip' WHERE customer_id = 1006")
     await shop.execute(
@@ -143,7 +141,9 @@ async def test_a_hold_is_kept_and_one_that_should_have_ended_is_not(shop: Servic
     assert customer == {"segment": "new", "segment_manual": False}
 
 
-async def test_what_a_sweep_is_about_to_do_is_no_difference(shop: Service, now: datetime) -> None:
+async def test_a_segment_that_the_sweep_is_about_to_assign_is_no_difference(
+    shop: Service, now: datetime
+) -> None:
     due = now - timedelta(days=60, seconds=1)
     await shop.ingest(entry("H", email="h@x.org", created=due), now=due + timedelta(days=50))
     await swept_until(shop, now - timedelta(seconds=2))
@@ -170,8 +170,10 @@ async def test_statistics_are_right_afterwards(shop: Service, damage: str) -> No
     assert await shop.findings() == []
 
 
-async def test_events_go_on_meanwhile(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Customers are damaged, ordered by, and rebuilt, all at once."""
+async def test_a_rebuild_is_right_while_events_arrive(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All customers are damaged. They are rebuilt while they place more orders."""
     monkeypatch.setattr(rebuilding, "CHUNK", 20)
     orders = [entry(f"ORD-{n}", email=f"c{n % 100}@x.org", total="1.00") for n in range(200)]
     await service.ingest(*orders)
@@ -189,7 +191,7 @@ async def test_events_go_on_meanwhile(service: Service, monkeypatch: pytest.Monk
             ordered += len(batch)
             await service.ingest(*batch)
 
-    async def enough() -> RebuildReport:
+    async def rebuild_meanwhile() -> RebuildReport:
         try:
             report = await _run(service, apply=True)
             assert ordered > 0
@@ -197,12 +199,12 @@ async def test_events_go_on_meanwhile(service: Service, monkeypatch: pytest.Monk
         finally:
             done.set()
 
-    report, *_ = await asyncio.gather(enough(), order(1), order(2))
+    report, *_ = await asyncio.gather(rebuild_meanwhile(), order(1), order(2))
     assert (report.examined, report.customers) == (100, 100)
     assert (await _run(service, apply=False)).clean
 
 
-async def test_the_command(shop: Service, crm: Crm) -> None:
+async def test_the_command_reports_differences_and_corrects_them(shop: Service, crm: Crm) -> None:
     clean = await crm("rebuild")
     assert (clean.status, clean.out) == (0, "7 customers recomputed: nothing differs.\n"), clean.err
     await shop.execute("UPDATE customers SET total_spent = 1 WHERE id IN (1001, 1002)")

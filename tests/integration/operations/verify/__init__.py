@@ -1,1 +1,1 @@
-"""Each invariant, broken on purpose."""
+"""Tests of the invariants: each is broken on purpose."""

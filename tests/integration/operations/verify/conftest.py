@@ -1,4 +1,4 @@
-"""A service with some history, all of it published, whose invariants hold."""
+"""A service with some history, all of it published. Its invariants hold."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Whatever breaks an invariant is found, by its number, with the rows that show it."""
+"""Anything that breaks an invariant is found, with the number of the invariant and the rows."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from tests.events import fields
 
 
 async def _broken(service: Service, number: int) -> list[dict[str, Any]]:
-    """Give the offenders of one invariant; the others may be broken, too."""
+    """Return the offenders of one invariant. Others may be broken, too."""
     findings: dict[int, Finding] = {finding.number: finding for finding in await service.findings()}
     assert number in findings, f"{number} is not found broken, but {sorted(findings)}"
     return findings[number].offenders
 
 
-async def test_a_sound_service_has_eight_that_hold(sound: Service) -> None:
+async def test_all_invariants_hold_in_a_sound_service(sound: Service) -> None:
     assert await sound.findings() == []
 
 
@@ -37,26 +37,26 @@ async def test_a_sound_service_has_eight_that_hold(sound: Service) -> None:
         "UPDATE orders SET customer_id = NULL WHERE id = 'ORD-2'",
     ],
 )
-async def test_1_metrics(sound: Service, damage: str) -> None:
+async def test_1_metrics_that_differ_from_the_orders(sound: Service, damage: str) -> None:
     await sound.execute(damage)
     (offender,) = await _broken(sound, 1)
     assert offender["customer"] == 1001
 
 
-async def test_1_orders_of_nobody(sound: Service) -> None:
+async def test_1_an_order_of_a_customer_who_does_not_exist(sound: Service) -> None:
     await sound.execute("UPDATE orders SET customer_id = 9999 WHERE id = 'ORD-4'")
     offenders = await _broken(sound, 1)
     assert {offender["customer"] for offender in offenders} == {1002, 9999}
 
 
 @pytest.mark.parametrize("column", ["read", "applied", "stale", "duplicate", "dead_lettered"])
-async def test_2_counters(sound: Service, column: str) -> None:
+async def test_2_counters_that_do_not_add_up(sound: Service, column: str) -> None:
     await sound.execute(f"UPDATE ingest_counters SET {column} = {column} + 1 WHERE slot = 3")
     (offender,) = await _broken(sound, 2)
     assert offender["counted"] != offender["withOutcome"]
 
 
-async def test_2_an_entry_acknowledged_and_not_applied(sound: Service) -> None:
+async def test_2_an_entry_acknowledged_but_not_counted(sound: Service) -> None:
     stream, group = sound.config.orders_stream, sound.config.orders_group
     await groups.ensure_group(sound.redis, stream, group)
     for number in range(8):
@@ -91,7 +91,7 @@ async def test_3_an_old_event_that_writes(sound: Service) -> None:
         {"order": "ORD-2", "customer": None},
         {"order": None, "customer": 1001},
     ]
-    assert await sound.findings() == [], "verifying takes back what it does"
+    assert await sound.findings() == [], "verify rolls back what it writes"
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,15 @@ async def test_3_an_old_event_that_writes(sound: Service) -> None:
         ),
     ],
 )
-async def test_4_segments(sound: Service, damage: str, customer: int) -> None:
+async def test_4_segments_that_differ_from_the_rules(
+    sound: Service, damage: str, customer: int
+) -> None:
     await sound.execute(damage)
     (offender,) = await _broken(sound, 4)
     assert offender["customer"] == customer
 
 
-async def test_4_a_hold_that_lasts_is_right(sound: Service) -> None:
+async def test_4_a_pinned_segment_is_right(sound: Service) -> None:
     await sound.execute(
         "UPDATE customers SET segment = 'vip', segment_manual = true, segment_pinned = true"
         " WHERE id = 1002"
@@ -157,14 +159,14 @@ async def test_4_an_overdue_sweep(sound: Service) -> None:
         "UPDATE customers SET segment = 'at_risk' WHERE id = 1001",
     ],
 )
-async def test_5_chain(sound: Service, damage: str) -> None:
+async def test_5_segment_changes_that_are_no_chain(sound: Service, damage: str) -> None:
     await sound.execute(damage)
     offenders = await _broken(sound, 5)
     assert {offender["customer"] for offender in offenders} == {1001}
 
 
-class Stream:
-    """The out-stream, rewritten."""
+class OutStream:
+    """Reads and rewrites the out-stream."""
 
     def __init__(self, service: Service) -> None:
         self._raw: Any = service.redis
@@ -187,14 +189,14 @@ async def test_6_an_entry_is_missing(sound: Service) -> None:
     assert finding.offenders == [{"customer": "CUST-1001", "after": 1, "came": 3}]
 
 
-async def test_6_somebody_s_only_entry_is_missing(sound: Service) -> None:
+async def test_6_the_only_entry_of_a_customer_is_missing(sound: Service) -> None:
     await sound.redis.xdel(sound.config.changes_stream, "5-0")
     (offender,) = await _broken(sound, 6)
     assert offender == {"customer": "CUST-1003", "inStream": None, "stored": (1, "at_risk")}
 
 
 async def test_6_a_segment_is_altered(sound: Service) -> None:
-    stream = Stream(sound)
+    stream = OutStream(sound)
     entries = await stream.read()
     id_, body = entries[-1]
     altered = body.replace(b'"segment":"inactive"', b'"segment":"vip"')
@@ -206,7 +208,7 @@ async def test_6_a_segment_is_altered(sound: Service) -> None:
 
 
 async def test_6_an_entry_is_there_twice(sound: Service) -> None:
-    stream = Stream(sound)
+    stream = OutStream(sound)
     entries = await stream.read()
     await stream.write([*entries[:2], ("2-1", entries[1][1]), *entries[2:]])
     (offender,) = await _broken(sound, 6)
@@ -214,16 +216,16 @@ async def test_6_an_entry_is_there_twice(sound: Service) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"data": {}}', b"\xff"])
-async def test_6_an_entry_is_no_change(sound: Service, body: bytes) -> None:
-    stream = Stream(sound)
+async def test_6_an_entry_is_not_a_segment_change(sound: Service, body: bytes) -> None:
+    stream = OutStream(sound)
     await stream.write([("0-1", body), *(await stream.read())])
     (finding,) = await sound.findings()
     assert finding.number == 6
     assert finding.offenders == [{"entry": "0-1", "fault": "not a segment change"}]
 
 
-async def test_6_the_stream_is_gone_or_older(sound: Service) -> None:
-    stream = Stream(sound)
+async def test_6_the_stream_is_shorter_or_gone(sound: Service) -> None:
+    stream = OutStream(sound)
     entries = await stream.read()
     await stream.write(entries[:4])
     assert {"streamEndsAt": 4, "published": 6} in await _broken(sound, 6)
@@ -232,7 +234,7 @@ async def test_6_the_stream_is_gone_or_older(sound: Service) -> None:
 
 
 @pytest.mark.parametrize("column", ["customers", "total_spent", "with_orders", "repeat_customers"])
-async def test_7_and_8_counters(sound: Service, column: str) -> None:
+async def test_7_and_8_counters_that_differ_from_a_recount(sound: Service, column: str) -> None:
     await sound.execute(
         f"UPDATE segment_counters SET {column} = {column} + 1 WHERE slot = 2 AND segment = 'vip'"
     )
@@ -242,7 +244,7 @@ async def test_7_and_8_counters(sound: Service, column: str) -> None:
     assert {offender["side"] for offender in await _broken(sound, 8)} == {"rebuilt", "kept"}
 
 
-async def test_7_a_customer_gone_without_a_trace(sound: Service) -> None:
+async def test_7_a_customer_deleted_behind_the_service_s_back(sound: Service) -> None:
     await sound.execute("DELETE FROM customers WHERE id = 1002")
     offender, *days = await _broken(sound, 7)
     assert offender["segment"] == "new"
@@ -257,7 +259,7 @@ async def test_7_a_customer_gone_without_a_trace(sound: Service) -> None:
         "UPDATE orders SET status = 'cancelled' WHERE id = 'ORD-4'",
     ],
 )
-async def test_8_orders(sound: Service, damage: str) -> None:
+async def test_8_orders_changed_behind_the_service_s_back(sound: Service, damage: str) -> None:
     await sound.execute(damage)
     assert {offender["side"] for offender in await _broken(sound, 8)} == {"rebuilt", "kept"}
 
@@ -273,6 +275,6 @@ async def test_8_orders(sound: Service, damage: str) -> None:
         "DELETE FROM daily_totals",
     ],
 )
-async def test_7_what_is_kept_by_day(sound: Service, damage: str) -> None:
+async def test_7_daily_figures_that_differ_from_a_recount(sound: Service, damage: str) -> None:
     await sound.execute(damage)
     assert {finding.number for finding in await sound.findings()} == {7}

@@ -1,1 +1,1 @@
-"""The segment settings: saved, previewed, applied to everybody."""
+"""Tests of the segment settings: saving, previewing, applying them to all customers."""

@@ -1,4 +1,4 @@
-"""A web application, workers as processes, and customers of every kind."""
+"""A web application, workers as processes, and customers in all segments."""
 
 import random
 from collections.abc import AsyncIterator
@@ -32,7 +32,10 @@ async def crm(service: Service, tmp_path: Path) -> AsyncIterator[Processes]:
 
 
 async def populate(service: Service, rng: random.Random, now: datetime) -> None:
-    """Store orders of many customers, half an hour away from every edge, and hold some."""
+    """Store orders of many customers, and hold some of these customers.
+
+    Every order is half an hour away from any age limit, so that time moves nobody during the test.
+    """
     documents = [
         cloud_event(
             f"ORD-{number}",
@@ -45,13 +48,13 @@ async def populate(service: Service, rng: random.Random, now: datetime) -> None:
         for number in range(300)
     ]
     await service.ingest(*entries(documents))
-    # Held for good; until the next order; until a moment that has not come.
-    held = (
+    # A pin for ever, a hold until the next order, and a pin until a moment in the future.
+    holds = (
         "segment_pinned = true",
         "segment_pinned = false",
         "segment_pinned_until = now() + interval '1 day'",
     )
-    for remainder, hold in enumerate(held):
+    for remainder, hold in enumerate(holds):
         await service.execute(
             "UPDATE customers SET segment_manual = true, segment_held_since = now(), "
             f"{hold} WHERE id % 11 = {remainder}"
@@ -59,7 +62,7 @@ async def populate(service: Service, rng: random.Random, now: datetime) -> None:
 
 
 async def apply_all(service: Service) -> int:
-    """Work off the job of the newest settings; give the number of chunks."""
+    """Run the job of the newest settings to its end. Return the number of chunks."""
     chunks = 0
     while await in_transaction(service.engine, advance):
         chunks += 1

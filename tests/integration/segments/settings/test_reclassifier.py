@@ -1,4 +1,4 @@
-"""The job behind a change of settings, in real workers that are killed while orders pour in."""
+"""The job of new settings, in worker processes that are killed while orders arrive."""
 
 import asyncio
 from datetime import datetime
@@ -17,7 +17,7 @@ from tests.wait import until
 CUSTOMERS = 8_000
 
 
-async def _everybody(service: Service, now: datetime) -> None:
+async def _create_customers(service: Service, now: datetime) -> None:
     for start in range(0, CUSTOMERS, 4000):
         await service.ingest(
             *(
@@ -27,17 +27,17 @@ async def _everybody(service: Service, now: datetime) -> None:
         )
 
 
-async def test_it_resumes_after_kill_9_while_orders_are_taken(
+async def test_the_job_resumes_after_kill_9_while_orders_arrive(
     service: Service, web: httpx.AsyncClient, crm: Processes, now: datetime
 ) -> None:
-    await _everybody(service, now)
+    await _create_customers(service, now)
     worker = await crm.worker()
-    enough, published = asyncio.Event(), 0
+    stop, published = asyncio.Event(), 0
 
     async def publish() -> None:
-        """Second orders of customers all over, and first ones of new customers."""
+        """Publish second orders of existing customers, and first orders of new ones."""
         nonlocal published
-        while not enough.is_set():
+        while not stop.is_set():
             numbers = range(published, published + 20)
             await publish_all(
                 service,
@@ -50,9 +50,9 @@ async def test_it_resumes_after_kill_9_while_orders_are_taken(
             await asyncio.sleep(0.005)
 
     async def in_the_middle() -> bool:
-        now_at = await change(web, "2")
-        assert now_at["status"] == "running"
-        return bool(0 < now_at["examined"] < now_at["total"])
+        progress = await change(web, "2")
+        assert progress["status"] == "running"
+        return bool(0 < progress["examined"] < progress["total"])
 
     load = asyncio.create_task(publish())
     try:
@@ -65,7 +65,7 @@ async def test_it_resumes_after_kill_9_while_orders_are_taken(
             await worker.kill()
         interrupted = await change(web, "2")
         assert interrupted["status"] == "running"
-        # Those beyond the cursor are not judged yet, and no error.
+        # Customers beyond the last id examined are not judged yet. That is no error.
         assert [finding for finding in await service.findings() if finding.number == 4] == []
         await crm.worker()
         await crm.worker()
@@ -75,7 +75,7 @@ async def test_it_resumes_after_kill_9_while_orders_are_taken(
 
         await until(finished)
     finally:
-        enough.set()
+        stop.set()
         await load
 
     async def all_read() -> bool:

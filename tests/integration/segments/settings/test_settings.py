@@ -1,4 +1,4 @@
-"""Settings over HTTP: versions, refusals, and a preview that foretells what applying does."""
+"""Settings over HTTP: versions, refusals, and a preview that equals the effect of applying."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ async def change(web: httpx.AsyncClient, change_id: str) -> dict[str, Any]:
     return answer
 
 
-async def test_the_first_version_is_the_installations(web: httpx.AsyncClient) -> None:
+async def test_the_first_version_comes_from_the_installation(web: httpx.AsyncClient) -> None:
     response = await web.get(URL)
     assert response.headers["etag"] == '"1"'
     body = response.json()
@@ -106,16 +106,16 @@ async def test_saving_makes_a_version_with_its_author(
 async def test_history_comes_in_pages(service: Service, web: httpx.AsyncClient) -> None:
     for days in (50, 51, 52):
         await put(web, atRiskDays=days)
-    seen, query = [], {"limit": "2"}
+    listed, query = [], {"limit": "2"}
     while query:
         page = (await web.get(f"{URL}/history", params=query)).json()
-        seen += [(item["version"], bool(item["changed"])) for item in page["items"]]
+        listed += [(item["version"], bool(item["changed"])) for item in page["items"]]
         query = {"limit": "2", "cursor": page["nextCursor"]} if page["nextCursor"] else {}
-    assert seen == [(4, True), (3, True), (2, True), (1, False)]
+    assert listed == [(4, True), (3, True), (2, True), (1, False)]
     await apply_all(service)
 
 
-async def test_what_changes_nothing_makes_no_version(
+async def test_saving_without_a_change_makes_no_version(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     assert (await put(web, **DEFAULTS))["version"] == 1
@@ -156,7 +156,7 @@ async def test_impossible_settings_are_refused(
     assert len(await service.rows("SELECT * FROM settings")) == 1
 
 
-async def test_who_saves_what_others_changed_is_told(
+async def test_saving_is_refused_if_somebody_else_has_changed_the_settings(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     etag = (await web.get(URL)).headers["etag"]
@@ -170,7 +170,7 @@ async def test_who_saves_what_others_changed_is_told(
     await apply_all(service)
 
 
-async def test_two_who_save_at_once_make_two_versions(
+async def test_saves_at_once_make_one_version_each(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     saved = await asyncio.gather(*(put(web, atRiskDays=days) for days in range(20, 30)))
@@ -192,7 +192,7 @@ def _proposal(rng: random.Random) -> dict[str, Any]:
     }
 
 
-async def test_a_preview_equals_what_applying_then_does(
+async def test_a_preview_equals_the_effect_of_applying(
     service: Service, web: httpx.AsyncClient, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = random.randrange(10**9)
@@ -204,17 +204,17 @@ async def test_a_preview_equals_what_applying_then_does(
     moves = 0
     for _ in range(8):
         proposal = _proposal(rng)
-        foretold = await preview(web, **proposal)
+        previewed = await preview(web, **proposal)
         saved = await put(web, **proposal)
-        if saved["version"] != foretold["basedOnVersion"]:
-            assert saved["version"] == foretold["basedOnVersion"] + 1
+        if saved["version"] != previewed["basedOnVersion"]:
+            assert saved["version"] == previewed["basedOnVersion"] + 1
         await apply_all(service)
         rows = await service.rows("SELECT id, segment FROM customers ORDER BY id")
         after = {row["id"]: row["segment"] for row in rows}
         matrix = Counter((before[id_], after[id_]) for id_ in before)
-        told = {(cell["from"], cell["to"]): cell["count"] for cell in foretold["items"]}
-        assert told == matrix, (seed, proposal)
-        assert list(told) == [(a, b) for a in SEGMENTS for b in SEGMENTS if (a, b) in told]
+        cells = {(cell["from"], cell["to"]): cell["count"] for cell in previewed["items"]}
+        assert cells == matrix, (seed, proposal)
+        assert list(cells) == [(a, b) for a in SEGMENTS for b in SEGMENTS if (a, b) in cells]
         changes = await service.rows(
             "SELECT previous, segment FROM segment_changes"
             " WHERE cause = 'rules' AND settings_version = :version",
@@ -222,15 +222,15 @@ async def test_a_preview_equals_what_applying_then_does(
         )
         moved = {pair: n for pair, n in matrix.items() if pair[0] != pair[1]}
         assert Counter((row["previous"], row["segment"]) for row in changes) == moved
-        assert foretold["events"] == foretold["customersConcerned"] == sum(moved.values())
-        for cell in foretold["items"]:
+        assert previewed["events"] == previewed["customersConcerned"] == sum(moved.values())
+        for cell in previewed["items"]:
             ids = [id_ for id_ in before if (before[id_], after[id_]) == (cell["from"], cell["to"])]
             assert [each["id"] for each in cell["sample"]] == [f"CUST-{id_}" for id_ in ids[:5]]
         before, moves = after, moves + sum(moved.values())
     assert moves, seed
 
 
-async def test_a_preview_shows_whom_it_concerns_and_changes_nothing(
+async def test_a_preview_shows_the_customers_concerned_and_changes_nothing(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
     placed = now - timedelta(days=50)
@@ -277,7 +277,7 @@ async def test_a_preview_shows_whom_it_concerns_and_changes_nothing(
     assert {table: await service.rows(f"SELECT * FROM {table}") for table in tables} == stored
 
 
-async def test_automatic_segmentation_off_moves_nobody_and_on_everybody(
+async def test_switching_automatic_segmentation_off_moves_nobody_and_on_moves_everybody(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
     off = await put(web, autoSegmentation=False)
@@ -323,7 +323,7 @@ async def test_newer_settings_end_an_unfinished_change(
     assert rows == [{"n": 25}]
 
 
-async def test_verify_still_sees_who_is_wrong_before_the_cursor(
+async def test_verify_finds_wrong_segments_among_customers_already_examined(
     empty_service: Service, now: datetime
 ) -> None:
     service = empty_service
@@ -336,31 +336,31 @@ async def test_verify_still_sees_who_is_wrong_before_the_cursor(
     assert [offender["customer"] for offender in finding.offenders] == [1001]
 
 
-async def test_whoever_judged_by_the_old_settings_commits_before_the_new_ones(
+async def test_new_settings_wait_for_batches_that_judge_by_the_old_ones(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
-    """A batch in flight would otherwise leave behind what the job has already gone past."""
+    """Otherwise a batch could write old segments of customers whom the job has already examined."""
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
     from consumers.orders import judge_all  # noqa: PLC0415
 
     async with service.engine.connect() as watching:
 
-        async def in_line(most: int) -> None:
-            async def as_many() -> bool:
+        async def until_waiting(sessions: int) -> None:
+            async def reached() -> bool:
                 await watching.rollback()
-                return bool((await watching.execute(waiting)).scalar_one() == most)
+                return bool((await watching.execute(waiting)).scalar_one() == sessions)
 
-            await until(as_many)
+            await until(reached)
 
         async with service.engine.begin() as connection:
             batch = judge_all([entry("ORD-1", email="a@x.org", created=now)], service.config)
             await ingest(connection, batch)
             saving = asyncio.create_task(put(web, vipOrderCount=1))
-            await in_line(1)
+            await until_waiting(1)
             other = asyncio.create_task(
                 service.ingest(entry("ORD-2", email="b@x.org", created=now))
             )
-            await in_line(2)
+            await until_waiting(2)
         await asyncio.gather(saving, other)
     rows = await service.rows(
         "SELECT customer_id, segment, settings_version FROM segment_changes ORDER BY customer_id"
@@ -370,7 +370,7 @@ async def test_whoever_judged_by_the_old_settings_commits_before_the_new_ones(
     assert await service.rows("SELECT segment FROM customers") == [{"segment": "vip"}] * 2
 
 
-async def test_only_an_admin_saves(service: Service, web: httpx.AsyncClient) -> None:
+async def test_only_an_admin_may_save(service: Service, web: httpx.AsyncClient) -> None:
     from service.core.scopes import Scope  # noqa: PLC0415
     from service.db.accounts.api_keys import create_key  # noqa: PLC0415
 
