@@ -50,29 +50,29 @@ async def test_the_command_works_it_out(crm: Crm) -> None:
     told = await crm(*asked, "--peak", "20", "--outage", "30", "--json")
     assert told.status == 0, told.err
     needs = told.document
-    assert needs["peak_events_per_second"] == pytest.approx(80)
-    assert needs["backlog_entries"] == 144_000
-    assert needs["catch_up_seconds"] == pytest.approx(144_000 / (capacity.RATE - 80))
+    assert needs["peakEventsPerSecond"] == pytest.approx(80)
+    assert needs["backlogEntries"] == 144_000
+    assert needs["catchUpSeconds"] == pytest.approx(144_000 / (capacity.RATE - 80))
     assert needs["workers"] == 2
     size = capacity.BYTES
     orders = 86_400 * 365 * 3
-    assert needs["database_bytes"] == pytest.approx(
+    assert needs["databaseBytes"] == pytest.approx(
         1_000_000 * size.customer + orders * (size.order + size.change)
     )
-    assert needs["wal_bytes_per_day"] == pytest.approx(
+    assert needs["walBytesPerDay"] == pytest.approx(
         86_400 * 4 * (size.wal + size.compressed_images)
     )
     without = (await crm(*asked, "--no-wal-compression", "--json")).document
-    assert without["wal_bytes_per_day"] == pytest.approx(86_400 * 4 * (size.wal + size.images))
-    assert needs["redis_bytes"] == pytest.approx(
+    assert without["walBytesPerDay"] == pytest.approx(86_400 * 4 * (size.wal + size.images))
+    assert needs["redisBytes"] == pytest.approx(
         (144_000 + 250_000) * size.redis + 250_000 * size.published
     )
     tiny = ("capacity", "--customers", "10", "--orders-per-day", "1000000", "--years", "0")
-    few_pages = (await crm(*tiny, "--json")).document["wal_bytes_per_day"]
+    few_pages = (await crm(*tiny, "--json")).document["walBytesPerDay"]
     assert few_pages == pytest.approx(
         4_000_000 * size.wal + 10 * size.customer * capacity.CHECKPOINTS
     )
     plain = await crm(*asked, "--peak", "10000")
     assert plain.status == 0, plain.err
     assert "never, while the peak lasts" in plain.out
-    assert "not measured on one PostgreSQL" in plain.out
+    assert "was not measured on one PostgreSQL" in plain.out

@@ -1,17 +1,13 @@
 """Files to import, and how a test does it."""
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from service.cli.export import run_export
-from service.cli.importing import ImportOutcome, ImportRequest, run_import
-from service.transfer.export import COLUMNS, ExportKind
+from service.transfer.export import COLUMNS, ExportKind, export
+from service.transfer.importer import ImportOutcome, ImportRequest, import_file
 from tests.conftest import Service
 
 EVERYTHING = """
@@ -25,20 +21,20 @@ SELECT id, version, updated_at, event_id, status, payment_status, total, refunde
        customer_id, named_version, named_at, named_event_id, erased
 FROM orders ORDER BY id
 """
-PRINTED = Console(file=io.StringIO())
 
 
 async def load(
     service: Service, path: Path, *, apply: bool = True, **options: Any
 ) -> ImportOutcome:
     """Import a file as ``crm import`` does."""
-    return await run_import(service.config, ImportRequest(path, apply=apply, **options), PRINTED)
+    return await import_file(service.config, ImportRequest(path, apply=apply, **options))
 
 
 async def save(service: Service, path: Path) -> Path:
     """Export to a file as ``crm export`` does."""
-    what = ExportKind.ORDERS if path.suffix == ".ndjson" else ExportKind.CUSTOMERS
-    await run_export(service.config, path, what)
+    kind = ExportKind.ORDERS if path.suffix == ".ndjson" else ExportKind.CUSTOMERS
+    with path.open("wb") as file:
+        await export(service.engine, kind, service.config.store_currency, file)
     return path
 
 

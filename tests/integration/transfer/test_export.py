@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from service.db.customers.filters import Filter
 from service.transfer import export
-from service.transfer.export import COLUMNS, copy_customers, defused, undefused
+from service.transfer.export import COLUMNS, copy_customers
+from service.transfer.formulas import escaped_sql, unescaped, unescaped_notes
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.http.conftest import client
@@ -107,31 +108,32 @@ async def test_the_lists_filters(service: Service, now: datetime) -> None:
         ("", ""),
     ],
 )
-async def test_formulas_are_defused(empty_service: Service, name: str, cell: str) -> None:
+async def test_formulas_are_escaped(empty_service: Service, name: str, cell: str) -> None:
     await _insert(empty_service, name=name)
     (row,) = await exported(empty_service)
-    assert (row["Name"], row["Phone"], undefused(cell)) == (cell, cell, name)
+    assert (row["Name"], row["Phone"], unescaped(cell)) == (cell, cell, name)
 
 
 @pytest.mark.parametrize(
     ("notes", "cell"),
     [("=1", "'=1"), (" -x", "' -x"), ("To do\n- call\n- write", "To do\n- call\n- write")],
 )
-async def test_notes_are_defused_at_their_start(
+async def test_notes_are_escaped_at_their_start(
     empty_service: Service, notes: str, cell: str
 ) -> None:
     await _insert(empty_service, notes=notes)
     (row,) = await exported(empty_service)
-    assert (row["Notes"], undefused(cell, words=True)) == (cell, notes)
+    assert (row["Notes"], unescaped_notes(cell)) == (cell, notes)
 
 
-async def test_undoing_finds_what_was_done(empty_service: Service) -> None:
+async def test_unescaping_undoes_escaping(empty_service: Service) -> None:
     texts = ["'" * n + lead + first for n in range(3) for lead in ("", " ", ";", "\t") for first in
              ("=", "＝x", "a", "", "'", "-;=", "\n+")]  # fmt: skip
     rows = await empty_service.rows(
-        f"SELECT t, {defused('t')} AS cell FROM unnest(CAST(:texts AS text[])) AS u(t)", texts=texts
+        f"SELECT t, {escaped_sql('t')} AS cell FROM unnest(CAST(:texts AS text[])) AS u(t)",
+        texts=texts,
     )
-    assert all(undefused(row["cell"]) == row["t"] for row in rows)
+    assert all(unescaped(row["cell"]) == row["t"] for row in rows)
     assert len({row["cell"] for row in rows}) == len(set(texts))
 
 
@@ -139,7 +141,7 @@ async def test_undoing_finds_what_was_done(empty_service: Service) -> None:
 @example("';'=")
 def test_an_armed_cell_is_never_left(text: str) -> None:
     """Taking apostrophes away never takes more than one a cell."""
-    taken = undefused(text)
+    taken = unescaped(text)
     assert len(text) - len(taken) <= text.count("'")
 
 

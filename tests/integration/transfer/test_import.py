@@ -115,10 +115,10 @@ async def test_refused_customers(service: Service, now: datetime, tmp_path: Path
         ("3", "Email", "is not an e-mail address"),
         ("4", "Email", "this person was erased on 2026-03-04"),
         ("5", "ID", "CUST-1001 has another e-mail here"),
-        ("6", "ID", "'1001' is no id"),
-        ("7", "Segment", "'rich' is no segment"),
-        ("8", "Date Created", "'22/11/2026' is no date in ISO 8601"),
-        ("9", "Date Created", "lies before 1990 or ahead"),
+        ("6", "ID", "'1001' is not a customer id"),
+        ("7", "Segment", "'rich' is not a segment"),
+        ("8", "Date Created", "'22/11/2026' is not a date in ISO 8601"),
+        ("9", "Date Created", "is before 1990 or in the future"),
         ("12", "Email", "line 10 has the same e-mail"),
         ("13", "Name", "is longer than 1000 characters"),
         ("14", "Notes", "is longer than 20,000 characters"),
@@ -144,7 +144,7 @@ async def test_the_id_of_somebody_erased_is_not_given_again(
         await delete(connection, "ops", 1500)
     other = customers_csv(tmp_path / "c.csv", {"ID": "CUST-1500", "Email": "b@x.org"})
     assert (await load(service, other)).refused == 1
-    assert refusals(other) == [("2", "ID", "CUST-1500 was somebody who has been erased")]
+    assert refusals(other) == [("2", "ID", "CUST-1500 was the id of a customer who was erased")]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -186,9 +186,9 @@ async def test_broken_lines_are_refused_one_by_one(service: Service, tmp_path: P
     assert refusals(path) == [
         ("2", "", "character 11 of the line is not utf-8-sig"),
         ("3", "", "is not CSV: ',' expected after '\"'"),
-        ("4", "", "has 4 cells, where the header has 3"),
+        ("4", "", "has 4 cells, but the header has 3"),
         ("6", "", "the line is longer than 1,048,576 characters"),
-        ("8", "", "has 1 cells, where the header has 3"),
+        ("8", "", "has 1 cells, but the header has 3"),
     ]
 
 
@@ -274,7 +274,7 @@ async def test_orders_as_csv_are_what_they_are_as_json(service: Service, tmp_pat
 async def test_an_order_that_comes_in_two_batches_is_new_once(
     service: Service, now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.cli.importing.BATCH", 2)
+    monkeypatch.setattr("service.transfer.importer.BATCH", 2)
     documents = [
         cloud_event(f"A-{number % 3}", email="a@x.org", version=number, created=now)
         for number in range(9)

@@ -56,7 +56,7 @@ async def test_what_was_trimmed_is_said_to_be_gone(service: Service, run: Crm) -
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--since", "yesterday"], "yesterday is no moment"),
+        (["--since", "yesterday"], "yesterday is not a time"),
         (["--since", "2026-11-22T10:00:00"], "with an offset"),
         (["--since", "2026-11-22T10:00:00Z", "--all"], "exclude each other"),
         ([], "say --since or --all"),
