@@ -9,11 +9,12 @@ import typer
 
 from service.cli.database import connected
 from service.cli.output import AsJson, print_facts, print_json
-from service.config import Config
+from service.config import Config, plain_url
 from service.db.engine import DATABASE_AWAY
 from service.db.operations import losses
 from service.db.operations.status import waiting
 from service.db.operations.trims import trims
+from service.local.ports import address, reached_at
 from service.local.state import read_state, with_local_stack
 from service.streams import groups, redis_client
 
@@ -44,13 +45,17 @@ async def read_status(config: Config) -> dict[str, Any]:
     redis, database = await asyncio.gather(_from_redis(config), _from_database(config))
     return {
         "ok": redis["redis"] == database["database"] == "ok",
-        "httpUrl": local.http_url if local else f"http://{config.http_host}:{config.http_port}",
+        "httpUrl": local.http_url if local else _http_url(config),
         "redisUrl": config.redis_url,
-        "databaseUrl": (config.database_url or "").replace("+asyncpg", "", 1),
+        "databaseUrl": plain_url(config.database_url or ""),
         "parts": local.parts if local else {},
         **redis,
         **database,
     }
+
+
+def _http_url(config: Config) -> str:
+    return f"http://{address(reached_at(config.http_host), config.http_port)}"
 
 
 async def _from_redis(config: Config) -> dict[str, Any]:

@@ -91,7 +91,7 @@ async def test_status_says_which_server_is_away(migrated: Service, crm: Crm) -> 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"database_url": "mysql://x"}, "CRM_DATABASE_URL: Value error, must start with postgres"),
+        ({"database_url": "mysql://x"}, "CRM_DATABASE_URL: must start with postgres"),
         ({"http_port": "eighty"}, "CRM_HTTP_PORT: Input should be a valid integer"),
         ({"database_url": None}, "CRM_DATABASE_URL not set, and no local stack runs in "),
     ],

@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 
 from service.config import Config
-from service.local import parts
+from service.local import crm_processes
 from service.local.stack import LocalStack
 from service.local.up import Running, up
 
@@ -25,7 +25,7 @@ async def stack(folder: Path) -> int:
 
 async def everything(folder: Path) -> int:
     """Run ``up``, with a stand-in for the worker, the web process and the migrations."""
-    parts.COMMAND = (sys.executable, str(Path(__file__).with_name("part.py")))  # type: ignore[assignment]
+    crm_processes.COMMAND = (sys.executable, str(Path(__file__).with_name("part.py")))  # type: ignore[assignment]
     migrate = types.ModuleType("service.db.migrate")
     migrate.upgrade = upgrade  # type: ignore[attr-defined]
     sys.modules["service.db.migrate"] = migrate
