@@ -75,6 +75,7 @@ async def _publish_history(config: Config, engine: AsyncEngine, redis: Redis) ->
         while (done := await _entries_read(engine) - before) < len(entries):
             show(done)
             await asyncio.sleep(0.05)
+    say(f"{len(entries):,} events of the past were read.")
 
 
 async def _publish(config: Config, redis: Redis, entries: Iterable[DemoEntry]) -> None:

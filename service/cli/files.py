@@ -51,7 +51,7 @@ def export_command(
     except _AWAY as error:
         fail(f"nothing was exported: {problem(error)}")
     except OSError as error:
-        fail(f"{error.filename or file}: {error.strerror or error}")
+        fail(f"{file}: {error.strerror or error}")
     where = "standard output" if file == _STANDARD_OUTPUT else file
     note(f"{lines:,} lines of {what} in {where}")
 

@@ -44,7 +44,7 @@ _COLUMN_OF_PATH = {"data." + ".".join(path): column for column, path in COLUMNS.
 _REMEDIES = {
     Reason.CURRENCY_MISMATCH: "leave it out, or import it where that currency is the store's",
     Reason.MISSING_FIELD: "give it a value",
-    Reason.NOT_JSON: "write one JSON object per line; is this one cut off?",
+    Reason.NOT_JSON: "write each order as one JSON object on one line; is this one cut off?",
     Reason.TOO_LARGE: "leave out items and attachments",
 }
 

@@ -142,8 +142,9 @@ def _table(
     )
     missing = [name for name in required[kind] if name not in names]
     if missing:
+        noun = "columns" if missing[1:] else "column"
         msg = (
-            f"cannot be read: line 1 must name the columns, and {', '.join(missing)} is missing. "
+            f"cannot be read: line 1 lacks the {noun} {', '.join(missing)}. "
             f"It says: {header[:200].strip()!r}. Known columns of {kind}: {', '.join(kinds[kind])}."
         )
         raise UnreadableError(msg)

@@ -198,10 +198,10 @@ async def test_broken_lines_are_refused_one_by_one(service: Service, tmp_path: P
         ("c.csv", b"", "is empty"),
         ("c.csv", b"PK\x03\x04rest", "is a workbook"),
         ("c.csv", b"\xff\xfeE\x00", "UTF-16"),
-        ("c.csv", b"Mail,Name\na@x.org,A\n", "Email is missing. It says: 'Mail,Name'"),
+        ("c.csv", b"Mail,Name\na@x.org,A\n", "lacks the column Email. It says: 'Mail,Name'"),
         ("c.csv", b"Email,EMAIL\n", "names a column twice"),
         ("c.csv", b"Email,N\xe4me\n", "--encoding cp1252"),
-        ("o.csv", b"id,status,totalAmount\n", "dateCreated is missing"),
+        ("o.csv", b"id,status,totalAmount\n", "lacks the column dateCreated"),
         ("o.ndjson", b"", "is empty"),
     ],
 )
