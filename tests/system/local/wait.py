@@ -1,4 +1,4 @@
-"""Waiting for conditions and looking at processes."""
+"""Wait for conditions, and find processes."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ WAIT_SECONDS = 20.0
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Return as soon as the condition holds; fail when it does not come to hold."""
+    """Return as soon as the condition holds; fail if it does not hold in time."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -22,7 +22,7 @@ async def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def processes_in(folder: Path) -> set[int]:
-    """Return the processes that work in a data folder: both servers change to a folder below it."""
+    """Return the processes whose current folder is in a data folder, as both servers' is."""
     found = set()
     for process in psutil.process_iter():
         try:
@@ -34,7 +34,7 @@ def processes_in(folder: Path) -> set[int]:
 
 
 class Parent:
-    """A Python process that runs a local stack, to be killed or asked to stop."""
+    """A Python process that runs a local stack, for tests to kill or stop."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Parent:
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """All that it has printed."""
         return self._output.read_text()
 
     async def ready(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The contract for order events in plain Python, to judge the demo's entries by."""
+"""A model of the order events' contract in plain Python, to check the demo's entries with."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,12 @@ STATUSES = {
 PAYMENTS = {"pending", "paid", "failed", "refunded", "partially_refunded"}
 
 
-class Unreadable(Exception):  # noqa: N818  # a judgement, not a fault of the program
-    """The entry is none of the contract's; the message says why."""
+class Unreadable(Exception):  # noqa: N818  # a verdict, not an error of the program
+    """The entry breaks the contract. The message says how."""
 
 
 class Event(NamedTuple):
-    """An order's state as one event has it."""
+    """The state of an order in one event."""
 
     key: tuple[int, datetime, str]
     type: str
@@ -35,7 +35,7 @@ class Event(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """Whether the order adds to its customer's figures."""
+        """Whether the order is a counted order."""
         return self.status not in {"cancelled", "refunded"} and self.payment not in {
             "failed",
             "refunded",
@@ -44,16 +44,16 @@ class Event(NamedTuple):
 
 @dataclass
 class Shop:
-    """What a set of entries amounts to."""
+    """The orders and customers that follow from a set of entries."""
 
     orders: dict[str, Event] = field(default_factory=dict)
     owners: dict[str, Event] = field(default_factory=dict)
-    """Per order, the greatest event that names somebody."""
+    """For each order, the greatest event that names a customer."""
     customers: set[str] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
 
     def segments(self, now: datetime) -> dict[str, str]:
-        """Return each customer's segment, recency first."""
+        """Return each customer's segment; the rules about time come first."""
         counted: dict[str, list[Event]] = {email: [] for email in self.customers}
         for order, owner in self.owners.items():
             if self.orders[order].counts:
@@ -62,7 +62,7 @@ class Shop:
 
 
 def fold(entries: Iterable[Mapping[str, bytes]], now: datetime) -> Shop:
-    """Apply all entries, in whatever order they come."""
+    """Return the result of all entries; their order does not matter."""
     shop = Shop()
     for entry in entries:
         try:
@@ -78,7 +78,7 @@ def fold(entries: Iterable[Mapping[str, bytes]], now: datetime) -> Shop:
 
 
 def read(entry: Mapping[str, bytes], now: datetime) -> Event:
-    """Return the entry's event, or raise Unreadable."""
+    """Return the event in an entry. Raises Unreadable."""
     _require("data" in entry, "no data")
     try:
         event = json.loads(entry["data"].decode(), parse_float=Decimal)

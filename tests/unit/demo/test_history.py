@@ -1,4 +1,4 @@
-"""The history, folded by a model of the contract: whole, in the past, and with every oddity."""
+"""The history, checked with a model of the contract: complete, in the past, with all mistakes."""
 
 import json
 from collections import Counter, defaultdict
@@ -30,7 +30,7 @@ def shop(entries: list[DemoEntry]) -> Shop:
 
 @pytest.fixture(scope="module")
 def events(entries: list[DemoEntry]) -> list[Event]:
-    """Return the readable events in order of arrival, with repetitions."""
+    """Return the readable events in order of arrival, repeated ones too."""
     found = []
     for entry in entries:
         try:
@@ -41,12 +41,12 @@ def events(entries: list[DemoEntry]) -> list[Event]:
 
 
 @pytest.fixture(scope="module")
-def told(events: list[Event]) -> dict[str, list[Event]]:
-    """Return each order's events, once each, the oldest first."""
-    by_order = defaultdict(set)
+def by_order(events: list[Event]) -> dict[str, list[Event]]:
+    """Return the events of each order, each once, the oldest first."""
+    groups = defaultdict(set)
     for event in events:
-        by_order[event.order].add(event)
-    return {order: sorted(group) for order, group in by_order.items()}
+        groups[event.order].add(event)
+    return {order: sorted(group) for order, group in groups.items()}
 
 
 def test_the_same_moment_gives_the_same_bytes(entries: list[DemoEntry]) -> None:
@@ -63,7 +63,7 @@ def test_another_moment_gives_other_event_ids_and_the_same_orders(shop: Shop) ->
     )
 
 
-def test_arrival_does_not_matter(entries: list[DemoEntry], shop: Shop) -> None:
+def test_the_order_of_arrival_does_not_matter(entries: list[DemoEntry], shop: Shop) -> None:
     shuffled = list(entries)
     Random(1).shuffle(shuffled)
     again = fold(shuffled, TODAY)
@@ -149,7 +149,7 @@ def test_bad_entries_are_unreadable_and_one_of_each_kind(
     }
 
 
-def test_some_entries_arrive_twice_and_no_id_says_two_things(entries: list[DemoEntry]) -> None:
+def test_some_entries_arrive_twice_and_an_id_means_one_event(entries: list[DemoEntry]) -> None:
     copies = Counter(entry["data"] for entry in entries if "data" in entry)
     assert sum(n - 1 for n in copies.values()) == 112
     assert max(copies.values()) == 2
@@ -166,9 +166,9 @@ def test_some_updates_overtake_their_create(events: list[Event]) -> None:
     assert 10 < len(overtaking) < 100
 
 
-def test_versions_rise_from_one_or_are_missing(told: dict[str, list[Event]]) -> None:
+def test_versions_rise_from_one_or_are_missing(by_order: dict[str, list[Event]]) -> None:
     unversioned = 0
-    for group in told.values():
+    for group in by_order.values():
         versions = [event.key[0] for event in group]
         assert versions in ([0] * len(group), list(range(1, len(group) + 1)))
         assert [event.type for event in group[1:]] == ["order-updated"] * (len(group) - 1)
@@ -178,20 +178,22 @@ def test_versions_rise_from_one_or_are_missing(told: dict[str, list[Event]]) -> 
     assert 300 < unversioned < 400
 
 
-def test_what_becomes_of_orders(shop: Shop, told: dict[str, list[Event]]) -> None:
+def test_orders_end_in_the_promised_shares(shop: Shop, by_order: dict[str, list[Event]]) -> None:
     ends = Counter((event.status, event.payment) for event in shop.orders.values())
-    assert 0.15 < sum(len(group) > 1 for group in told.values()) / len(told) < 0.25
-    assert 0.025 < ends["cancelled", "paid"] / len(told) < 0.035
-    assert 0.015 < ends["refunded", "refunded"] / len(told) < 0.025
-    assert 0.015 < ends["delivered", "partially_refunded"] / len(told) < 0.025
+    assert 0.15 < sum(len(group) > 1 for group in by_order.values()) / len(by_order) < 0.25
+    assert 0.025 < ends["cancelled", "paid"] / len(by_order) < 0.035
+    assert 0.015 < ends["refunded", "refunded"] / len(by_order) < 0.025
+    assert 0.015 < ends["delivered", "partially_refunded"] / len(by_order) < 0.025
     assert ends["on_hold", "failed"] >= 20
     refunded = [event for event in shop.orders.values() if event.status == "refunded"]
     assert {event.net for event in refunded} == {Decimal("0.00")}
 
 
-def test_nobody_later_somebody_and_somebody_else(shop: Shop, told: dict[str, list[Event]]) -> None:
+def test_some_orders_name_nobody_or_a_customer_only_later(
+    shop: Shop, by_order: dict[str, list[Event]]
+) -> None:
     assert 18 <= len(set(shop.orders) - set(shop.owners)) <= 22
-    emails = [[event.email for event in group] for group in told.values()]
+    emails = [[event.email for event in group] for group in by_order.values()]
     assert 10 < sum(not group[0] and bool(group[-1]) for group in emails) <= 18
     assert 8 <= sum(len(set(group) - {""}) == 2 for group in emails) <= 12
 
