@@ -124,7 +124,11 @@ def import_command(
     """
     config = with_local_stack(Config.load())
     request = ImportRequest(file, kind, apply, name or actor(), encoding, hold_segments)
-    again = "What was imported so far stays; run the command again to go on."
+    again = (
+        "What was imported so far stays; run the command again to go on."
+        if apply
+        else "Nothing was written."
+    )
     try:
         total = file.stat().st_size
         with progress(f"{'Importing' if apply else 'Checking'} {file.name}, bytes", total) as show:

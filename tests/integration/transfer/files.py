@@ -1,4 +1,4 @@
-"""Files to import, and how a test does it."""
+"""Write files, import them and export to them, for the tests."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ FROM orders ORDER BY id
 async def load(
     service: Service, path: Path, *, apply: bool = True, **options: Any
 ) -> ImportOutcome:
-    """Import a file as ``crm import`` does."""
+    """Import a file as ``crm import --apply`` does."""
     return await import_file(service.config, ImportRequest(path, apply=apply, **options))
 
 
@@ -39,7 +39,7 @@ async def save(service: Service, path: Path) -> Path:
 
 
 def customers_csv(path: Path, *rows: dict[str, Any], columns: Sequence[str] = COLUMNS) -> Path:
-    """Write a file of customers; what a row does not name is empty."""
+    """Write a customers file; a cell that a row does not have is empty."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -48,14 +48,14 @@ def customers_csv(path: Path, *rows: dict[str, Any], columns: Sequence[str] = CO
 
 
 def lines_of(path: Path, *documents: Any) -> Path:
-    """Write lines of JSON; strings as they are."""
+    """Write documents as lines of JSON; a string is written as it is."""
     texts = [one if isinstance(one, str) else json.dumps(one) for one in documents]
     path.write_text("".join(f"{one}\n" for one in texts), encoding="utf-8")
     return path
 
 
 def refusals(path: Path) -> list[tuple[str, str, str]]:
-    """Read the report beside a file: line, column, problem."""
+    """Return line, column and problem of each refused line of a file."""
     report = path.with_name(f"{path.name}.refused.csv")
     if not report.exists():
         return []

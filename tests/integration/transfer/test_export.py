@@ -1,4 +1,4 @@
-"""``export.csv``: its columns, its filters, what it does to formulas, memory and connections."""
+"""``export.csv``: its columns and filters, and how it escapes formulas."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ async def exported(service: Service, **query: Any) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
 
 
-async def test_the_guides_columns(service: Service, now: datetime) -> None:
+async def test_columns_are_those_of_the_guide(service: Service, now: datetime) -> None:
     now = now.replace(microsecond=120_000)
     await service.ingest(
         entry("ORD-1", email="jane@x.org", name='Jane "J", Smith', total="10.50", created=now)
@@ -45,13 +45,13 @@ async def test_the_guides_columns(service: Service, now: datetime) -> None:
     assert noted["action"] == "customers.exported"
 
 
-async def test_nobody_is_a_header_only(service: Service) -> None:
+async def test_no_customers_are_a_header_only(service: Service) -> None:
     async with client(service) as web:
         answer = await web.get(EXPORT, params={"bom": False, "search": "nobody"})
     assert answer.text == ",".join(COLUMNS) + "\n"
 
 
-async def test_the_lists_filters(service: Service, now: datetime) -> None:
+async def test_filters_are_those_of_the_list(service: Service, now: datetime) -> None:
     for number, name in enumerate(("O'Neil $1", "100%_\\x", "Zoë")):
         await service.ingest(
             entry(
@@ -139,16 +139,15 @@ async def test_unescaping_undoes_escaping(empty_service: Service) -> None:
 
 @given(st.text(alphabet="'=;\t\n -aü＝"))
 @example("';'=")
-def test_an_armed_cell_is_never_left(text: str) -> None:
-    """Taking apostrophes away never takes more than one a cell."""
+def test_unescaping_removes_at_most_one_apostrophe_per_cell(text: str) -> None:
     taken = unescaped(text)
     assert len(text) - len(taken) <= text.count("'")
 
 
-async def test_longer_than_a_transaction_may_take(
+async def test_an_export_may_take_longer_than_a_transaction(
     empty_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An export has a limit of its own, in place of the pool's."""
+    """An export sets its own limit in place of the pool's."""
     monkeypatch.setattr(export, "_CUSTOMERS", "SELECT pg_sleep(0.3), c.id FROM customers c")
     await _insert(empty_service, name="Jane")
     async with empty_service.engine.connect() as connection:
