@@ -16,9 +16,9 @@ from service.cli.database import actor, connected, problem
 from service.cli.output import AsJson, camel, fail, note, print_json, printable, progress, say
 from service.config import Config
 from service.local.state import with_local_stack
-from service.transfer.export import ExportKind, export
+from service.transfer.export import export
 from service.transfer.importer import JSON_SUFFIXES, ImportOutcome, ImportRequest, import_file
-from service.transfer.lines import Verdict
+from service.transfer.lines import FileKind, Verdict
 from service.transfer.records import UnreadableError
 
 _STANDARD_OUTPUT = Path("-")
@@ -34,7 +34,7 @@ def export_command(
     ],
     *,
     kind: Annotated[
-        ExportKind | None,
+        FileKind | None,
         typer.Option(help="What to export. Without it: orders for .ndjson, else customers."),
     ] = None,
 ) -> None:
@@ -43,9 +43,7 @@ def export_command(
     To move to another installation, export both and import both there, customers first. Addresses
     travel with the orders. Consent, pinned segments and the history do not travel.
     """
-    what = kind or (
-        ExportKind.ORDERS if file.suffix.lower() in JSON_SUFFIXES else ExportKind.CUSTOMERS
-    )
+    what = kind or (FileKind.ORDERS if file.suffix.lower() in JSON_SUFFIXES else FileKind.CUSTOMERS)
     try:
         lines = asyncio.run(_export(with_local_stack(Config.load()), file, what))
     except _AWAY as error:
@@ -56,7 +54,7 @@ def export_command(
     note(f"{lines:,} lines of {what} in {where}")
 
 
-async def _export(config: Config, path: Path, kind: ExportKind) -> int:
+async def _export(config: Config, path: Path, kind: FileKind) -> int:
     async with connected(config, "crm export") as engine:
         with _output(path) as file:
             return await export(engine, kind, config.store_currency, file)
@@ -93,7 +91,7 @@ def import_command(
     ],
     *,
     kind: Annotated[
-        ExportKind | None,
+        FileKind | None,
         typer.Option(help="What the file holds. Without it, its columns and name decide."),
     ] = None,
     apply: Annotated[

@@ -6,7 +6,6 @@ an empty database, customers first, they give the same customers with the same m
 """
 
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from typing import Any, BinaryIO
 
 import asyncpg
@@ -16,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.db.customers.filters import Filter
 from service.db.engine import SCAN_SECONDS, end_within
 from service.transfer.formulas import escaped_notes_sql, escaped_sql
+from service.transfer.lines import FileKind
 
 COLUMNS = (
     "ID",
@@ -93,20 +93,13 @@ ORDER BY o.id
 """
 
 
-class ExportKind(StrEnum):
-    """What a file holds: it can be exported and imported again."""
-
-    CUSTOMERS = "customers"
-    ORDERS = "orders"
-
-
-async def export(engine: AsyncEngine, kind: ExportKind, currency: str, file: BinaryIO) -> int:
+async def export(engine: AsyncEngine, kind: FileKind, currency: str, file: BinaryIO) -> int:
     """Write all customers or all orders to a file; return the number of lines."""
 
     async def sink(piece: bytes) -> None:
         file.write(piece)
 
-    if kind is ExportKind.ORDERS:
+    if kind is FileKind.ORDERS:
         return await copy_orders(engine, currency, sink)
     file.write(BOM)
     return await copy_customers(engine, Filter(), sink)

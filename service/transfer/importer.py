@@ -18,9 +18,9 @@ from service.db.engine import BY_INDEX, create_engine, in_transaction
 from service.transfer import order_lines
 from service.transfer.customer_lines import CustomerLine, customer_line, stated_id
 from service.transfer.customers_in import Planned, plan_customers, reserve_ids, write_customers
-from service.transfer.export import COLUMNS, ExportKind
+from service.transfer.export import COLUMNS
 from service.transfer.file_index import FileIndex
-from service.transfer.lines import LineFault, Verdict
+from service.transfer.lines import FileKind, LineFault, Verdict
 from service.transfer.order_lines import OrderLine, Rules, order_cells, order_line
 from service.transfer.orders_in import plan_orders, write_orders
 from service.transfer.records import Record, UnreadableError, read_csv, read_lines
@@ -30,10 +30,10 @@ BATCH = 1000
 JSON_SUFFIXES = {".ndjson", ".jsonl", ".json"}
 
 _FIRST_REFUSED = 20
-_COLUMNS = {ExportKind.CUSTOMERS: COLUMNS, ExportKind.ORDERS: tuple(order_lines.COLUMNS)}
+_COLUMNS = {FileKind.CUSTOMERS: COLUMNS, FileKind.ORDERS: tuple(order_lines.COLUMNS)}
 _REQUIRED = {
-    ExportKind.CUSTOMERS: ("Email",),
-    ExportKind.ORDERS: ("id", "status", "totalAmount", "dateCreated"),
+    FileKind.CUSTOMERS: ("Email",),
+    FileKind.ORDERS: ("id", "status", "totalAmount", "dateCreated"),
 }
 
 
@@ -42,7 +42,7 @@ class ImportRequest:
     """What to import, and how."""
 
     path: Path
-    kind: ExportKind | None = None
+    kind: FileKind | None = None
     """None: the file's name and columns decide."""
     apply: bool = False
     actor: str = "import"
@@ -59,7 +59,7 @@ class ImportRequest:
 class ImportOutcome:
     """What the lines changed; after a dry run, what they would change."""
 
-    kind: ExportKind | None = None
+    kind: FileKind | None = None
     counts: Counter[Verdict] = field(default_factory=Counter)
     refused: int = 0
     first_refused: list[tuple[int, LineFault]] = field(default_factory=list)
@@ -138,24 +138,24 @@ class _Import:
 
     async def all(self, files: ExitStack, progress: Callable[[int], object]) -> None:
         kind, records, position = self.open(files)
-        if self.request.apply and kind is ExportKind.CUSTOMERS:
+        if self.request.apply and kind is FileKind.CUSTOMERS:
             await self.reserve_ids(records)
             kind, records, position = self.open(files)
         self.outcome.kind = kind
-        import_batch = self.customers if kind is ExportKind.CUSTOMERS else self.orders
+        import_batch = self.customers if kind is FileKind.CUSTOMERS else self.orders
         while batch := list(islice(records, BATCH)):
             await import_batch(batch)
             progress(position())
 
-    def open(self, files: ExitStack) -> tuple[ExportKind, Iterator[Any], Callable[[], int]]:
+    def open(self, files: ExitStack) -> tuple[FileKind, Iterator[Any], Callable[[], int]]:
         """Open the file; return its kind, its records, and how many bytes were read so far."""
         path, kind = self.request.path, self.request.kind
         if path.suffix.lower() in JSON_SUFFIXES:
-            if kind is ExportKind.CUSTOMERS:
+            if kind is FileKind.CUSTOMERS:
                 msg = "is JSON, but customers are imported from CSV"
                 raise UnreadableError(msg)
             file = files.enter_context(path.open("rb"))
-            return ExportKind.ORDERS, read_lines(file), file.tell
+            return FileKind.ORDERS, read_lines(file), file.tell
         columns = {kind: _COLUMNS[kind]} if kind else _COLUMNS
         table = read_csv(path, self.request.encoding, columns, _REQUIRED)
         files.enter_context(table.file)

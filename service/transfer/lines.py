@@ -1,7 +1,14 @@
-"""What an import says about a line of a file: what it does, or why it was refused."""
+"""The words of a transfer: what a file holds, what a line does, why a line was refused."""
 
 from enum import StrEnum
 from typing import NamedTuple
+
+
+class FileKind(StrEnum):
+    """What a file holds: both kinds can be exported, and imported again."""
+
+    CUSTOMERS = "customers"
+    ORDERS = "orders"
 
 
 class LineFault(NamedTuple):

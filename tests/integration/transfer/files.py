@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.transfer.export import COLUMNS, ExportKind, export
+from service.transfer.export import COLUMNS, export
 from service.transfer.importer import ImportOutcome, ImportRequest, import_file
+from service.transfer.lines import FileKind
 from tests.conftest import Service
 
 EVERYTHING = """
@@ -32,7 +33,7 @@ async def load(
 
 async def save(service: Service, path: Path) -> Path:
     """Export to a file as ``crm export`` does."""
-    kind = ExportKind.ORDERS if path.suffix == ".ndjson" else ExportKind.CUSTOMERS
+    kind = FileKind.ORDERS if path.suffix == ".ndjson" else FileKind.CUSTOMERS
     with path.open("wb") as file:
         await export(service.engine, kind, service.config.store_currency, file)
     return path
