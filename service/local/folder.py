@@ -69,7 +69,7 @@ class DataFolder:
         os.close(self._lock)
 
     def password(self, name: str) -> str:
-        """Return the password of this name, created at first use; it needs no quoting in URLs."""
+        """Return a password, created at first use. It is safe in URLs and in SQL literals."""
         file = self.path / f"{name}.password"
         if not file.exists():
             write_private(file, secrets.token_urlsafe(24))

@@ -10,7 +10,7 @@ from service.core.customer_ids import customer_number, customer_ref
 from service.core.order_event import AHEAD, EARLIEST, CustomerData
 from service.core.segment_rules import Segment
 from service.transfer.formulas import unescaped, unescaped_notes
-from service.transfer.lines import LineFault
+from service.transfer.lines import LineFault, RefusedLineError
 
 _GREATEST_ID = 10**15 - 1
 """Leaves enough greater ids for customers who are created later."""
@@ -34,14 +34,6 @@ class CustomerLine(NamedTuple):
         return self.email.lower()
 
 
-class _RefusedError(Exception):
-    """Carries the fault of a line."""
-
-    def __init__(self, column: str, problem: str, remedy: str) -> None:
-        super().__init__(problem)
-        self.fault = LineFault(column, problem, remedy)
-
-
 _CUSTOMER = TypeAdapter(CustomerData)
 
 
@@ -58,7 +50,7 @@ def customer_line(cells: Mapping[str, str], now: datetime) -> CustomerLine | Lin
             date_created=_date_created(_cell(cells, "Date Created"), now),
             segment=_segment(_cell(cells, "Segment")),
         )
-    except _RefusedError as error:
+    except RefusedLineError as error:
         return error.fault
 
 
@@ -66,7 +58,7 @@ def stated_id(cells: Mapping[str, str]) -> int:
     """Return the customer number that a line states; 0 if it states none that is valid."""
     try:
         return _customer_id(cells) or 0
-    except _RefusedError:
+    except RefusedLineError:
         return 0
 
 
@@ -77,7 +69,7 @@ def _customer_id(cells: Mapping[str, str]) -> int | None:
     number = customer_number(value)
     if number is None or number > _GREATEST_ID or customer_ref(number) != value:
         problem = f"{_quoted(_cell(cells, 'ID'))} is not a customer id"
-        raise _RefusedError("ID", problem, "write it like CUST-1001, or clear it")
+        raise RefusedLineError("ID", problem, "write it like CUST-1001, or clear it")
     return number
 
 
@@ -91,7 +83,7 @@ def _person(cells: Mapping[str, str]) -> CustomerData:
         for column in ("Email", "Name", "Phone")
     }
     if not values["email"]:
-        raise _RefusedError("Email", "is empty", "give the customer's e-mail address")
+        raise RefusedLineError("Email", "is empty", "give the customer's e-mail address")
     for name, value in values.items():
         _refuse_nul(name.title(), value)
     try:
@@ -101,13 +93,13 @@ def _person(cells: Mapping[str, str]) -> CustomerData:
         longest = fault.get("ctx", {}).get("max_length")
         problem = f"is longer than {longest} characters" if longest else fault["msg"]
         problem = problem.partition(";")[0]
-        raise _RefusedError(str(fault["loc"][0]).title(), problem, "correct it") from None
+        raise RefusedLineError(str(fault["loc"][0]).title(), problem, "correct it") from None
 
 
 def _notes(value: str) -> str | None:
     if len(value) > _LONGEST_NOTES:
         problem = f"is longer than {_LONGEST_NOTES:,} characters"
-        raise _RefusedError("Notes", problem, "shorten it")
+        raise RefusedLineError("Notes", problem, "shorten it")
     _refuse_nul("Notes", value)
     return value if value.strip() else None
 
@@ -115,14 +107,16 @@ def _notes(value: str) -> str | None:
 def _refuse_nul(column: str, value: str) -> None:
     """Refuse the one character that Postgres cannot store."""
     if "\x00" in value:
-        raise _RefusedError(column, "contains the character U+0000", "remove it")
+        raise RefusedLineError(column, "contains the character U+0000", "remove it")
 
 
 def _segment(value: str) -> Segment | None:
     segment = value.lower().replace(" ", "_").replace("-", "_")
     if segment and segment not in set(Segment):
         problem = f"{_quoted(value)} is not a segment"
-        raise _RefusedError("Segment", problem, f"write one of {', '.join(Segment)}, or clear it")
+        raise RefusedLineError(
+            "Segment", problem, f"write one of {', '.join(Segment)}, or clear it"
+        )
     return Segment(segment) if segment else None
 
 
@@ -137,9 +131,11 @@ def _date_created(value: str, now: datetime) -> datetime | None:
         remedy = (
             "write it like 2026-11-22T10:00:00Z or 2026-11-22; a spreadsheet may have changed it"
         )
-        raise _RefusedError("Date Created", problem, remedy) from None
+        raise RefusedLineError("Date Created", problem, remedy) from None
     if not EARLIEST <= moment <= now + AHEAD:
-        raise _RefusedError("Date Created", "is before 1990 or in the future", "correct the date")
+        raise RefusedLineError(
+            "Date Created", "is before 1990 or in the future", "correct the date"
+        )
     return moment
 
 

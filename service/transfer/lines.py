@@ -21,6 +21,15 @@ class LineFault(NamedTuple):
     """What the person who imports can do."""
 
 
+class RefusedLineError(Exception):
+    """Raised by what reads a part of a line; carries the fault of the line."""
+
+    def __init__(self, column: str, problem: str, remedy: str) -> None:
+        """Keep the fault."""
+        super().__init__(problem)
+        self.fault = LineFault(column, problem, remedy)
+
+
 class Verdict(StrEnum):
     """What a line changes."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
-from service.transfer.lines import LineFault
+from service.transfer.lines import LineFault, RefusedLineError
 
 LONGEST_LINE = 1_048_576
 """In characters, or bytes of JSON. A longer line is refused, and never held in memory whole."""
@@ -27,12 +27,6 @@ _BINARY_STARTS = {
 
 class UnreadableError(Exception):
     """The file as a whole cannot be read; the message says why and what to do."""
-
-
-class _LineError(Exception):
-    def __init__(self, fault: LineFault) -> None:
-        super().__init__(fault.problem)
-        self.fault = fault
 
 
 Record = tuple[int, dict[str, str] | LineFault]
@@ -60,7 +54,7 @@ class _Lines:
             while (rest := self._file.readline(LONGEST_LINE)) and not rest.endswith(_ENDS):
                 pass
             problem = f"the line is longer than {LONGEST_LINE:,} characters"
-            raise _LineError(LineFault("", problem, "check whether a line end is missing"))
+            raise RefusedLineError("", problem, "check whether a line end is missing")
         if not line.isascii():
             self._check(line)
         return line
@@ -71,7 +65,7 @@ class _Lines:
         except UnicodeEncodeError as error:
             problem = f"character {error.start + 1} of the line is not {self._file.encoding}"
             remedy = "save the file as “CSV UTF-8”, or name its encoding, as in --encoding cp1252"
-            raise _LineError(LineFault("", problem, remedy)) from None
+            raise RefusedLineError("", problem, remedy) from None
 
 
 K = TypeVar("K", bound=str)
@@ -129,7 +123,7 @@ def _table(
     lines = _Lines(text)
     try:
         header = next(lines, "")
-    except (_LineError, UnicodeError) as error:
+    except (RefusedLineError, UnicodeError) as error:
         msg = f"cannot be read: line 1: {error}; save it as “CSV UTF-8”, or add --encoding cp1252"
         raise UnreadableError(msg) from None
     kind, separator, names = max(
@@ -170,7 +164,7 @@ def _records(lines: _Lines, separator: str, names: Sequence[str]) -> Iterator[Re
             cells = next(reader)
         except StopIteration:
             return
-        except _LineError as error:
+        except RefusedLineError as error:
             yield lines.number, error.fault
             continue
         except csv.Error as error:
