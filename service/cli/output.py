@@ -46,7 +46,7 @@ def _json_value(value: object) -> object:
     return str(value)
 
 
-def say(message: str = "") -> None:
+def say(message: str) -> None:
     """Print a message to standard output."""
     _write(sys.stdout, message)
 
