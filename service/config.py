@@ -1,4 +1,4 @@
-"""The one reader of the environment: every ``CRM_*`` variable, checked at start."""
+"""All settings: every ``CRM_*`` variable, checked when a process starts. Only this reads them."""
 
 import re
 from pathlib import Path
@@ -11,15 +11,15 @@ from service.core.judge import Terms
 from service.core.partitions import OrdersStream, orders_streams
 
 STATE_FILE = "stack.json"
-"""Where a running local stack notes its URLs, inside the data folder."""
+"""The file in the data folder in which a running local stack keeps its URLs."""
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message says which variable and how to mend it."""
+    """The configuration cannot be used. The message says which variable is wrong and why."""
 
 
 def asyncpg_url(url: str) -> str:
-    """Name the driver in a PostgreSQL URL. Raises ValueError for any other URL."""
+    """Return a PostgreSQL URL that names the driver. Raises ValueError for any other URL."""
     scheme, _, rest = url.partition("://")
     if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
         msg = "must start with postgresql://, as in postgresql://user:password@host:5432/crm"
@@ -27,8 +27,13 @@ def asyncpg_url(url: str) -> str:
     return f"postgresql+asyncpg://{rest}"
 
 
+def plain_url(url: str) -> str:
+    """Return a PostgreSQL URL without the driver's name."""
+    return url.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+
 def redis_urls(url: str) -> list[str]:
-    """Split ``redis://a:6379,redis://b:6379``: several nodes of a cluster; any leads to all."""
+    """Split ``redis://a:6379,redis://b:6379``: several nodes of one cluster."""
     return re.split(r",(?=\w+://)", url)
 
 
@@ -42,31 +47,34 @@ def _redis_url(url: str, others: ValidationInfo) -> str:
         msg = "a cluster (CRM_REDIS_CLUSTER) cannot be reached by unix://"
         raise ValueError(msg)
     if not cluster and len(urls) > 1:
-        msg = "several are for a cluster: set CRM_REDIS_CLUSTER=true"
+        msg = "several URLs are for a cluster: set CRM_REDIS_CLUSTER=true"
         raise ValueError(msg)
     return url
 
 
 class Config(BaseSettings):
-    """What the processes need to know. Units are in the names or the descriptions."""
+    """The settings. Units are in the names or the descriptions."""
 
     model_config = SettingsConfigDict(env_prefix="CRM_", extra="ignore", frozen=True)
 
     database_url: Annotated[str, AfterValidator(asyncpg_url)] | None = Field(
-        None, description="PostgreSQL 18 or later. Without it: the local stack's."
+        None, description="PostgreSQL 18 or later. If not set: the local stack's."
     )
     database_read_url: Annotated[str, AfterValidator(asyncpg_url)] | None = Field(
-        None, description="A streaming replica of it, for lists and figures. Without it: none."
+        None,
+        description="A streaming replica, for lists and statistics. If not set: the primary.",
     )
     database_read_lag_seconds: float = Field(
-        60.0, gt=0, description="While it may be further behind, the primary answers."
+        60.0,
+        gt=0,
+        description="While the replica may be further behind than this, the primary answers.",
     )
     redis_cluster: bool = Field(
         False,  # noqa: FBT003  a default, not an argument
-        description="The URL leads to a Redis Cluster; several nodes of it by commas.",
+        description="CRM_REDIS_URL names one or more nodes of a Redis Cluster, by commas.",
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
-        None, description="Redis 7 or Valkey 9, or later. Without it: the local stack's."
+        None, description="Redis 7 or Valkey 9, or later. If not set: the local stack's."
     )
     data_dir: Path = Field(Path(".crm"), description="Where the local stack keeps its data.")
     http_host: str = Field("127.0.0.1", description="Address the web process listens on.")
@@ -74,72 +82,87 @@ class Config(BaseSettings):
         8080,
         ge=0,
         le=65535,
-        description="Port of the web process; 0 lets the system choose. `crm up` takes "
-        "another free port when this one is the default and taken.",
+        description="Port of the web process; 0 lets the system choose. If it is not set and the "
+        "default is taken, `crm up` takes a free port.",
     )
     worker_port: int = Field(
-        0, ge=0, le=65535, description="Port of a worker's /livez, /readyz, /metrics; 0: none."
+        0, ge=0, le=65535, description="Port of a worker's /livez, /readyz and /metrics; 0: none."
     )
     store_currency: str = Field(
-        "USD", pattern="^[A-Z]{3}$", description="The only currency whose amounts are added up."
+        "USD",
+        pattern="^[A-Z]{3}$",
+        description="The store's currency. Orders in others are refused.",
     )
-    orders_stream: str = Field("orders", min_length=1, description="Stream of order events.")
-    orders_group: str = Field("crm", min_length=1, description="Consumer group on that stream.")
+    orders_stream: str = Field("orders", min_length=1, description="The stream of order events.")
+    orders_group: str = Field(
+        "crm", min_length=1, description="The workers' consumer group on that stream."
+    )
     orders_partitions: int = Field(
         1,
         ge=1,
         le=1024,
-        description="Streams `orders:{0}` to `orders:{n-1}` are read beside `orders`; 1: none.",
+        description="If this is n > 1, workers also read streams `orders:{0}` to `orders:{n-1}`.",
     )
     changes_stream: str = Field(
-        "customer-segment-changed", min_length=1, description="Stream of segment changes."
+        "customer-segment-changed", min_length=1, description="The stream of segment changes."
     )
     orders_keep_seconds: float = Field(
         7 * 86_400.0,
         gt=0,
-        description="Entries that every group has acknowledged are trimmed when this old.",
+        description="Entries that every group has acknowledged are trimmed when they are this old.",
     )
     orders_keep_entries: int = Field(
-        250_000, ge=1, description="Or when there are more of them. A thousand take about a MB."
+        250_000,
+        ge=1,
+        description="More entries than this are trimmed too. A thousand take about 1 MB.",
     )
     changes_keep_entries: int = Field(
-        250_000, ge=1, description="The same of the stream of segment changes."
+        250_000, ge=1, description="The same, for the stream of segment changes."
     )
     batch_size: int = Field(
         2000,
         ge=1,
         le=10_000,
-        description="Entries read at once; they are applied in two transactions side by side.",
+        description="Entries that a worker reads at once and applies in two parallel transactions.",
     )
     max_event_bytes: int = Field(
-        1_048_576, ge=1024, description="Entries larger than this are dead-lettered unread."
+        1_048_576, ge=1024, description="Larger entries become dead letters without being read."
     )
     reclaim_idle_seconds: float = Field(
         60.0,
         gt=0,
-        description="Entries pending longer than this are taken over from their consumer. "
-        "Longer than the longest batch and drain.",
+        description="Entries that a worker has not acknowledged for this long go to another one. "
+        "It must be longer than the longest batch and drain.",
     )
     drain_seconds: float = Field(
-        20.0, gt=0, description="How long a stopping worker may finish what it has read."
+        20.0, gt=0, description="How long a stopping worker may take to finish what it has read."
     )
     sweep_seconds: float = Field(
-        15.0, gt=0, le=60, description="Pause between looks for customers whom time has moved."
+        15.0,
+        gt=0,
+        le=60,
+        description="Pause between two searches for customers whose segment changes by time.",
     )
     rate_limit_per_second: float = Field(
-        50.0, gt=0, description="Requests per second of one credential, or one address without."
+        50.0, gt=0, description="Requests per second per credential, or per address without one."
     )
     rate_limit_burst: float = Field(
-        200.0, ge=1, description="Requests that it may send at once after a quiet time."
+        200.0, ge=1, description="Requests that it may send at once after a pause."
     )
     max_body_bytes: int = Field(
-        1_048_576, ge=1024, description="Larger request bodies are refused (413)."
+        1_048_576, ge=1024, description="Larger request bodies are refused with status 413."
     )
     request_seconds: float = Field(
-        30.0, gt=0, description="A request that has not begun to answer by then is given up (503)."
+        30.0, gt=0, description="A request whose answer has not begun by then ends with status 503."
     )
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    log_format: Literal["text", "json"] = Field("text", description="One JSON object a line.")
+    log_level: str = Field(
+        "INFO",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+        description="The lowest level that is logged.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`json`: one JSON object per line."
+    )
 
     @property
     def terms(self) -> Terms:
@@ -148,17 +171,17 @@ class Config(BaseSettings):
 
     @property
     def orders_streams(self) -> tuple[OrdersStream, ...]:
-        """All streams of orders; the first is the one that is not partitioned."""
+        """All streams of orders; the first one is not partitioned."""
         return orders_streams(self.orders_stream, self.orders_partitions)
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment. Raises ConfigError naming each variable that is wrong."""
+        """Read the environment. Raises ConfigError, which names each variable that is wrong."""
         try:
             return cls()
         except ValidationError as error:
             lines = [
-                f"CRM_{'_'.join(str(part) for part in e['loc'][:1]).upper()}: {e['msg']}"
-                for e in error.errors()
+                f"CRM_{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+                for fault in error.errors()
             ]
             raise ConfigError("\n".join(lines)) from None

@@ -1,7 +1,7 @@
-"""Logging, set up once per process; nothing personal belongs into a line.
+"""Logging, set up once per process. A log line never holds personal data.
 
-As text, a line is for people. As JSON it is for machines: beside the message it has the ids that
-the line is about, so that one order's or one customer's way can be found among millions.
+Text lines are for people. JSON lines are for machines: beside the message they have the ids that
+the line is about, so that one order or one customer can be followed among millions.
 """
 
 import json
@@ -34,39 +34,41 @@ FIELDS = (
     "actor",
     "requestId",
 )
-"""What a line may carry besides its message; nothing else that code attaches is written."""
+"""What a JSON line may have besides its message. Other attributes of a record are not written."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]{1,80}")
 
 
 def plain(id_: object) -> str:
-    """Give an id that a publisher chose, unless it could be an address, a name or forged lines."""
+    """Return an id that a publisher chose, unless it may be personal or forge log lines."""
     return id_ if isinstance(id_, str) and _PLAIN.fullmatch(id_) else "(not shown)"
 
 
 def set_up(level: str, form: Format = "text") -> None:
-    """Log to standard error, one line each, and so, too, the error that ends the process."""
+    """Log to standard error, including the error that ends the process."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(form))
     logging.basicConfig(level=level, handlers=[handler])
-    # FastStream brings a handler of its own, which writes the messages of errors.
+    # FastStream adds a handler of its own, which writes the messages of errors.
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger) and logger.handlers:
             logger.handlers.clear()
             logger.propagate = True
             logger.setLevel(logging.NOTSET)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    sys.excepthook = _ended
+    sys.excepthook = _log_fatal
 
 
-def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _log_fatal(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     if issubclass(kind, KeyboardInterrupt):
         return
     logging.getLogger("service").critical("the process ends", exc_info=(kind, error, trace))
 
 
 def formatter(form: Format) -> logging.Formatter:
-    """Make the formatter: text has times in local time, JSON in UTC, both with milliseconds."""
+    """Return a formatter. Text has local times, JSON has UTC, both with milliseconds."""
     if form == "json":
         return DiscreetJson()
     return Discreet(
@@ -76,13 +78,13 @@ def formatter(form: Format) -> logging.Formatter:
 
 
 class Discreet(logging.Formatter):
-    """Writes where an error came up and of what class it is, and not its message.
+    """Writes where an error was raised and its class, but not its message.
 
-    Messages quote values: Postgres the row that violates a constraint, pydantic the input.
+    Messages quote values: Postgres quotes the row that violates a constraint, pydantic the input.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; what another formatter made of its exception is not used."""
+        """Return the line; an exception that another formatter cached in the record is not used."""
         record.exc_text = None
         return super().format(record)
 
@@ -91,15 +93,15 @@ class Discreet(logging.Formatter):
         ei: tuple[type[BaseException], BaseException, TracebackType | None]
         | tuple[None, None, None],
     ) -> str:
-        """Write it with all its causes, the first one first."""
-        return "" if ei[1] is None else "\n".join(_told(ei[1], set())).rstrip()
+        """Return the error with all its causes, the first cause first."""
+        return "" if ei[1] is None else "\n".join(_with_causes(ei[1], set())).rstrip()
 
 
 class DiscreetJson(Discreet):
-    """One JSON object a line: time, level, logger, message; ids, trace and error if there are."""
+    """Writes one JSON object per line: time, level, logger, message, ids, trace and error."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
+        """Return the line."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC)
             .isoformat(timespec="milliseconds")
@@ -116,13 +118,13 @@ class DiscreetJson(Discreet):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def _told(error: BaseException, seen: set[int]) -> Iterator[str]:
+def _with_causes(error: BaseException, seen: set[int]) -> Iterator[str]:
     seen.add(id(error))
     earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     for other in (earlier, *parts):
         if other is not None and id(other) not in seen:
-            yield from _told(other, seen)
+            yield from _with_causes(other, seen)
             yield "which led to:"
     yield "".join(traceback.format_tb(error.__traceback__)).rstrip()
     number = getattr(error, "errno", None) or getattr(error, "sqlstate", None)

@@ -1,35 +1,51 @@
-"""``crm capacity``: what a shop of a given size needs."""
+"""``crm capacity``: work out what a shop of a given size needs."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
+from service.cli.output import AsJson, camel, print_facts, print_json
 from service.config import Config
 from service.core.capacity import BUSY, RATE, Needs, Shop, needs
 
+_UNIT = 1000
 
-def capacity(  # noqa: PLR0913  one parameter a fact
+
+def capacity(  # noqa: PLR0913  one parameter per fact
     *,
-    customers: Annotated[int, typer.Option(min=0)],
-    orders_per_day: Annotated[float, typer.Option(min=0, help="In the mean.")],
-    events_per_order: Annotated[float, typer.Option(min=1)] = 4.0,
-    peak: Annotated[float, typer.Option(min=1, help="Busiest minutes, times the mean.")] = 10.0,
-    outage: Annotated[float, typer.Option(min=0, help="Minutes without workers, at peak.")] = 60.0,
-    years: Annotated[float, typer.Option(min=0, help="For how many orders are kept.")] = 3.0,
-    changes_per_order: Annotated[float, typer.Option(min=0, help="Of a segment.")] = 1.0,
+    customers: Annotated[int, typer.Option(min=0, help="Customers of the shop.")],
+    orders_per_day: Annotated[float, typer.Option(min=0, help="Orders on an average day.")],
+    events_per_order: Annotated[float, typer.Option(min=1, help="Events about one order.")] = 4.0,
+    peak: Annotated[
+        float, typer.Option(min=1, help="Load of the busiest minutes, as a multiple of the mean.")
+    ] = 10.0,
+    outage: Annotated[
+        float, typer.Option(min=0, help="Minutes without any worker, at the peak.")
+    ] = 60.0,
+    years: Annotated[float, typer.Option(min=0, help="For how long orders are stored.")] = 3.0,
+    changes_per_order: Annotated[
+        float, typer.Option(min=0, help="Segment changes that one order causes.")
+    ] = 1.0,
     rate: Annotated[
         float,
         typer.Option(
-            min=1, help="Events/s of one worker: what `make bench` says where it is to run."
+            min=1,
+            help="Events per second that one worker applies: measure it with `make bench` on the "
+            "machine that you will use.",
         ),
     ] = RATE,
-    wal_compression: Annotated[bool, typer.Option(help="As PostgreSQL is set.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    wal_compression: Annotated[
+        bool, typer.Option(help="Whether PostgreSQL compresses its write-ahead log.")
+    ] = True,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
-    """Work out load, workers, disk, memory and the time to catch up; asks no server."""
+    """Work out which machines a shop of a given size needs.
+
+    Prints the load, workers, disk, memory, and the time to catch up after an outage. This is
+    arithmetic on measured figures; no server is asked.
+    """
     config = Config.load()
     shop = Shop(
         customers=customers,
@@ -43,36 +59,45 @@ def capacity(  # noqa: PLR0913  one parameter a fact
         kept_changes=config.changes_keep_entries,
         wal_compression=wal_compression,
     )
-    found = needs(shop, rate)
+    answer = needs(shop, rate)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(found), indent=2))
+        print_json(camel(dataclasses.asdict(answer)))
     else:
-        for what, value in _lines(shop, found, rate):
-            typer.echo(f"{what:<28}{value}")
+        print_facts(list(_facts(shop, answer, rate)))
 
 
-def _lines(shop: Shop, found: Needs, rate: float) -> Iterator[tuple[str, str]]:
-    share = f"{found.share_of_one_worker:.1f} % of what one worker was measured at ({rate:,.0f})"
-    yield "events per second, at peak", f"{found.peak_events_per_second:,.1f}: {share}"
-    yield "workers", f"{found.workers}: two at least, each {100 * BUSY:.0f} % busy at most"
-    if found.share_of_one_worker > 100 * BUSY:
-        yield "", "that much was not measured on one PostgreSQL: run `make bench` where it is to be"
-    yield "connections to PostgreSQL", f"{found.connections}, with two web processes, at most"
-    yield "database", f"{_size(found.database_bytes)} with {shop.years:g} years of orders"
-    yield "write-ahead log", f"{_size(found.wal_bytes_per_day)} a day"
-    yield f"after {shop.outage_minutes:g} minutes away", f"{found.backlog_entries:,} entries wait"
-    yield "Redis then", f"{_size(found.redis_bytes)} for both streams"
-    seconds = found.catch_up_seconds
-    told = (
-        "never, while the peak lasts" if seconds is None else f"{seconds:,.0f} s, the peak going on"
+def _facts(shop: Shop, answer: Needs, rate: float) -> Iterator[tuple[str, str]]:
+    share = f"{answer.share_of_one_worker:.1f} % of what one worker applies ({rate:,.0f})"
+    yield "Events per second, at peak", f"{answer.peak_events_per_second:,.1f}: {share}"
+    yield "Workers", f"{answer.workers}: at least two, and each at most {100 * BUSY:.0f} % busy"
+    if answer.share_of_one_worker > 100 * BUSY:
+        yield (
+            "",
+            "so much was not measured on one PostgreSQL: run `make bench` on your machine",
+        )
+    yield "Connections to PostgreSQL", f"at most {answer.connections}, with two web processes"
+    yield "Database", f"{_size(answer.database_bytes)}, with the orders of {shop.years:g} years"
+    yield "Write-ahead log", f"{_size(answer.wal_bytes_per_day)} a day"
+    yield (
+        "Backlog after the outage",
+        f"{answer.backlog_entries:,} entries, after {shop.outage_minutes:g} minutes",
     )
-    yield "to catch up", told
+    yield "Redis with that backlog", f"{_size(answer.redis_bytes)} for both streams"
+    seconds = answer.catch_up_seconds
+    yield (
+        "Time to catch up",
+        (
+            "never, while the peak lasts"
+            if seconds is None
+            else f"{seconds:,.0f} s, while the peak lasts"
+        ),
+    )
 
 
 def _size(size: float) -> str:
-    """Write bytes in decimal units."""
+    """Return bytes in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:  # noqa: PLR2004
+        if size < _UNIT:
             return f"{size:,.1f} {unit}"
-        size /= 1000
+        size /= _UNIT
     return f"{size:,.1f} TB"

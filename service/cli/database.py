@@ -1,44 +1,72 @@
-"""What the commands that only need the database share."""
+"""How commands reach Postgres, and what they say when it does not answer."""
 
+import asyncio
 import getpass
 import os
-from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar, TypeVarTuple
 
-import typer
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from service.cli.output import fail
 from service.config import Config
-from service.db.engine import DATABASE_AWAY, create_engine, sqlstate
+from service.db.engine import DATABASE_AWAY, TRANSACTION_SECONDS, create_engine, sqlstate
 from service.local.state import with_local_stack
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_OLD_SCHEMA = {"42P01", "42703"}  # no such table, no such column
 
 
-def fail(sentence: str) -> NoReturn:
-    """End the command with a sentence and exit status 1."""
-    typer.echo(f"crm: {sentence}", err=True)
-    raise typer.Exit(1)
-
-
-async def in_database(work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-    """Run ``work`` in a transaction; a database that does not answer is a sentence."""
-    config = with_local_stack(Config.load())
-    engine = create_engine(config.database_url or "", application="crm", pool_size=1)
+@asynccontextmanager
+async def connected(
+    config: Config, application: str, transaction_seconds: int = TRANSACTION_SECONDS
+) -> AsyncIterator[AsyncEngine]:
+    """Yield an engine for the configured database, closed afterwards."""
+    engine = create_engine(
+        config.database_url or "", application=application, transaction_seconds=transaction_seconds
+    )
     try:
-        async with engine.begin() as connection:
-            return await work(connection)
-    except DATABASE_AWAY as error:
-        if sqlstate(error) == "42P01":
-            fail("the database has no such table yet; run `crm migrate`.")
-        fail(f"the database did not do it: {type(error).__name__} {sqlstate(error)}".rstrip())
+        yield engine
     finally:
         await engine.dispose()
 
 
-def whoever() -> str:
-    """Name, for the audit, who runs this command on this machine."""
+def in_database(work: Callable[[AsyncConnection, *Ts], Awaitable[T]], *args: *Ts) -> T:
+    """Run ``work(connection, *args)`` in one transaction; end the command if the database fails."""
+
+    async def run() -> T:
+        config = with_local_stack(Config.load())
+        async with connected(config, "crm") as engine, engine.begin() as connection:
+            return await work(connection, *args)
+
+    try:
+        return asyncio.run(run())
+    except DATABASE_AWAY as error:
+        fail(problem(error))
+
+
+def problem(error: BaseException) -> str:
+    """Return a sentence about an error of Postgres or Redis, and what to do about it."""
+    state = sqlstate(error)
+    if state in _OLD_SCHEMA:
+        return "the database's schema is older than this release: run `crm migrate`."
+    if state:
+        return (
+            f"PostgreSQL answered with an error ({type(error).__name__} {state}), and nothing was "
+            "changed. Its log says more."
+        )
+    return (
+        f"a server does not answer ({type(error).__name__}). `crm status` says which one. "
+        "Check CRM_DATABASE_URL and CRM_REDIS_URL."
+    )
+
+
+def actor() -> str:
+    """Return the name under which the audit records what this command does."""
     try:
         return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user needs no name
+    except (KeyError, OSError):  # a container's user may have no name
         return f"cli:{os.getuid()}"

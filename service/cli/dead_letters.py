@@ -1,59 +1,61 @@
-"""``crm dead-letters``: what the contract refused: looked at, replayed, discarded."""
+"""``crm dead-letters``: list, show, retry and discard the entries that were refused."""
 
 import asyncio
 import base64
-import json
-from datetime import UTC, datetime
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.cli.database import fail, in_database, whoever
+from service.cli.database import actor, connected, in_database, problem
+from service.cli.output import (
+    AsJson,
+    camel,
+    fail,
+    moment,
+    note,
+    print_json,
+    print_table,
+    printable,
+    say,
+)
 from service.config import Config
 from service.core.order_event import Reason
-from service.db.engine import DATABASE_AWAY, create_engine
+from service.db.engine import DATABASE_AWAY
 from service.db.operations import dead_letters
 from service.db.operations.dead_letters import Letter, NoSuchLetterError, ReplayResult, StoredField
 from service.local.state import with_local_stack
 
-app = typer.Typer(no_args_is_help=True, help="Entries that were refused, and what to do about it.")
-_console = Console(highlight=False, soft_wrap=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at refused entries, and retry or discard them.",
+)
 
-Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="See `list`.")]
+Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="Its id, from `list`.")]
+
+_SHOWN_REFUSALS = 20
 
 
 @app.command("list")
-def show_all(
-    reason: Annotated[Reason | None, typer.Option(help="Only of this reason.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, at most.")] = 50,
+def list_letters(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    reason: Annotated[
+        Reason | None, typer.Option(metavar="REASON", help="List only those with this reason.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="List this many at most.")] = 50,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
-    """List them, the newest first, and count them by reason."""
-
-    async def work(
-        connection: AsyncConnection,
-    ) -> tuple[list[Letter], int, list[dead_letters.ReasonTally]]:
-        letters, total = await dead_letters.find(connection, reason and reason.value, limit)
-        return letters, total, await dead_letters.summary(connection)
-
-    letters, total, tallies = asyncio.run(in_database(work))
+    """List dead letters, the newest first."""
+    letters, total, tallies = in_database(_find, reason, limit)
     if as_json:
-        for letter in letters:
-            typer.echo(json.dumps(_document(letter)))
+        print_json([_document(letter) for letter in letters])
         return
-    table = Table("Id", "Partition", "Stream id", "Reason", "Attempts", "Last seen", "Error")
-    for letter in letters:
-        seen = letter.last_seen.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        partition = "" if letter.partition is None else letter.partition
-        row = (letter.id, partition, letter.stream_id, letter.reason, letter.attempts, seen)
-        table.add_row(*map(str, row), letter.error)
-    _console.print(table)
+    if letters:
+        columns = ("Id", "Partition", "Stream id", "Reason", "Attempts", "Last seen", "Error")
+        print_table(columns, [_row(letter) for letter in letters])
     counts = ", ".join(f"{tally.letters} {tally.reason}" for tally in tallies)
-    typer.echo(f"{len(letters)} of {total} shown. In all: {counts or 'none'}.")
+    note(f"{len(letters)} of {total} shown. By reason, in all: {counts or 'none'}.")
 
 
 @app.command()
@@ -61,52 +63,59 @@ def show(
     letter_id: Id,
     *,
     whole: Annotated[
-        bool, typer.Option("--base64", help="Every byte of it, names and values in base64.")
+        bool, typer.Option("--base64", help="Print every byte, names and values in base64.")
     ] = False,
 ) -> None:
-    """Show one with what it holds, which may be personal, as JSON."""
+    r"""Print one as JSON, with its content.
 
-    async def work(connection: AsyncConnection) -> tuple[Letter, list[StoredField]]:
-        try:
-            shown = dead_letters.WHOLE if whole else dead_letters.SHOWN_BYTES
-            return await dead_letters.read(connection, letter_id, shown)
-        except NoSuchLetterError:
-            _no_such(letter_id)
-
-    letter, parts = asyncio.run(in_database(work))
+    The content may be personal data. Without --base64, only the first MiB of each field is printed,
+    and bytes that are not text are written as \xNN.
+    """
+    letter, fields = in_database(_read, letter_id, whole)
     if whole:
-        encoded = [
-            [base64.b64encode(it).decode() for it in (part.name, part.value)] for part in parts
-        ]
-        typer.echo(json.dumps(_document(letter) | {"fieldsBase64": encoded}, indent=2))
-        return
-    # Bytes that are no text are shown as \xNN; a terminal must not act on what others wrote.
-    fields = {_printable(part.name): _printable(part.value) for part in parts}
-    typer.echo(json.dumps(_document(letter) | {"fields": fields}, indent=2))
+        encoded = [[_base64(field.name), _base64(field.value)] for field in fields]
+        print_json(_document(letter) | {"fieldsBase64": encoded})
+    else:
+        texts = {_text(field.name): _text(field.value) for field in fields}
+        print_json(_document(letter) | {"fields": texts})
 
 
 @app.command()
 def replay(
     letter_id: Annotated[
-        int | None, typer.Argument(metavar="[ID]", min=1, help="One; see `list`.")
+        int | None, typer.Argument(metavar="ID", min=1, help="Its id, from `list`.")
     ] = None,
-    reason: Annotated[Reason | None, typer.Option(help="All of this reason.")] = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
+    reason: Annotated[
+        Reason | None, typer.Option(metavar="REASON", help="Retry all with this reason.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Retry all dead letters.")] = False,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
-    """Judge again, and apply what is accepted now. Exit status 1 when any was refused again."""
+    """Retry dead letters, after a fix.
+
+    Use it when the publisher's mistake or a wrong setting was fixed. Each one is judged again. What
+    is accepted now is applied and leaves the list; the rest stays. Exit status 1 if any was refused
+    again. This does not touch the stream: `crm replay` does that.
+    """
     if sum((letter_id is not None, reason is not None, everything)) != 1:
-        raise typer.BadParameter("give an id, or --reason, or --all")
+        raise typer.BadParameter("give one of: an id, --reason, --all")
     replayed = asyncio.run(_replay(letter_id, reason))
     if letter_id is not None and not replayed.letters:
         _no_such(letter_id)
-    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in replayed.accepted.items())
-    typer.echo(
-        f"{replayed.letters} replayed: {outcomes or 'none accepted'}; "
-        f"{len(replayed.refused)} refused again"
-    )
-    for refused_id, refusal in sorted(replayed.refused.items())[:20]:
-        typer.echo(f"  {refused_id}  {refusal.reason}: {_printable(refusal.message.encode())}")
+    if as_json:
+        print_json(_outcome(replayed))
+    else:
+        accepted = ", ".join(f"{count} {outcome}" for outcome, count in replayed.accepted.items())
+        say(
+            f"{replayed.letters} retried: {accepted or 'none accepted'}; "
+            f"{len(replayed.refused)} refused again"
+        )
+        refusals = sorted(replayed.refused.items())
+        for refused_id, refusal in refusals[:_SHOWN_REFUSALS]:
+            say(f"  {refused_id}  {refusal.reason}: {printable(refusal.message)}")
+        if len(refusals) > _SHOWN_REFUSALS:
+            say(f"  and {len(refusals) - _SHOWN_REFUSALS} more: `crm dead-letters list`")
     if replayed.refused:
         raise typer.Exit(1)
 
@@ -114,49 +123,91 @@ def replay(
 @app.command()
 def discard(
     letter_id: Id,
-    reason: Annotated[str, typer.Option(help="Why, in words; stays in the audit.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why, in words. It is kept in the audit.")],
 ) -> None:
-    """Throw one away for good."""
+    """Delete one for good."""
     if not reason.strip():
-        raise typer.BadParameter("say why", param_hint="--reason")
+        raise typer.BadParameter("must not be empty", param_hint="--reason")
+    in_database(_discard, letter_id, reason.strip())
+    say(f"discarded {letter_id}")
 
-    async def work(connection: AsyncConnection) -> None:
-        try:
-            await dead_letters.discard(connection, whoever(), letter_id, reason.strip())
-        except NoSuchLetterError:
-            _no_such(letter_id)
 
-    asyncio.run(in_database(work))
-    typer.echo(f"discarded {letter_id}")
+async def _find(
+    connection: AsyncConnection, reason: Reason | None, limit: int
+) -> tuple[list[Letter], int, list[dead_letters.ReasonTally]]:
+    letters, total = await dead_letters.find(connection, reason and reason.value, limit)
+    return letters, total, await dead_letters.summary(connection)
+
+
+async def _read(
+    connection: AsyncConnection,
+    letter_id: int,
+    whole: bool,  # noqa: FBT001
+) -> tuple[Letter, list[StoredField]]:
+    shown = dead_letters.WHOLE if whole else dead_letters.SHOWN_BYTES
+    try:
+        return await dead_letters.read(connection, letter_id, shown)
+    except NoSuchLetterError:
+        _no_such(letter_id)
 
 
 async def _replay(letter_id: int | None, reason: Reason | None) -> ReplayResult:
     config = with_local_stack(Config.load())
-    engine = create_engine(config.database_url or "", application="crm dead-letters", pool_size=1)
-    try:
-        if letter_id is not None:
-            return await dead_letters.replay(engine, whoever(), [letter_id], config.terms)
-        replayed, _ = await dead_letters.replay_all(
-            engine, whoever(), reason and reason.value, config.terms
-        )
-    except DATABASE_AWAY as error:
-        fail(f"the database did not do it: {type(error).__name__}")
-    finally:
-        await engine.dispose()
+    async with connected(config, "crm dead-letters") as engine:
+        try:
+            if letter_id is not None:
+                return await dead_letters.replay(engine, actor(), [letter_id], config.terms)
+            replayed, _ = await dead_letters.replay_all(
+                engine, actor(), reason and reason.value, config.terms
+            )
+        except DATABASE_AWAY as error:
+            fail(problem(error))
     return replayed
 
 
+async def _discard(connection: AsyncConnection, letter_id: int, reason: str) -> None:
+    try:
+        await dead_letters.discard(connection, actor(), letter_id, reason)
+    except NoSuchLetterError:
+        _no_such(letter_id)
+
+
 def _no_such(letter_id: int) -> NoReturn:
-    fail(f"there is no dead letter {letter_id}; `crm dead-letters list` shows what there is.")
+    fail(f"there is no dead letter {letter_id}. `crm dead-letters list` shows all.")
 
 
-def _document(letter: Letter) -> dict[str, object]:
+def _row(letter: Letter) -> tuple[object, ...]:
+    return (
+        letter.id,
+        "" if letter.partition is None else letter.partition,
+        letter.stream_id,
+        letter.reason,
+        letter.attempts,
+        moment(letter.last_seen),
+        letter.error,
+    )
+
+
+def _document(letter: Letter) -> dict[str, Any]:
+    return camel(letter._asdict()) | {"id": str(letter.id)}
+
+
+def _outcome(replayed: ReplayResult) -> dict[str, Any]:
     return {
-        name: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
-        for name, value in letter._asdict().items()
+        "replayed": replayed.letters,
+        "accepted": {outcome.value: count for outcome, count in replayed.accepted.items()},
+        "refused": [
+            {"id": str(letter_id), "reason": refusal.reason, "error": refusal.message}
+            for letter_id, refusal in sorted(replayed.refused.items())
+        ],
     }
 
 
-def _printable(value: bytes) -> str:
-    text = value.decode(errors="backslashreplace")
-    return "".join(it if it.isprintable() or it == "\n" else ascii(it)[1:-1] for it in text)
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _text(value: bytes) -> str:
+    r"""Return bytes as text, in which ``\xNN`` stands for a byte that is not text."""
+    return value.decode(errors="backslashreplace")

@@ -1,25 +1,23 @@
-"""``crm demo``: the whole service on this machine, fed with a real shop's orders."""
+"""``crm demo``: start the whole service on this machine, and feed it a real shop's orders."""
 
 import asyncio
 import json
 import random
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import Any
 
 from redis.asyncio import Redis
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.config import Config
+from service.cli.database import connected
+from service.cli.output import print_table, progress, say
+from service.config import Config, asyncpg_url
 from service.core.partitions import partition_key, partition_of
-from service.db.engine import create_engine
 from service.db.operations import status
 from service.db.statistics.key_figures import MedianCache, by_segment
 from service.demo.cdnow import SOURCE_NOTE, purchases
@@ -30,62 +28,54 @@ from service.demo.live import live_orders
 from service.local.up import Running, up
 from service.streams import redis_client
 
-_AT_ONCE = 500
+_PAGE = 500
+"""Entries of the history published at once."""
 _LIVE_PAUSE = 0.7
 """Seconds between live orders, on average."""
 
 
-async def run_demo(config: Config, console: Console) -> int:
-    """Run until Ctrl-C; give the exit status of `up`."""
-    console.print(f"Demo: {SOURCE_NOTE}")
-    console.print(CALENDAR_NOTE)
-    return await up(config, report=console.print, after_start=partial(_feed, config, console))
+async def run_demo(config: Config) -> int:
+    """Run until Ctrl-C; return the exit status of `up`."""
+    say(f"Demo: {SOURCE_NOTE}")
+    say(CALENDAR_NOTE)
+    return await up(config, report=say, after_start=partial(_feed, config))
 
 
-async def _feed(config: Config, console: Console, running: Running) -> None:
-    database_url = running.database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
-    engine = create_engine(database_url, application="crm demo", pool_size=1)
-    redis = redis_client.connect(running.redis_url, cluster=config.redis_cluster)
-    try:
-        if await _loaded(engine):
-            console.print("The history is in already; live orders go on.")
+async def _feed(config: Config, running: Running) -> None:
+    """Publish the history once, then live orders for ever."""
+    config = config.model_copy(update={"database_url": asyncpg_url(running.database_url)})
+    async with (
+        connected(config, "crm demo") as engine,
+        aclosing(redis_client.connect(running.redis_url, cluster=config.redis_cluster)) as redis,
+    ):
+        if await _has_history(engine):
+            say("The history was loaded before. Live orders go on.")
         else:
-            await _publish_history(config, console, engine, redis)
-        await _show(console, engine, running)
-        await _trickle(config, redis)
-    finally:
-        await redis.aclose()
-        await engine.dispose()
+            await _publish_history(config, engine, redis)
+        await _show(engine, running, config.changes_stream)
+        await _publish_live_orders(config, redis)
 
 
-async def _loaded(engine: AsyncEngine) -> bool:
+async def _has_history(engine: AsyncEngine) -> bool:
     query = text("SELECT count(*) FROM orders WHERE id LIKE 'CDNOW-%'")
     async with engine.connect() as connection:
-        found = (await connection.execute(query)).scalar_one()
-    return bool(found >= len(purchases()))
+        orders = (await connection.execute(query)).scalar_one()
+    return bool(orders >= len(purchases()))
 
 
-async def _publish_history(
-    config: Config, console: Console, engine: AsyncEngine, redis: Redis
-) -> None:
+async def _publish_history(config: Config, engine: AsyncEngine, redis: Redis) -> None:
+    """Publish it, and wait until the worker has read all of it."""
     entries = history(datetime.now(UTC))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    before = await _read(engine)
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("History: events applied", total=len(entries))
+    before = await _entries_read(engine)
+    with progress("Orders of the past, events applied", len(entries)) as show:
         remaining = iter(entries)
-        while page := list(islice(remaining, _AT_ONCE)):
+        while page := list(islice(remaining, _PAGE)):
             await _publish(config, redis, page)
-            progress.update(task, completed=await _read(engine) - before)
-        while (done := await _read(engine) - before) < len(entries):
-            progress.update(task, completed=done)
+            show(await _entries_read(engine) - before)
+        while (done := await _entries_read(engine) - before) < len(entries):
+            show(done)
             await asyncio.sleep(0.05)
-        progress.update(task, completed=len(entries))
+    say(f"{len(entries):,} events of the past were read.")
 
 
 async def _publish(config: Config, redis: Redis, entries: Iterable[DemoEntry]) -> None:
@@ -96,7 +86,7 @@ async def _publish(config: Config, redis: Redis, entries: Iterable[DemoEntry]) -
 
 
 def stream_for(config: Config, entry: DemoEntry) -> str:
-    """Choose the stream as a publisher does; what holds no order goes to the plain one."""
+    """Return the stream that a publisher would choose; without an order in it, the plain one."""
     plain, *partitions = config.orders_streams
     try:
         order = json.loads(entry["data"])["data"] if partitions else None
@@ -107,41 +97,41 @@ def stream_for(config: Config, entry: DemoEntry) -> str:
     return partitions[partition_of(partition_key(order), len(partitions))].name
 
 
-async def _read(engine: AsyncEngine) -> int:
+async def _entries_read(engine: AsyncEngine) -> int:
     async with engine.connect() as connection:
         return (await status.totals(connection)).read
 
 
-async def _show(console: Console, engine: AsyncEngine, running: Running) -> None:
+async def _show(engine: AsyncEngine, running: Running, changes_stream: str) -> None:
+    """Print the segments, and what to try next."""
     async with engine.connect() as connection:
         shares = await by_segment(connection, None, MedianCache())
         waiting = await status.database_backlog(connection)
-    table = Table("Segment", *("Customers", "Share", "Average LTV", "Total spent"))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for share in shares:
-        table.add_row(
-            share.segment.label,
-            f"{share.customers:,}",
-            f"{share.percentage} %",
-            f"{share.average_ltv:,}",
-            f"{share.total_spent:,}",
-        )
-    console.print(table)
-    console.print(f"{waiting.dead_letters} entries were refused on purpose; see the dead letters.")
-    console.print("Live orders trickle in from now on. Try, in another terminal:")
-    console.print(f"  curl -s {running.http_url}/api/v1/statistics")
-    console.print("  .venv/bin/crm status")
-    console.print("  .venv/bin/crm verify")
-    console.print(
-        f"  redis-cli -u {running.redis_url} XREVRANGE customer-segment-changed + - COUNT 3"
+    print_table(
+        ("Segment", "Customers", "Share", "Average LTV", "Total spent"),
+        [
+            (
+                share.segment.label,
+                f"{share.customers:,}",
+                f"{share.percentage} %",
+                f"{share.average_ltv:,}",
+                f"{share.total_spent:,}",
+            )
+            for share in shares
+        ],
     )
+    say(f"{waiting.dead_letters} entries are wrong on purpose: they are the dead letters.")
+    say("Live orders come in from now on. Open the dashboard, or try in another terminal:")
+    say(f"  curl -s {running.http_url}/api/v1/statistics")
+    say("  .venv/bin/crm status")
+    say("  .venv/bin/crm verify")
+    say(f"  redis-cli -u {running.redis_url} XREVRANGE {changes_stream} + - COUNT 3")
 
 
-async def _trickle(config: Config, redis: Redis) -> None:
+async def _publish_live_orders(config: Config, redis: Redis) -> None:
     run_id = datetime.now(UTC).strftime("%y%m%d%H%M%S")
     for entry in live_orders(run_id, lambda: datetime.now(UTC)):
-        # While Redis restarts, an order is lost: it was made up anyway.
+        # While Redis restarts, orders are lost. They are made up anyway.
         with suppress(*redis_client.REDIS_ERRORS):
             await _publish(config, redis, [entry])
         await asyncio.sleep(random.expovariate(1 / _LIVE_PAUSE))

@@ -1,91 +1,130 @@
-"""``crm keys``: API keys, made, listed and revoked."""
+"""``crm keys``: create, list and revoke API keys."""
 
-import asyncio
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.cli.database import fail, in_database, whoever
+from service.cli.database import actor, in_database
+from service.cli.output import AsJson, camel, fail, moment, note, print_json, print_table, say
 from service.core.scopes import Scope
+from service.core.tokens import ApiKey
 from service.db.accounts import api_keys
+from service.db.accounts.api_keys import ListedKey
 
-app = typer.Typer(no_args_is_help=True, help="API keys: who may call the service.")
-_console = Console(highlight=False, soft_wrap=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Create, list and revoke API keys, for programs.",
+)
 
 
-def _moment(value: str) -> datetime:
-    """Read ``90d``, ``12h`` or ISO 8601."""
+def _expiry(value: str) -> datetime:
+    """Read ``90d``, ``12h`` or a date in ISO 8601."""
     now = datetime.now(UTC)
     try:
         if match := re.fullmatch(r"(\d{1,5})([dh])", value):
             unit = timedelta(days=1) if match[2] == "d" else timedelta(hours=1)
-            moment = now + int(match[1]) * unit
+            at = now + int(match[1]) * unit
         else:
-            moment = datetime.fromisoformat(value)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            at = datetime.fromisoformat(value)
+            at = at if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter("write 90d, 12h, 2027-01-31 or 2027-01-31T12:00:00Z") from None
-    if moment <= now:
-        raise typer.BadParameter("that is over already")
-    return moment
+    if at <= now:
+        raise typer.BadParameter("this is in the past")
+    return at
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What it is for: it stands in the audit.")],
-    scope: Annotated[list[Scope], typer.Option(help="What it allows; may be given repeatedly.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What uses the key. The audit shows this name.")
+    ],
+    *,
+    scope: Annotated[
+        list[Scope], typer.Option(help="What the key allows. Repeat the option for several.")
+    ],
     expires: Annotated[
         datetime | None,
-        typer.Option(parser=_moment, metavar="WHEN", help="90d, 12h or ISO 8601. Else: never."),
+        typer.Option(
+            parser=_expiry,
+            metavar="WHEN",
+            help="When it ends: 90d, 12h or a date in ISO 8601. Without it: never.",
+        ),
     ] = None,
 ) -> None:
-    """Make a key and print it, this once; only a hash of it is kept."""
+    """Create a key and print it.
 
-    async def work(connection: AsyncConnection) -> str:
-        if not await api_keys.configured(connection):
-            typer.echo("This is the first credential: without one, nobody gets in now.", err=True)
-        key = await api_keys.create_key(
-            connection, name, scope, expires_at=expires, actor=whoever()
-        )
-        return key.reveal()
-
-    typer.echo(asyncio.run(in_database(work)))
-    typer.echo("It cannot be shown again. Send it as `Authorization: Bearer …`.", err=True)
+    This is the only time it is shown: the service keeps a hash of it.
+    """
+    first, key = in_database(_create, name, scope, expires)
+    if first:
+        note("This is the first credential. From now on, everybody needs one.")
+    typer.echo(key.reveal())
+    note("It cannot be shown again. Send it as `Authorization: Bearer …`.")
 
 
 @app.command("list")
-def show() -> None:
-    """List the keys, without their secrets."""
-    table = Table("Id", "Name", "Scopes", "Created", "Expires", "Last used", "State")
-    for key in asyncio.run(in_database(api_keys.list_keys)):
-        state = "valid" if key.valid else "revoked" if key.revoked_at else "expired"
-        moments = map(_shown, (key.date_created, key.expires_at, key.last_used_at))
-        table.add_row(key.id, key.name, " ".join(key.scopes), *moments, state)
-    _console.print(table)
+def list_keys(*, as_json: Annotated[bool, AsJson] = False) -> None:
+    """List all keys, without their secrets."""
+    keys = in_database(api_keys.list_keys)
+    if as_json:
+        print_json([_document(key) for key in keys])
+    elif keys:
+        columns = ("Id", "Name", "Scopes", "Created", "Expires", "Last used", "State")
+        print_table(columns, [_row(key) for key in keys])
+    else:
+        say("No API keys. `crm keys create` makes one.")
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="See `list`.")]) -> None:
-    """Make a key useless, for ever, within five seconds."""
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, from `list`.")],
+) -> None:
+    """Make a key useless for good.
 
-    async def work(connection: AsyncConnection) -> bool:
-        if not await api_keys.revoke_key(connection, key_id, actor=whoever()):
-            fail(f"there is no key {key_id} that is not revoked; `crm keys list` shows all.")
-        return await api_keys.configured(connection)
-
-    others = asyncio.run(in_database(work))
-    typer.echo(f"revoked {key_id}")
-    if not others:
-        typer.echo(
-            "No credential is left: whoever is on the service's machine may do everything.",
-            err=True,
-        )
+    Within five seconds, every web process refuses it.
+    """
+    credentials_left = in_database(_revoke, key_id)
+    say(f"revoked {key_id}")
+    if not credentials_left:
+        note("No credential is left: anyone on the service's machine may do everything now.")
 
 
-def _shown(moment: datetime | None) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ") if moment else "never"
+async def _create(
+    connection: AsyncConnection, name: str, scopes: list[Scope], expires: datetime | None
+) -> tuple[bool, ApiKey]:
+    first = not await api_keys.configured(connection)
+    key = await api_keys.create_key(connection, name, scopes, expires_at=expires, actor=actor())
+    return first, key
+
+
+async def _revoke(connection: AsyncConnection, key_id: str) -> bool:
+    if not await api_keys.revoke_key(connection, key_id, actor=actor()):
+        fail(f"there is no key {key_id} to revoke. `crm keys list` shows all.")
+    return await api_keys.configured(connection)
+
+
+def _state(key: ListedKey) -> str:
+    return "valid" if key.valid else "revoked" if key.revoked_at else "expired"
+
+
+def _row(key: ListedKey) -> tuple[str, ...]:
+    return (
+        key.id,
+        key.name,
+        " ".join(key.scopes),
+        moment(key.date_created),
+        moment(key.expires_at),
+        moment(key.last_used_at),
+        _state(key),
+    )
+
+
+def _document(key: ListedKey) -> dict[str, Any]:
+    return camel({name: value for name, value in key._asdict().items() if name != "valid"}) | {
+        "state": _state(key)
+    }

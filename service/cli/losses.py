@@ -1,69 +1,77 @@
-"""``crm losses``: what Redis lost before it was applied, and taking note of it."""
+"""``crm losses``: list and acknowledge what Redis lost before it was applied."""
 
-import asyncio
-import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.cli.database import fail, in_database, whoever
-from service.core.json_values import timestamp
+from service.cli.database import actor, in_database
+from service.cli.output import AsJson, camel, fail, moment, print_json, print_table, say
 from service.core.loss_arithmetic import LossKind
 from service.db.operations.losses import RecordedLoss, acknowledge, recorded_losses
 
-_HOW = {
+_ENTRIES = {
     LossKind.REMOVED: "at least {}",
-    LossKind.ROLLED_BACK: "{}, and what came after the last look",
+    LossKind.ROLLED_BACK: "{}, and any that came after the last look",
 }
 
 
 def losses(
     *,
-    noted: Annotated[
+    acknowledged: Annotated[
         int | None,
         typer.Option(
-            "--acknowledge", metavar="ID", help="Take note of one: `crm verify` holds again."
+            "--acknowledge",
+            metavar="ID",
+            help="Acknowledge one, so that its alert ends and `crm verify` no longer names it.",
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Acknowledged ones as well.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List acknowledged losses too.")
+    ] = False,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
-    """List entries that Redis lost before they were applied, by the range of their ids."""
+    """List entries that Redis lost before they were applied.
 
-    async def work(connection: AsyncConnection) -> Sequence[RecordedLoss]:
-        if noted is not None and not await acknowledge(connection, noted, whoever()):
-            fail(f"there is no open loss {noted}.")
-        return await recorded_losses(connection, open_only=not every)
-
-    found = asyncio.run(in_database(work))
+    A loss is a range of stream ids. If the stream still has the entries, `crm replay --since TIME`
+    reads them again. Otherwise have order management publish those orders again, or `crm import`
+    them. Then acknowledge the loss.
+    """
+    found = in_database(_list, acknowledged, everything)
     if as_json:
-        typer.echo(json.dumps([_document(incident) for incident in found], indent=2))
-    elif not found:
-        typer.echo("No losses." if every else "No open losses.")
+        print_json([_document(incident) for incident in found])
+    elif found:
+        columns = ("Id", "Stream", "Kind", "After id", "Up to id", "Since", "Last noticed")
+        print_table((*columns, "State", "Entries"), [_row(incident) for incident in found])
     else:
-        for incident in found:
-            typer.echo(_sentence(incident))
+        say("No losses." if everything else "No open losses.")
 
 
-def _sentence(it: RecordedLoss) -> str:
-    entries = "unknown" if it.entries is None else _HOW[it.kind].format(it.entries)
-    noted = f"; acknowledged by {it.acknowledged_by}" if it.acknowledged_by else ""
+async def _list(
+    connection: AsyncConnection,
+    acknowledged: int | None,
+    everything: bool,  # noqa: FBT001  passed on by position
+) -> Sequence[RecordedLoss]:
+    if acknowledged is not None and not await acknowledge(connection, acknowledged, actor()):
+        fail(f"there is no open loss {acknowledged}. `crm losses` lists those that are.")
+    return await recorded_losses(connection, open_only=not everything)
+
+
+def _row(incident: RecordedLoss) -> tuple[object, ...]:
+    entries = incident.entries
     return (
-        f"{it.id}  {it.stream}  {it.kind.replace('_', ' ')}  entries: {entries}; ids after "
-        f"{it.after_id} up to {it.until_id}; between {timestamp(it.since)} and "
-        f"{timestamp(it.last_noticed_at)}{noted}"
+        incident.id,
+        incident.stream,
+        incident.kind.replace("_", " "),
+        incident.after_id,
+        incident.until_id,
+        moment(incident.since),
+        moment(incident.last_noticed_at),
+        f"acknowledged by {incident.acknowledged_by}" if incident.acknowledged_by else "open",
+        "unknown" if entries is None else _ENTRIES[incident.kind].format(entries),
     )
 
 
 def _document(incident: RecordedLoss) -> dict[str, Any]:
-    def written(value: object) -> object:
-        return timestamp(value) if isinstance(value, datetime) else value
-
-    names = {name: name.split("_") for name in RecordedLoss._fields}
-    return {
-        first + "".join(word.capitalize() for word in rest): written(getattr(incident, name))
-        for name, (first, *rest) in names.items()
-    }
+    return camel(incident._asdict())

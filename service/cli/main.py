@@ -1,24 +1,26 @@
-"""Commands: each loads the configuration, calls one function, and turns errors into sentences."""
+"""The command ``crm``: its commands, the long-running ones among them, and how errors end it."""
 
 import asyncio
 import contextlib
-import json
 import sys
 from collections.abc import Coroutine
 from importlib.metadata import version
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from service import logs, tracing
 from service.cli import dead_letters, files, keys, users
 from service.cli.capacity import capacity
+from service.cli.database import problem
 from service.cli.losses import losses
+from service.cli.output import note, say
 from service.cli.rebuild import rebuild
 from service.cli.replay import replay
+from service.cli.status import status
+from service.cli.verify import verify
 from service.config import Config, ConfigError
-from service.db.engine import DATABASE_AWAY, sqlstate
+from service.db.engine import DATABASE_AWAY
 from service.local.state import with_local_stack
 from service.streams import redis_client
 
@@ -26,50 +28,25 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its boxes cut words, and stay boxes in a pipe
 )
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(keys.app, name="keys")
-app.add_typer(users.app, name="users")
-app.command("export")(files.export_file)
-app.command("import")(files.import_file)
-app.command()(capacity)
-app.command()(losses)
-app.command()(rebuild)
-app.command()(replay)
-console = Console(highlight=False, soft_wrap=True)
-T = TypeVar("T")
 
 
 def main() -> None:
-    """Run the command line; configuration errors are one sentence and exit status 2."""
+    """Run the command line; an error that a user can cause ends it with a sentence."""
     try:
         app()
     except ConfigError as error:
-        sys.stderr.write(f"crm: {error}\n")
+        note(f"crm: {error}")
         sys.exit(2)
     except (*DATABASE_AWAY, *redis_client.REDIS_ERRORS) as error:
-        if sqlstate(error) in {"42P01", "42703"}:  # no such table, no such column
-            sys.stderr.write("crm: the schema is older than this release: run `crm migrate`.\n")
-            sys.exit(1)
-        sys.stderr.write(
-            f"crm: a server does not answer ({type(error).__name__}); `crm status` says which. "
-            "Check CRM_DATABASE_URL and CRM_REDIS_URL.\n"
-        )
+        note(f"crm: {problem(error)}")
         sys.exit(1)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    # The servers run on uvloop; it is optional only because Windows lacks it.
-    try:
-        import uvloop  # noqa: PLC0415
-    except ImportError:
-        return asyncio.run(work)
-    return uvloop.run(work)
-
-
-def _say_version(wanted: bool) -> None:  # noqa: FBT001  as Typer calls it
-    if wanted:
-        console.print(version("recovery-essentials-crm"))
+def _print_version(asked: bool) -> None:  # noqa: FBT001  as Typer calls it
+    if asked:
+        say(version("recovery-essentials-crm"))
         raise typer.Exit
 
 
@@ -77,35 +54,59 @@ def _say_version(wanted: bool) -> None:  # noqa: FBT001  as Typer calls it
 def crm(
     *,
     _: Annotated[
-        bool, typer.Option("--version", callback=_say_version, help="Say which release this is.")
+        bool, typer.Option("--version", callback=_print_version, help="Print the release and exit.")
     ] = False,
 ) -> None:
-    """Keep where each customer of a shop stands, from its order events."""
+    """Keep customers and their segments up to date from a shop's order events.
+
+    Settings are environment variables named CRM_…, such as CRM_DATABASE_URL. Without URLs,
+    commands use the servers of the `crm up` that runs in this folder.
+    """
 
 
 @app.command()
 def up() -> None:
-    """Start everything on this machine: PostgreSQL and Valkey unless given, worker, web."""
-    from service.local.up import up as start  # noqa: PLC0415
+    """Start everything on this machine, until Ctrl-C.
 
-    config = Config.load()
-    sys.exit(asyncio.run(start(config, report=console.print)))
+    That is a worker and the web process, and PostgreSQL and Valkey unless CRM_DATABASE_URL and
+    CRM_REDIS_URL name others. Data and logs are in the folder CRM_DATA_DIR (.crm if not set).
+    """
+    from service.local.up import up as run  # noqa: PLC0415
+
+    sys.exit(asyncio.run(run(Config.load(), report=say)))
+
+
+@app.command()
+def demo() -> None:
+    """Start everything, and feed it a real shop's orders.
+
+    The orders of the past come first, then made-up live ones, until Ctrl-C.
+    """
+    from service.cli.demo import run_demo  # noqa: PLC0415
+
+    sys.exit(asyncio.run(run_demo(Config.load())))
 
 
 @app.command()
 def worker() -> None:
-    """Consume orders, publish segment changes; run as many as you like."""
+    """Run a worker, which applies order events.
+
+    It also publishes segment changes. Start as many as you like, on as many machines as you like.
+    """
     from consumers.worker import run_worker  # noqa: PLC0415
 
     config = with_local_stack(Config.load())
     logs.set_up(config.log_level, config.log_format)
     tracing.set_up("crm-worker")
-    _run(run_worker(config))
+    _run_fast(run_worker(config))
 
 
 @app.command()
 def web() -> None:
-    """Serve the HTTP API; run as many as you like."""
+    """Run a web process, for the HTTP API and the dashboard.
+
+    Start as many as you like, on as many machines as you like.
+    """
     import uvicorn  # noqa: PLC0415
 
     from service.http.app import create_app  # noqa: PLC0415
@@ -137,41 +138,32 @@ def web() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database's schema to what this release needs."""
+    """Bring the database's schema up to this release. Running it again changes nothing."""
     from service.db.migrate import upgrade  # noqa: PLC0415
 
     config = with_local_stack(Config.load())
     revision = asyncio.run(upgrade(config.database_url or ""))
-    console.print(f"schema at {revision}")
+    say(f"schema at {revision}")
 
 
-@app.command()
-def status(
-    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False
-) -> None:
-    """Say what runs and where, and what waits. Exit status 1 when a part does not answer."""
-    from service.cli.status import read_status, show_status  # noqa: PLC0415
+app.command()(status)
+app.command()(verify)
+app.command()(rebuild)
+app.command()(replay)
+app.add_typer(dead_letters.app, name="dead-letters")
+app.command()(losses)
+app.command("import")(files.import_command)
+app.command("export")(files.export_command)
+app.add_typer(keys.app, name="keys")
+app.add_typer(users.app, name="users")
+app.command()(capacity)
 
-    report = asyncio.run(read_status(with_local_stack(Config.load())))
-    if as_json:
-        sys.stdout.write(f"{json.dumps(report, indent=2)}\n")
+
+def _run_fast(work: Coroutine[Any, Any, object]) -> None:
+    """Run on uvloop where it exists; it does not on Windows."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        asyncio.run(work)
     else:
-        show_status(report, console)
-    sys.exit(0 if report["ok"] else 1)
-
-
-@app.command()
-def verify() -> None:
-    """Check the eight invariants. Exit status 1, with the offending rows, when one fails."""
-    from service.cli.verify import run_verify  # noqa: PLC0415
-
-    config = with_local_stack(Config.load())
-    sys.exit(asyncio.run(run_verify(config, console)))
-
-
-@app.command()
-def demo() -> None:
-    """Start everything, feed it a real shop's orders, then a trickle of live ones."""
-    from service.cli.demo import run_demo  # noqa: PLC0415
-
-    sys.exit(asyncio.run(run_demo(Config.load(), console)))
+        uvloop.run(work)

@@ -1,6 +1,11 @@
-"""``crm replay``: have workers read orders of the stream again."""
+"""``crm replay``: have the workers read orders from the stream again.
+
+This is about the stream. A dead letter has left the stream for good: `crm dead-letters replay`
+retries it.
+"""
 
 import asyncio
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple, NoReturn
 
@@ -8,10 +13,10 @@ import typer
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.cli.database import fail
+from service.cli.database import connected
+from service.cli.output import AsJson, fail, print_json, say
 from service.config import Config
 from service.core.stream_ids import NO_ID, StreamId, before, write
-from service.db.engine import create_engine
 from service.db.operations import losses
 from service.db.segments import outbox, recover
 from service.local.state import with_local_stack
@@ -21,12 +26,12 @@ from service.streams.snapshot import take_snapshot
 _PAGE = 5000
 
 
-class Set(NamedTuple):
-    """To where a stream was set back."""
+class SetBack(NamedTuple):
+    """A stream whose group was set back, so that its entries are read again."""
 
     stream: str
     after: StreamId
-    """Entries with greater ids will be read."""
+    """Entries with greater ids will be read again."""
     entries: int
     first: StreamId
     """The oldest entry that the stream still has."""
@@ -35,100 +40,126 @@ class Set(NamedTuple):
 def replay(
     *,
     since: Annotated[
-        str | None, typer.Option(help="From this moment on, such as 2026-11-22T10:00:00Z.")
+        str | None,
+        typer.Option(metavar="TIME", help="From this time on, such as 2026-11-22T10:00:00Z."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="From the oldest entry that the stream has.")
+        bool, typer.Option("--all", help="From the oldest entry that the stream still has.")
     ] = False,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
-    """Have workers read orders again; what was applied before changes nothing.
+    """Read orders from the stream again, after a restore.
 
-    Without an option: from where this database knows that all was applied, which is right after it
-    was restored from a backup. Stop all workers before you restore; start them after this.
+    Events that were applied before change nothing. Without an option, reading starts at the last
+    entry up to which this database knows that everything was applied; that is right after a restore
+    from a backup. Stop all workers before you restore, and start them after this command.
+
+    To retry dead letters, use `crm dead-letters replay`.
     """
     if since and everything:
         fail("--since and --all exclude each other.")
-    taken_back, all_set = asyncio.run(
+    taken_back, streams = asyncio.run(
         _run(NO_ID if everything else _after(since) if since else None)
     )
+    if as_json:
+        print_json(_document(taken_back, streams))
+        return
     if taken_back:
-        typer.echo(f"took back {taken_back:,} segment changes that were published")
-    for done in all_set:
-        which = f"{done.stream}: " if len(all_set) > 1 else ""
-        typer.echo(f"{which}{done.entries:,} entries after {write(done.after)} will be read again")
-        if done.first > done.after > NO_ID and since:
-            typer.echo(
-                f"The stream begins at {write(done.first)}; what was trimmed before must come from "
-                "order management (`crm import`)."
+        say(f"took back {taken_back:,} segment changes that were published")
+    for stream in streams:
+        which = f"{stream.stream}: " if len(streams) > 1 else ""
+        say(f"{which}{stream.entries:,} entries after {write(stream.after)} will be read again")
+        if stream.first > stream.after > NO_ID and since:
+            say(
+                f"The stream begins at {write(stream.first)}; what was trimmed before must come "
+                "from order management (`crm import`)."
             )
 
 
+def _document(taken_back: int, streams: list[SetBack]) -> dict[str, Any]:
+    return {
+        "segmentChangesTakenBack": taken_back,
+        "streams": [
+            {
+                "stream": stream.stream,
+                "afterId": write(stream.after),
+                "entries": stream.entries,
+                "firstId": write(stream.first),
+            }
+            for stream in streams
+        ],
+    }
+
+
 def _after(since: str) -> StreamId:
+    """Return the greatest id that an entry added before this time can have."""
     try:
-        moment = datetime.fromisoformat(since.upper())
+        at = datetime.fromisoformat(since.upper())
     except ValueError:
-        _not_a_moment(since)
-    if moment.tzinfo is None:
-        _not_a_moment(since)
-    return before((int(moment.timestamp() * 1000), 0))
+        _not_a_time(since)
+    if at.tzinfo is None:
+        _not_a_time(since)
+    return before((int(at.timestamp() * 1000), 0))
 
 
-def _not_a_moment(since: str) -> NoReturn:
-    fail(f"{since} is no moment with an offset; write 2026-11-22T10:00:00Z.")
+def _not_a_time(since: str) -> NoReturn:
+    fail(f"--since: {since} is not a time with an offset; write it like 2026-11-22T10:00:00Z.")
 
 
-async def _run(after: StreamId | None) -> tuple[int, list[Set]]:
+async def _run(after: StreamId | None) -> tuple[int, list[SetBack]]:
     config = with_local_stack(Config.load())
-    engine = create_engine(config.database_url or "", application="crm replay")
-    redis = redis_client.configured(config)
-    try:
-        taken = await _take_back(engine, redis, config.changes_stream)
-        return taken, await _set_all(engine, redis, config, after)
-    finally:
-        await redis.aclose()
-        await engine.dispose()
+    async with (
+        connected(config, "crm replay") as engine,
+        aclosing(redis_client.configured(config)) as redis,
+    ):
+        taken_back = await _take_back(engine, redis, config.changes_stream)
+        return taken_back, await _set_all_back(engine, redis, config, after)
 
 
 async def _take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
+    """Take back segment changes that were published after the backup; return how many."""
     async with engine.connect() as connection:
         if not await recover.is_older(connection, redis, stream):
             return 0
         if not await outbox.lead(connection):
-            fail("a worker relays. This database is older than Redis: stop all workers first.")
+            fail("this database is older than Redis, and a worker runs. Stop all workers first.")
         try:
             return await recover.take_back(engine, redis, stream)
         finally:
-            await connection.invalidate()  # the lock goes with the connection
+            await connection.invalidate()  # closing the connection releases the relay's lock
 
 
-async def _set_all(
+async def _set_all_back(
     engine: AsyncEngine, redis: Redis, config: Config, after: StreamId | None
-) -> list[Set]:
-    orders, group = config.orders_streams, config.orders_group
-    known = dict[str, StreamId]()
+) -> list[SetBack]:
+    streams, group = config.orders_streams, config.orders_group
+    acknowledged = dict[str, StreamId]()
     if after is None:
         async with engine.connect() as connection:
-            known = await losses.acknowledged_ids(connection, orders, group)
-        if not known:
-            fail("this database has not looked at the stream yet; say --since or --all.")
+            acknowledged = await losses.acknowledged_ids(connection, streams, group)
+        if not acknowledged:
+            fail("this database does not know the stream yet; say --since or --all.")
     return [
-        # Of a partition that it has not looked at, this database knows nothing.
-        await _set(redis, name, group, known.get(name, NO_ID) if after is None else after)
-        for name, _ in orders
+        # A partition that this database does not know is read from its beginning.
+        await _set_back(
+            redis, name, group, acknowledged.get(name, NO_ID) if after is None else after
+        )
+        for name, _ in streams
     ]
 
 
-async def _set(redis: Redis, stream: str, group: str, after: StreamId) -> Set:
+async def _set_back(redis: Redis, stream: str, group: str, after: StreamId) -> SetBack:
     await groups.ensure_group(redis, stream, group)
     now = await take_snapshot(redis, stream, group)
     after = min(after, now.delivered)
     entries = await _count(redis, stream, after)
     raw: Any = redis
     await raw.xgroup_setid(stream, group, write(after), entries_read=now.added - entries)
-    return Set(stream, after, entries, now.first)
+    return SetBack(stream, after, entries, now.first)
 
 
 async def _count(redis: Redis, stream: str, after: StreamId) -> int:
+    """Count the entries with greater ids."""
     entries, start = 0, f"({write(after)}"
     while page := await groups.read_range(redis, stream, start, "+", _PAGE):
         entries += len(page)

@@ -1,96 +1,131 @@
-"""``crm status``: what runs and where, and what waits."""
+"""``crm status``: what runs, where, and what is waiting."""
 
-from typing import Any
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from typing import Annotated, Any
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from service.config import Config
-from service.db.engine import DATABASE_AWAY, create_engine
-from service.db.operations import losses, status
+from service.cli.database import connected
+from service.cli.output import AsJson, print_facts, print_json
+from service.config import Config, plain_url
+from service.db.engine import DATABASE_AWAY
+from service.db.operations import losses
+from service.db.operations.status import database_backlog
 from service.db.operations.trimming import trims
-from service.local.state import read_state
+from service.local.ports import address, reached_at
+from service.local.state import read_state, with_local_stack
 from service.streams import groups, redis_client
+
+_UNKNOWN_WITHOUT_DATABASE = (
+    "deadLetters",
+    "unpublished",
+    "oldestUnpublishedSeconds",
+    "sweepOverdueSeconds",
+    "losses",
+    "lostEntries",
+    "trimmingHeldBy",
+)
+
+
+def status(*, as_json: Annotated[bool, AsJson] = False) -> None:
+    """Show what runs, where, and what is waiting. Exit status 1 if a server does not answer."""
+    report = asyncio.run(read_status(with_local_stack(Config.load())))
+    if as_json:
+        print_json(report)
+    else:
+        print_facts(list(_facts(report)))
+    raise typer.Exit(0 if report["ok"] else 1)
 
 
 async def read_status(config: Config) -> dict[str, Any]:
-    """Ask the servers; ``ok`` tells whether both answered. Unknown numbers are None."""
+    """Ask both servers. ``ok`` says whether both answered; unknown numbers are None."""
     local = read_state(config.data_dir)
-    report: dict[str, Any] = {
-        "ok": True,
-        "httpUrl": local.http_url if local else f"http://{config.http_host}:{config.http_port}",
+    redis, database = await asyncio.gather(_from_redis(config), _from_database(config))
+    return {
+        "ok": redis["redis"] == database["database"] == "ok",
+        "httpUrl": local.http_url if local else _http_url(config),
         "redisUrl": config.redis_url,
-        "databaseUrl": (config.database_url or "").replace("+asyncpg", "", 1),
+        "databaseUrl": plain_url(config.database_url or ""),
         "parts": local.parts if local else {},
+        **redis,
+        **database,
     }
-    found = await _from_redis(config, report)
-    found |= await _from_database(config, report)
-    return report | found
 
 
-async def _from_redis(config: Config, report: dict[str, Any]) -> dict[str, Any]:
-    redis = redis_client.configured(config)
+def _http_url(config: Config) -> str:
+    return f"http://{address(reached_at(config.http_host), config.http_port)}"
+
+
+async def _from_redis(config: Config) -> dict[str, Any]:
     try:
-        each = await groups.backlogs(redis, config.orders_streams, config.orders_group)
+        async with aclosing(redis_client.configured(config)) as redis:
+            each = await groups.backlogs(redis, config.orders_streams, config.orders_group)
     except redis_client.REDIS_ERRORS as error:
-        report["ok"] = False
         return {"redis": f"away: {type(error).__name__}", "lag": None, "pending": None}
-    finally:
-        await redis.aclose()
     backlog = groups.together(each)
-    behind = {name: of.lag for name, of in each.items() if of.lag}
+    lag_by_stream = {name: one.lag for name, one in each.items() if one.lag}
     return {
         "redis": "ok",
         "lag": backlog.lag,
-        **({"lagOf": behind} if len(each) > 1 else {}),
+        **({"lagOf": lag_by_stream} if len(each) > 1 else {}),
         "pending": backlog.pending,
         "consumers": len(backlog.consumers),
     }
 
 
-async def _from_database(config: Config, report: dict[str, Any]) -> dict[str, Any]:
-    engine = create_engine(config.database_url or "", application="crm status")
+async def _from_database(config: Config) -> dict[str, Any]:
     try:
-        async with engine.connect() as connection:
-            waiting = await status.database_backlog(connection)
+        async with connected(config, "crm status") as engine, engine.connect() as connection:
+            work = await database_backlog(connection)
             lost = await losses.summary(connection)
             trimmed = await trims(connection)
     except DATABASE_AWAY as error:
-        report["ok"] = False
-        return {"database": f"away: {type(error).__name__}"} | dict.fromkeys(
-            (
-                "deadLetters",
-                "unpublished",
-                "oldestUnpublishedSeconds",
-                "sweepOverdueSeconds",
-                "losses",
-                "lostEntries",
-                "trimmingHeldBy",
-            )
-        )
-    finally:
-        await engine.dispose()
+        unknown = dict.fromkeys(_UNKNOWN_WITHOUT_DATABASE)
+        return {"database": f"away: {type(error).__name__}", **unknown}
     return {
         "database": "ok",
-        "deadLetters": waiting.dead_letters,
-        "unpublished": waiting.unpublished,
-        "oldestUnpublishedSeconds": round(waiting.oldest_unpublished_seconds, 3),
-        "sweepOverdueSeconds": round(waiting.sweep_overdue_seconds, 3),
+        "deadLetters": work.dead_letters,
+        "unpublished": work.unpublished,
+        "oldestUnpublishedSeconds": round(work.oldest_unpublished_seconds, 3),
+        "sweepOverdueSeconds": round(work.sweep_overdue_seconds, 3),
         "losses": lost.open,
         "lostEntries": lost.entries,
-        "trimmingHeldBy": {it.stream: it.held_by for it in trimmed if it.held_by is not None},
+        "trimmingHeldBy": {one.stream: one.held_by for one in trimmed if one.held_by is not None},
     }
 
 
-def show_status(report: dict[str, Any], console: Console) -> None:
-    """Print it for people."""
-    table = Table.grid(padding=(0, 2))
-    for name, value in report.items():
-        if name == "parts":
-            for part, facts in value.items():
-                table.add_row(part, f"pid {facts['pid']}, log {facts['log']}")
-        elif isinstance(value, dict):
-            table.add_row(name, ", ".join(f"{of}: {it}" for of, it in value.items()) or "nobody")
-        elif name != "ok":
-            table.add_row(name, "unknown" if value is None else str(value))
-    console.print(table)
+def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what the report says, by names that people read."""
+
+    def shown(name: str, unit: str = "") -> str:
+        value = report[name]
+        return "unknown" if value is None else f"{value:,}{unit}"
+
+    yield "Dashboard and API", report["httpUrl"]
+    yield "Redis", report["redis"]
+    yield "Redis URL", report["redisUrl"]
+    yield "Database", report["database"]
+    yield "Database URL", report["databaseUrl"]
+    for part, process in report["parts"].items():
+        yield f"Process {part}", f"pid {process['pid'] or 'none, restarting'}, log {process['log']}"
+    yield "Entries not read yet", shown("lag")
+    for stream, lag in report.get("lagOf", {}).items():
+        yield f"  in {stream}", f"{lag:,}"
+    yield "Entries read, not applied yet", shown("pending")
+    if "consumers" in report:
+        yield "Workers known to Redis", shown("consumers")
+    yield "Dead letters", shown("deadLetters")
+    yield "Segment changes to publish", shown("unpublished")
+    yield "Oldest of them waits for", shown("oldestUnpublishedSeconds", " s")
+    yield "Sweep overdue by", shown("sweepOverdueSeconds", " s")
+    yield "Open losses", shown("losses")
+    yield "Entries lost in them", shown("lostEntries")
+    held = report["trimmingHeldBy"]
+    yield (
+        "Trimming held up by",
+        "unknown"
+        if held is None
+        else ", ".join(f"{group} (in {stream})" for stream, group in held.items()) or "nobody",
+    )

@@ -1,98 +1,143 @@
 """``crm users``: the people who sign in to the dashboard."""
 
-import asyncio
 import re
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.cli.database import fail, in_database, whoever
+from service.cli.database import actor, in_database
+from service.cli.output import AsJson, camel, fail, moment, print_json, print_table, say
 from service.core.scopes import Role
 from service.db.accounts import users
 from service.db.accounts.passwords import PasswordError
+from service.db.accounts.users import User
 
-app = typer.Typer(no_args_is_help=True, help="Users: who may sign in to the dashboard.")
-_console = Console(highlight=False, soft_wrap=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Manage who signs in to the dashboard.",
+)
 _EMAIL = re.compile(r"[^\s@]+@[^\s@]+")
 
 
 def _email(value: str) -> str:
     if not _EMAIL.fullmatch(value):
-        raise typer.BadParameter("this is no e-mail address")
+        raise typer.BadParameter("this is not an e-mail address")
     return value
 
 
-Email = Annotated[str, typer.Argument(metavar="EMAIL", callback=_email)]
-RoleOption = Annotated[Role, typer.Option(help="viewer reads, editor changes, admin does all.")]
+Email = Annotated[
+    str, typer.Argument(metavar="EMAIL", callback=_email, help="Their e-mail address.")
+]
+RoleOption = Annotated[
+    Role,
+    typer.Option(help="viewer: read. editor: also change and export. admin: everything."),
+]
 
 
 @app.command()
 def add(email: Email, role: RoleOption) -> None:
-    """Add a user; the password is asked for, or read from standard input."""
-    password = _password()
+    """Add a user.
 
-    async def work(connection: AsyncConnection) -> None:
-        try:
-            await users.add_user(connection, email, password, role, actor=whoever())
-        except users.UserExistsError:
-            fail("that user exists already; see `set-role` and `set-password`.")
-        except PasswordError as error:
-            fail(f"{error}.")
-
-    asyncio.run(in_database(work))
-    typer.echo(f"added, as {role}")
+    The password is asked for in a terminal, or else read as one line from standard input.
+    """
+    in_database(_add, email, _password(), role)
+    say(f"added, as {role}")
 
 
 @app.command("list")
-def show() -> None:
-    """List the users."""
-    table = Table("Id", "E-mail", "Role", "Last sign-in", "State")
-    for user in asyncio.run(in_database(users.list_users)):
-        seen = user.last_sign_in_at
-        shown = seen.strftime("%Y-%m-%d %H:%MZ") if seen else "never"
-        state = "disabled" if user.disabled_at else "enabled"
-        table.add_row(str(user.id), user.email, user.role, shown, state)
-    _console.print(table)
+def list_users(*, as_json: Annotated[bool, AsJson] = False) -> None:
+    """List all users."""
+    everyone = in_database(users.list_users)
+    if as_json:
+        print_json([_document(user) for user in everyone])
+    elif everyone:
+        columns = ("Id", "E-mail", "Role", "Added", "Last sign-in", "State")
+        print_table(columns, [_row(user) for user in everyone])
+    else:
+        say("No users. `crm users add` adds one.")
 
 
 @app.command()
 def set_role(email: Email, role: RoleOption) -> None:
     """Change what a user may do."""
-    _change(lambda connection: users.set_role(connection, email, role, actor=whoever()))
+    if not in_database(_set_role, email, role):
+        _no_such_user()
+    say("done")
 
 
 @app.command()
 def set_password(email: Email) -> None:
-    """Give a user another password, and enable them again if they were disabled."""
-    password = _password()
+    """Set a new password.
 
-    async def work(connection: AsyncConnection) -> bool:
-        try:
-            return await users.set_password(connection, email, password, actor=whoever())
-        except PasswordError as error:
-            fail(f"{error}.")
-
-    _change(work)
+    This also signs the user out, and enables them if they were disabled.
+    """
+    if not in_database(_set_password, email, _password()):
+        _no_such_user()
+    say("done")
 
 
 @app.command()
 def disable(email: Email) -> None:
-    """Let a user sign in no more; what they did stays in the audit."""
-    _change(lambda connection: users.disable_user(connection, email, actor=whoever()))
+    """Sign a user out for good.
+
+    What they did stays in the audit.
+    """
+    if not in_database(_disable, email):
+        _no_such_user()
+    say("done")
 
 
-def _change(work: Callable[[AsyncConnection], Awaitable[bool]]) -> None:
-    if not asyncio.run(in_database(work)):
-        fail("there is no such user; `crm users list` shows all.")
-    typer.echo("done")
+async def _add(connection: AsyncConnection, email: str, password: str, role: Role) -> None:
+    try:
+        await users.add_user(connection, email, password, role, actor=actor())
+    except users.UserExistsError:
+        fail("that user exists already. See `crm users set-role` and `crm users set-password`.")
+    except PasswordError as error:
+        fail(f"{error}.")
+
+
+async def _set_role(connection: AsyncConnection, email: str, role: Role) -> bool:
+    return await users.set_role(connection, email, role, actor=actor())
+
+
+async def _set_password(connection: AsyncConnection, email: str, password: str) -> bool:
+    try:
+        return await users.set_password(connection, email, password, actor=actor())
+    except PasswordError as error:
+        fail(f"{error}.")
+
+
+async def _disable(connection: AsyncConnection, email: str) -> bool:
+    return await users.disable_user(connection, email, actor=actor())
+
+
+def _no_such_user() -> None:
+    fail("there is no such user. `crm users list` shows all.")
 
 
 def _password() -> str:
     if sys.stdin.isatty():
         return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
     return sys.stdin.readline().rstrip("\r\n")
+
+
+def _state(user: User) -> str:
+    return "disabled" if user.disabled_at else "enabled"
+
+
+def _row(user: User) -> tuple[object, ...]:
+    return (
+        user.id,
+        user.email,
+        user.role,
+        moment(user.date_created),
+        moment(user.last_sign_in_at),
+        _state(user),
+    )
+
+
+def _document(user: User) -> dict[str, Any]:
+    return camel(user._asdict()) | {"id": str(user.id), "state": _state(user)}

@@ -1,8 +1,8 @@
-"""What a shop of a given size needs: arithmetic on what was measured, for `crm capacity`.
+"""What a shop of a given size needs: arithmetic on measured figures, for `crm capacity`.
 
-`tests/bench/capacity.py` measures all of it again; `tests/integration/cli/test_capacity.py` holds
-the bytes in bounds. `make bench` showed the rate, on two virtual cores that the worker, PostgreSQL
-and Redis shared.
+`tests/bench/capacity.py` measures all figures again, and `tests/integration/cli/test_capacity.py`
+checks that the bytes are still right. The rate was measured by `make bench`, on two virtual cores
+that the worker, PostgreSQL and Redis shared.
 """
 
 from dataclasses import dataclass
@@ -10,38 +10,38 @@ from math import ceil
 from typing import NamedTuple
 
 RATE = 8000.0
-"""Events per second that one worker applied: the lower end of what docs/performance.md shows."""
+"""Events per second that one worker applied; the lowest of the figures in the README."""
 BUSY = 0.5
-"""Share of that rate that is planned with: the rest is for reads, vacuum and bad days."""
+"""The share of that rate to plan with. The rest is for reads, vacuum and bad days."""
 CONNECTIONS_PER_PROCESS = 10
-"""To PostgreSQL, at most: a pool of five, and as many beyond it."""
+"""Connections to PostgreSQL, at most: a pool of five, and five more under load."""
 FEWEST = 2
-"""Replicas of either process, so that one may go."""
+"""Workers, and web processes, so that one of each may fail."""
 CHECKPOINTS = 288
-"""A day, when there is one every five minutes, as PostgreSQL has it by default."""
+"""Checkpoints a day, at one every five minutes, which is PostgreSQL's default."""
 _DAY = 86_400
 
 
 class Bytes(NamedTuple):
-    """What one of each takes, with its indexes."""
+    """The bytes that one of each takes, with its indexes."""
 
     customer: float = 1300.0
-    """With what a search reads of them."""
+    """Including the text that a search reads."""
     order: float = 430.0
-    """With the places that its updates leave behind."""
+    """Including the dead rows that its updates leave behind."""
     change: float = 350.0
-    """A row of the history, once published."""
+    """A segment change in the history, after it was published."""
     wal: float = 1250.0
-    """Write-ahead log of an event."""
+    """The write-ahead log of one event."""
     images: float = 12_200.0
-    """The same again for the pages that it is the first to touch after a checkpoint, as nearly each
-    event is in a large shop."""
+    """More write-ahead log, for pages that an event is the first to touch after a checkpoint. In a
+    large shop, nearly every event is the first."""
     compressed_images: float = 5400.0
-    """With `wal_compression`."""
+    """The same with `wal_compression`."""
     redis: float = 730.0
-    """An entry of the orders stream, when the event has 760 bytes."""
+    """An entry of the orders stream whose event has 760 bytes."""
     published: float = 480.0
-    """An entry of the stream out."""
+    """An entry of the stream of segment changes."""
 
 
 BYTES = Bytes()
@@ -49,48 +49,48 @@ BYTES = Bytes()
 
 @dataclass(frozen=True)
 class Shop:
-    """What is asked."""
+    """A shop, and what is expected of the service."""
 
     customers: int
     orders_per_day: float
     events_per_order: float = 4.0
     peak: float = 10.0
-    """The busiest minutes, as a multiple of the mean."""
+    """The load of the busiest minutes, as a multiple of the mean."""
     outage_minutes: float = 60.0
-    """Without any worker, or without the database, at the peak."""
+    """How long no worker runs, or the database is down, at the peak."""
     years: float = 3.0
-    """For how many orders are kept."""
+    """How many years of orders are stored."""
     changes_per_order: float = 1.0
     kept_entries: int = 250_000
     """Applied entries that stay in the orders stream (CRM_ORDERS_KEEP_ENTRIES)."""
     kept_changes: int = 250_000
-    """Entries of the stream out (CRM_CHANGES_KEEP_ENTRIES)."""
+    """Entries that stay in the stream of segment changes (CRM_CHANGES_KEEP_ENTRIES)."""
     wal_compression: bool = True
-    """As deploy/compose.yaml has it; PostgreSQL itself does without unless told."""
+    """On in deploy/compose.yaml; off by default in PostgreSQL."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What is answered; sizes in bytes."""
+    """What the shop needs."""
 
     peak_events_per_second: float
     share_of_one_worker: float
-    """Of its measured rate, in percent."""
+    """In percent of its measured rate."""
     workers: int
     connections: int
-    """Of these workers and two web processes."""
+    """Connections of these workers and two web processes, at most."""
     database_bytes: float
     wal_bytes_per_day: float
     backlog_entries: int
-    """After the outage."""
+    """Entries not yet applied when the outage ends."""
     redis_bytes: float
-    """With that backlog and what is kept of both streams."""
+    """With that backlog, and with the entries that stay in both streams."""
     catch_up_seconds: float | None
-    """While the peak goes on, at the rate of one worker; None: never."""
+    """At the rate of one worker, while the peak goes on. None: it never catches up."""
 
 
 def needs(shop: Shop, rate: float = RATE) -> Needs:
-    """Work it out, with ``rate`` as what one worker was measured to apply per second."""
+    """Return what a shop needs, if one worker applies ``rate`` events per second."""
     events_per_day = shop.orders_per_day * shop.events_per_order
     peak = events_per_day / _DAY * shop.peak
     backlog = ceil(peak * shop.outage_minutes * 60)
@@ -106,7 +106,7 @@ def needs(shop: Shop, rate: float = RATE) -> Needs:
         workers=workers,
         connections=(workers + FEWEST) * CONNECTIONS_PER_PROCESS,
         database_bytes=database,
-        # Between two checkpoints no page is written out whole twice.
+        # Between two checkpoints, each page is written to the log in full once at most.
         wal_bytes_per_day=events_per_day * BYTES.wal
         + min(events_per_day * images, CHECKPOINTS * database),
         backlog_entries=backlog,

@@ -1,4 +1,4 @@
-"""A real shop's purchases as a stream of order events, for looking at everything at work.
+"""The demo's data: a real shop's purchases as a stream of order events.
 
-Nothing here does I/O but reading the packaged data: who calls, publishes.
+The only I/O here is reading the packaged files. The caller publishes the events.
 """

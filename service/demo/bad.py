@@ -1,4 +1,4 @@
-"""Entries that no reader of the contract may apply: one for each kind of mistake."""
+"""Entries that must become dead letters: one for each kind of mistake."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,29 +9,29 @@ from service.demo.people import person
 
 
 def bad_entry(mistake: str, at: datetime) -> DemoEntry:
-    """Return an order of ``at`` that would be good, were it not for one of the ``MISTAKES``."""
+    """Return an order placed at ``at`` that is right except for one of the `MISTAKES`."""
     number = list(MISTAKES).index(mistake) + 1
-    who = person(number)
+    customer = person(number)
     order = Order(
         id=f"CDNOW-BAD-{number:02}",
         version=1,
-        customer=named(who),
+        customer=named(customer),
         status="pending",
         payment="paid",
         total="20.00",
         refunded=Decimal("0.00"),
-        address=who.address,
+        address=customer.address,
         created=at,
         updated=at,
     )
     return MISTAKES[mistake](document(f"{order.id}/{stamp(at)}", "created", at, order))
 
 
-def _says(**data: str) -> Callable[[Document], DemoEntry]:
+def _with(**data: str) -> Callable[[Document], DemoEntry]:
     return lambda event: entry(event | {"data": event["data"] | data})
 
 
-def _text(event: Document) -> bytes:
+def _body(event: Document) -> bytes:
     return entry(event)["data"]
 
 
@@ -40,22 +40,22 @@ def _without(fields: Document, name: str) -> Document:
 
 
 MISTAKES: dict[str, Callable[[Document], DemoEntry]] = {
-    "not JSON": lambda event: {"data": _text(event)[:-40]},
-    "invalid UTF-8": lambda event: {"data": _text(event).replace(b'"name":"', b'"name":"\xff', 1)},
-    "not an object": lambda event: {"data": b"[" + _text(event) + b"]"},
-    "no data field": lambda event: {"payload": _text(event)},
+    "not JSON": lambda event: {"data": _body(event)[:-40]},
+    "invalid UTF-8": lambda event: {"data": _body(event).replace(b'"name":"', b'"name":"\xff', 1)},
+    "not an object": lambda event: {"data": b"[" + _body(event) + b"]"},
+    "no data field": lambda event: {"payload": _body(event)},
     "no event id": lambda event: entry(_without(event, "id")),
     "unknown type": lambda event: entry(event | {"type": "order-archived"}),
     "no total": lambda event: entry(event | {"data": _without(event["data"], "totalAmount")}),
-    "negative amount": _says(totalAmount="-20.00"),
-    "amount not a number": _says(totalAmount="NaN"),
-    "amount infinite": _says(totalAmount="Infinity"),
-    "refund beyond the total": _says(refundedAmount="20.01"),
-    "other currency": _says(currency="EUR"),
-    "unknown status": _says(status="teleported"),
-    "date without an offset": lambda event: _says(
+    "negative amount": _with(totalAmount="-20.00"),
+    "amount not a number": _with(totalAmount="NaN"),
+    "amount infinite": _with(totalAmount="Infinity"),
+    "refund beyond the total": _with(refundedAmount="20.01"),
+    "other currency": _with(currency="EUR"),
+    "unknown status": _with(status="teleported"),
+    "date without an offset": lambda event: _with(
         dateCreated=event["data"]["dateCreated"].removesuffix("Z")
     )(event),
-    "date in the far future": _says(dateCreated="2222-02-22T22:22:22Z"),
+    "date in the far future": _with(dateCreated="2222-02-22T22:22:22Z"),
 }
-"""What is wrong, and how a good event becomes so."""
+"""Each mistake by its name, and the function that makes it in a good event."""

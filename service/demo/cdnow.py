@@ -1,4 +1,4 @@
-"""The CDNOW sample: real purchases, read from the file packaged beside this module.
+"""The CDNOW sample: real purchases, in a file packaged beside this module.
 
 Source: Fader and Hardie, "Forecasting Repeat Sales at CDNOW: A Case Study", Interfaces 31 (2001).
 """
@@ -14,11 +14,11 @@ SOURCE_NOTE = (
     "Purchases: the CDNOW sample of Fader and Hardie (Interfaces 31, 2001). "
     "Names and addresses are made up."
 )
-"""One line for the screen: what is real, and what is not."""
+"""Tells people what is real and what is not."""
 
 
 class Purchase(NamedTuple):
-    """One line of the file. Equal lines are different purchases: ``line`` tells them apart."""
+    """A line of the file. Two equal lines are two purchases; ``line`` tells them apart."""
 
     line: int
     customer: int
@@ -29,7 +29,7 @@ class Purchase(NamedTuple):
 
 @cache
 def purchases() -> tuple[Purchase, ...]:
-    """Return all 6,919 purchases in the file's order, lines counted from 1."""
+    """Return all 6,919 purchases in the order of the file; lines count from 1."""
     return tuple(
         Purchase(line, int(customer), date.fromisoformat(day), int(cds), Decimal(dollars))
         for line, (customer, day, cds, dollars) in enumerate(rows("cdnow"), 1)

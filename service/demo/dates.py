@@ -1,10 +1,10 @@
 """The calendar of 1997-98, moved so that its last day ends today.
 
-At one pace for all days the five segments can never be seen together. Everybody's first purchase
-lies 462 to 545 days before the last day: only a pace above 462 / 60 leaves anyone ``new`` (bought
-once, less than 60 days ago), only one below 545 / 90 leaves anyone ``inactive``. So the weeks in
-which customers arrived keep their length, and the time after them, when they only came back, runs
-faster.
+If all days ran at one pace, the five segments could never be seen together. Every customer's first
+purchase was 462 to 545 days before the last day. To have anyone ``new`` (bought once, less than 60
+days ago), the pace must be above 462 / 60; to have anyone ``inactive``, below 545 / 90. So the
+weeks in which customers arrived keep their length, and the later time, in which they only came
+back, runs faster.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -13,28 +13,28 @@ FIRST_DAY = date(1997, 1, 1)
 LAST_DAY = date(1998, 6, 30)
 REAL_DAYS = (LAST_DAY - FIRST_DAY).days + 1
 ARRIVAL_DAYS = 84
-"""The days from the first on, in which every customer of the sample bought for the first time."""
+"""The first days, in which every customer of the sample bought for the first time."""
 LATER_PACE = 14
-"""So many of the later days are shown as one."""
+"""This many of the later days are shown as one day."""
 SHOWN_DAYS = ARRIVAL_DAYS + (REAL_DAYS - ARRIVAL_DAYS) // LATER_PACE
 HEADROOM = timedelta(seconds=90)
-"""The last day ends this long before now, so that nothing lies in the future."""
+"""The last day ends this long before now, so that nothing is in the future."""
 
 CALENDAR_NOTE = (
     f"The {REAL_DAYS} days of 1997-98 are shown as the last {SHOWN_DAYS} days: the first "
     f"{ARRIVAL_DAYS}, in which every customer arrived, day by day, the rest {LATER_PACE} times "
     "as fast."
 )
-"""One sentence for the screen."""
+"""Tells people how the calendar was moved."""
 
 
 def end_of_history(today: datetime) -> datetime:
-    """Return the moment, in UTC, at which the last day of the data ends. ``today`` is aware."""
+    """Return the time in UTC at which the last day of the data ends. ``today`` is aware."""
     return today.astimezone(UTC) - HEADROOM
 
 
 def shown(day: date, end: datetime) -> tuple[datetime, timedelta]:
-    """Return where ``day`` begins in a history that ends at ``end``, and how long it lasts."""
+    """Return when ``day`` begins in a history that ends at ``end``, and how long it lasts."""
     left = (LAST_DAY - day).days + 1
     later = REAL_DAYS - ARRIVAL_DAYS
     if left > later:

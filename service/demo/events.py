@@ -1,4 +1,4 @@
-"""Order events as an order management writes them: CloudEvents JSON in a stream entry."""
+"""Order events as an order management system writes them: CloudEvents JSON in a stream entry."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An order as one event carries it, whole. Without a version, time tells which is newer."""
+    """An order as an event carries it, complete. Without a version, the newer time wins."""
 
     id: str
     version: int | None
@@ -32,13 +32,13 @@ class Order:
     updated: datetime
 
 
-def named(who: Person) -> Document:
-    """Return the customer part of an order placed by ``who``."""
-    return {"id": None, "name": who.name, "email": who.email, "phone": who.phone}
+def named(person: Person) -> Document:
+    """Return the customer part of an order that ``person`` placed."""
+    return {"id": None, "name": person.name, "email": person.email, "phone": person.phone}
 
 
 def document(event_id: str, kind: str, time: datetime, order: Order) -> Document:
-    """Return the event, still as a JSON object. ``kind`` is ``created`` or ``updated``."""
+    """Return the event as a JSON object. ``kind`` is ``created`` or ``updated``."""
     data: Document = {
         "id": order.id,
         "version": order.version,
@@ -72,5 +72,5 @@ def entry(event: Document) -> DemoEntry:
 
 
 def stamp(moment: datetime) -> str:
-    """Return ISO 8601 in UTC with ``Z``."""
+    """Return the time as ISO 8601 in UTC with ``Z``."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

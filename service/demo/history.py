@@ -1,4 +1,4 @@
-"""The shop's history as order management would have sent it, mishaps of delivery included."""
+"""The shop's history as its order management would have sent it, with mistakes of delivery."""
 
 from collections import Counter
 from datetime import datetime, timedelta
@@ -18,11 +18,11 @@ from service.demo.stories import COMPLETED, DAY, STORIES, WAITING, Story
 SEED = "CDNOW"
 NAMESPACE = UUID("5a3f2a52-6f0c-4c7e-9d5b-2f3f0c1f7a11")
 TWICE_SHARE = 0.01
-"""Of all entries: delivered a second time, unchanged."""
+"""The share of entries that are delivered a second time, unchanged."""
 LATE_SHARE = 0.01
-"""Of all entries: delivered a day or more late, so that many an update overtakes its create."""
+"""The share of entries that arrive a day or more late, so that some updates overtake a create."""
 WAITING_DAYS = 2
-"""Orders without a story of their own are completed after so many days."""
+"""Orders without a story of their own are completed after this many days."""
 
 
 class Delivery(NamedTuple):
@@ -35,14 +35,14 @@ class Delivery(NamedTuple):
 def history(today: datetime) -> list[DemoEntry]:
     """Return the stream entries of all purchases, in order of arrival, none later than ``today``.
 
-    ``today`` is aware. The same moment gives the same bytes; another one shifts every date, and
-    gives every event another id, for what it says is different.
+    ``today`` is aware. The same time gives the same bytes. Another time moves every date, and gives
+    every event another id, because the event then says something else.
     """
     end = end_of_history(today)
     rng = Random(SEED)
     placed = _placed(rng, end)
     orderly: list[Delivery] = []
-    tellable: list[int] = []
+    of_several_events: list[int] = []
     ids = uuid5(NAMESPACE, stamp(end))
     for order in placed:
         at = order.created
@@ -51,16 +51,18 @@ def history(today: datetime) -> list[DemoEntry]:
             if at > end:  # has not happened yet
                 break
             if len(order.story.steps) > 1:
-                tellable.append(len(orderly))
+                of_several_events.append(len(orderly))
             event_id = str(uuid5(ids, f"{order.id}/{nth}"))
             orderly.append(Delivery(at, order.event(nth, event_id, at)))
-    deliveries = [*_with_mishaps(rng, orderly, tellable, end), *_bad(end)]
-    deliveries.sort(key=lambda delivery: delivery.arrival)  # stable: lines of a moment keep order
+    deliveries = [*_with_mishaps(rng, orderly, of_several_events, end), *_bad(end)]
+    deliveries.sort(
+        key=lambda delivery: delivery.arrival
+    )  # stable: events of one time keep their order
     return [delivery.entry for delivery in deliveries]
 
 
 def _placed(rng: Random, end: datetime) -> list[PlacedOrder]:
-    """Return an order for each purchase, with its moment and its story."""
+    """Return an order for each purchase, with its time and its story."""
     times = _times(rng, end)
     lines = [purchase.line for purchase in purchases()]
     rng.shuffle(lines)
@@ -87,7 +89,7 @@ def _placed(rng: Random, end: datetime) -> list[PlacedOrder]:
 
 
 def _times(rng: Random, end: datetime) -> dict[int, datetime]:
-    """Make up each line's time of day: within its day, lines of one day in the file's order."""
+    """Make up a time of day for each line; lines of one day keep the order of the file."""
     times: dict[int, datetime] = {}
     by_day = sorted(purchases(), key=lambda purchase: purchase.day)
     per_day = Counter(purchase.day for purchase in by_day)
@@ -100,14 +102,14 @@ def _times(rng: Random, end: datetime) -> dict[int, datetime]:
 
 
 def _with_mishaps(
-    rng: Random, orderly: list[Delivery], tellable: list[int], end: datetime
+    rng: Random, orderly: list[Delivery], of_several_events: list[int], end: datetime
 ) -> list[Delivery]:
-    """Return the deliveries with some late and some repeated.
+    """Return the deliveries with some of them late and some repeated.
 
-    Late are events of orders with several (``tellable``), where it makes a difference.
+    Only events of orders that have several are late, because only there it makes a difference.
     """
     deliveries = list(orderly)
-    for index in rng.sample(tellable, int(len(orderly) * LATE_SHARE)):
+    for index in rng.sample(of_several_events, int(len(orderly) * LATE_SHARE)):
         arrival = orderly[index].arrival + DAY * rng.uniform(1, 4)
         deliveries[index] = orderly[index]._replace(arrival=min(arrival, end))
     for delivery in rng.sample(deliveries, int(len(orderly) * TWICE_SHARE)):

@@ -1,4 +1,4 @@
-"""A trickle of live orders: what the shop's order management sends from now on."""
+"""Live orders: what the shop's order management sends from now on."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ from service.demo.people import Person, person
 from service.demo.stories import COMPLETED, STORIES
 
 NEW_CUSTOMER_SHARE = 0.15
-"""Of the new orders: placed by somebody never seen before."""
+"""The share of new orders that a new customer places."""
 TWICE_SHARE = 0.02
-"""Of all entries: sent a second time, unchanged."""
+"""The share of entries that are sent a second time, unchanged."""
 UNDER_WAY = 25
-"""With so many orders under way, every second entry tells of one of them."""
+"""When this many orders are under way, every second entry is about one of them."""
 FIRST_NEW_CUSTOMER = 10_000
 
 
 @dataclass(slots=True)
 class _UnderWay:
     order: PlacedOrder
-    told: int = 0
+    events: int = 0
 
 
 def live_orders(run_id: str, now: Callable[[], datetime]) -> Iterator[DemoEntry]:
     """Yield entries for ever, each dated ``now()``, an aware time, as it is asked for.
 
-    Mostly new orders, then what becomes of them. Order and event ids, and the e-mails of new
-    customers, differ between runs with different ``run_id``; the same one with the same clock
-    gives the same entries.
+    Most are new orders, the others what becomes of them. Order ids, event ids and the e-mails of
+    new customers differ between runs with different ``run_id``. The same ``run_id`` and the same
+    clock give the same entries.
     """
     rng = Random(run_id)
     suffix = f"-{sha256(run_id.encode()).hexdigest()[:8]}"
@@ -43,7 +43,7 @@ def live_orders(run_id: str, now: Callable[[], datetime]) -> Iterator[DemoEntry]
     placed = 0
     while True:
         if rng.random() < len(under_way) / (len(under_way) + UNDER_WAY):
-            telling = rng.choice(under_way)
+            current = rng.choice(under_way)
         else:
             placed += 1
             if rng.random() < NEW_CUSTOMER_SHARE:
@@ -51,20 +51,20 @@ def live_orders(run_id: str, now: Callable[[], datetime]) -> Iterator[DemoEntry]
                 who = customers[-1]
             else:
                 who = _often_recent(rng, customers)
-            telling = _UnderWay(_place(rng, f"LIVE-{run_id}-{placed:05}", placed, who, now()))
-            under_way.append(telling)
-        telling.told += 1
-        event_id = str(uuid5(NAMESPACE, f"{telling.order.id}/{telling.told}"))
-        if telling.told == len(telling.order.story.steps):
-            under_way.remove(telling)
-        entry = telling.order.event(telling.told, event_id, now())
+            current = _UnderWay(_place(rng, f"LIVE-{run_id}-{placed:05}", placed, who, now()))
+            under_way.append(current)
+        current.events += 1
+        event_id = str(uuid5(NAMESPACE, f"{current.order.id}/{current.events}"))
+        if current.events == len(current.order.story.steps):
+            under_way.remove(current)
+        entry = current.order.event(current.events, event_id, now())
         yield entry
         if rng.random() < TWICE_SHARE:
             yield entry
 
 
 def _place(rng: Random, order_id: str, number: int, who: Person, at: datetime) -> PlacedOrder:
-    """Return a new order, of an amount that somebody once spent."""
+    """Return a new order, with an amount that somebody once spent."""
     stories = (*STORIES, COMPLETED)
     return PlacedOrder(
         id=order_id,
@@ -77,11 +77,11 @@ def _place(rng: Random, order_id: str, number: int, who: Person, at: datetime) -
 
 
 def _by_last_purchase() -> list[Person]:
-    """Return the customers of the history, who bought last at the end."""
+    """Return the customers of the history, sorted by their last purchase."""
     last = {p.customer: p.day for p in sorted(purchases(), key=lambda p: p.day)}
     return [person(number) for number in sorted(last, key=lambda number: last[number])]
 
 
 def _often_recent(rng: Random, customers: list[Person]) -> Person:
-    """Choose a customer: the later in the list, the likelier."""
+    """Choose a customer; those later in the list are more likely."""
     return customers[int(len(customers) * max(rng.random(), rng.random()))]

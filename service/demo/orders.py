@@ -1,4 +1,4 @@
-"""Orders that go through their story, one event at a time, in the several hands of real senders."""
+"""Orders that go through their story, one event at a time, written as different senders write."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ FLOAT_TAIL_EVERY = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedOrder:
-    """An order and its fate. ``number`` decides how its sender writes things."""
+    """An order and its story. ``number`` decides how its sender writes values."""
 
     id: str
     number: int
@@ -29,7 +29,7 @@ class PlacedOrder:
     story: Story
 
     def event(self, nth: int, event_id: str, at: datetime) -> DemoEntry:
-        """Return the story's ``nth`` event, counted from 1, as it happened at ``at``."""
+        """Return the ``nth`` event of the story, counted from 1, as it happened at ``at``."""
         step = self.story.steps[nth - 1]
         state = Order(
             id=self.id,
@@ -47,18 +47,18 @@ class PlacedOrder:
 
     def _customer(self, step: Step) -> Mapping[str, object] | None:
         if step.customer == "nobody":
-            # Both ways of naming nobody that guest checkouts know.
+            # Guest checkouts name nobody in one of these two ways.
             empty = {"id": None, "name": "", "email": "", "phone": ""}
             return None if self.number % 2 else empty
-        who = named(self.who)
+        customer = named(self.who)
         if step.customer == "mistyped":
-            who["email"] = self.who.email[1:]
+            customer["email"] = self.who.email[1:]
         elif self.number % UNTIDY_EMAIL_EVERY == 1:
-            who["email"] = f" {self.who.email.upper()} "
-        return who
+            customer["email"] = f" {self.who.email.upper()} "
+        return customer
 
     def _total(self) -> str | float:
-        """Return the total as a string, or as a number, a few of them with a float's long tail."""
+        """Return the total as a string or a number; a few numbers have the long tail of a float."""
         if self.number % FLOAT_TAIL_EVERY == 1 and self.total:
             return math.nextafter(float(self.total), math.inf)
         return str(self.total) if self.number % NUMBER_EVERY else float(self.total)

@@ -1,7 +1,7 @@
-"""Made-up people: the same number is always the same person, and nobody exists.
+"""Made-up people. The same number is always the same person, and none of them exists.
 
-E-mail addresses are in the domains reserved for examples, telephone numbers in the range 555-0100
-to 555-0199 reserved for fiction.
+E-mail addresses are in the domains that are reserved for examples; telephone numbers are in the
+range 555-0100 to 555-0199, which is reserved for fiction.
 """
 
 import unicodedata
@@ -14,15 +14,15 @@ GIVEN = tuple(given for (given,) in rows("given"))
 FAMILY = tuple(family for (family,) in rows("family"))
 STREETS = tuple(street for (street,) in rows("streets"))
 CITIES = tuple((city, state, zip_, area) for city, state, zip_, area in rows("cities"))
-"""City and state, and the zip and area codes that begin there."""
+"""City, state, the start of its zip codes, and its telephone area code."""
 UNUSUAL = tuple((name, mailbox) for name, mailbox in rows("unusual"))
-"""What lists, search and exports must bear: other scripts and directions, markup, great length."""
+"""Names that lists, search and exports must cope with: other scripts, markup, great length."""
 UNUSUAL_EVERY = 61
 FLAT_SHARE = 0.25
 
 
 class Person(NamedTuple):
-    """Somebody who orders. ``address`` has the keys of an order's shipping address."""
+    """A person who orders. ``address`` has the keys of an order's shipping address."""
 
     name: str
     email: str
@@ -31,10 +31,10 @@ class Person(NamedTuple):
 
 
 def person(number: int, suffix: str = "") -> Person:
-    """Return the person of that number, always the same.
+    """Return the person with this number, always the same.
 
-    E-mails are unique per number and suffix; a suffix keeps people of the same number apart.
-    Every tenth gives no phone number.
+    An e-mail is unique per number and suffix, so a suffix makes other people of the same numbers.
+    Every tenth person has no phone number.
     """
     rng = Random(f"person {number} {suffix}")
     given, family = rng.choice(GIVEN), rng.choice(FAMILY)
@@ -60,6 +60,6 @@ def person(number: int, suffix: str = "") -> Person:
 
 
 def _ascii(name: str) -> str:
-    """Return the letters of a Latin name as an e-mail's local part has them."""
+    """Return a Latin name in the letters that an e-mail address has."""
     plain = unicodedata.normalize("NFKD", name.lower())
     return "".join(letter for letter in plain if letter.isascii() and letter.isalpha())

@@ -1,4 +1,4 @@
-"""What becomes of orders: each story is one way through the statuses, told by events."""
+"""What becomes of orders: each story is one way through the statuses, one event per step."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -9,7 +9,7 @@ DAY = timedelta(days=1)
 
 
 class Step(NamedTuple):
-    """One event: what it says, and how long after the one before it (as a rule)."""
+    """One event: what it says, and about how long it comes after the one before."""
 
     after: timedelta
     status: str
@@ -23,9 +23,9 @@ class Story(NamedTuple):
 
     name: str
     orders: int
-    """How many orders of the history go this way."""
+    """The number of orders in the history with this story."""
     weight: int
-    """How often, against the other stories, a live order goes this way."""
+    """How often a live order has this story, compared with the other stories."""
     steps: tuple[Step, ...]
 
 
@@ -71,4 +71,4 @@ STORIES = (
 
 COMPLETED = Story("completed", 0, 100, (Step(0 * HOUR, "completed"),))
 WAITING = Story("waiting", 0, 0, (PLACED,))
-"""All other orders of the history are told by a single event: completed, or the newest waiting."""
+"""All other orders of the history have one event: completed, or waiting if they are new."""

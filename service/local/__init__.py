@@ -1,5 +1,5 @@
-"""The local stack behind ``crm up``: real servers from wheels, supervised by us, no Docker."""
+"""The local stack behind ``crm up``: real servers from Python wheels, without Docker."""
 
 
 class LocalError(Exception):
-    """The local stack cannot run; the message says what is wrong and what to do about it."""
+    """The local stack cannot run. The message says what is wrong and what to do."""

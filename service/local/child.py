@@ -1,4 +1,4 @@
-"""One child process: how to start it, when it is ready, how it stops, what it logged."""
+"""One child process: how it is started and stopped, when it is ready, and its log."""
 
 import json
 import os
@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LOG_BYTES = 10_000_000
-"""A log larger than this becomes ``<name>.log.1``, replacing the one before."""
+"""A log that is larger is moved to ``<name>.log.1``, in place of the one before."""
 
 TAIL_BYTES = 4_000
 
 
 @dataclass(frozen=True)
 class Child:
-    """What to run. ``ready`` raises until the child is ready; its error says what is missing.
+    """A program to run.
 
+    ``ready`` raises as long as the child is not ready; its error says what is missing.
     ``stop_signal`` asks for an orderly stop within ``grace`` seconds, ``hurry_signal`` for a quick
-    one. A child that outlived its parent gets ``orphan_grace`` seconds at the next start.
+    one. A child that outlived its parent gets ``orphan_grace`` seconds to stop at the next start.
     """
 
     name: str
@@ -46,7 +47,7 @@ def launcher(
     orphan_grace: float,
     unprivileged: bool,
 ) -> list[str]:
-    """Command that runs ``argv`` through ``launch``: it gets ``stop_signal`` if we die."""
+    """Return a command that runs ``argv`` and sends it ``stop_signal`` if this process dies."""
     options = {
         "pidFile": str(pid_file),
         "parent": os.getpid(),
@@ -62,19 +63,19 @@ class Log:
     """A child's log file, bounded in size."""
 
     def __init__(self, path: Path) -> None:
-        """Take a path; nothing is created yet."""
+        """Keep the path. Nothing is created yet."""
         self.path = path
         self._start = 0
 
     def bound(self) -> None:
-        """Set the log aside when it is large. Its writer appends, so it may go on writing."""
+        """Move the content away if it is large. The writer appends, so it can go on writing."""
         if self.path.exists() and self.path.stat().st_size > LOG_BYTES:
-            with suppress(OSError):  # a full disk needs the room all the more
+            with suppress(OSError):  # on a full disk the room matters more than the copy
                 shutil.copyfile(self.path, self.path.with_suffix(".log.1"))
             os.truncate(self.path, 0)
 
     def tail(self, lines: int = 8) -> str:
-        """Return the last lines of the present run, indented."""
+        """Return the last lines of the current run, indented."""
         with self.path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(self._start if self._start <= size else 0, size - TAIL_BYTES))
@@ -82,7 +83,7 @@ class Log:
         return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
 
     async def spawn(self, child: Child, pid_file: Path) -> Process:
-        """Start the child with this log as its output. A Ctrl-C in the terminal is ours alone."""
+        """Start the child with this log as its output, out of reach of the terminal's Ctrl-C."""
         self.bound()
         with self.path.open("ab") as file:
             self._start = file.tell()

@@ -1,4 +1,4 @@
-"""The data folder: one owner at a time, its passwords, and what an earlier owner left running."""
+"""The data folder: its lock, its passwords, and the children that an earlier owner left running."""
 
 import asyncio
 import fcntl
@@ -14,26 +14,16 @@ from pathlib import Path
 from service.local import LocalError
 from service.local.launch import birth
 from service.local.ports import Ports
+from service.local.private_file import write_private
 
 POLL_SECONDS = 0.02
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace a file that only its owner may read; a crash leaves the old one or the new one."""
-    unfinished = path.with_name(f"{path.name}.new")
-    unfinished.unlink(missing_ok=True)
-    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
 class DataFolder:
-    """A locked data folder. The lock ends with the process, however that ends."""
+    """A locked data folder. The lock ends with this process, however the process ends."""
 
     def __init__(self, path: Path, report: Callable[[str], None]) -> None:
-        """Create the folder if need be and lock it. Raises LocalError when that cannot be."""
+        """Create the folder if it does not exist, and lock it. Raises LocalError if it cannot."""
         self.path = path.resolve()
         self._report = report
         try:
@@ -42,7 +32,10 @@ class DataFolder:
                 (self.path / name).mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            msg = f"cannot use {self.path} as data folder ({error.strerror}): set CRM_DATA_DIR."
+            msg = (
+                f"cannot use {self.path} as data folder ({error.strerror}): "
+                "set CRM_DATA_DIR to another folder."
+            )
             raise LocalError(msg) from None
         try:
             self._take()
@@ -72,21 +65,21 @@ class DataFolder:
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
     def close(self) -> None:
-        """Let others use the folder."""
+        """Release the lock."""
         os.close(self._lock)
 
     def password(self, name: str) -> str:
-        """Return the password of that name; made at first use, safe in URLs and quotes."""
+        """Return a password, created at first use. It is safe in URLs and in SQL literals."""
         file = self.path / f"{name}.password"
         if not file.exists():
             write_private(file, secrets.token_urlsafe(24))
         return file.read_text()
 
     async def reap(self) -> None:
-        """Stop what an earlier owner of this folder left running. Afterwards none of it runs."""
+        """Stop the children that an earlier owner of this folder left, and wait for their end."""
         orphans: list[tuple[str, int, float]] = []
         for file in (self.path / "run").glob("*.pid"):
-            with suppress(ValueError):  # half written: its process never came to be
+            with suppress(ValueError):  # half written: its process never started
                 note = json.loads(file.read_text())
                 if note["birth"] == birth(note["pid"]):
                     self._report(f"stopping {file.stem} of an earlier run (process {note['pid']})")

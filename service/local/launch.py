@@ -1,7 +1,7 @@
-"""Start a program that stops when its parent dies, and as a user when the parent is root.
+"""Start a program that stops when its parent dies; as an ordinary user if the parent is root.
 
-Run by path with ``python -I -S``, so only the standard library is there. A launcher of its own
-because code between fork and exec is unsafe in a process with threads.
+This runs as a process of its own, because code between fork and exec is unsafe in a process with
+threads. It is run by its path with ``python -I -S``, so it can import the standard library only.
 """
 
 import ctypes
@@ -18,7 +18,10 @@ ORDINARY_USER = 1000
 
 
 def birth(pid: int) -> str | None:
-    """Tell a process from an earlier one with the same id. None: not running (a zombie is not)."""
+    """Return what tells a process from earlier ones with the same id; None if it does not run.
+
+    A zombie does not run.
+    """
     if sys.platform == "linux":
         try:
             line = Path(f"/proc/{pid}/stat").read_text(errors="replace")
@@ -38,13 +41,13 @@ def birth(pid: int) -> str | None:
 
 
 def _become_ordinary_user() -> None:
-    """Enter a user namespace in which root's files belong to an ordinary user: no chown needed."""
+    """Enter a user namespace in which root's files belong to an ordinary user, without chown."""
     user, group = os.getuid(), os.getgid()
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER):
         sys.exit(
             "PostgreSQL refuses to run as root, and this system allows no user namespaces "
             f"({os.strerror(ctypes.get_errno())}): run this as an ordinary user, or set "
-            "CRM_DATABASE_URL."
+            "CRM_DATABASE_URL to a server of your own."
         )
     Path("/proc/self/uid_map").write_text(f"{ORDINARY_USER} {user} 1")
     Path("/proc/self/setgroups").write_text("deny")
@@ -52,7 +55,7 @@ def _become_ordinary_user() -> None:
 
 
 def main() -> None:
-    """Leave a pid file for whoever must clean up later, then become the program."""
+    """Write a pid file, by which the next start finds an orphan, and then become the program."""
     settings, *argv = sys.argv[1:]
     options = json.loads(settings)
     pid_file = Path(options["pidFile"])
@@ -66,11 +69,11 @@ def main() -> None:
     if options["unprivileged"] and os.geteuid() == 0:
         _become_ordinary_user()
     if sys.platform == "linux":
-        # After the change of credentials, which may clear it; exec keeps it.
+        # Changing credentials may clear this, so it comes after that; exec keeps it.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, options["signal"])
-    if os.getppid() != options["parent"]:  # died before it could be watched
+    if os.getppid() != options["parent"]:  # it died before the signal was set up
         sys.exit(f"the parent of {argv[0]} is gone")
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and exec would hand that on
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and exec keeps that
     os.execv(argv[0], argv)  # noqa: S606
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL from its wheel: on loopback, with passwords, durable, sized for a small machine."""
+"""PostgreSQL from its wheel: on loopback, with passwords, durable, for small machines."""
 
 import asyncio
 import os
@@ -19,7 +19,8 @@ SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": "100",
-    "shared_buffers": "256MB",  # anonymous memory: a container's small /dev/shm is no limit
+    # Anonymous memory, so a container's small /dev/shm does not limit it.
+    "shared_buffers": "256MB",
     "effective_cache_size": "1GB",
     "work_mem": "8MB",
     "maintenance_work_mem": "128MB",
@@ -37,16 +38,16 @@ SETTINGS = {
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] ",
 }
-"""Given on the command line, so that they hold for data folders of every age."""
+"""They are passed on the command line, so that they also hold in older data folders."""
 
-SEGMENT_LINE = 6  # of postmaster.pid: key and id of the shared memory segment
+SEGMENT_LINE = 6  # in postmaster.pid: key and id of the shared memory segment
 SEGMENTS = Path("/proc/sysvipc/shm")
 DETACH_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
 ENVIRONMENT |= {"LC_ALL": "C"}
-"""A locale that is not installed, or a stray PGDATA, must not decide whether we start."""
+"""Without variables that can break a start: a locale that is not installed, a stray PGDATA."""
 
 
 async def prepare(folder: DataFolder) -> tuple[Child, str]:
@@ -80,7 +81,7 @@ async def prepare(folder: DataFolder) -> tuple[Child, str]:
 
 
 async def _initialise(folder: DataFolder, bin_dir: Path, data: Path) -> None:
-    """Make cluster, role and database under another name first: ``data`` is all or nothing."""
+    """Create cluster, role and database under another name, then rename: all or nothing."""
     unfinished = data.with_name("postgres.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     await _run(
@@ -98,7 +99,7 @@ async def _initialise(folder: DataFolder, bin_dir: Path, data: Path) -> None:
         ],
         folder.password("postgres"),
     )
-    # Single-user mode: needs no port, no password, and takes one statement a line.
+    # Single-user mode needs no port and no password, and reads one statement per line.
     await _run(
         folder,
         [
@@ -144,20 +145,20 @@ async def _run(folder: DataFolder, argv: Sequence[str], text: str) -> None:
 
 
 def _clear_stale_pid(pid_file: Path) -> None:
-    """Remove the pid file of a server that is gone.
+    """Remove the pid file of a server that is gone, or PostgreSQL may refuse to start.
 
-    Its number may belong to another program by now, or to a zombie that nobody waits for (common
-    in containers), and PostgreSQL would take either for itself. What counts is whether a process
-    is still attached to that server's memory; backends of a killed server leave it in a moment.
+    The process id in it may belong to another program by now, or to a zombie (common in
+    containers), and PostgreSQL takes either for a running server. So look whether a process is
+    still attached to that server's shared memory. Backends of a killed one detach after a moment.
     """
     if not (pid_file.exists() and SEGMENTS.exists()):
-        return  # elsewhere than on Linux, PostgreSQL judges alone
+        return  # not Linux: PostgreSQL decides alone
     lines = pid_file.read_text().splitlines()
     segment = lines[SEGMENT_LINE].split()[-1] if len(lines) > SEGMENT_LINE else None
     deadline = time.monotonic() + DETACH_SECONDS
     while _attached(segment):
         if time.monotonic() > deadline:
-            return  # let PostgreSQL say what it thinks of that
+            return  # PostgreSQL will say what is wrong
         time.sleep(POLL_SECONDS)
     pid_file.unlink()
 

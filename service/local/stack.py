@@ -1,4 +1,4 @@
-"""PostgreSQL and Valkey on this machine, in one data folder, for as long as a context lasts."""
+"""PostgreSQL and Valkey on this machine, in one data folder, as long as a context lasts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,12 @@ from service.local.supervise import Supervised, Supervisor
 
 
 class LocalStack:
-    """``async with LocalStack(folder) as stack``: servers inside, nothing left outside.
+    """Servers that run inside ``async with LocalStack(folder) as stack``.
 
-    Within, ``database_url`` (role ``crm``, owner of database ``crm``) and ``redis_url`` lead to
-    servers that are ready and are restarted, on the same port, when they crash; each is None when
-    it was not asked for. Entering raises LocalError when that cannot be had. On Linux the children
-    stop even if this process is killed; they stop too when the *thread* ends that entered.
+    Inside, ``database_url`` (role ``crm``, owner of database ``crm``) and ``redis_url`` lead to
+    servers that are ready, and that are restarted on the same port if they crash. Each is None if
+    that server was not asked for. Entering raises LocalError if a server cannot be started. On
+    Linux the servers stop even if this process is killed, and when the *thread* ends that entered.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class LocalStack:
         redis: bool = True,
         report: Callable[[str], None] = print,
     ) -> None:
-        """Note what is wanted; nothing is touched before entering."""
+        """Keep what is asked for. Nothing is touched before entering."""
         self.database_url: str | None = None
         self.redis_url: str | None = None
         self.supervisor = Supervisor(data_dir.resolve(), report)
@@ -36,7 +36,7 @@ class LocalStack:
         self._report = report
 
     async def __aenter__(self) -> Self:
-        """Lock the folder, stop what an earlier run left, start the servers."""
+        """Lock the folder, stop what an earlier run left running, and start the servers."""
         self.folder = DataFolder(self._data_dir, self._report)
         try:
             await self.folder.reap()
@@ -47,14 +47,14 @@ class LocalStack:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop everything in reverse order, then let others use the folder."""
+        """Stop everything in reverse order, then unlock the folder."""
         try:
             await self.supervisor.stop()
         finally:
             self.folder.close()
 
     async def start(self, child: Child) -> Supervised:
-        """Start one more child, stopped before those started earlier. Returns when it is ready."""
+        """Start another child, and wait until it is ready. It will stop before all earlier ones."""
         return await self.supervisor.start(child)
 
     async def _start_servers(self) -> None:

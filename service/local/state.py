@@ -1,19 +1,20 @@
-"""What runs here: the state file that ``crm up`` keeps while it runs, and how to read it."""
+"""The state file that ``crm up`` keeps while it runs, and from which commands learn the URLs."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from pydantic.alias_generators import to_camel
+
 from service.config import STATE_FILE, Config, ConfigError, asyncpg_url
-from service.local.folder import write_private
 from service.local.launch import birth
+from service.local.private_file import write_private
 
 
 class ProcessRecord(TypedDict):
-    """One child. ``pid`` is None while it waits to be restarted."""
+    """A child process. ``pid`` is None while it waits to be restarted."""
 
     pid: int | None
     log: str
@@ -21,7 +22,7 @@ class ProcessRecord(TypedDict):
 
 @dataclass(frozen=True)
 class StackState:
-    """A running ``crm up``. The keys of the file are these names in camelCase."""
+    """A running ``crm up``. The file has these names in camelCase."""
 
     http_url: str
     redis_url: str
@@ -32,38 +33,28 @@ class StackState:
     parts: Mapping[str, ProcessRecord]
 
 
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.title() for word in rest)
-
-
 def write_state(data_dir: Path, state: StackState) -> None:
-    """Write the state file, readable by its owner only: the URLs hold passwords."""
-    text = json.dumps({_camel(name): value for name, value in asdict(state).items()}, indent=2)
+    """Write the state file, which only its owner may read, because the URLs hold passwords."""
+    text = json.dumps({to_camel(name): value for name, value in asdict(state).items()}, indent=2)
     write_private(data_dir / STATE_FILE, text)
 
 
 def read_state(data_dir: Path) -> StackState | None:
-    """Return what runs in that folder; None when nothing does, whatever a file left there says."""
+    """Return what runs in a data folder; None if nothing does, even if a file was left there."""
     try:
-        found = json.loads((data_dir / STATE_FILE).read_text())
+        document = json.loads((data_dir / STATE_FILE).read_text())
         state = StackState(
-            **{name: found[_camel(name)] for name in StackState.__dataclass_fields__}
+            **{name: document[to_camel(name)] for name in StackState.__dataclass_fields__}
         )
     except (FileNotFoundError, ValueError, KeyError):
         return None
     return state if state.birth and birth(state.pid) == state.birth else None
 
 
-def own_birth() -> str | None:
-    """Return what tells this process from others that had or will have its id."""
-    return birth(os.getpid())
-
-
 def with_local_stack(config: Config) -> Config:
-    """Fill the URLs not given from the local stack that runs in the data folder.
+    """Return the configuration with missing URLs filled in from the local stack that runs here.
 
-    Raises ConfigError when one is still missing.
+    Raises ConfigError if a URL is still missing.
     """
     if config.database_url and config.redis_url:
         return config
@@ -79,7 +70,8 @@ def with_local_stack(config: Config) -> Config:
         ]
         msg = (
             f"{' and '.join(missing)} not set, and no local stack runs in "
-            f"{config.data_dir.resolve()}: set it, or start one with `crm up`."
+            f"{config.data_dir.resolve()}. Set {'both' if missing[1:] else 'it'}, or start a local "
+            "stack with `crm up`."
         )
         raise ConfigError(msg)
     return config.model_copy(

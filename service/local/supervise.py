@@ -1,4 +1,4 @@
-"""Keep child processes running: start in order, restart after a crash, stop in reverse order."""
+"""Keep child processes running: start them in order, restart after a crash, stop in reverse."""
 
 import asyncio
 import random
@@ -13,12 +13,12 @@ from service.local import LocalError
 from service.local.child import Child, Log
 
 START_SECONDS = 120.0
-"""Crash recovery of a database may take a while."""
+"""How long a child may take to be ready. Crash recovery of a database takes a while."""
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 STEADY_SECONDS = 30.0
-"""Who ran this long before crashing is restarted as if it were the first time."""
+"""A child that ran this long before it crashed is restarted as after its first crash."""
 
 POLL_SECONDS = 0.05
 READY_SECONDS = 3.0
@@ -26,7 +26,7 @@ LOG_CHECK_SECONDS = 30.0
 
 
 class Supervised:
-    """A child that is kept running until ``stop``."""
+    """A child that is kept running until `stop`."""
 
     def __init__(
         self,
@@ -35,11 +35,11 @@ class Supervised:
         report: Callable[[str], None],
         changed: Callable[[], None],
     ) -> None:
-        """Prepare; ``changed`` is called whenever its process went or came."""
+        """Prepare. ``changed`` is called whenever its process has ended or a new one started."""
         self.child = child
         self.log = Log(data_dir / "log" / f"{child.name}.log")
         self.restarts = 0
-        self.keeper: asyncio.Task[None] | None = None
+        self.restarter: asyncio.Task[None] | None = None
         self._pid_file = data_dir / "run" / f"{child.name}.pid"
         self._report = report
         self._changed = changed
@@ -48,12 +48,12 @@ class Supervised:
 
     @property
     def pid(self) -> int | None:
-        """Process id; None while it is down."""
+        """The process id; None while it is down."""
         up = self._process is not None and self._process.returncode is None
         return self._process.pid if up and self._process else None
 
     async def start(self) -> None:
-        """Start it, wait until it is ready and keep it so. Raises LocalError if it never is."""
+        """Start it, wait until it is ready, and keep it running. Raises LocalError if it fails."""
         process = self._process = await self.log.spawn(self.child, self._pid_file)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -64,13 +64,13 @@ class Supervised:
             msg = f"{self.child.name} {problem}. {self._log_tail()}"
             raise LocalError(msg)
         self._report(f"{self.child.name:<9} ready   {self.child.where}")
-        self.keeper = asyncio.create_task(self._keep(process))
+        self.restarter = asyncio.create_task(self._restart_whenever_it_ends(process))
 
     async def stop(self, *, hurry: bool) -> None:
-        """Stop it, by force when it does not within its grace. Afterwards it is gone."""
-        if self.keeper:
-            self.keeper.cancel()
-            await asyncio.wait([self.keeper])
+        """Stop it, and kill it if it takes longer than its grace. Returns when it is gone."""
+        if self.restarter:
+            self.restarter.cancel()
+            await asyncio.wait([self.restarter])
         if self.pid and self._process:
             self.send(self.child.hurry_signal if hurry else self.child.stop_signal)
             try:
@@ -84,25 +84,25 @@ class Supervised:
         self._pid_file.unlink(missing_ok=True)
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, if it is up."""
+        """Send it a signal if it runs."""
         if self.pid and self._process:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     async def _until_ready(self, process: Process) -> str | None:
-        """Wait until it is ready or dead; in the latter case say how it died."""
+        """Wait until it is ready; return None, or how it ended if it has ended before."""
         while process.returncode is None:
             try:
                 async with asyncio.timeout(READY_SECONDS):
                     await self.child.ready()
-            except Exception as error:  # noqa: BLE001 whatever it is means "not yet"
+            except Exception as error:  # noqa: BLE001 any error means "not ready yet"
                 self._missing = repr(error)
             else:
                 return None
             await asyncio.sleep(POLL_SECONDS)
         return _how_it_ended(process.returncode)
 
-    async def _keep(self, process: Process) -> None:
+    async def _restart_whenever_it_ends(self, process: Process) -> None:
         failures = 0
         since = time.monotonic()
         while True:
@@ -110,7 +110,7 @@ class Supervised:
             self._changed()
             if time.monotonic() - since > STEADY_SECONDS:
                 failures = 0
-            # Jitter, so that children felled by one cause do not come back in step.
+            # Jitter, so that children that crashed together do not all restart at once.
             longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures)
             pause = random.uniform(longest / 2, longest)
             failures += 1
@@ -129,18 +129,18 @@ class Supervised:
         while True:
             try:
                 self._process = await self.log.spawn(self.child, self._pid_file)
-            except OSError as error:  # out of processes, memory or files: that may pass
+            except OSError as error:  # out of processes, memory or files: this may pass
                 self._report(f"{self.child.name} cannot be started ({error}); trying again")
                 await asyncio.sleep(LONGEST_PAUSE)
             else:
                 return self._process
 
     def _log_tail(self) -> str:
-        return f"Its log, {self.log.path}, ends:\n{self.log.tail()}"
+        return f"The end of its log, {self.log.path}:\n{self.log.tail()}"
 
 
 class Supervisor:
-    """The children of one data folder. ``changed`` is called whenever one of them went or came."""
+    """The children of one data folder. ``changed`` is called when one has ended or started."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Supervisor:
         report: Callable[[str], None],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take a folder that has ``log`` and ``run`` in it."""
+        """Prepare to start children in a folder that has the subfolders ``log`` and ``run``."""
         self.children: dict[str, Supervised] = {}
         self.changed = changed
         self._data_dir = data_dir
@@ -157,41 +157,43 @@ class Supervisor:
         self._logs: asyncio.Task[None] | None = None
 
     async def start(self, child: Child) -> Supervised:
-        """Start a child; returns when it is ready. Raises LocalError when it cannot be."""
-        kept = Supervised(child, self._data_dir, self._report, self._part_changed)
-        self.children[child.name] = kept
-        await kept.start()
+        """Start a child, and wait until it is ready. Raises LocalError if it cannot be started."""
+        supervised = Supervised(child, self._data_dir, self._report, self._part_changed)
+        self.children[child.name] = supervised
+        await supervised.start()
         if self._logs is None:
             self._logs = asyncio.create_task(self._bound_logs())
-        return kept
+        return supervised
 
     def _part_changed(self) -> None:
         self.changed()
 
     async def watch(self) -> None:
-        """Wait for ever; raises when supervision itself has failed."""
-        keepers = [kept.keeper for kept in self.children.values() if kept.keeper]
-        await asyncio.gather(*keepers, *filter(None, [self._logs]))
+        """Wait for ever. Raises if supervision itself has failed."""
+        restarters = [
+            supervised.restarter for supervised in self.children.values() if supervised.restarter
+        ]
+        await asyncio.gather(*restarters, *filter(None, [self._logs]))
 
     async def stop(self) -> None:
-        """Stop all children, the latest started first. Afterwards none is left."""
+        """Stop all children, the latest first. Returns when none is left."""
         if self._logs:
             self._logs.cancel()
-        for kept in reversed(self.children.values()):
-            await kept.stop(hurry=self._hurry)
+        for supervised in reversed(self.children.values()):
+            await supervised.stop(hurry=self._hurry)
 
     def hurry(self) -> None:
-        """Shorten a stop that is under way: no more waiting for work to finish."""
+        """Speed up a stop that is under way: do not wait any longer for work to finish."""
         self._hurry = True
-        for kept in self.children.values():
-            if kept.keeper is None or kept.keeper.done():
-                kept.send(kept.child.hurry_signal)
+        for supervised in self.children.values():
+            if supervised.restarter is None or supervised.restarter.done():
+                supervised.send(supervised.child.hurry_signal)
 
     async def _bound_logs(self) -> None:
         while True:
             await asyncio.sleep(LOG_CHECK_SECONDS)
-            for kept in self.children.values():
-                kept.log.bound()
+            for supervised in self.children.values():
+                supervised.log.bound()
 
 
 def _how_it_ended(code: int) -> str:

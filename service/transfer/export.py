@@ -1,14 +1,12 @@
-"""Everybody, or everything, out of the database: one COPY, streamed, in flat memory.
+"""Export customers and orders: each is one COPY from Postgres, streamed in constant memory.
 
-`customers.csv` has the guide's columns; `orders.ndjson` has a CloudEvents document for each order
-(two, where an older event than the newest says whose it is). Both, imported into an empty
-database in this order, give the same customers with the same metrics back.
+`customers.csv` has the columns of the integration guide. `orders.ndjson` has one CloudEvents
+document per order, or two if an older event than the newest one named the customer. Imported into
+an empty database, customers first, they give the same customers with the same metrics.
 """
 
-import re
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
-from typing import Any
+from typing import Any, BinaryIO
 
 import asyncpg
 from sqlalchemy import text
@@ -16,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.db.customers.filters import Filter
 from service.db.engine import SCAN_SECONDS, limit_transaction
+from service.transfer.formulas import escaped_notes_sql, escaped_sql
+from service.transfer.lines import FileKind
 
 COLUMNS = (
     "ID",
@@ -31,54 +31,33 @@ COLUMNS = (
 )
 SOURCE = "/recovery-essentials-crm/export"
 BOM = b"\xef\xbb\xbf"
-"""Without it Excel takes UTF-8 for the machine's old code page, and every ``é`` for two letters."""
+"""Without it, Excel reads UTF-8 in the machine's old code page, and shows two letters for ``é``."""
 
 Sink = Callable[[bytes], Awaitable[None]]
 
-# What spreadsheets take for the start of a formula, full-width forms too, and what some of them
-# skip before it. An apostrophe counts as skipped, so that undoing finds exactly what was done.
-_FORMULA = "[ \\u0027\\u00a0\\u3000]*[=+@\\t\\r\\n\\uff1d\\uff0b\\uff0d\\uff20-]"
-_CELL = f"^(?={_FORMULA})"
-# Opened where `;` or a tab separates, a cell begins after each of these as well.
-_ANY_CELL = f"(?<![^;\\t\\n\\r])(?={_FORMULA})"
-_ARMED = re.compile(f"\\A'(?={_FORMULA})")
-_ANY_ARMED = re.compile(f"(?<![^;\\t\\n\\r])'(?={_FORMULA})")
-
-
-def defused(column: str) -> str:
-    """Write SQL that puts an apostrophe before what a spreadsheet would run as a formula.
-
-    For what strangers type (names, e-mails, phones), which never has reason to contain a cell's
-    end and then a formula.
-    """
-    return f"regexp_replace({column}, '{_ANY_CELL}', '''', 'g')"
-
-
-def undefused(value: str, *, words: bool = False) -> str:
-    """Take those apostrophes away again; ``words`` as for notes, defused at their start only."""
-    return (_ARMED if words else _ANY_ARMED).sub("", value)
-
 
 def _utc(column: str) -> str:
-    # to_char takes eight times as long.
+    # to_char would take eight times as long.
     return f"replace(CAST({column} AT TIME ZONE 'UTC' AS text), ' ', 'T') || 'Z'"
 
 
 _CUSTOMERS = f"""
-SELECT 'CUST-' || c.id AS "ID", {defused("c.name")} AS "Name", {defused("c.email")} AS "Email",
-       {defused("c.phone")} AS "Phone", c.segment AS "Segment",
+SELECT 'CUST-' || c.id AS "ID", {escaped_sql("c.name")} AS "Name",
+       {escaped_sql("c.email")} AS "Email", {escaped_sql("c.phone")} AS "Phone",
+       c.segment AS "Segment",
        {_utc("c.date_created")} AS "Date Created",
        {_utc("c.last_order_date")} AS "Last Order Date",
        c.total_orders AS "Total Orders", c.total_spent AS "Total Spent",
-       regexp_replace(nullif(c.notes, ''), '{_CELL}', '''') AS "Notes"
+       {escaped_notes_sql("c.notes")} AS "Notes"
 FROM customers c
 """
 
 
-def _told(value: str) -> str:
-    """Write a profile value into the documents that are not newer than it, and into the earliest.
+def _profile(value: str) -> str:
+    """Return SQL for a profile value in the document of one order event.
 
-    So that it arrives, and does not seem to have been told later than it was.
+    The value goes into each document that is not newer than it, and into the customer's earliest
+    one. So it always arrives, and never seems to be newer than it was.
     """
     return (
         f"CASE WHEN (k.at, k.event_id) <= (c.{value}_at, c.{value}_event) OR NOT EXISTS ("
@@ -96,11 +75,11 @@ SELECT json_strip_nulls(json_build_object(
   'data', json_build_object(
     'id', o.id, 'version', k.version,
     'customer', CASE WHEN k.names THEN json_build_object(
-      'email', c.email, 'name', {_told("name")}, 'phone', {_told("phone")}) END,
+      'email', c.email, 'name', {_profile("name")}, 'phone', {_profile("phone")}) END,
     'status', o.status, 'paymentStatus', o.payment_status,
     'totalAmount', CAST(o.total AS text), 'refundedAmount', CAST(o.refunded AS text),
     'currency', CAST(:currency AS text),
-    'shippingAddress', CASE WHEN k.names THEN {_told("address")} END,
+    'shippingAddress', CASE WHEN k.names THEN {_profile("address")} END,
     'dateCreated', o.date_created, 'dateUpdated', k.at)))
 FROM orders o LEFT JOIN customers c ON c.id = o.customer_id
 CROSS JOIN LATERAL (
@@ -114,27 +93,32 @@ ORDER BY o.id
 """
 
 
-class ExportKind(StrEnum):
-    """What can be exported, and imported again."""
+async def export(engine: AsyncEngine, kind: FileKind, currency: str, file: BinaryIO) -> int:
+    """Write all customers or all orders to a file; return the number of lines."""
 
-    CUSTOMERS = "customers"
-    ORDERS = "orders"
+    async def sink(piece: bytes) -> None:
+        file.write(piece)
+
+    if kind is FileKind.ORDERS:
+        return await copy_orders(engine, currency, sink)
+    file.write(BOM)
+    return await copy_customers(engine, Filter(), sink)
 
 
-async def copy_customers(engine: AsyncEngine, wanted: Filter, sink: Sink) -> int:
-    """Write the customers of a filter as CSV, in the order of their ids; give how many.
+async def copy_customers(engine: AsyncEngine, chosen: Filter, sink: Sink) -> int:
+    """Write the customers that a filter chooses as CSV, sorted by id; return how many.
 
-    ``sink`` is awaited for each piece, so a slow reader slows Postgres down. An error, and being
-    cancelled, ends the COPY and gives the connection back.
+    ``sink`` is awaited for each piece, so a slow reader slows Postgres down. After an error or a
+    cancellation, the COPY has ended and its connection is back in the pool.
     """
-    where, parameters = wanted.where()
+    where, parameters = chosen.where()
     query = f"{_CUSTOMERS} WHERE {where} ORDER BY c.id"
     return await _copy(engine, query, parameters, sink, header=True)
 
 
 async def copy_orders(engine: AsyncEngine, currency: str, sink: Sink) -> int:
-    """Write all orders as lines of JSON, as above; give the number of lines."""
-    # JSON has no control characters: with these, COPY neither quotes nor escapes anything.
+    """Write all orders as lines of JSON; return the number of lines."""
+    # JSON has no control characters: with these two, COPY quotes and escapes nothing.
     form = {"delimiter": "\x02", "quote": "\x01"}
     return await _copy(engine, _ORDERS, {"currency": currency}, sink, **form)
 
@@ -149,7 +133,7 @@ async def _copy(
         driver: Any = (await connection.get_raw_connection()).driver_connection
         compiled = text(query).bindparams(**parameters).compile(dialect=engine.dialect)
         values = compiled.construct_params()
-        # COPY takes no parameters: the driver has Postgres itself quote them into the query.
+        # COPY takes no parameters. The driver lets Postgres quote the values into the query.
         arguments = [values[name] for name in compiled.positiontup or ()]
         try:
             status: str = await driver.copy_from_query(

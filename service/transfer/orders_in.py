@@ -1,124 +1,20 @@
-"""Orders from a file: judged by the contract and applied by the same code as the stream's.
+"""Write the orders of a file with the statements that apply the stream's events.
 
-They are not counted as stream entries, and what is refused goes into a report, not to the dead
-letters: whoever imports is there to read it.
+They do not count as stream entries.
 """
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.core.envelope import CANONICAL_FIELD, Entry
-from service.core.judge import Terms, judge
-from service.core.numbers import whole_number
-from service.core.order_event import EventKey, OrderEvent, Reason, Refusal
+from service.core.order_event import EventKey, OrderEvent
 from service.db.engine import in_transaction, refused_data
 from service.db.ingest.apply import apply_events
 from service.db.ingest.owners import OwnerChangedError
-from service.transfer.export import undefused
-from service.transfer.lines import LineFault, Verdict
-
-COLUMNS = {
-    "id": ("id",),
-    "version": ("version",),
-    "customerId": ("customer", "id"),
-    "customerName": ("customer", "name"),
-    "customerEmail": ("customer", "email"),
-    "customerPhone": ("customer", "phone"),
-    "status": ("status",),
-    "paymentStatus": ("paymentStatus",),
-    "totalAmount": ("totalAmount",),
-    "refundedAmount": ("refundedAmount",),
-    "currency": ("currency",),
-    "street": ("shippingAddress", "street"),
-    "city": ("shippingAddress", "city"),
-    "state": ("shippingAddress", "state"),
-    "zip": ("shippingAddress", "zip"),
-    "country": ("shippingAddress", "country"),
-    "dateCreated": ("dateCreated",),
-    "dateUpdated": ("dateUpdated",),
-}
-"""A column of orders.csv, and where the contract has its value."""
-
-_WHERE = re.compile(r"`([^`]+)`")
-_OF_PATH = {"data." + ".".join(path): column for column, path in COLUMNS.items()}
-_MENDS = {
-    Reason.CURRENCY_MISMATCH: "leave it out, or import it where that currency is the store's",
-    Reason.MISSING_FIELD: "give it a value",
-    Reason.NOT_JSON: "one JSON object a line; is it cut off?",
-    Reason.TOO_LARGE: "leave out items and attachments",
-}
-
-
-class OrderLine(NamedTuple):
-    """An order event, and whether whom it named has been erased since."""
-
-    event: OrderEvent
-    erased: bool = False
-
-
-class Rules(NamedTuple):
-    """What lines are judged by."""
-
-    terms: Terms
-    now: datetime
-
-
-def order_line(line: bytes, rules: Rules) -> OrderLine | LineFault:
-    """Read a line of JSON: a CloudEvents document, or an order by itself.
-
-    The event of the latter has an id made of its content, so that it is the same one next time.
-    """
-    erased = False
-    try:
-        found: Any = json.loads(line, parse_float=str)
-    except (ValueError, RecursionError):
-        found = None  # the contract says what is wrong with it
-    if isinstance(found, dict):
-        if "data" in found or "specversion" in found:
-            erased = found.get("erased") is True
-        else:
-            content = json.dumps(found, sort_keys=True).encode()
-            identity = hashlib.sha256(content).hexdigest()[:32]
-            head = f'{{"id":"import-{identity}","type":"order-updated","data":'.encode()
-            line = head + line.strip() + b"}"
-    entry = Entry("0-0", {CANONICAL_FIELD: line})
-    verdict = judge(entry, rules.terms, rules.now)
-    return _fault(verdict) if isinstance(verdict, Refusal) else OrderLine(verdict, erased)
-
-
-def order_cells(cells: Mapping[str, str], rules: Rules) -> OrderLine | LineFault:
-    """Read a line of orders.csv; an empty cell says nothing."""
-    order: dict[str, Any] = {}
-    for column, (*above, name) in COLUMNS.items():
-        value = undefused(cells.get(column, "")).strip()
-        if value:
-            inside = order.setdefault(above[0], {}) if above else order
-            inside[name] = value.lower() if column in {"status", "paymentStatus"} else value
-    version = order.get("version", "0")
-    number = whole_number(version)
-    if number is None:
-        return LineFault(
-            "version", f"{version[:40]!r} is no whole number", "correct it or clear it"
-        )
-    if "version" in order:
-        order["version"] = number
-    return order_line(json.dumps(order).encode(), rules)
-
-
-def _fault(refusal: Refusal) -> LineFault:
-    found = _WHERE.match(refusal.message)
-    path = found[1] if found else ""
-    column = _OF_PATH.get(path, path.removeprefix("data."))
-    return LineFault(column, refusal.message, _MENDS.get(refusal.reason, "correct it"))
-
+from service.transfer.lines import Verdict
+from service.transfer.order_lines import OrderLine
 
 _STORED = text("""
 SELECT id, version, updated_at, event_id, customer_id, erased, named_version, named_at,
@@ -131,30 +27,30 @@ _MARK_ERASED = text(
     " AND NOT erased ORDER BY id FOR UPDATE)"
 )
 
-
-Keys = tuple[EventKey, EventKey | None]
-"""Of an order: the key of its state, and of the event that said whose it is."""
+OrderKeys = tuple[EventKey, EventKey | None]
+"""The key of the event that gave the order its state, and of the one that named its customer."""
 
 
 async def plan_orders(
-    connection: AsyncConnection, lines: Sequence[OrderLine], seen: Mapping[str, Keys]
-) -> tuple[list[Verdict], dict[str, Keys]]:
-    """Say what each line does, one after the other, and the orders' keys afterwards.
+    connection: AsyncConnection, lines: Sequence[OrderLine], earlier: Mapping[str, OrderKeys]
+) -> tuple[list[Verdict], dict[str, OrderKeys]]:
+    """Return what each line changes, one after the other, and each order's keys afterwards.
 
-    Writes nothing; ``seen`` are keys that earlier lines would have written. A line that merely
-    tells something newer of its customer counts as unchanged.
+    Writes nothing. ``earlier`` are the keys that earlier lines of the file would have written. A
+    line that only has newer profile values of its customer counts as unchanged.
     """
     ids = sorted({line.event.order_id for line in lines})
-    keys: dict[str, Keys] = {}
+    keys: dict[str, OrderKeys] = {}
     for row in await connection.execute(_STORED, {"ids": ids}):
         state = EventKey(row.version, row.updated_at, row.event_id)
         naming = EventKey(row.named_version, row.named_at, row.named_event_id)
         keys[row.id] = (state, naming if row.customer_id else state if row.erased else None)
-    keys.update(seen)
+    keys.update(earlier)
     return [_verdict(event, keys) for event, _ in lines], keys
 
 
-def _verdict(event: OrderEvent, keys: dict[str, Keys]) -> Verdict:
+def _verdict(event: OrderEvent, keys: dict[str, OrderKeys]) -> Verdict:
+    """Return what the event changes, and update the keys of its order."""
     names = bool(event.customer and event.customer.email_key)
     known = keys.get(event.order_id)
     if known is None:
@@ -171,18 +67,11 @@ def _verdict(event: OrderEvent, keys: dict[str, Keys]) -> Verdict:
 
 
 async def write_orders(engine: AsyncEngine, lines: Sequence[OrderLine]) -> list[int]:
-    """Apply and commit them; give the places of those whose data the database refused."""
-
-    async def work(connection: AsyncConnection) -> None:
-        await apply_events(connection, [line.event for line in lines])
-        erased = sorted({line.event.order_id for line in lines if line.erased})
-        if erased:
-            await connection.execute(_MARK_ERASED, {"ids": erased})
-
+    """Apply the lines and commit; return the places of those whose data the database refused."""
     if not lines:
         return []
     try:
-        await in_transaction(engine, work, retry_on=(OwnerChangedError,))
+        await in_transaction(engine, _apply, lines, retry_on=(OwnerChangedError,))
     except DBAPIError as error:
         if not refused_data(error):
             raise
@@ -192,3 +81,10 @@ async def write_orders(engine: AsyncEngine, lines: Sequence[OrderLine]) -> list[
         later = await write_orders(engine, lines[half:])
         return await write_orders(engine, lines[:half]) + [half + place for place in later]
     return []
+
+
+async def _apply(connection: AsyncConnection, lines: Sequence[OrderLine]) -> None:
+    await apply_events(connection, [line.event for line in lines])
+    erased = sorted({line.event.order_id for line in lines if line.erased})
+    if erased:
+        await connection.execute(_MARK_ERASED, {"ids": erased})

@@ -1,4 +1,7 @@
-"""Records of files that people made: CSV of any dialect, or lines of JSON; in flat memory."""
+"""Read the records of a file that people made, CSV of any dialect or lines of JSON.
+
+Memory stays constant, however large the file and however long its lines are.
+"""
 
 import csv
 import io
@@ -7,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
-from service.transfer.lines import LineFault
+from service.transfer.lines import LineFault, RefusedLineError
 
 LONGEST_LINE = 1_048_576
-"""Characters, or bytes of JSON; longer lines are refused without being held in memory."""
+"""In characters, or bytes of JSON. A longer line is refused, and never held in memory whole."""
 
 _SEPARATORS = ",;\t"
 _ENDS = ("\n", "\r")
-_NO_TEXT = {
+_BINARY_STARTS = {
     b"PK\x03\x04": "is a workbook or an archive; save the sheet as “CSV UTF-8”",
     b"\x1f\x8b": "is compressed; unpack it first",
     b"\xff\xfe": "is UTF-16; add --encoding utf-16, or save it as “CSV UTF-8”",
@@ -26,18 +29,12 @@ class UnreadableError(Exception):
     """The file as a whole cannot be read; the message says why and what to do."""
 
 
-class _LineError(Exception):
-    def __init__(self, fault: LineFault) -> None:
-        super().__init__(fault.what)
-        self.fault = fault
-
-
 Record = tuple[int, dict[str, str] | LineFault]
-"""The number of the line where it begins, and its cells by column."""
+"""The number of the line where the record begins, and its cells by column."""
 
 
 class _Lines:
-    """Lines of a text; raises for those that are too long or wrongly encoded, then goes on."""
+    """The lines of a text file. Raises for one that is too long or badly encoded, then goes on."""
 
     def __init__(self, file: io.TextIOWrapper) -> None:
         self._file = file
@@ -56,8 +53,8 @@ class _Lines:
         if len(line) >= LONGEST_LINE and not line.endswith(_ENDS):
             while (rest := self._file.readline(LONGEST_LINE)) and not rest.endswith(_ENDS):
                 pass
-            what = f"the line is longer than {LONGEST_LINE:,} characters"
-            raise _LineError(LineFault("", what, "is a line end missing?"))
+            problem = f"the line is longer than {LONGEST_LINE:,} characters"
+            raise RefusedLineError("", problem, "check whether a line end is missing")
         if not line.isascii():
             self._check(line)
         return line
@@ -66,9 +63,9 @@ class _Lines:
         try:
             line.encode()
         except UnicodeEncodeError as error:
-            what = f"character {error.start + 1} of the line is not {self._file.encoding}"
-            mend = "save the file as “CSV UTF-8”, or name its encoding, as in --encoding cp1252"
-            raise _LineError(LineFault("", what, mend)) from None
+            problem = f"character {error.start + 1} of the line is not {self._file.encoding}"
+            remedy = "save the file as “CSV UTF-8”, or name its encoding, as in --encoding cp1252"
+            raise RefusedLineError("", problem, remedy) from None
 
 
 K = TypeVar("K", bound=str)
@@ -80,12 +77,12 @@ class Table(Generic[K]):
 
     kind: K
     file: io.TextIOWrapper
-    """For the caller to close."""
+    """The caller closes it."""
     position: Callable[[], int]
-    """How far reading has come, in bytes."""
+    """Returns how many bytes were read so far."""
     records: Iterator[Record]
     ignored: Sequence[str]
-    """Columns that nobody knows."""
+    """Columns that are not known here."""
 
 
 def read_csv(
@@ -94,9 +91,10 @@ def read_csv(
     kinds: Mapping[K, Sequence[str]],
     required: Mapping[K, Sequence[str]],
 ) -> Table[K]:
-    """Open a file and read its header, which tells the separator and, by its columns, the kind.
+    """Open a file and read its header; the separator and the kind are those that fit it best.
 
-    Raises UnreadableError.
+    ``kinds`` has the columns that each kind knows, ``required`` those that it must have. Raises
+    UnreadableError.
     """
     file = path.open("rb")
     try:
@@ -104,7 +102,7 @@ def read_csv(
         text = io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
     except LookupError:
         file.close()
-        msg = f"is not read: {encoding!r} is no encoding; try utf-8, cp1252 or utf-16"
+        msg = f"cannot be read: {encoding!r} is not an encoding; try utf-8, cp1252 or utf-16"
         raise UnreadableError(msg) from None
     except UnreadableError:
         file.close()
@@ -125,8 +123,8 @@ def _table(
     lines = _Lines(text)
     try:
         header = next(lines, "")
-    except (_LineError, UnicodeError) as error:
-        msg = f"is not read: line 1: {error}; save it as “CSV UTF-8”, or give --encoding cp1252"
+    except (RefusedLineError, UnicodeError) as error:
+        msg = f"cannot be read: line 1: {error}; save it as “CSV UTF-8”, or add --encoding cp1252"
         raise UnreadableError(msg) from None
     kind, separator, names = max(
         (
@@ -134,18 +132,19 @@ def _table(
             for kind, known in kinds.items()
             for separator in _SEPARATORS
         ),
-        key=lambda found: sum(name in kinds[found[0]] for name in found[2]),
+        key=lambda candidate: sum(name in kinds[candidate[0]] for name in candidate[2]),
     )
     missing = [name for name in required[kind] if name not in names]
     if missing:
+        noun = "columns" if missing[1:] else "column"
         msg = (
-            f"is not read: line 1 must name the columns, {', '.join(kinds[kind])}; "
-            f"{', '.join(missing)} is missing. It says: {header[:200].strip()!r}"
+            f"cannot be read: line 1 lacks the {noun} {', '.join(missing)}. "
+            f"It says: {header[:200].strip()!r}. Known columns of {kind}: {', '.join(kinds[kind])}."
         )
         raise UnreadableError(msg)
     known_names = [name for name in names if name in kinds[kind]]
     if len(set(known_names)) != len(known_names):
-        msg = "is not read: line 1 names a column twice"
+        msg = "cannot be read: line 1 names a column twice"
         raise UnreadableError(msg)
     ignored = [name for name in names if name not in kinds[kind]]
     return Table(kind, text, position, _records(lines, separator, names), ignored)
@@ -165,30 +164,32 @@ def _records(lines: _Lines, separator: str, names: Sequence[str]) -> Iterator[Re
             cells = next(reader)
         except StopIteration:
             return
-        except _LineError as error:
+        except RefusedLineError as error:
             yield lines.number, error.fault
             continue
         except csv.Error as error:
-            mend = "a cell that contains quotes is in quotes, and its own are doubled"
-            yield number, LineFault("", f"is not CSV: {error}", mend)
+            remedy = "put a cell that contains quotes in quotes, and double those inside it"
+            yield number, LineFault("", f"is not CSV: {error}", remedy)
             continue
         except UnicodeError as error:
-            msg = f"is not read beyond line {number}: {error}"
+            msg = f"cannot be read after line {number}: {error}"
             raise UnreadableError(msg) from None
         cut = len(cells) < len(names) and not lines.last.endswith(_ENDS)
         if len(cells) > len(names) or cut:
-            what = f"has {len(cells)} cells, where the header has {len(names)}"
-            mend = (
-                "the file is cut off" if cut else "put cells that contain the separator in quotes"
+            problem = f"has {len(cells)} cells, but the header has {len(names)}"
+            remedy = (
+                "the file is cut off: get it again"
+                if cut
+                else "put cells that contain the separator in quotes"
             )
-            yield number, LineFault("", what, mend)
+            yield number, LineFault("", problem, remedy)
         elif any(cells):
-            # Spreadsheets leave out empty cells at the end.
+            # A shorter line is complete: spreadsheets leave out empty cells at its end.
             yield number, dict(zip(names, cells, strict=False))
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | LineFault]]:
-    """Read lines of JSON, empty ones left out. Raises UnreadableError."""
+    """Yield the lines of a JSON file, except empty ones. Raises UnreadableError."""
     _refuse_binary(file, "utf-8-sig")
     number = 0
     while line := file.readline(LONGEST_LINE):
@@ -196,8 +197,8 @@ def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | LineFault]]:
         if len(line) >= LONGEST_LINE and not line.endswith(b"\n"):
             while (rest := file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
                 pass
-            what = f"the line is longer than {LONGEST_LINE:,} bytes"
-            yield number, LineFault("", what, "one JSON object a line; leave out items")
+            problem = f"the line is longer than {LONGEST_LINE:,} bytes"
+            yield number, LineFault("", problem, "write one JSON object per line; leave out items")
         elif line.strip(b" \t\r\n\xef\xbb\xbf"):
             yield number, line.removeprefix(b"\xef\xbb\xbf")
 
@@ -205,7 +206,7 @@ def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | LineFault]]:
 def _refuse_binary(file: BinaryIO, encoding: str) -> None:
     head = file.read(4)
     file.seek(0)
-    for start, reason in _NO_TEXT.items():
+    for start, reason in _BINARY_STARTS.items():
         if head.startswith(start) and not encoding.lower().startswith("utf-16"):
             raise UnreadableError(reason)
     if not head:

@@ -1,1 +1,1 @@
-"""The command line, as processes."""
+"""The command line, tested as processes."""

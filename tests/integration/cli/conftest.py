@@ -1,4 +1,4 @@
-"""Running ``crm`` to its end."""
+"""Run ``crm`` commands, and wait for their end."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ SECONDS = 60
 
 
 class Ended(NamedTuple):
-    """A command that has ended."""
+    """A command that has ended: its exit status and output."""
 
     status: int
     out: str
@@ -28,7 +28,7 @@ class Ended(NamedTuple):
 
 
 class Crm:
-    """Runs ``crm`` commands on the servers of this run."""
+    """Runs ``crm`` commands on the servers of the test run."""
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         self._servers = servers
@@ -41,7 +41,7 @@ class Crm:
             "-m",
             "service.cli",
             *arguments,
-            env=environment(self._servers, **values) | {"COLUMNS": "200"},
+            env=environment(self._servers, **values),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -58,5 +58,5 @@ class Crm:
 
 @pytest.fixture
 def crm(real_servers: Servers, tmp_path: Path) -> Crm:
-    """Give the command."""
+    """Return what runs ``crm`` commands."""
     return Crm(real_servers, tmp_path)

@@ -1,4 +1,4 @@
-"""What commands print, and the exit statuses that scripts rely on."""
+"""What commands do and print, and the exit statuses that scripts rely on."""
 
 import asyncio
 import tomllib
@@ -24,10 +24,19 @@ KEYS = {
     "oldestUnpublishedSeconds",
     "sweepOverdueSeconds",
 }
+FACTS = (
+    "Entries not read yet",
+    "Entries read, not applied yet",
+    "Dead letters",
+    "Segment changes to publish",
+    "Oldest of them waits for",
+    "Sweep overdue by",
+    "Open losses",
+)
 COMMANDS = ("up", "worker", "web", "migrate", "status", "verify", "demo")
 
 
-async def test_status_tells_what_waits(empty_service: Service, crm: Crm) -> None:
+async def test_status_counts_what_waits(empty_service: Service, crm: Crm) -> None:
     service = empty_service
     await service.ingest(entry("ORD-1", email="a@x.org"), entry("ORD-2", email="b@x.org"))
     await service.ingest(entry("ORD-3", status="nonsense"))
@@ -58,11 +67,11 @@ async def test_status_of_a_quiet_service_is_all_zero(empty_service: Service, crm
     assert ended.status == for_people.status == 0, ended.err
     waits = KEYS - {"httpUrl", "redisUrl", "databaseUrl"}
     assert {name: ended.document[name] for name in waits} == dict.fromkeys(waits, 0)
-    assert all(name in for_people.out for name in KEYS)
+    assert all(f"{name}\t0" in for_people.out for name in FACTS)
     assert await empty_service.findings() == []
 
 
-async def test_status_says_which_server_is_away(migrated: Service, crm: Crm) -> None:
+async def test_status_names_the_server_that_is_away(migrated: Service, crm: Crm) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
     without_redis, without_database = await asyncio.gather(
         crm("status", "--json", redis_url=f"redis://{nowhere}/0"),
@@ -82,7 +91,7 @@ async def test_status_says_which_server_is_away(migrated: Service, crm: Crm) -> 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"database_url": "mysql://x"}, "CRM_DATABASE_URL: Value error, must start with postgres"),
+        ({"database_url": "mysql://x"}, "CRM_DATABASE_URL: must start with postgres"),
         ({"http_port": "eighty"}, "CRM_HTTP_PORT: Input should be a valid integer"),
         ({"database_url": None}, "CRM_DATABASE_URL not set, and no local stack runs in "),
     ],
@@ -97,7 +106,7 @@ async def test_wrong_configuration_is_one_sentence(
     assert ended.err.count("\n") == 1
 
 
-async def test_every_fault_of_a_configuration_is_told(crm: Crm) -> None:
+async def test_every_wrong_setting_is_named(crm: Crm) -> None:
     ended = await crm(
         "worker", redis_url="http://x", http_port="x", worker_port=65536, store_currency="usd"
     )
@@ -111,7 +120,7 @@ async def test_every_fault_of_a_configuration_is_told(crm: Crm) -> None:
     assert "Traceback" not in ended.err
 
 
-async def test_migrating_twice_is_as_good_as_once(empty_service: Service, crm: Crm) -> None:
+async def test_migrating_again_changes_nothing(empty_service: Service, crm: Crm) -> None:
     await empty_service.ingest(entry("ORD-1", email="a@x.org"))
     once, twice = await crm("migrate"), await crm("migrate")
     assert once.status == twice.status == 0, once.err
@@ -127,7 +136,7 @@ async def test_help_lists_the_commands(crm: Crm) -> None:
     assert [name for name in COMMANDS if name not in words] == []
 
 
-async def test_it_says_which_release_it_is(crm: Crm) -> None:
+async def test_version_prints_the_release(crm: Crm) -> None:
     ended = await crm("--version")
     assert ended.status == 0
     assert (
@@ -136,7 +145,7 @@ async def test_it_says_which_release_it_is(crm: Crm) -> None:
     )
 
 
-async def test_verify_ends_with_0_or_1(service: Service, crm: Crm) -> None:
+async def test_verify_ends_with_1_if_an_invariant_is_broken(service: Service, crm: Crm) -> None:
     await service.ingest(entry("ORD-1", email="a@x.org", total="10.00"))
     sound = await crm("verify")
     await service.execute("UPDATE customers SET total_spent = 11")

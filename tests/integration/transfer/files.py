@@ -1,17 +1,14 @@
-"""Files to import, and how a test does it."""
+"""Write files, import them and export to them, for the tests."""
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from service.cli.export import run_export
-from service.cli.importing import ImportOutcome, ImportRequest, run_import
-from service.transfer.export import COLUMNS, ExportKind
+from service.transfer.export import COLUMNS, export
+from service.transfer.importer import ImportOutcome, ImportRequest, import_file
+from service.transfer.lines import FileKind
 from tests.conftest import Service
 
 EVERYTHING = """
@@ -25,25 +22,25 @@ SELECT id, version, updated_at, event_id, status, payment_status, total, refunde
        customer_id, named_version, named_at, named_event_id, erased
 FROM orders ORDER BY id
 """
-PRINTED = Console(file=io.StringIO())
 
 
 async def load(
     service: Service, path: Path, *, apply: bool = True, **options: Any
 ) -> ImportOutcome:
-    """Import a file as ``crm import`` does."""
-    return await run_import(service.config, ImportRequest(path, apply=apply, **options), PRINTED)
+    """Import a file as ``crm import --apply`` does."""
+    return await import_file(service.config, ImportRequest(path, apply=apply, **options))
 
 
 async def save(service: Service, path: Path) -> Path:
     """Export to a file as ``crm export`` does."""
-    what = ExportKind.ORDERS if path.suffix == ".ndjson" else ExportKind.CUSTOMERS
-    await run_export(service.config, path, what)
+    kind = FileKind.ORDERS if path.suffix == ".ndjson" else FileKind.CUSTOMERS
+    with path.open("wb") as file:
+        await export(service.engine, kind, service.config.store_currency, file)
     return path
 
 
 def customers_csv(path: Path, *rows: dict[str, Any], columns: Sequence[str] = COLUMNS) -> Path:
-    """Write a file of customers; what a row does not name is empty."""
+    """Write a customers file; a cell that a row does not have is empty."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -52,14 +49,14 @@ def customers_csv(path: Path, *rows: dict[str, Any], columns: Sequence[str] = CO
 
 
 def lines_of(path: Path, *documents: Any) -> Path:
-    """Write lines of JSON; strings as they are."""
+    """Write documents as lines of JSON; a string is written as it is."""
     texts = [one if isinstance(one, str) else json.dumps(one) for one in documents]
     path.write_text("".join(f"{one}\n" for one in texts), encoding="utf-8")
     return path
 
 
 def refusals(path: Path) -> list[tuple[str, str, str]]:
-    """Read the report beside a file: line, column, problem."""
+    """Return line, column and problem of each refused line of a file."""
     report = path.with_name(f"{path.name}.refused.csv")
     if not report.exists():
         return []

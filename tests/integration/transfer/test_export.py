@@ -1,4 +1,4 @@
-"""``export.csv``: its columns, its filters, what it does to formulas, memory and connections."""
+"""``export.csv``: its columns and filters, and how it escapes formulas."""
 
 import csv
 import io
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from service.db.customers.filters import Filter
 from service.transfer import export
-from service.transfer.export import COLUMNS, copy_customers, defused, undefused
+from service.transfer.export import COLUMNS, copy_customers
+from service.transfer.formulas import escaped_sql, unescaped, unescaped_notes
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.http.conftest import client
@@ -26,7 +27,7 @@ async def exported(service: Service, **query: Any) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
 
 
-async def test_the_guides_columns(service: Service, now: datetime) -> None:
+async def test_columns_are_those_of_the_guide(service: Service, now: datetime) -> None:
     now = now.replace(microsecond=120_000)
     await service.ingest(
         entry("ORD-1", email="jane@x.org", name='Jane "J", Smith', total="10.50", created=now)
@@ -44,13 +45,13 @@ async def test_the_guides_columns(service: Service, now: datetime) -> None:
     assert noted["action"] == "customers.exported"
 
 
-async def test_nobody_is_a_header_only(service: Service) -> None:
+async def test_no_customers_are_a_header_only(service: Service) -> None:
     async with client(service) as web:
         answer = await web.get(EXPORT, params={"bom": False, "search": "nobody"})
     assert answer.text == ",".join(COLUMNS) + "\n"
 
 
-async def test_the_lists_filters(service: Service, now: datetime) -> None:
+async def test_filters_are_those_of_the_list(service: Service, now: datetime) -> None:
     for number, name in enumerate(("O'Neil $1", "100%_\\x", "Zoë")):
         await service.ingest(
             entry(
@@ -107,46 +108,46 @@ async def test_the_lists_filters(service: Service, now: datetime) -> None:
         ("", ""),
     ],
 )
-async def test_formulas_are_defused(empty_service: Service, name: str, cell: str) -> None:
+async def test_formulas_are_escaped(empty_service: Service, name: str, cell: str) -> None:
     await _insert(empty_service, name=name)
     (row,) = await exported(empty_service)
-    assert (row["Name"], row["Phone"], undefused(cell)) == (cell, cell, name)
+    assert (row["Name"], row["Phone"], unescaped(cell)) == (cell, cell, name)
 
 
 @pytest.mark.parametrize(
     ("notes", "cell"),
     [("=1", "'=1"), (" -x", "' -x"), ("To do\n- call\n- write", "To do\n- call\n- write")],
 )
-async def test_notes_are_defused_at_their_start(
+async def test_notes_are_escaped_at_their_start(
     empty_service: Service, notes: str, cell: str
 ) -> None:
     await _insert(empty_service, notes=notes)
     (row,) = await exported(empty_service)
-    assert (row["Notes"], undefused(cell, words=True)) == (cell, notes)
+    assert (row["Notes"], unescaped_notes(cell)) == (cell, notes)
 
 
-async def test_undoing_finds_what_was_done(empty_service: Service) -> None:
+async def test_unescaping_undoes_escaping(empty_service: Service) -> None:
     texts = ["'" * n + lead + first for n in range(3) for lead in ("", " ", ";", "\t") for first in
              ("=", "＝x", "a", "", "'", "-;=", "\n+")]  # fmt: skip
     rows = await empty_service.rows(
-        f"SELECT t, {defused('t')} AS cell FROM unnest(CAST(:texts AS text[])) AS u(t)", texts=texts
+        f"SELECT t, {escaped_sql('t')} AS cell FROM unnest(CAST(:texts AS text[])) AS u(t)",
+        texts=texts,
     )
-    assert all(undefused(row["cell"]) == row["t"] for row in rows)
+    assert all(unescaped(row["cell"]) == row["t"] for row in rows)
     assert len({row["cell"] for row in rows}) == len(set(texts))
 
 
 @given(st.text(alphabet="'=;\t\n -aü＝"))
 @example("';'=")
-def test_an_armed_cell_is_never_left(text: str) -> None:
-    """Taking apostrophes away never takes more than one a cell."""
-    taken = undefused(text)
+def test_unescaping_removes_at_most_one_apostrophe_per_cell(text: str) -> None:
+    taken = unescaped(text)
     assert len(text) - len(taken) <= text.count("'")
 
 
-async def test_longer_than_a_transaction_may_take(
+async def test_an_export_may_take_longer_than_a_transaction(
     empty_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An export has a limit of its own, in place of the pool's."""
+    """An export sets its own limit in place of the pool's."""
     monkeypatch.setattr(export, "_CUSTOMERS", "SELECT pg_sleep(0.3), c.id FROM customers c")
     await _insert(empty_service, name="Jane")
     async with empty_service.engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""What an import does with lines good and bad: nothing before ``--apply``, everything once."""
+"""Imports of good and bad lines: nothing is written before ``--apply``, and everything once."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def _customers(service: Service) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in await service.rows(query)]
 
 
-async def test_new_customers(service: Service, tmp_path: Path) -> None:
+async def test_new_customers_are_created(service: Service, tmp_path: Path) -> None:
     path = customers_csv(
         tmp_path / "c.csv",
         {"Email": "Jane@X.org", "Name": "Jane", "Date Created": CREATED},
@@ -63,7 +63,7 @@ async def test_new_customers(service: Service, tmp_path: Path) -> None:
     assert len(found) == 1
 
 
-async def test_what_a_person_typed_outranks_events(
+async def test_an_imported_value_outranks_events(
     service: Service, now: datetime, tmp_path: Path
 ) -> None:
     await service.ingest(entry("A-1", email="a@x.org", name="Old", created=now))
@@ -85,7 +85,9 @@ async def test_what_a_person_typed_outranks_events(
     assert await service.rows("SELECT 1 FROM customer_search WHERE searched LIKE '%called%'")
 
 
-async def test_refused_customers(service: Service, now: datetime, tmp_path: Path) -> None:
+async def test_bad_customers_are_refused_with_a_reason(
+    service: Service, now: datetime, tmp_path: Path
+) -> None:
     await service.ingest(entry("A-1", email="a@x.org", created=now))
     await service.execute(
         "INSERT INTO erased SELECT sha256((SELECT salt FROM installation) || 'gone@x.org'), :at",
@@ -115,10 +117,10 @@ async def test_refused_customers(service: Service, now: datetime, tmp_path: Path
         ("3", "Email", "is not an e-mail address"),
         ("4", "Email", "this person was erased on 2026-03-04"),
         ("5", "ID", "CUST-1001 has another e-mail here"),
-        ("6", "ID", "'1001' is no id"),
-        ("7", "Segment", "'rich' is no segment"),
-        ("8", "Date Created", "'22/11/2026' is no date in ISO 8601"),
-        ("9", "Date Created", "lies before 1990 or ahead"),
+        ("6", "ID", "'1001' is not a customer id"),
+        ("7", "Segment", "'rich' is not a segment"),
+        ("8", "Date Created", "'22/11/2026' is not a date in ISO 8601"),
+        ("9", "Date Created", "is before 1990 or in the future"),
         ("12", "Email", "line 10 has the same e-mail"),
         ("13", "Name", "is longer than 1000 characters"),
         ("14", "Notes", "is longer than 20,000 characters"),
@@ -133,7 +135,7 @@ async def test_refused_customers(service: Service, now: datetime, tmp_path: Path
     assert refusals(path) == []
 
 
-async def test_the_id_of_somebody_erased_is_not_given_again(
+async def test_the_id_of_an_erased_customer_is_not_used_again(
     service: Service, tmp_path: Path
 ) -> None:
     path = customers_csv(tmp_path / "c.csv", {"ID": "CUST-1500", "Email": "a@x.org"})
@@ -144,13 +146,13 @@ async def test_the_id_of_somebody_erased_is_not_given_again(
         await delete(connection, "ops", 1500)
     other = customers_csv(tmp_path / "c.csv", {"ID": "CUST-1500", "Email": "b@x.org"})
     assert (await load(service, other)).refused == 1
-    assert refusals(other) == [("2", "ID", "CUST-1500 was somebody who has been erased")]
+    assert refusals(other) == [("2", "ID", "CUST-1500 was the id of a customer who was erased")]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
-async def test_dialects(
+async def test_every_dialect_of_csv_is_read(
     service: Service, tmp_path: Path, encoding: str, separator: str, end: str
 ) -> None:
     lines = [
@@ -186,9 +188,9 @@ async def test_broken_lines_are_refused_one_by_one(service: Service, tmp_path: P
     assert refusals(path) == [
         ("2", "", "character 11 of the line is not utf-8-sig"),
         ("3", "", "is not CSV: ',' expected after '\"'"),
-        ("4", "", "has 4 cells, where the header has 3"),
+        ("4", "", "has 4 cells, but the header has 3"),
         ("6", "", "the line is longer than 1,048,576 characters"),
-        ("8", "", "has 1 cells, where the header has 3"),
+        ("8", "", "has 1 cells, but the header has 3"),
     ]
 
 
@@ -198,14 +200,14 @@ async def test_broken_lines_are_refused_one_by_one(service: Service, tmp_path: P
         ("c.csv", b"", "is empty"),
         ("c.csv", b"PK\x03\x04rest", "is a workbook"),
         ("c.csv", b"\xff\xfeE\x00", "UTF-16"),
-        ("c.csv", b"Mail,Name\na@x.org,A\n", "Email is missing. It says: 'Mail,Name'"),
+        ("c.csv", b"Mail,Name\na@x.org,A\n", "lacks the column Email. It says: 'Mail,Name'"),
         ("c.csv", b"Email,EMAIL\n", "names a column twice"),
         ("c.csv", b"Email,N\xe4me\n", "--encoding cp1252"),
-        ("o.csv", b"id,status,totalAmount\n", "dateCreated is missing"),
+        ("o.csv", b"id,status,totalAmount\n", "lacks the column dateCreated"),
         ("o.ndjson", b"", "is empty"),
     ],
 )
-async def test_files_that_are_none(
+async def test_an_unreadable_file_is_refused_as_a_whole(
     service: Service, tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     path = tmp_path / name
@@ -215,7 +217,9 @@ async def test_files_that_are_none(
     assert message in str(raised.value)
 
 
-async def test_orders_as_json(service: Service, now: datetime, tmp_path: Path) -> None:
+async def test_orders_are_imported_from_json(
+    service: Service, now: datetime, tmp_path: Path
+) -> None:
     bare = cloud_event("B-1", email="b@x.org", total="2.345", created=now)["data"]
     bare.pop("version")
     path = lines_of(
@@ -245,7 +249,7 @@ async def test_orders_as_json(service: Service, now: datetime, tmp_path: Path) -
     assert await service.rows("SELECT 1 FROM dead_letters") == []
 
 
-async def test_orders_as_csv_are_what_they_are_as_json(service: Service, tmp_path: Path) -> None:
+async def test_orders_are_imported_from_csv_as_from_json(service: Service, tmp_path: Path) -> None:
     path = tmp_path / "orders.csv"
     path.write_text(
         "id;version;customerName;customerEmail;status;totalAmount;refundedAmount;city;dateCreated\n"
@@ -271,10 +275,10 @@ async def test_orders_as_csv_are_what_they_are_as_json(service: Service, tmp_pat
     assert (await load(service, path)).counts == {UNCHANGED: 1}
 
 
-async def test_an_order_that_comes_in_two_batches_is_new_once(
+async def test_an_order_in_two_batches_is_new_once(
     service: Service, now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.cli.importing.BATCH", 2)
+    monkeypatch.setattr("service.transfer.importer.BATCH", 2)
     documents = [
         cloud_event(f"A-{number % 3}", email="a@x.org", version=number, created=now)
         for number in range(9)
@@ -285,7 +289,7 @@ async def test_an_order_that_comes_in_two_batches_is_new_once(
     assert dry.counts == done.counts == {NEW: 3, CHANGED: 6, UNCHANGED: 1}
 
 
-async def test_old_orders_bring_nobody_back(
+async def test_old_orders_do_not_bring_back_erased_people(
     service: Service, now: datetime, tmp_path: Path
 ) -> None:
     await service.execute(
@@ -298,8 +302,8 @@ async def test_old_orders_bring_nobody_back(
     assert (await load(service, path)).counts == {UNCHANGED: 1}
 
 
-async def test_memory_is_flat_whatever_the_file(service: Service, tmp_path: Path) -> None:
-    """A line of 300 MB, and many lines."""
+async def test_memory_stays_constant(service: Service, tmp_path: Path) -> None:
+    """With a line of 300 MB, and with many lines."""
     path = tmp_path / "c.csv"
     with path.open("wb") as file:
         file.write(b"Email,Notes\n")
@@ -326,7 +330,9 @@ def crm(service: Service, folder: Path, *arguments: str) -> subprocess.Completed
     )
 
 
-async def test_the_commands(service: Service, now: datetime, tmp_path: Path) -> None:
+async def test_the_commands_export_and_import(
+    service: Service, now: datetime, tmp_path: Path
+) -> None:
     await service.ingest(entry("A-1", email="a@x.org", name="Zoë", created=now))
     written = crm(service, tmp_path, "export", "customers.csv")
     assert written.stderr == "1 lines of customers in customers.csv\n"
@@ -348,10 +354,10 @@ async def test_the_commands(service: Service, now: datetime, tmp_path: Path) -> 
     assert (missing.returncode, missing.stderr) == (1, "crm: none.csv: No such file or directory\n")
 
 
-async def test_who_waits_for_a_customer_holds_no_counters(
+async def test_an_import_that_waits_for_a_customer_holds_no_counters(
     service: Service, now: datetime, tmp_path: Path
 ) -> None:
-    """Whoever has that customer will want them."""
+    """Whoever holds the lock on that customer will need the counters."""
     await service.ingest(entry("A-1", email="a@x.org", created=now))
     path = customers_csv(
         tmp_path / "c.csv", {"Email": "new@x.org"}, {"Email": "a@x.org", "Name": "Ann"}

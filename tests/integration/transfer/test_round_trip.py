@@ -1,4 +1,4 @@
-"""Export, empty the database, import: the same customers, metrics and segments."""
+"""Export, empty the database, import: customers, metrics and segments are the same."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,8 +32,8 @@ async def test_the_same_customers_come_back(
         entry("B-1", email="gone@x.org", name="Gone\nAway", total="20", created=ago[20]),
         entry("C-1", email="first@x.org", created=ago[5]),
         entry("C-1", email="second@x.org", version=2, created=ago[5], updated=ago[4]),
-        entry("D-1", created=ago[6], total="5"),  # names nobody
-        # The newest event does not say whose it is; an older one did.
+        entry("D-1", created=ago[6], total="5"),  # an unattributed order
+        # The newest event does not name the customer; an older one did.
         entry("E-1", email="known@x.org", name="Known", created=ago[9], shippingAddress=address),
         entry("E-1", version=2, status="cancelled", created=ago[9], updated=ago[8]),
         entry("E-2", email="known@x.org", refunded="9.99", created=ago[7], updated=ago[2]),
@@ -61,7 +61,7 @@ async def test_the_same_customers_come_back(
     assert newest["id"] == before[-1]["id"] + 1
 
 
-async def test_importing_into_the_database_it_came_from_changes_nothing(
+async def test_importing_into_the_same_database_changes_nothing(
     service: Service, now: datetime, tmp_path: Path
 ) -> None:
     await service.ingest(
@@ -77,7 +77,7 @@ async def test_importing_into_the_database_it_came_from_changes_nothing(
     assert await service.rows("SELECT * FROM audit") == []
 
 
-async def test_a_segment_set_by_hand_comes_back_on_request(
+async def test_a_segment_of_the_file_is_set_only_on_request(
     service: Service, tmp_path: Path
 ) -> None:
     path = customers_csv(tmp_path / "c.csv", {"Email": "a@x.org", "Segment": "VIP"})
@@ -89,7 +89,7 @@ async def test_a_segment_set_by_hand_comes_back_on_request(
     assert (await load(service, path, hold_segments=True)).counts == {Verdict.UNCHANGED: 1}
 
 
-async def test_orders_of_the_erased_stay_theirs(
+async def test_orders_of_erased_people_stay_without_a_customer(
     service: Service, now: datetime, tmp_path: Path
 ) -> None:
     await service.ingest(entry("A-1", email="a@x.org", created=now))
@@ -113,7 +113,7 @@ async def test_orders_of_the_erased_stay_theirs(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-async def test_any_text_comes_back(
+async def test_any_text_comes_back_unchanged(
     empty_service: Service, tmp_path: Path, rows: list[tuple[str, str, str]]
 ) -> None:
     await empty_service.empty()

@@ -1,4 +1,4 @@
-"""The stream behind ``export.csv``: its memory, readers slow and gone, a database that fails."""
+"""``export.csv`` as a stream: its memory, slow readers, readers that leave, a failing database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ COPYING = "SELECT wait_event FROM pg_stat_activity WHERE query LIKE 'COPY%' AND 
 async def large(
     migrated: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Process]:
-    """Give a web process whose export has about 40 MB; nobody changes it here."""
+    """Return a web process whose export has about 40 MB. No test changes the data."""
     await migrated.empty()
     await migrated.execute(
         "INSERT INTO customers (email, email_key, name, notes, date_created)"
@@ -53,7 +53,7 @@ async def _ask(web: Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
 
 async def _stalled(service: Service) -> bool:
-    """Whether Postgres waits for us to take more."""
+    """Return whether Postgres waits for the reader."""
     return [row["wait_event"] for row in await service.rows(COPYING)] == ["ClientWrite"]
 
 
@@ -61,7 +61,7 @@ async def _nothing_runs(service: Service) -> bool:
     return not await service.rows(COPYING)
 
 
-async def test_memory_is_flat_and_a_slow_reader_slows_postgres_down(
+async def test_memory_stays_constant_and_a_slow_reader_slows_postgres_down(
     large: Process, migrated: Service
 ) -> None:
     process = psutil.Process(large.pid)

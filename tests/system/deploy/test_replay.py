@@ -58,7 +58,7 @@ async def test_replay_says_that_trimmed_entries_are_gone(service: Service, run: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--since", "yesterday"], "yesterday is no moment"),
+        (["--since", "yesterday"], "yesterday is not a time"),
         (["--since", "2026-11-22T10:00:00"], "with an offset"),
         (["--since", "2026-11-22T10:00:00Z", "--all"], "exclude each other"),
         ([], "say --since or --all"),

@@ -1,4 +1,4 @@
-"""A data folder whose database exists already: making one takes a second, copying it does not."""
+"""A data folder in which the database exists: copying it is faster than creating one."""
 
 import asyncio
 import shutil
@@ -11,22 +11,22 @@ from service.local.stack import LocalStack
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a data folder that was used once and stopped in order."""
+    """Create a data folder that was used once and stopped in order."""
     folder = tmp_path_factory.mktemp("template") / "data"
 
     async def make() -> None:
         async with LocalStack(folder):
             pass
 
-    # In a loop of its own, for the fixture outlives every test's.
+    # In its own event loop, because the fixture outlives that of every test.
     asyncio.run(make())
-    (folder / "ports.json").unlink()  # copies choose their own
+    (folder / "ports.json").unlink()  # each copy chooses its own
     return folder
 
 
 @pytest.fixture
 def data_dir(template: Path, tmp_path: Path) -> Path:
-    """Copy it for one test."""
+    """Copy the data folder for one test."""
     folder = tmp_path / "data"
     shutil.copytree(template, folder)
     return folder

@@ -1,4 +1,4 @@
-"""Run by the tests as a process of its own: ``parent.py stack|up FOLDER``."""
+"""A local stack in a process of its own, for the tests: ``parent.py stack|up FOLDER``."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 
 from service.config import Config
-from service.local import parts
+from service.local import crm_processes
 from service.local.stack import LocalStack
 from service.local.up import Running, up
 
@@ -24,8 +24,8 @@ async def stack(folder: Path) -> int:
 
 
 async def everything(folder: Path) -> int:
-    """Run ``up``, with a stand-in for the worker, the web process and the migrations."""
-    parts.COMMAND = (sys.executable, str(Path(__file__).with_name("part.py")))  # type: ignore[assignment]
+    """Run ``up``, with stand-ins for the worker, the web process and the migrations."""
+    crm_processes.COMMAND = (sys.executable, str(Path(__file__).with_name("part.py")))  # type: ignore[assignment]
     migrate = types.ModuleType("service.db.migrate")
     migrate.upgrade = upgrade  # type: ignore[attr-defined]
     sys.modules["service.db.migrate"] = migrate
@@ -34,12 +34,12 @@ async def everything(folder: Path) -> int:
 
 
 async def upgrade(database_url: str) -> None:
-    """Stand in for the migrations."""
+    """Print that a migration would run."""
     say_line(f"migrating {database_url.partition(':')[0]}")
 
 
 async def started(running: Running) -> None:
-    """Tell the test where everything is."""
+    """Print the URLs of everything that runs."""
     say(http=running.http_url, database=running.database_url, redis=running.redis_url)
 
 

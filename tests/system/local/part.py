@@ -1,4 +1,4 @@
-"""Stands in for ``crm worker`` and ``crm web``: is ready at once, and deaf if so told."""
+"""A stand-in for ``crm worker`` and ``crm web``: ready at once, and deaf to SIGTERM if asked."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
 class Ready(BaseHTTPRequestHandler):
-    """Ready, whatever is asked."""
+    """Answers every request that it is ready."""
 
     def do_GET(self) -> None:
         """Answer 200."""

@@ -1,4 +1,4 @@
-"""What is left when the parent stops or is killed: nothing, and the folder works again."""
+"""When the parent stops or is killed, no process is left, and the folder works again."""
 
 import json
 import os
@@ -102,7 +102,7 @@ async def test_orphans_are_stopped_and_strangers_left_alone(data_dir: Path) -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-async def test_an_ordinary_user_can_do_it_too(data_dir: Path) -> None:
+async def test_an_ordinary_user_can_run_the_stack(data_dir: Path) -> None:
     prefix = _as_nobody()
     # Below /tmp itself: the folders that pytest makes are closed to other users.
     folder = Path("/tmp") / f"crm-{os.getpid()}" / "data"  # noqa: S108
@@ -129,9 +129,9 @@ subprocess.run([sys.executable, "-c", "import service.local.launch"], check=True
 
 
 def _as_nobody() -> tuple[str, ...]:
-    """Return what to put before a command; skip when another user cannot run this Python."""
+    """Return the prefix of a command that runs it as nobody; skip if nobody cannot run Python."""
     prefix = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-    # An interpreter in root's home is out of reach but for one capability: to read everything.
+    # Without the capability to read everything, an interpreter in root's home is out of reach.
     reading = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     for candidate in (prefix, (*prefix, *reading)):
         command = [*candidate, sys.executable, "-c", _PROBE]

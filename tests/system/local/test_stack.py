@@ -1,4 +1,4 @@
-"""What the servers keep, how they are protected, and what happens when they crash."""
+"""The servers keep their data, are protected by passwords, and come back after a crash."""
 
 import os
 import signal
@@ -80,7 +80,7 @@ async def test_settings_are_safe_and_the_role_is_no_superuser(data_dir: Path) ->
             }
 
 
-async def test_passwords_are_asked_for_and_not_shown(data_dir: Path) -> None:
+async def test_passwords_are_required_and_not_shown(data_dir: Path) -> None:
     async with LocalStack(data_dir) as stack:
         database, redis = urlsplit(stack.database_url or ""), urlsplit(stack.redis_url or "")
         secrets = {str(database.password), str(redis.password)}
@@ -120,13 +120,13 @@ async def test_one_owner_per_folder(data_dir: Path) -> None:
         pass
 
 
-async def test_a_file_is_no_data_folder(tmp_path: Path) -> None:
+async def test_a_file_cannot_be_a_data_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LocalError, match="set CRM_DATA_DIR"):
         await LocalStack(tmp_path / "file").__aenter__()
 
 
-async def test_a_taken_port_is_replaced_and_said(data_dir: Path) -> None:
+async def test_a_taken_port_is_replaced_and_reported(data_dir: Path) -> None:
     reports: list[str] = []
     async with LocalStack(data_dir, postgres=False) as stack:
         before = urlsplit(stack.redis_url or "").port or 0
@@ -147,14 +147,16 @@ async def test_an_interrupted_first_start_leaves_no_half_database(tmp_path: Path
     assert not (folder / "postgres.new").exists()
 
 
-async def test_a_pid_file_that_names_another_program_is_no_obstacle(data_dir: Path) -> None:
+async def test_a_pid_file_that_names_another_program_does_not_stop_the_start(
+    data_dir: Path,
+) -> None:
     lines = [str(os.getppid()), str(data_dir / "postgres"), "1700000000", "5432", "", "", "1 99999"]
     (data_dir / "postgres" / "postmaster.pid").write_text("\n".join(lines) + "\n")
     async with LocalStack(data_dir, redis=False) as stack:
         assert await _sql(stack, "SELECT 1") == 1
 
 
-async def test_without_the_wheels_it_says_what_to_do(
+async def test_without_the_wheels_the_error_says_what_to_do(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(binaries, "find_spec", lambda _: None)

@@ -1,4 +1,4 @@
-"""Children that never start, never stop, keep crashing, or write too much."""
+"""Children that never start, never stop, keep crashing, or write too much into their log."""
 
 import asyncio
 import sys
@@ -15,14 +15,14 @@ from tests.system.local.wait import wait_until
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Make a data folder with nothing in it."""
+    """Create a data folder with nothing in it."""
     for name in ("log", "run"):
         (tmp_path / name).mkdir()
     return tmp_path
 
 
 def _child(folder: Path, code: str, **more: float) -> Child:
-    """Describe a child that is ready once it has created the file ``ready``."""
+    """Return a child that is ready once it has created the file ``ready``."""
 
     async def ready() -> None:
         await asyncio.to_thread((folder / "ready").read_bytes)
@@ -34,14 +34,14 @@ def _child(folder: Path, code: str, **more: float) -> Child:
 READY = "pathlib.Path('{}').touch(); "
 
 
-async def test_one_that_never_starts_is_reported_with_its_log(folder: Path) -> None:
+async def test_a_child_that_never_starts_is_reported_with_its_log(folder: Path) -> None:
     supervisor = Supervisor(folder, lambda _: None)
     with pytest.raises(LocalError, match=r"it ended with exit code 1(.|\n)*no such luck"):
         await supervisor.start(_child(folder, "raise SystemExit('no such luck')"))
     await supervisor.stop()
 
 
-async def test_one_that_is_never_ready_is_given_up(
+async def test_a_child_that_is_never_ready_fails_the_start(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervise, "START_SECONDS", 0.3)
@@ -52,7 +52,7 @@ async def test_one_that_is_never_ready_is_given_up(
     assert supervisor.children["it"].pid is None
 
 
-async def test_one_that_will_not_stop_is_killed(folder: Path) -> None:
+async def test_a_child_that_does_not_stop_is_killed(folder: Path) -> None:
     reports: list[str] = []
     supervisor = Supervisor(folder, reports.append)
     code = "signal.signal(15, signal.SIG_IGN); " + READY.format(folder / "ready")
@@ -62,7 +62,7 @@ async def test_one_that_will_not_stop_is_killed(folder: Path) -> None:
     assert "did not stop" in reports[-1]
 
 
-async def test_pauses_grow_while_it_keeps_crashing(
+async def test_pauses_grow_while_a_child_keeps_crashing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervise, "FIRST_PAUSE", 0.1)
@@ -83,7 +83,7 @@ async def test_pauses_grow_while_it_keeps_crashing(
     assert changes[1] is not None
 
 
-async def test_a_large_log_is_set_aside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_large_log_is_moved_away(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_module, "LOG_BYTES", 100)
     log = Log(folder / "log" / "it.log")
     with log.path.open("ab", buffering=0) as writer:

@@ -1,4 +1,4 @@
-"""``crm up`` as a process: what it prints, what it notes, how it ends."""
+"""``crm up`` as a process: its output, its state file, and how it ends."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from service.local.state import read_state
 from tests.system.local.wait import Parent, processes_in, wait_until
 
 
-async def test_from_start_to_stop(data_dir: Path) -> None:
+async def test_up_starts_everything_and_stops_it(data_dir: Path) -> None:
     parent = Parent("up", data_dir, env={**os.environ, "CRM_HTTP_PORT": "0"})
     urls = await parent.ready()
     lines = parent.output.splitlines()
@@ -63,7 +63,7 @@ async def test_a_killed_part_comes_back_and_a_killed_parent_takes_all_along(
     await wait_until(lambda: not processes_in(data_dir))
 
 
-async def test_a_second_signal_hurries(data_dir: Path) -> None:
+async def test_a_second_signal_shortens_the_stop(data_dir: Path) -> None:
     env = {**os.environ, "CRM_HTTP_PORT": "0", "DEAF_PART": "worker", "CRM_DRAIN_SECONDS": "600"}
     parent = Parent("up", data_dir, env=env)
     await parent.ready()
@@ -74,7 +74,7 @@ async def test_a_second_signal_hurries(data_dir: Path) -> None:
     assert not processes_in(data_dir)
 
 
-async def test_given_urls_replace_the_servers(data_dir: Path) -> None:
+async def test_urls_in_the_settings_replace_the_servers(data_dir: Path) -> None:
     given = {
         "CRM_DATABASE_URL": "postgresql://user:secret@database.example/crm",
         "CRM_REDIS_URL": "redis://redis.example:6379/0",
@@ -92,7 +92,9 @@ async def test_given_urls_replace_the_servers(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("explicit", [True, False])
-async def test_a_taken_http_port(data_dir: Path, *, explicit: bool) -> None:
+async def test_a_taken_http_port_is_an_error_only_if_it_was_set(
+    data_dir: Path, *, explicit: bool
+) -> None:
     env = {k: v for k, v in os.environ.items() if k != "CRM_HTTP_PORT"}
     with socket.create_server(("127.0.0.1", 0 if explicit else 8080)) as taken:
         port = taken.getsockname()[1]

@@ -66,11 +66,11 @@ MUTATIONS = {
         "redis.call('XADD', stream, '*', field, body)",
         (f"{RELAY}::test_a_crash_between_adding_and_noting_it_duplicates_nothing",),
     ),
-    "formulas are defused": Mutation(
-        "service/transfer/export.py",
+    "formulas are escaped": Mutation(
+        "service/transfer/formulas.py",
         "    return f\"regexp_replace({column}, '{_ANY_CELL}', '''', 'g')\"",
         "    return column",
-        ("tests/integration/transfer/test_export.py::test_formulas_are_defused",),
+        ("tests/integration/transfer/test_export.py::test_formulas_are_escaped",),
     ),
     "an edit needs the latest ETag": Mutation(
         "service/db/customers/editing.py",

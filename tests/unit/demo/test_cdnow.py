@@ -1,4 +1,4 @@
-"""The data are those of the paper, and the calendar shows what it promises."""
+"""The data are those of the paper, and the calendar is moved as promised."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -62,5 +62,5 @@ def test_days_follow_each_other_without_a_gap_and_end_before_now() -> None:
         assert abs(start + length - then) <= timedelta(microseconds=2)
 
 
-def test_the_note_tells_the_numbers() -> None:
+def test_the_note_has_the_right_numbers() -> None:
     assert CALENDAR_NOTE.startswith("The 546 days of 1997-98 are shown as the last 117 days")

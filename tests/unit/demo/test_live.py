@@ -1,4 +1,4 @@
-"""The trickle goes on for ever, makes sense, and never repeats another run's ids."""
+"""Live orders go on for ever, are right, and never repeat the ids of another run."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Made-up people are always the same, all different, and nobody's."""
+"""Made-up people are always the same, all different, and do not exist."""
 
 import re
 

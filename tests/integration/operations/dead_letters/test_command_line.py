@@ -37,7 +37,7 @@ async def test_dead_letters_are_listed_shown_replayed_and_discarded(
         entry("ORD-3", total="-1"),
     )
     status, output = await crm(service, tmp_path, "list", "--json", "--reason", "currency_mismatch")
-    letters = [json.loads(line) for line in output.splitlines()]
+    letters = json.loads(output)
     assert (status, len(letters)) == (0, 2)
     status, output = await crm(service, tmp_path, "list")
     assert "2 currency_mismatch, 1 invalid_amount" in output
@@ -48,14 +48,14 @@ async def test_dead_letters_are_listed_shown_replayed_and_discarded(
     status, output = await crm(service, tmp_path, "replay", "--reason", "currency_mismatch")
     assert (status, output.splitlines()[0]) == (
         1,
-        "2 replayed: none accepted; 2 refused again",
+        "2 retried: none accepted; 2 refused again",
     )
     status, output = await crm(
         service, tmp_path, "replay", str(letters[0]["id"]), store_currency="EUR"
     )
-    assert (status, output.strip()) == (0, "1 replayed: 1 applied; 0 refused again")
+    assert (status, output.strip()) == (0, "1 retried: 1 applied; 0 refused again")
     status, output = await crm(service, tmp_path, "replay", "--all", store_currency="EUR")
-    assert (status, output.splitlines()[0]) == (1, "2 replayed: 1 applied; 1 refused again")
+    assert (status, output.splitlines()[0]) == (1, "2 retried: 1 applied; 1 refused again")
     (remaining,) = await service.rows("SELECT id FROM dead_letters")
     assert (await crm(service, tmp_path, "replay", "1", "--all"))[0] == 2
     discarding = ("discard", str(remaining["id"]), "--reason", "a test")

@@ -1,4 +1,4 @@
-"""Our own two processes, ``crm worker`` and ``crm web``, as children of a local stack."""
+"""The two processes ``crm worker`` and ``crm web``, as children of a local stack."""
 
 import asyncio
 import json
@@ -9,27 +9,24 @@ from functools import partial
 from service.config import Config
 from service.local import LocalError
 from service.local.child import Child
-from service.local.ports import LOOPBACK, is_free
+from service.local.ports import LOOPBACK, address, is_free, reached_at
 from service.local.stack import LocalStack
 
 COMMAND = (sys.executable, "-P", "-m", "service.cli")
-"""``-P``: a folder called ``service`` where the user happens to be is not ours."""
-
-REACHED_AT = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104
-"""Where to find who listens on every address."""
+"""With ``-P``, a folder called ``service`` in the current folder is not taken for this package."""
 
 
-def parts(
+def crm_processes(
     config: Config, stack: LocalStack, database_url: str, redis_url: str
 ) -> tuple[str, list[Child]]:
     """Return the web process's URL and the children to start, in order.
 
-    Raises LocalError when the port that was asked for is taken.
+    Raises LocalError if the port that was asked for is taken.
     """
     http_port = _http_port(config, stack)
     worker_port = config.worker_port or stack.folder.ports.choose("worker")
-    http_host = REACHED_AT.get(config.http_host, config.http_host)
-    shown = f"[{http_host}]" if ":" in http_host else http_host
+    http_host = reached_at(config.http_host)
+    where = address(http_host, http_port)
     env = {
         **os.environ,
         **_as_environment(config),
@@ -50,14 +47,14 @@ def parts(
         name="web",
         argv=[*COMMAND, "web"],
         ready=partial(_readyz, http_host, http_port),
-        where=f"{shown}:{http_port}",
+        where=where,
         env=env,
     )
-    return f"http://{shown}:{http_port}", [worker, web]
+    return f"http://{where}", [worker, web]
 
 
 def _as_environment(config: Config) -> dict[str, str]:
-    """Return what was set, on whatever way, so that the children see the same."""
+    """Return all settings that were set, so that the children see the same ones."""
     values = config.model_dump(mode="json", exclude_unset=True)
     return {
         f"CRM_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
@@ -67,7 +64,7 @@ def _as_environment(config: Config) -> dict[str, str]:
 
 
 def _http_port(config: Config, stack: LocalStack) -> int:
-    """Return the port that was asked for, or a free one when the default is taken."""
+    """Return the port that was asked for; without one, the default or any free port."""
     asked = "http_port" in config.model_fields_set and config.http_port
     if not asked:
         preferred = config.http_port or None
@@ -82,7 +79,7 @@ def _http_port(config: Config, stack: LocalStack) -> int:
 
 
 async def _readyz(host: str, port: int) -> None:
-    """Raise unless ``/readyz`` there answers 200."""
+    """Raise unless ``/readyz`` answers 200."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

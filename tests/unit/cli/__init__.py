@@ -1,0 +1,1 @@
+"""How commands print, without a terminal or a server."""
