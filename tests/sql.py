@@ -15,6 +15,7 @@ from sqlalchemy import TextClause
 from service.db.ingest import apply, owners, skip_known
 from service.db.operations import rebuild, verify
 from service.db.segments import assign, reclassify, rule_settings, sweep
+from service.transfer import customers_in
 from tests.paths import ROOT
 
 STATEMENTS: dict[str, TextClause] = {
@@ -28,6 +29,9 @@ STATEMENTS: dict[str, TextClause] = {
     "db/segments/sweep.due.sql": sweep._DUE,
     "db/segments/reclassify.chunk.sql": reclassify._EXAMINE,
     "db/segments/rule_settings.preview.sql": rule_settings._PREVIEW,
+    "transfer/customers_in.plan.sql": customers_in._PLAN,
+    "transfer/customers_in.create.sql": customers_in._CREATE,
+    "transfer/customers_in.change.sql": customers_in._CHANGE,
     "db/operations/rebuild.differences.sql": rebuild._DIFFERENCES,
     "db/operations/rebuild.correct.sql": rebuild._CORRECT,
     "db/operations/verify.segments.sql": verify._SEGMENTS,

@@ -54,3 +54,32 @@ def merged(new: str, stored: str) -> str:
         for register in REGISTERS
         for column in columns_of(register)
     )
+
+
+def typed_values(register: str) -> str:
+    """Return the SELECT list of a register that a person typed; all NULL if there is no value."""
+    return (
+        f"{register},"
+        f" CASE WHEN {register} IS NOT NULL THEN CAST('infinity' AS timestamptz) END,"
+        f" CASE WHEN {register} IS NOT NULL THEN '' END"
+    )
+
+
+def typed_key(register: str) -> str:
+    """Return the assignments that give a register the key of what a person typed."""
+    _, at, event = columns_of(register)
+    return f"{at} = 'infinity', {event} = ''"
+
+
+def typed_if_new(register: str, typed: str, stored: str) -> str:
+    """Return the assignments that give a register the value of ``typed``, where that has another.
+
+    A text that is the same, or missing, leaves the value and its key as they are stored.
+    """
+    value, at, event = columns_of(register)
+    changes = f"{typed}.{value} <> coalesce({stored}.{value}, '')"
+    return (
+        f"{value} = coalesce({typed}.{value}, {stored}.{value}),"
+        f" {at} = CASE WHEN {changes} THEN 'infinity' ELSE {stored}.{at} END,"
+        f" {event} = CASE WHEN {changes} THEN '' ELSE {stored}.{event} END"
+    )

@@ -12,10 +12,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
+from service.core.order_event import REGISTERS
 from service.core.segment_event import Cause
+from service.db import registers
 from service.db.accounts.audit import note
 from service.db.columns import pack, unpack
 from service.db.customers.erasure import email_hash
+from service.db.locks import lock_customers, read_clock
 from service.db.search_text import search_text
 from service.db.segments.assign import SLOT, THIS_SLOT, Hold, hold, reclassify
 from service.db.statistics.daily import daily_totals_sql
@@ -33,25 +36,29 @@ class Planned(NamedTuple):
     fault: LineFault | None = None
 
 
-_LINES = unpack(
-    {
-        "id": "bigint",
-        "email_key": "text",
-        "email": "text",
-        "name": "text",
-        "phone": "text",
-        "notes": "text",
-        "date_created": "timestamptz",
-    }
-)
+_REGISTERS = tuple(register for register in REGISTERS if register in CustomerLine._fields)
+_COLUMNS = {
+    "id": "bigint",
+    "email_key": "text",
+    "email": "text",
+    **{register: registers.KINDS[register] for register in _REGISTERS},
+    "notes": "text",
+    "date_created": "timestamptz",
+}
+_LINES = unpack(_COLUMNS)
+
+
+def _each(template: str, names: Sequence[str] = _REGISTERS, between: str = ", ") -> str:
+    return between.join(template.format(it=name) for name in names)
+
+
 # The history of an id stays after its customer was erased, so the id is not given to somebody else.
 _PLAN = text(f"""
 SELECT l.email_key, c.id, c.segment, e.erased_at, f.customer_id AS formerly,
        t.email_key AS taken_by,
        EXISTS (SELECT FROM segment_changes h WHERE h.customer_id = l.id) AS used,
        c.id IS NOT NULL AND (
-         coalesce(l.name <> coalesce(c.name, ''), false)
-         OR coalesce(l.phone <> coalesce(c.phone, ''), false)
+         {_each("coalesce(l.{it} <> coalesce(c.{it}, ''), false)", between=" OR ")}
          OR coalesce(l.notes <> c.notes, false)
          OR coalesce(l.date_created < c.date_created, false)) AS changes
 FROM ({_LINES}) l
@@ -66,36 +73,30 @@ _RESERVE = text(
 _LAST = text("SELECT last_value FROM customers_id_seq")
 _COUNT_ON = text("SELECT setval('customers_id_seq', :highest)")
 _CREATE = text(f"""
-INSERT INTO customers (id, email, email_key, name, name_at, name_event, phone, phone_at,
-  phone_event, notes, date_created)
+INSERT INTO customers (id, email, email_key,
+  {", ".join(", ".join(registers.columns_of(it)) for it in _REGISTERS)}, notes, date_created)
 SELECT coalesce(id, nextval('customers_id_seq')), email, email_key,
-  name, CASE WHEN name IS NOT NULL THEN CAST('infinity' AS timestamptz) END,
-  CASE WHEN name IS NOT NULL THEN '' END,
-  phone, CASE WHEN phone IS NOT NULL THEN CAST('infinity' AS timestamptz) END,
-  CASE WHEN phone IS NOT NULL THEN '' END,
+  {", ".join(map(registers.typed_values, _REGISTERS))},
   coalesce(notes, ''), coalesce(date_created, clock_timestamp())
 FROM ({_LINES}) l ORDER BY email_key COLLATE "C"
 ON CONFLICT (email_key) DO NOTHING
 RETURNING id
 """)
-_LOCK = text("SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+_EDIT = (
+    "'{it}', CASE WHEN old_{it} IS DISTINCT FROM new_{it}"
+    " THEN jsonb_build_array(old_{it}, new_{it}) END"
+)
 _CHANGE = text(f"""
 WITH l AS ({_LINES}),
 changed AS (
   UPDATE customers c SET
-    name = coalesce(l.name, c.name),
-    name_at = CASE WHEN l.name <> coalesce(c.name, '') THEN 'infinity' ELSE c.name_at END,
-    name_event = CASE WHEN l.name <> coalesce(c.name, '') THEN '' ELSE c.name_event END,
-    phone = coalesce(l.phone, c.phone),
-    phone_at = CASE WHEN l.phone <> coalesce(c.phone, '') THEN 'infinity' ELSE c.phone_at END,
-    phone_event = CASE WHEN l.phone <> coalesce(c.phone, '') THEN '' ELSE c.phone_event END,
+    {", ".join(registers.typed_if_new(it, "l", "c") for it in _REGISTERS)},
     notes = coalesce(l.notes, c.notes),
     date_created = LEAST(c.date_created, l.date_created),
     date_updated = clock_timestamp()
   FROM l WHERE c.email_key = l.email_key
   RETURNING c.id, {search_text("new")} AS searched,
-    old.name AS old_name, new.name AS new_name, old.phone AS old_phone, new.phone AS new_phone,
-    old.notes AS old_notes, new.notes AS new_notes,
+    {_each("old.{it} AS old_{it}, new.{it} AS new_{it}", (*_REGISTERS, "notes"))},
     old.date_created AS old_created, new.date_created AS new_created
 ),
 found AS (
@@ -113,11 +114,7 @@ totalled AS ({daily_totals_sql("redated", THIS_SLOT)}
 )
 INSERT INTO audit (actor, action, customer_id, details)
 SELECT CAST(:actor AS text), 'customer.updated', id, jsonb_strip_nulls(jsonb_build_object(
-  'name', CASE WHEN old_name IS DISTINCT FROM new_name
-               THEN jsonb_build_array(old_name, new_name) END,
-  'phone', CASE WHEN old_phone IS DISTINCT FROM new_phone
-                THEN jsonb_build_array(old_phone, new_phone) END,
-  'notes', CASE WHEN old_notes <> new_notes THEN jsonb_build_array(old_notes, new_notes) END,
+  {_each(_EDIT, (*_REGISTERS, "notes"))},
   'dateCreated', CASE WHEN old_created <> new_created
                       THEN jsonb_build_array(old_created, new_created) END))
 FROM changed ORDER BY id
@@ -207,14 +204,14 @@ async def write_customers(
     ids = list((await connection.execute(_CREATE, _packed(new))).scalars()) if new else []
     existing = sorted(plan.customer_id for _, plan in lines if plan.customer_id)
     if existing and (changed or held):
-        await connection.execute(_LOCK, {"ids": existing})
+        await lock_customers(connection, existing)
     if ids:
         await reclassify(connection, ids, Cause.MANUAL)
         await connection.execute(_NOTE_CREATED, {"actor": actor, "ids": ids})
     if changed:
         await connection.execute(_CHANGE, {**_packed(changed), "actor": actor})
     if held:
-        now = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
+        now = await read_clock(connection)
         for customer_id, segment in sorted(held.items()):
             await hold(connection, customer_id, Hold(segment), now)
             details = {"segment": [None, segment]}
@@ -224,5 +221,4 @@ async def write_customers(
 
 
 def _packed(lines: Sequence[CustomerLine]) -> dict[str, str]:
-    columns = ("id", "email_key", "email", "name", "phone", "notes", "date_created")
-    return pack({name: [getattr(line, name) for line in lines] for name in columns})
+    return pack({name: [getattr(line, name) for line in lines] for name in _COLUMNS})

@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
 from service.core.json_values import dumps
+from service.core.order_event import REGISTERS
+from service.db import registers
 from service.db.accounts.audit import note
 from service.db.customers import customer_row, former_emails
 from service.db.customers.customer_row import EDITABLE, CustomerRow, etag
@@ -87,8 +89,6 @@ def _hold_in_force(customer: CustomerRow | None, now: datetime) -> assign.Hold |
         return None  # it has ended, only the sweeper has not come by yet
     return assign.Hold(customer.segment, customer.segment_pinned, until)
 
-
-_REGISTERS = ("name", "phone", "address")
 
 _BY_EMAIL = text("SELECT id FROM customers WHERE email_key = :email_key")
 _CREATE = text("""
@@ -220,8 +220,8 @@ async def _write(connection: AsyncConnection, customer_id: int, changed: Mapping
         kind = EDITABLE[name]
         settings.append(f"{name} = CAST(:{name} AS {kind})")
         parameters[name] = dumps(value).decode() if kind == "jsonb" and value else value
-        if name in _REGISTERS:
-            settings.append(f"{name}_at = 'infinity', {name}_event = ''")
+        if name in REGISTERS:
+            settings.append(registers.typed_key(name))
         if name == "email":
             settings.append("email_key = :email_key")
             parameters["email_key"] = value.lower()

@@ -18,12 +18,12 @@ from service.core.customer_ids import customer_number
 from service.core.envelope import FASTSTREAM_FIELD, Entry
 from service.core.segment_event import Cause, SegmentChangedCloudEvent
 from service.db.engine import in_transaction
+from service.db.locks import lock_customers
 from service.db.segments import outbox
 from service.streams import groups
 
 _PAGE = 1000
 
-_LOCK = text("SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 # No subscriber has seen unpublished changes, and the stream's changes of these customers need their
 # sequences.
 _DELETE_UNPUBLISHED = text(
@@ -98,7 +98,7 @@ async def _take_page(
         return
     ids = sorted({change["id"] for change in changes})
     await connection.execute(_RESERVE_IDS, {"id": ids[-1]})
-    await connection.execute(_LOCK, {"ids": ids})
+    await lock_customers(connection, ids)
     await connection.execute(_DELETE_UNPUBLISHED, {"ids": ids})
     await connection.execute(_INSERT_CHANGES, {"changes": json.dumps(changes)})
     await connection.execute(_BRIDGE, {"ids": ids, "cause": Cause.REBUILD.value})
