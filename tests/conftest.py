@@ -17,6 +17,7 @@ from service.core.batch import Outcome
 from service.core.envelope import Entry
 from service.db import migrate
 from service.db.engine import create_engine, in_transaction
+from service.db.figures import each_figure
 from service.db.ingest.ingest import ingest
 from service.db.ingest.owners import OwnerChangedError
 from service.db.operations.verify import Finding, verify
@@ -26,7 +27,7 @@ from tests.servers import Servers, servers
 from tests.wait import until
 
 _KEPT = {
-    "segment_counters": """customers = 0, total_spent = 0, with_orders = 0, repeat_customers = 0""",
+    "segment_counters": each_figure("{it} = 0"),
     "ingest_counters": """read = 0, applied = 0, stale = 0, duplicate = 0, conflict = 0,
        dead_lettered = 0, batches = 0, seconds = 0, size_buckets = array_fill(0, ARRAY[6]),
        seconds_buckets = array_fill(0, ARRAY[11])""",

@@ -56,8 +56,14 @@ def each_figure(template: str) -> str:
 
 def figures_of(row: Any) -> SegmentFigures:
     """Read the figures from a row that has their columns; sums of counts arrive as decimals."""
+    return figures_from(getattr(row, figure) for figure in FIGURES)
+
+
+def figures_from(values: Iterable[Any]) -> SegmentFigures:
+    """Read the figures from their values in order, as JSON or a driver gives them."""
     kinds: Mapping[str, type] = SegmentFigures.__annotations__
-    return SegmentFigures(*(kinds[figure](getattr(row, figure)) for figure in FIGURES))
+    pairs = zip(kinds.values(), values, strict=True)
+    return SegmentFigures(*(kind(value) for kind, value in pairs))
 
 
 def minus(figures: SegmentFigures, others: SegmentFigures) -> SegmentFigures:

@@ -67,9 +67,14 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
-def _figures(**options: Any) -> Iterator[Column[Any]]:
+def _figures() -> Iterator[Column[Any]]:
+    """Yield a column per figure.
+
+    Each has a default, because workers of the previous release write rows without a new figure.
+    """
     for name, kind in SegmentFigures.__annotations__.items():
-        yield Column(name, Total if kind is Decimal else BigInteger, nullable=False, **options)
+        kind_in_sql = Total if kind is Decimal else BigInteger()
+        yield Column(name, kind_in_sql, nullable=False, server_default=text("0"))
 
 
 def _register(name: str, kind: Any) -> Iterator[Column[Any]]:
@@ -344,7 +349,7 @@ segment_counters = Table(
     metadata,
     Column("slot", SmallInteger, primary_key=True, autoincrement=False),
     Column("segment", Text, primary_key=True),
-    *_figures(server_default=text("0")),
+    *_figures(),
     comment="sums over the slots are the statistics; a single slot may be negative",
     postgresql_with={"fillfactor": "20"},
 )

@@ -17,18 +17,6 @@ from service.db.engine import SCAN_SECONDS, limit_transaction
 from service.transfer.formulas import escaped_notes_sql, escaped_sql
 from service.transfer.lines import FileKind
 
-COLUMNS = (
-    "ID",
-    "Name",
-    "Email",
-    "Phone",
-    "Segment",
-    "Date Created",
-    "Last Order Date",
-    "Total Orders",
-    "Total Spent",
-    "Notes",
-)
 SOURCE = "/recovery-essentials-crm/export"
 BOM = b"\xef\xbb\xbf"
 """Without it, Excel reads UTF-8 in the machine's old code page, and shows two letters for ``é``."""
@@ -41,14 +29,22 @@ def _utc(column: str) -> str:
     return f"replace(CAST({column} AT TIME ZONE 'UTC' AS text), ' ', 'T') || 'Z'"
 
 
+_COLUMNS = {
+    "ID": "'CUST-' || c.id",
+    "Name": escaped_sql("c.name"),
+    "Email": escaped_sql("c.email"),
+    "Phone": escaped_sql("c.phone"),
+    "Segment": "c.segment",
+    "Date Created": _utc("c.date_created"),
+    "Last Order Date": _utc("c.last_order_date"),
+    "Total Orders": "c.total_orders",
+    "Total Spent": "c.total_spent",
+    "Notes": escaped_notes_sql("c.notes"),
+}
+"""The columns of customers.csv, and the SQL of each."""
+COLUMNS = tuple(_COLUMNS)
 _CUSTOMERS = f"""
-SELECT 'CUST-' || c.id AS "ID", {escaped_sql("c.name")} AS "Name",
-       {escaped_sql("c.email")} AS "Email", {escaped_sql("c.phone")} AS "Phone",
-       c.segment AS "Segment",
-       {_utc("c.date_created")} AS "Date Created",
-       {_utc("c.last_order_date")} AS "Last Order Date",
-       c.total_orders AS "Total Orders", c.total_spent AS "Total Spent",
-       {escaped_notes_sql("c.notes")} AS "Notes"
+SELECT {", ".join(f'{sql} AS "{column}"' for column, sql in _COLUMNS.items())}
 FROM customers c
 """
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
-from service.db.figures import Figures, SegmentFigures
+from service.db.figures import FIGURES, Figures, figures_from
 from service.db.locks import read_clock
 from service.db.statistics.answer_cache import Compute, recall
 from service.db.statistics.counters import (
@@ -53,7 +53,7 @@ SELECT CAST(coalesce(sum(bit_count(CAST(these AS bit(64)))), 0) AS bigint) AS or
 FROM words
 """)
 _MEDIANS_KEPT = "medians"
-"""Under this name the medians of everybody are kept; under a period's, its survey."""
+"""The name of the cached medians of everybody. For a period's survey see `_survey_name`."""
 
 
 class KeyFigures(NamedTuple):
@@ -170,7 +170,7 @@ async def survey(connection: AsyncConnection, window: Window) -> Survey:
 
 
 async def _recalled(connection: AsyncConnection, window: Window) -> Survey | None:
-    if window.period and (kept := await recall(connection, window.period)):
+    if window.period and (kept := await recall(connection, _survey_name(window.period))):
         return _survey_read(kept.answer, kept.as_of)
     return None
 
@@ -232,6 +232,14 @@ PERIODS = {
 """Rolling: they end now."""
 
 
+def _survey_name(period: str) -> str:
+    """Return the name under which a period's survey is cached.
+
+    It lists the figures, so that releases with different ones never read each other's surveys.
+    """
+    return f"{period} of {', '.join(FIGURES)}"
+
+
 async def _period_to_keep(connection: AsyncConnection, now: datetime, period: str) -> Any:
     found = await survey(connection, Window(now - PERIODS[period], now))
     return {**found._asdict(), "medians": _medians_written(found.medians), "as_of": None}
@@ -243,7 +251,7 @@ async def _medians_to_keep(connection: AsyncConnection, _now: datetime) -> Any:
 
 TO_KEEP: dict[str, Compute] = {
     _MEDIANS_KEPT: _medians_to_keep,
-    **{period: partial(_period_to_keep, period=period) for period in PERIODS},
+    **{_survey_name(period): partial(_period_to_keep, period=period) for period in PERIODS},
 }
 """What workers keep, by its name."""
 
@@ -257,10 +265,7 @@ def _medians_read(answer: Any) -> Medians:
 
 
 def _survey_read(answer: Any, as_of: datetime) -> Survey:
-    figures = {
-        Segment(name): SegmentFigures(customers, Decimal(spent), with_orders, repeaters)
-        for name, (customers, spent, with_orders, repeaters) in answer["figures"].items()
-    }
+    figures = {Segment(name): figures_from(values) for name, values in answer["figures"].items()}
     read = {"figures": figures, "medians": _medians_read(answer["medians"]), "as_of": as_of}
     return Survey(**(answer | read))
 

@@ -17,7 +17,7 @@ from service.http.api.customer_routes import ChosenFilter
 from service.http.auth.guard import Exporter
 from service.http.problems import DOCUMENTED, Problem, ProblemError
 from service.http.state import aged_engine, state_of
-from service.transfer.export import BOM, Sink, copy_customers
+from service.transfer.export import BOM, COLUMNS, Sink, copy_customers
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +29,23 @@ AT_ONCE = 2
 """Exports that may run at the same time in one process: each holds a database connection."""
 _running = asyncio.Semaphore(AT_ONCE)
 
-_EXAMPLE = (
-    "ID,Name,Email,Phone,Segment,Date Created,Last Order Date,Total Orders,Total Spent,Notes\r\n"
-    "CUST-1001,Jane Smith,jane@example.com,555-5678,vip,2026-09-01T08:30:00Z,"
-    "2026-11-22T09:59:58Z,4,512.40,\r\n"
-)
+_EXAMPLE = {
+    "ID": "CUST-1001",
+    "Name": "Jane Smith",
+    "Email": "jane@example.com",
+    "Phone": "555-5678",
+    "Segment": "vip",
+    "Date Created": "2026-09-01T08:30:00Z",
+    "Last Order Date": "2026-11-22T09:59:58Z",
+    "Total Orders": "4",
+    "Total Spent": "512.40",
+}
+_EXAMPLE_LINES = (COLUMNS, [_EXAMPLE.get(column, "") for column in COLUMNS])
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {"text/csv": {"example": _EXAMPLE}},
+        "content": {
+            "text/csv": {"example": "".join(f"{','.join(line)}\r\n" for line in _EXAMPLE_LINES)}
+        },
         "description": "CSV in UTF-8, separated by commas, with a header line.",
     },
     429: {"model": Problem, "description": "Too many exports are running; try again later."},

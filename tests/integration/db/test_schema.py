@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from service.core.order_event import REGISTERS
 from service.db import migrate
 from service.db.engine import refused_data
 from service.db.schema import metadata
@@ -22,9 +23,10 @@ from tests.events import entry
 
 T = TypeVar("T")
 
+# The order of columns is not compared: a migration can only append one, and nothing relies on it.
 CATALOG = {
     "columns": """
-        SELECT c.relname, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod) AS type,
+        SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
           l.collname, a.attnotnull, a.attidentity, a.attgenerated,
           pg_get_expr(d.adbin, d.adrelid) AS default, col_description(c.oid, a.attnum) AS comment
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
@@ -142,10 +144,8 @@ async def test_columns_compared_as_keys_sort_as_python_does(migrated: Service) -
     )
     assert {row["name"]: row["collname"] for row in rows} == dict.fromkeys(
         (
-            "customers.address_event",
+            *(f"customers.{register}_event" for register in REGISTERS),
             "customers.email_key",
-            "customers.name_event",
-            "customers.phone_event",
             "orders.event_id",
             "orders.id",
             "orders.named_event_id",

@@ -26,12 +26,14 @@ def run(*command: str | Path) -> str:
 
 def let_through(context: Path) -> None:
     """Copy the files that .dockerignore lets through."""
-    for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines():
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    kept_out = [line.removeprefix("**/") for line in lines if line.startswith("**/")]
+    for line in lines:
         if line.startswith("!"):
             source, target = ROOT / line[1:], context / line[1:]
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns(*kept_out))
             else:
                 shutil.copy(source, target)
 
