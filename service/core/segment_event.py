@@ -21,7 +21,7 @@ class Cause(StrEnum):
 
 
 class SegmentChange(BaseModel):
-    """What an event on the out-stream tells; no name, e-mail or phone."""
+    """The data of an event on the out-stream. It has no name, e-mail or phone."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
