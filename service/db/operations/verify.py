@@ -309,7 +309,7 @@ async def _consume(
     """
     latest: dict[str, tuple[int, str]] = {}
     faults: list[dict[str, Any]] = []
-    ends_at = await groups.last_id(redis, stream)
+    ends_at = await groups.last_number(redis, stream)
     if ends_at < last:
         faults.append({"streamEndsAt": ends_at, "published": last})
     first, start, read_to = last + 1, "-", 0

@@ -68,7 +68,7 @@ WHERE CAST(:id AS bigint) > coalesce(pg_sequence_last_value(CAST(sequence AS reg
 
 async def is_older(connection: AsyncConnection, redis: Redis, stream: str) -> bool:
     """Return True if the stream has more changes than this database has ever numbered."""
-    return await groups.last_id(redis, stream) > (await outbox.state(connection)).numbered
+    return await groups.last_number(redis, stream) > (await outbox.state(connection)).numbered
 
 
 async def take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
@@ -82,7 +82,7 @@ async def take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
         async with engine.connect() as connection:
             published = (await outbox.state(connection)).published
         page = await groups.read_range(redis, stream, f"({published}-0", "+", _PAGE)
-        last = page[-1].milliseconds if page else await groups.last_id(redis, stream)
+        last = page[-1].milliseconds if page else await groups.last_number(redis, stream)
         changes = [change for entry in page if (change := _read(entry))]
         await in_transaction(engine, _take_page, published, last, changes)
         taken += len(changes)
