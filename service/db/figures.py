@@ -50,8 +50,8 @@ def recounted(figure: str) -> str:
 
 
 def each_figure(template: str) -> str:
-    """Return the template once per figure, with ``{it}`` replaced, separated by commas."""
-    return ", ".join(template.format(it=figure) for figure in FIGURES)
+    """Return the template once per figure, with ``{figure}`` replaced, separated by commas."""
+    return ", ".join(template.format(figure=figure) for figure in FIGURES)
 
 
 def figures_of(row: Any) -> SegmentFigures:

@@ -83,13 +83,13 @@ _LOCK_COUNTERS = text(
     "SELECT slot, segment FROM segment_counters ORDER BY slot, segment FOR NO KEY UPDATE"
 )
 _ADD_TO_COUNTERS = text(f"""
-UPDATE segment_counters SET {each_figure("{it} = {it} + :{it}")}
+UPDATE segment_counters SET {each_figure("{figure} = {figure} + :{figure}")}
 WHERE slot = 0 AND segment = :segment
 """)
 _ADD_TO_DAILY_CHANGES = text(
     daily.daily_changes_sql(
         f"""(SELECT 0 AS slot, CAST(:segment AS text) AS segment,
-          {each_figure("CAST(:{it} AS numeric) AS {it}")}) changes""",
+          {each_figure("CAST(:{figure} AS numeric) AS {figure}")}) changes""",
         "clock_timestamp()",
     )
 )
@@ -248,7 +248,7 @@ async def _add_missing(
     """Add to each segment the difference between the right figures and the sum of the stored."""
     missing = right
     for part in stored:
-        missing = daily.take_back(missing, part)
+        missing = daily.undo_changes(missing, part)
     for segment, figures in missing.items():
         if any(figures):
             await connection.execute(statement, {"segment": segment.value, **figures._asdict()})

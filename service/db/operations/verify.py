@@ -113,7 +113,7 @@ figures AS (
   FROM rebuilt GROUP BY segment
 ),
 counters AS (
-  SELECT segment, {each_figure("sum({it}) AS {it}")}
+  SELECT segment, {each_figure("sum({figure}) AS {figure}")}
   FROM segment_counters GROUP BY segment HAVING sum(customers) <> 0
 )
 (SELECT 'rebuilt' AS side, * FROM figures EXCEPT ALL SELECT 'rebuilt', * FROM counters)

@@ -104,7 +104,7 @@ announced AS MATERIALIZED (
   SELECT pg_notify('{CHANNEL}', '') FROM moved WHERE sequence > old_sequence LIMIT 1
 ),
 difference AS (
-  SELECT segment, {each_figure("sum({it}) AS {it}")}
+  SELECT segment, {each_figure("sum({figure}) AS {figure}")}
   FROM (
     SELECT old_segment AS segment,
       {", ".join(f"-{added_by(it, 'old_')} AS {it}" for it in FIGURES)}
@@ -118,7 +118,7 @@ difference AS (
 {SLOT},
 counted AS (
   UPDATE segment_counters k SET
-    {each_figure("{it} = k.{it} + d.{it}")}
+    {each_figure("{figure} = k.{figure} + d.{figure}")}
   FROM slot s JOIN difference d USING (segment)
   WHERE k.slot = s.slot AND k.segment = s.segment
 ),
@@ -186,7 +186,7 @@ less AS (
     {", ".join(f"{it} = k.{it} - {added_by(it, 'gone.')}" for it in FIGURES)}
   FROM gone JOIN slot s USING (segment)
   WHERE k.slot = s.slot AND k.segment = s.segment
-  RETURNING k.slot, k.segment, {each_figure("new.{it} - old.{it} AS {it}")},
+  RETURNING k.slot, k.segment, {each_figure("new.{figure} - old.{figure} AS {figure}")},
     gone.date_created AS at
 ),
 changed AS ({daily_changes_sql("less", "clock_timestamp()")}

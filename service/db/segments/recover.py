@@ -71,7 +71,7 @@ async def is_older(connection: AsyncConnection, redis: Redis, stream: str) -> bo
     return await groups.last_number(redis, stream) > (await outbox.state(connection)).numbered
 
 
-async def take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
+async def restore_changes(engine: AsyncEngine, redis: Redis, stream: str) -> int:
     """Insert the changes that were published and that the database lacks; return how many.
 
     The caller must be the relay, or keep it from running. Entries that are no segment changes of
