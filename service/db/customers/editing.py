@@ -1,4 +1,6 @@
-"""What staff do to a customer: create, edit, hold a segment, erase. The caller commits.
+"""The changes that staff make to a customer: create, edit, hold a segment, erase.
+
+The caller commits.
 
 A value that staff typed always wins over the values of events: the key of its register has the time
 infinity.
@@ -43,7 +45,7 @@ class InvalidEditError(Exception):
 
 @dataclass(frozen=True)
 class HoldEdit:
-    """What an edit wants for the segment. Only the fields in ``given`` were named by the caller."""
+    """The part of an edit that sets or ends a hold. ``given`` names the fields of the request."""
 
     given: frozenset[str]
     segment: str | None = None
@@ -86,7 +88,7 @@ def _hold_in_force(customer: CustomerRow | None, now: datetime) -> assign.Hold |
         return None
     until = customer.segment_pinned_until
     if until is not None and until <= now:
-        return None  # it has ended, only the sweeper has not come by yet
+        return None  # it has ended; the sweep has not processed it yet
     return assign.Hold(customer.segment, customer.segment_pinned, until)
 
 

@@ -245,7 +245,7 @@ async def _add_missing(
     right: Figures,
     stored: Iterable[Mapping[Segment, SegmentFigures]],
 ) -> None:
-    """Add to each segment the difference between the right figures and the sum of the stored."""
+    """Add to each segment the difference between ``right`` and the sum of the stored figures."""
     missing = right
     for part in stored:
         missing = daily.undo_changes(missing, part)

@@ -283,9 +283,10 @@ async def recount(connection: AsyncConnection) -> list[dict[str, Any]]:
 async def _published_differences(
     engine: AsyncEngine, redis: Redis, stream: str
 ) -> list[dict[str, Any]]:
-    """Consume the out-stream as a subscriber does; return where the result is not the database's.
+    """Consume the out-stream as a subscriber does; return where it differs from the database.
 
-    Faults of the stream itself (no change, a gap in a customer's sequence) are returned as well.
+    Faults of the stream itself (an entry that is no segment change, a gap in a customer's sequence)
+    are returned as well.
     """
     async with engine.connect() as connection:
         last = (await state(connection)).published

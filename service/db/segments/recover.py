@@ -1,8 +1,9 @@
-"""Take back from the out-stream what a database that was restored to an earlier moment lacks.
+"""Restore from the out-stream the segment changes that a restored database lacks.
 
-Subscribers have seen those segment changes, and they drop other changes with the same sequence. So
-the changes are inserted into the history again. Where a customer's segment now differs from the
-last of them, one more change tells subscribers.
+A database that was restored from a backup has none of the changes that were published after the
+backup. Subscribers have seen them, and they drop other changes with the same sequence. So the
+changes are inserted into the history again. If a customer's segment now differs from the last of
+them, one more change announces it to subscribers.
 """
 
 import json
