@@ -37,7 +37,7 @@ incoming AS (
     ) AS u(id, version, updated_at, event_id, status, payment_status, total_cents, refunded_cents,
     date_created, customer_id, named_version, named_at, named_event_id, erased)) packed
 ),
-profile AS (  -- what the batch says of each customer
+profile AS (  -- the newest values that the batch has for each customer
   SELECT profile_customer, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
     name, coalesce(name_at, CASE WHEN name IS NOT NULL THEN profile_at END) AS name_at,
     coalesce(name_event, CASE WHEN name IS NOT NULL THEN profile_event END) AS name_event, phone,
@@ -280,12 +280,12 @@ moved AS (
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
     old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
-    OR old.phone IS DISTINCT FROM new.phone AS reads_differently,
+    OR old.phone IS DISTINCT FROM new.phone AS search_changed,
     lower(concat_ws(E'\n', coalesce(new.name, ''), new.email, new.phone, new.notes)) AS searched
 ),
-found AS (
+search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM moved WHERE reads_differently ORDER BY id
+  SELECT id, searched FROM moved WHERE search_changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (

@@ -1,5 +1,5 @@
 -- Write recomputed metrics and segments of locked customers.
--- The source recomputes from orders under the lock; the rest is that of every assignment.
+-- The source recomputes from orders under the lock. The rest is the same in every assignment.
 -- One statement: row, history, outbox and counters change together or not at all.
 WITH
 after AS (
@@ -81,12 +81,12 @@ moved AS (
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
     old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
-    OR old.phone IS DISTINCT FROM new.phone AS reads_differently,
+    OR old.phone IS DISTINCT FROM new.phone AS search_changed,
     lower(concat_ws(E'\n', coalesce(new.name, ''), new.email, new.phone, new.notes)) AS searched
 ),
-found AS (
+search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM moved WHERE reads_differently ORDER BY id
+  SELECT id, searched FROM moved WHERE search_changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (

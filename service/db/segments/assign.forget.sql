@@ -2,7 +2,7 @@
 -- The history of their segments stays: subscribers have seen it, and it holds no personal data.
 -- One statement: the counters need the very row that is deleted.
 WITH gone AS (DELETE FROM customers WHERE id = :id RETURNING *),
-found AS (DELETE FROM customer_search WHERE customer_id = :id),
+search_rows AS (DELETE FROM customer_search WHERE customer_id = :id),
 slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot cannot deadlock
   SELECT k.slot, k.segment FROM segment_counters k
   WHERE k.slot = pg_backend_pid() % 8

@@ -48,7 +48,7 @@ judged AS (
     SELECT {_HELD} AS held
   ) h
 )"""
-"""The decision by the newest settings, without writing: a preview reads it."""
+"""The segment that the newest settings give each customer. Nothing is written: previews use it."""
 
 SLOT = f"""
 slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot cannot deadlock
@@ -83,13 +83,13 @@ moved AS (
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
     old.segment_sequence = 0 OR {
-    " OR ".join(f"old.{it} IS DISTINCT FROM new.{it}" for it in SEARCHED_REGISTERS)
-} AS reads_differently,
+    " OR ".join(f"old.{name} IS DISTINCT FROM new.{name}" for name in SEARCHED_REGISTERS)
+} AS search_changed,
     {search_text("new")} AS searched
 ),
-found AS (
+search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM moved WHERE reads_differently ORDER BY id
+  SELECT id, searched FROM moved WHERE search_changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (
@@ -107,7 +107,7 @@ difference AS (
   SELECT segment, {each_figure("sum({figure}) AS {figure}")}
   FROM (
     SELECT old_segment AS segment,
-      {", ".join(f"-{added_by(it, 'old_')} AS {it}" for it in FIGURES)}
+      {", ".join(f"-{added_by(figure, 'old_')} AS {figure}" for figure in FIGURES)}
     FROM moved WHERE old_sequence > 0
     UNION ALL
     SELECT segment, {", ".join(map(added_by, FIGURES))}
@@ -137,11 +137,12 @@ def assign_sql(source: str, result: str, dated: str = "TABLE created") -> str:
     """Compose the statement that assigns segments.
 
     ``source`` is CTEs that end in ``after``: the columns of ``customers`` as they will be;
-    ``place``, the row's ctid; and ``newest_order``, the date of the latest order that this
-    transaction saw to name the customer, or NULL.
-    ``result`` selects what the caller wants to know, from ``moved`` or its own CTEs, joined to the
-    CTE ``announced``, without which Postgres would not send the notification.
-    ``dated`` selects by how much the totals of days rise: at least the rows of ``created``.
+    ``place``, the row's ctid; and ``newest_order``, the date of the customer's latest order that
+    this transaction has seen, or NULL.
+    ``result`` selects the rows that the caller wants, from ``moved`` or its own CTEs. It must join
+    the CTE ``announced``, because Postgres does not run a SELECT that nothing reads, and so would
+    send no notification.
+    ``dated`` selects the changes of the daily totals: at least the rows of ``created``.
     The parameters are those of the source, ``now`` and ``cause``.
     """
     totalled = daily_totals_sql(f"({dated}) dated", THIS_SLOT)
@@ -155,6 +156,7 @@ _MOVED = (
 AS_THEY_ARE = (
     "SELECT c.ctid AS place, c.*, CAST(NULL AS timestamptz) AS newest_order FROM customers c"
 )
+"""The stored rows of customers, as a source for `assign_sql` and `JUDGED`."""
 _RECLASSIFY = text(assign_sql(f"after AS ({AS_THEY_ARE} WHERE c.id = ANY(:ids))", _MOVED))
 
 _HOLD = text(
@@ -179,11 +181,11 @@ _HOLD = text(
 _ONE_LESS = "(SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM less) dated"
 _FORGET = text(f"""
 WITH gone AS (DELETE FROM customers WHERE id = :id RETURNING *),
-found AS (DELETE FROM customer_search WHERE customer_id = :id),
+search_rows AS (DELETE FROM customer_search WHERE customer_id = :id),
 {SLOT},
 less AS (
   UPDATE segment_counters k SET
-    {", ".join(f"{it} = k.{it} - {added_by(it, 'gone.')}" for it in FIGURES)}
+    {", ".join(f"{figure} = k.{figure} - {added_by(figure, 'gone.')}" for figure in FIGURES)}
   FROM gone JOIN slot s USING (segment)
   WHERE k.slot = s.slot AND k.segment = s.segment
   RETURNING k.slot, k.segment, {each_figure("new.{figure} - old.{figure} AS {figure}")},
@@ -198,10 +200,10 @@ changed AS ({daily_changes_sql("less", "clock_timestamp()")}
 async def reclassify(
     connection: AsyncConnection, ids: Sequence[int], cause: Cause, now: datetime | None = None
 ) -> int:
-    """Lock customers and assign the segments of the rules and holds at ``now``.
+    """Lock customers and assign the segments that rules and holds give at ``now``.
 
-    Return how many moved. None for ``now`` means the database's clock, read after the lock. The
-    caller commits.
+    Return how many customers changed their segment. None for ``now`` means the database's clock,
+    read after the lock. The caller commits.
     """
     locked_at = await lock_customers(connection, ids)
     result = await connection.execute(
@@ -215,7 +217,7 @@ class Hold:
     """A segment set by hand. Unless pinned, it lasts until the customer's next order."""
 
     segment: str | None
-    """None holds the present segment."""
+    """None holds the current segment."""
     pinned: bool = False
     """The hold lasts for ever."""
     until: datetime | None = None
