@@ -200,14 +200,15 @@ def find_rolled_back(
     None if everything that the last check had seen was applied, and nothing hints at more.
     ``read`` was counted after the snapshot was taken.
     """
-    kept = None if remainder.newer is None else snapshot.added - remainder.newer
-    if kept == 0 and snapshot.unread is not None:
+    surviving = None if remainder.newer is None else snapshot.added - remainder.newer
+    if surviving == 0 and snapshot.unread is not None:
         # All entries in the stream came after the rollback. Those read of them do not count here.
         read -= snapshot.added - snapshot.unread - snapshot.pending
     else:
         read = checkpoint.read
     missing = checkpoint.balance + checkpoint.added - read
-    known = max(0, missing if kept is None else min(missing, checkpoint.added - kept))
+    gone = None if surviving is None else checkpoint.added - surviving
+    known = max(0, missing if gone is None else min(missing, gone))
     added_since = missing < 0
     unwatched = (checkpoint.away_since or at) - checkpoint.seen_at > _RECENTLY
     if not known and not added_since and not unwatched and checkpoint.listening:

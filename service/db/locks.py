@@ -17,7 +17,7 @@ class AdvisoryLock(IntEnum):
     """Numbers of PostgreSQL's advisory locks. Each begins with "CRM" in ASCII."""
 
     MIGRATION = 0x43524D01
-    """One migration at a time, whoever starts it."""
+    """One migration runs at a time."""
     RELAY = 0x43524D02
     """One relay publishes."""
     SWEEP = 0x43524D03

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _LOCK_SECONDS = 2
-"""The longest wait for a table's lock. Everybody who wants the table meanwhile waits behind us."""
+"""The longest wait for a table's lock. Meanwhile, other statements on the table wait behind us."""
 _RETRY_SECONDS = 1.0
 _TABLE_IN_USE = {"55P03", "40P01"}  # the lock was not granted in time, or a deadlock was detected
 _SCRIPTS = "migrations:"

@@ -46,10 +46,10 @@ end
 -- `bound` is the first id that must stay: the smallest one that any group has not acknowledged, or
 -- the last entry. `holder` is the group that needs it.
 local last = field(redis.call('XINFO', 'STREAM', stream), 'last-generated-id')
-local bound, holder, found = last, false, required_group == ''
+local bound, holder, has_required_group = last, false, required_group == ''
 for _, group in ipairs(groups) do
   local name = field(group, 'name')
-  found = found or name == required_group
+  has_required_group = has_required_group or name == required_group
   local unread = redis.call('XRANGE', stream, '(' .. field(group, 'last-delivered-id'), '+',
                             'COUNT', 1)[1]
   local needed = unread and unread[1]
@@ -57,7 +57,7 @@ for _, group in ipairs(groups) do
   if pending[1] > 0 and not (needed and smaller(needed, pending[2])) then needed = pending[2] end
   if needed and not smaller(bound, needed) then bound, holder = needed, name end
 end
-if not found then return {0, 0, '0-0', false, false} end
+if not has_required_group then return {0, 0, '0-0', false, false} end
 
 local removed, held = 0, false
 local function trim(minid, most)

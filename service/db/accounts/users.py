@@ -76,7 +76,7 @@ async def list_users(connection: AsyncConnection) -> list[User]:
     return [_user(row) for row in await connection.execute(_LIST)]
 
 
-async def anybody(connection: AsyncConnection) -> bool:
+async def anybody_can_sign_in(connection: AsyncConnection) -> bool:
     """Return True if there is a user who can sign in."""
     return bool((await connection.execute(_ANYBODY)).scalar_one())
 

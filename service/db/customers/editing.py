@@ -107,7 +107,7 @@ async def create(
     connection: AsyncConnection,
     actor: str,
     fields: Mapping[str, Any],
-    held: HoldEdit,
+    hold_edit: HoldEdit,
 ) -> int:
     """Create a customer by hand and return their number.
 
@@ -123,7 +123,7 @@ async def create(
         {"email": fields["email"], "email_key": email_key, "name": fields["name"], "now": now},
     )
     customer_id = int(created.scalar_one())
-    await assign.hold(connection, customer_id, held.resolve(None, now), now)
+    await assign.hold(connection, customer_id, hold_edit.resolve(None, now), now)
     await _write(connection, customer_id, _with_whole_address(fields, None))
     await note(connection, actor, "customer.created", customer_id=customer_id)
     return customer_id
@@ -134,7 +134,7 @@ async def edit(
     actor: str,
     customer_id: int,
     fields: Mapping[str, Any],
-    held: HoldEdit,
+    hold_edit: HoldEdit,
     if_match: str | None,
 ) -> None:
     """Change the given columns of a customer, and the hold if the edit names it.
@@ -158,8 +158,8 @@ async def edit(
     now = await read_clock(connection)
     await _write(connection, customer_id, changed)
     details = {name: [before[name], value] for name, value in changed.items()}
-    if held.given:
-        hold = held.resolve(customer, now)
+    if hold_edit.given:
+        hold = hold_edit.resolve(customer, now)
         await assign.hold(connection, customer_id, hold, now)
         details["segment"] = [
             customer.segment if customer.segment_manual else None,

@@ -1,4 +1,4 @@
-"""Find whom the events of a batch name, create the missing customers, lock everybody concerned.
+"""Find the customers whom a batch names, create missing ones, and lock everybody concerned.
 
 Customers are created in the order of their e-mails and locked in the order of their ids. Every
 writer does the same, so that writers cannot deadlock.

@@ -75,7 +75,7 @@ FROM compared WHERE metrics_differ OR segment_differs ORDER BY id
 _CORRECT = text(
     assign_sql(
         _AFTER,
-        "SELECT count(*) FROM moved CROSS JOIN (SELECT count(*) FROM announced) a",
+        "SELECT count(*) FROM updated CROSS JOIN (SELECT count(*) FROM announced) a",
     )
 )
 

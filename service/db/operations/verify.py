@@ -127,7 +127,7 @@ SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
 FROM orders o ORDER BY hashtext(o.id || :seed) LIMIT :most
 """)
 
-# Returns the rows of which this transaction made a new version. Locking a row makes none.
+# Returns the rows that this transaction has written. Locking a row makes no new version of it.
 _WRITTEN = text(f"""
 WITH mine AS (SELECT CAST(pg_current_xact_id() AS xid) AS xid)
 SELECT o.id AS order, NULL AS customer

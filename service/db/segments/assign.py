@@ -56,12 +56,12 @@ slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot can
   WHERE k.slot = pg_backend_pid() % {COUNTER_SLOTS}
   ORDER BY k.segment FOR NO KEY UPDATE
 )"""
-"""The counters that this connection writes. It locks them before anything else kept by slot."""
+"""The counters that this connection writes. It locks them before all other rows of its slot."""
 THIS_SLOT = "(SELECT min(slot) FROM slot)"
 
 _TAIL = f"""
 {JUDGED},
-moved AS (
+updated AS (
   UPDATE customers c SET
     {", ".join(f"{column} = j.{column}" for column in registers.COLUMNS)},
     date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
@@ -89,7 +89,7 @@ moved AS (
 ),
 search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM moved WHERE search_changed ORDER BY id
+  SELECT id, searched FROM updated WHERE search_changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (
@@ -97,21 +97,21 @@ history AS (
     settings_version, total_orders, total_spent, last_order_date, changed_at)
   SELECT id, sequence, CASE WHEN old_sequence > 0 THEN old_segment END, segment, :cause,
     settings_version, total_orders, total_spent, last_order_date, CAST(:now AS timestamptz)
-  FROM moved WHERE sequence > old_sequence
+  FROM updated WHERE sequence > old_sequence
   ORDER BY id
 ),
 announced AS MATERIALIZED (
-  SELECT pg_notify('{CHANNEL}', '') FROM moved WHERE sequence > old_sequence LIMIT 1
+  SELECT pg_notify('{CHANNEL}', '') FROM updated WHERE sequence > old_sequence LIMIT 1
 ),
 difference AS (
   SELECT segment, {each_figure("sum({figure}) AS {figure}")}
   FROM (
     SELECT old_segment AS segment,
       {", ".join(f"-{added_by(figure, 'old_')} AS {figure}" for figure in FIGURES)}
-    FROM moved WHERE old_sequence > 0
+    FROM updated WHERE old_sequence > 0
     UNION ALL
     SELECT segment, {", ".join(map(added_by, FIGURES))}
-    FROM moved
+    FROM updated
   ) sides
   GROUP BY segment
 ),
@@ -127,9 +127,9 @@ changed AS (
 ),
 created AS (
   SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue
-  FROM moved WHERE old_sequence = 0 OR old_created <> date_created
+  FROM updated WHERE old_sequence = 0 OR old_created <> date_created
   UNION ALL
-  SELECT old_created, -1, 0, 0 FROM moved WHERE old_sequence > 0 AND old_created <> date_created
+  SELECT old_created, -1, 0, 0 FROM updated WHERE old_sequence > 0 AND old_created <> date_created
 )"""
 
 
@@ -139,9 +139,9 @@ def assign_sql(source: str, result: str, dated: str = "TABLE created") -> str:
     ``source`` is CTEs that end in ``after``: the columns of ``customers`` as they will be;
     ``place``, the row's ctid; and ``newest_order``, the date of the customer's latest order that
     this transaction has seen, or NULL.
-    ``result`` selects the rows that the caller wants, from ``moved`` or its own CTEs. It must join
-    the CTE ``announced``, because Postgres does not run a SELECT that nothing reads, and so would
-    send no notification.
+    ``result`` selects the rows that the caller wants, from ``updated`` or its own CTEs. It must
+    join the CTE ``announced``: Postgres does not run a SELECT that nothing reads, and without that
+    one it would send no notification.
     ``dated`` selects the changes of the daily totals: at least the rows of ``created``.
     The parameters are those of the source, ``now`` and ``cause``.
     """
@@ -150,7 +150,7 @@ def assign_sql(source: str, result: str, dated: str = "TABLE created") -> str:
 
 
 _MOVED = (
-    "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM moved"
+    "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM updated"
     " CROSS JOIN (SELECT count(*) FROM announced) a"
 )
 AS_THEY_ARE = (
@@ -178,12 +178,12 @@ _HOLD = text(
         _MOVED,
     )
 )
-_ONE_LESS = "(SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM less) dated"
+_MINUS_ONE = "(SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM subtracted) dated"
 _FORGET = text(f"""
 WITH gone AS (DELETE FROM customers WHERE id = :id RETURNING *),
 search_rows AS (DELETE FROM customer_search WHERE customer_id = :id),
 {SLOT},
-less AS (
+subtracted AS (
   UPDATE segment_counters k SET
     {", ".join(f"{figure} = k.{figure} - {added_by(figure, 'gone.')}" for figure in FIGURES)}
   FROM gone JOIN slot s USING (segment)
@@ -191,9 +191,9 @@ less AS (
   RETURNING k.slot, k.segment, {each_figure("new.{figure} - old.{figure} AS {figure}")},
     gone.date_created AS at
 ),
-changed AS ({daily_changes_sql("less", "clock_timestamp()")}
+changed AS ({daily_changes_sql("subtracted", "clock_timestamp()")}
 )
-{daily_totals_sql(_ONE_LESS, THIS_SLOT)}
+{daily_totals_sql(_MINUS_ONE, THIS_SLOT)}
 """)
 
 

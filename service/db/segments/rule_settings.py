@@ -69,7 +69,7 @@ ORDER BY c.id
 
 
 class OutdatedError(Exception):
-    """The settings were changed since the caller read them. `args[0]` is the present version."""
+    """The settings were changed since the caller read them. `args[0]` is the current version."""
 
 
 class SettingsRecord(NamedTuple):
@@ -142,8 +142,8 @@ async def preview(
     """Return which customers would be in which segment if these settings were applied.
 
     There is one cell for each pair of segments that has customers, in the order of the lifecycle.
-    Holds are respected. Without automatic segmentation nobody moves. None for ``now`` means the
-    database's clock.
+    Holds are respected. Without automatic segmentation, no customer moves. None for ``now`` means
+    the database's clock.
     """
     now = now or await read_clock(connection)
     parameters = {**_columns(proposed), "now": now, "sample": SAMPLE}

@@ -1,8 +1,8 @@
-"""The sweep: find the customers whom time has moved since the last sweep, and only those.
+"""The sweep: find the customers whom time has moved to another segment since the last sweep.
 
 A customer who becomes at_risk now placed an order exactly ``atRiskDays`` ago. So an index on the
-date of orders and a watermark find them. The cost depends on how many are due, not on how many
-customers there are.
+date of orders and a watermark find these customers and no others. The cost depends on how many are
+due, not on how many customers there are.
 """
 
 from datetime import datetime, timedelta
@@ -71,7 +71,7 @@ class SweepResult(NamedTuple):
 
     moved: int
     finished: bool
-    """Nobody was due, or another replica is sweeping."""
+    """No customer was due, or another replica is sweeping."""
 
 
 async def sweep(connection: AsyncConnection, now: datetime | None = None) -> SweepResult:

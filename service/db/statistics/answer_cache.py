@@ -1,7 +1,7 @@
 """A cache for answers that take long to compute. Workers renew them, readers get the last one.
 
 Each answer carries the time it was computed at. Answers that are quick to compute are not read from
-the cache. So a small shop always gets the present state. In a large shop, an answer may be the
+the cache. So a small shop always gets the current state. In a large shop, an answer may be the
 older, the longer it takes to compute.
 """
 

@@ -2,8 +2,8 @@
 
 The table `daily_changes` says by how much the counters of a segment changed on the day when we
 learned of a change. Today's counters less the later changes are what was known when a day ended.
-The table `daily_totals` has what is dated on a day, whenever we learned of it: customers and orders
-by their own `dateCreated`.
+The table `daily_totals` counts customers and orders on the day of their own `dateCreated`, whenever
+we learned of them.
 
 Both tables are spread over slots. A writer holds locks on all counters of its slot first, so it
 never waits for a row of these tables.
@@ -66,10 +66,10 @@ def daily_changes_sql(changes: str, moment: str) -> str:
 
 
 def daily_totals_sql(dated: str, slot: str) -> str:
-    """Return the INSERT that adds what is dated on days to their totals.
+    """Return the INSERT that adds differences to the totals of days.
 
-    ``dated`` is a relation of ``at`` and the fields of `Total`, each by how much it rises. ``slot``
-    is a scalar. The caller has locked the counters of this slot.
+    ``dated`` is a relation of ``at``, a moment of the day, and the fields of `Total`, which hold
+    the differences. ``slot`` is a scalar. The caller has locked the counters of this slot.
     """
     return f"""
   INSERT INTO daily_totals AS t (day, slot, {", ".join(Total._fields)})

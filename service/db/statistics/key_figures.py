@@ -215,12 +215,12 @@ async def by_segment(
 
 def segment_shares(figures: Figures, medians: Medians) -> list[SegmentShare]:
     """Return the share of each segment from the sums and medians per segment."""
-    everybody = sum(figure.customers for figure in figures.values())
+    total = sum(figure.customers for figure in figures.values())
     return [
         SegmentShare(
             segment,
             customers=figures[segment].customers,
-            percentage=percentage(figures[segment].customers, everybody),
+            percentage=percentage(figures[segment].customers, total),
             average_ltv=_mean(figures[segment].total_spent, figures[segment].customers),
             median_ltv=medians.get(segment, Decimal(0)),
             total_spent=rounded(figures[segment].total_spent),
