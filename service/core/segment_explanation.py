@@ -66,13 +66,13 @@ class Fit(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What a customer still lacks for a segment."""
+    """The orders or the spending that a customer still lacks for a segment."""
 
     segment: Segment
     orders: int
     amount: Decimal
     text: str
-    """What follows the segment's name: "with 1 more order, or $130.50 more spent"."""
+    """The words after the segment's name: "with 1 more order, or $130.50 more spent"."""
 
 
 class Step(NamedTuple):
@@ -81,7 +81,7 @@ class Step(NamedTuple):
     segment: Segment
     at: datetime
     text: str
-    """What follows the segment's name: "on Jan 21, 2027 unless they order"."""
+    """The words after the segment's name: "on Jan 21, 2027 unless they order"."""
 
 
 @dataclass(frozen=True)

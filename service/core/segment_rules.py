@@ -91,7 +91,7 @@ class Limits(NamedTuple):
 
 
 CONSTANT_LIMITS = {"new_order_count": 1}
-"""Limits that nobody can change."""
+"""Limits that are constants and not settings."""
 AGE_LIMITS = {"at_risk_before": "at_risk_days", "inactive_before": "inactive_days"}
 """Limits that are moments. Each maps to the setting that says how many days of 24 hours ago."""
 

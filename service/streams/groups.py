@@ -166,7 +166,7 @@ async def pending(
 async def claim(
     redis: Redis, stream: str, group: str, consumer: str, idle_ms: int, ids: Sequence[str]
 ) -> list[Entry]:
-    """Give these entries to the consumer and return them.
+    """Claim these entries for the consumer and return them.
 
     Entries that another consumer has claimed meanwhile, or that are gone, are left out.
     """

@@ -36,8 +36,8 @@ def naming_pattern(customer_id: int, email_keys: Sequence[str]) -> str:
     """Return a regular expression that matches every spelling of a person's e-mails and id.
 
     It is applied to bytes written as lower-case ASCII. JSON can write any character as an escape,
-    and JSON within JSON escapes it once more; the pattern matches all of these forms. It may match
-    too much, but never too little: a longer e-mail that ends in one of theirs matches, too.
+    and JSON within JSON escapes it once more; the pattern matches all of these forms. It matches
+    too much rather than too little: a longer e-mail that ends in one of theirs matches, too.
     """
     reference = _any_spelling(customer_ref(customer_id).lower())
     return "|".join([*map(_any_spelling, email_keys), f"(?<![0-9a-z]){reference}(?![0-9])"])

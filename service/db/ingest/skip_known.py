@@ -1,7 +1,7 @@
 """Leave out of a batch the events that are already the state of their orders.
 
-A stream that is read again consists mostly of such events: a group was set back, or a publisher
-sends everything once more. Finding them is less than half the work of applying them. If no event
+A stream is read again if a group was set back, or if a publisher sends everything once more. Then
+most events are of this kind. Finding them is less than half the work of applying them. If no event
 comes twice, looking for them is wasted work, so the caller decides.
 """
 

@@ -48,7 +48,8 @@ judged AS (
     SELECT {_HELD} AS held
   ) h
 )"""
-"""The segment that the newest settings give each customer. Nothing is written: previews use it."""
+"""CTEs that decide each customer's segment by the newest settings. They write nothing, so previews
+use them, too."""
 
 SLOT = f"""
 slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot cannot deadlock
