@@ -178,7 +178,7 @@ def find_removed(checkpoint: Checkpoint, snapshot: StreamSnapshot, read: int) ->
     if snapshot.unread is None:
         return None
     delivered = snapshot.added - snapshot.unread
-    # Pending entries may still be counted.
+    # Workers may still count the pending entries.
     missing = checkpoint.balance - (read - delivered + snapshot.pending)
     if missing <= 0:
         return None

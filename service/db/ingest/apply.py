@@ -1,6 +1,6 @@
 """Apply a batch of order events: a few set-based statements in the caller's transaction.
 
-The greater event key wins, so it makes no difference if events come twice, late or in pieces.
+The greater event key wins, so events may come twice, late, or spread over several batches.
 Customers are created in the order of their e-mails and locked in the order of their ids. Every
 writer does the same, so that writers cannot deadlock.
 

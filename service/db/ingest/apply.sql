@@ -1,5 +1,5 @@
 -- Apply a batch: write the orders, then fold what changed into customers, segments and counters.
--- The greater key wins in every register, so events that come again, late or in pieces do no harm.
+-- The greater key wins in every register, so events may come twice, late or in several batches.
 -- One statement, because all of it must see one snapshot, taken after the customers were locked.
 WITH
 incoming AS (

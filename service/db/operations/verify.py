@@ -158,7 +158,7 @@ async def verify(
     published = await _published_differences(engine, redis, changes)
     async with engine.connect() as pooled:
         connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
-        moment = {"now": await read_clock(connection), "promise": status.SWEEP_PROMISE}
+        parameters = {"now": await read_clock(connection), "promise": status.SWEEP_PROMISE}
         overdue_seconds = (await status.database_backlog(connection)).sweep_overdue_seconds
         overdue = [{"sweepOverdueSeconds": overdue_seconds}] if overdue_seconds else []
         return [
@@ -168,7 +168,7 @@ async def verify(
             Finding(
                 4,
                 "segments equal the rules, no sweep is overdue",
-                await _rows(connection, _SEGMENTS, moment) + overdue,
+                await _rows(connection, _SEGMENTS, parameters) + overdue,
             ),
             Finding(5, "segment changes are a chain", await _rows(connection, _CHAIN)),
             Finding(6, "the out-stream ends at the same segments", published),
