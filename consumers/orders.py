@@ -49,7 +49,7 @@ class OrdersConsumer:
         self._redis = redis
         self._consumer = consumer
         self._inbox = inbox
-        self._redis_notes_readers = True
+        self._redis_records_readers = True
         self._broker = make_broker(config)
         self._subscribers = {
             stream.name: self._subscriber(stream) for stream in config.orders_streams
@@ -78,7 +78,7 @@ class OrdersConsumer:
         """Start reading each stream at the first entry that the group has not seen."""
         for name in self._subscribers:
             await groups.ensure_group(self._redis, name, self._config.orders_group)
-        self._redis_notes_readers = await redis_client.notes_every_reader(self._redis)
+        self._redis_records_readers = await redis_client.records_idle_readers(self._redis)
         await self._broker.start()
 
     async def stop(self) -> None:
@@ -124,7 +124,7 @@ class OrdersConsumer:
 
         Otherwise a worker that waits for orders looks like one that is gone.
         """
-        if self._redis_notes_readers:
+        if self._redis_records_readers:
             return
         with contextlib.suppress(*redis_client.REDIS_ERRORS):
             await groups.show_presence(

@@ -140,7 +140,7 @@ class Relay:
                 last,
                 numbered,
             )
-            taken = await recover.take_back(self._engine, self._redis, self._stream)
+            taken = await recover.restore_changes(self._engine, self._redis, self._stream)
             log.warning("took back %d changes that this database had forgotten", taken)
             return (await outbox.state(connection)).published, True
         if not changes:

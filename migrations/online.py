@@ -22,10 +22,10 @@ def create_index_online(
     An index of the same name on a table in another schema is left alone.
     """
     with op.get_context().autocommit_block():
-        patience = op.get_bind().scalar(text("SHOW lock_timeout"))
-        # Building waits for older transactions to end, and nobody waits for it: no timeout needed.
+        lock_timeout = op.get_bind().scalar(text("SHOW lock_timeout"))
+        # Building waits for older transactions to end. It blocks nobody, so it needs no timeout.
         op.execute("SET lock_timeout = 0")
         if op.get_bind().scalar(_INDEX_OF_TABLE, {"name": name, "table": table}):
             op.drop_index(name, table, postgresql_concurrently=True)
         op.create_index(name, table, columns, postgresql_concurrently=True, **options)
-        op.execute(f"SET lock_timeout = '{patience}'")
+        op.execute(f"SET lock_timeout = '{lock_timeout}'")

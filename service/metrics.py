@@ -198,7 +198,7 @@ def _verification_metrics(verified: status.Verification | None) -> list[Metric]:
 
 async def _redis_metrics(config: Config, redis: Redis) -> list[Metric]:
     each = await groups.backlogs(redis, config.orders_streams, config.orders_group)
-    backlog = groups.together(each)
+    backlog = groups.add_up(each)
     metrics: list[Metric] = [
         GaugeMetricFamily(
             "crm_pending_entries", "Entries read and not yet acknowledged.", value=backlog.pending

@@ -27,7 +27,7 @@ from tests.servers import Servers, servers
 from tests.wait import until
 
 _KEPT = {
-    "segment_counters": each_figure("{it} = 0"),
+    "segment_counters": each_figure("{figure} = 0"),
     "ingest_counters": """read = 0, applied = 0, stale = 0, duplicate = 0, conflict = 0,
        dead_lettered = 0, batches = 0, seconds = 0, size_buckets = array_fill(0, ARRAY[6]),
        seconds_buckets = array_fill(0, ARRAY[11])""",

@@ -70,7 +70,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_kept_answers")),
         comment="answers that take long, as a worker last computed them",
     )
-    # What changed on each day before this one is no longer known, so all of it counts for today.
+    # Nobody recorded the changes of earlier days, so all of them count for today.
     op.execute(
         "INSERT INTO daily_changes"
         " SELECT CAST(now() AT TIME ZONE 'UTC' AS date), slot, segment, customers, total_spent,"
@@ -84,7 +84,7 @@ def upgrade() -> None:
         " UNION ALL SELECT CAST(date_created AT TIME ZONE 'UTC' AS date), 0, count(*),"
         " sum(total - refunded) FROM orders WHERE counts GROUP BY 1) dated GROUP BY day"
     )
-    # This comes last, because it locks rows that workers may want.
+    # This comes last, because it locks rows that workers may need.
     op.execute(
         "UPDATE customer_search SET searched = E'\\n' || searched FROM customers"
         " WHERE id = customer_id AND name IS NULL"

@@ -124,7 +124,7 @@ async def _take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
         if not await outbox.lead(connection):
             fail("this database is older than Redis, and a worker runs. Stop all workers first.")
         try:
-            return await recover.take_back(engine, redis, stream)
+            return await recover.restore_changes(engine, redis, stream)
         finally:
             await connection.invalidate()  # closing the connection releases the relay's lock
 

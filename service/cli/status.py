@@ -64,7 +64,7 @@ async def _from_redis(config: Config) -> dict[str, Any]:
             each = await groups.backlogs(redis, config.orders_streams, config.orders_group)
     except redis_client.REDIS_ERRORS as error:
         return {"redis": f"away: {type(error).__name__}", "lag": None, "pending": None}
-    backlog = groups.together(each)
+    backlog = groups.add_up(each)
     lag_by_stream = {name: one.lag for name, one in each.items() if one.lag}
     return {
         "redis": "ok",

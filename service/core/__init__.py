@@ -1,1 +1,1 @@
-"""What the product means: pure, standard library and pydantic only."""
+"""The meaning of the product in pure code: standard library and pydantic only."""

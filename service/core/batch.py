@@ -16,7 +16,7 @@ from service.core.order_event import REGISTERS, EventCustomer, EventKey, OrderEv
 
 
 class Outcome(StrEnum):
-    """What became of an entry. Each entry has exactly one of these; CONFLICT comes on top."""
+    """The outcome of an entry. Each entry has exactly one; CONFLICT is counted in addition."""
 
     APPLIED = "applied"
     STALE = "stale"
@@ -39,7 +39,10 @@ class OrderChange:
     state: OrderEvent
     """The greatest event: the order's state as far as this batch knows."""
     named: tuple[EventKey, int] | None
-    """The greatest event that names a customer: its key, and the customer who owns the order."""
+    """The key of the greatest event that names a customer, and that customer. They own the order.
+
+    None if no event names a customer.
+    """
     erased: bool
     """An event names a person who was erased."""
 
@@ -54,7 +57,7 @@ class ProfileValue(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a batch says about one customer; stale events count as well."""
+    """The profile that a batch has for one customer. Stale events count as well."""
 
     customer_id: int
     at: datetime
@@ -76,9 +79,9 @@ class StoredOrder(NamedTuple):
 def fold(
     events: Sequence[OrderEvent], owners: Sequence[Owner]
 ) -> tuple[list[OrderChange], list[Profile]]:
-    """Fold events to a change per order and a profile per customer, each sorted by id.
+    """Fold events into a change per order and a profile per customer, each sorted by id.
 
-    ``owners`` has the customer whom each event names. Sorted by id is the order of locking.
+    ``owners`` has the customer whom each event names. Rows are locked in the order of their ids.
     """
     by_order: defaultdict[str, list[tuple[OrderEvent, Owner]]] = defaultdict(list)
     by_customer: defaultdict[int, list[tuple[OrderEvent, EventCustomer]]] = defaultdict(list)
@@ -128,7 +131,7 @@ _ONE_APPLIED: Counter[Outcome] = Counter({Outcome.APPLIED: 1})
 def count_outcomes(
     changes: Iterable[OrderChange], stored: Mapping[str, StoredOrder]
 ) -> Counter[Outcome]:
-    """Count what became of each event, as if they had come one by one.
+    """Count the outcomes of the events, as if they had arrived one by one.
 
     ``stored`` has the state of each order that was known before the batch.
     """
@@ -157,7 +160,7 @@ def _outcomes(change: OrderChange, known: StoredOrder | None) -> Counter[Outcome
 
 
 def _conflict(event: OrderEvent, known: StoredOrder) -> bool:
-    """Check whether two events claim one version and time, and differ in more than their id."""
+    """Return True if two events have the same version and time, but another id and content."""
     return (
         event.key[:2] == known.key[:2]
         and event.key.event_id != known.key.event_id

@@ -1,4 +1,4 @@
-"""What a shop of a given size needs: arithmetic on measured figures, for `crm capacity`.
+"""Compute what a shop of a given size needs, from measured figures, for `crm capacity`.
 
 `tests/bench/capacity.py` measures all figures again, and `tests/integration/cli/test_capacity.py`
 checks that the bytes are still right. The rate was measured by `make bench`, on two virtual cores
@@ -15,15 +15,15 @@ BUSY = 0.5
 """The share of that rate to plan with. The rest is for reads, vacuum and bad days."""
 CONNECTIONS_PER_PROCESS = 10
 """Connections to PostgreSQL, at most: a pool of five, and five more under load."""
-FEWEST = 2
-"""Workers, and web processes, so that one of each may fail."""
+FEWEST_PROCESSES = 2
+"""The fewest workers, and the fewest web processes, so that one of each may fail."""
 CHECKPOINTS = 288
 """Checkpoints a day, at one every five minutes, which is PostgreSQL's default."""
 _DAY = 86_400
 
 
 class Bytes(NamedTuple):
-    """The bytes that one of each takes, with its indexes."""
+    """The bytes that one item of each kind takes, with its indexes."""
 
     customer: float = 1300.0
     """Including the text that a search reads."""
@@ -34,8 +34,8 @@ class Bytes(NamedTuple):
     wal: float = 1250.0
     """The write-ahead log of one event."""
     images: float = 12_200.0
-    """More write-ahead log, for pages that an event is the first to touch after a checkpoint. In a
-    large shop, nearly every event is the first."""
+    """Additional write-ahead log of one event. PostgreSQL logs a whole page when it first changes
+    after a checkpoint. In a large shop, nearly every event changes such pages."""
     compressed_images: float = 5400.0
     """The same with `wal_compression`."""
     redis: float = 730.0
@@ -49,7 +49,7 @@ BYTES = Bytes()
 
 @dataclass(frozen=True)
 class Shop:
-    """A shop, and what is expected of the service."""
+    """The size of a shop, and the load that the service must bear."""
 
     customers: int
     orders_per_day: float
@@ -57,7 +57,7 @@ class Shop:
     peak: float = 10.0
     """The load of the busiest minutes, as a multiple of the mean."""
     outage_minutes: float = 60.0
-    """How long no worker runs, or the database is down, at the peak."""
+    """How long all workers, or the database, may be down at the peak."""
     years: float = 3.0
     """How many years of orders are stored."""
     changes_per_order: float = 1.0
@@ -71,7 +71,7 @@ class Shop:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the shop needs."""
+    """The resources that a shop needs."""
 
     peak_events_per_second: float
     share_of_one_worker: float
@@ -86,7 +86,7 @@ class Needs:
     redis_bytes: float
     """With that backlog, and with the entries that stay in both streams."""
     catch_up_seconds: float | None
-    """At the rate of one worker, while the peak goes on. None: it never catches up."""
+    """Time to apply the backlog at the rate of one worker, while the peak goes on. None: never."""
 
 
 def needs(shop: Shop, rate: float = RATE) -> Needs:
@@ -94,7 +94,7 @@ def needs(shop: Shop, rate: float = RATE) -> Needs:
     events_per_day = shop.orders_per_day * shop.events_per_order
     peak = events_per_day / _DAY * shop.peak
     backlog = ceil(peak * shop.outage_minutes * 60)
-    workers = max(FEWEST, ceil(peak / (rate * BUSY)))
+    workers = max(FEWEST_PROCESSES, ceil(peak / (rate * BUSY)))
     orders = shop.orders_per_day * 365 * shop.years
     database = shop.customers * BYTES.customer + orders * (
         BYTES.order + shop.changes_per_order * BYTES.change
@@ -104,7 +104,7 @@ def needs(shop: Shop, rate: float = RATE) -> Needs:
         peak_events_per_second=peak,
         share_of_one_worker=100 * peak / rate,
         workers=workers,
-        connections=(workers + FEWEST) * CONNECTIONS_PER_PROCESS,
+        connections=(workers + FEWEST_PROCESSES) * CONNECTIONS_PER_PROCESS,
         database_bytes=database,
         # Between two checkpoints, each page is written to the log in full once at most.
         wal_bytes_per_day=events_per_day * BYTES.wal

@@ -1,4 +1,4 @@
-"""Customer ids as everybody outside sees them: ``CUST-`` and the number in the database."""
+"""Customer ids as clients see them: ``CUST-`` and the number in the database."""
 
 import re
 
@@ -12,5 +12,5 @@ def customer_ref(number: int) -> str:
 
 def customer_number(text: str) -> int | None:
     """Return 1001 for ``CUST-1001``; None if the text is not an id of ours."""
-    found = _CUSTOMER_ID.fullmatch(text)
-    return int(found[1]) if found else None
+    match = _CUSTOMER_ID.fullmatch(text)
+    return int(match[1]) if match else None

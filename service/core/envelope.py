@@ -1,6 +1,6 @@
-"""Find the JSON document in a stream entry, whoever wrote it.
+"""Find the JSON document in a stream entry.
 
-Three forms are read: CloudEvents JSON in the field ``data``, which any client can write;
+Publishers may use three forms: CloudEvents JSON in the field ``data``, which any client can write;
 FastStream's binary envelope in the field ``__data__``; and plain JSON in ``__data__``. This module
 works on bytes; `service.core.judge` decodes them.
 """

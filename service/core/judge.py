@@ -43,7 +43,7 @@ _UNSTORABLE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 
 
 class Terms(NamedTuple):
-    """What a store accepts."""
+    """The currency and the size of entries that a store accepts."""
 
     currency: str
     """The only currency whose amounts are added up, as in ISO 4217."""
@@ -104,7 +104,8 @@ def _moment(value: str) -> datetime:
 
 def _email(value: str) -> str:
     value = value.strip()
-    if value and "\x00" not in value and not _EMAIL.fullmatch(value):  # it has its own reason
+    # U+0000 is refused later, with a reason of its own.
+    if value and "\x00" not in value and not _EMAIL.fullmatch(value):
         _refuse(Reason.INVALID_EMAIL, "is not an e-mail address; leave it out when there is none")
     return value
 
@@ -180,8 +181,8 @@ ORDER_EVENT = TypeAdapter(OrderCloudEvent)
 def judge(entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
     """Read one entry as an order event, or refuse it. Nothing in an entry makes this raise.
 
-    Times may lie a day after ``now`` or after the time in the entry's id, whichever is later: so a
-    worker whose clock is behind does not refuse what other workers accept.
+    Times may be up to a day after ``now`` or after the time in the entry's id, whichever is later.
+    So a worker whose clock is behind does not refuse what other workers accept.
     """
     if entry.size > terms.max_bytes:
         return Refusal(
@@ -189,10 +190,10 @@ def judge(entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
             f"the entry has {entry.size:,} bytes, more than the {terms.max_bytes:,} allowed; "
             "publish the order without its items or attachments",
         )
-    found = _document(entry)
-    if isinstance(found, Refusal):
-        return found
-    document, raw = found
+    decoded = _document(entry)
+    if isinstance(decoded, Refusal):
+        return decoded
+    document, raw = decoded
     try:
         event = ORDER_EVENT.validate_python(document)
     except ValidationError as error:
@@ -247,7 +248,7 @@ def _loads(raw: bytes) -> Any:
     return _DECODER.decode(raw.decode().removeprefix("\ufeff"))  # accept a byte order mark
 
 
-_PYDANTIC = {
+_REWORDED = {
     "missing": (Reason.MISSING_FIELD, "is missing"),
     "string_unicode": (
         Reason.INVALID_TEXT,
@@ -255,11 +256,11 @@ _PYDANTIC = {
     ),
     "dict_type": (Reason.INVALID_FIELD, "must be a JSON object"),
 }
-"""Faults that pydantic words in terms of Python."""
+"""Our words for faults that pydantic describes in terms of Python."""
 
 
 def _first_fault(error: ValidationError) -> Refusal:
-    """Return a refusal for the first fault: a publisher mends one at a time."""
+    """Return a refusal for the first fault, because a publisher fixes one at a time."""
     fault = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     if fault["loc"] == ("specversion",):
@@ -269,8 +270,8 @@ def _first_fault(error: ValidationError) -> Refusal:
     kind = fault["type"]
     if kind in set(Reason):
         return Refusal(Reason(kind), f"`{where}` {fault['msg']}")
-    if kind in _PYDANTIC:
-        reason, message = _PYDANTIC[kind]
+    if kind in _REWORDED:
+        reason, message = _REWORDED[kind]
         return Refusal(reason, f"`{where}` {message}")
     return Refusal(Reason.INVALID_FIELD, f"`{where}`: {fault['msg']}")
 
@@ -318,7 +319,7 @@ def _checked(
 
 
 def _unstorable(event: OrderCloudEvent) -> Refusal | None:
-    """Return a refusal if a text cannot be stored. It is called for documents with escapes only."""
+    """Return a refusal if a text cannot be stored. Called only for documents that have escapes."""
     order = event["data"]
     texts: list[tuple[str, object]] = [("id", event["id"]), ("data.id", order["id"])]
     for part, values in (
@@ -345,12 +346,12 @@ def _received(entry: Entry) -> datetime:
 
 
 def _customer(order: OrderData) -> EventCustomer | None:
-    given = order.get("customer")
-    if given is None:
+    customer = order.get("customer")
+    if customer is None:
         return None
-    reference = given.get("id")
+    reference = customer.get("id")
     number = customer_number(reference) if reference else None
-    email = given.get("email") or None
+    email = customer.get("email") or None
     if number is None and email is None:
         return None
     address = {
@@ -361,7 +362,7 @@ def _customer(order: OrderData) -> EventCustomer | None:
     return EventCustomer(
         number=number,
         email_key=email and email.lower(),
-        name=(given.get("name") or "").strip() or None,
-        phone=(given.get("phone") or "").strip() or None,
+        name=(customer.get("name") or "").strip() or None,
+        phone=(customer.get("phone") or "").strip() or None,
         address=address or None,
     )

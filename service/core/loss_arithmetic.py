@@ -7,33 +7,34 @@ About once a second a worker checks each stream:
 2. The snapshot is compared with the `Checkpoint`, which is what the last check stored, and with the
    number of entries that Postgres counted as read. `was_rolled_back` decides whether this is still
    the stream of the last check. If it is, `find_removed` looks for entries that were removed too
-   early; if not, `find_rolled_back` looks for what the rollback took. Both return a `Loss` or None.
+   early; if not, `find_rolled_back` looks for entries that the rollback lost. Both return a `Loss`
+   or None.
 3. `next_checkpoint` builds the checkpoint for the next check. `service.db.operations.losses` stores
    it, and records the loss for people.
 
-What is compared, and what can be known from it:
+Two comparisons find a loss:
 
 * **The balance** is the number of entries counted as read (in the transaction that applies them)
   less the number of entries that Redis has delivered, which is entries added less entries unread.
   An entry that is delivered twice raises the balance, and only an entry that was never applied
-  lowers it. So the balance shows whatever removes entries too early, whoever did it, and whether
-  workers ran or not: `MAXLEN` of a publisher, `XDEL` of unread or pending entries, a group moved
-  forward, an acknowledgement by somebody else, a database restored from an older copy. The number
-  found is a lower bound: entries delivered twice since the last check hide as many lost ones. While
-  workers hold entries, only what exceeds those is certain; the rest shows when they have finished.
-  Trimming what the group has acknowledged does not touch the balance, whoever trims.
+  lowers it. So the balance shows every removal that came too early, whether workers ran or not:
+  `MAXLEN` of a publisher, `XDEL` of unread or pending entries, a group moved forward, an
+  acknowledgement by somebody else, a database restored from an older copy. The number found is a
+  lower bound: entries delivered twice since the last check hide as many lost ones. While workers
+  hold pending entries, a loss is certain only as far as it exceeds their number; the rest shows
+  when they have finished. Trimming acknowledged entries does not change the balance.
 * **Continuity.** A stream's counters and its last id only rise, and the entry that was the last one
   at the last check is still there, or was removed. Otherwise Redis came back empty or with an older
-  copy, or somebody deleted the stream. Lost are then the entries that the last check had seen, that
-  are gone, and that had not been counted when the rollback was noticed; workers may still apply
-  those that they hold. Entries added after the last check and gone before this one leave no trace.
-  There were none if the last check was a moment ago, a worker was listening (it is given new
-  entries at once) and no entry was applied that the check had not seen. Otherwise the loss is
-  reported without a number.
+  copy, or somebody deleted the stream. The lost entries are those that the last check had seen,
+  that are gone, and that had not been counted when the rollback was noticed; workers may still
+  apply those that they hold. Entries added after the last check and gone before this one leave no
+  trace. There were none if the last check was a moment ago (`_RECENTLY`), a worker was listening
+  (it receives new entries at once) and no entry was applied that the check had not seen. Otherwise
+  a loss is reported even if no entry is known to be lost; then it has no number.
 
-A restart that keeps everything that the last check had seen is no loss. Nobody can tell what it
-forgot beyond that (up to a second of entries under ``appendfsync everysec``, if the machine itself
-died).
+A restart that keeps everything that the last check had seen counts as no loss. It may have lost
+later entries (up to a second of them under ``appendfsync everysec``, if the machine itself died),
+but nothing shows them.
 """
 
 from datetime import datetime, timedelta
@@ -42,8 +43,9 @@ from typing import NamedTuple
 
 from service.core.stream_ids import NO_ID, StreamId, before
 
-_MOMENT = timedelta(seconds=10)
-"""Within this time after a check, a listening worker was given everything that was added."""
+_RECENTLY = timedelta(seconds=10)
+"""If Redis went away within this time after a check, a listening worker had received every entry
+added since the check."""
 
 
 class LossKind(StrEnum):
@@ -56,7 +58,7 @@ class LossKind(StrEnum):
 
 
 class StreamSnapshot(NamedTuple):
-    """A stream and our group on it at one moment. Everything is zero for what does not exist."""
+    """A stream and our group on it at one moment. Values of a missing stream or group are zero."""
 
     moment: StreamId
     """Redis's clock as an id; no entry added so far has a greater one."""
@@ -70,12 +72,12 @@ class StreamSnapshot(NamedTuple):
     deleted: StreamId
     """The greatest id that XDEL removed."""
     delivered: StreamId
-    """The last entry that the group was given."""
+    """The last entry that was delivered to the group."""
     unread: int | None
-    """Entries that are there and that the group was not given. None: too many to count."""
+    """Entries in the stream that the group has not received. None: too many to count."""
     pending: int
     acknowledged: StreamId
-    """Every entry up to this id was given to the group and acknowledged."""
+    """Every entry up to this id was delivered to the group and acknowledged."""
     has_last_seen: bool
     """Whether the entry that was the last one at the last check is still there."""
 
@@ -86,7 +88,7 @@ class StreamSnapshot(NamedTuple):
 
 
 class Remainder(NamedTuple):
-    """What a stream that was rolled back still has of the stream of the last check."""
+    """How much of the stream that the last check saw is left after a rollback."""
 
     last: StreamId
     """The last entry that the last check can have seen."""
@@ -95,7 +97,7 @@ class Remainder(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """What a check found, stored for the next one."""
+    """The state of a stream at a check, stored for the next check."""
 
     seen_at: datetime
     added: int
@@ -130,11 +132,11 @@ def next_checkpoint(
 ) -> Checkpoint:
     """Build the checkpoint that is stored for the next check.
 
-    ``read`` was counted before the snapshot was taken. ``least`` is a balance that was reached
-    before; None if there was none.
+    ``read`` was counted before the snapshot was taken. ``least`` is the balance that an earlier
+    check makes certain; None if there was no such check.
     """
-    # While the unread entries cannot be counted, assume that there are none: that makes the balance
-    # too low rather than too high, and so reports no loss that is none.
+    # If the unread entries cannot be counted, assume that there are none. That makes the balance
+    # too low rather than too high, so no loss is reported that did not happen.
     balance = read - snapshot.added + (snapshot.unread or 0)
     return Checkpoint(
         seen_at=at,
@@ -150,7 +152,7 @@ def next_checkpoint(
 
 
 def was_rolled_back(checkpoint: Checkpoint, snapshot: StreamSnapshot) -> bool:
-    """Return True if the snapshot cannot be of the checkpoint's stream at a later moment."""
+    """Return True if the snapshot cannot be a later state of the checkpoint's stream."""
     if (
         snapshot.added < checkpoint.added
         or snapshot.removed < checkpoint.removed
@@ -163,8 +165,9 @@ def was_rolled_back(checkpoint: Checkpoint, snapshot: StreamSnapshot) -> bool:
     removed = snapshot.removed - checkpoint.removed
     if not snapshot.length or snapshot.first > checkpoint.last:
         was_there = checkpoint.added - checkpoint.removed
-        return removed < was_there  # nothing of it is left, so all of it must have been removed
-    return not removed or snapshot.deleted < checkpoint.last  # older ones are left: it was XDEL
+        return removed < was_there  # none of those entries is left, so all must have been removed
+    # Older entries are left, so only XDEL can have removed this one.
+    return not removed or snapshot.deleted < checkpoint.last
 
 
 def find_removed(checkpoint: Checkpoint, snapshot: StreamSnapshot, read: int) -> Loss | None:
@@ -175,7 +178,7 @@ def find_removed(checkpoint: Checkpoint, snapshot: StreamSnapshot, read: int) ->
     if snapshot.unread is None:
         return None
     delivered = snapshot.added - snapshot.unread
-    # Pending entries may still be counted.
+    # Workers may still count the pending entries.
     missing = checkpoint.balance - (read - delivered + snapshot.pending)
     if missing <= 0:
         return None
@@ -192,21 +195,22 @@ def find_rolled_back(
     read: int,
     at: datetime,
 ) -> Loss | None:
-    """Find what a rollback of Redis took.
+    """Find the entries that a rollback of Redis lost.
 
     None if everything that the last check had seen was applied, and nothing hints at more.
     ``read`` was counted after the snapshot was taken.
     """
-    kept = None if remainder.newer is None else snapshot.added - remainder.newer
-    if kept == 0 and snapshot.unread is not None:
-        # All there is came after the rollback, so what was read of it can be told apart.
+    surviving = None if remainder.newer is None else snapshot.added - remainder.newer
+    if surviving == 0 and snapshot.unread is not None:
+        # All entries in the stream came after the rollback. Those read of them do not count here.
         read -= snapshot.added - snapshot.unread - snapshot.pending
     else:
         read = checkpoint.read
     missing = checkpoint.balance + checkpoint.added - read
-    known = max(0, missing if kept is None else min(missing, checkpoint.added - kept))
+    gone = None if surviving is None else checkpoint.added - surviving
+    known = max(0, missing if gone is None else min(missing, gone))
     added_since = missing < 0
-    unwatched = (checkpoint.away_since or at) - checkpoint.seen_at > _MOMENT
+    unwatched = (checkpoint.away_since or at) - checkpoint.seen_at > _RECENTLY
     if not known and not added_since and not unwatched and checkpoint.listening:
         return None
     return Loss(

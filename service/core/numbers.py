@@ -1,7 +1,7 @@
 """Whole numbers in text that somebody else wrote: a query, a path, a form, a file."""
 
 BIGINT_DIGITS = 18
-"""Numbers of so many digits always fit into PostgreSQL's bigint."""
+"""A number with this many digits always fits into PostgreSQL's bigint."""
 
 
 def whole_number(text: str, digits: int = BIGINT_DIGITS) -> int | None:

@@ -39,7 +39,10 @@ class Refusal(NamedTuple):
 
 
 class EventKey(NamedTuple):
-    """What orders the events of one order: the greatest is the latest. Ids keep keys unique."""
+    """The key that orders the events of one order: the greatest is the latest.
+
+    The event id keeps keys unique.
+    """
 
     version: int
     at: datetime
@@ -59,8 +62,9 @@ class EventCustomer(NamedTuple):
 
 
 REGISTERS = ("name", "phone", "address")
-"""The fields of `EventCustomer` that are kept as the customer's profile, each by itself: a value
-with the time and id of the event that it came with. SQL that handles them is generated from this.
+"""The fields of `EventCustomer` that are stored as the customer's profile. Each is stored
+separately: a value, and the time and id of the event that it came with. SQL that handles them is
+generated from this.
 """
 
 
@@ -78,7 +82,7 @@ class OrderEvent(NamedTuple):
     date_created: datetime
     customer: EventCustomer | None
     traceparent: str | None = None
-    """The publisher's place in a trace, as the document has it; not checked."""
+    """The publisher's trace context (W3C), as the document has it; not checked."""
 
     @property
     def content(self) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Who may do what: the scopes of a credential, the roles of users, and the actor who asks."""
+"""Permissions: the scopes of a credential, the roles of users, and the actor of a request."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Scope(StrEnum):
-    """What a credential allows. Each scope is granted by itself; admin does not include others."""
+    """A permission of a credential. Each is granted separately; admin does not include others."""
 
     READ = "read"
     WRITE = "write"

@@ -21,12 +21,14 @@ class Cause(StrEnum):
 
 
 class SegmentChange(BaseModel):
-    """What an event on the out-stream tells; no name, e-mail or phone."""
+    """The data of an event on the out-stream. It has no name, e-mail or phone."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
     customer_id: Annotated[str, Field(pattern=r"^CUST-\d+$", examples=["CUST-1001"])]
-    previous_segment: Annotated[Segment | None, Field(description="null: their first segment")]
+    previous_segment: Annotated[
+        Segment | None, Field(description="null: this is their first segment")
+    ]
     segment: Segment
     cause: Cause
     total_orders: int
@@ -35,7 +37,11 @@ class SegmentChange(BaseModel):
     settings_version: int
     changed_at: datetime
     sequence: Annotated[
-        int, Field(ge=1, description="rises by one per customer: drop what was seen, note holes")
+        int,
+        Field(
+            ge=1,
+            description="rises by one per customer: skip what was seen; a gap is a missed event",
+        ),
     ]
 
 
@@ -51,6 +57,6 @@ class SegmentChangedCloudEvent(BaseModel):
     datacontenttype: Literal["application/json"]
     traceparent: Annotated[
         str | None,
-        Field(description="W3C Trace Context; only where the order or request was traced"),
+        Field(description="W3C Trace Context; only if the order or request was traced"),
     ] = None
     data: SegmentChange

@@ -1,4 +1,7 @@
-"""Why a customer is in a segment and what would change it, in words: for the API and the pages."""
+"""Explain in words why a customer is in a segment and what would change it.
+
+The API and the dashboard show these texts.
+"""
 
 import operator
 from collections.abc import Iterator
@@ -63,27 +66,30 @@ class Fit(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What a customer still lacks for a segment."""
+    """The orders or the spending that a customer still lacks for a segment."""
 
     segment: Segment
     orders: int
     amount: Decimal
     text: str
-    """What follows the segment's name: "with 1 more order, or $130.50 more spent"."""
+    """The words after the segment's name: "with 1 more order, or $130.50 more spent"."""
 
 
 class Step(NamedTuple):
-    """A move that time alone will bring."""
+    """A change of segment that will come with time alone."""
 
     segment: Segment
     at: datetime
     text: str
-    """What follows the segment's name: "on Jan 21, 2027 unless they order"."""
+    """The words after the segment's name: "on Jan 21, 2027 unless they order"."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the rules make of a customer, now and later. Segments set by hand are left aside."""
+    """The segment that the rules give a customer, and what would change it.
+
+    Segments set by hand are ignored.
+    """
 
     by_rules: Fit
     fits: list[Fit]
@@ -91,13 +97,13 @@ class Explanation:
     needs: list[Need]
     upcoming: list[Step]
     after_next_order: Segment
-    """Where an order placed at this moment would take the customer."""
+    """The segment after one more order, placed at this moment."""
 
 
 def explain(
     facts: Facts, settings: SegmentSettings, now: datetime, notation: Notation
 ) -> Explanation:
-    """Explain one customer's segment by the rules."""
+    """Return why the rules give a customer their segment, and what would change it."""
     segment = segment_of(facts, settings, now)
     limits = settings.limits(now)
     return Explanation(

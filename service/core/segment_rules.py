@@ -67,18 +67,18 @@ class SegmentSettings(BaseModel):
 
 
 class Facts(NamedTuple):
-    """What the rules look at: values, or SQL expressions of that type."""
+    """The facts that the rules look at: values, or SQL expressions of that type."""
 
     total_orders: Any
     """Counted orders."""
     total_spent: Any
     """Their totals less refunds."""
     last_order_date: Any
-    """The date of the latest of them; None without any."""
+    """The date of the latest counted order. None if there is none."""
 
 
 class Limits(NamedTuple):
-    """What the facts are compared with: values, or SQL expressions of that type.
+    """The values that facts are compared with, or SQL expressions of that type.
 
     A limit is a setting of the same name, unless `CONSTANT_LIMITS` or `AGE_LIMITS` says otherwise.
     """
@@ -91,14 +91,17 @@ class Limits(NamedTuple):
 
 
 CONSTANT_LIMITS = {"new_order_count": 1}
-"""Limits that are no setting."""
+"""Limits that are constants and not settings."""
 AGE_LIMITS = {"at_risk_before": "at_risk_days", "inactive_before": "inactive_days"}
-"""Limits that are a moment: so many days of 24 hours ago, as the setting says."""
+"""Limits that are moments. Each maps to the setting that says how many days of 24 hours ago."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison. It fails if the fact is missing, as the last order date is without orders."""
+    """A comparison of a fact with a limit. It does not hold if the fact is missing.
+
+    The last order date is missing if the customer has no orders.
+    """
 
     fact: str
     op: Callable[[Any, Any], Any]
@@ -112,14 +115,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Rule:
-    """A segment, and the comparisons of which one has to hold."""
+    """A segment and its comparisons. The rule holds if any one of them holds."""
 
     segment: Segment
     any_of: tuple[Comparison, ...]
 
     def holds(self, facts: Facts, limits: Limits) -> Any:
         """Return a bool for values, an expression for columns."""
-        return reduce(operator.or_, (one.holds(facts, limits) for one in self.any_of))
+        held = (comparison.holds(facts, limits) for comparison in self.any_of)
+        return reduce(operator.or_, held)
 
 
 RULES = {

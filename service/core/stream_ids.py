@@ -4,7 +4,7 @@ As text, "…-11" would come before "…-4".
 """
 
 StreamId = tuple[int, int]
-"""An entry's id. Two ids compare in the order that Redis gives the entries."""
+"""An entry's id. Ids compare in the order in which Redis added the entries."""
 
 NO_ID: StreamId = (0, 0)
 LAST_SEQUENCE = 2**64 - 1

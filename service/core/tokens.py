@@ -1,4 +1,7 @@
-"""Secrets that prove who asks: API keys and session tokens. Only their digests are stored."""
+"""Secrets that prove who sends a request: API keys and session tokens.
+
+Only their digests are stored.
+"""
 
 import base64
 import hashlib
@@ -25,7 +28,7 @@ class ApiKey:
 
     @classmethod
     def parse(cls, text: str) -> "ApiKey | None":
-        """Return the key that the text holds. None if the text does not look like a key."""
+        """Parse a key. None if the text does not look like one."""
         match = _KEY.fullmatch(text)
         return cls(match[1], match[2]) if match else None
 

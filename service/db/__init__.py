@@ -1,1 +1,1 @@
-"""Postgres: the schema, and one module per thing that is done with it."""
+"""Postgres: the schema, and a folder of modules for each subject."""

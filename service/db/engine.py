@@ -33,7 +33,7 @@ DATABASE_AWAY = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
 """The errors that are raised when Postgres, or the network on the way to it, is at fault."""
 
 _LOST_CLIENT = {
-    # While a statement runs or waits for a lock, the server does not look at its client by itself.
+    # By default, the server does not check its client while a statement runs or waits for a lock.
     "client_connection_check_interval": "2s",
     # A cut network closes no connection. Without these, the relay's lock would be held for hours.
     "tcp_keepalives_idle": "5",

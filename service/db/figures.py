@@ -1,4 +1,4 @@
-"""The figures kept per segment: what each is, and what a customer adds to it.
+"""The figures stored per segment, and what one customer adds to each.
 
 The columns of the counters, the statements that write them and the recounts that check them are
 generated from here.
@@ -50,8 +50,8 @@ def recounted(figure: str) -> str:
 
 
 def each_figure(template: str) -> str:
-    """Return the template once per figure, with ``{it}`` replaced, separated by commas."""
-    return ", ".join(template.format(it=figure) for figure in FIGURES)
+    """Return the template once per figure, with ``{figure}`` replaced, separated by commas."""
+    return ", ".join(template.format(figure=figure) for figure in FIGURES)
 
 
 def figures_of(row: Any) -> SegmentFigures:
@@ -67,7 +67,7 @@ def figures_from(values: Iterable[Any]) -> SegmentFigures:
 
 
 def minus(figures: SegmentFigures, others: SegmentFigures) -> SegmentFigures:
-    """Subtract figures from figures, each from its own."""
+    """Return the difference of two sets of figures, figure by figure."""
     pairs: Iterable[tuple[Any, Any]] = zip(figures, others, strict=True)
     return SegmentFigures(*(figure - other for figure, other in pairs))
 

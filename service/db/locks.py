@@ -1,7 +1,8 @@
 """Locks that several modules take, and the clock that is read once they are held.
 
-Customers are locked in the order of their ids, in a statement of its own: writers who lock in
-different orders deadlock, and the next statement needs a snapshot newer than the lock.
+Customers are locked in the order of their ids, because writers that lock in different orders
+deadlock. A statement of its own locks them, because the next one needs a snapshot newer than the
+lock.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ class AdvisoryLock(IntEnum):
     """Numbers of PostgreSQL's advisory locks. Each begins with "CRM" in ASCII."""
 
     MIGRATION = 0x43524D01
-    """One migration at a time, whoever starts it."""
+    """One migration runs at a time."""
     RELAY = 0x43524D02
     """One relay publishes."""
     SWEEP = 0x43524D03
@@ -26,7 +27,7 @@ class AdvisoryLock(IntEnum):
     CACHED_ANSWERS = 0x43524D05
     """One process computes the answers that take long."""
     LOSSES = 0x43524D06
-    """One process compares what Redis holds with what it held."""
+    """One process checks the streams for lost entries."""
     TRIMMING = 0x43524D07
     """One process trims streams."""
 

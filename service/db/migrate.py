@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _LOCK_SECONDS = 2
-"""The longest wait for a table's lock. Everybody who wants the table meanwhile waits behind us."""
+"""The longest wait for a table's lock. Meanwhile, other statements on the table wait behind us."""
 _RETRY_SECONDS = 1.0
 _TABLE_IN_USE = {"55P03", "40P01"}  # the lock was not granted in time, or a deadlock was detected
 _SCRIPTS = "migrations:"
-"""Where Alembic finds the revisions. It is a name and no import, since they import the schema."""
+"""The package where Alembic finds the revisions. Importing it here would import the schema."""
 
 
 def _alembic() -> AlembicConfig:
@@ -52,7 +52,7 @@ async def upgrade(database_url: str) -> str:
     try:
         async with engine.connect() as connection:
             # Poll for the lock. Building an index concurrently waits for every statement that is
-            # running, so a statement that waits for this lock would block the one who holds it.
+            # running. So a statement that waits for this lock would block the process holding it.
             while not await connection.scalar(_TRY_LOCK):
                 await connection.commit()
                 await asyncio.sleep(_POLL_SECONDS)

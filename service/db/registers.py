@@ -34,7 +34,7 @@ def listed(relation: str) -> str:
 def newer(register: str, new: str, stored: str) -> str:
     """Return the condition that a register of ``new`` outranks that of ``stored``."""
     _, at, event = columns_of(register)
-    # Comparing with a NULL key is NULL: then it counts whether there is a new value at all.
+    # Comparing with a NULL key gives NULL. Then a new value wins if there is one.
     return (
         f"coalesce(({new}.{at}, {new}.{event}) > ({stored}.{at}, {stored}.{event}),"
         f" {new}.{at} IS NOT NULL)"
@@ -72,9 +72,9 @@ def typed_key(register: str) -> str:
 
 
 def typed_if_new(register: str, typed: str, stored: str) -> str:
-    """Return the assignments that give a register the value of ``typed``, where that has another.
+    """Return the assignments that write the value of ``typed`` to a register if it is another one.
 
-    A text that is the same, or missing, leaves the value and its key as they are stored.
+    An equal or missing text leaves the value and its key as they are stored.
     """
     value, at, event = columns_of(register)
     changes = f"{typed}.{value} <> coalesce({stored}.{value}, '')"

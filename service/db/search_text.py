@@ -1,4 +1,4 @@
-"""The text that a search for customers looks through: one row beside each customer's own."""
+"""The text that searches for customers read. A table of its own has one row per customer."""
 
 SEARCHED_REGISTERS = ("name", "phone")
 """Registers that are part of the text; events may change them."""

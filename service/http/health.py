@@ -74,7 +74,7 @@ async def _redis(state: WebState) -> dict[str, str]:
         each = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
     except redis_client.REDIS_ERRORS as error:
         return {"redis": f"not ready: {type(error).__name__}", "worker": "unknown"}
-    quiet = groups.together(each).quietest_seconds
+    quiet = groups.add_up(each).quietest_seconds
     if quiet is None:
         return {"redis": "ok", "worker": "not ready: no worker has joined the consumer group"}
     if quiet > QUIET_SECONDS:

@@ -1,4 +1,4 @@
-"""Connections to one Redis or to the nodes of a cluster; losing one raises what redis-py retries.
+"""Connections to one Redis or to the nodes of a cluster. A lost one raises an error to retry.
 
 redis-py tries again only after errors that it knows, such as its own ConnectionError. Two kinds of
 lost connections show up as other errors, and workers died of both:
@@ -34,7 +34,7 @@ _CLUSTER_CHANGED = (AttributeError, LookupError)
 
 
 class _LossMixin:
-    """Turns the event loop's errors into redis-py's ConnectionError. There is no hook for that."""
+    """Turn errors of the event loop into redis-py's ConnectionError, for lack of a hook."""
 
     async def send_packed_command(
         self,
@@ -68,8 +68,8 @@ def connection_class(url: str) -> Any:
 
 def nodes(url: str) -> list[tuple[str, int]]:
     """Return host and port of each node that a cluster's URL names."""
-    parts = [parse_url(each) for each in redis_urls(url)]
-    return [(part.get("host", "localhost"), int(part.get("port", 6379))) for part in parts]
+    parsed = [parse_url(node_url) for node_url in redis_urls(url)]
+    return [(node.get("host", "localhost"), int(node.get("port", 6379))) for node in parsed]
 
 
 class Cluster(RedisCluster):
@@ -82,10 +82,11 @@ class Cluster(RedisCluster):
         https://github.com/redis/redis-py/issues/3558
         """
         super().__init__(*args, **options)
-        tls = self.nodes_manager.connection_kwargs["connection_class"] is SSLConnection
-        ours = self.nodes_manager.connection_kwargs["connection_class"] = _Tls if tls else _Plain
+        options_of_nodes = self.nodes_manager.connection_kwargs
+        tls = options_of_nodes["connection_class"] is SSLConnection
+        options_of_nodes["connection_class"] = _Tls if tls else _Plain
         for node in self.nodes_manager.startup_nodes.values():
-            node.connection_class = ours
+            node.connection_class = options_of_nodes["connection_class"]
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command. Raises redis-py's ConnectionError if the cluster changed meanwhile."""
@@ -97,9 +98,9 @@ class Cluster(RedisCluster):
     async def _determine_slot(self, command: str, *args: Any) -> int:
         """Return the slot of a command, without asking a node which argument is the stream.
 
-        Before every XREADGROUP redis-py asks that, and always the node that it met first. When that
-        node dies, it never asks another one, so readers of all streams fail for good. No upstream
-        issue is known; the private method is the only place to answer the question.
+        Before every XREADGROUP, redis-py asks a node for this, always the first one it knew. If
+        that node dies, it never asks another one, so readers of all streams fail from then on. No
+        upstream issue is known. This private method is the only place to answer the question.
         """
         if command == "XREADGROUP":  # the service reads one stream each: ... STREAMS name id
             return int(self.keyslot(args[-2]))
@@ -107,7 +108,7 @@ class Cluster(RedisCluster):
 
 
 def cluster(url: str, **options: Any) -> RedisCluster:
-    """Build a client of a cluster; the first URL gives user, password and TLS."""
+    """Build a client of a cluster. User, password and TLS are those of the first URL."""
     first, *_ = redis_urls(url)
     startup_nodes = [ClusterNode(*node) for node in nodes(url)]
     return Cluster.from_url(first, startup_nodes=startup_nodes, **CLUSTER_OPTIONS, **options)

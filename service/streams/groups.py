@@ -1,4 +1,4 @@
-"""Consumer groups: create, read, claim, and ask how far behind a group is; with exact types.
+"""Consumer groups: create them, read and claim entries, and measure how far behind they are.
 
 redis-py's annotations allow for every protocol and decoding. Here entries are bytes, and everything
 else is text.
@@ -33,7 +33,7 @@ async def ensure_group(redis: Redis, stream: str, group: str) -> None:
 
 
 async def show_presence(redis: Redis, stream: str, group: str, consumer: str) -> None:
-    """Make the group note that the consumer is there, by a read that returns nothing."""
+    """Register the consumer with the group, by a read that returns nothing."""
     raw: Any = redis
     await raw.xreadgroup(group, consumer, {stream: _AFTER_ALL_IDS}, count=1)
 
@@ -51,7 +51,7 @@ class Consumer(NamedTuple):
     name: str
     pending: int
     idle_seconds: float
-    """Since it last asked for entries, whether it got any or not."""
+    """Seconds since it last asked for entries, whether it got any or not."""
 
 
 class Backlog(NamedTuple):
@@ -64,7 +64,7 @@ class Backlog(NamedTuple):
     entries_read: int
     oldest_pending_seconds: float
     quietest_seconds: float | None
-    """Since any consumer last asked for entries; of several streams, the longest.
+    """Seconds since any consumer last asked for entries. For several streams: the longest time.
 
     None: at least one stream has no consumer.
     """
@@ -77,13 +77,13 @@ _NOTHING = Backlog(0, 0, 0, 0.0, None, ())
 async def backlogs(redis: Redis, orders: Iterable[OrdersStream], group: str) -> dict[str, Backlog]:
     """Return, by stream, how far behind the group is."""
     names = [stream.name for stream in orders]
-    each = await asyncio.gather(*(backlog(redis, name, group) for name in names))
-    return dict(zip(names, each, strict=True))
+    parts = await asyncio.gather(*(backlog(redis, name, group) for name in names))
+    return dict(zip(names, parts, strict=True))
 
 
-def together(each: Mapping[str, Backlog]) -> Backlog:
+def add_up(by_stream: Mapping[str, Backlog]) -> Backlog:
     """Add up the backlogs of several streams. A consumer that reads several counts once."""
-    parts = each.values()
+    parts = by_stream.values()
     lags = [part.lag for part in parts if part.lag is not None]
     quietest = [part.quietest_seconds for part in parts if part.quietest_seconds is not None]
     members = dict[str, Consumer]()
@@ -156,7 +156,7 @@ async def pending(
     idle_ms: int | None = None,
     count: int,
 ) -> list[Pending]:
-    """Return pending entries that were idle for at least ``idle_ms``, in order of their ids."""
+    """Return pending entries that were idle for at least ``idle_ms``, in the order of their ids."""
     raw: Any = redis
     start = f"({after}" if after else "-"
     answer = await raw.xpending_range(stream, group, start, "+", count, idle=idle_ms)
@@ -166,7 +166,7 @@ async def pending(
 async def claim(
     redis: Redis, stream: str, group: str, consumer: str, idle_ms: int, ids: Sequence[str]
 ) -> list[Entry]:
-    """Give these entries to the consumer and return them.
+    """Claim these entries for the consumer and return them.
 
     Entries that another consumer has claimed meanwhile, or that are gone, are left out.
     """
@@ -177,7 +177,7 @@ async def claim(
 async def own_pending(
     redis: Redis, stream: str, group: str, consumer: str, *, after: str, count: int
 ) -> list[Entry]:
-    """Return entries that this consumer was given and has not acknowledged, after id ``after``."""
+    """Return entries delivered to this consumer and not acknowledged, after id ``after``."""
     raw: Any = redis
     answer = await raw.xreadgroup(group, consumer, {stream: after}, count=count)
     return _entries(answer[0][1]) if answer else []
@@ -189,8 +189,11 @@ async def read_range(redis: Redis, stream: str, start: str, end: str, count: int
     return _entries(await raw.xrange(stream, start, end, count=count))
 
 
-async def last_id(redis: Redis, stream: str) -> int:
-    """Return the first half of the last id ever added, even if trimmed since. 0: no stream."""
+async def last_number(redis: Redis, stream: str) -> int:
+    """Return the first half of the last id ever added, even if trimmed since. 0: no stream.
+
+    On the out-stream it is the publish number of the last change.
+    """
     raw: Any = redis
     try:
         info = texts(await raw.xinfo_stream(stream))

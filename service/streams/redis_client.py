@@ -1,4 +1,4 @@
-"""Clients of Redis: how they connect, what they may raise, and what they ask the server itself.
+"""Clients of Redis: options, the errors that they raise, scripts, and checks of server settings.
 
 The rest of the service need not know whether this is a cluster: a command goes to the master that
 holds the stream it names. So no command may name two streams.
@@ -27,9 +27,9 @@ from service.streams import connections
 
 log = logging.getLogger(__name__)
 
-_NOTES_EVERY_READER_SINCE = (7, 2)
+_RECORDS_IDLE_READERS_SINCE = (7, 2)
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
-"""What talking to Redis may raise when Redis, or the way to it, is at fault."""
+"""The errors that are raised when Redis, or the network on the way to it, is at fault."""
 
 
 def connection_options(retries: int = 5) -> dict[str, Any]:
@@ -75,9 +75,9 @@ def is_away(error: BaseException) -> bool:
 class Script:
     """A Lua script that works on one stream.
 
-    Redis keeps scripts by their hashes. Only a master that does not know the hash is sent the text.
-    redis-py's own scripts load the text everywhere first, which fails if any master of a cluster is
-    away.
+    Redis keeps scripts by their hashes. The text is sent only to a master that does not know the
+    hash. redis-py's own scripts load the text everywhere first, which fails if any master of a
+    cluster is away.
     """
 
     def __init__(self, text: str) -> None:
@@ -94,14 +94,14 @@ class Script:
             return await raw.eval(self._text, 1, stream, *arguments)
 
 
-async def notes_every_reader(redis: Redis) -> bool:
-    """Return True if groups note consumers that ask and get nothing. Redis does since 7.2."""
+async def records_idle_readers(redis: Redis) -> bool:
+    """Return True if groups record consumers that read and get nothing, as Redis does since 7.2."""
     raw: Any = redis
     try:
         version = str((await raw.info("server"))["redis_version"])
     except ResponseError:
         return True  # managed servers that refuse INFO are newer
-    return tuple(int(part) for part in version.split(".")[:2]) >= _NOTES_EVERY_READER_SINCE
+    return tuple(int(part) for part in version.split(".")[:2]) >= _RECORDS_IDLE_READERS_SINCE
 
 
 async def warn_of_unsafe_settings(redis: Redis) -> list[str]:
@@ -139,19 +139,19 @@ def is_cluster(redis: Redis) -> bool:
 
 
 async def _settings(redis: Redis, *names: str) -> dict[str, set[str]]:
-    """Return the values that each setting has, on any master if this is a cluster."""
+    """Return the values that each setting has; of a cluster, the values on all masters."""
     raw: Any = redis
-    where = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster(redis) else {}
+    target = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster(redis) else {}
     values = dict[str, set[str]]()
     for name in names:
-        answer = await raw.config_get(name, **where)
-        masters = [each for each in answer.values() if isinstance(each, Mapping)] or [answer]
-        values[name] = {value for master in masters for value in texts(master).values()}
+        answer = await raw.config_get(name, **target)
+        by_master = [part for part in answer.values() if isinstance(part, Mapping)] or [answer]
+        values[name] = {value for part in by_master for value in texts(part).values()}
     return values
 
 
 def texts(info: Mapping[Any, Any]) -> dict[str, Any]:
-    """Decode names and values of an answer of Redis."""
+    """Decode the names and values in Redis's answer."""
     return {_text(name): _text(value) for name, value in info.items()}
 
 

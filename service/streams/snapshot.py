@@ -1,4 +1,4 @@
-"""Read what Redis has of a stream at one moment: in one script, so that all numbers agree."""
+"""Read the state of a stream and its group in one script, so that all numbers agree."""
 
 from typing import Any
 
@@ -9,13 +9,14 @@ from service.core.stream_ids import LAST_SEQUENCE, NO_ID, StreamId, before, pars
 from service.streams.redis_client import Script, texts
 
 _MOST_COUNTED = 500
-"""More unread entries are not counted one by one, so that a snapshot takes about a millisecond."""
+"""Unread entries are counted one by one up to this number, so that a snapshot takes about a
+millisecond."""
 _MOST_COUNTED_ONCE = 10_000
-"""The same limit after a rollback, where entries are counted only once."""
+"""The same limit after a rollback, when entries are counted only once."""
 
-# Returns {seconds, facts, group, pending, unread, seen}: Redis's clock; what XINFO says of the
-# stream and of the group, as names and values in turn; XPENDING's summary; how many entries were
-# not delivered, at most `most`; and 1 if the entry `last_seen` is still there.
+# Returns {seconds, facts, group, pending, unread, seen}: Redis's clock; XINFO of the stream and of
+# the group, as flat lists of names and values; XPENDING's summary; the number of entries not
+# delivered, at most `most`; and 1 if the entry `last_seen` is still there, else 0.
 _SNAPSHOT = Script("""
 local stream, group_name, last_seen, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local seconds = redis.call('TIME')[1]
@@ -41,8 +42,8 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
 end
 return {seconds, facts, {}, {}, 0, seen}
 """)
-# Returns the last id that is not greater than `last_seen`, and how many entries are beyond it, at
-# most `most`.
+# Returns the last id in the stream that is not greater than `last_seen`, and the number of entries
+# beyond `last_seen`, at most `most`.
 _REMAINDER = Script("""
 local stream, last_seen, most = KEYS[1], ARGV[1], ARGV[2]
 local kept = redis.call('XREVRANGE', stream, last_seen, '-', 'COUNT', 1)
@@ -54,7 +55,7 @@ return {kept[1] and kept[1][1] or '0-0', #added}
 async def take_snapshot(
     redis: Redis, stream: str, group: str, last_seen: StreamId = NO_ID
 ) -> StreamSnapshot:
-    """Read the stream and the group; ``last_seen`` is the last id that an earlier check saw."""
+    """Return the state of a stream and a group. ``last_seen`` is the last id of the last check."""
     seconds, stream_pairs, group_pairs, pending_summary, counted, seen = await _SNAPSHOT(
         redis, stream, group, write(last_seen), _MOST_COUNTED
     )
@@ -88,7 +89,7 @@ async def take_snapshot(
 
 
 async def read_remainder(redis: Redis, stream: str, last_seen: StreamId) -> Remainder:
-    """Read what a stream that was rolled back still has of what an earlier check saw."""
+    """Return how much of the stream that the last check saw is left after a rollback."""
     last, newer = await _REMAINDER(redis, stream, write(last_seen), _MOST_COUNTED_ONCE)
     return Remainder(parse(last), newer if newer < _MOST_COUNTED_ONCE else None)
 

@@ -1,7 +1,7 @@
 """Trim a stream, but never entries that a group on it has not acknowledged.
 
-Trimming is by `MINID` and approximate: Redis frees whole nodes of a stream, so a few entries more
-than asked for stay. The last entry stays as well, so that the stream never looks emptied.
+Trimming is by `MINID` and approximate: Redis frees whole nodes of a stream, so a few more entries
+stay than were asked for. The last entry stays as well, so that the stream never looks empty.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from redis.asyncio import Redis
 from service.streams.redis_client import Script
 
 _MOST_TRIMMED = 10_000
-"""Entries per call. That many take some milliseconds, in which Redis serves nobody else."""
+"""Entries per call. Trimming them takes some milliseconds, and Redis serves no client meanwhile."""
 _NODE_ENTRIES = 100
 """Entries that approximate trimming may leave (`stream-node-max-entries`)."""
 
-# Returns how many entries were trimmed and how many are left, the first id left, and the group that
-# kept more from being trimmed with the first entry that it needs (both false if none did).
+# Returns the number of entries trimmed and the number left; the first id left; and the group that
+# prevented more trimming, with the first entry that it needs (both false if no group did).
 # It is one script, so that no group is created and no entry is delivered between looking and
 # trimming.
 _TRIM = Script("""
@@ -46,10 +46,10 @@ end
 -- `bound` is the first id that must stay: the smallest one that any group has not acknowledged, or
 -- the last entry. `holder` is the group that needs it.
 local last = field(redis.call('XINFO', 'STREAM', stream), 'last-generated-id')
-local bound, holder, found = last, false, required_group == ''
+local bound, holder, has_required_group = last, false, required_group == ''
 for _, group in ipairs(groups) do
   local name = field(group, 'name')
-  found = found or name == required_group
+  has_required_group = has_required_group or name == required_group
   local unread = redis.call('XRANGE', stream, '(' .. field(group, 'last-delivered-id'), '+',
                             'COUNT', 1)[1]
   local needed = unread and unread[1]
@@ -57,7 +57,7 @@ for _, group in ipairs(groups) do
   if pending[1] > 0 and not (needed and smaller(needed, pending[2])) then needed = pending[2] end
   if needed and not smaller(bound, needed) then bound, holder = needed, name end
 end
-if not found then return {0, 0, '0-0', false, false} end
+if not has_required_group then return {0, 0, '0-0', false, false} end
 
 local removed, held = 0, false
 local function trim(minid, most)
@@ -77,7 +77,7 @@ end
 local excess = redis.call('XLEN', stream) - keep_entries
 if excess > 0 then
   local most = math.min(excess, most_trimmed)
-  -- Fewer than a node's entries may stay because trimming is approximate; that is nobody's fault.
+  -- Fewer entries than a node has may stay because trimming is approximate: no group holds those.
   if trim(bound, most) == 0 and most >= node_entries then held = held or holder end
 end
 local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
@@ -89,21 +89,21 @@ class Keep(NamedTuple):
     """How much of a stream to keep. The stricter of the two limits holds."""
 
     seconds: float | None
-    """The entries' greatest age, by their ids. None if the ids are no times."""
+    """The entries' greatest age, by their ids. None if the ids are not times."""
     entries: int
 
 
 class Trimmed(NamedTuple):
-    """What one call of `trim` did."""
+    """The result of one call of `trim`."""
 
     entries: int
     left: int
     first_id: str
     """The first entry that is left."""
     held_by: str | None
-    """The group that kept more from being trimmed."""
+    """The group that prevented more trimming. None if no group did."""
     held_at: str | None
-    """The first entry that it has not acknowledged."""
+    """The first entry that this group has not acknowledged."""
 
 
 async def trim(redis: Redis, stream: str, keep: Keep, *, group: str | None = None) -> Trimmed:

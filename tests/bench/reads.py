@@ -36,7 +36,13 @@ from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
 from service.db.statistics.cohorts import cohorts, count_cells
 from service.db.statistics.counters import Window, recount_figures
-from service.db.statistics.key_figures import PERIODS, MedianCache, rolling, statistics, survey
+from service.db.statistics.key_figures import (
+    PERIODS,
+    MedianCache,
+    rolling_window,
+    statistics,
+    survey,
+)
 from service.db.statistics.trend import trend
 from service.transfer.export import copy_customers
 from tests.bench.load import events, pages
@@ -109,7 +115,7 @@ def _cases() -> list[Case]:
     medians = MedianCache()
 
     async def period(connection: AsyncConnection, name: str) -> Any:
-        return await statistics(connection, await rolling(connection, name), medians)
+        return await statistics(connection, await rolling_window(connection, name), medians)
 
     async def computed(connection: AsyncConnection, name: str) -> Any:
         now = datetime.now(UTC)

@@ -13,7 +13,7 @@ from service.db.accounts.audit import note
 
 
 class StoredKey(NamedTuple):
-    """What is needed to check a key that somebody presents."""
+    """The fields that are needed to check the key of a request."""
 
     id: str
     name: str
@@ -23,7 +23,7 @@ class StoredKey(NamedTuple):
 
 
 class ListedKey(NamedTuple):
-    """What people are shown of a key: everything but the hash of its secret."""
+    """The fields of a key that people may see: all but the hash of its secret."""
 
     id: str
     name: str

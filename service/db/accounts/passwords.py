@@ -12,7 +12,7 @@ SHORTEST, LONGEST = 12, 1024
 _hasher = PasswordHasher()
 # A hash takes 64 MiB and tens of milliseconds, so few run at once, and not in the event loop.
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
-_nobodys = _hasher.hash("the password of users who do not exist")
+_unknown_users_hash = _hasher.hash("the password of users who do not exist")
 
 
 class PasswordError(ValueError):
@@ -30,11 +30,11 @@ async def hash_password(password: str) -> str:
 async def matches(password: str, password_hash: str | None) -> bool:
     """Return True if the password has this hash.
 
-    Without a hash the answer is False, after the same time: the time must not tell whether a user
-    exists.
+    Without a hash the answer is False, after the same time, because the time must not show whether
+    a user exists.
     """
     compared = await asyncio.get_running_loop().run_in_executor(
-        _threads, _verify, password[:LONGEST], password_hash or _nobodys
+        _threads, _verify, password[:LONGEST], password_hash or _unknown_users_hash
     )
     return compared and password_hash is not None and len(password) <= LONGEST
 

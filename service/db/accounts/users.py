@@ -76,7 +76,7 @@ async def list_users(connection: AsyncConnection) -> list[User]:
     return [_user(row) for row in await connection.execute(_LIST)]
 
 
-async def anybody(connection: AsyncConnection) -> bool:
+async def anybody_can_sign_in(connection: AsyncConnection) -> bool:
     """Return True if there is a user who can sign in."""
     return bool((await connection.execute(_ANYBODY)).scalar_one())
 
@@ -110,10 +110,10 @@ async def disable_user(connection: AsyncConnection, email: str, *, actor: str) -
 
 
 async def verify_password(connection: AsyncConnection, email: str, password: str) -> User | None:
-    """Return the user if the password is right, else None. The audit log records either.
+    """Return the user if the password is right, else None. The audit log records both outcomes.
 
-    The user's row stays locked until the caller commits. So whoever changes the password or
-    disables the user at the same time also ends the session that the caller starts now.
+    The user's row stays locked until the caller commits. So a transaction that changes the password
+    or disables the user at the same time also ends the session that the caller starts now.
 
     An unknown or disabled user takes as long to refuse as a wrong password. Argon2 is slow on
     purpose: ask `Access.attempts` first, so that nobody can keep it busy.

@@ -1,4 +1,6 @@
-"""What staff do to a customer: create, edit, hold a segment, erase. The caller commits.
+"""The changes that staff make to a customer: create, edit, hold a segment, erase.
+
+The caller commits.
 
 A value that staff typed always wins over the values of events: the key of its register has the time
 infinity.
@@ -43,7 +45,7 @@ class InvalidEditError(Exception):
 
 @dataclass(frozen=True)
 class HoldEdit:
-    """What an edit wants for the segment. Only the fields in ``given`` were named by the caller."""
+    """The part of an edit that sets or ends a hold. ``given`` names the fields of the request."""
 
     given: frozenset[str]
     segment: str | None = None
@@ -86,7 +88,7 @@ def _hold_in_force(customer: CustomerRow | None, now: datetime) -> assign.Hold |
         return None
     until = customer.segment_pinned_until
     if until is not None and until <= now:
-        return None  # it has ended, only the sweeper has not come by yet
+        return None  # it has ended; the sweep has not processed it yet
     return assign.Hold(customer.segment, customer.segment_pinned, until)
 
 
@@ -105,7 +107,7 @@ async def create(
     connection: AsyncConnection,
     actor: str,
     fields: Mapping[str, Any],
-    held: HoldEdit,
+    hold_edit: HoldEdit,
 ) -> int:
     """Create a customer by hand and return their number.
 
@@ -121,7 +123,7 @@ async def create(
         {"email": fields["email"], "email_key": email_key, "name": fields["name"], "now": now},
     )
     customer_id = int(created.scalar_one())
-    await assign.hold(connection, customer_id, held.resolve(None, now), now)
+    await assign.hold(connection, customer_id, hold_edit.resolve(None, now), now)
     await _write(connection, customer_id, _with_whole_address(fields, None))
     await note(connection, actor, "customer.created", customer_id=customer_id)
     return customer_id
@@ -132,7 +134,7 @@ async def edit(
     actor: str,
     customer_id: int,
     fields: Mapping[str, Any],
-    held: HoldEdit,
+    hold_edit: HoldEdit,
     if_match: str | None,
 ) -> None:
     """Change the given columns of a customer, and the hold if the edit names it.
@@ -156,8 +158,8 @@ async def edit(
     now = await read_clock(connection)
     await _write(connection, customer_id, changed)
     details = {name: [before[name], value] for name, value in changed.items()}
-    if held.given:
-        hold = held.resolve(customer, now)
+    if hold_edit.given:
+        hold = hold_edit.resolve(customer, now)
         await assign.hold(connection, customer_id, hold, now)
         details["segment"] = [
             customer.segment if customer.segment_manual else None,

@@ -46,7 +46,7 @@ SELECT (SELECT count(*) FROM orders WHERE customer_id = :id) AS orders,
 
 
 class Extent(NamedTuple):
-    """How much is stored about a person beside their row in ``customers``."""
+    """How much is stored about a person outside their row in ``customers``."""
 
     orders: int
     """They stay, without a person."""
@@ -65,10 +65,10 @@ async def extent(
 
 
 async def erase(connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]) -> None:
-    """Erase what is stored about a person beside their row in ``customers``; the caller commits.
+    """Erase what is stored about a person outside their row in ``customers``; the caller commits.
 
-    ``email_keys`` are all e-mails that mean them. From now on none of these names anybody in an
-    order that was placed before.
+    ``email_keys`` are all e-mails that mean this person. From now on, none of them names anybody in
+    an order that was placed before.
     """
     await connection.execute(_REMEMBER, {"id": customer_id, "email_keys": email_keys})
     for statement in (_ORDERS, _INTERACTIONS, _EDITS):

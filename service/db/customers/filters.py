@@ -84,8 +84,8 @@ class Filter:
 
 def search_condition(term: str) -> tuple[str, dict[str, Any]]:
     """Return the condition on a row of ``customer_search s`` and its parameters."""
-    # For a term without trigrams, the index would read all of itself and the table as well. The
-    # index cannot be used under another collation than its own.
+    # A term too short for a trigram would make Postgres read the whole index and the table as well.
+    # Another collation than the index's own keeps Postgres from using the index.
     searched = "s.searched" if len(term) >= _SHORTEST_INDEXED else 's.searched COLLATE "C"'
     parameters: dict[str, Any] = {"pattern": f"%{_escaped(term)}%"}
     number = customer_number(term.upper())

@@ -79,7 +79,7 @@ async def change(
 ) -> InteractionRow | None:
     """Change the kind, the text or the time of an interaction and return it.
 
-    What ``changes`` does not name stays. None if the customer has no such interaction.
+    Fields that ``changes`` does not name stay. None if the customer has no such interaction.
     """
     parameters = {"kind": None, "text": None, "happened_at": None, **changes}
     result = await connection.execute(

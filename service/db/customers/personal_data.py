@@ -33,11 +33,11 @@ class NamingLetter(NamedTuple):
 
 
 def naming_pattern(customer_id: int, email_keys: Sequence[str]) -> str:
-    """Return a regular expression that matches everything a dead letter may name a person by.
+    """Return a regular expression that matches every spelling of a person's e-mails and id.
 
     It is applied to bytes written as lower-case ASCII. JSON can write any character as an escape,
-    and JSON within JSON escapes it once more; the pattern matches all of these forms. It rather
-    matches too much than too little: an e-mail that ends like one of theirs matches, too.
+    and JSON within JSON escapes it once more; the pattern matches all of these forms. It matches
+    too much rather than too little: a longer e-mail that ends in one of theirs matches, too.
     """
     reference = _any_spelling(customer_ref(customer_id).lower())
     return "|".join([*map(_any_spelling, email_keys), f"(?<![0-9a-z]){reference}(?![0-9])"])
@@ -46,7 +46,7 @@ def naming_pattern(customer_id: int, email_keys: Sequence[str]) -> str:
 async def dead_letters_about(
     connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]
 ) -> list[NamingLetter]:
-    """Return the dead letters that name a person, the oldest first. Erasing empties the same."""
+    """Return the dead letters that name a person, the oldest first. `erase` empties these."""
     pattern = naming_pattern(customer_id, email_keys)
     rows = await connection.execute(_DEAD_LETTERS, {"pattern": pattern})
     return [NamingLetter(*row) for row in rows]

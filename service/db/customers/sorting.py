@@ -1,9 +1,9 @@
 """How lists of customers are sorted without sorting all customers.
 
 Name, e-mail and date of creation have a b-tree index, which is in order. The counters of a customer
-change with every order, and a b-tree on them would make each of these updates more expensive than
-it is worth. They have a BRIN index instead: it is not in order, but it finds the customers beyond
-a bound quickly. The bound comes from a sample of the table.
+change with every order, and a b-tree on them would make each of these updates too expensive. They
+have a BRIN index instead: it is not in order, but it quickly finds the customers beyond a bound.
+The bound comes from a sample of the table.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -18,10 +18,10 @@ from service.core.segment_rules import Segment
 
 
 class Sort(StrEnum):
-    """What a list can be sorted by."""
+    """The fields that a list can be sorted by."""
 
     NAME = "name"
-    """Without case; if the name has several lines, by the first."""
+    """Ignores case. A name of several lines is sorted by the first."""
     EMAIL = "email"
     SEGMENT = "segment"
     TOTAL_ORDERS = "totalOrders"
@@ -99,7 +99,7 @@ class SortedQuery(NamedTuple):
 
 
 class _Bound(NamedTuple):
-    """A value that, very likely, at least a page of customers comes before."""
+    """A sort value. Very likely, at least one page of customers comes before it."""
 
     value: Any
     tied: bool

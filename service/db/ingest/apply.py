@@ -1,6 +1,6 @@
 """Apply a batch of order events: a few set-based statements in the caller's transaction.
 
-The greater event key wins, so it makes no difference if events come twice, late or in pieces.
+The greater event key wins, so events may come twice, late, or spread over several batches.
 Customers are created in the order of their e-mails and locked in the order of their ids. Every
 writer does the same, so that writers cannot deadlock.
 
@@ -51,7 +51,7 @@ _NAMES_LATER = (
 )
 
 
-def _if(condition: str, columns: Sequence[str]) -> str:
+def _replace_if(condition: str, columns: Sequence[str]) -> str:
     return ",\n    ".join(
         f"{column} = CASE WHEN {condition} THEN excluded.{column} ELSE o.{column} END"
         for column in columns
@@ -59,10 +59,11 @@ def _if(condition: str, columns: Sequence[str]) -> str:
 
 
 def _or_usual(column: str, value: str, usual: str) -> str:
-    """Return SQL that fills a part of a key that was left out because it is the usual one.
+    """Return SQL for a part of a key, with the usual value where the batch left it out.
 
-    A value and its key nearly always come from the newest event of the row. Without leaving out the
-    repeated keys, parsing the same timestamp three times took a quarter of the statement's time.
+    A value and its key nearly always come from the newest event of the row, so the batch leaves out
+    the repeated key. When it did not, parsing the same timestamp three times took a quarter of the
+    statement's time.
     """
     return f"coalesce({column}, CASE WHEN {value} IS NOT NULL THEN {usual} END) AS {column}"
 
@@ -110,7 +111,7 @@ incoming AS (
          erased
   FROM ({unpack(_ORDER_COLUMNS)}) packed
 ),
-profile AS (  -- what the batch says of each customer
+profile AS (  -- the newest values that the batch has for each customer
   SELECT profile_customer, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
     {", ".join(map(_profile_register, REGISTERS))}
   FROM ({unpack(_PROFILE_COLUMNS)}) packed
@@ -120,8 +121,8 @@ written AS (
   SELECT {_COLUMNS}, CAST(:now AS timestamptz)
   FROM incoming ORDER BY id COLLATE "C"
   ON CONFLICT (id) DO UPDATE SET
-    {_if(_NEWER, _STATE)},
-    {_if(_NAMES_LATER, _NAMING)},
+    {_replace_if(_NEWER, _STATE)},
+    {_replace_if(_NAMES_LATER, _NAMING)},
     erased = o.erased OR excluded.erased,
     applied_at = excluded.applied_at
   WHERE {_NEWER} OR {_NAMES_LATER} OR excluded.erased > o.erased
@@ -184,8 +185,8 @@ after AS (
      OR {registers.any_newer("p", "c")}
 )"""
 
-# Returns what was stored before of every order that is not new. If an order was not written, the
-# table has it: a statement does not see its own changes.
+# Returns the state before the batch of every order that is not new. If the order was written,
+# RETURNING has that state. If not, the table has it.
 _RESULT = f"""
 SELECT i.id, w.old_customer, {", ".join(f"k.was_{column}" for column in _STATE)}
 FROM (SELECT count(*) FROM announced) a CROSS JOIN incoming i
@@ -232,7 +233,7 @@ async def apply_events(
 
 
 def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, StoredOrder]:
-    """Return what was stored before of the orders that are not new, by order id.
+    """Return the state before the batch of the orders that are not new, by order id.
 
     Raises OwnerChangedError if an order belonged to a customer whom we have not locked.
     """
@@ -247,7 +248,7 @@ def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, Store
 def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
     states = [change.state for change in changes]
     named = [change.named for change in changes]
-    # A key is left out if it is that of the order's state: see `_or_usual`.
+    # A key is left out if it equals the key of the order's state: see `_or_usual`.
     other_keys = [
         change.named[0] if change.named and change.named[0] != change.state.key else None
         for change in changes
@@ -283,7 +284,7 @@ def _profile_columns(profiles: Sequence[Profile]) -> dict[str, list[Any]]:
     }
     for register in REGISTERS:
         values = [profile.values.get(register) for profile in profiles]
-        # A key is left out if it is that of the customer's latest event: see `_or_usual`.
+        # A key is left out if it equals the key of the customer's latest event: see `_or_usual`.
         other_keys = [
             value if value and value.event_id != profile.event_id else None
             for value, profile in zip(values, profiles, strict=True)

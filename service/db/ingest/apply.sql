@@ -1,5 +1,5 @@
 -- Apply a batch: write the orders, then fold what changed into customers, segments and counters.
--- The greater key wins in every register, so events that come again, late or in pieces do no harm.
+-- The greater key wins in every register, so events may come twice, late or in several batches.
 -- One statement, because all of it must see one snapshot, taken after the customers were locked.
 WITH
 incoming AS (
@@ -37,7 +37,7 @@ incoming AS (
     ) AS u(id, version, updated_at, event_id, status, payment_status, total_cents, refunded_cents,
     date_created, customer_id, named_version, named_at, named_event_id, erased)) packed
 ),
-profile AS (  -- what the batch says of each customer
+profile AS (  -- the newest values that the batch has for each customer
   SELECT profile_customer, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
     name, coalesce(name_at, CASE WHEN name IS NOT NULL THEN profile_at END) AS name_at,
     coalesce(name_event, CASE WHEN name IS NOT NULL THEN profile_event END) AS name_event, phone,
@@ -256,7 +256,7 @@ judged AS (
     ) AS held
   ) h
 ),
-moved AS (
+updated AS (
   UPDATE customers c SET
     name = j.name, name_at = j.name_at, name_event = j.name_event, phone = j.phone,
     phone_at = j.phone_at, phone_event = j.phone_event, address = j.address,
@@ -280,12 +280,12 @@ moved AS (
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
     old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
-    OR old.phone IS DISTINCT FROM new.phone AS reads_differently,
+    OR old.phone IS DISTINCT FROM new.phone AS search_changed,
     lower(concat_ws(E'\n', coalesce(new.name, ''), new.email, new.phone, new.notes)) AS searched
 ),
-found AS (
+search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM moved WHERE reads_differently ORDER BY id
+  SELECT id, searched FROM updated WHERE search_changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (
@@ -293,11 +293,11 @@ history AS (
       settings_version, total_orders, total_spent, last_order_date, changed_at)
   SELECT id, sequence, CASE WHEN old_sequence > 0 THEN old_segment END, segment, :cause,
     settings_version, total_orders, total_spent, last_order_date, CAST(:now AS timestamptz)
-  FROM moved WHERE sequence > old_sequence
+  FROM updated WHERE sequence > old_sequence
   ORDER BY id
 ),
 announced AS MATERIALIZED (
-  SELECT pg_notify('segment_changes', '') FROM moved WHERE sequence > old_sequence LIMIT 1
+  SELECT pg_notify('segment_changes', '') FROM updated WHERE sequence > old_sequence LIMIT 1
 ),
 difference AS (
   SELECT segment, sum(customers) AS customers, sum(total_spent) AS total_spent,
@@ -307,11 +307,11 @@ difference AS (
       -1 AS customers, -old_total_spent AS total_spent,
       -CAST(old_total_orders >= 1 AS integer) AS with_orders,
       -CAST(old_total_orders >= 2 AS integer) AS repeat_customers
-    FROM moved WHERE old_sequence > 0
+    FROM updated WHERE old_sequence > 0
     UNION ALL
     SELECT segment, 1, total_spent, CAST(total_orders >= 1 AS integer),
     CAST(total_orders >= 2 AS integer)
-    FROM moved
+    FROM updated
   ) sides
   GROUP BY segment
 ),
@@ -341,9 +341,9 @@ changed AS (
 ),
 created AS (
   SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue
-  FROM moved WHERE old_sequence = 0 OR old_created <> date_created
+  FROM updated WHERE old_sequence = 0 OR old_created <> date_created
   UNION ALL
-  SELECT old_created, -1, 0, 0 FROM moved WHERE old_sequence > 0 AND old_created <> date_created
+  SELECT old_created, -1, 0, 0 FROM updated WHERE old_sequence > 0 AND old_created <> date_created
 ),
 totalled AS (
   INSERT INTO daily_totals AS t (day, slot, created, orders, revenue)

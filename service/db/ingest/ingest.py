@@ -52,7 +52,8 @@ UPDATE ingest_counters SET
 WHERE slot = pg_backend_pid() % {COUNTER_SLOTS}
 """)
 
-# The statement above has locked the counters of this slot, so nobody waits for these rows.
+# The statement above has locked the counters of this slot, so no other transaction waits for these
+# rows.
 _COUNT_PARTITIONS = text(f"""
 INSERT INTO partition_counters AS c (partition, slot, read)
 SELECT partition, pg_backend_pid() % {COUNTER_SLOTS}, read
@@ -110,7 +111,7 @@ async def ingest(
 
 
 def _bucket(bounds: Sequence[float], value: float) -> int:
-    """Return the number of the bucket that a value falls into, from 1 as Postgres counts."""
+    """Return the number of the bucket that a value falls into, counted from 1 as in Postgres."""
     return next(number for number, bound in enumerate(bounds, 1) if value <= bound)
 
 

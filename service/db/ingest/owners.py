@@ -1,4 +1,4 @@
-"""Find whom the events of a batch name, create the missing customers, lock everybody concerned.
+"""Find the customers whom a batch names, create missing ones, and lock everybody concerned.
 
 Customers are created in the order of their e-mails and locked in the order of their ids. Every
 writer does the same, so that writers cannot deadlock.
@@ -28,9 +28,9 @@ class OwnerChangedError(Exception):
 
 _KNOWN_IDS = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
 
-# The key is also the e-mail that is shown: the spelling that came first must not matter.
-# Creates nobody whose e-mail is a customer's, now or before a correction, and nobody who was erased
-# after all orders that name them.
+# The key is stored as the e-mail, too, because it must not matter which spelling came first.
+# Skips e-mails that a customer has, or had before a correction. Skips erased e-mails, too, unless
+# an order that names them was placed after the erasure.
 _CREATE = text(f"""
 WITH named AS (
   SELECT n.*, CASE WHEN EXISTS (SELECT FROM erased) THEN (
@@ -53,8 +53,8 @@ ON CONFLICT (email_key) DO NOTHING
 """)
 
 # Locks the customers whom the batch names and those whose orders it touches. For an erased e-mail
-# it returns no id, but until when the erasure holds. A customer who had an e-mail before it was
-# corrected comes after its present owner. The clock of the last row is read after the last lock.
+# it returns the time of the erasure and no id. A customer who had an e-mail before a correction
+# comes after its current owner. The clock of the last row is read after the last lock.
 _LOCK = text(f"""
 WITH formerly AS MATERIALIZED (
   SELECT f.customer_id AS id, n.email_key FROM ({unpack({"email_key": "text"})}) n
@@ -88,7 +88,7 @@ WHERE EXISTS (SELECT FROM erased)
 
 @dataclass(frozen=True)
 class Owners:
-    """Whom the events of a batch name. Everybody concerned is locked."""
+    """The customers whom the events of a batch name. Everybody concerned is locked."""
 
     of_events: Sequence[Owner]
     """The customer whom each event names, in the order of the events."""
@@ -104,13 +104,13 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     Raises OwnerChangedError if an e-mail changed hands meanwhile.
     """
     customers = [(event, event.customer) for event in events if event.customer]
-    numbers = sorted({each.number for _, each in customers if each.number is not None})
+    numbers = sorted({customer.number for _, customer in customers if customer.number is not None})
     known: set[int] = set()
     if numbers:
         known = set((await connection.execute(_KNOWN_IDS, {"numbers": numbers})).scalars())
     dates: defaultdict[str, list[datetime]] = defaultdict(list)
-    for event, each in customers:
-        if each.number not in known and (key := each.email_key):
+    for event, customer in customers:
+        if customer.number not in known and (key := customer.email_key):
             dates[key].append(event.date_created)
     email_keys = sorted(dates)
     if email_keys:
@@ -135,24 +135,24 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     if any(key not in by_email and key not in erased for key in email_keys):
         raise OwnerChangedError
     locked = frozenset(by_email.values())
-    named = _Named(locked & known, by_email, erased)
+    candidates = _Candidates(locked & known, by_email, erased)
     return Owners(
-        of_events=[named.by(event) for event in events],
+        of_events=[candidates.owner_of(event) for event in events],
         locked=locked,
         locked_at=rows[-1].locked_at if rows else await read_clock(connection),
     )
 
 
 @dataclass(frozen=True)
-class _Named:
+class _Candidates:
     numbers: frozenset[int]
-    """Customers who were known by an id of ours before the batch created anybody."""
+    """Customers whom events name by an id that existed before the batch."""
     by_email: dict[str, int]
-    """The present owner of each e-mail; where it has none, the customer who had it before."""
+    """The current owner of each e-mail. If it has none, the customer who had it before."""
     erased: dict[str, datetime]
-    """Orders placed until that moment name nobody by the e-mail."""
+    """When each e-mail was erased. Orders placed up to then name nobody by it."""
 
-    def by(self, event: OrderEvent) -> Owner:
+    def owner_of(self, event: OrderEvent) -> Owner:
         """Return the customer whom an event names: by an id of ours, else by e-mail."""
         customer = event.customer
         if customer is None:

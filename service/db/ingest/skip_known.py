@@ -1,8 +1,8 @@
 """Leave out of a batch the events that are already the state of their orders.
 
-A stream that is read again (a group was set back, a publisher sends everything once more) has
-little else. Finding these events is less than half the work of applying them. If no event comes
-twice, looking for them is wasted work. The caller knows when to do it.
+A stream is read again if a group was set back, or if a publisher sends everything once more. Then
+most events are of this kind. Finding them is less than half the work of applying them. If no event
+comes twice, looking for them is wasted work, so the caller decides.
 """
 
 from collections.abc import Sequence

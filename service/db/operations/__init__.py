@@ -1,1 +1,1 @@
-"""What ops asks for: totals, dead letters, losses, verification."""
+"""For operators: totals, activity, dead letters, losses, trimming, verification, rebuild."""

@@ -1,7 +1,7 @@
 """The latest orders, segment changes and edits.
 
-Each list is read backwards along an index, so the cost does not grow with the tables. No e-mail is
-in it, and of an edit only the names of the changed fields.
+Each list is read backwards along an index, so the cost does not grow with the tables. A list has no
+e-mails, and only the names of the fields that an edit changed.
 """
 
 import hashlib
@@ -72,7 +72,7 @@ class ActivityEvent(NamedTuple):
     id: str
     """``known`` in microseconds, then kind and key. An order that changes gets another id."""
     number: int
-    """Orders events of one kind at the same time: the later one has the greater. Orders: 0."""
+    """Sorts events of one kind at the same time: the later one has the greater. 0 for orders."""
     known: datetime
     """When the service learnt of it. A late order is known long after it was placed."""
     at: datetime

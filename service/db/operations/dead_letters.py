@@ -24,7 +24,7 @@ from service.db.ingest.apply import apply_events
 from service.db.ingest.owners import OwnerChangedError
 
 SHOWN_BYTES = 1_048_576
-"""The part of a field's value that is shown."""
+"""The number of bytes of a field's value that are shown."""
 WHOLE = 2**30
 """More bytes than a field can hold."""
 PAGE = 500
@@ -155,7 +155,7 @@ async def summary(connection: AsyncConnection) -> list[ReasonTally]:
 async def read(
     connection: AsyncConnection, letter_id: int, shown: int | None = None
 ) -> tuple[Letter, list[StoredField]]:
-    """Return a dead letter and its fields, of each the first ``shown`` bytes.
+    """Return a dead letter and the first ``shown`` bytes of each of its fields.
 
     Raises NoSuchLetterError.
     """
@@ -182,9 +182,9 @@ async def replay(
     """Judge dead letters again, as a worker would now, and apply the accepted ones.
 
     It is one transaction. The accepted letters are removed. The others stay, with one more attempt
-    and the reason of the new refusal. If the database refuses the data of a letter, each half is
-    tried by itself, so that in the end only this letter stays. Letters that are gone by now are not
-    part of the result.
+    and the reason of the new refusal. If the database refuses the data of a letter, each half of
+    the letters is tried alone, so that in the end only this letter stays. Letters that are gone by
+    now are not part of the result.
     """
     try:
         return await in_transaction(

@@ -37,9 +37,9 @@ _REDIS_SECONDS = 5.0
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
 _WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(:lock) IS NOT NULL")
-# What was read of the plain stream is what was counted in total, less what was counted for
-# partitions. So batches of a shop without partitions write nothing extra, and batches of a release
-# that knows no partitions are counted correctly.
+# The entries read of the plain stream are the total less those counted for partitions. So batches
+# of a shop without partitions write nothing extra, and batches of a release that knows no
+# partitions are counted correctly.
 _ENTRIES_READ = """
 CASE WHEN CAST({partition} AS int) IS NULL
   THEN (SELECT coalesce(sum(read), 0) FROM ingest_counters)
@@ -50,7 +50,7 @@ _CHECKPOINTS = text("""
 SELECT stream, seen_at, added, removed, last_id, settled_id, listening, balance, read, away_since
 FROM sightings WHERE stream = ANY(:streams) AND consumer_group = :group
 """)
-_READ = text(f"""
+_COUNT_READ = text(f"""
 SELECT s.place, ({_ENTRIES_READ.format(partition="s.partition")})::bigint AS entries,
   clock_timestamp() AS now
 FROM unnest(CAST(:partitions AS int[])) WITH ORDINALITY AS s (partition, place) ORDER BY s.place
@@ -65,8 +65,8 @@ ON CONFLICT (stream, consumer_group) DO UPDATE SET seen_at = excluded.seen_at,
   settled_id = excluded.settled_id, listening = excluded.listening, balance = excluded.balance,
   read = excluded.read, away_since = NULL
 """)
-# While Redis is away, workers finish what they hold, and Redis delivers nothing: what was counted
-# by now belongs to the checkpoint.
+# While Redis is away, it delivers nothing, and workers finish the entries that they hold. So all
+# entries counted by now belong to the checkpoint.
 _MARK_AWAY = text(f"""
 UPDATE sightings SET away_since = coalesce(away_since, clock_timestamp()),
   read = {_ENTRIES_READ.format(partition=":partition")}
@@ -133,7 +133,7 @@ class LossSummary(NamedTuple):
 
 
 class CheckResult(NamedTuple):
-    """What a check of one stream found."""
+    """The result of checking one stream."""
 
     checkpoint: Checkpoint
     loss: Loss | None
@@ -153,8 +153,8 @@ async def check_and_record(
     """Check the streams, store the checkpoints and record losses; the caller commits.
 
     A result has a loss only if that is a new one. ``listening`` holds the streams that this worker
-    is reading. The answer has no streams for which Redis does not answer. It is empty while another
-    replica checks; with ``wait``, this waits for that replica instead.
+    is reading. Streams for which Redis does not answer are left out. The result is empty while
+    another replica checks; with ``wait``, this waits for that replica instead.
     """
     query = _WAIT_FOR_LOCK if wait else _TRY_LOCK
     lock = await connection.execute(query, {"lock": AdvisoryLock.LOSSES})
@@ -201,16 +201,16 @@ async def check(
 ) -> dict[str, CheckResult]:
     """Compare what Redis has of each stream with the stored checkpoint. Writes nothing.
 
-    The answer has no streams for which Redis does not answer.
+    Streams for which Redis does not answer are left out.
     """
     checkpoints = await _checkpoints(connection, streams, group)
     # An entry counted while the snapshots are taken may be in them or not, so both counts, before
     # and after, are needed as bounds.
-    before = await _read(connection, streams)
+    before = await _count_read(connection, streams)
     snapshots = await asyncio.gather(
         *(_snapshot(redis, stream.name, group, checkpoints) for stream in streams)
     )
-    after = await _read(connection, streams)
+    after = await _count_read(connection, streams)
     results = dict[str, CheckResult]()
     for stream, snapshot, read_before, (read_after, at) in zip(
         streams, snapshots, before, after, strict=True
@@ -227,7 +227,7 @@ async def check(
             loss = find_rolled_back(checkpoint, snapshot, remainder, read_after, at)
         elif checkpoint is not None:
             loss = find_removed(checkpoint, snapshot, read_after)
-            # The rest of a loss shows when the entries in the workers' hands have been counted.
+            # The rest of a loss shows when the entries that workers hold have been counted.
             least = checkpoint.balance - ((loss.entries or 0) if loss else 0)
         following = next_checkpoint(
             snapshot, at, read_before.entries, least, listening=stream.name in listening
@@ -236,17 +236,19 @@ async def check(
     return results
 
 
-class _Read(NamedTuple):
+class _ReadCount(NamedTuple):
     """How many entries of a stream had been counted as read at a moment."""
 
     entries: int
     at: datetime
 
 
-async def _read(connection: AsyncConnection, streams: Sequence[OrdersStream]) -> list[_Read]:
+async def _count_read(
+    connection: AsyncConnection, streams: Sequence[OrdersStream]
+) -> list[_ReadCount]:
     partitions = [stream.partition for stream in streams]
-    rows = await connection.execute(_READ, {"partitions": partitions})
-    return [_Read(row.entries, row.now) for row in rows]
+    rows = await connection.execute(_COUNT_READ, {"partitions": partitions})
+    return [_ReadCount(row.entries, row.now) for row in rows]
 
 
 async def _snapshot(
@@ -335,7 +337,7 @@ async def accounted_for(
     Acknowledged losses count as well.
     """
     removed = {row.stream: row.entries for row in await connection.execute(_REMOVED)}
-    read = await _read(connection, streams)
+    read = await _count_read(connection, streams)
     return {
         stream.name: counted.entries + (removed.get(stream.name) or 0)
         for stream, counted in zip(streams, read, strict=True)

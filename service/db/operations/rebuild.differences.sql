@@ -1,5 +1,5 @@
 -- Recompute metrics and segments of a chunk of customers from their orders; return who differs.
--- A segment is not different while the sweep or new settings still have time to assign it.
+-- A segment is no difference as long as the sweep or new settings still have time to assign it.
 -- One statement, so orders that arrive meanwhile are no difference.
 WITH
 after AS (

@@ -75,7 +75,7 @@ FROM compared WHERE metrics_differ OR segment_differs ORDER BY id
 _CORRECT = text(
     assign_sql(
         _AFTER,
-        "SELECT count(*) FROM moved CROSS JOIN (SELECT count(*) FROM announced) a",
+        "SELECT count(*) FROM updated CROSS JOIN (SELECT count(*) FROM announced) a",
     )
 )
 
@@ -83,13 +83,13 @@ _LOCK_COUNTERS = text(
     "SELECT slot, segment FROM segment_counters ORDER BY slot, segment FOR NO KEY UPDATE"
 )
 _ADD_TO_COUNTERS = text(f"""
-UPDATE segment_counters SET {each_figure("{it} = {it} + :{it}")}
+UPDATE segment_counters SET {each_figure("{figure} = {figure} + :{figure}")}
 WHERE slot = 0 AND segment = :segment
 """)
 _ADD_TO_DAILY_CHANGES = text(
     daily.daily_changes_sql(
         f"""(SELECT 0 AS slot, CAST(:segment AS text) AS segment,
-          {each_figure("CAST(:{it} AS numeric) AS {it}")}) changes""",
+          {each_figure("CAST(:{figure} AS numeric) AS {figure}")}) changes""",
         "clock_timestamp()",
     )
 )
@@ -245,10 +245,10 @@ async def _add_missing(
     right: Figures,
     stored: Iterable[Mapping[Segment, SegmentFigures]],
 ) -> None:
-    """Add to each segment the difference between the right figures and the sum of the stored."""
+    """Add to each segment the difference between ``right`` and the sum of the stored figures."""
     missing = right
     for part in stored:
-        missing = daily.take_back(missing, part)
+        missing = daily.undo_changes(missing, part)
     for segment, figures in missing.items():
         if any(figures):
             await connection.execute(statement, {"segment": segment.value, **figures._asdict()})

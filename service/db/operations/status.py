@@ -1,4 +1,4 @@
-"""The state of the database's side, for operators: work counted, work left to do, verification."""
+"""The state of the database, for operators: work counted, work left to do, verification."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 SWEEP_PROMISE = timedelta(minutes=1)
-"""How soon after the moment at which time moves a customer the sweep has done it."""
+"""The sweep moves a customer within this time after the customer is due."""
 
 
 class Totals(NamedTuple):

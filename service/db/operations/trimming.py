@@ -1,4 +1,4 @@
-"""Trim the streams, one replica at a time; store how much was trimmed, and who prevents more."""
+"""Trim the streams, one replica at a time; store how much, and which group prevents more."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,27 +27,27 @@ _TRIMMED = text("UPDATE relay SET trimmed = GREATEST(trimmed, :number)")
 
 
 class Trims(NamedTuple):
-    """What was trimmed off a stream so far."""
+    """How much of a stream was trimmed so far."""
 
     stream: str
     entries: int
     held_by: str | None
-    """The group that keeps more from being trimmed. None if no group does."""
+    """The group that prevents more trimming. None if no group does."""
     held_at: str | None
-    """The first entry that it has not acknowledged."""
+    """The first entry that this group has not acknowledged."""
 
 
 class TrimResult(NamedTuple):
-    """What one call did."""
+    """The result of trimming a stream once."""
 
     entries: int
     held_by: str | None
-    """The group that has begun to keep more from being trimmed. None if it did so before."""
+    """The group that has begun to prevent more trimming. None if it did so before."""
     held_at: str | None
 
 
 async def trims(connection: AsyncConnection) -> Sequence[Trims]:
-    """Return what was trimmed off each stream."""
+    """Return how much of each stream was trimmed."""
     return [Trims(*row) for row in await connection.execute(_TRIMS)]
 
 
@@ -55,7 +55,7 @@ async def trim_orders(
     connection: AsyncConnection, redis: Redis, stream: str, group: str, keep: Keep
 ) -> TrimResult | None:
     """Trim a stream of orders; the caller commits. None if another replica is trimming."""
-    if not await _is_first(connection):
+    if not await _try_lock(connection):
         return None
     return (await _trim(connection, redis, stream, keep, group))[0]
 
@@ -67,7 +67,7 @@ async def trim_changes(
 
     The segment changes themselves stay in the database.
     """
-    if not await _is_first(connection):
+    if not await _try_lock(connection):
         return None
     result, first = await _trim(connection, redis, stream, keep, None)
     if result.entries:
@@ -75,7 +75,7 @@ async def trim_changes(
     return result
 
 
-async def _is_first(connection: AsyncConnection) -> bool:
+async def _try_lock(connection: AsyncConnection) -> bool:
     return bool((await connection.execute(_TRY_LOCK, {"lock": AdvisoryLock.TRIMMING})).scalar_one())
 
 
@@ -95,8 +95,8 @@ async def _trim(
             },
         )
     ).one_or_none()
-    begins = stored is not None and trimmed.held_by != stored.held_before
+    is_new = stored is not None and trimmed.held_by != stored.held_before
     result = TrimResult(
-        trimmed.entries, trimmed.held_by if begins else None, trimmed.held_at if begins else None
+        trimmed.entries, trimmed.held_by if is_new else None, trimmed.held_at if is_new else None
     )
     return result, parse(trimmed.first_id)[0]

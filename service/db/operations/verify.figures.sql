@@ -1,5 +1,5 @@
--- Find figures per segment that a recount of the orders does not arrive at (invariant 8).
--- It returns the recounted and the kept rows that have no equal on the other side.
+-- Find figures per segment that differ from a recount of the orders (invariant 8).
+-- It returns recounted and stored rows that have no equal row on the other side.
 -- One statement: both sides come from the same snapshot.
 WITH
 aggregate AS (

@@ -113,7 +113,7 @@ figures AS (
   FROM rebuilt GROUP BY segment
 ),
 counters AS (
-  SELECT segment, {each_figure("sum({it}) AS {it}")}
+  SELECT segment, {each_figure("sum({figure}) AS {figure}")}
   FROM segment_counters GROUP BY segment HAVING sum(customers) <> 0
 )
 (SELECT 'rebuilt' AS side, * FROM figures EXCEPT ALL SELECT 'rebuilt', * FROM counters)
@@ -127,7 +127,7 @@ SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
 FROM orders o ORDER BY hashtext(o.id || :seed) LIMIT :most
 """)
 
-# Returns the rows of which this transaction made a new version. Locking a row makes none.
+# Returns the rows that this transaction has written. Locking a row makes no new version of it.
 _WRITTEN = text(f"""
 WITH mine AS (SELECT CAST(pg_current_xact_id() AS xid) AS xid)
 SELECT o.id AS order, NULL AS customer
@@ -158,7 +158,7 @@ async def verify(
     published = await _published_differences(engine, redis, changes)
     async with engine.connect() as pooled:
         connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
-        moment = {"now": await read_clock(connection), "promise": status.SWEEP_PROMISE}
+        parameters = {"now": await read_clock(connection), "promise": status.SWEEP_PROMISE}
         overdue_seconds = (await status.database_backlog(connection)).sweep_overdue_seconds
         overdue = [{"sweepOverdueSeconds": overdue_seconds}] if overdue_seconds else []
         return [
@@ -168,7 +168,7 @@ async def verify(
             Finding(
                 4,
                 "segments equal the rules, no sweep is overdue",
-                await _rows(connection, _SEGMENTS, moment) + overdue,
+                await _rows(connection, _SEGMENTS, parameters) + overdue,
             ),
             Finding(5, "segment changes are a chain", await _rows(connection, _CHAIN)),
             Finding(6, "the out-stream ends at the same segments", published),
@@ -283,9 +283,10 @@ async def recount(connection: AsyncConnection) -> list[dict[str, Any]]:
 async def _published_differences(
     engine: AsyncEngine, redis: Redis, stream: str
 ) -> list[dict[str, Any]]:
-    """Consume the out-stream as a subscriber does; return where the result is not the database's.
+    """Consume the out-stream as a subscriber does; return where it differs from the database.
 
-    Faults of the stream itself (no change, a gap in a customer's sequence) are returned as well.
+    Faults of the stream itself (an entry that is no segment change, a gap in a customer's sequence)
+    are returned as well.
     """
     async with engine.connect() as connection:
         last = (await state(connection)).published
@@ -309,7 +310,7 @@ async def _consume(
     """
     latest: dict[str, tuple[int, str]] = {}
     faults: list[dict[str, Any]] = []
-    ends_at = await groups.last_id(redis, stream)
+    ends_at = await groups.last_number(redis, stream)
     if ends_at < last:
         faults.append({"streamEndsAt": ends_at, "published": last})
     first, start, read_to = last + 1, "-", 0

@@ -2,13 +2,13 @@
 -- The history of their segments stays: subscribers have seen it, and it holds no personal data.
 -- One statement: the counters need the very row that is deleted.
 WITH gone AS (DELETE FROM customers WHERE id = :id RETURNING *),
-found AS (DELETE FROM customer_search WHERE customer_id = :id),
+search_rows AS (DELETE FROM customer_search WHERE customer_id = :id),
 slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot cannot deadlock
   SELECT k.slot, k.segment FROM segment_counters k
   WHERE k.slot = pg_backend_pid() % 8
   ORDER BY k.segment FOR NO KEY UPDATE
 ),
-less AS (
+subtracted AS (
   UPDATE segment_counters k SET
     customers = k.customers - 1, total_spent = k.total_spent - gone.total_spent,
     with_orders = k.with_orders - CAST(gone.total_orders >= 1 AS integer),
@@ -25,7 +25,7 @@ changed AS (
   INSERT INTO daily_changes AS d (day, slot, segment, customers, total_spent, with_orders,
       repeat_customers)
   SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date), slot, segment, customers, total_spent,
-      with_orders, repeat_customers FROM less
+      with_orders, repeat_customers FROM subtracted
   ORDER BY segment
   ON CONFLICT (day, slot, segment) DO UPDATE SET customers = d.customers + excluded.customers,
       total_spent = d.total_spent + excluded.total_spent,
@@ -38,7 +38,7 @@ SELECT CAST(midnight AT TIME ZONE 'UTC' AS date) AS day, (SELECT min(slot) FROM 
   -- one group per day; cheaper than a cast to the day for every row
   SELECT date_bin('1 day', at, '2000-01-01 00:00Z') AS midnight, sum(created) AS created,
       sum(orders) AS orders, sum(revenue) AS revenue
-  FROM (SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM less) dated GROUP BY 1
+  FROM (SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM subtracted) dated GROUP BY 1
 ) sums
 WHERE (created, orders, revenue) <> (0, 0, 0) ORDER BY day
 ON CONFLICT (day, slot) DO UPDATE SET created = t.created + excluded.created,

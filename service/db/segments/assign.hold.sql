@@ -1,5 +1,5 @@
 -- Set a locked customer's segment by hand, or hand the customer back to the rules.
--- The source has the customer's row with the new hold; the rest is that of every assignment.
+-- The source has the customer's row with the new hold. The rest is the same in every assignment.
 -- One statement: row, history, outbox and counters change together or not at all.
 WITH after AS (
   SELECT place, id, name, name_at, name_event, phone, phone_at, phone_event, address, address_at,
@@ -56,7 +56,7 @@ judged AS (
     ) AS held
   ) h
 ),
-moved AS (
+updated AS (
   UPDATE customers c SET
     name = j.name, name_at = j.name_at, name_event = j.name_event, phone = j.phone,
     phone_at = j.phone_at, phone_event = j.phone_event, address = j.address,
@@ -80,12 +80,12 @@ moved AS (
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
     old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
-    OR old.phone IS DISTINCT FROM new.phone AS reads_differently,
+    OR old.phone IS DISTINCT FROM new.phone AS search_changed,
     lower(concat_ws(E'\n', coalesce(new.name, ''), new.email, new.phone, new.notes)) AS searched
 ),
-found AS (
+search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM moved WHERE reads_differently ORDER BY id
+  SELECT id, searched FROM updated WHERE search_changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (
@@ -93,11 +93,11 @@ history AS (
       settings_version, total_orders, total_spent, last_order_date, changed_at)
   SELECT id, sequence, CASE WHEN old_sequence > 0 THEN old_segment END, segment, :cause,
     settings_version, total_orders, total_spent, last_order_date, CAST(:now AS timestamptz)
-  FROM moved WHERE sequence > old_sequence
+  FROM updated WHERE sequence > old_sequence
   ORDER BY id
 ),
 announced AS MATERIALIZED (
-  SELECT pg_notify('segment_changes', '') FROM moved WHERE sequence > old_sequence LIMIT 1
+  SELECT pg_notify('segment_changes', '') FROM updated WHERE sequence > old_sequence LIMIT 1
 ),
 difference AS (
   SELECT segment, sum(customers) AS customers, sum(total_spent) AS total_spent,
@@ -107,11 +107,11 @@ difference AS (
       -1 AS customers, -old_total_spent AS total_spent,
       -CAST(old_total_orders >= 1 AS integer) AS with_orders,
       -CAST(old_total_orders >= 2 AS integer) AS repeat_customers
-    FROM moved WHERE old_sequence > 0
+    FROM updated WHERE old_sequence > 0
     UNION ALL
     SELECT segment, 1, total_spent, CAST(total_orders >= 1 AS integer),
     CAST(total_orders >= 2 AS integer)
-    FROM moved
+    FROM updated
   ) sides
   GROUP BY segment
 ),
@@ -141,9 +141,9 @@ changed AS (
 ),
 created AS (
   SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue
-  FROM moved WHERE old_sequence = 0 OR old_created <> date_created
+  FROM updated WHERE old_sequence = 0 OR old_created <> date_created
   UNION ALL
-  SELECT old_created, -1, 0, 0 FROM moved WHERE old_sequence > 0 AND old_created <> date_created
+  SELECT old_created, -1, 0, 0 FROM updated WHERE old_sequence > 0 AND old_created <> date_created
 ),
 totalled AS (
   INSERT INTO daily_totals AS t (day, slot, created, orders, revenue)
@@ -158,5 +158,5 @@ totalled AS (
   ON CONFLICT (day, slot) DO UPDATE SET created = t.created + excluded.created,
       orders = t.orders + excluded.orders, revenue = t.revenue + excluded.revenue
 )
-SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM moved
+SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM updated
     CROSS JOIN (SELECT count(*) FROM announced) a

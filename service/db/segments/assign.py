@@ -48,7 +48,8 @@ judged AS (
     SELECT {_HELD} AS held
   ) h
 )"""
-"""The decision by the newest settings, without writing: a preview reads it."""
+"""CTEs that decide each customer's segment by the newest settings. They write nothing, so previews
+use them, too."""
 
 SLOT = f"""
 slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot cannot deadlock
@@ -56,12 +57,12 @@ slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot can
   WHERE k.slot = pg_backend_pid() % {COUNTER_SLOTS}
   ORDER BY k.segment FOR NO KEY UPDATE
 )"""
-"""The counters that this connection writes. It locks them before anything else kept by slot."""
+"""The counters that this connection writes. It locks them before all other rows of its slot."""
 THIS_SLOT = "(SELECT min(slot) FROM slot)"
 
 _TAIL = f"""
 {JUDGED},
-moved AS (
+updated AS (
   UPDATE customers c SET
     {", ".join(f"{column} = j.{column}" for column in registers.COLUMNS)},
     date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
@@ -83,13 +84,13 @@ moved AS (
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
     old.segment_sequence = 0 OR {
-    " OR ".join(f"old.{it} IS DISTINCT FROM new.{it}" for it in SEARCHED_REGISTERS)
-} AS reads_differently,
+    " OR ".join(f"old.{name} IS DISTINCT FROM new.{name}" for name in SEARCHED_REGISTERS)
+} AS search_changed,
     {search_text("new")} AS searched
 ),
-found AS (
+search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM moved WHERE reads_differently ORDER BY id
+  SELECT id, searched FROM updated WHERE search_changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (
@@ -97,28 +98,28 @@ history AS (
     settings_version, total_orders, total_spent, last_order_date, changed_at)
   SELECT id, sequence, CASE WHEN old_sequence > 0 THEN old_segment END, segment, :cause,
     settings_version, total_orders, total_spent, last_order_date, CAST(:now AS timestamptz)
-  FROM moved WHERE sequence > old_sequence
+  FROM updated WHERE sequence > old_sequence
   ORDER BY id
 ),
 announced AS MATERIALIZED (
-  SELECT pg_notify('{CHANNEL}', '') FROM moved WHERE sequence > old_sequence LIMIT 1
+  SELECT pg_notify('{CHANNEL}', '') FROM updated WHERE sequence > old_sequence LIMIT 1
 ),
 difference AS (
-  SELECT segment, {each_figure("sum({it}) AS {it}")}
+  SELECT segment, {each_figure("sum({figure}) AS {figure}")}
   FROM (
     SELECT old_segment AS segment,
-      {", ".join(f"-{added_by(it, 'old_')} AS {it}" for it in FIGURES)}
-    FROM moved WHERE old_sequence > 0
+      {", ".join(f"-{added_by(figure, 'old_')} AS {figure}" for figure in FIGURES)}
+    FROM updated WHERE old_sequence > 0
     UNION ALL
     SELECT segment, {", ".join(map(added_by, FIGURES))}
-    FROM moved
+    FROM updated
   ) sides
   GROUP BY segment
 ),
 {SLOT},
 counted AS (
   UPDATE segment_counters k SET
-    {each_figure("{it} = k.{it} + d.{it}")}
+    {each_figure("{figure} = k.{figure} + d.{figure}")}
   FROM slot s JOIN difference d USING (segment)
   WHERE k.slot = s.slot AND k.segment = s.segment
 ),
@@ -127,9 +128,9 @@ changed AS (
 ),
 created AS (
   SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue
-  FROM moved WHERE old_sequence = 0 OR old_created <> date_created
+  FROM updated WHERE old_sequence = 0 OR old_created <> date_created
   UNION ALL
-  SELECT old_created, -1, 0, 0 FROM moved WHERE old_sequence > 0 AND old_created <> date_created
+  SELECT old_created, -1, 0, 0 FROM updated WHERE old_sequence > 0 AND old_created <> date_created
 )"""
 
 
@@ -137,11 +138,12 @@ def assign_sql(source: str, result: str, dated: str = "TABLE created") -> str:
     """Compose the statement that assigns segments.
 
     ``source`` is CTEs that end in ``after``: the columns of ``customers`` as they will be;
-    ``place``, the row's ctid; and ``newest_order``, the date of the latest order that this
-    transaction saw to name the customer, or NULL.
-    ``result`` selects what the caller wants to know, from ``moved`` or its own CTEs, joined to the
-    CTE ``announced``, without which Postgres would not send the notification.
-    ``dated`` selects by how much the totals of days rise: at least the rows of ``created``.
+    ``place``, the row's ctid; and ``newest_order``, the date of the customer's latest order that
+    this transaction has seen, or NULL.
+    ``result`` selects the rows that the caller wants, from ``updated`` or its own CTEs. It must
+    join the CTE ``announced``: Postgres does not run a SELECT that nothing reads, and without that
+    one it would send no notification.
+    ``dated`` selects the changes of the daily totals: at least the rows of ``created``.
     The parameters are those of the source, ``now`` and ``cause``.
     """
     totalled = daily_totals_sql(f"({dated}) dated", THIS_SLOT)
@@ -149,12 +151,13 @@ def assign_sql(source: str, result: str, dated: str = "TABLE created") -> str:
 
 
 _MOVED = (
-    "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM moved"
+    "SELECT count(*) FILTER (WHERE sequence > old_sequence) FROM updated"
     " CROSS JOIN (SELECT count(*) FROM announced) a"
 )
 AS_THEY_ARE = (
     "SELECT c.ctid AS place, c.*, CAST(NULL AS timestamptz) AS newest_order FROM customers c"
 )
+"""The stored rows of customers, as a source for `assign_sql` and `JUDGED`."""
 _RECLASSIFY = text(assign_sql(f"after AS ({AS_THEY_ARE} WHERE c.id = ANY(:ids))", _MOVED))
 
 _HOLD = text(
@@ -176,32 +179,32 @@ _HOLD = text(
         _MOVED,
     )
 )
-_ONE_LESS = "(SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM less) dated"
+_MINUS_ONE = "(SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM subtracted) dated"
 _FORGET = text(f"""
 WITH gone AS (DELETE FROM customers WHERE id = :id RETURNING *),
-found AS (DELETE FROM customer_search WHERE customer_id = :id),
+search_rows AS (DELETE FROM customer_search WHERE customer_id = :id),
 {SLOT},
-less AS (
+subtracted AS (
   UPDATE segment_counters k SET
-    {", ".join(f"{it} = k.{it} - {added_by(it, 'gone.')}" for it in FIGURES)}
+    {", ".join(f"{figure} = k.{figure} - {added_by(figure, 'gone.')}" for figure in FIGURES)}
   FROM gone JOIN slot s USING (segment)
   WHERE k.slot = s.slot AND k.segment = s.segment
-  RETURNING k.slot, k.segment, {each_figure("new.{it} - old.{it} AS {it}")},
+  RETURNING k.slot, k.segment, {each_figure("new.{figure} - old.{figure} AS {figure}")},
     gone.date_created AS at
 ),
-changed AS ({daily_changes_sql("less", "clock_timestamp()")}
+changed AS ({daily_changes_sql("subtracted", "clock_timestamp()")}
 )
-{daily_totals_sql(_ONE_LESS, THIS_SLOT)}
+{daily_totals_sql(_MINUS_ONE, THIS_SLOT)}
 """)
 
 
 async def reclassify(
     connection: AsyncConnection, ids: Sequence[int], cause: Cause, now: datetime | None = None
 ) -> int:
-    """Lock customers and assign the segments of the rules and holds at ``now``.
+    """Lock customers and assign the segments that rules and holds give at ``now``.
 
-    Return how many moved. None for ``now`` means the database's clock, read after the lock. The
-    caller commits.
+    Return how many customers changed their segment. None for ``now`` means the database's clock,
+    read after the lock. The caller commits.
     """
     locked_at = await lock_customers(connection, ids)
     result = await connection.execute(
@@ -215,7 +218,7 @@ class Hold:
     """A segment set by hand. Unless pinned, it lasts until the customer's next order."""
 
     segment: str | None
-    """None holds the present segment."""
+    """None holds the current segment."""
     pinned: bool = False
     """The hold lasts for ever."""
     until: datetime | None = None

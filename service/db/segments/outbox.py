@@ -25,10 +25,10 @@ _NUMBERED = text(
     f"SELECT {_COLUMNS} FROM segment_changes WHERE publish_number > :after"
     " ORDER BY publish_number LIMIT :most"
 )
-# The update finds each row by its place (ctid), which is one look-up per change, whatever size the
-# planner believes the history to have. Joined by id, a plan made while the history was empty read
-# all of it for each change of a page. A place stays valid until the update: nobody else writes to
-# changes that have no number.
+# The update finds each row by its place (ctid): one look-up per change, whatever size the planner
+# expects the history to have. With a join by id, a plan made while the history was empty read all
+# of it for each change of a page. A place stays valid until the update, because nobody else writes
+# to changes that have no number.
 _NUMBER_NEXT = text("""
 WITH next AS MATERIALIZED (
   SELECT place, row_number() OVER (ORDER BY id) AS nth FROM (
@@ -53,8 +53,8 @@ _CONTINUE_ABOVE = text(
     "UPDATE relay SET numbered = GREATEST(numbered, :number), published = :number"
 )
 
-# A page of changes is found by index look-ups. The planner cannot know how many changes wait; while
-# it believes the history to be small, it would read all of it for each page.
+# Index look-ups find a page of changes. The planner cannot know how many changes have no number. As
+# long as its statistics say that the history is small, it would read all of it for each page.
 _BY_INDEX = text("""
 SELECT set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false)
 """)
@@ -125,7 +125,7 @@ def _changes(rows: Sequence[Row[Any]]) -> list[OutboxChange]:
 def _body(row: Row[Any]) -> bytes:
     """Write the event that `service.core.segment_event` describes.
 
-    Not by the pydantic model: its `float` would lose the second decimal of 6.30.
+    The pydantic model does not write it, because its `float` would lose the second decimal of 6.30.
     """
     customer = customer_ref(row.customer_id)
     return orjson.dumps(

@@ -1,5 +1,5 @@
 -- Judge a chunk of customers by the newest settings; return those who are in another segment.
--- It reads without a lock: whoever is judged meanwhile is judged by the same settings.
+-- It reads without a lock, because every other statement that judges now uses the same settings.
 -- One statement: it also returns where the next chunk begins.
 WITH after AS (SELECT c.ctid AS place, c.*, CAST(NULL AS timestamptz) AS newest_order
     FROM customers c WHERE c.id > :after ORDER BY c.id LIMIT :most),

@@ -20,7 +20,8 @@ _LOCK_JOB = text("""
 SELECT version, last_id FROM settings_changes WHERE finished_at IS NULL
 FOR UPDATE SKIP LOCKED
 """)
-# Customers are read without a lock: whoever judges them from now on uses the same settings.
+# Customers are read without a lock, because every other statement that judges them now uses the
+# same settings.
 _EXAMINE = text(f"""
 WITH after AS ({AS_THEY_ARE} WHERE c.id > :after ORDER BY c.id LIMIT :most), {JUDGED}
 SELECT count(*) AS examined, max(id) AS last_id,

@@ -1,8 +1,9 @@
-"""Take back from the out-stream what a database that was restored to an earlier moment lacks.
+"""Restore from the out-stream the segment changes that a restored database lacks.
 
-Subscribers have seen those segment changes, and they drop other changes with the same sequence. So
-the changes are inserted into the history again. Where a customer's segment now differs from the
-last of them, one more change tells subscribers.
+A database that was restored from a backup has none of the changes that were published after the
+backup. Subscribers have seen them, and they drop other changes with the same sequence. So the
+changes are inserted into the history again. If a customer's segment now differs from the last of
+them, one more change announces it to subscribers.
 """
 
 import json
@@ -68,10 +69,10 @@ WHERE CAST(:id AS bigint) > coalesce(pg_sequence_last_value(CAST(sequence AS reg
 
 async def is_older(connection: AsyncConnection, redis: Redis, stream: str) -> bool:
     """Return True if the stream has more changes than this database has ever numbered."""
-    return await groups.last_id(redis, stream) > (await outbox.state(connection)).numbered
+    return await groups.last_number(redis, stream) > (await outbox.state(connection)).numbered
 
 
-async def take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
+async def restore_changes(engine: AsyncEngine, redis: Redis, stream: str) -> int:
     """Insert the changes that were published and that the database lacks; return how many.
 
     The caller must be the relay, or keep it from running. Entries that are no segment changes of
@@ -82,7 +83,7 @@ async def take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
         async with engine.connect() as connection:
             published = (await outbox.state(connection)).published
         page = await groups.read_range(redis, stream, f"({published}-0", "+", _PAGE)
-        last = page[-1].milliseconds if page else await groups.last_id(redis, stream)
+        last = page[-1].milliseconds if page else await groups.last_number(redis, stream)
         changes = [change for entry in page if (change := _read(entry))]
         await in_transaction(engine, _take_page, published, last, changes)
         taken += len(changes)

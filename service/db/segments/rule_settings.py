@@ -21,8 +21,8 @@ from service.db.segments.rules_sql import PROPOSED_SETTINGS, SETTINGS
 VERSION_DIGITS = 9
 """A version with this many digits always fits into PostgreSQL's integer."""
 NO_VERSION = -1
-"""The version that a caller expects if what it sent cannot be one. It matches none, so saving
-fails."""
+"""The expected version if the client sent a text that cannot be a version. It matches no version,
+so saving fails."""
 SAMPLE = 5
 """Customers shown for each cell of a preview."""
 
@@ -36,8 +36,8 @@ _LOCK_SETTINGS = text("SELECT pg_advisory_xact_lock(:lock)")
 _END_OLDER_JOB = text(
     "UPDATE settings_changes SET finished_at = clock_timestamp() WHERE finished_at IS NULL"
 )
-# Every statement that judges by the settings writes the counters, too. Once we hold this lock,
-# everybody who judged by the old settings has committed. Later writers wait and see the new ones.
+# Every statement that judges by the settings writes the counters, too. Once we hold this lock, all
+# transactions that judged by the old settings have ended. Later writers wait and see the new ones.
 _LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '5s'")
 _LOCK_COUNTERS = text("LOCK TABLE segment_counters IN SHARE MODE")
 _INSERT = text(f"""
@@ -69,7 +69,7 @@ ORDER BY c.id
 
 
 class OutdatedError(Exception):
-    """The settings were changed since the caller read them. `args[0]` is the present version."""
+    """The settings were changed since the caller read them. `args[0]` is the current version."""
 
 
 class SettingsRecord(NamedTuple):
@@ -142,8 +142,8 @@ async def preview(
     """Return which customers would be in which segment if these settings were applied.
 
     There is one cell for each pair of segments that has customers, in the order of the lifecycle.
-    Holds are respected. Without automatic segmentation nobody moves. None for ``now`` means the
-    database's clock.
+    Holds are respected. Without automatic segmentation, no customer moves. None for ``now`` means
+    the database's clock.
     """
     now = now or await read_clock(connection)
     parameters = {**_columns(proposed), "now": now, "sample": SAMPLE}
@@ -167,7 +167,7 @@ async def save(
 
     If nothing changes, no version is made. An unfinished job of an older version ends here, because
     the new job begins with the first customer. The caller commits. Raises OutdatedError if the
-    current version is not ``expected`` (None expects nothing), and pydantic's ValidationError.
+    current version is not ``expected`` (None: any version), and pydantic's ValidationError.
     """
     await connection.execute(_LOCK_SETTINGS, {"lock": AdvisoryLock.SETTINGS})
     before = await current(connection)

@@ -1,6 +1,6 @@
 """The segment rules as SQL, generated from `core.segment_rules`.
 
-A new limit, setting or rule is written down there, and here nowhere.
+A new limit, setting or rule is added there. Nothing changes here.
 """
 
 import re
@@ -84,7 +84,8 @@ promised AS (
 )"""
 """The limits as they were one promise of the sweep ago; needs `LIMITS`.
 
-Between a moment and the promise after it, the segments before and after are both right.
+The sweep has that long to move a customer whom time has made due. Until then, the segment by the
+limits of now and the segment by these earlier limits are both right.
 """
 
 PROPOSED_SETTINGS = f"""
@@ -96,5 +97,5 @@ settings AS (
     )
 }
 )"""
-"""Settings given as parameters. A relation of that name is found before the table `settings`, so
-the same statement that applies the stored settings shows what these would do."""
+"""Settings given as parameters. In a statement, this relation hides the table `settings`. So the
+SQL that applies the stored settings also shows what these would do."""

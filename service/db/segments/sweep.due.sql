@@ -1,5 +1,5 @@
 -- Find customers whom time has moved since the last sweep, in the order of the moments.
--- Orders that came of age and holds that ended are found by index: the cost depends on who is due.
+-- Indexes find aged orders and ended holds, so the cost depends on how many customers are due.
 -- One statement: it stops probing customers as soon as there are enough for one transaction.
 WITH
 limits AS (
@@ -27,8 +27,8 @@ due AS (
 )
 SELECT c.id, due.moment
 FROM (SELECT * FROM due ORDER BY moment OFFSET 0) due CROSS JOIN limits l
--- One index probe for each, until there are enough. The planner does not know how many are due. By
--- itself it would read all customers.
+-- One index probe for each, until there are enough. The planner does not know how many are due, so
+-- without OFFSET 0 it would read all customers.
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = due.customer_id OFFSET 0) c
 WHERE c.segment_sequence > 0
   AND CASE WHEN c.segment_manual

@@ -1,8 +1,8 @@
-"""The sweep: find the customers whom time has moved since the last sweep, and only those.
+"""The sweep: find the customers whom time has moved to another segment since the last sweep.
 
 A customer who becomes at_risk now placed an order exactly ``atRiskDays`` ago. So an index on the
-date of orders and a watermark find them. The cost depends on how many are due, not on how many
-customers there are.
+date of orders and a watermark find these customers and no others. The cost depends on how many are
+due, not on how many customers there are.
 """
 
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ CHUNK = 2000
 """Customers per transaction."""
 OVERLAP = timedelta(seconds=2 * TRANSACTION_SECONDS)
 """How far each sweep looks back beyond the watermark. A batch may judge its customers before a
-moment and commit after the sweep of that moment, but at most `TRANSACTION_SECONDS` later."""
+moment and commit after the sweep has passed that moment, at most `TRANSACTION_SECONDS` later."""
 
 _LOCK = text("""
 SELECT pg_try_advisory_xact_lock(:lock) AS acquired, swept_until,
@@ -52,8 +52,8 @@ due AS (
 )
 SELECT c.id, due.moment
 FROM (SELECT * FROM due ORDER BY moment OFFSET 0) due CROSS JOIN limits l
--- One index probe for each, until there are enough. The planner does not know how many are due. By
--- itself it would read all customers.
+-- One index probe for each, until there are enough. The planner does not know how many are due, so
+-- without OFFSET 0 it would read all customers.
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = due.customer_id OFFSET 0) c
 WHERE c.segment_sequence > 0
   AND CASE WHEN c.segment_manual
@@ -71,7 +71,7 @@ class SweepResult(NamedTuple):
 
     moved: int
     finished: bool
-    """Nobody was due, or another replica is sweeping."""
+    """No customer was due, or another replica is sweeping."""
 
 
 async def sweep(connection: AsyncConnection, now: datetime | None = None) -> SweepResult:

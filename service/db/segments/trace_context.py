@@ -1,11 +1,11 @@
-"""Store which trace a segment change belongs to. Used only while traces are made."""
+"""Store which trace a segment change belongs to. Used only if tracing is on."""
 
 from collections.abc import Mapping
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-# Only changes that this transaction has made, and no earlier one.
+# Only changes that this transaction has made, no earlier ones.
 _OWN = (
     "s.sequence = c.segment_sequence AND s.customer_id = c.id"
     " AND s.xmin = CAST(pg_current_xact_id() AS xid)"

@@ -1,1 +1,1 @@
-"""Counters, key figures and what they are made of."""
+"""Statistics: counters, key figures, figures by day, cohorts, and a cache for slow answers."""

@@ -1,8 +1,8 @@
 """A cache for answers that take long to compute. Workers renew them, readers get the last one.
 
 Each answer carries the time it was computed at. Answers that are quick to compute are not read from
-here. So a small shop always gets the present state, and a large one gets answers that are as old as
-the cost of computing them demands.
+the cache. So a small shop always gets the current state. In a large shop, an answer may be the
+older, the longer it takes to compute.
 """
 
 import json
@@ -57,7 +57,7 @@ ON CONFLICT (name) DO UPDATE SET
 
 
 async def recall(connection: AsyncConnection, name: str) -> CachedAnswer | None:
-    """Return a cached answer. None if there is none or it is quick: then compute it."""
+    """Return a cached answer. None if there is none, or if it is quick to compute."""
     row = (await connection.execute(_READ, {"name": name, "slow": SLOW})).one_or_none()
     return CachedAnswer(row.as_of, row.answer) if row else None
 

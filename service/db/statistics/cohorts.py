@@ -20,13 +20,14 @@ from service.db.statistics.answer_cache import recall
 from service.db.statistics.counters import percentage
 
 MOST_MONTHS = 60
-KEPT = "cohorts"
+CACHE_NAME = "cohorts"
 """The result of `count_cells` is cached under this name."""
 
 Cell = tuple[int, int, int]
 """A cohort's month and a later month, both counted from year 0 on, and a number of customers."""
 
-# width_bucket finds the month among the beginnings of months. Computing it takes twice as long.
+# width_bucket finds the month in the list of the beginnings of months. Computing the month of each
+# date takes twice as long.
 _COHORTS = text("""
 WITH members AS (
   SELECT id, width_bucket(first_order_date, CAST(:begins AS timestamptz[])) AS cohort
@@ -78,8 +79,8 @@ async def cohorts(connection: AsyncConnection, months: int, now: datetime | None
     Without ``now``, the time is the database's, and a cached answer is used where computing takes
     long.
     """
-    if now is None and (kept := await recall(connection, KEPT)):
-        return Cohorts(_cohorts(kept.answer, months, kept.as_of), kept.as_of)
+    if now is None and (cached := await recall(connection, CACHE_NAME)):
+        return Cohorts(_cohorts(cached.answer, months, cached.as_of), cached.as_of)
     now = now or await read_clock(connection)
     return Cohorts(_cohorts(await count_cells(connection, now, months), months, now), now)
 
@@ -88,10 +89,10 @@ async def count_cells(
     connection: AsyncConnection, now: datetime, months: int = MOST_MONTHS
 ) -> list[Cell]:
     """Count, for each cohort and month, the customers of the cohort who ordered in the month."""
-    this = _number(now)
-    first = this - months + 1
-    begins = [_begin(month) for month in range(first, this + 1)]
-    parameters = {"begins": begins, "start": begins[0], "end": _begin(this + 1)}
+    this_month = _number(now)
+    first = this_month - months + 1
+    begins = [_begin(month) for month in range(first, this_month + 1)]
+    parameters = {"begins": begins, "start": begins[0], "end": _begin(this_month + 1)}
     return [
         (first + row.cohort - 1, first + row.month - 1, row.customers)
         for row in await connection.execute(_COHORTS, parameters)
@@ -99,20 +100,22 @@ async def count_cells(
 
 
 def _cohorts(cells: Iterable[Cell], months: int, now: datetime) -> list[Cohort]:
-    this = _number(now)
+    this_month = _number(now)
     counts = {(cohort, month): customers for cohort, month, customers in cells}
 
     def cohort(first: int) -> Cohort:
         # Everybody ordered in the first month, so that count is the size.
         size = counts.get((first, first), 0)
-        later = [(month, counts.get((first, month), 0)) for month in range(first + 1, this + 1)]
+        later = [
+            (month, counts.get((first, month), 0)) for month in range(first + 1, this_month + 1)
+        ]
         retention = [
             LaterMonth(month - first, _name(month), customers, percentage(customers, size))
             for month, customers in later
         ]
         return Cohort(_name(first), size, retention)
 
-    return [cohort(first) for first in range(this - months + 1, this + 1)]
+    return [cohort(first) for first in range(this_month - months + 1, this_month + 1)]
 
 
 def _number(moment: datetime) -> int:

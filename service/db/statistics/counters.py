@@ -19,7 +19,7 @@ class Window(NamedTuple):
     start: datetime
     end: datetime
     period: str | None = None
-    """The rolling period that the window was made from. A cached answer for it is good enough."""
+    """The rolling period that the window was made from, so that a cached answer may be used."""
 
     @property
     def before(self) -> "Window":
@@ -28,10 +28,10 @@ class Window(NamedTuple):
 
 
 Medians = dict[Segment | None, Decimal]
-"""The median of total spent per segment. The key None has that of all customers."""
+"""The median of total spent per segment. The key None holds the median of all customers."""
 
 _COUNTERS = text(f"""
-SELECT segment, {each_figure("sum({it}) AS {it}")} FROM segment_counters GROUP BY segment
+SELECT segment, {each_figure("sum({figure}) AS {figure}")} FROM segment_counters GROUP BY segment
 """)
 _SUMS = f"""
 SELECT segment, {", ".join(f"{recounted(figure)} AS {figure}" for figure in FIGURES)}
@@ -51,7 +51,7 @@ _MEDIANS_IN_WINDOW = text(_MEDIANS.format(where=_IN_WINDOW))
 async def read_figures(connection: AsyncConnection, window: Window | None = None) -> Figures:
     """Return the sums per segment: of all customers, or of those created in ``window``.
 
-    Those of all customers are read from the counters.
+    Sums of all customers are read from the counters.
     """
     if window is None:
         return _figures(await connection.execute(_COUNTERS))
@@ -64,7 +64,7 @@ async def recount_figures(connection: AsyncConnection) -> Figures:
 
 
 async def read_medians(connection: AsyncConnection, window: Window | None = None) -> Medians:
-    """Return the medians of total spent. This scans the customers."""
+    """Return the medians of total spent. This scans the table of customers."""
     result = (
         await connection.execute(_MEDIANS_OF_ALL)
         if window is None

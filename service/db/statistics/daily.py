@@ -2,8 +2,8 @@
 
 The table `daily_changes` says by how much the counters of a segment changed on the day when we
 learned of a change. Today's counters less the later changes are what was known when a day ended.
-The table `daily_totals` has what is dated on a day, whenever we learned of it: customers and orders
-by their own `dateCreated`.
+The table `daily_totals` counts customers and orders on the day of their own `dateCreated`, whenever
+we learned of them.
 
 Both tables are spread over slots. A writer holds locks on all counters of its slot first, so it
 never waits for a row of these tables.
@@ -66,10 +66,10 @@ def daily_changes_sql(changes: str, moment: str) -> str:
 
 
 def daily_totals_sql(dated: str, slot: str) -> str:
-    """Return the INSERT that adds what is dated on days to their totals.
+    """Return the INSERT that adds differences to the totals of days.
 
-    ``dated`` is a relation of ``at`` and the fields of `Total`, each by how much it rises. ``slot``
-    is a scalar. The caller has locked the counters of this slot.
+    ``dated`` is a relation of ``at``, a moment of the day, and the fields of `Total`, which hold
+    the differences. ``slot`` is a scalar. The caller has locked the counters of this slot.
     """
     return f"""
   INSERT INTO daily_totals AS t (day, slot, {", ".join(Total._fields)})
@@ -83,7 +83,7 @@ def daily_totals_sql(dated: str, slot: str) -> str:
 
 
 _CHANGES = text(f"""
-SELECT day, segment, {each_figure("sum({it}) AS {it}")}
+SELECT day, segment, {each_figure("sum({figure}) AS {figure}")}
 FROM daily_changes WHERE day >= :first GROUP BY day, segment
 """)
 _ANY_KNOWN = text("SELECT EXISTS (SELECT FROM daily_changes WHERE day <= :day)")
@@ -126,7 +126,7 @@ async def read_totals(connection: AsyncConnection, first: date) -> dict[date, To
     return {row.day: Total(int(row.created), int(row.orders), row.revenue) for row in rows}
 
 
-def take_back(figures: Figures, changes: Mapping[Segment, SegmentFigures]) -> Figures:
+def undo_changes(figures: Figures, changes: Mapping[Segment, SegmentFigures]) -> Figures:
     """Return the figures as they were before the changes."""
     return {segment: minus(now, changes.get(segment, NOTHING)) for segment, now in figures.items()}
 
@@ -141,7 +141,7 @@ async def figures_at(connection: AsyncConnection, day: date) -> Figures | None:
     figures = await read_figures(connection)
     since = await read_changes(connection, day + timedelta(days=1))
     for changes in since.values():
-        figures = take_back(figures, changes)
+        figures = undo_changes(figures, changes)
     return figures
 
 
@@ -152,7 +152,7 @@ async def mismatches(connection: AsyncConnection, most: int) -> list[dict[str, A
     """
     unexplained = await read_figures(connection)
     for changes in (await read_changes(connection, date.min)).values():
-        unexplained = take_back(unexplained, changes)
+        unexplained = undo_changes(unexplained, changes)
     segments = [
         {"segment": segment.value, "changedOnNoDay": figures}
         for segment, figures in unexplained.items()

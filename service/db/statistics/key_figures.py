@@ -1,8 +1,9 @@
-"""Key figures of the customers, all over the same set of them.
+"""Key figures of all customers, or of the customers created in a window.
 
-For everybody they are sums of counters kept with every change, a tenth of a millisecond however
-many customers there are. For a period, the set is the customers created in it, read by an index;
-rolling periods that take long, and the medians of everybody, are kept (`answer_cache`).
+Figures of all customers are sums of counters, which every change updates. Reading them takes a
+tenth of a millisecond, however many customers there are. For a window, an index finds the customers
+who were created in it. Answers for rolling periods and the medians of all customers are cached
+where they take long (`answer_cache`).
 """
 
 import time
@@ -32,32 +33,33 @@ _UNATTRIBUTED_IN_WINDOW = text(
     "SELECT count(*) FROM orders WHERE customer_id IS NULL AND NOT erased"
     " AND date_created >= :start AND date_created < :end"
 )
-# Who ordered is a bit each, 64 customers a word: a row for every customer would not fit in memory.
-# Two scans instead of one with two tests: the planner then expects few words, and two processes.
+# A row for every customer would not fit in memory. So a customer who ordered is one bit, and 64
+# customers share a word. With two scans instead of one that tests both spans, the planner expects
+# few words and uses two processes.
 _ORDERED = """
-  SELECT customer_id >> 6 AS word, {these} AS these, {those} AS those FROM orders
+  SELECT customer_id >> 6 AS word, {inside} AS inside, {before} AS before FROM orders
   WHERE counts AND customer_id IS NOT NULL AND date_created >= :{start} AND date_created < :{end}
 """
 _BIT = "CAST(1 AS bigint) << CAST(customer_id & 63 AS integer)"
 _NO_BIT = "CAST(NULL AS bigint)"
 _RETENTION = text(f"""
 WITH words AS (
-  SELECT bit_or(these) AS these, bit_or(those) AS those FROM (
-    {_ORDERED.format(these=_BIT, those=_NO_BIT, start="start", end="end")} UNION ALL
-    {_ORDERED.format(these=_NO_BIT, those=_BIT, start="before", end="start")}
+  SELECT bit_or(inside) AS inside, bit_or(before) AS before FROM (
+    {_ORDERED.format(inside=_BIT, before=_NO_BIT, start="start", end="end")} UNION ALL
+    {_ORDERED.format(inside=_NO_BIT, before=_BIT, start="before", end="start")}
   ) ordered GROUP BY word
 )
-SELECT CAST(coalesce(sum(bit_count(CAST(these AS bit(64)))), 0) AS bigint) AS ordered,
-       CAST(coalesce(sum(bit_count(CAST(those AS bit(64)))), 0) AS bigint) AS ordered_before,
-       CAST(coalesce(sum(bit_count(CAST(these & those AS bit(64)))), 0) AS bigint) AS stayed
+SELECT CAST(coalesce(sum(bit_count(CAST(inside AS bit(64)))), 0) AS bigint) AS ordered,
+       CAST(coalesce(sum(bit_count(CAST(before AS bit(64)))), 0) AS bigint) AS ordered_before,
+       CAST(coalesce(sum(bit_count(CAST(inside & before AS bit(64)))), 0) AS bigint) AS stayed
 FROM words
 """)
-_MEDIANS_KEPT = "medians"
-"""The name of the cached medians of everybody. For a period's survey see `_survey_name`."""
+_MEDIANS_NAME = "medians"
+"""The medians of all customers are cached under this name; for a survey see `_survey_name`."""
 
 
 class KeyFigures(NamedTuple):
-    """Key figures that follow from the sums per segment. Percentages of nobody are 0."""
+    """Key figures that follow from the sums per segment. Percentages of no customers are 0."""
 
     total_customers: int
     active_customers: int
@@ -78,16 +80,16 @@ class KeyFigures(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """The key figures of everybody, or of the customers created in a window."""
+    """The key figures of all customers, or of the customers created in a window."""
 
     key_figures: KeyFigures
     unattributed_orders: int
     as_of: datetime
     customers_who_ordered: int | None = None
-    """Those who ordered in the window. None for everybody."""
+    """Customers who ordered in the window. None without a window."""
     period_retention: Decimal | None = None
-    """The percentage of those who ordered in the span before the window who ordered in the window,
-    too. None for everybody."""
+    """Of the customers who ordered in the span before the window, the percentage who ordered in the
+    window, too. None without a window."""
 
 
 class SegmentShare(NamedTuple):
@@ -102,23 +104,26 @@ class SegmentShare(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """All that is read of the customers created in a window."""
+    """The figures, medians and counts that are read for a window."""
 
     figures: Figures
     medians: Medians
     unattributed: int
     ordered: int
+    """Customers who ordered in the window."""
     ordered_before: int
+    """Customers who ordered in the span of the same length before it."""
     stayed: int
+    """Customers who ordered in both."""
     as_of: datetime
 
 
 class MedianCache:
-    """Medians, which no counter can give; of everybody, at a bounded share of the database.
+    """A cache of the medians of all customers, because no counter can hold a median.
 
-    Those that workers keep, where they take long. Until they do, a scan that took a second is used
-    for `_REUSE` seconds, one of a millisecond for as many milliseconds: small shops get exact
-    values, large ones cost at most 1/`_REUSE` of one core.
+    If workers have cached the medians, those are used. Until then, this process keeps the result of
+    a scan for `_REUSE` times the time that the scan took. So small shops get exact values, and in
+    large ones the scans take at most 1/`_REUSE` of one core.
     """
 
     _REUSE = 50
@@ -129,14 +134,14 @@ class MedianCache:
         self._valid_until = 0.0
 
     async def get(self, connection: AsyncConnection, window: Window | None = None) -> Medians:
-        """Give the medians, scanning when none are kept and the last scan is too old.
+        """Return the medians of all customers, or of those created in ``window``.
 
-        Those of a ``window`` are read anew each time.
+        Medians of a window are not cached here.
         """
         if window:
             return await read_medians(connection, window)
-        if kept := await recall(connection, _MEDIANS_KEPT):
-            return _medians_read(kept.answer)
+        if cached := await recall(connection, _MEDIANS_NAME):
+            return _medians_from_json(cached.answer)
         started = time.monotonic()
         if started >= self._valid_until:
             self._medians = await read_medians(connection)
@@ -145,16 +150,16 @@ class MedianCache:
         return self._medians
 
 
-async def rolling(connection: AsyncConnection, period: str) -> Window:
-    """Give the window of one of `PERIODS` that ends now."""
+async def rolling_window(connection: AsyncConnection, period: str) -> Window:
+    """Return the window that has the length of one of `PERIODS` and ends now."""
     now = await read_clock(connection)
     return Window(now - PERIODS[period], now, period)
 
 
 async def survey(connection: AsyncConnection, window: Window) -> Survey:
-    """Read what there is of a window: kept, where it is a rolling one and that takes long."""
-    if found := await _recalled(connection, window):
-        return found
+    """Return the survey of a window. For a rolling period it may come from the cache."""
+    if cached := await _recalled(connection, window):
+        return cached
     parameters = {**window._asdict(), "before": window.before.start}
     unattributed = (await connection.execute(_UNATTRIBUTED_IN_WINDOW, parameters)).scalar_one()
     retention = (await connection.execute(_RETENTION, parameters)).one()
@@ -170,15 +175,15 @@ async def survey(connection: AsyncConnection, window: Window) -> Survey:
 
 
 async def _recalled(connection: AsyncConnection, window: Window) -> Survey | None:
-    if window.period and (kept := await recall(connection, _survey_name(window.period))):
-        return _survey_read(kept.answer, kept.as_of)
+    if window.period and (cached := await recall(connection, _survey_name(window.period))):
+        return _survey_from_json(cached.answer, cached.as_of)
     return None
 
 
 async def statistics(
     connection: AsyncConnection, window: Window | None, medians: MedianCache
 ) -> Statistics:
-    """Return the key figures of everybody, or of the customers created in ``window``."""
+    """Return the key figures of all customers, or of those created in ``window``."""
     if window is None:
         median = (await medians.get(connection)).get(None, Decimal(0))
         return Statistics(
@@ -202,19 +207,19 @@ async def by_segment(
     """Return the share of each segment, empty ones too, in the order of the lifecycle."""
     if window and (recalled := await _recalled(connection, window)):
         return segment_shares(recalled.figures, recalled.medians)
-    # A survey would also read who ordered, which takes longest and is not needed here.
+    # A survey would also count who ordered. That takes longest and is not needed here.
     figures = await read_figures(connection, window)
     return segment_shares(figures, await medians.get(connection, window))
 
 
 def segment_shares(figures: Figures, medians: Medians) -> list[SegmentShare]:
     """Return the share of each segment from the sums and medians per segment."""
-    everybody = sum(figure.customers for figure in figures.values())
+    total = sum(figure.customers for figure in figures.values())
     return [
         SegmentShare(
             segment,
             customers=figures[segment].customers,
-            percentage=percentage(figures[segment].customers, everybody),
+            percentage=percentage(figures[segment].customers, total),
             average_ltv=_mean(figures[segment].total_spent, figures[segment].customers),
             median_ltv=medians.get(segment, Decimal(0)),
             total_spent=rounded(figures[segment].total_spent),
@@ -229,7 +234,7 @@ PERIODS = {
     "month": timedelta(days=30),
     "year": timedelta(days=365),
 }
-"""Rolling: they end now."""
+"""The lengths of the rolling periods, which end now."""
 
 
 def _survey_name(period: str) -> str:
@@ -240,38 +245,38 @@ def _survey_name(period: str) -> str:
     return f"{period} of {', '.join(FIGURES)}"
 
 
-async def _period_to_keep(connection: AsyncConnection, now: datetime, period: str) -> Any:
-    found = await survey(connection, Window(now - PERIODS[period], now))
-    return {**found._asdict(), "medians": _medians_written(found.medians), "as_of": None}
+async def _compute_survey(connection: AsyncConnection, now: datetime, period: str) -> Any:
+    surveyed = await survey(connection, Window(now - PERIODS[period], now))
+    return {**surveyed._asdict(), "medians": _medians_to_json(surveyed.medians), "as_of": None}
 
 
-async def _medians_to_keep(connection: AsyncConnection, _now: datetime) -> Any:
-    return _medians_written(await read_medians(connection))
+async def _compute_medians(connection: AsyncConnection, _now: datetime) -> Any:
+    return _medians_to_json(await read_medians(connection))
 
 
-TO_KEEP: dict[str, Compute] = {
-    _MEDIANS_KEPT: _medians_to_keep,
-    **{_survey_name(period): partial(_period_to_keep, period=period) for period in PERIODS},
+CACHED: dict[str, Compute] = {
+    _MEDIANS_NAME: _compute_medians,
+    **{_survey_name(period): partial(_compute_survey, period=period) for period in PERIODS},
 }
-"""What workers keep, by its name."""
+"""The answers that workers cache, by name."""
 
 
-def _medians_written(medians: Medians) -> dict[str, Decimal]:
+def _medians_to_json(medians: Medians) -> dict[str, Decimal]:
     return {segment.value if segment else "": median for segment, median in medians.items()}
 
 
-def _medians_read(answer: Any) -> Medians:
-    return {Segment(name) if name else None: Decimal(it) for name, it in answer.items()}
+def _medians_from_json(answer: Any) -> Medians:
+    return {Segment(name) if name else None: Decimal(median) for name, median in answer.items()}
 
 
-def _survey_read(answer: Any, as_of: datetime) -> Survey:
+def _survey_from_json(answer: Any, as_of: datetime) -> Survey:
     figures = {Segment(name): figures_from(values) for name, values in answer["figures"].items()}
-    read = {"figures": figures, "medians": _medians_read(answer["medians"]), "as_of": as_of}
+    read = {"figures": figures, "medians": _medians_from_json(answer["medians"]), "as_of": as_of}
     return Survey(**(answer | read))
 
 
 def key_figures(figures: Figures, median: Decimal) -> KeyFigures:
-    """Derive the key figures from the sums per segment and the median of everybody."""
+    """Compute the key figures from the sums per segment and the median of all customers."""
     count = {segment: figure.customers for segment, figure in figures.items()}
     total = sum(count.values())
     spent = sum((figure.total_spent for figure in figures.values()), Decimal(0))

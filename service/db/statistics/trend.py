@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.segment_rules import Segment
 from service.db.locks import read_clock
 from service.db.statistics.counters import read_figures
-from service.db.statistics.daily import Total, read_changes, read_totals, take_back
+from service.db.statistics.daily import Total, read_changes, read_totals, undo_changes
 
 
 class TrendPoint(NamedTuple):
-    """A UTC day. Customers, orders and revenue stand on their own dates."""
+    """A UTC day. Customers, orders and revenue count on the day of their own date."""
 
     day: date
     segments: Mapping[Segment, int]
@@ -56,6 +56,6 @@ async def trend(
         points.append(
             TrendPoint(day, segments, customers, total.created, total.orders, total.revenue)
         )
-        figures = take_back(figures, changes.get(day, {}))
+        figures = undo_changes(figures, changes.get(day, {}))
         customers -= total.created
     return points[::-1]

@@ -218,7 +218,7 @@ class Span:
     async def window(self, connection: AsyncConnection) -> Window | None:
         """Return the window by the database's clock. None means everybody."""
         if self.period in PERIODS:
-            return await figures.rolling(connection, self.period)
+            return await figures.rolling_window(connection, self.period)
         if self.start or self.end:
             end = self.end or await read_clock(connection)
             return Window(self.start or BEGINNING, end)

@@ -124,7 +124,7 @@ async def _backlog(request: Request) -> groups.Backlog | None:
         each = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
     except redis_client.REDIS_ERRORS:
         return None
-    return groups.together(each)
+    return groups.add_up(each)
 
 
 def _words(value: bytes) -> str:

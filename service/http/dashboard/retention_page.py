@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.core.segment_rules import Segment
 from service.db.statistics.cohorts import Cohort, cohorts
-from service.db.statistics.key_figures import rolling, statistics
+from service.db.statistics.key_figures import rolling_window, statistics
 from service.db.statistics.trend import TrendPoint, trend
 from service.http.dashboard.charts import Scale, bars, stack
 from service.http.dashboard.render import page
@@ -32,7 +32,7 @@ async def retention(request: Request, actor: Viewer) -> Response:
     state = state_of(request)
     period, months, days = _asked(request.query_params)
     async with aged_snapshot(request) as connection:
-        window = await rolling(connection, period)
+        window = await rolling_window(connection, period)
         figures = await statistics(connection, None, state.medians)
         of_period = await statistics(connection, window, state.medians)
         groups = (await cohorts(connection, months)).items

@@ -88,7 +88,7 @@ async def _show(
     request: Request, then: str, email: str = "", fault: str = "", status: int = 200
 ) -> Response:
     async with state_of(request).engine.connect() as connection:
-        nobody = not await users.anybody(connection)
+        nobody = not await users.anybody_can_sign_in(connection)
     return page(
         request,
         None,

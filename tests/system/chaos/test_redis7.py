@@ -34,7 +34,7 @@ async def redis(tmp_path: Path) -> AsyncIterator[Any]:
 
 
 async def test_a_waiting_worker_is_seen_as_active_and_given_no_entry(redis: Any) -> None:
-    if await redis_client.notes_every_reader(redis):
+    if await redis_client.records_idle_readers(redis):
         pytest.skip("this redis-server notes them: it is 7.2 or later")
     await groups.ensure_group(redis, STREAM, GROUP)
     assert not await redis.xreadgroup(GROUP, ME, {STREAM: ">"}, block=10)

@@ -149,7 +149,7 @@ async def all_read(service: Service, seconds: float = 120.0) -> None:
             )
         except redis_client.REDIS_ERRORS:
             return False
-        behind = groups.together(each)
+        behind = groups.add_up(each)
         return behind.lag == 0 and behind.pending == 0 and (await totals(service)).read > 0
 
     await until(done, seconds, every=0.1)

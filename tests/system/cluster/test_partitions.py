@@ -202,7 +202,7 @@ async def test_a_dead_workers_entries_of_several_partitions_are_taken_over(
             each = await groups.backlogs(
                 service.redis, service.config.orders_streams, service.config.orders_group
             )
-            return [member.name for member in groups.together(each).consumers] == [worker.name]
+            return [member.name for member in groups.add_up(each).consumers] == [worker.name]
 
         await until(dead_consumer_is_gone)
     assert (await totals(service)).applied == entries

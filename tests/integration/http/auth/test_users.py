@@ -82,7 +82,7 @@ async def test_refusing_an_unknown_user_takes_as_long_as_a_wrong_password(
 async def test_the_stand_in_password_signs_nobody_in(empty_service: Service) -> None:
     async with empty_service.engine.begin() as connection:
         stand_in = "the password of users who do not exist"
-        assert await passwords.matches(stand_in, passwords._nobodys)
+        assert await passwords.matches(stand_in, passwords._unknown_users_hash)
         assert not await passwords.matches(stand_in, None)
         assert await users.verify_password(connection, "nobody@example.com", stand_in) is None
 
@@ -149,7 +149,9 @@ async def test_an_outdated_hash_is_renewed_at_the_next_sign_in(
             hashes.append(row["password_hash"])
     assert weak not in hashes
     assert hashes[0] == hashes[1]
-    assert argon2.extract_parameters(hashes[0]) == argon2.extract_parameters(passwords._nobodys)
+    assert argon2.extract_parameters(hashes[0]) == argon2.extract_parameters(
+        passwords._unknown_users_hash
+    )
     assert "jane" not in caplog.text.lower()
 
 
