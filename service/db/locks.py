@@ -32,6 +32,8 @@ class AdvisoryLock(IntEnum):
     """One process trims streams."""
 
 
+_TRY = text("SELECT pg_try_advisory_xact_lock(:lock)")
+_WAIT = text("SELECT pg_advisory_xact_lock(:lock)")
 _CUSTOMERS = text("""
 WITH locked AS MATERIALIZED (
   SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
@@ -42,6 +44,16 @@ SELECT count(*), clock_timestamp() AS now FROM locked
 _CLOCK = text("""
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE clock_timestamp() END
 """)
+
+
+async def try_lock(connection: AsyncConnection, lock: AdvisoryLock) -> bool:
+    """Take a lock until the transaction ends. Return False if somebody else holds it."""
+    return bool((await connection.execute(_TRY, {"lock": lock})).scalar_one())
+
+
+async def wait_for_lock(connection: AsyncConnection, lock: AdvisoryLock) -> None:
+    """Take a lock until the transaction ends, as soon as nobody else holds it."""
+    await connection.execute(_WAIT, {"lock": lock})
 
 
 async def lock_customers(connection: AsyncConnection, ids: Sequence[int]) -> datetime:

@@ -26,7 +26,7 @@ from service.core.loss_arithmetic import (
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import NO_ID, StreamId, parse, write
 from service.db.accounts.audit import note
-from service.db.locks import AdvisoryLock
+from service.db.locks import AdvisoryLock, try_lock, wait_for_lock
 from service.streams.redis_client import REDIS_ERRORS
 from service.streams.snapshot import read_remainder, take_snapshot
 
@@ -35,8 +35,6 @@ T = TypeVar("T")
 _REDIS_SECONDS = 5.0
 """How long to wait for Redis's answer."""
 
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
-_WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(:lock) IS NOT NULL")
 # The entries read of the plain stream are the total less those counted for partitions. So batches
 # of a shop without partitions write nothing extra, and batches of a release that knows no
 # partitions are counted correctly.
@@ -156,9 +154,9 @@ async def check_and_record(
     is reading. Streams for which Redis does not answer are left out. The result is empty while
     another replica checks; with ``wait``, this waits for that replica instead.
     """
-    query = _WAIT_FOR_LOCK if wait else _TRY_LOCK
-    lock = await connection.execute(query, {"lock": AdvisoryLock.LOSSES})
-    if not lock.scalar_one():
+    if wait:
+        await wait_for_lock(connection, AdvisoryLock.LOSSES)
+    elif not await try_lock(connection, AdvisoryLock.LOSSES):
         return {}
     results = await check(connection, redis, streams, group, listening=listening)
     if away := [stream for stream in streams if stream.name not in results]:

@@ -8,10 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.stream_ids import parse
-from service.db.locks import AdvisoryLock
+from service.db.locks import AdvisoryLock, try_lock
 from service.streams.trim import Keep, trim
 
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
 _TRIMS = text("SELECT stream, entries, held_by, held_at FROM trims ORDER BY stream")
 _STORE = text("""
 INSERT INTO trims AS t (stream, entries, held_by, held_at)
@@ -55,7 +54,7 @@ async def trim_orders(
     connection: AsyncConnection, redis: Redis, stream: str, group: str, keep: Keep
 ) -> TrimResult | None:
     """Trim a stream of orders; the caller commits. None if another replica is trimming."""
-    if not await _try_lock(connection):
+    if not await try_lock(connection, AdvisoryLock.TRIMMING):
         return None
     return (await _trim(connection, redis, stream, keep, group))[0]
 
@@ -67,16 +66,12 @@ async def trim_changes(
 
     The segment changes themselves stay in the database.
     """
-    if not await _try_lock(connection):
+    if not await try_lock(connection, AdvisoryLock.TRIMMING):
         return None
     result, first = await _trim(connection, redis, stream, keep, None)
     if result.entries:
         await connection.execute(_TRIMMED, {"number": first - 1})
     return result
-
-
-async def _try_lock(connection: AsyncConnection) -> bool:
-    return bool((await connection.execute(_TRY_LOCK, {"lock": AdvisoryLock.TRIMMING})).scalar_one())
 
 
 async def _trim(

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment, SegmentSettings
 from service.db.accounts.audit import note
-from service.db.locks import AdvisoryLock, read_clock
+from service.db.locks import AdvisoryLock, read_clock, wait_for_lock
 from service.db.segments.assign import AS_THEY_ARE, JUDGED
 from service.db.segments.rules_sql import PROPOSED_SETTINGS, SETTINGS
 
@@ -32,7 +32,6 @@ SELECT * FROM settings WHERE version < coalesce(CAST(:before AS integer), 214748
 ORDER BY version DESC LIMIT :most
 """)
 _COUNT = text("SELECT count(*) FROM settings")
-_LOCK_SETTINGS = text("SELECT pg_advisory_xact_lock(:lock)")
 _END_OLDER_JOB = text(
     "UPDATE settings_changes SET finished_at = clock_timestamp() WHERE finished_at IS NULL"
 )
@@ -169,7 +168,7 @@ async def save(
     the new job begins with the first customer. The caller commits. Raises OutdatedError if the
     current version is not ``expected`` (None: any version), and pydantic's ValidationError.
     """
-    await connection.execute(_LOCK_SETTINGS, {"lock": AdvisoryLock.SETTINGS})
+    await wait_for_lock(connection, AdvisoryLock.SETTINGS)
     before = await current(connection)
     if expected is not None and expected != before.version:
         raise OutdatedError(before)
