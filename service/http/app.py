@@ -44,6 +44,24 @@ ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE = 0.2, 20.0
 """How often an address may send a wrong key, and an address or an account fail to sign in."""
 
 
+# FastAPI tries routes in this order: the export before /customers/{id}, which would match its path.
+_ROUTERS = (
+    docs.router,
+    health.router,
+    statistics.router,
+    csv_export.router,
+    customer_routes.router,
+    customer_details.router,
+    customer_interactions.router,
+    unattributed.router,
+    rule_settings.router,
+    rule_changes.router,
+    dead_letters.router,
+    dead_letter_replay.router,
+    activity.router,
+)
+
+
 def create_app(
     config: Config,
     clock: Clock = time.monotonic,
@@ -56,31 +74,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = create_engine(
-            config.database_url or "", application="crm web", idle_seconds=IDLE_SECONDS
-        )
-        read_url = config.database_read_url
-        read_engine = create_engine(read_url, application="crm web") if read_url else None
-        state = WebState(
-            config=config,
-            engine=engine,
-            replica=Replica(read_engine, config.database_read_lag_seconds, clock),
-            redis=redis_client.configured(config, retries=1),  # a probe must not wait
-            medians=MedianCache(),
-            feed=Feed(engine, stopping),
-            problem_page=problem_page,
-            credentials=CredentialCache(engine, clock),
-            request_rate=Buckets(config.rate_limit_per_second, config.rate_limit_burst, clock),
-            failed_attempts=Buckets(ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE, clock),
-        )
-        put_state(app, state)
-        await warn_at_start(state.credentials)
-        yield
-        await state.credentials.close()
-        await state.redis.aclose()
-        await engine.dispose()
-        if read_engine:
-            await read_engine.dispose()
+        async with _connected(config, clock, stopping) as state:
+            put_state(app, state)
+            await warn_at_start(state.credentials)
+            yield
+            await state.credentials.close()
         await asyncio.to_thread(tracing.flush)
 
     app = FastAPI(
@@ -101,19 +99,37 @@ def create_app(
     if tracing.on():
         app.add_middleware(RequestSpans)
     error_answers.install(app)
-    app.include_router(docs.router)
-    app.include_router(health.router)
-    app.include_router(statistics.router)
-    app.include_router(csv_export.router)  # before /customers/{id}, which would take it for an id
-    app.include_router(customer_routes.router)
-    app.include_router(customer_details.router)
-    app.include_router(customer_interactions.router)
-    app.include_router(unattributed.router)
-    app.include_router(rule_settings.router)
-    app.include_router(rule_changes.router)
-    app.include_router(dead_letters.router)
-    app.include_router(dead_letter_replay.router)
-    app.include_router(activity.router)
+    for router in _ROUTERS:
+        app.include_router(router)
     dashboard.install(app)
     openapi.install(app)
     return app
+
+
+@asynccontextmanager
+async def _connected(
+    config: Config, clock: Clock, stopping: Callable[[], bool]
+) -> AsyncIterator[WebState]:
+    """Yield the state of a web process; close its connections afterwards."""
+    engine = create_engine(
+        config.database_url or "", application="crm web", idle_seconds=IDLE_SECONDS
+    )
+    read_url = config.database_read_url
+    read_engine = create_engine(read_url, application="crm web") if read_url else None
+    state = WebState(
+        config=config,
+        engine=engine,
+        replica=Replica(read_engine, config.database_read_lag_seconds, clock),
+        redis=redis_client.configured(config, retries=1),  # a probe must not wait
+        medians=MedianCache(),
+        feed=Feed(engine, stopping),
+        problem_page=problem_page,
+        credentials=CredentialCache(engine, clock),
+        request_rate=Buckets(config.rate_limit_per_second, config.rate_limit_burst, clock),
+        failed_attempts=Buckets(ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE, clock),
+    )
+    yield state
+    await state.redis.aclose()
+    await engine.dispose()
+    if read_engine:
+        await read_engine.dispose()
