@@ -13,7 +13,7 @@ from service.core.loss_arithmetic import LossKind
 from service.db.operations import losses
 from service.streams import groups, redis_client
 from tests.conftest import Service
-from tests.integration.ingest.test_model import stored
+from tests.integration.db.ingest.test_model import stored
 from tests.integration.worker.scene import all_published, in_order_without_holes, totals, working
 from tests.model import world
 from tests.processes import Process, Processes, processes

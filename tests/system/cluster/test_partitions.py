@@ -20,7 +20,7 @@ from service.streams import groups, redis_client
 from tests.conftest import Service
 from tests.events import fields
 from tests.integration.cli.conftest import Crm
-from tests.integration.ingest.test_model import stored
+from tests.integration.db.ingest.test_model import stored
 from tests.integration.worker.scene import (
     all_applied,
     all_published,

@@ -14,8 +14,8 @@ from service.core.scopes import Scope
 from service.http.app import create_app
 from tests.conftest import Service
 from tests.events import entry
+from tests.integration.db.operations.dead_letters.conftest import key
 from tests.integration.http.conftest import client
-from tests.integration.operations.dead_letters.conftest import key
 from tests.processes import HOST, processes
 
 CUSTOMERS = "/api/v1/customers"

@@ -2,7 +2,7 @@
 
 import ast
 
-from tests.integration.contracts import openapi
+from tests.contracts import openapi
 from tests.paths import ROOT
 
 CLIENTS = {"httpx", "requests", "aiohttp", "urllib3", "urllib.request", "http.client", "smtplib"}

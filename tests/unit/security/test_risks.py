@@ -29,8 +29,8 @@ RISKS = {
         (
             "system/security/test_api::test_an_interaction_is_reached_through_its_customer_only",
             "system/security/test_api::test_a_cursor_of_one_customer_shows_nothing_of_another",
-            "integration/operations/dead_letters/test_over_http::test_fields_are_shown_only_with_the_scope_write_or_admin",
-            "integration/customers/test_editing::test_an_unknown_customer_is_not_found",
+            "integration/db/operations/dead_letters/test_over_http::test_fields_are_shown_only_with_the_scope_write_or_admin",
+            "integration/db/customers/test_editing::test_an_unknown_customer_is_not_found",
         ),
     ),
     "API2": Risk(
@@ -67,7 +67,7 @@ RISKS = {
             "integration/http/auth/test_limits::test_a_caller_who_asks_too_often_learns_when_to_come_back",
             "integration/http/auth/test_limits::test_a_body_that_is_too_large_is_refused_announced_or_not",
             "integration/http/auth/test_limits::test_a_request_is_given_up_unless_its_answer_begins_in_time",
-            "integration/bad_input/test_wire::test_a_request_that_never_ends_is_given_up_and_delays_no_other",
+            "system/bad_input/test_raw_http::test_a_request_that_never_ends_is_given_up_and_delays_no_other",
             "unit/security/test_api::test_every_parameter_is_bounded",
             "system/security/test_api::test_an_answer_does_not_grow_with_the_mistakes_of_a_request",
             "integration/transfer/test_streaming::test_no_more_than_two_at_once",
@@ -81,7 +81,7 @@ RISKS = {
             "integration/http/auth/test_every_route::test_each_scope_opens_what_is_documented_and_nothing_else",
             "integration/http/auth/test_every_route::test_the_document_contains_every_route_of_the_api",
             "integration/http/auth/test_keys::test_every_operation_says_which_scope_it_needs",
-            "integration/segments/settings/test_settings::test_only_an_admin_may_save",
+            "integration/db/segments/settings/test_settings::test_only_an_admin_may_save",
         ),
     ),
     "API6": Risk(
@@ -91,8 +91,8 @@ RISKS = {
         "people who save at once do not overwrite each other.",
         (
             "system/security/test_api::test_everything_that_cannot_be_undone_is_audited_with_its_actor",
-            "integration/segments/settings/test_settings::test_saving_is_refused_if_somebody_else_has_changed_the_settings",
-            "integration/operations/dead_letters/test_over_http::test_discarding_keeps_the_actor_and_the_reason_but_no_content",
+            "integration/db/segments/settings/test_settings::test_saving_is_refused_if_somebody_else_has_changed_the_settings",
+            "integration/db/operations/dead_letters/test_over_http::test_discarding_keeps_the_actor_and_the_reason_but_no_content",
         ),
     ),
     "API7": Risk(
@@ -121,7 +121,7 @@ RISKS = {
         "those on a short list.",
         (
             "system/security/test_api::test_every_route_is_documented_or_on_a_short_list",
-            "integration/contracts/test_contracts::test_the_checked_in_documents_equal_the_generated_ones",
+            "unit/http/test_contracts::test_the_checked_in_documents_equal_the_generated_ones",
             "unit/security/test_supply::test_every_package_that_is_shipped_has_an_allowed_licence",
         ),
     ),
@@ -130,10 +130,10 @@ RISKS = {
         "Events and imported files are input from strangers: checked field by field, bounded in "
         "size, stored as parameters, defused for spreadsheets.",
         (
-            "integration/bad_input/test_stream::test_each_is_refused_with_its_reason_and_comes_back_to_the_byte",
-            "integration/bad_input/test_stream::test_no_entry_stops_a_worker",
+            "system/bad_input/test_stream::test_each_is_refused_with_its_reason_and_comes_back_to_the_byte",
+            "system/bad_input/test_stream::test_no_entry_stops_a_worker",
             "unit/core/test_order_event::test_no_mutation_of_a_document_makes_it_raise",
-            "integration/ingest/test_order_event::test_an_accepted_event_is_stored_and_read_back",
+            "integration/db/ingest/test_order_event::test_an_accepted_event_is_stored_and_read_back",
             "integration/transfer/test_import::test_broken_lines_are_refused_one_by_one",
             "integration/transfer/test_export::test_formulas_are_escaped",
         ),
