@@ -1,15 +1,12 @@
-"""Metrics, and what is built on them: alerts, the runbook, the dashboard, autoscaling."""
+"""Metrics exist that alerts, the dashboard and autoscaling query; alerts fire when they should."""
 
-import json
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from service.db.operations.status import note_verification
 from tests.conftest import Service
@@ -18,10 +15,9 @@ from tests.integration.http.conftest import client
 from tests.integration.worker.scene import working
 from tests.paths import DEPLOY
 from tests.processes import HOST, Processes
+from tests.system.deploy.monitoring import RULE_TESTS, RULES, alerts, dashboard
 from tests.wait import PATIENCE, until
 
-RULES = DEPLOY / "prometheus/crm.rules.yml"
-RULE_TESTS = DEPLOY / "prometheus/crm.rules.test.yml"
 _NAME = re.compile(r"\b(?:crm|process)_[a-z_]+")
 _WAKES_NOBODY = {
     "crm_build_info": "which release runs",
@@ -43,11 +39,6 @@ _WAKES_NOBODY = {
     "process_virtual_memory_bytes": "means nothing by itself",
 }
 """Metrics without an alert, each with the reason."""
-
-alerts: list[dict[str, Any]] = [
-    rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
-]
-dashboard: dict[str, Any] = json.loads((DEPLOY / "grafana/crm.json").read_text())
 
 
 def expressions() -> Iterator[str]:
@@ -140,37 +131,3 @@ def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
             [promtool, *command], cwd=RULES.parent, text=True, capture_output=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_each_alert_is_tested_and_says_how_urgent_it_is() -> None:
-    tried = set(re.findall(r'alertname="(\w+)"', RULE_TESTS.read_text()))
-    assert tried == {alert["alert"] for alert in alerts}
-    for alert in alerts:
-        assert alert["labels"]["severity"] in {"page", "ticket"}
-        assert alert["annotations"]["summary"].endswith(".")
-
-
-def test_each_alert_has_its_paragraph_in_the_runbook() -> None:
-    runbook = (DEPLOY / "README.md").read_text()
-    sections = dict(
-        re.findall(r"^### (Crm\w+)\n+(.+?)(?=^#|\Z)", runbook, re.MULTILINE | re.DOTALL)
-    )
-    assert sections.keys() == {alert["alert"] for alert in alerts}
-    for name, text in sections.items():
-        for part in ("Means", "Check", "Fix"):
-            assert re.search(rf"^\*\*{part}:\*\*\s+\S", text, re.MULTILINE), (name, part)
-    symptoms = runbook.split("| you see |", 1)[1].split("\n\n", 1)[0]
-    assert set(re.findall(r"\[(Crm\w+)\]", symptoms)) == sections.keys()
-
-
-def test_the_dashboard_is_whole() -> None:
-    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
-    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
-    spots = {(it["gridPos"]["x"], it["gridPos"]["y"]) for it in dashboard["panels"]}
-    assert len(spots) == len(dashboard["panels"])
-    for panel in panels:
-        assert panel["title"]
-        assert panel["targets"]
-        assert panel["fieldConfig"]["defaults"]["unit"]
-        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-    assert [it["name"] for it in dashboard["templating"]["list"]] == ["datasource"]

@@ -80,7 +80,7 @@ RISKS = {
         (
             "integration/http/auth/test_every_route::test_each_scope_opens_what_is_documented_and_nothing_else",
             "integration/http/auth/test_every_route::test_the_document_contains_every_route_of_the_api",
-            "integration/http/auth/test_keys::test_every_operation_says_which_scope_it_needs",
+            "unit/security/test_api::test_every_operation_says_which_scope_it_needs",
             "integration/db/segments/settings/test_settings::test_only_an_admin_may_save",
         ),
     ),
