@@ -36,7 +36,9 @@ FACTS = (
 COMMANDS = ("up", "worker", "web", "migrate", "status", "verify", "demo")
 
 
-async def test_status_counts_what_waits(empty_service: Service, crm: Crm) -> None:
+async def test_status_counts_unread_pending_and_unpublished(
+    empty_service: Service, crm: Crm
+) -> None:
     service = empty_service
     await service.ingest(entry("ORD-1", email="a@x.org"), entry("ORD-2", email="b@x.org"))
     await service.ingest(entry("ORD-3", status="nonsense"))

@@ -52,7 +52,9 @@ async def test_livez_answers_while_database_and_redis_are_away(
         assert (await http.get("/livez")).status_code == 200
 
 
-async def test_ready_without_a_worker_which_readyz_reports(web: httpx.AsyncClient) -> None:
+async def test_the_service_is_ready_without_a_worker_and_readyz_reports_it(
+    web: httpx.AsyncClient,
+) -> None:
     response = await web.get("/readyz")
     assert response.status_code == 200
     body = response.json()
@@ -61,7 +63,7 @@ async def test_ready_without_a_worker_which_readyz_reports(web: httpx.AsyncClien
     assert body["parts"] == dict.fromkeys(("database", "schema", "redis"), "ok")
 
 
-async def test_ready_with_a_worker(service: Service, web: httpx.AsyncClient) -> None:
+async def test_the_service_is_ready_with_a_worker(service: Service, web: httpx.AsyncClient) -> None:
     config = service.config
     await groups.ensure_group(service.redis, config.orders_stream, config.orders_group)
     await groups.own_pending(
@@ -75,7 +77,7 @@ async def test_ready_with_a_worker(service: Service, web: httpx.AsyncClient) -> 
 
 
 @pytest.mark.parametrize("revision", [None, "0000"])
-async def test_not_ready_while_the_schema_is_missing_or_older(
+async def test_the_service_is_not_ready_while_the_schema_is_missing_or_older(
     service: Service, web: httpx.AsyncClient, revision: str | None
 ) -> None:
     await service.execute("DELETE FROM alembic_version")
@@ -98,7 +100,7 @@ async def test_not_ready_while_the_schema_is_missing_or_older(
         )
 
 
-async def test_ready_while_the_next_release_has_migrated_already(
+async def test_the_service_is_ready_after_the_next_release_has_migrated(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     await service.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -110,7 +112,9 @@ async def test_ready_while_the_next_release_has_migrated_already(
         )
 
 
-async def test_not_ready_while_redis_is_away(service: Service, closed_port: int) -> None:
+async def test_the_service_is_not_ready_while_redis_is_away(
+    service: Service, closed_port: int
+) -> None:
     async with client(service, redis_url=f"redis://127.0.0.1:{closed_port}") as http:
         response = await http.get("/readyz")
         assert response.status_code == 503
@@ -122,7 +126,9 @@ async def test_not_ready_while_redis_is_away(service: Service, closed_port: int)
         assert (samples["crm_up", "database"], samples["crm_up", "redis"]) == (1, 0)
 
 
-async def test_not_ready_while_the_database_is_away(service: Service, closed_port: int) -> None:
+async def test_the_service_is_not_ready_while_the_database_is_away(
+    service: Service, closed_port: int
+) -> None:
     url = f"postgresql+asyncpg://crm:x@127.0.0.1:{closed_port}/crm"
     async with client(service, database_url=url) as http:
         response = await http.get("/readyz")

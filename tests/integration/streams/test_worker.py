@@ -37,7 +37,7 @@ async def _noticed(service: Service) -> None:
     await until(recorded)
 
 
-async def test_a_loss_while_no_worker_ran_is_reported_everywhere(
+async def test_a_loss_while_no_worker_ran_is_logged_measured_and_listed(
     empty_service: Service, crm: Crm, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = empty_service

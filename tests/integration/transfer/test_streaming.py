@@ -119,7 +119,7 @@ async def _read_while_the_database_fails(web: Process, service: Service) -> None
                 failed = True
 
 
-async def test_no_more_than_two_at_once(large: Process, migrated: Service) -> None:
+async def test_no_more_than_two_exports_run_at_once(large: Process, migrated: Service) -> None:
     asked = [await _ask(large) for _ in range(AT_ONCE)]
     status, problem = await large.ask(EXPORT)
     assert (status, problem["title"]) == (429, "Too many exports")

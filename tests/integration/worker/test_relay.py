@@ -183,7 +183,7 @@ async def test_an_entry_of_a_foreign_writer_harms_nothing(
     assert {change.place for change in await out_stream(service)} == await stored_changes(service)
 
 
-async def test_a_crash_between_adding_and_noting_it_duplicates_nothing(service: Service) -> None:
+async def test_a_crash_between_xadd_and_marking_it_duplicates_no_change(service: Service) -> None:
     await _change(service, 1, 2, 3, 4)
     async with _relaying(service):
         await all_published(service)
@@ -199,7 +199,7 @@ async def test_a_crash_between_adding_and_noting_it_duplicates_nothing(service: 
     await in_order_without_holes(service)
 
 
-async def test_a_crash_between_numbering_and_adding_loses_nothing(service: Service) -> None:
+async def test_a_crash_between_numbering_and_xadd_loses_no_change(service: Service) -> None:
     await _change(service, 1, 2)
     await service.execute("UPDATE segment_changes SET publish_number = id")
     await service.execute("UPDATE relay SET numbered = 2")

@@ -101,7 +101,7 @@ async def on_the_command_line(service: Service, folder: Path, letter: dict[str, 
     return {base64.b64decode(name): base64.b64decode(value) for name, value in pairs}
 
 
-async def test_each_is_refused_with_its_reason_and_comes_back_to_the_byte(
+async def test_each_bad_entry_is_refused_with_its_reason_and_kept_byte_for_byte(
     service: Service, crm: Processes, http: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     bad = corpus()

@@ -72,7 +72,9 @@ async def test_a_session_allows_what_its_role_allows_in_pages_and_the_api(
     ("scheme", "name", "secure"),
     [("http", "crm-session", ""), ("https", "__Host-crm-session", "; Secure")],
 )
-async def test_the_cookie_is_strict(web: Web, scheme: str, name: str, secure: str) -> None:
+async def test_the_session_cookie_is_http_only_and_same_site_strict(
+    web: Web, scheme: str, name: str, secure: str
+) -> None:
     await user(web)
     async with browser(web, scheme) as visitor:
         cookie = (await visitor.sign_in()).headers["set-cookie"]

@@ -40,7 +40,9 @@ Change = tuple[str, int, str]
 """Customer, sequence, segment."""
 
 
-async def test_the_readmes_redis_cli_commands_do_what_it_says(service: Service, page: Page) -> None:
+async def test_the_redis_cli_commands_of_the_readme_work_as_described(
+    service: Service, page: Page
+) -> None:
     readme = (ROOT / "README.md").read_text()
     publish, read = re.findall(r"^```sh\n(redis-cli .*?)^```", readme, re.MULTILINE | re.DOTALL)
     (page.folder / "publish-one.sh").write_text(publish)
@@ -56,7 +58,7 @@ async def test_the_readmes_redis_cli_commands_do_what_it_says(service: Service, 
         assert '"sequence":1}' in "".join(program.lines).replace("\\", "")
 
 
-def test_the_readmes_command_finds_the_url_of_redis(service: Service, tmp_path: Path) -> None:
+def test_the_command_of_the_readme_finds_the_url_of_redis(service: Service, tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
     (export,) = re.findall(r"^export CRM_REDIS_URL=.*$", readme, re.MULTILINE)
     if not (ROOT / ".venv/bin/crm").exists():

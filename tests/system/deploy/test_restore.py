@@ -104,7 +104,7 @@ async def shop(stack: LocalStack, redis_url: str, folder: Path) -> AsyncIterator
 
 
 @pytest.mark.timeout(900)
-async def test_restored_to_an_earlier_moment_and_replayed(tmp_path: Path) -> None:
+async def test_a_restored_database_and_a_replay_end_with_the_same_customers(tmp_path: Path) -> None:
     if os.environ.get("CRM_TEST_DATABASE_URL"):
         pytest.skip("needs servers of its own")
     archive, first = tmp_path / "archive", tmp_path / "first"

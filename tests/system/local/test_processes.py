@@ -52,7 +52,7 @@ async def test_a_killed_parent_leaves_no_orphan(data_dir: Path) -> None:
         assert stack.database_url == urls["database"]
 
 
-async def test_a_start_right_after_everything_was_killed(data_dir: Path) -> None:
+async def test_a_start_succeeds_right_after_everything_was_killed(data_dir: Path) -> None:
     parent = Parent("stack", data_dir)
     urls = await parent.ready()
     await _write(urls["database"])
@@ -69,7 +69,7 @@ async def test_a_start_right_after_everything_was_killed(data_dir: Path) -> None
         await connection.close()
 
 
-async def test_a_start_while_the_old_servers_still_stop(data_dir: Path) -> None:
+async def test_a_start_succeeds_while_the_old_servers_still_stop(data_dir: Path) -> None:
     parent = Parent("stack", data_dir)
     urls = await parent.ready()
     parent.process.kill()

@@ -64,7 +64,7 @@ MUTATIONS = {
         "consumers/relay.py",
         "redis.call('XADD', stream, number .. '-0', field, body)",
         "redis.call('XADD', stream, '*', field, body)",
-        (f"{RELAY}::test_a_crash_between_adding_and_noting_it_duplicates_nothing",),
+        (f"{RELAY}::test_a_crash_between_xadd_and_marking_it_duplicates_no_change",),
     ),
     "formulas are escaped": Mutation(
         "service/transfer/formulas.py",

@@ -94,5 +94,5 @@ def test_no_secret_is_in_the_checkout() -> None:
         "API_KEY='9f86d081884c" + "7d659a2feaa0c55ad015'",
     ],
 )
-def test_a_secret_would_be_found(line: str) -> None:
+def test_every_kind_of_secret_is_found(line: str) -> None:
     assert list(secrets_in(f"a\n{line}\n")) != []

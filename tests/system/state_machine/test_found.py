@@ -89,13 +89,13 @@ FOUND: dict[str, list[Operation]] = {
 
 
 @pytest.mark.parametrize("story", FOUND)
-async def test_a_fault_found_once_does_not_come_back(
+async def test_a_known_fault_does_not_come_back(
     migrated: Service, http: httpx.AsyncClient, story: str
 ) -> None:
     await run(migrated, http, FOUND[story])
 
 
-async def test_a_hold_that_has_ended_unnoticed_does_not_end_the_next(
+async def test_an_earlier_hold_that_has_run_out_does_not_end_the_next_one(
     empty_service: Service, http: httpx.AsyncClient
 ) -> None:
     machine = Machine(empty_service, http)

@@ -19,7 +19,7 @@ EXAMPLES = 25
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(steps=st.lists(operations, min_size=6, max_size=14))
-async def test_any_mixture_ends_as_in_the_model(
+async def test_any_mixture_of_operations_ends_as_in_the_model(
     migrated: Service, http: httpx.AsyncClient, steps: list[Operation]
 ) -> None:
     await run(migrated, http, steps)

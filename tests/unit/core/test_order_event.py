@@ -196,7 +196,7 @@ EXAMPLES: dict[Reason, dict[bytes, bytes]] = {
 }
 
 
-def test_some_entry_is_refused_for_every_reason() -> None:
+def test_every_reason_has_an_entry_that_is_refused_for_it() -> None:
     for reason, fields in EXAMPLES.items():
         refusal = judged(fields)
         assert isinstance(refusal, Refusal)
@@ -673,7 +673,7 @@ def test_an_id_of_ours_or_an_email_names_a_customer(
         {"id": "CUST-١"},
     ],
 )
-def test_an_event_without_both_names_nobody(customer: object) -> None:
+def test_an_event_without_id_and_email_names_no_customer(customer: object) -> None:
     assert accepted(with_value("data.customer", customer)).customer is None
 
 
@@ -765,27 +765,27 @@ def check_verdict(verdict: OrderEvent | Refusal) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([b"data", b"__data__", b"x"]), st.binary(), max_size=2))
-def test_no_bytes_make_it_raise(fields: dict[bytes, bytes]) -> None:
+def test_no_bytes_make_judge_raise(fields: dict[bytes, bytes]) -> None:
     check_verdict(judged(fields))
 
 
 @given(st.binary())
-def test_no_binary_envelope_makes_it_raise(rest: bytes) -> None:
+def test_no_binary_envelope_makes_judge_raise(rest: bytes) -> None:
     check_verdict(judged({b"__data__": b"\x89BIN\r\n\x1a\n" + rest}))
 
 
 @given(anything)
-def test_no_json_makes_it_raise(found: object) -> None:
+def test_no_json_makes_judge_raise(found: object) -> None:
     check_verdict(read(found))
 
 
 @given(mutated())
-def test_no_mutation_of_a_document_makes_it_raise(found: dict[str, Any]) -> None:
+def test_no_mutation_of_a_document_makes_judge_raise(found: dict[str, Any]) -> None:
     check_verdict(read(found))
 
 
 @given(st.data())
-def test_no_damage_to_its_bytes_makes_it_raise(data: st.DataObject) -> None:
+def test_no_damaged_bytes_make_judge_raise(data: st.DataObject) -> None:
     text = bytearray(json.dumps(FULL).encode())
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(text)))

@@ -64,7 +64,7 @@ def test_another_moment_gives_other_event_ids_and_the_same_orders(
     assert {event.key[2] for event in events}.isdisjoint(others)
 
 
-def test_arrival_does_not_matter(entries: list[DemoEntry], shop: Shop) -> None:
+def test_the_order_of_arrival_does_not_matter(entries: list[DemoEntry], shop: Shop) -> None:
     shuffled = list(entries)
     Random(1).shuffle(shuffled)
     assert fold(shuffled, TODAY).world == shop.world
@@ -78,13 +78,13 @@ def test_every_purchase_is_an_order_of_its_amount(shop: Shop, events: list[Event
     assert sum(created.values()) == sum(purchase.dollars for purchase in purchases())
 
 
-def test_orders_of_a_customer_stay_with_them(shop: Shop) -> None:
+def test_each_order_belongs_to_the_customer_who_bought_it(shop: Shop) -> None:
     number = {f"CDNOW-{p.line:06}": p.customer for p in purchases()}
     for order, owner in shop.owners.items():
         assert owner.partition("@")[0].endswith(f".{number[order]}")
 
 
-def test_all_segments_are_seen(shop: Shop) -> None:
+def test_every_segment_occurs(shop: Shop) -> None:
     segments = [customer.segment for customer in shop.world.customers.values()]
     shares = {name: n / len(segments) for name, n in Counter(segments).items()}
     assert set(shares) == {"new", "returning", "vip", "at_risk", "inactive"}
@@ -99,7 +99,7 @@ def test_nothing_lies_in_the_future(entries: list[DemoEntry], events: list[Event
     assert all(event.created <= event.key[1] for event in events)
 
 
-def test_orders_of_a_day_keep_the_order_of_lines(shop: Shop) -> None:
+def test_orders_of_a_day_are_placed_in_the_order_of_their_lines(shop: Shop) -> None:
     by_day = defaultdict(list)
     for purchase in purchases():
         by_day[purchase.day].append(shop.orders[f"CDNOW-{purchase.line:06}"].created)
@@ -145,7 +145,9 @@ def test_bad_entries_are_unreadable_and_one_of_each_kind(
     }
 
 
-def test_some_entries_arrive_twice_and_no_id_says_two_things(entries: list[DemoEntry]) -> None:
+def test_some_entries_arrive_twice_and_no_event_id_has_two_contents(
+    entries: list[DemoEntry],
+) -> None:
     copies = Counter(entry["data"] for entry in entries if "data" in entry)
     assert sum(n - 1 for n in copies.values()) == 112
     assert max(copies.values()) == 2
@@ -174,7 +176,9 @@ def test_versions_rise_from_one_or_are_missing(told: dict[str, list[Event]]) -> 
     assert 300 < unversioned < 400
 
 
-def test_what_becomes_of_orders(shop: Shop, told: dict[str, list[Event]]) -> None:
+def test_some_orders_are_cancelled_refunded_or_unpaid(
+    shop: Shop, told: dict[str, list[Event]]
+) -> None:
     ends = Counter((order.status, order.payment_status) for order in shop.orders.values())
     assert 0.15 < sum(len(group) > 1 for group in told.values()) / len(told) < 0.25
     assert 0.025 < ends["cancelled", "paid"] / len(told) < 0.035
@@ -185,7 +189,9 @@ def test_what_becomes_of_orders(shop: Shop, told: dict[str, list[Event]]) -> Non
     assert {order.total - order.refunded for order in refunded} == {Decimal("0.00")}
 
 
-def test_nobody_later_somebody_and_somebody_else(shop: Shop, told: dict[str, list[Event]]) -> None:
+def test_some_orders_get_their_customer_late_and_some_change_it(
+    shop: Shop, told: dict[str, list[Event]]
+) -> None:
     assert 18 <= len(set(shop.orders) - set(shop.owners)) <= 22
     emails = [[event.email for event in group] for group in told.values()]
     assert 10 < sum(not group[0] and bool(group[-1]) for group in emails) <= 18

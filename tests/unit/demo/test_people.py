@@ -27,12 +27,12 @@ def test_telephones_are_fictional_and_some_have_none() -> None:
     assert sum(not who.phone for who in PEOPLE) == 300
 
 
-def test_addresses_are_whole() -> None:
+def test_addresses_are_complete() -> None:
     for who in PEOPLE:
         assert set(who.address) == {"street", "city", "state", "zip", "country"}
         assert re.fullmatch(r"\d{5}", who.address["zip"])
         assert re.fullmatch(r"[A-Z]{2}", who.address["state"])
 
 
-def test_every_unusual_name_is_somebodys() -> None:
+def test_every_unusual_name_is_used() -> None:
     assert {name for name, _ in UNUSUAL} <= {who.name for who in PEOPLE[:2_357]}

@@ -27,7 +27,7 @@ def test_each_alert_has_its_paragraph_in_the_runbook() -> None:
     assert set(re.findall(r"\[(Crm\w+)\]", symptoms)) == sections.keys()
 
 
-def test_the_dashboard_is_whole() -> None:
+def test_every_panel_of_the_dashboard_is_complete() -> None:
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     spots = {(it["gridPos"]["x"], it["gridPos"]["y"]) for it in dashboard["panels"]}

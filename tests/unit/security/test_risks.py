@@ -44,7 +44,7 @@ RISKS = {
             "integration/http/auth/test_keys::test_only_a_hash_is_stored_and_the_audit_names_the_key",
             "integration/http/auth/test_limits::test_wrong_keys_are_limited_more_strictly_than_requests",
             "integration/http/auth/test_users::test_refusing_an_unknown_user_takes_as_long_as_a_wrong_password",
-            "integration/http/auth/test_local::test_it_refuses_to_start_on_other_addresses_without_a_credential",
+            "integration/http/auth/test_local::test_the_service_refuses_to_start_on_other_addresses_without_a_credential",
         ),
     ),
     "API3": Risk(
@@ -70,7 +70,7 @@ RISKS = {
             "system/bad_input/test_raw_http::test_a_request_that_never_ends_is_given_up_and_delays_no_other",
             "unit/security/test_api::test_every_parameter_is_bounded",
             "system/security/test_api::test_an_answer_does_not_grow_with_the_mistakes_of_a_request",
-            "integration/transfer/test_streaming::test_no_more_than_two_at_once",
+            "integration/transfer/test_streaming::test_no_more_than_two_exports_run_at_once",
             "integration/http/activity/test_activity::test_streams_are_limited",
         ),
     ),
@@ -108,7 +108,7 @@ RISKS = {
         (
             "integration/http/auth/test_limits::test_every_answer_has_safe_headers",
             "system/security/test_api::test_a_real_process_reveals_nothing_about_itself",
-            "integration/http/test_docs::test_everything_is_there_and_nothing_comes_from_elsewhere",
+            "integration/http/test_docs::test_the_page_lists_every_operation_and_loads_nothing_from_elsewhere",
             "integration/http/auth/test_logs::test_an_error_is_logged_by_its_class_and_causes_only",
             "integration/http/auth/test_local::test_pages_of_other_origins_may_not_change_anything",
             "integration/http/auth/test_local::test_a_foreign_host_name_that_resolves_here_is_refused",
@@ -130,9 +130,9 @@ RISKS = {
         "Events and imported files are input from strangers: checked field by field, bounded in "
         "size, stored as parameters, defused for spreadsheets.",
         (
-            "system/bad_input/test_stream::test_each_is_refused_with_its_reason_and_comes_back_to_the_byte",
+            "system/bad_input/test_stream::test_each_bad_entry_is_refused_with_its_reason_and_kept_byte_for_byte",
             "system/bad_input/test_stream::test_no_entry_stops_a_worker",
-            "unit/core/test_order_event::test_no_mutation_of_a_document_makes_it_raise",
+            "unit/core/test_order_event::test_no_mutation_of_a_document_makes_judge_raise",
             "integration/db/ingest/test_order_event::test_an_accepted_event_is_stored_and_read_back",
             "integration/transfer/test_import::test_broken_lines_are_refused_one_by_one",
             "integration/transfer/test_export::test_formulas_are_escaped",

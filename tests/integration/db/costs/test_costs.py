@@ -187,7 +187,7 @@ async def test_rows_are_touched_once_and_found_by_index(
     assert {name: counts["scanned"] for name, counts in cost.items()} == dict.fromkeys(cost, 0)
 
 
-async def test_an_event_applied_before_costs_one_look_at_its_order(
+async def test_an_event_applied_before_costs_one_lookup_of_its_order(
     bench: Bench, batches: list[list[bytes]]
 ) -> None:
     by_age = sorted(batches[0], key=lambda found: json.loads(found)["data"]["version"])

@@ -64,7 +64,7 @@ async def test_an_email_belongs_to_one_customer(api: Api) -> None:
     assert same["email"] == "A@example.org"
 
 
-async def test_fields_absent_from_a_patch_stay(api: Api) -> None:
+async def test_a_patch_keeps_the_fields_that_it_does_not_name(api: Api) -> None:
     created = await api.create(
         name="A", email="a@example.org", phone="1", address={"street": "1 Main St", "zip": "7"}
     )
@@ -108,7 +108,7 @@ async def test_a_hold_lasts_until_the_next_order(api: Api, service: Service, now
     assert released["totalOrders"] == 3
 
 
-async def test_a_pin_lasts_and_null_hands_the_customer_back_to_the_rules(
+async def test_a_pin_lasts_until_null_returns_the_customer_to_the_rules(
     api: Api, service: Service
 ) -> None:
     created = await api.create(name="A", email="a@example.org", segment="vip", segmentPinned=True)

@@ -142,7 +142,7 @@ async def test_a_cursor_of_another_sort_order_is_refused(api: Api) -> None:
 
 @pytest.mark.parametrize("few", [0, 1_000_000])
 @pytest.mark.parametrize("sort", ["dateCreated", "email", "-totalSpent"])
-async def test_a_search_finds_the_same_whatever_plan_the_number_of_hits_chooses(
+async def test_a_search_finds_the_same_customers_for_few_and_for_many_hits(
     api: Api, service: Service, now: datetime, monkeypatch: pytest.MonkeyPatch, few: int, sort: str
 ) -> None:
     await _shop(service, now)

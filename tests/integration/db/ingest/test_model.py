@@ -258,7 +258,7 @@ async def test_any_order_of_arrival_gives_the_result_of_the_model(
     assert await migrated.findings() == []
 
 
-async def test_the_model_knows_all_segments(migrated: Service) -> None:
+async def test_the_model_and_the_service_agree_on_every_segment(migrated: Service) -> None:
     """Without this, the property above could pass with events that reach only a few segments."""
     now = datetime.now(UTC)
     rng = random.Random(7)

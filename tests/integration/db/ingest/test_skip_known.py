@@ -7,7 +7,7 @@ from tests.conftest import Service
 from tests.events import entry
 
 
-async def test_an_event_is_no_repeat_if_its_customer_became_known_after_it(
+async def test_a_repeat_is_applied_if_its_customer_has_become_known_since(
     service: Service,
 ) -> None:
     early = entry("ORD-1", customer={"id": "CUST-1001"})
@@ -18,7 +18,7 @@ async def test_an_event_is_no_repeat_if_its_customer_became_known_after_it(
     assert order["customer_id"] == 1001
 
 
-async def test_only_the_event_that_is_the_state_of_its_order_is_left_out(service: Service) -> None:
+async def test_only_the_newest_event_of_an_order_is_left_out_as_a_repeat(service: Service) -> None:
     first = entry("ORD-1", email="jane@x.org", status="pending")
     second = entry("ORD-1", email="jane@x.org", version=2)
     await service.ingest(second)
@@ -27,7 +27,7 @@ async def test_only_the_event_that_is_the_state_of_its_order_is_left_out(service
     assert await service.findings() == []
 
 
-async def test_a_worker_leaves_repeats_out_after_a_batch_of_repeats_only(
+async def test_a_worker_leaves_repeats_out_only_after_a_batch_that_was_all_repeats(
     service: Service,
 ) -> None:
     applier = Applier(service.config, service.engine, service.redis, Inbox())

@@ -191,7 +191,7 @@ async def set_automatic(service: Service, *, on: bool) -> None:
     )
 
 
-async def test_without_automatic_segmentation_metrics_change_and_segments_do_not(
+async def test_metrics_change_and_segments_do_not_without_automatic_segmentation(
     service: Service, now: datetime
 ) -> None:
     await set_automatic(service, on=False)

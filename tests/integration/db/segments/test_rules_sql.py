@@ -77,7 +77,7 @@ async def assert_same(service: Service, cases: list[Case]) -> None:
     assert set(in_python) == {"new", "returning", "vip", "at_risk", "inactive"}
 
 
-async def test_around_every_limit_postgres_and_python_agree(migrated: Service) -> None:
+async def test_postgres_and_python_agree_around_every_limit(migrated: Service) -> None:
     settings = [SegmentSettings(precedence=precedence) for precedence in Precedence]
     rng = random.Random(1)
     settings += [some_settings(rng) for _ in range(60)]
@@ -91,7 +91,7 @@ async def test_around_every_limit_postgres_and_python_agree(migrated: Service) -
     await assert_same(migrated, cases)
 
 
-async def test_anywhere_else_postgres_and_python_agree(
+async def test_postgres_and_python_agree_for_any_other_facts(
     migrated: Service, rng: random.Random
 ) -> None:
     cases: list[Case] = []

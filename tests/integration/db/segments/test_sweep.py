@@ -96,7 +96,7 @@ async def test_a_sweep_after_a_long_downtime_catches_up_at_once(
 
 
 @pytest.mark.parametrize(("recency_first", "segment"), [(True, "at_risk"), (False, "vip")])
-async def test_whether_a_vip_turns_at_risk_depends_on_the_precedence(
+async def test_the_precedence_decides_whether_a_vip_becomes_at_risk(
     service: Service, moment: datetime, *, recency_first: bool, segment: str
 ) -> None:
     await with_rules(service, Rules(recency_first=recency_first))
@@ -156,7 +156,7 @@ async def test_the_watermark_does_not_pass_customers_of_later_chunks(
     assert set((await segments(service)).values()) == {"at_risk"}
 
 
-async def test_the_watermark_follows_the_chunks_in_the_order_of_their_moments(
+async def test_the_watermark_rises_with_the_chunks_because_they_are_sorted_by_moment(
     service: Service, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So a later chunk does not look at the customers of earlier chunks again."""
@@ -202,9 +202,7 @@ async def test_several_sweeps_at_once_do_no_harm(
     assert set((await segments(service)).values()) == {"at_risk"}
 
 
-async def test_while_one_replica_sweeps_another_does_nothing(
-    service: Service, moment: datetime
-) -> None:
+async def test_only_one_worker_sweeps_at_a_time(service: Service, moment: datetime) -> None:
     await order(service, "a@x.org", moment - AT_RISK, moment - timedelta(hours=1))
     await swept_until(service, moment - timedelta(hours=1))
     async with service.engine.begin() as first, service.engine.begin() as second:
@@ -229,7 +227,7 @@ async def test_a_batch_that_commits_late_is_caught_by_the_overlap(
     assert await segments(service) == {"a@x.org": "at_risk"}
 
 
-async def test_after_the_clock_was_set_back_the_sweep_ends_and_moves_nobody_early(
+async def test_a_sweep_after_the_clock_was_set_back_ends_and_moves_nobody_early(
     service: Service, now: datetime
 ) -> None:
     """For example, the database moved to a host whose clock is half a minute behind."""

@@ -26,7 +26,9 @@ async def totals(service: Service, first: date) -> dict[date, Total]:
         return await read_totals(connection, first)
 
 
-async def test_figures_are_those_known_when_a_day_ended(service: Service, now: datetime) -> None:
+async def test_a_past_day_keeps_the_figures_known_when_it_ended(
+    service: Service, now: datetime
+) -> None:
     noon = datetime(now.year, now.month, now.day, 12, tzinfo=UTC) - 3 * DAY
     assert await nonzero_figures_at(service, noon.date()) is None
     await service.ingest(entry("A-1", email="a@x.org", total="10", created=noon), now=noon)

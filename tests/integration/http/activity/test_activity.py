@@ -190,9 +190,7 @@ async def test_the_stream_continues_after_the_database_was_away(
         assert (await stream.item())["orderId"] == "ORD-1"
 
 
-async def test_of_a_burst_the_latest_events_are_sent(
-    service: Service, streaming: Streaming
-) -> None:
+async def test_a_burst_is_cut_to_its_latest_events(service: Service, streaming: Streaming) -> None:
     async with streaming.stream() as stream:
         async with service.engine.begin() as connection:
             await save(connection, "somebody", {"at_risk_days": 59}, None)

@@ -34,7 +34,7 @@ async def test_a_scope_opens_what_needs_it_and_nothing_else(web: Web, granted: S
     assert (await web.http.get("/metrics", headers=key.headers)).status_code == real.status_code
 
 
-async def test_several_scopes_and_both_headers(web: Web) -> None:
+async def test_a_key_may_have_several_scopes_and_come_in_either_header(web: Web) -> None:
     key = await web.key(Scope.READ, Scope.ADMIN)
     for headers in (key.headers, {"x-api-key": key.text}, {"authorization": f"bearer {key.text}"}):
         assert (await web.probe(Scope.READ, headers=headers)).status_code == 200
@@ -42,7 +42,7 @@ async def test_several_scopes_and_both_headers(web: Web) -> None:
         assert (await web.probe(Scope.EXPORT, headers=headers)).status_code == 403
 
 
-async def test_without_a_key_only_probes_and_documentation_answer(web: Web) -> None:
+async def test_only_probes_and_documentation_answer_without_a_key(web: Web) -> None:
     await web.key(Scope.READ)
     for scope in PROBES:
         assert_problem(await web.probe(scope), 401)
@@ -158,7 +158,7 @@ async def test_only_a_hash_is_stored_and_the_audit_names_the_key(web: Web) -> No
     ]
 
 
-async def test_while_the_database_is_away_nobody_is_let_in_unchecked(web: Web) -> None:
+async def test_no_key_is_accepted_unchecked_while_the_database_is_away(web: Web) -> None:
     key = await web.key(Scope.READ)
     async with serve(
         web.service, database_url="postgresql+asyncpg://crm:x@127.0.0.1:1/crm"

@@ -148,7 +148,7 @@ async def test_an_id_without_a_dead_letter_is_not_found(
         assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_replaying_after_a_fix_applies_and_removes_it(
+async def test_replaying_a_dead_letter_after_a_fix_applies_and_removes_it(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
     await service.ingest(entry("ORD-1", email="a@x.org", currency="EUR", created=now))

@@ -37,26 +37,28 @@ async def test_all_invariants_hold_in_a_sound_service(sound: Service) -> None:
         "UPDATE orders SET customer_id = NULL WHERE id = 'ORD-2'",
     ],
 )
-async def test_1_metrics_that_differ_from_the_orders(sound: Service, damage: str) -> None:
+async def test_invariant_1_reports_metrics_that_differ_from_the_orders(
+    sound: Service, damage: str
+) -> None:
     await sound.execute(damage)
     (offender,) = await _broken(sound, 1)
     assert offender["customer"] == 1001
 
 
-async def test_1_an_order_of_a_customer_who_does_not_exist(sound: Service) -> None:
+async def test_invariant_1_reports_an_order_of_a_missing_customer(sound: Service) -> None:
     await sound.execute("UPDATE orders SET customer_id = 9999 WHERE id = 'ORD-4'")
     offenders = await _broken(sound, 1)
     assert {offender["customer"] for offender in offenders} == {1002, 9999}
 
 
 @pytest.mark.parametrize("column", ["read", "applied", "stale", "duplicate", "dead_lettered"])
-async def test_2_counters_that_do_not_add_up(sound: Service, column: str) -> None:
+async def test_invariant_2_reports_counters_that_do_not_add_up(sound: Service, column: str) -> None:
     await sound.execute(f"UPDATE ingest_counters SET {column} = {column} + 1 WHERE slot = 3")
     (offender,) = await _broken(sound, 2)
     assert offender["counted"] != offender["withOutcome"]
 
 
-async def test_2_an_entry_acknowledged_but_not_counted(sound: Service) -> None:
+async def test_invariant_2_reports_an_entry_acknowledged_but_not_counted(sound: Service) -> None:
     stream, group = sound.config.orders_stream, sound.config.orders_group
     await groups.ensure_group(sound.redis, stream, group)
     for number in range(8):
@@ -73,7 +75,7 @@ async def test_2_an_entry_acknowledged_but_not_counted(sound: Service) -> None:
     }
 
 
-async def test_3_an_old_event_that_writes(sound: Service) -> None:
+async def test_invariant_3_reports_an_old_event_that_changes_a_row(sound: Service) -> None:
     await sound.execute("""
         CREATE FUNCTION newer() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN NEW.version := NEW.version + 1; RETURN NEW; END'
@@ -118,7 +120,7 @@ async def test_3_an_old_event_that_writes(sound: Service) -> None:
         ),
     ],
 )
-async def test_4_segments_that_differ_from_the_rules(
+async def test_invariant_4_reports_segments_that_differ_from_the_rules(
     sound: Service, damage: str, customer: int
 ) -> None:
     await sound.execute(damage)
@@ -126,7 +128,7 @@ async def test_4_segments_that_differ_from_the_rules(
     assert offender["customer"] == customer
 
 
-async def test_4_a_pinned_segment_is_right(sound: Service) -> None:
+async def test_invariant_4_accepts_a_pinned_segment(sound: Service) -> None:
     await sound.execute(
         "UPDATE customers SET segment = 'vip', segment_manual = true, segment_pinned = true"
         " WHERE id = 1002"
@@ -134,7 +136,7 @@ async def test_4_a_pinned_segment_is_right(sound: Service) -> None:
     assert 4 not in {finding.number for finding in await sound.findings()}
 
 
-async def test_4_an_overdue_sweep(sound: Service) -> None:
+async def test_invariant_4_reports_an_overdue_sweep(sound: Service) -> None:
     await sound.execute("UPDATE sweep SET swept_until = now() - interval '90 seconds'")
     (finding,) = await sound.findings()
     assert finding.number == 4
@@ -159,7 +161,9 @@ async def test_4_an_overdue_sweep(sound: Service) -> None:
         "UPDATE customers SET segment = 'at_risk' WHERE id = 1001",
     ],
 )
-async def test_5_segment_changes_that_are_no_chain(sound: Service, damage: str) -> None:
+async def test_invariant_5_reports_a_broken_chain_of_segment_changes(
+    sound: Service, damage: str
+) -> None:
     await sound.execute(damage)
     offenders = await _broken(sound, 5)
     assert {offender["customer"] for offender in offenders} == {1001}
@@ -182,20 +186,22 @@ class OutStream:
             await self._raw.xadd(self._name, {b"__data__": body}, id=id_)
 
 
-async def test_6_an_entry_is_missing(sound: Service) -> None:
+async def test_invariant_6_reports_a_missing_entry(sound: Service) -> None:
     await sound.redis.xdel(sound.config.changes_stream, "2-0")
     (finding,) = await sound.findings()
     assert finding.number == 6
     assert finding.offenders == [{"customer": "CUST-1001", "after": 1, "came": 3}]
 
 
-async def test_6_the_only_entry_of_a_customer_is_missing(sound: Service) -> None:
+async def test_invariant_6_reports_a_missing_entry_of_a_customer_without_another(
+    sound: Service,
+) -> None:
     await sound.redis.xdel(sound.config.changes_stream, "5-0")
     (offender,) = await _broken(sound, 6)
     assert offender == {"customer": "CUST-1003", "inStream": None, "stored": (1, "at_risk")}
 
 
-async def test_6_a_segment_is_altered(sound: Service) -> None:
+async def test_invariant_6_reports_an_altered_segment(sound: Service) -> None:
     stream = OutStream(sound)
     entries = await stream.read()
     id_, body = entries[-1]
@@ -207,7 +213,7 @@ async def test_6_a_segment_is_altered(sound: Service) -> None:
     assert offender["stored"] == (1, "inactive")
 
 
-async def test_6_an_entry_is_there_twice(sound: Service) -> None:
+async def test_invariant_6_reports_an_entry_that_is_there_twice(sound: Service) -> None:
     stream = OutStream(sound)
     entries = await stream.read()
     await stream.write([*entries[:2], ("2-1", entries[1][1]), *entries[2:]])
@@ -216,7 +222,9 @@ async def test_6_an_entry_is_there_twice(sound: Service) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"data": {}}', b"\xff"])
-async def test_6_an_entry_is_not_a_segment_change(sound: Service, body: bytes) -> None:
+async def test_invariant_6_reports_an_entry_that_is_no_segment_change(
+    sound: Service, body: bytes
+) -> None:
     stream = OutStream(sound)
     await stream.write([("0-1", body), *(await stream.read())])
     (finding,) = await sound.findings()
@@ -224,7 +232,7 @@ async def test_6_an_entry_is_not_a_segment_change(sound: Service, body: bytes) -
     assert finding.offenders == [{"entry": "0-1", "fault": "not a segment change"}]
 
 
-async def test_6_the_stream_is_shorter_or_gone(sound: Service) -> None:
+async def test_invariant_6_reports_a_stream_that_is_shorter_or_gone(sound: Service) -> None:
     stream = OutStream(sound)
     entries = await stream.read()
     await stream.write(entries[:4])
@@ -234,7 +242,9 @@ async def test_6_the_stream_is_shorter_or_gone(sound: Service) -> None:
 
 
 @pytest.mark.parametrize("column", ["customers", "total_spent", "with_orders", "repeat_customers"])
-async def test_7_and_8_counters_that_differ_from_a_recount(sound: Service, column: str) -> None:
+async def test_invariants_7_and_8_report_counters_that_differ_from_a_recount(
+    sound: Service, column: str
+) -> None:
     await sound.execute(
         f"UPDATE segment_counters SET {column} = {column} + 1 WHERE slot = 2 AND segment = 'vip'"
     )
@@ -244,7 +254,7 @@ async def test_7_and_8_counters_that_differ_from_a_recount(sound: Service, colum
     assert {offender["side"] for offender in await _broken(sound, 8)} == {"rebuilt", "kept"}
 
 
-async def test_7_a_customer_deleted_behind_the_service_s_back(sound: Service) -> None:
+async def test_invariant_7_reports_a_customer_deleted_by_plain_sql(sound: Service) -> None:
     await sound.execute("DELETE FROM customers WHERE id = 1002")
     offender, *days = await _broken(sound, 7)
     assert offender["segment"] == "new"
@@ -259,7 +269,7 @@ async def test_7_a_customer_deleted_behind_the_service_s_back(sound: Service) ->
         "UPDATE orders SET status = 'cancelled' WHERE id = 'ORD-4'",
     ],
 )
-async def test_8_orders_changed_behind_the_service_s_back(sound: Service, damage: str) -> None:
+async def test_invariant_8_reports_orders_changed_by_plain_sql(sound: Service, damage: str) -> None:
     await sound.execute(damage)
     assert {offender["side"] for offender in await _broken(sound, 8)} == {"rebuilt", "kept"}
 
@@ -275,6 +285,8 @@ async def test_8_orders_changed_behind_the_service_s_back(sound: Service, damage
         "DELETE FROM daily_totals",
     ],
 )
-async def test_7_daily_figures_that_differ_from_a_recount(sound: Service, damage: str) -> None:
+async def test_invariant_7_reports_daily_figures_that_differ_from_a_recount(
+    sound: Service, damage: str
+) -> None:
     await sound.execute(damage)
     assert {finding.number for finding in await sound.findings()} == {7}

@@ -170,7 +170,7 @@ async def test_saving_is_refused_if_somebody_else_has_changed_the_settings(
     await apply_all(service)
 
 
-async def test_saves_at_once_make_one_version_each(
+async def test_simultaneous_saves_make_one_version_each(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     saved = await asyncio.gather(*(put(web, atRiskDays=days) for days in range(20, 30)))
