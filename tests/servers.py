@@ -24,7 +24,7 @@ PASSWORD = "test"
 
 @dataclass(frozen=True)
 class Embedded:
-    """An embedded server, for tests that hurt it. Its supervisor restarts it when it is killed."""
+    """An embedded server, for tests that harm it. Its supervisor restarts it when it is killed."""
 
     kept: Supervised
     data: Path

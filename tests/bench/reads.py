@@ -115,7 +115,7 @@ def _cases() -> list[Case]:
         now = datetime.now(UTC)
         return await survey(connection, Window(now - PERIODS[name], now))
 
-    async def of_ones_own(connection: AsyncConnection) -> Any:
+    async def of_chosen_year(connection: AsyncConnection) -> Any:
         now = datetime.now(UTC)
         return await statistics(connection, Window(now - PERIODS["year"], now), medians)
 
@@ -140,7 +140,7 @@ def _cases() -> list[Case]:
             )
             for name in PERIODS
         ),
-        Case("statistics of a chosen year", 300, of_ones_own),
+        Case("statistics of a chosen year", 300, of_chosen_year),
         Case(
             "cohorts, 12 months",
             300,

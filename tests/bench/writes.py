@@ -24,8 +24,8 @@ from tests.servers import Servers, servers
 CONDITIONS: dict[str, Callable[[Service], Awaitable[str]]] = {
     "latency": conditions.latency,
     "replay": conditions.replay,
-    "customers": conditions.customers_there,
-    "orders": conditions.orders_there,
+    "customers": conditions.more_customers,
+    "orders": conditions.more_orders,
     "memory": conditions.memory,
 }
 

@@ -1,4 +1,4 @@
-"""What commands do and print, and the exit statuses that scripts rely on."""
+"""Commands: what they do, what they print, and the exit statuses that scripts rely on."""
 
 import asyncio
 import tomllib

@@ -1,4 +1,4 @@
-"""What is printed into a pipe, into terminals of several widths, and as JSON."""
+"""Output into a pipe, into terminals of several widths, and as JSON."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""``/docs``: complete, and with nothing from elsewhere."""
+"""``/docs`` lists the whole API, and loads nothing from other hosts."""
 
 import base64
 import hashlib

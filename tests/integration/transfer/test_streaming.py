@@ -34,7 +34,7 @@ async def large(
 
 
 async def _ask(web: Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Begin an export; wait for the places of exports that an earlier test broke off."""
+    """Begin an export as soon as those that an earlier test broke off have ended."""
     begun: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def begins() -> bool:

@@ -35,7 +35,7 @@ def encoded(found: object) -> bytes:
     return json.dumps(found).encode()
 
 
-def put(path: str, value: object) -> dict[str, Any]:
+def with_value(path: str, value: object) -> dict[str, Any]:
     """Return a valid event with the value at a dotted path replaced."""
     found: dict[str, Any] = document()
     at = found
@@ -46,10 +46,10 @@ def put(path: str, value: object) -> dict[str, Any]:
     return found
 
 
-def written(path: str, literal: str | bytes) -> bytes:
+def with_json(path: str, literal: str | bytes) -> bytes:
     """Return a valid event with one value written exactly like this."""
     literal = literal.encode() if isinstance(literal, str) else literal
-    return encoded(put(path, _HERE)).replace(f'"{_HERE}"'.encode(), literal)
+    return encoded(with_value(path, _HERE)).replace(f'"{_HERE}"'.encode(), literal)
 
 
 def older_envelope(text: str) -> bytes:
@@ -88,7 +88,7 @@ def _carriers() -> Iterator[tuple[str, Fields, Reason]]:
     yield "older envelope of text", {b"data": older_envelope('"text"')}, Reason.NOT_AN_OBJECT
     yield "older envelope, no UTF-8", {b"data": older_envelope("\ud800")}, not_json
     for escape in ("\\u0000", "\\ud800"):
-        inner = written("data.customer.name", f'"{escape}"').decode()
+        inner = with_json("data.customer.name", f'"{escape}"').decode()
         hidden = older_envelope(inner).replace(b"\\\\u", b"\\u005cu")
         yield f"older envelope that hides {escape}", {b"data": hidden}, Reason.INVALID_TEXT
 
@@ -99,16 +99,16 @@ def _documents() -> Iterator[tuple[str, bytes, Reason]]:
     yield "UTF-16", json.dumps(document()).encode("utf-16"), utf8
     yield "UTF-32", json.dumps(document()).encode("utf-32"), utf8
     yield "two byte order marks", b"\xef\xbb\xbf" * 2 + text, not_json
-    yield "Latin-1", written("data.customer.name", b'"Ren\xe9"'), utf8
-    yield "an overlong character", written("data.customer.name", b'"\xc0\xaf"'), utf8
-    yield "half a pair, as bytes", written("data.customer.name", b'"\xed\xa0\x80"'), utf8
-    yield "a character beyond Unicode", written("data.customer.name", b'"\xf4\x90\x80\x80"'), utf8
+    yield "Latin-1", with_json("data.customer.name", b'"Ren\xe9"'), utf8
+    yield "an overlong character", with_json("data.customer.name", b'"\xc0\xaf"'), utf8
+    yield "half a pair, as bytes", with_json("data.customer.name", b'"\xed\xa0\x80"'), utf8
+    yield "a character beyond Unicode", with_json("data.customer.name", b'"\xf4\x90\x80\x80"'), utf8
     yield "gzip", b"\x1f\x8b\x08\x00" + text, utf8
     yield "NUL bytes only", bytes(1000), not_json
-    yield "a raw line end in text", written("data.customer.name", b'"a\nb"'), not_json
-    yield "a raw NUL in text", written("data.customer.name", b'"a\x00b"'), not_json
-    yield "an unknown escape", written("data.customer.name", b'"\\x41"'), not_json
-    yield "half an escape", written("data.customer.name", b'"\\u12"'), not_json
+    yield "a raw line end in text", with_json("data.customer.name", b'"a\nb"'), not_json
+    yield "a raw NUL in text", with_json("data.customer.name", b'"a\x00b"'), not_json
+    yield "an unknown escape", with_json("data.customer.name", b'"\\x41"'), not_json
+    yield "half an escape", with_json("data.customer.name", b'"\\u12"'), not_json
     yield "a comment", b"/* order */" + text, not_json
     yield "a comma too many", text[:-1] + b",}", not_json
     yield "single quotes", text.replace(b'"', b"'"), not_json
@@ -121,10 +121,10 @@ def _documents() -> Iterator[tuple[str, bytes, Reason]]:
     yield "deep arrays", b"[" * 200_000, not_json
     yield "deep arrays, closed", b"[" * 100_000 + b"]" * 100_000, not_json
     yield "deep objects", b'{"a":' * 100_000 + b"1" + b"}" * 100_000, not_json
-    yield "depth in what is ignored", written("source", b"[" * 99_999 + b"]" * 99_999), not_json
-    yield "a number of 5,000 digits", written("data.totalAmount", "9" * 5000), not_json
+    yield "depth in what is ignored", with_json("source", b"[" * 99_999 + b"]" * 99_999), not_json
+    yield "a number of 5,000 digits", with_json("data.totalAmount", "9" * 5000), not_json
     for word in ("NaN", "Infinity", "-Infinity", "nan", "undefined", "0x10", "01", "1.", ".5"):
-        yield f"the number {word}", written("data.totalAmount", word), not_json
+        yield f"the number {word}", with_json("data.totalAmount", word), not_json
     for name, whole in (("null", b"null"), ("a number", b"1e400"), ("text", b'"{}"')):
         yield f"only {name}", whole, Reason.NOT_AN_OBJECT
     yield "a list of events", b"[" + text + b"]", Reason.NOT_AN_OBJECT
@@ -171,45 +171,51 @@ def _wrong_kinds() -> Iterator[tuple[str, bytes, None]]:
     for path in _paths(document()):
         for kind, value in _KINDS.items():
             if kind not in _FITTING.get(path, ()):
-                yield f"{path} is a {kind}", encoded(put(path, value)), None
+                yield f"{path} is a {kind}", encoded(with_value(path, value)), None
 
 
 def _numbers_and_times() -> Iterator[tuple[str, bytes, Reason]]:
     for literal in _AMOUNTS:
         for field in ("totalAmount", "refundedAmount"):
             name = f"{field} {literal[:20]}, {len(literal)} long"
-            yield name, written(f"data.{field}", literal), Reason.INVALID_AMOUNT
+            yield name, with_json(f"data.{field}", literal), Reason.INVALID_AMOUNT
     yield (
         "a refund too large",
-        written("data.refundedAmount", "100.005"),
+        with_json("data.refundedAmount", "100.005"),
         (Reason.REFUND_EXCEEDS_TOTAL),
     )
     for field in ("time", "data.dateCreated", "data.dateUpdated"):
         for value in _TIMES:
-            text = written(field, "1e400") if value == 1e400 else encoded(put(field, value))
+            text = (
+                with_json(field, "1e400") if value == 1e400 else encoded(with_value(field, value))
+            )
             yield f"{field} {str(value)[:30]!r}", text, Reason.INVALID_TIME
     for version in (-1, 2**63, 10**100, "1", 1.5):
         name = f"version {str(version)[:20]!r}"
-        yield name, encoded(put("data.version", version)), Reason.INVALID_FIELD
+        yield name, encoded(with_value("data.version", version)), Reason.INVALID_FIELD
 
 
 def _texts() -> Iterator[tuple[str, bytes, Reason]]:
     for email in _EMAILS:
-        found = encoded(put("data.customer.email", email))
+        found = encoded(with_value("data.customer.email", email))
         yield f"e-mail {email!r}", found, Reason.INVALID_EMAIL
     huge = "a" * 300_000 + "@example.org"
-    yield "an enormous e-mail", encoded(put("data.customer.email", huge)), Reason.INVALID_FIELD
+    yield (
+        "an enormous e-mail",
+        encoded(with_value("data.customer.email", huge)),
+        Reason.INVALID_FIELD,
+    )
     for path in ("id", "data.id", "data.customer.name", "data.shippingAddress.street"):
         for text in ("\x00", "\ud800", "\udc00\ud800"):
-            yield f"{path} {text!r}", encoded(put(path, text)), Reason.INVALID_TEXT
+            yield f"{path} {text!r}", encoded(with_value(path, text)), Reason.INVALID_TEXT
     for currency in ("EUR", "", " ", "usd\x00", "\ud800", "💵", "U\u202eSD", "x" * 100_000):
         name = f"currency {currency[:10]!r}"
-        yield name, encoded(put("data.currency", currency)), Reason.CURRENCY_MISMATCH
+        yield name, encoded(with_value("data.currency", currency)), Reason.CURRENCY_MISMATCH
     for kind in ("order-deleted", "", "\x00", "com.example.order", "ORDER-CREATED", "x" * 100_000):
-        yield f"type {kind[:20]!r}", encoded(put("type", kind)), Reason.UNKNOWN_TYPE
-    yield "CloudEvents 0.3", encoded(put("specversion", "0.3")), Reason.UNSUPPORTED_VERSION
+        yield f"type {kind[:20]!r}", encoded(with_value("type", kind)), Reason.UNKNOWN_TYPE
+    yield "CloudEvents 0.3", encoded(with_value("specversion", "0.3")), Reason.UNSUPPORTED_VERSION
     for path in ("id", "type", "data", "data.id", "data.status", "data.totalAmount"):
-        without = put(path, None)
+        without = with_value(path, None)
         del (without if "." not in path else without["data"])[path.removeprefix("data.")]
         yield f"no {path}", encoded(without), Reason.MISSING_FIELD
 

@@ -27,7 +27,7 @@ async def web(
         yield await started.web(request_seconds=GIVEN_UP)
 
 
-async def told(web: Process, sent: bytes, *, drip: bytes = b"") -> bytes:
+async def answer_to(web: Process, sent: bytes, *, drip: bytes = b"") -> bytes:
     """Send bytes, then ``drip`` repeatedly; return all that comes until the server hangs up."""
     reader, writer = await asyncio.open_connection(HOST, web.port)
 
@@ -66,7 +66,7 @@ def problem(answer: bytes) -> dict[str, Any]:
     return found
 
 
-async def serves(web: Process) -> None:
+async def still_serves(web: Process) -> None:
     status, _ = await web.ask("/api/v1/statistics")
     assert status == 200, web.output
 
@@ -74,8 +74,8 @@ async def serves(web: Process) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 async def test_bytes_that_are_no_request_are_refused(web: Process, name: str) -> None:
     began = time.monotonic()
-    answer = await told(web, REFUSED[name])
-    await serves(web)
+    answer = await answer_to(web, REFUSED[name])
+    await still_serves(web)
     assert "Traceback" not in web.output
     if answer:  # a client that is still writing may lose the connection before it reads
         assert problem(answer)["status"] in {400, 403, 413, 431}
@@ -85,16 +85,16 @@ async def test_bytes_that_are_no_request_are_refused(web: Process, name: str) ->
 async def test_a_request_that_never_ends_is_given_up_and_delays_no_other(web: Process) -> None:
     everything = ANSWERED | UNFINISHED | SILENT
     asked = [
-        (name, asyncio.create_task(told(web, sent, drip=drip)))
+        (name, asyncio.create_task(answer_to(web, sent, drip=drip)))
         for name, sent in everything.items()
         for drip in [*[b""] * 20, b"\r\n" if name in SILENT else b"1"]
     ]
-    await serves(web)
+    await still_serves(web)
     for name, waiting in asked:
         answer = await waiting
         if name in SILENT:
             assert answer == b"", name
         elif name in UNFINISHED:
             assert problem(answer)["status"] in {400, 408}, name
-    await serves(web)
+    await still_serves(web)
     assert "Traceback" not in web.output

@@ -38,7 +38,7 @@ async def publish_each_beside_a_good_one(service: Service, bad: Iterable[Fields]
     return ids
 
 
-async def lives(worker: Process) -> None:
+async def still_runs(worker: Process) -> None:
     """Fail if the process has ended or logged an error."""
     assert await worker.ask("/livez") == (200, {"status": "ok"}), worker.output
     assert "Traceback" not in worker.output
@@ -71,7 +71,7 @@ async def letters(http: httpx.AsyncClient) -> list[dict[str, Any]]:
     return found
 
 
-async def held(http: httpx.AsyncClient, letter: dict[str, Any]) -> Fields:
+async def fields_over_http(http: httpx.AsyncClient, letter: dict[str, Any]) -> Fields:
     """Return the fields of a dead letter; download those that are too large to be shown."""
     url = f"{LETTERS}/{letter['id']}"
     found: Fields = {}
@@ -86,7 +86,9 @@ async def held(http: httpx.AsyncClient, letter: dict[str, Any]) -> Fields:
     return found
 
 
-async def on_the_command_line(service: Service, folder: Path, letter: dict[str, Any]) -> Fields:
+async def fields_on_the_command_line(
+    service: Service, folder: Path, letter: dict[str, Any]
+) -> Fields:
     """Return the fields of a dead letter, read with ``crm dead-letters show --base64``."""
     done = await asyncio.to_thread(
         subprocess.run,
@@ -108,7 +110,7 @@ async def test_each_bad_entry_is_refused_with_its_reason_and_kept_byte_for_byte(
     worker = await crm.worker(batch_size=100, reclaim_idle_seconds=60)
     ids = await publish_each_beside_a_good_one(service, (entry for entry, _ in bad.values()))
     await all_applied(service, 2 * len(bad), PATIENCE)
-    await lives(worker)
+    await still_runs(worker)
     assert await order_count(service) == len(bad)
     kept = {letter["streamId"]: letter for letter in await letters(http)}
     assert set(kept) == set(ids)
@@ -116,10 +118,10 @@ async def test_each_bad_entry_is_refused_with_its_reason_and_kept_byte_for_byte(
         letter = kept[stream_id]
         assert reason in {None, letter["reason"]}, (name, letter)
         assert readable(letter["error"]), (name, letter)
-        assert await held(http, letter) == entry, name
+        assert await fields_over_http(http, letter) == entry, name
     for name in ("50 MB", "a name that is no text", "ten thousand fields"):
         letter = kept[ids[list(bad).index(name)]]
-        assert await on_the_command_line(service, tmp_path, letter) == bad[name][0], name
+        assert await fields_on_the_command_line(service, tmp_path, letter) == bad[name][0], name
 
     for reason in REPLAYED:
         answer = await http.post(f"{LETTERS}/replay", params={"reason": reason.value})
@@ -137,7 +139,7 @@ async def test_an_entry_cut_off_at_any_byte_is_refused(service: Service, crm: Pr
     await publish_all(service, cut)
     await publish_all(service, [fields("GOOD-1", email="a@x.org")])
     await all_applied(service, len(cut) + 1, PATIENCE)
-    await lives(worker)
+    await still_runs(worker)
     assert await order_count(service) == 1
     rows = await service.rows("SELECT field_names[1], field_values[1], error FROM dead_letters")
     assert len(rows) == len(cut)
@@ -151,7 +153,7 @@ async def test_an_entry_that_only_looks_bad_is_applied(service: Service, crm: Pr
     worker = await crm.worker()
     await publish_all(service, odd.values())
     await all_applied(service, len(odd), PATIENCE)
-    await lives(worker)
+    await still_runs(worker)
     assert await service.rows("SELECT reason, error FROM dead_letters") == []
     assert await order_count(service) == len(odd)
 
@@ -189,7 +191,7 @@ async def test_no_entry_stops_a_worker(
     before, orders = await totals(migrated), await order_count(migrated)
     await publish_each_beside_a_good_one(migrated, bad)
     await all_applied(migrated, before.read + 2 * len(bad), PATIENCE)
-    await lives(running)
+    await still_runs(running)
     after = await totals(migrated)
     known = after.applied + after.stale + after.duplicate + after.dead_lettered
     assert known == after.read == before.read + 2 * len(bad)

@@ -19,24 +19,24 @@ from tests.system.deploy.monitoring import RULE_TESTS, RULES, alerts, dashboard
 from tests.wait import PATIENCE, until
 
 _NAME = re.compile(r"\b(?:crm|process)_[a-z_]+")
-_WAKES_NOBODY = {
+_WITHOUT_ALERT = {
     "crm_build_info": "which release runs",
     "crm_customers": "the business's own figures",
-    "crm_entries_applied": "their rate is the shop's; that none is applied is CrmEntriesStuck",
+    "crm_entries_applied": "the rate depends on the shop; CrmEntriesStuck fires if none is applied",
     "crm_entries_stale": "late events are ordinary",
     "crm_entries_duplicate": "repeats are ordinary",
     "crm_batch_entries": "small batches are a quiet hour",
-    "crm_pending_entries": "their age tells, not their number",
-    "crm_stream_pending_entries": "their age tells, not their number",
-    "crm_unpublished_changes": "their age tells, not their number",
-    "crm_losses": "those that nobody has acknowledged tell",
-    "crm_lost_entries": "how bad it is; that it is, crm_open_losses tells",
-    "crm_trimmed_entries": "trimming is ordinary; that it is held up tells",
-    "crm_replica_lag_seconds": "crm_replica_in_use holds it against the setting",
-    "crm_replica_fallbacks": "crm_replica_in_use tells without anybody reading",
-    "process_cpu_seconds": "how busy a process is; what is late for it, the others tell",
-    "process_resident_memory_bytes": "whoever limits it ends the process: CrmRestarts",
-    "process_virtual_memory_bytes": "means nothing by itself",
+    "crm_pending_entries": "their age has an alert; their number says little",
+    "crm_stream_pending_entries": "their age has an alert; their number says little",
+    "crm_unpublished_changes": "their age has an alert; their number says little",
+    "crm_losses": "crm_open_losses has the alert",
+    "crm_lost_entries": "the size of a loss; crm_open_losses has the alert",
+    "crm_trimmed_entries": "trimming is ordinary; an alert fires when it is held up",
+    "crm_replica_lag_seconds": "crm_replica_in_use compares it with the setting",
+    "crm_replica_fallbacks": "crm_replica_in_use changes even if nobody reads",
+    "process_cpu_seconds": "how busy a process is; other alerts fire if work is late",
+    "process_resident_memory_bytes": "a process over its limit is killed, and CrmRestarts fires",
+    "process_virtual_memory_bytes": "has no meaning on its own",
 }
 """Metrics without an alert, each with the reason."""
 
@@ -75,14 +75,14 @@ async def test_every_metric_that_is_queried_exists(service: Service) -> None:
     asked = {name for expression in expressions() for name in _NAME.findall(expression)}
     assert len(asked) >= 20
     assert asked - names == set()
-    told = set(re.findall(r"^# TYPE (\S+?)(?:_total)? ", text, re.MULTILINE))
-    wake = {
+    exported = set(re.findall(r"^# TYPE (\S+?)(?:_total)? ", text, re.MULTILINE))
+    with_alert = {
         re.sub(r"_(total|bucket|count)$", "", name)
         for alert in alerts
         for name in _NAME.findall(alert["expr"])
     }
-    assert told - wake == told & _WAKES_NOBODY.keys()
-    assert wake & _WAKES_NOBODY.keys() == set()
+    assert exported - with_alert == exported & _WITHOUT_ALERT.keys()
+    assert with_alert & _WITHOUT_ALERT.keys() == set()
     if promtool := shutil.which("promtool"):  # Prometheus's own linter accepts names and units
         lint = subprocess.run(  # noqa: ASYNC221, S603  it takes a moment
             [promtool, "check", "metrics"], input=text, text=True, capture_output=True, check=False

@@ -14,7 +14,7 @@ from tests.wait import PATIENCE
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Return as soon as the condition holds; fail when it does not come to hold."""
+    """Return as soon as the condition holds; fail if it never does."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -57,7 +57,7 @@ class Parent:
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """Everything that it has printed."""
         return self._output.read_text()
 
     async def ready(self) -> dict[str, str]:

@@ -93,7 +93,7 @@ class Machine:
             self._events.append(new[-1])
         batch = [*new, *(self._events[n % len(self._events)] for n in publish.again)]
         await self._service.ingest(*(self._entry(event) for event in batch))
-        self.world.happen(batch, now)
+        self.world.apply(batch, now)
 
     def _event(self, story: Story, now: datetime) -> Event:
         customer = None if story.by_ref is None else self._customer(story.by_ref)

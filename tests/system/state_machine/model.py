@@ -1,8 +1,8 @@
 """The service in plain Python, step by step: events, edits, settings and time.
 
-Written from the contract; it shares no code with the service. `tests.model` says what counts, what
-the rules are, and what a set of events ends in whatever their order. This model adds what people do
-in between: edits, holds, erasures, settings, and days that pass.
+Written from the contract; it shares no code with the service. `tests.model` has the
+segment rules, and the result of a set of events in any order. This model adds everything that may
+happen between them: edits, holds, erasures, new settings, and days that pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class Hold:
 @dataclass(eq=False)
 class Customer:
     ref: str | None
-    """``CUST-…``; None until the service has shown it."""
+    """``CUST-…``; None until the service has returned it."""
     email: str
     created: datetime
     name: Register | None = None
@@ -149,23 +149,23 @@ class World:
             order.state.as_order for order in self.orders.values() if order.owner is customer
         )
 
-    def happen(self, batch: Sequence[Event], now: datetime) -> None:
+    def apply(self, batch: Sequence[Event], now: datetime) -> None:
         """Apply the events of one batch."""
-        told: dict[Customer, list[Event]] = {}
+        named: dict[Customer, list[Event]] = {}
         refs = {customer.ref: customer for customer in self.customers.values() if customer.ref}
         for event in batch:
             order = self.orders.setdefault(event.order, Order(event))
             order.state = max(order.state, event, key=lambda each: each.key)
             customer = self._named(event, refs)
             if customer is not None:
-                told.setdefault(customer, []).append(event)
+                named.setdefault(customer, []).append(event)
                 if order.named is None or event.key > order.named:
                     order.named, order.owner = event.key, customer
             elif event.ref not in refs and event.email:
                 order.erased = True
-        for customer, events in told.items():
+        for customer, events in named.items():
             for event in events:
-                self._tell(customer, event)
+                self._update_profile(customer, event)
             hold = customer.hold
             newest = max(event.created for event in events)
             if hold and not hold.pinned and hold.until is None and newest > hold.since:
@@ -184,7 +184,7 @@ class World:
             self.customers[email] = Customer(None, email, event.created)
         return self.customers.get(email) or self.former[email]
 
-    def _tell(self, customer: Customer, event: Event) -> None:
+    def _update_profile(self, customer: Customer, event: Event) -> None:
         customer.created = min(customer.created, event.created)
         for attribute in ("name", "phone"):
             value = getattr(event, attribute)

@@ -1,7 +1,7 @@
 """The operations, in a form that reads well when a test fails, and strategies that draw them.
 
-``whom`` and ``again`` pick by number among the customers or events of that moment. So every
-sequence is possible, also after Hypothesis has left out steps.
+``whom`` and ``again`` pick by number among the customers or events that exist at that step. So
+every sequence is valid, even after Hypothesis has removed some of its steps.
 """
 
 from dataclasses import dataclass

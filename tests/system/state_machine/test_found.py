@@ -1,4 +1,4 @@
-"""Faults that the machine found or would have found; each was in the service once."""
+"""Faults that the service once had, each as the operations that showed it."""
 
 from dataclasses import replace
 

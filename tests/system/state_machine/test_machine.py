@@ -9,7 +9,7 @@ from tests.system.state_machine.machine import run
 from tests.system.state_machine.operations import Operation, operations
 
 EXAMPLES = 25
-"""After a change to what it covers, run a few hundred by hand: that takes about a minute."""
+"""After a change to these operations, run a few hundred by hand: it takes about a minute."""
 
 
 @settings(

@@ -1,4 +1,4 @@
-"""Migrations run on a database in use: nobody waits for them for long."""
+"""Migrations run on a database in use, and nobody waits long for them."""
 
 import asyncio
 import re

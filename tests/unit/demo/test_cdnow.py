@@ -1,4 +1,4 @@
-"""The data are those of the paper, and the calendar is moved as promised."""
+"""The data equals the published sample, and its calendar is moved to end just before now."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta

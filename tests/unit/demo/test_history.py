@@ -41,7 +41,7 @@ def events(entries: list[DemoEntry]) -> list[Event]:
 
 
 @pytest.fixture(scope="module")
-def told(events: list[Event]) -> dict[str, list[Event]]:
+def events_by_order(events: list[Event]) -> dict[str, list[Event]]:
     """Return each order's events, once each, the oldest first."""
     by_order = defaultdict(set)
     for event in events:
@@ -164,9 +164,9 @@ def test_some_updates_overtake_their_create(events: list[Event]) -> None:
     assert 10 < len(overtaking) < 100
 
 
-def test_versions_rise_from_one_or_are_missing(told: dict[str, list[Event]]) -> None:
+def test_versions_rise_from_one_or_are_missing(events_by_order: dict[str, list[Event]]) -> None:
     unversioned = 0
-    for group in told.values():
+    for group in events_by_order.values():
         versions = [event.key[0] for event in group]
         assert versions in ([0] * len(group), list(range(1, len(group) + 1)))
         assert [event.type for event in group[1:]] == ["order-updated"] * (len(group) - 1)
@@ -177,23 +177,27 @@ def test_versions_rise_from_one_or_are_missing(told: dict[str, list[Event]]) -> 
 
 
 def test_some_orders_are_cancelled_refunded_or_unpaid(
-    shop: Shop, told: dict[str, list[Event]]
+    shop: Shop, events_by_order: dict[str, list[Event]]
 ) -> None:
     ends = Counter((order.status, order.payment_status) for order in shop.orders.values())
-    assert 0.15 < sum(len(group) > 1 for group in told.values()) / len(told) < 0.25
-    assert 0.025 < ends["cancelled", "paid"] / len(told) < 0.035
-    assert 0.015 < ends["refunded", "refunded"] / len(told) < 0.025
-    assert 0.015 < ends["delivered", "partially_refunded"] / len(told) < 0.025
+    assert (
+        0.15
+        < sum(len(group) > 1 for group in events_by_order.values()) / len(events_by_order)
+        < 0.25
+    )
+    assert 0.025 < ends["cancelled", "paid"] / len(events_by_order) < 0.035
+    assert 0.015 < ends["refunded", "refunded"] / len(events_by_order) < 0.025
+    assert 0.015 < ends["delivered", "partially_refunded"] / len(events_by_order) < 0.025
     assert ends["on_hold", "failed"] >= 20
     refunded = [order for order in shop.orders.values() if order.status == "refunded"]
     assert {order.total - order.refunded for order in refunded} == {Decimal("0.00")}
 
 
 def test_some_orders_get_their_customer_late_and_some_change_it(
-    shop: Shop, told: dict[str, list[Event]]
+    shop: Shop, events_by_order: dict[str, list[Event]]
 ) -> None:
     assert 18 <= len(set(shop.orders) - set(shop.owners)) <= 22
-    emails = [[event.email for event in group] for group in told.values()]
+    emails = [[event.email for event in group] for group in events_by_order.values()]
     assert 10 < sum(not group[0] and bool(group[-1]) for group in emails) <= 18
     assert 8 <= sum(len(set(group) - {""}) == 2 for group in emails) <= 12
 

@@ -1,7 +1,7 @@
-"""A change that makes batches dearer fails: statements, round trips, rows, index probes, HOT.
+"""A batch must not cost more statements, round trips, rows or index probes than it does today.
 
-The tests count, they do not time. A bound is today's cost and a little room; whoever raises a bound
-says why.
+The tests count; they measure no time. Each bound is today's cost plus a little room. If you raise
+one, say why.
 """
 
 import contextlib

@@ -191,7 +191,7 @@ async def test_a_bound_from_a_sample_does_not_change_the_list(
 async def test_a_bounded_page_uses_the_index_whatever_the_planner_expects(
     service: Service, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The planner would read a table as small as this one as a whole."""
+    """The planner would prefer to scan such a small table completely."""
     await _shop(service, now)
     monkeypatch.setattr(sorting, "_SAMPLE_SHARE", 1)
     page = SortedQuery(KEYS[Sort.TOTAL_SPENT], "DESC", "true", {"one_more": 11, "skip": 0})

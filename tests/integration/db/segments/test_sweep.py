@@ -1,4 +1,4 @@
-"""Time alone moves customers: at their moment, to the microsecond, and nobody else."""
+"""Time alone moves customers: exactly when each is due, to the microsecond, and no others."""
 
 import asyncio
 from datetime import datetime, timedelta

@@ -284,7 +284,7 @@ async def test_a_median_between_two_cents_is_rounded_half_up(
 
 
 async def test_medians_of_many_pairs_are_exact(service: Service, now: datetime) -> None:
-    """Binary floating point would be wrong about one time in some dozens: it adds half cents."""
+    """Binary floating point would round some of these medians the wrong way."""
     rng = random.Random(3)
     async with service.engine.connect() as connection:
         for _ in range(60):

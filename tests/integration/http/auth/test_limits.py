@@ -1,4 +1,4 @@
-"""How often a caller may ask, how much they may send, and how long an answer may take."""
+"""Limits on the rate of requests, the size of bodies, and the time until an answer."""
 
 from collections.abc import AsyncIterator
 

@@ -25,7 +25,7 @@ def crm(service: Service, tmp_path: Path) -> Crm:
 
 @pytest.fixture
 async def shop(service: Service, now: datetime) -> Service:
-    """Add 1005 returning, 1006 held, and 1007, whose only order is cancelled, to the four."""
+    """Add to the four: 1005 returning, 1006 held, and 1007, whose only order is cancelled."""
     await four_customers(service, now)
     hours = timedelta(hours=1)
     await service.ingest(
