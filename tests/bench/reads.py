@@ -2,7 +2,7 @@
 
 `population` writes a million customers and five million orders in two minutes. Then the functions
 that the API calls compute every answer several times. Answers that use counters, indexes or COPY
-are measured beside the plain way: scan the tables, or write a CSV row by row. The first time is
+are compared with the plain way: scan the tables, or write a CSV row by row. The first time is
 without any plan, cache or prepared statement; the caches of the operating system are not emptied.
 """
 

@@ -1,4 +1,4 @@
-"""Measure how fast events are applied, beside other ways to write such a service: ``make bench``.
+"""Measure how fast events are applied, compared with other ways to write it: ``make bench``.
 
 Every round runs every contender once, in rotating order, on the same servers (durable commits,
 append-only file on), with the same events, empty tables and a stream that is filled beforehand. The

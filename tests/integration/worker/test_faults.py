@@ -1,4 +1,4 @@
-"""Servers are killed, hang, forget or refuse; the worker goes on, or says why it cannot."""
+"""Servers are killed, hang, lose data or refuse work; the worker recovers, or reports why not."""
 
 import asyncio
 import signal

@@ -25,8 +25,8 @@ from tests.wait import until
 pytestmark = pytest.mark.timeout(400)
 _SLOW = 120.0
 _REPLICATED = 5.0
-"""Seconds before a master's death. What it accepted before them, its replica has as well; what it
-accepted since is published again."""
+"""Seconds. What a master accepted longer than this before its death, its replica has too; what it
+accepted later is published again."""
 
 
 async def _open_losses(service: Service) -> list[losses.RecordedLoss]:
@@ -114,7 +114,7 @@ async def test_entries_that_a_replica_lacked_are_a_loss_and_can_be_published_aga
         await all_published(service, _SLOW)
     assert await service.findings() == []
 
-    # So far everything was applied. What is published now, nobody reads before the master dies.
+    # Everything so far is applied. Nobody reads the next entries before the master dies.
     before = len(shop.sent)
     for _ in range(5):
         await shop.put(stream, shop.next())

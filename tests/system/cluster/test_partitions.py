@@ -1,4 +1,4 @@
-"""Partitions on one Redis: an entry is its stream and its id, and all else stays the same."""
+"""Partitions on one Redis: stream and id together identify an entry; all else works as before."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,7 +106,7 @@ async def test_the_same_id_and_bytes_in_two_partitions_are_two_dead_letters(
 async def test_a_dead_workers_entries_of_several_partitions_are_taken_over(
     partitioned: Service,
 ) -> None:
-    """The ids are the same in each partition, and an entry in hand must not hide another one."""
+    """The ids are the same in each partition, and a pending entry must not hide another one."""
     service = partitioned
     raw: Any = service.redis
     for stream in service.config.orders_streams:

@@ -15,7 +15,7 @@ import pytest
 from service.local.folder import DataFolder
 from service.local.launch import birth
 from service.local.stack import LocalStack
-from tests.system.local.wait import Parent, processes_in, wait_until
+from tests.system.local.stack_processes import Parent, processes_in, wait_until
 
 NOBODY = 65534
 

@@ -17,7 +17,7 @@ from redis.exceptions import AuthenticationError
 
 from service.local import LocalError, binaries
 from service.local.stack import LocalStack
-from tests.system.local.wait import processes_in, wait_until
+from tests.system.local.stack_processes import processes_in, wait_until
 
 
 async def _sql(stack: LocalStack, statement: str) -> object:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.local.state import read_state
-from tests.system.local.wait import Parent, processes_in, wait_until
+from tests.system.local.stack_processes import Parent, processes_in, wait_until
 
 
 async def test_up_starts_everything_and_stops_it(data_dir: Path) -> None:

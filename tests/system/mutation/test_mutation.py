@@ -27,7 +27,7 @@ RELAY = "tests/integration/worker/test_relay.py"
 
 
 class Mutation(NamedTuple):
-    """A line, the line that switches it off, and the tests of which one must fail then."""
+    """A line, what to write instead to switch it off, and the tests of which one must then fail."""
 
     file: str
     line: str

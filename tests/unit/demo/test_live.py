@@ -1,4 +1,4 @@
-"""Live orders go on for ever, are right, and never repeat the ids of another run."""
+"""Live orders never end, keep the contract, and never repeat the ids of another run."""
 
 import json
 from collections import Counter

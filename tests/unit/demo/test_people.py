@@ -1,4 +1,4 @@
-"""Made-up people are always the same, all different, and do not exist."""
+"""Made-up people are the same on every run, all different, and fictional."""
 
 import re
 

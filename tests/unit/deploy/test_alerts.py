@@ -1,4 +1,4 @@
-"""Each alert is tested and explained; the dashboard has no gap."""
+"""Each alert is tested and explained, and each panel of the dashboard is complete."""
 
 import re
 

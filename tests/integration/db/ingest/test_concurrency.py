@@ -1,4 +1,4 @@
-"""Several workers on the same customers do not deadlock, and end where one worker alone ends."""
+"""Several workers on the same customers do not deadlock, and end with the same result as one."""
 
 import asyncio
 import random

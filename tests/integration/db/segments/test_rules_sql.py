@@ -1,4 +1,4 @@
-"""The segment rules give the same in Postgres, in Python and in a plain third implementation."""
+"""Postgres, Python and a plain third implementation of the segment rules agree."""
 
 import random
 from datetime import UTC, datetime, timedelta

@@ -151,7 +151,7 @@ async def test_the_watermark_does_not_pass_customers_of_later_chunks(
     await swept_until(service, before)
     async with service.engine.begin() as connection:
         assert await sweep(connection, moment) == (1, False)
-    # The sweeper dies here; another one goes on later.
+    # The sweeper dies here; another one continues later.
     assert await sweep_all(service, moment + timedelta(seconds=5)) == [1]
     assert set((await segments(service)).values()) == {"at_risk"}
 

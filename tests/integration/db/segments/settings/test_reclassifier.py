@@ -56,7 +56,7 @@ async def test_the_job_resumes_after_kill_9_while_orders_arrive(
 
     load = asyncio.create_task(publish())
     try:
-        # However fast the worker is, it cannot pass a customer that somebody else has locked.
+        # Even a fast worker cannot pass a customer whom another transaction has locked.
         async with service.engine.begin() as blocker:
             lock = text("SELECT FROM customers WHERE email_key = :middle FOR UPDATE")
             await blocker.execute(lock, {"middle": f"c{CUSTOMERS // 2:05}@x.org"})

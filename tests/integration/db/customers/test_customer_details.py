@@ -1,4 +1,4 @@
-"""What belongs to one customer: orders, timeline, segment, interactions."""
+"""One customer's orders, timeline, segment and interactions."""
 
 from datetime import UTC, datetime, timedelta
 

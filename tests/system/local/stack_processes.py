@@ -1,4 +1,4 @@
-"""Waiting for conditions and looking at processes."""
+"""Processes of a local stack: run one, find its children, wait for a state."""
 
 import asyncio
 import json
