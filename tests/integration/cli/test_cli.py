@@ -159,7 +159,7 @@ async def test_verify_ends_with_1_if_an_invariant_is_broken(service: Service, cr
     assert "total_spent=11.00, spent=10.00" in broken.out
 
 
-async def test_web_serves_and_stops(empty_service: Service, tmp_path: Path) -> None:
+async def test_web_serves_until_sigterm(empty_service: Service, tmp_path: Path) -> None:
     async with processes(empty_service.servers, tmp_path) as started:
         web = await started.web()
         status, body = await web.ask("/readyz")

@@ -45,7 +45,7 @@ async def test_a_publisher_that_trims_unread_entries_is_noticed(scene: Scene) ->
     assert loss.entries == 4
 
 
-async def test_repeated_trimming_is_one_loss_that_grows(scene: Scene) -> None:
+async def test_repeated_trimming_is_recorded_as_one_growing_loss(scene: Scene) -> None:
     for round_ in range(5):
         ids = await scene.publish(10)
         await scene.trim(1)

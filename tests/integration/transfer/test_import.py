@@ -302,7 +302,7 @@ async def test_old_orders_do_not_bring_back_erased_people(
     assert (await load(service, path)).counts == {UNCHANGED: 1}
 
 
-async def test_memory_stays_constant(service: Service, tmp_path: Path) -> None:
+async def test_imports_use_constant_memory(service: Service, tmp_path: Path) -> None:
     """With a line of 300 MB, and with many lines."""
     path = tmp_path / "c.csv"
     with path.open("wb") as file:

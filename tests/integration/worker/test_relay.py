@@ -222,7 +222,7 @@ async def test_a_trimmed_stream_is_not_taken_for_a_lost_one(service: Service, le
     assert numbers == [3, 4, 5, 6][2 - left :]
 
 
-async def test_one_relay_leads_and_the_next_follows(service: Service) -> None:
+async def test_one_relay_leads_also_after_the_leaders_session_ended(service: Service) -> None:
     async with contextlib.AsyncExitStack() as running:
         relays = [await running.enter_async_context(_relaying(service)) for _ in range(2)]
 

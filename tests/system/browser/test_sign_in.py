@@ -123,7 +123,9 @@ async def test_an_invalid_token_opens_nothing(web: Web, jane: Browser, token: st
             assert_problem(answer, 401)
 
 
-async def test_signing_out_ends_the_session_everywhere(web: Web, jane: Browser) -> None:
+async def test_signing_out_ends_the_session_for_a_copied_cookie_too(
+    web: Web, jane: Browser
+) -> None:
     token = jane.token
     answer = await jane.post("/sign-out", data={"csrf": await jane.csrf()})
     assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")

@@ -150,7 +150,7 @@ async def _has_open_losses(service: Service) -> bool:
     return bool(await _open_losses(service))
 
 
-async def test_other_partitions_go_on_while_a_master_and_its_replica_are_dead(
+async def test_other_partitions_are_read_while_a_master_and_its_replica_are_dead(
     on_cluster: OnCluster, tmp_path: Path
 ) -> None:
     service, cluster = on_cluster

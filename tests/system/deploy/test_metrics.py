@@ -122,7 +122,7 @@ async def test_a_worker_serves_metrics_on_its_own_port(crm: Processes) -> None:
     assert "process_resident_memory_bytes" in text
 
 
-def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
+def test_alerts_pass_their_promtool_tests() -> None:
     promtool = shutil.which("promtool")
     if not promtool:
         pytest.skip("promtool is not installed")

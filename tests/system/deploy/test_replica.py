@@ -283,7 +283,7 @@ async def test_a_replica_that_was_promoted_by_mistake_is_not_used(pair: Pair) ->
         assert await _metric(http, "crm_replica_lag_seconds") > 3000
 
 
-async def test_without_a_replica_nothing_mentions_one(service: Service) -> None:
+async def test_nothing_mentions_a_replica_if_there_is_none(service: Service) -> None:
     async with client(service) as http:
         assert (await _total(http)) == (0, None)
         assert "replica" not in (await http.get("/readyz")).json()["parts"]

@@ -78,7 +78,7 @@ async def test_a_start_succeeds_while_the_old_servers_still_stop(data_dir: Path)
         assert stack.database_url == urls["database"]
 
 
-async def test_orphans_are_stopped_and_strangers_left_alone(data_dir: Path) -> None:
+async def test_orphans_are_stopped_and_other_processes_are_not(data_dir: Path) -> None:
     with _sleeper() as orphan, _sleeper() as stranger:
         note = {"signal": int(signal.SIGTERM), "grace": 5.0}
         for name, process, born in (

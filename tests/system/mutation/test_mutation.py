@@ -49,7 +49,7 @@ MUTATIONS = {
         "SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY id) k",
         "SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY random()) k",
         (
-            "tests/integration/db/ingest/test_concurrency.py::test_four_connections_fight_over_a_thousand_customers",
+            "tests/integration/db/ingest/test_concurrency.py::test_four_connections_on_a_thousand_customers_do_not_deadlock",
         ),
     ),
     "what was never acknowledged is taken over": Mutation(

@@ -90,7 +90,7 @@ async def faststream(message: Any, form: type[MessageFormat] = BinaryMessageForm
     )
 
 
-async def test_every_way_to_write_an_entry_reads_alike() -> None:
+async def test_every_form_of_an_entry_is_read_as_the_same_event() -> None:
     found = document(total="129.97", name="Jane")
     text = json.dumps(found).encode()
     older = json.dumps({"data": text.decode(), "headers": {"correlation_id": "c-1"}}).encode()
@@ -167,7 +167,7 @@ def test_an_entry_may_have_a_megabyte_and_no_byte_more() -> None:
     assert other_field.reason is Reason.TOO_LARGE
 
 
-def test_fifty_megabytes_are_refused_unread() -> None:
+def test_fifty_megabytes_are_refused_for_their_size() -> None:
     refusal = refused(b"\xff" * 50_000_000)
     assert refusal.reason is Reason.TOO_LARGE
     assert "50,000,004" in refusal.message
@@ -448,7 +448,7 @@ def test_the_key_is_version_time_and_event_id() -> None:
     assert event.profile_at == updated
 
 
-def test_without_version_and_update_time_the_key_falls_back() -> None:
+def test_the_key_falls_back_without_version_and_update_time() -> None:
     sent = PLACED + timedelta(hours=2)
     found = document(version=None, event_time=sent)
     del found["data"]["dateUpdated"]

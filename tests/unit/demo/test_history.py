@@ -49,7 +49,7 @@ def events_by_order(events: list[Event]) -> dict[str, list[Event]]:
     return {order: sorted(group) for order, group in by_order.items()}
 
 
-def test_the_same_moment_gives_the_same_bytes(entries: list[DemoEntry]) -> None:
+def test_the_same_start_time_gives_the_same_bytes(entries: list[DemoEntry]) -> None:
     assert history(TODAY) == entries
     assert history(TODAY.astimezone(timezone(timedelta(hours=-6)))) == entries
 

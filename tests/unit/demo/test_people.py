@@ -21,7 +21,7 @@ def test_emails_are_unique_plain_and_undeliverable() -> None:
     assert max(len(email.partition("@")[0]) for email in emails) <= 64
 
 
-def test_telephones_are_fictional_and_some_have_none() -> None:
+def test_telephones_are_fictional_and_some_people_have_none() -> None:
     phone = re.compile(r"\(\d{3}\) 555-01\d\d")
     assert all(phone.fullmatch(who.phone) for who in PEOPLE if who.phone)
     assert sum(not who.phone for who in PEOPLE) == 300

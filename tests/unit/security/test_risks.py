@@ -29,7 +29,7 @@ RISKS = {
         (
             "system/security/test_api::test_an_interaction_is_reached_through_its_customer_only",
             "system/security/test_api::test_a_cursor_of_one_customer_shows_nothing_of_another",
-            "integration/db/operations/dead_letters/test_over_http::test_fields_are_shown_only_with_the_scope_write_or_admin",
+            "integration/db/operations/dead_letters/test_over_http::test_fields_of_a_dead_letter_are_shown_only_with_write_or_admin",
             "integration/db/customers/test_editing::test_an_unknown_customer_is_not_found",
         ),
     ),
@@ -39,7 +39,7 @@ RISKS = {
         "seconds; failed attempts are limited, and the answer never says what was wrong.",
         (
             "integration/http/auth/test_every_route::test_without_a_valid_key_every_protected_operation_is_refused",
-            "integration/http/auth/test_keys::test_every_wrong_key_is_refused_in_the_same_words",
+            "integration/http/auth/test_keys::test_every_wrong_key_gets_the_same_answer",
             "integration/http/auth/test_keys::test_a_revoked_key_is_refused_once_the_cache_forgets_it",
             "integration/http/auth/test_keys::test_only_a_hash_is_stored_and_the_audit_names_the_key",
             "integration/http/auth/test_limits::test_wrong_keys_are_limited_more_strictly_than_requests",
@@ -64,14 +64,14 @@ RISKS = {
         "Requests per caller, bodies, heads, pages, exports and live streams have limits, and "
         "everything that can be slow has a deadline. The proxy limits connections.",
         (
-            "integration/http/auth/test_limits::test_a_caller_who_asks_too_often_learns_when_to_come_back",
+            "integration/http/auth/test_limits::test_a_caller_over_the_limit_is_refused_with_the_seconds_to_wait",
             "integration/http/auth/test_limits::test_a_body_that_is_too_large_is_refused_announced_or_not",
             "integration/http/auth/test_limits::test_a_request_is_given_up_unless_its_answer_begins_in_time",
             "system/bad_input/test_raw_http::test_a_request_that_never_ends_is_given_up_and_delays_no_other",
             "unit/security/test_api::test_every_parameter_is_bounded",
             "system/security/test_api::test_an_answer_does_not_grow_with_the_mistakes_of_a_request",
             "integration/transfer/test_streaming::test_no_more_than_two_exports_run_at_once",
-            "integration/http/activity/test_activity::test_streams_are_limited",
+            "integration/http/activity/test_activity::test_the_number_of_live_streams_is_limited",
         ),
     ),
     "API5": Risk(

@@ -188,7 +188,7 @@ async def test_a_bound_from_a_sample_does_not_change_the_list(
     assert await _all(api, sort=f"{direction}{sort}", limit=2, segment="vip") == vip
 
 
-async def test_a_bounded_page_uses_the_index_whatever_the_planner_expects(
+async def test_a_bounded_page_uses_the_index_even_if_the_planner_expects_otherwise(
     service: Service, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planner would prefer to scan such a small table completely."""

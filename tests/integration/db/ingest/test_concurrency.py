@@ -63,7 +63,7 @@ async def commit(service: Service, batch: Sequence[Judged], now: datetime) -> Co
             continue
 
 
-async def test_four_connections_fight_over_a_thousand_customers(
+async def test_four_connections_on_a_thousand_customers_do_not_deadlock(
     service: Service, now: datetime
 ) -> None:
     rng = random.Random(20)

@@ -54,7 +54,7 @@ async def test_only_probes_and_documentation_answer_without_a_key(web: Web) -> N
         assert "x-crm-mode" not in answer.headers
 
 
-async def test_every_wrong_key_is_refused_in_the_same_words(
+async def test_every_wrong_key_gets_the_same_answer(
     empty_service: Service,
 ) -> None:
     async with serve(empty_service) as web:

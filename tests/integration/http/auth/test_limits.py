@@ -11,7 +11,7 @@ from tests.conftest import Service
 from tests.integration.http.auth.conftest import STATISTICS, Web, assert_problem, serve
 
 
-async def test_a_caller_who_asks_too_often_learns_when_to_come_back(
+async def test_a_caller_over_the_limit_is_refused_with_the_seconds_to_wait(
     empty_service: Service,
 ) -> None:
     async with serve(empty_service, rate_limit_per_second=0.5, rate_limit_burst=3) as web:

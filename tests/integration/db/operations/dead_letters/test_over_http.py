@@ -93,7 +93,7 @@ async def test_the_list_has_the_newest_first_in_pages_and_can_be_filtered_by_rea
     ]
 
 
-async def test_fields_are_shown_only_with_the_scope_write_or_admin(
+async def test_fields_of_a_dead_letter_are_shown_only_with_write_or_admin(
     service: Service, web: httpx.AsyncClient
 ) -> None:
     stored = {b"data": '{"é": '.encode(), b"\xff": b"\x00\xfe", b"empty": b""}

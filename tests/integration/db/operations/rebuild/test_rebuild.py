@@ -162,7 +162,7 @@ async def test_a_segment_that_the_sweep_is_about_to_assign_is_no_difference(
         "UPDATE customers SET total_spent = 999, total_orders = 1 WHERE id IN (1001, 1003)",
     ],
 )
-async def test_statistics_are_right_afterwards(shop: Service, damage: str) -> None:
+async def test_a_rebuild_corrects_the_statistics(shop: Service, damage: str) -> None:
     await shop.execute(damage)
     assert not (await _run(shop, apply=False)).clean
     await _run(shop, apply=True)
