@@ -76,7 +76,7 @@ sql: env ## Write the composed SQL statements beside their modules
 	@$(BIN)/python -m tests.sql
 
 contracts: env ## Write OpenAPI and AsyncAPI into deploy/contracts from the code
-	@$(BIN)/python -m tests.integration.contracts
+	@$(BIN)/python -m tests.contracts
 
 licences: env ## List the licence of everything shipped
 	@$(BIN)/python -m tests.system.security.licences

@@ -16,11 +16,11 @@ PYTHONS = ("3.12", "3.13")
 # PostgreSQL does the same for all of them.
 TESTS = (
     "tests/unit/core",
-    "tests/integration/http/test_operations.py",
-    "tests/integration/http/test_statistics.py",
-    "tests/integration/ingest/test_apply.py",
-    "tests/integration/ingest/test_order_event.py",
-    "tests/integration/segments/test_rules_sql.py",
+    "tests/integration/http/test_health_and_metrics.py",
+    "tests/integration/db/statistics/test_key_figures.py",
+    "tests/integration/db/ingest/test_apply.py",
+    "tests/integration/db/ingest/test_order_event.py",
+    "tests/integration/db/segments/test_rules_sql.py",
     "tests/integration/worker/test_wire.py",
     "tests/system/deploy/test_metrics.py::test_a_worker_serves_metrics_on_its_own_port",
 )

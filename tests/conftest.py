@@ -45,7 +45,7 @@ _OTHERS = [
 def _used(table: Table) -> str:
     """Return a query that yields the table's name if it was written to since it was emptied.
 
-    Nearly all tables are empty; to truncate them all the same took a tenth of the suite's time.
+    Nearly all tables are empty. Truncating them anyway took a tenth of the suite's time.
     """
     numbered = [column.name for column in table.columns if column.identity]
     sequences = "".join(
@@ -158,8 +158,8 @@ async def empty_service(migrated: Service) -> Service:
 async def service(empty_service: Service) -> AsyncIterator[Service]:
     """Yield an empty service; whatever the test does, its invariants hold afterwards.
 
-    On a machine that is very busy, a test may take longer than the minute that a sweep may be late.
-    That says nothing where no worker ran, so a sweep that never ran is taken not to be due.
+    On a busy machine, a test may take longer than the minute by which a sweep may be late. Without
+    a worker that is no fault, so a sweep that never ran does not count as late.
     """
     (begun,) = await empty_service.rows("SELECT swept_until FROM sweep")
     yield empty_service

@@ -1,7 +1,7 @@
-"""The oracle: what a set of order events must end in, however they arrived.
+"""The model: the result that a set of order events must have, in any order of arrival.
 
 It is written from the contract alone and shares no code with the service. It reads CloudEvents
-documents as publishers write them, and takes the short cuts that having all events at hand allows.
+documents as publishers write them, and is simple because it has all events at hand.
 `Order.counts`, `totals` and `segment` are the tests' only copy of what counts and of the rules.
 """
 

@@ -114,7 +114,7 @@ class Process:
         await until(is_ready)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal. SIGSTOP makes it hang, SIGCONT go on."""
+        """Send a signal. SIGSTOP makes it hang, SIGCONT makes it continue."""
         if self._process.poll() is None:
             os.kill(self.pid, number)
 

@@ -24,7 +24,7 @@ PASSWORD = "test"
 
 @dataclass(frozen=True)
 class Embedded:
-    """An embedded server, for tests that hurt it. Its supervisor restarts it when it is killed."""
+    """An embedded server, for tests that harm it. Its supervisor restarts it when it is killed."""
 
     kept: Supervised
     data: Path
@@ -36,7 +36,7 @@ class Embedded:
         return self.kept.pid
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send it a signal. SIGSTOP makes it hang, SIGCONT makes it go on."""
+        """Send it a signal. SIGSTOP makes it hang, SIGCONT makes it continue."""
         if pid := self.pid:
             os.kill(pid, number)
 

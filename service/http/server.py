@@ -7,7 +7,7 @@ has no timeout for a head, and httptools no size that can be set
 text (https://github.com/Kludex/uvicorn/pull/1352); here it is a problem document like every error.
 
 The class overrides methods that uvicorn does not promise to keep; it offers no other place for
-this. `tests/integration/bad_input` sends such input to a real process and notices a change.
+this. `tests/system/bad_input` sends such input to a real process and notices a change.
 """
 
 import asyncio

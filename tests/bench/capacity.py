@@ -45,10 +45,10 @@ _CONNECTIONS = "SELECT count(*) AS all FROM pg_stat_activity WHERE application_n
 
 
 class Row(NamedTuple):
-    """A line of the table; ``foretold`` and ``measured`` are in the unit that ``what`` names."""
+    """A line of the table; ``forecast`` and ``measured`` are in the unit that ``what`` names."""
 
     what: str
-    foretold: float
+    forecast: float
     measured: float
 
 
@@ -162,9 +162,9 @@ async def catching_up(
         took = time.perf_counter() - began
         publishing.cancel()
     shop = Shop(0, per_second * 86_400, events_per_order=1, peak=1, outage_minutes=minutes)
-    foretold = needs(shop, rate).catch_up_seconds
+    forecast = needs(shop, rate).catch_up_seconds
     what = f"seconds to catch up at {per_second:,} events/s after {60 * minutes:.0f} s"
-    return Row(what, float("nan") if foretold is None else foretold, took)
+    return Row(what, float("nan") if forecast is None else forecast, took)
 
 
 @contextlib.asynccontextmanager
@@ -214,8 +214,8 @@ async def _measure(chosen: argparse.Namespace) -> list[Row]:
             await service.empty()
             named = await of_images(service)
             found[named] = await images(service, crm, 100_000, 4000) or float("nan")
-            foretold = capacity.BYTES._asdict() | {"connections": capacity.CONNECTIONS_PER_PROCESS}
-            rows += [Row(what, foretold[what], size) for what, size in found.items()]
+            forecast = capacity.BYTES._asdict() | {"connections": capacity.CONNECTIONS_PER_PROCESS}
+            rows += [Row(what, forecast[what], size) for what, size in found.items()]
             await service.empty()
             measured = await rate(service, crm, chosen.events)
             rows.append(Row("events per second of one worker", chosen.rate, measured))
@@ -228,12 +228,12 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=80_000)
-    parser.add_argument("--rate", type=float, default=capacity.RATE, help="what is foretold")
+    parser.add_argument("--rate", type=float, default=capacity.RATE, help="what is forecast")
     parser.add_argument("--outage", type=float, default=20, help="seconds without a worker")
     rows = asyncio.run(_measure(parser.parse_args()))
-    print("| | foretold | measured | ratio |\n|---|--:|--:|--:|")  # noqa: T201
-    for what, foretold, measured in rows:
-        line = f"| {what} | {foretold:,.1f} | {measured:,.1f} | {measured / foretold:.2f} |"
+    print("| | forecast | measured | ratio |\n|---|--:|--:|--:|")  # noqa: T201
+    for what, forecast, measured in rows:
+        line = f"| {what} | {forecast:,.1f} | {measured:,.1f} | {measured / forecast:.2f} |"
         print(line)  # noqa: T201
     return 0
 

@@ -43,7 +43,7 @@ async def latency(service: Service, *, rate: int = 1000, seconds: int = 15) -> s
         await runs.fill(service, events(100, 100, seed=2))
         await until(partial(_settled, service, 100))
         watching = asyncio.create_task(_committed(service, ids, len(documents)))
-        hearing = asyncio.create_task(_heard(service, await _last(service)))
+        hearing = asyncio.create_task(_first_changes(service, await _last(service)))
         begun = time.perf_counter() + 0.01
         for number, document in enumerate(documents):
             if (ahead := begun + number / rate - time.perf_counter()) > 0:
@@ -60,7 +60,7 @@ async def latency(service: Service, *, rate: int = 1000, seconds: int = 15) -> s
         row["email_key"]: f"CUST-{row['id']}"
         for row in await service.rows("SELECT id, email_key FROM customers")
     }
-    first_heard = [
+    until_change = [
         heard[numbers[email]] - at
         for email, at in zip(emails, sent, strict=True)
         if numbers[email] in heard
@@ -68,7 +68,7 @@ async def latency(service: Service, *, rate: int = 1000, seconds: int = 15) -> s
     until_commit = [then - at for then, at in zip(committed, sent, strict=True)]
     return (
         f"\nAt {rate:,} events/s: from XADD to commit {percentiles(until_commit)}; "
-        f"to the segment event on the out-stream {percentiles(first_heard)}."
+        f"to the segment event on the out-stream {percentiles(until_change)}."
     )
 
 
@@ -99,7 +99,7 @@ async def _last(service: Service) -> bytes:
     return last
 
 
-async def _heard(service: Service, position: bytes) -> dict[str, float]:
+async def _first_changes(service: Service, position: bytes) -> dict[str, float]:
     """Record when each customer's first change arrives at a consumer of the out-stream."""
     moments: dict[str, float] = {}
     redis: Any = Redis.from_url(service.servers.redis_url)
@@ -146,15 +146,15 @@ async def replay(service: Service) -> str:
     )
 
 
-async def customers_there(service: Service) -> str:
+async def more_customers(service: Service) -> str:
     """Compare a shop of 10,000 customers with one of 1,000,000.
 
-    First the same 10,000 order in both, so that the events do the same. Then everybody orders, so
-    that 100,000 events change as many customers.
+    In the first two runs the same 10,000 customers order, so that the events do the same work. In
+    the third, all customers order, so that 100,000 events change as many customers.
     """
-    few = await _among(service, 10_000, 10_000)
-    same = await _among(service, 1_000_000, 1_000_000, ordering=10_000)
-    everybody = await _among(service, 1_000_000, 1_000_000)
+    few = await _rates_in_shop(service, 10_000, 10_000)
+    same = await _rates_in_shop(service, 1_000_000, 1_000_000, ordering=10_000)
+    everybody = await _rates_in_shop(service, 1_000_000, 1_000_000)
     return (
         _compared("10,000 customers", few, "1,000,000, of whom 10,000 order", same)
         + f"\nWhen all 1,000,000 order: {spread(everybody, ',.0f')}, "
@@ -162,10 +162,10 @@ async def customers_there(service: Service) -> str:
     )
 
 
-async def orders_there(service: Service) -> str:
+async def more_orders(service: Service) -> str:
     """Compare a shop of 1,000,000 orders with one of 5,000,000; both have 1,000,000 customers."""
-    one = await _among(service, 1_000_000, 1_000_000)
-    five = await _among(service, 1_000_000, 5_000_000)
+    one = await _rates_in_shop(service, 1_000_000, 1_000_000)
+    five = await _rates_in_shop(service, 1_000_000, 5_000_000)
     return _compared("1,000,000 orders of as many customers", one, "5,000,000", five)
 
 
@@ -176,7 +176,7 @@ def _compared(one: str, rates: list[float], other: str, others: list[float]) -> 
     )
 
 
-async def _among(
+async def _rates_in_shop(
     service: Service, customers: int, orders: int, ordering: int | None = None
 ) -> list[float]:
     """Measure runs one after the other, in a shop that has customers already.
@@ -197,7 +197,7 @@ async def _among(
     rates = []
     for number in range(_RUNS):
         documents = events(_EVENTS, ordering, apart=customers // ordering, seed=number)
-        await runs.fill(service, _anew(documents, number))
+        await runs.fill(service, _as_new_orders(documents, number))
         await runs.checkpoint(service)
         with runs.started(service, worker.commands) as processes:
             before = number * _EVENTS
@@ -206,7 +206,7 @@ async def _among(
     return rates
 
 
-def _anew(documents: list[bytes], number: int) -> list[bytes]:
+def _as_new_orders(documents: list[bytes], number: int) -> list[bytes]:
     """Return the documents as other events of other orders."""
     return [
         document.replace(b'"ORD-', b'"ORD-%d-' % number).replace(b'"event-', b'"event-%d-' % number)

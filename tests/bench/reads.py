@@ -2,7 +2,7 @@
 
 `population` writes a million customers and five million orders in two minutes. Then the functions
 that the API calls compute every answer several times. Answers that use counters, indexes or COPY
-are measured beside the plain way: scan the tables, or write a CSV row by row. The first time is
+are compared with the plain way: scan the tables, or write a CSV row by row. The first time is
 without any plan, cache or prepared statement; the caches of the operating system are not emptied.
 """
 
@@ -121,7 +121,7 @@ def _cases() -> list[Case]:
         now = datetime.now(UTC)
         return await survey(connection, Window(now - PERIODS[name], now))
 
-    async def of_ones_own(connection: AsyncConnection) -> Any:
+    async def of_chosen_year(connection: AsyncConnection) -> Any:
         now = datetime.now(UTC)
         return await statistics(connection, Window(now - PERIODS["year"], now), medians)
 
@@ -146,7 +146,7 @@ def _cases() -> list[Case]:
             )
             for name in PERIODS
         ),
-        Case("statistics of a chosen year", 300, of_ones_own),
+        Case("statistics of a chosen year", 300, of_chosen_year),
         Case(
             "cohorts, 12 months",
             300,

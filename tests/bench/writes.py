@@ -1,4 +1,4 @@
-"""Measure how fast events are applied, beside other ways to write such a service: ``make bench``.
+"""Measure how fast events are applied, compared with other ways to write it: ``make bench``.
 
 Every round runs every contender once, in rotating order, on the same servers (durable commits,
 append-only file on), with the same events, empty tables and a stream that is filled beforehand. The
@@ -24,8 +24,8 @@ from tests.servers import Servers, servers
 CONDITIONS: dict[str, Callable[[Service], Awaitable[str]]] = {
     "latency": conditions.latency,
     "replay": conditions.replay,
-    "customers": conditions.customers_there,
-    "orders": conditions.orders_there,
+    "customers": conditions.more_customers,
+    "orders": conditions.more_orders,
     "memory": conditions.memory,
 }
 

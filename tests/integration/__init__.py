@@ -1,1 +1,1 @@
-"""Tests that talk to real PostgreSQL and Redis, one folder per part of the service."""
+"""Tests on real PostgreSQL and Redis, in the same folders as the code (`worker`: `consumers/`)."""

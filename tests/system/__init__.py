@@ -1,1 +1,1 @@
-"""Tests of whole processes: faults, clusters, deployment, upgrades, the browser."""
+"""Tests of the whole service: bad input, faults, clusters, deployment, upgrades, the browser."""

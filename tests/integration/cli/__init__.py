@@ -1,1 +1,1 @@
-"""The command line, tested as processes."""
+"""The `crm` commands: what they do and print."""

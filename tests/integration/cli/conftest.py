@@ -58,5 +58,5 @@ class Crm:
 
 @pytest.fixture
 def crm(real_servers: Servers, tmp_path: Path) -> Crm:
-    """Return what runs ``crm`` commands."""
+    """Return a runner of ``crm`` commands."""
     return Crm(real_servers, tmp_path)

@@ -1,4 +1,4 @@
-"""What commands do and print, and the exit statuses that scripts rely on."""
+"""Commands: what they do, what they print, and the exit statuses that scripts rely on."""
 
 import asyncio
 import tomllib
@@ -36,7 +36,9 @@ FACTS = (
 COMMANDS = ("up", "worker", "web", "migrate", "status", "verify", "demo")
 
 
-async def test_status_counts_what_waits(empty_service: Service, crm: Crm) -> None:
+async def test_status_counts_unread_pending_and_unpublished(
+    empty_service: Service, crm: Crm
+) -> None:
     service = empty_service
     await service.ingest(entry("ORD-1", email="a@x.org"), entry("ORD-2", email="b@x.org"))
     await service.ingest(entry("ORD-3", status="nonsense"))
@@ -157,7 +159,7 @@ async def test_verify_ends_with_1_if_an_invariant_is_broken(service: Service, cr
     assert "total_spent=11.00, spent=10.00" in broken.out
 
 
-async def test_web_serves_and_stops(empty_service: Service, tmp_path: Path) -> None:
+async def test_web_serves_until_sigterm(empty_service: Service, tmp_path: Path) -> None:
     async with processes(empty_service.servers, tmp_path) as started:
         web = await started.web()
         status, body = await web.ask("/readyz")

@@ -1,4 +1,4 @@
-"""What is printed into a pipe, into terminals of several widths, and as JSON."""
+"""Output into a pipe, into terminals of several widths, and as JSON."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ async def filled(empty_service: Service) -> Service:
 
 
 @pytest.mark.usefixtures("filled")
-async def test_every_list_has_json(crm: Crm) -> None:
+async def test_every_list_prints_json_on_request(crm: Crm) -> None:
     documents = await _documents(crm, LISTS)
     (letter,) = documents["dead-letters list"]
     assert (letter["id"], letter["reason"], letter["error"]) == ("1", REASON, ERROR)
@@ -59,7 +59,7 @@ async def test_every_list_has_json(crm: Crm) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-async def test_every_report_has_json(crm: Crm) -> None:
+async def test_every_report_prints_json_on_request(crm: Crm) -> None:
     # The last two change what the others report.
     documents = await _documents(crm, (*REPORTS, "replay --all", "dead-letters replay --all"))
     assert documents["status"]["deadLetters"] == 1
@@ -74,7 +74,7 @@ async def test_every_report_has_json(crm: Crm) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-async def test_an_import_has_json(crm: Crm, tmp_path: Path) -> None:
+async def test_an_import_prints_json_on_request(crm: Crm, tmp_path: Path) -> None:
     path = tmp_path / "customers.csv"
     path.write_text("Email,Segment,Shoe Size\nb@x.org,vip,9\nc@x.org,,\nnobody,,\n")
     ended = await crm("import", str(path), "--json")

@@ -1,1 +1,1 @@
-"""Tests of the schema, the migrations and the connections."""
+"""Tests of `service/db/`: the schema and the connections here, each subject in its folder."""

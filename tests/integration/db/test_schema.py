@@ -175,7 +175,7 @@ async def test_downgrading_leaves_nothing_and_upgrading_restores_everything(
     assert await other_schema.run(migrate.current) == migrate.head()
 
 
-async def test_upgrades_at_once_take_turns(other_schema: OtherSchema) -> None:
+async def test_simultaneous_upgrades_take_turns(other_schema: OtherSchema) -> None:
     heads = await asyncio.gather(*(migrate.upgrade(other_schema.url) for _ in range(3)))
     assert heads == [migrate.head()] * 3
 

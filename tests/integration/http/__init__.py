@@ -1,1 +1,1 @@
-"""The HTTP API, over real servers."""
+"""Tests of `service/http/` on real servers: routes, sign-in, probes and live streams."""

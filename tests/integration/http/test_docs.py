@@ -1,4 +1,4 @@
-"""``/docs``: complete, and with nothing from elsewhere."""
+"""``/docs`` lists the whole API, and loads nothing from other hosts."""
 
 import base64
 import hashlib
@@ -9,7 +9,9 @@ import httpx
 from tests.unit.http.page import Page
 
 
-async def test_everything_is_there_and_nothing_comes_from_elsewhere(web: httpx.AsyncClient) -> None:
+async def test_the_page_lists_every_operation_and_loads_nothing_from_elsewhere(
+    web: httpx.AsyncClient,
+) -> None:
     answer = await web.get("/docs")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"

@@ -1,1 +1,1 @@
-"""Tests of streams: what Redis loses is noticed, and what it may forget is trimmed."""
+"""Tests of losses in Redis, which must be noticed, and of trimming."""

@@ -1,4 +1,4 @@
-"""A group that reads, applies and acknowledges when told to, and checks for losses."""
+"""A group that reads, applies and acknowledges when the test says so, and checks for losses."""
 
 from typing import Any
 
@@ -74,7 +74,7 @@ class Scene:
             return list(await losses.recorded_losses(connection))
 
     async def age_checkpoint(self, ago: str) -> None:
-        """Make the last check longer ago."""
+        """Move the time of the last check back."""
         await self.service.execute(
             "UPDATE sightings SET seen_at = seen_at - CAST(:ago AS text)::interval", ago=ago
         )

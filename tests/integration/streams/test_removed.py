@@ -45,7 +45,7 @@ async def test_a_publisher_that_trims_unread_entries_is_noticed(scene: Scene) ->
     assert loss.entries == 4
 
 
-async def test_repeated_trimming_is_one_loss_that_grows(scene: Scene) -> None:
+async def test_repeated_trimming_is_recorded_as_one_growing_loss(scene: Scene) -> None:
     for round_ in range(5):
         ids = await scene.publish(10)
         await scene.trim(1)
@@ -58,7 +58,7 @@ async def test_repeated_trimming_is_one_loss_that_grows(scene: Scene) -> None:
     assert loss.last_noticed_at > loss.noticed_at
 
 
-async def test_a_gap_is_noticed_though_the_group_has_read_on_beyond_it(scene: Scene) -> None:
+async def test_a_gap_is_noticed_after_the_group_has_read_beyond_it(scene: Scene) -> None:
     await scene.publish(10)
     await scene.consume(4)
     await scene.check()
@@ -103,7 +103,7 @@ async def test_deleted_pending_entries_of_a_dead_reader_are_noticed(scene: Scene
     assert not covers(loss, ids[0])
 
 
-async def test_entries_in_hand_hide_a_loss_only_for_a_while(scene: Scene) -> None:
+async def test_pending_entries_hide_a_loss_only_until_they_are_acknowledged(scene: Scene) -> None:
     ids = await scene.publish(10)
     held = await scene.read(3)
     await scene.check()
@@ -123,7 +123,9 @@ async def test_entries_in_hand_hide_a_loss_only_for_a_while(scene: Scene) -> Non
     assert covers(loss, *ids[3:7], ids[9])
 
 
-async def test_a_loss_while_entries_are_in_hand_is_counted_in_full_in_the_end(scene: Scene) -> None:
+async def test_a_loss_while_entries_are_pending_is_counted_in_full_once_they_are_acknowledged(
+    scene: Scene,
+) -> None:
     await scene.publish(10)
     held = await scene.read(5)
     await scene.service.ingest(*held)

@@ -15,7 +15,7 @@ from tests.conftest import Service
 from tests.events import fields
 from tests.integration.cli.conftest import Crm
 from tests.integration.http.conftest import client
-from tests.integration.http.test_operations import metrics
+from tests.integration.http.test_health_and_metrics import metrics
 from tests.integration.streams.scene import Scene, all_checked, covers
 from tests.integration.worker.scene import all_applied, all_published, publish_all, working
 from tests.wait import until
@@ -37,7 +37,7 @@ async def _noticed(service: Service) -> None:
     await until(recorded)
 
 
-async def test_a_loss_while_no_worker_ran_is_reported_everywhere(
+async def test_a_loss_while_no_worker_ran_is_logged_measured_and_listed(
     empty_service: Service, crm: Crm, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = empty_service

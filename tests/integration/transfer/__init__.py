@@ -1,1 +1,1 @@
-"""Files in and out."""
+"""Tests of CSV exports and of imports from files."""

@@ -1,4 +1,4 @@
-"""Imports of good and bad lines: nothing is written before ``--apply``, and everything once."""
+"""Imports of good and bad lines: ``--apply`` writes everything once, a dry run writes nothing."""
 
 import asyncio
 import json
@@ -130,8 +130,8 @@ async def test_bad_customers_are_refused_with_a_reason(
     assert (refusals(path), dry.refused, dry.counts) == (expected, 13, {NEW: 1})
     done = await load(service, path)
     assert (refusals(path), done.refused, done.counts) == (expected, 13, {NEW: 1})
-    mended = customers_csv(tmp_path / "c.csv", {"Email": "b@x.org"})
-    assert (await load(service, mended)).complete
+    corrected = customers_csv(tmp_path / "c.csv", {"Email": "b@x.org"})
+    assert (await load(service, corrected)).complete
     assert refusals(path) == []
 
 
@@ -302,7 +302,7 @@ async def test_old_orders_do_not_bring_back_erased_people(
     assert (await load(service, path)).counts == {UNCHANGED: 1}
 
 
-async def test_memory_stays_constant(service: Service, tmp_path: Path) -> None:
+async def test_imports_use_constant_memory(service: Service, tmp_path: Path) -> None:
     """With a line of 300 MB, and with many lines."""
     path = tmp_path / "c.csv"
     with path.open("wb") as file:
@@ -357,7 +357,7 @@ async def test_the_commands_export_and_import(
 async def test_an_import_that_waits_for_a_customer_holds_no_counters(
     service: Service, now: datetime, tmp_path: Path
 ) -> None:
-    """Whoever holds the lock on that customer will need the counters."""
+    """The transaction that holds the lock on that customer will need the counters next."""
     await service.ingest(entry("A-1", email="a@x.org", created=now))
     path = customers_csv(
         tmp_path / "c.csv", {"Email": "new@x.org"}, {"Email": "a@x.org", "Name": "Ann"}

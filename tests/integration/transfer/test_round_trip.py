@@ -21,7 +21,7 @@ _TEXT = st.text(
 )
 
 
-async def test_the_same_customers_come_back(
+async def test_an_import_of_an_export_restores_the_same_customers(
     service: Service, now: datetime, tmp_path: Path
 ) -> None:
     ago = [now - timedelta(days=days) for days in range(0, 300, 10)]
@@ -113,7 +113,7 @@ async def test_orders_of_erased_people_stay_without_a_customer(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-async def test_any_text_comes_back_unchanged(
+async def test_any_text_survives_export_and_import_unchanged(
     empty_service: Service, tmp_path: Path, rows: list[tuple[str, str, str]]
 ) -> None:
     await empty_service.empty()

@@ -34,7 +34,7 @@ async def large(
 
 
 async def _ask(web: Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Begin an export; wait for the places of exports that an earlier test broke off."""
+    """Begin an export as soon as those that an earlier test broke off have ended."""
     begun: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def begins() -> bool:
@@ -119,7 +119,7 @@ async def _read_while_the_database_fails(web: Process, service: Service) -> None
                 failed = True
 
 
-async def test_no_more_than_two_at_once(large: Process, migrated: Service) -> None:
+async def test_no_more_than_two_exports_run_at_once(large: Process, migrated: Service) -> None:
     asked = [await _ask(large) for _ in range(AT_ONCE)]
     status, problem = await large.ask(EXPORT)
     assert (status, problem["title"]) == (429, "Too many exports")

@@ -1,1 +1,1 @@
-"""Tests of the worker on real servers: what it reads, what it writes and what it survives."""
+"""Tests of `consumers/`: what a worker reads, writes and survives."""

@@ -103,8 +103,8 @@ async def totals(service: Service) -> Totals:
         return await status.totals(connection)
 
 
-async def waiting(service: Service) -> DatabaseBacklog:
-    """Return what waits in the database: unpublished changes and an overdue sweep."""
+async def database_backlog(service: Service) -> DatabaseBacklog:
+    """Return the backlog in the database: unpublished changes and an overdue sweep."""
     async with service.engine.connect() as connection:
         return await status.database_backlog(connection)
 
@@ -130,7 +130,7 @@ async def all_published(service: Service, seconds: float = PATIENCE) -> None:
     """Wait until every change is on the out-stream."""
 
     async def done() -> bool:
-        return not (await waiting(service)).unpublished
+        return not (await database_backlog(service)).unpublished
 
     await until(done, seconds)
 

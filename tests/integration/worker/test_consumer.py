@@ -164,7 +164,9 @@ async def test_sigterm_under_load_leaves_nothing_behind(service: Service, crm: P
     assert (await totals(service)).read == published
 
 
-async def test_kill_9_in_the_middle_loses_nothing(service: Service, crm: Processes) -> None:
+async def test_kill_9_while_entries_are_pending_loses_nothing(
+    service: Service, crm: Processes
+) -> None:
     await publish_all(service, _orders(3000))
     worker = crm.start_worker(batch_size=20)
 
@@ -291,7 +293,7 @@ async def test_a_stopped_worker_has_stopped_reading(service: Service) -> None:
     assert (left.lag, left.pending, left.consumers) == (3, 0, [])
 
 
-async def test_a_stopping_worker_applies_what_it_was_given_and_never_handled(
+async def test_a_stopping_worker_applies_entries_that_it_was_given_but_had_not_handled(
     service: Service,
 ) -> None:
     await publish_all(service, _orders(3))

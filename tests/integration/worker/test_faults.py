@@ -1,4 +1,4 @@
-"""Servers are killed, hang, forget or refuse; the worker goes on, or says why it cannot."""
+"""Servers are killed, hang, lose data or refuse work; the worker recovers, or reports why not."""
 
 import asyncio
 import signal
@@ -278,7 +278,7 @@ async def test_readiness_names_the_part_that_is_away(
     assert await worker.terminate() == 0
 
 
-async def test_entries_that_the_database_refuses_are_found_among_their_neighbours(
+async def test_only_the_entries_that_the_database_refuses_become_dead_letters(
     service: Service,
 ) -> None:
     await service.execute(

@@ -1,4 +1,4 @@
-"""The out-stream has every change once and in order, whoever dies and whatever Redis forgets."""
+"""The out-stream has every change once and in order, even if workers die and Redis loses data."""
 
 import asyncio
 import contextlib
@@ -19,11 +19,11 @@ from tests.integration.streams.scene import all_checked
 from tests.integration.worker.scene import (
     all_applied,
     all_published,
+    database_backlog,
     in_order_without_holes,
     out_stream,
     publish_all,
     stored_changes,
-    waiting,
     working,
 )
 from tests.processes import Processes
@@ -72,7 +72,7 @@ async def test_another_worker_takes_over_when_the_leader_is_killed(
 
     async def stopped_in_the_middle() -> bool:
         leader.send(signal.SIGSTOP)
-        if len(await out_stream(service)) > 50 and (await waiting(service)).unpublished:
+        if len(await out_stream(service)) > 50 and (await database_backlog(service)).unpublished:
             return True
         leader.send(signal.SIGCONT)
         return False
@@ -183,7 +183,7 @@ async def test_an_entry_of_a_foreign_writer_harms_nothing(
     assert {change.place for change in await out_stream(service)} == await stored_changes(service)
 
 
-async def test_a_crash_between_adding_and_noting_it_duplicates_nothing(service: Service) -> None:
+async def test_a_crash_between_xadd_and_marking_it_duplicates_no_change(service: Service) -> None:
     await _change(service, 1, 2, 3, 4)
     async with _relaying(service):
         await all_published(service)
@@ -199,7 +199,7 @@ async def test_a_crash_between_adding_and_noting_it_duplicates_nothing(service: 
     await in_order_without_holes(service)
 
 
-async def test_a_crash_between_numbering_and_adding_loses_nothing(service: Service) -> None:
+async def test_a_crash_between_numbering_and_xadd_loses_no_change(service: Service) -> None:
     await _change(service, 1, 2)
     await service.execute("UPDATE segment_changes SET publish_number = id")
     await service.execute("UPDATE relay SET numbered = 2")
@@ -222,7 +222,7 @@ async def test_a_trimmed_stream_is_not_taken_for_a_lost_one(service: Service, le
     assert numbers == [3, 4, 5, 6][2 - left :]
 
 
-async def test_one_relay_leads_and_the_next_follows(service: Service) -> None:
+async def test_one_relay_leads_also_after_the_leaders_session_ended(service: Service) -> None:
     async with contextlib.AsyncExitStack() as running:
         relays = [await running.enter_async_context(_relaying(service)) for _ in range(2)]
 

@@ -1,1 +1,1 @@
-"""The pages, and who may see them."""
+"""Tests of the dashboard: its pages, dialogs, sign-in and sessions."""

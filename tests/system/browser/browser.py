@@ -38,7 +38,7 @@ async def _unread(actor: Editor) -> str:
 
 
 async def user(web: Web, role: Role = Role.EDITOR, email: str = "jane@example.com") -> users.User:
-    """Add a user, and let the memory of "no user exists" end."""
+    """Add a user, and wait until the application no longer caches that there is none."""
     async with web.service.engine.begin() as connection:
         added = await users.add_user(connection, email, PASSWORD, role, actor="test")
     web.wait()

@@ -113,7 +113,7 @@ async def test_a_form_that_was_not_touched_changes_nothing(
     assert await service.rows("SELECT * FROM customers") == before
 
 
-async def test_only_what_was_changed_is_written_so_events_may_change_the_rest(
+async def test_a_form_writes_only_changed_fields_so_events_may_change_the_others(
     plain: Browser, service: Service
 ) -> None:
     first = {"street": "1 Main St", "city": "Austin"}
@@ -219,7 +219,7 @@ async def test_a_customer_is_created(plain: Browser, service: Service) -> None:
         ({"segment": ""}, ("new", "rules", False, None)),
     ],
 )
-async def test_a_segment_is_held_as_long_as_was_chosen(
+async def test_a_segment_is_held_for_the_chosen_time(
     plain: Browser, chosen: dict[str, str], expected: tuple[object, ...]
 ) -> None:
     plain.http.cookies.set("crm_zone", "America/Chicago")
@@ -240,7 +240,7 @@ async def test_a_segment_is_held_as_long_as_was_chosen(
     }
 
 
-async def test_an_edit_by_somebody_else_is_shown_beside_ones_own(plain: Browser) -> None:
+async def test_an_edit_by_somebody_else_is_shown_beside_the_own_edit(plain: Browser) -> None:
     await create(plain, phone="1", notes="old")
     path = "/customers/CUST-1001/edit"
     fields = await edit_form(plain) | {"phone": "2", "city": "Austin", "name": "Jane Doe"}
@@ -360,7 +360,7 @@ async def test_long_lists_are_shown_in_pieces(
         assert (await plain.get(f"/customers/CUST-1001?{odd}")).status_code == 200
 
 
-async def test_interactions_are_added_and_only_ones_own_are_removed(
+async def test_interactions_are_added_and_removed_only_by_their_author(
     plain: Browser, service: Service
 ) -> None:
     plain.http.cookies.set("crm_zone", "America/Chicago")
@@ -433,7 +433,7 @@ async def test_an_unknown_customer_is_not_found(plain: Browser) -> None:
             assert (await plain.post(f"/customers/{strange}{path}", data=fields)).status_code == 404
 
 
-async def test_each_role_sees_and_may_do_what_it_is_for(web: Web) -> None:
+async def test_each_role_sees_and_may_do_only_what_its_scopes_allow(web: Web) -> None:
     async with open_browser(web) as local:
         await create(local)
     await user(web, Role.EDITOR)

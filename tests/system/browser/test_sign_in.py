@@ -72,7 +72,9 @@ async def test_a_session_allows_what_its_role_allows_in_pages_and_the_api(
     ("scheme", "name", "secure"),
     [("http", "crm-session", ""), ("https", "__Host-crm-session", "; Secure")],
 )
-async def test_the_cookie_is_strict(web: Web, scheme: str, name: str, secure: str) -> None:
+async def test_the_session_cookie_is_http_only_and_same_site_strict(
+    web: Web, scheme: str, name: str, secure: str
+) -> None:
     await user(web)
     async with browser(web, scheme) as visitor:
         cookie = (await visitor.sign_in()).headers["set-cookie"]
@@ -121,7 +123,9 @@ async def test_an_invalid_token_opens_nothing(web: Web, jane: Browser, token: st
             assert_problem(answer, 401)
 
 
-async def test_signing_out_ends_the_session_everywhere(web: Web, jane: Browser) -> None:
+async def test_signing_out_ends_the_session_for_a_copied_cookie_too(
+    web: Web, jane: Browser
+) -> None:
     token = jane.token
     answer = await jane.post("/sign-out", data={"csrf": await jane.csrf()})
     assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")

@@ -1,1 +1,1 @@
-"""Faults on real processes by a seeded schedule, then an audit."""
+"""`make chaos`: faults on real processes by a seeded schedule, then an audit."""

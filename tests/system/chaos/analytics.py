@@ -29,7 +29,7 @@ class Hole(NamedTuple):
 
 
 class Analytics:
-    """The segments that the out-stream leads to."""
+    """The segments that a consumer derives from the out-stream."""
 
     def __init__(self, url: str) -> None:
         """Remember the URL of the Redis to read from."""

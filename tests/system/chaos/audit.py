@@ -24,7 +24,7 @@ class Audit:
         self.doubled = 0
         """Customers with more orders or money than published, and changes published twice."""
         self.losses = 0
-        """Losses of Redis that the service noticed by itself."""
+        """Losses in Redis that the service reported."""
         self.wrong: list[str] = []
 
     @property

@@ -90,7 +90,7 @@ class Crew:
 
     @property
     def unasked(self) -> Counter[str]:
-        """Processes that ended without being told to, by kind and exit status."""
+        """Processes that ended although no fault ended them, by kind and exit status."""
         return Counter(
             f"{kind} ended with {status}"
             for pid, (kind, status) in self._ended.items()

@@ -13,7 +13,7 @@ _RESET = struct.pack("ii", 1, 0)  # with no time to linger, closing sends RST
 
 
 class Proxy:
-    """Passes everything on to a port of this machine, unless told otherwise."""
+    """Passes everything on to a port of this machine, unless a fault is set."""
 
     def __init__(self, target: int) -> None:
         """Remember the target port; the proxy listens only inside its `async with` block."""

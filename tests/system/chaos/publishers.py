@@ -1,4 +1,4 @@
-"""Order management: publishers that repeat an entry until Redis has it, and forget nothing."""
+"""Order management: publishers that repeat an entry until Redis has it, and keep all events."""
 
 import asyncio
 import contextlib

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tests.system.chaos.faults.registry import Fault
 
 _RECOVERY_SECONDS = 4.0
-"""Rough time of a step beside holds and pauses; a slow machine takes longer."""
+"""Rough time of a step, without its holds and pauses; a slow machine takes longer."""
 _HOLDS = (0.5, 1.0, 2.0)
 _LONG_HOLDS = (0.5, 2.0, 5.0, 15.0)
 _LONG_FROM = 300.0

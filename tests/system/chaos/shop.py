@@ -142,7 +142,7 @@ class Ledger:
     late: int = 0
 
     def note(self, ref: Ref) -> None:
-        """Record an event before it is sent: after an error it may have arrived all the same."""
+        """Record an event before it is sent: after an error it may have arrived anyway."""
         self.events.setdefault(ref.family, set()).add(ref.place)
         self.recent[ref] = False
         self.sent.append(ref)

@@ -55,7 +55,7 @@ class Stage:
     """Measurements of faults, for the report."""
 
     async def recovered(self, seconds: float = BOUND_SECONDS) -> float:
-        """Wait until all published events have taken effect; return the seconds that took.
+        """Wait until all published events have taken effect; return how long that took.
 
         That is when none of their entries is pending, and the consumer of the out-stream knows a
         customer whose first order is published now.

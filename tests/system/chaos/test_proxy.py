@@ -34,18 +34,18 @@ async def _ask(proxy: Proxy, line: bytes) -> bytes:
         writer.close()
 
 
-async def test_it_passes_data_on(proxy: Proxy) -> None:
+async def test_the_proxy_passes_data_on(proxy: Proxy) -> None:
     assert await _ask(proxy, b"hello\n") == b"hello\n"
 
 
-async def test_it_delays_both_ways(proxy: Proxy) -> None:
+async def test_the_proxy_delays_both_directions(proxy: Proxy) -> None:
     proxy.delay = 0.2
     started = time.monotonic()
     assert await _ask(proxy, b"hello\n") == b"hello\n"
     assert time.monotonic() - started >= 0.4
 
 
-async def test_it_swallows_one_answer_and_its_connection(proxy: Proxy) -> None:
+async def test_the_proxy_swallows_one_answer_and_closes_its_connection(proxy: Proxy) -> None:
     proxy.answers_to_lose = 1
     with pytest.raises(ConnectionResetError):
         await _ask(proxy, b"hello\n")
@@ -53,7 +53,7 @@ async def test_it_swallows_one_answer_and_its_connection(proxy: Proxy) -> None:
     assert await _ask(proxy, b"again\n") == b"again\n"
 
 
-async def test_it_resets_connections(proxy: Proxy) -> None:
+async def test_the_proxy_resets_connections(proxy: Proxy) -> None:
     reader, writer = await asyncio.open_connection(HOST, proxy.port)
     writer.write(b"hello\n")
     assert await reader.readline() == b"hello\n"

@@ -23,21 +23,21 @@ async def _run(*options: str) -> str:
         if process.returncode is None:
             process.terminate()
             await process.wait()
-    told = output.decode()
-    assert process.returncode == 0, told
-    return told
+    report = output.decode()
+    assert process.returncode == 0, report
+    return report
 
 
 @pytest.mark.timeout(MINUTES_ON_A_LOADED_MACHINE * 60)
-async def test_every_fault_alone() -> None:
-    told = await _run("--alone", "--seed", "1", "--redis", VALKEY, "--backlog", "4000")
-    summary = told.partition("recovery: median")[2]
+async def test_nothing_is_wrong_after_every_fault_alone() -> None:
+    report = await _run("--alone", "--seed", "1", "--redis", VALKEY, "--backlog", "4000")
+    summary = report.partition("recovery: median")[2]
     assert [name for name in FAULTS if f"  {name}" not in summary] == []
 
 
 @pytest.mark.timeout(MINUTES_ON_A_LOADED_MACHINE * 60)
-async def test_overlapping_faults_on_debians_redis() -> None:
+async def test_nothing_is_wrong_after_overlapping_faults_on_debians_redis() -> None:
     if not debian_redis():
         pytest.skip("redis-server is not installed (apt-get install redis-server)")
-    told = await _run("--seconds", "15", "--seed", "2", "--redis", REDIS, "--backlog", "4000")
-    assert " + " in told
+    report = await _run("--seconds", "15", "--seed", "2", "--redis", REDIS, "--backlog", "4000")
+    assert " + " in report

@@ -1,1 +1,1 @@
-"""Partitions of the orders, on one Redis and on a cluster of three masters."""
+"""Tests of partitions, on one Redis and on a cluster of three masters."""

@@ -84,7 +84,7 @@ class Node:
             )
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal: SIGKILL ends the process, SIGSTOP makes it hang, SIGCONT lets it go on."""
+        """Send a signal. SIGKILL ends the process, SIGSTOP makes it hang, SIGCONT resumes it."""
         if self._process and self._process.poll() is None:
             os.kill(self._process.pid, number)
 

@@ -13,7 +13,7 @@ from service.core.loss_arithmetic import LossKind
 from service.db.operations import losses
 from service.streams import groups, redis_client
 from tests.conftest import Service
-from tests.integration.ingest.test_model import stored
+from tests.integration.db.ingest.test_model import stored
 from tests.integration.worker.scene import all_published, in_order_without_holes, totals, working
 from tests.model import world
 from tests.processes import Process, Processes, processes
@@ -25,8 +25,8 @@ from tests.wait import until
 pytestmark = pytest.mark.timeout(400)
 _SLOW = 120.0
 _REPLICATED = 5.0
-"""Seconds before a master's death. What it accepted before them, its replica has as well; what it
-accepted since is published again."""
+"""Seconds. What a master accepted longer than this before its death, its replica has too; what it
+accepted later is published again."""
 
 
 async def _open_losses(service: Service) -> list[losses.RecordedLoss]:
@@ -114,7 +114,7 @@ async def test_entries_that_a_replica_lacked_are_a_loss_and_can_be_published_aga
         await all_published(service, _SLOW)
     assert await service.findings() == []
 
-    # So far everything was applied. What is published now, nobody reads before the master dies.
+    # Everything so far is applied. Nobody reads the next entries before the master dies.
     before = len(shop.sent)
     for _ in range(5):
         await shop.put(stream, shop.next())
@@ -150,7 +150,7 @@ async def _has_open_losses(service: Service) -> bool:
     return bool(await _open_losses(service))
 
 
-async def test_other_partitions_go_on_while_a_master_and_its_replica_are_dead(
+async def test_other_partitions_are_read_while_a_master_and_its_replica_are_dead(
     on_cluster: OnCluster, tmp_path: Path
 ) -> None:
     service, cluster = on_cluster

@@ -1,26 +1,20 @@
-"""Partitions on one Redis: an entry is its stream and its id, and all else stays the same."""
+"""Partitions on one Redis: stream and id together identify an entry; all else works as before."""
 
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from consumers import chores
 from service import metrics
-from service.cli.demo import stream_for
-from service.config import Config, ConfigError
 from service.core.envelope import Entry
-from service.core.partitions import OrdersStream, orders_streams, partition_key, partition_of
 from service.db.operations import losses
 from service.streams import groups, redis_client
 from tests.conftest import Service
 from tests.events import fields
 from tests.integration.cli.conftest import Crm
-from tests.integration.ingest.test_model import stored
+from tests.integration.db.ingest.test_model import stored
 from tests.integration.worker.scene import (
     all_applied,
     all_published,
@@ -29,76 +23,9 @@ from tests.integration.worker.scene import (
     working,
 )
 from tests.model import world
-from tests.paths import ROOT
 from tests.system.cluster.conftest import with_partitions
 from tests.system.cluster.scene import Shop, all_read
 from tests.wait import until
-
-_VECTOR = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<crc>\d+) \| (?P<of8>\d) \|$", re.MULTILINE)
-
-
-def test_the_published_test_vectors_are_right() -> None:
-    vectors = list(_VECTOR.finditer((ROOT / "docs/streams.md").read_text()))
-    assert len(vectors) >= 4
-    for vector in vectors:
-        key = vector["key"].replace("·", " ")
-        assert partition_of(key, 2**32) == int(vector["crc"]), key
-        assert partition_of(key, 8) == int(vector["of8"]), key
-
-
-@given(st.text(), st.integers(1, 1024))
-def test_a_key_has_one_partition_however_it_is_written(key: str, partitions: int) -> None:
-    number = partition_of(key, partitions)
-    assert 0 <= number < partitions
-    upper = "".join(c.upper() if c.isascii() else c for c in key)
-    assert partition_of(f" \t{upper}\r\n", partitions) == number
-
-
-@pytest.mark.parametrize(
-    ("order", "key"),
-    [
-        (
-            {"id": "ORD-1", "customer": {"id": "CUST-7", "email": "Jane@Example.com"}},
-            "Jane@Example.com",
-        ),
-        ({"id": "ORD-1", "customer": {"id": "CUST-7", "email": " "}}, "CUST-7"),
-        ({"id": "ORD-1", "customer": {"id": None}}, "ORD-1"),
-        ({"id": "ORD-1", "customer": None}, "ORD-1"),
-        ({"customer": "Jane"}, ""),
-    ],
-)
-def test_the_partition_key_is_the_first_of_email_customer_id_and_order_id(
-    order: dict[str, Any], key: str
-) -> None:
-    assert partition_key(order) == key
-
-
-def test_the_plain_stream_is_always_read() -> None:
-    plain = OrdersStream("orders", None)
-    assert orders_streams("orders", 1) == (plain,)
-    assert orders_streams("orders", 2) == (
-        plain,
-        OrdersStream("orders:{0}", 0),
-        OrdersStream("orders:{1}", 1),
-    )
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"REDIS_URL": "redis://a:1,redis://b:2"}, "set CRM_REDIS_CLUSTER=true"),
-        ({"REDIS_URL": "unix:///s", "REDIS_CLUSTER": "true"}, "cannot be reached by unix"),
-        ({"REDIS_URL": "redis://a:1,http://b", "REDIS_CLUSTER": "true"}, "must start with"),
-        ({"ORDERS_PARTITIONS": "0"}, "CRM_ORDERS_PARTITIONS"),
-    ],
-)
-def test_settings_that_contradict_each_other_are_refused(
-    settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in settings.items():
-        monkeypatch.setenv(f"CRM_{name}", value)
-    with pytest.raises(ConfigError, match=message):
-        Config.load()
 
 
 async def test_orders_in_any_partition_are_applied_once(
@@ -179,7 +106,7 @@ async def test_the_same_id_and_bytes_in_two_partitions_are_two_dead_letters(
 async def test_a_dead_workers_entries_of_several_partitions_are_taken_over(
     partitioned: Service,
 ) -> None:
-    """The ids are the same in each partition, and an entry in hand must not hide another one."""
+    """The ids are the same in each partition, and a pending entry must not hide another one."""
     service = partitioned
     raw: Any = service.redis
     for stream in service.config.orders_streams:
@@ -294,11 +221,3 @@ async def test_orders_of_all_partitions_are_replayed(partitioned: Service, tmp_p
         await all_read(service)
     counted = await totals(service)
     assert counted.duplicate + counted.stale >= 80 + in_five
-
-
-def test_the_demo_publishes_where_order_management_would() -> None:
-    one, eight = (Config(orders_partitions=n) for n in (1, 8))
-    entry = {"data": fields("ORD-1", email="jane@example.com")[b"data"]}
-    assert [stream_for(config, entry) for config in (one, eight)] == ["orders", "orders:{4}"]
-    for broken in ({"data": b"{"}, {"data": b"[]"}, {"data": b'{"data": 1}'}, {"other": b""}):
-        assert stream_for(eight, broken) == "orders"

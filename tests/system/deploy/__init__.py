@@ -1,1 +1,1 @@
-"""The deployment: its files, logs, metrics, alerts, traces, replicas and restores."""
+"""Tests of what `deploy/` promises: logs, metrics, traces, the image, replicas, restores."""

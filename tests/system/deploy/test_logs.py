@@ -41,10 +41,10 @@ async def test_no_log_line_names_a_person(service: Service, crm: Processes, form
     for entry in (sound, *_BROKEN):
         await service.publish(entry)
 
-    async def told() -> bool:
+    async def all_handled() -> bool:
         return "published as" in worker.output and worker.output.count("dead letter") >= 9
 
-    await until(told)
+    await until(all_handled)
     await _use(web)
     assert await worker.terminate() == 0, worker.output
     await web.terminate()

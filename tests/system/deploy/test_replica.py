@@ -195,7 +195,7 @@ async def _by_replica(http: httpx.AsyncClient, service: Service) -> bool:
     return (await _total(http))[1] is not None
 
 
-async def _told(http: httpx.AsyncClient) -> str:
+async def _replica_status(http: httpx.AsyncClient) -> str:
     answer = await http.get("/readyz")
     assert answer.status_code == 200, answer.text
     return str(answer.json()["parts"]["replica"])
@@ -218,14 +218,14 @@ async def test_the_primary_answers_when_the_replica_is_too_far_behind(
             for _ in range(3):
                 assert not await _by_replica(http, service)
         assert caplog.text.count("the primary answers for the read replica: it may be") == 1
-        assert "not used: it may be" in await _told(http)
+        assert "not used: it may be" in await _replica_status(http)
         assert await _metric(http, "crm_replica_in_use") == 0
         assert await _metric(http, "crm_replica_lag_seconds") > 5
         assert (await http.get("/api/v1/customers/export.csv")).headers.get(_LAG) is None
 
         await pair.replica("SELECT pg_wal_replay_resume()")
         await until(lambda: _by_replica(http, service), _SLOW, every=0.2)
-        assert await _told(http) == "ok"
+        assert await _replica_status(http) == "ok"
 
 
 @pytest.mark.timeout(600)
@@ -240,7 +240,7 @@ async def test_a_replica_that_hangs_keeps_nobody_waiting_for_long(pair: Pair) ->
             took = time.monotonic() - began
             assert answered == [(0, None)] * 20
             assert took < 20, "a statement is given up after a minute"
-            assert "not used: it does not answer" in await _told(http)
+            assert "not used: it does not answer" in await _replica_status(http)
 
             # While one request tries the replica again, the others are answered.
             async def is_asked_again() -> bool:
@@ -261,7 +261,7 @@ async def test_a_replica_that_hangs_keeps_nobody_waiting_for_long(pair: Pair) ->
 
 @pytest.mark.timeout(600)
 async def test_a_replica_that_was_promoted_by_mistake_is_not_used(pair: Pair) -> None:
-    """It follows no primary any more, so it would take itself for current for ever."""
+    """It no longer follows a primary, so it would consider itself up to date for ever."""
     service = pair.service
     async with client(service) as http:
         await until(lambda: _by_replica(http, service), _SLOW)
@@ -283,7 +283,7 @@ async def test_a_replica_that_was_promoted_by_mistake_is_not_used(pair: Pair) ->
         assert await _metric(http, "crm_replica_lag_seconds") > 3000
 
 
-async def test_without_a_replica_nothing_mentions_one(service: Service) -> None:
+async def test_nothing_mentions_a_replica_if_there_is_none(service: Service) -> None:
     async with client(service) as http:
         assert (await _total(http)) == (0, None)
         assert "replica" not in (await http.get("/readyz")).json()["parts"]

@@ -104,7 +104,7 @@ async def shop(stack: LocalStack, redis_url: str, folder: Path) -> AsyncIterator
 
 
 @pytest.mark.timeout(900)
-async def test_restored_to_an_earlier_moment_and_replayed(tmp_path: Path) -> None:
+async def test_a_restored_database_and_a_replay_end_with_the_same_customers(tmp_path: Path) -> None:
     if os.environ.get("CRM_TEST_DATABASE_URL"):
         pytest.skip("needs servers of its own")
     archive, first = tmp_path / "archive", tmp_path / "first"
@@ -114,16 +114,16 @@ async def test_restored_to_an_earlier_moment_and_replayed(tmp_path: Path) -> Non
         redis_url = stack.redis_url or ""
         await migrate.upgrade(asyncpg_url(stack.database_url or ""))
         async with shop(stack, redis_url, tmp_path) as before:
-            known, moment, seen = await _a_day(before, stack, tmp_path / "backup")
+            known, moment, seen = await _orders_and_backup(before, stack, tmp_path / "backup")
         # The database is lost; Redis is not.
         await stack.supervisor.children["postgres"].stop(hurry=True)
-        for name, by_the_book in (("second", True), ("third", False)):
+        for name, replay_first in (("second", True), ("third", False)):
             _restore(tmp_path / "backup", first, tmp_path / name, archive, moment)
             async with (
                 LocalStack(tmp_path / name, redis=False, report=lambda _: None) as again,
                 shop(again, redis_url, tmp_path) as after,
             ):
-                await _recover(after, by_the_book=by_the_book)
+                await _recover(after, replay_first=replay_first)
                 assert await after.rows(_PEOPLE) == known
                 verdict = await after.command("verify")
                 assert verdict.status == 0, verdict.out
@@ -135,10 +135,13 @@ async def test_restored_to_an_earlier_moment_and_replayed(tmp_path: Path) -> Non
                 seen = now
 
 
-async def _a_day(
+async def _orders_and_backup(
     before: Shop, stack: LocalStack, backup: Path
 ) -> tuple[list[tuple[Any, ...]], datetime, dict[str, str]]:
-    """Return the customers at the end, the moment to restore, and what the consumer was told."""
+    """Publish orders and back up in between.
+
+    Return the customers at the end, the moment to restore, and the segments that a consumer knows.
+    """
     async with processes(before.servers, backup.parent) as crm:
         worker = await crm.worker()
         await before.order("ann", 1)
@@ -162,38 +165,38 @@ async def _a_day(
     return known, moment, seen
 
 
-async def _recover(after: Shop, *, by_the_book: bool) -> None:
+async def _recover(after: Shop, *, replay_first: bool) -> None:
     async def promoted() -> bool:
         return await after.rows("SELECT pg_is_in_recovery()") == [(False,)]
 
     await until(promoted, _SLOW)
     assert len(await after.rows(_PEOPLE)) == 2
     async with processes(after.servers, after.folder) as crm:
-        if by_the_book:
-            told = await after.command("replay")
-            assert told.status == 0, told.err
-            assert "segment changes that were published" in told.out
-            assert f"{_FORGOTTEN + 7} entries" in told.out
+        if replay_first:
+            replayed = await after.command("replay")
+            assert replayed.status == 0, replayed.err
+            assert "segment changes that were published" in replayed.out
+            assert f"{_FORGOTTEN + 7} entries" in replayed.out
             worker = await crm.worker()
-        else:  # workers go on, and pass over those orders until somebody replays
+        else:  # workers continue, and miss those orders until somebody replays
             worker = await crm.worker()
-            await _takes_back(worker)
-            told = await after.command("replay", "--all")
-            assert f"{_FORGOTTEN + 10} entries" in told.out
+            await _until_taken_back(worker)
+            replayed = await after.command("replay", "--all")
+            assert f"{_FORGOTTEN + 10} entries" in replayed.out
         await after.settled()
         assert await worker.terminate() == 0
-    if not by_the_book:
+    if not replay_first:
         assert (
             f"lost={_FORGOTTEN + 7}," in (await after.command("verify")).out
-        )  # the service noticed by itself
+        )  # the service noticed the loss
         assert (await after.command("losses", "--acknowledge", "1")).status == 0
 
 
-async def _takes_back(worker: Process) -> None:
-    async def told() -> bool:
+async def _until_taken_back(worker: Process) -> None:
+    async def taken_back() -> bool:
         return "took back" in worker.output
 
-    await until(told, _SLOW)
+    await until(taken_back, _SLOW)
 
 
 async def _archive_to(archive: Path, folder: Path) -> None:

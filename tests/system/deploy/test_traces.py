@@ -47,7 +47,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
     provider.shutdown()
 
 
-def of(trace: Trace, spans: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+def spans_of(trace: Trace, spans: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {
         span.name: span
         for span in spans.get_finished_spans()
@@ -81,16 +81,18 @@ async def test_a_trace_leads_from_the_publisher_through_the_commit_to_the_change
         await all_applied(service, 4)
         await all_published(service)
 
-        async def told() -> bool:
-            return all("send customer-segment-changed" in of(it, spans) for it in (jane, john))
+        async def both_published() -> bool:
+            return all(
+                "send customer-segment-changed" in spans_of(it, spans) for it in (jane, john)
+            )
 
-        await until(told)
+        await until(both_published)
     published = [entry.document for entry in await out_stream(service)]
     traced = {it["traceparent"].split("-")[1]: it for it in published if "traceparent" in it}
     assert traced.keys() == {jane.id, john.id}
     assert len(published) == 3
     for trace in (jane, john):
-        found = of(trace, spans)
+        found = spans_of(trace, spans)
         assert found.keys() == {"process orders", "send customer-segment-changed"}
         commit, sent = found["process orders"], found["send customer-segment-changed"]
         assert commit.parent
@@ -99,7 +101,7 @@ async def test_a_trace_leads_from_the_publisher_through_the_commit_to_the_change
         assert sent.parent
         assert sent.parent.span_id == commit.context.span_id
         assert traced[trace.id]["traceparent"] == f"00-{trace.id}-{commit.context.span_id:016x}-01"
-    assert not of(mary, spans)  # a dead letter changes nothing
+    assert not spans_of(mary, spans)  # a dead letter changes nothing
     batches = [span for span in spans.get_finished_spans() if span.name == "batch orders"]
     linked = {f"{link.context.trace_id:032x}" for span in batches for link in span.links}
     assert linked == {jane.id, john.id}
@@ -127,7 +129,7 @@ async def test_a_trace_that_its_publisher_does_not_sample_is_passed_on_and_not_k
     async with working(service):
         await all_applied(service, 1)
         await all_published(service)
-    assert not of(trace, spans)
+    assert not spans_of(trace, spans)
     (change,) = await out_stream(service)
     assert change.document["traceparent"].startswith(f"00-{trace.id}-")
     assert change.document["traceparent"].endswith("-00")
@@ -171,11 +173,11 @@ async def test_a_trace_leads_from_a_request_to_the_change(
     first, second = [entry.document for entry in await out_stream(service)]
     assert "traceparent" not in first
     assert second["traceparent"].split("-")[1] == trace.id
-    served = of(trace, spans)["PATCH /api/v1/customers/{id}"]
+    served = spans_of(trace, spans)["PATCH /api/v1/customers/{id}"]
     assert served.attributes
     assert served.attributes["http.response.status_code"] == 200
     assert served.attributes["http.route"] == "/api/v1/customers/{id}"
-    assert of(reading, spans).keys() == {"GET /api/v1/customers/{id}"}
+    assert spans_of(reading, spans).keys() == {"GET /api/v1/customers/{id}"}
 
 
 async def test_a_log_line_names_its_trace(
@@ -189,7 +191,7 @@ async def test_a_log_line_names_its_trace(
     lines = [json.loads(line) for line in caplog.text.splitlines()]
     (line,) = (it for it in lines if it.get("route") == "/livez")
     assert line["traceId"] == trace.id
-    assert of(trace, spans)
+    assert spans_of(trace, spans)
 
 
 @pytest.fixture

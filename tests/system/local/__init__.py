@@ -1,1 +1,1 @@
-"""The local stack, with real servers and real signals."""
+"""Tests of `service/local/`: `crm up` and its servers, with real processes and signals."""

@@ -15,7 +15,7 @@ import pytest
 from service.local.folder import DataFolder
 from service.local.launch import birth
 from service.local.stack import LocalStack
-from tests.system.local.wait import Parent, processes_in, wait_until
+from tests.system.local.stack_processes import Parent, processes_in, wait_until
 
 NOBODY = 65534
 
@@ -52,7 +52,7 @@ async def test_a_killed_parent_leaves_no_orphan(data_dir: Path) -> None:
         assert stack.database_url == urls["database"]
 
 
-async def test_a_start_right_after_everything_was_killed(data_dir: Path) -> None:
+async def test_a_start_succeeds_right_after_everything_was_killed(data_dir: Path) -> None:
     parent = Parent("stack", data_dir)
     urls = await parent.ready()
     await _write(urls["database"])
@@ -69,7 +69,7 @@ async def test_a_start_right_after_everything_was_killed(data_dir: Path) -> None
         await connection.close()
 
 
-async def test_a_start_while_the_old_servers_still_stop(data_dir: Path) -> None:
+async def test_a_start_succeeds_while_the_old_servers_still_stop(data_dir: Path) -> None:
     parent = Parent("stack", data_dir)
     urls = await parent.ready()
     parent.process.kill()
@@ -78,7 +78,7 @@ async def test_a_start_while_the_old_servers_still_stop(data_dir: Path) -> None:
         assert stack.database_url == urls["database"]
 
 
-async def test_orphans_are_stopped_and_strangers_left_alone(data_dir: Path) -> None:
+async def test_orphans_are_stopped_and_other_processes_are_not(data_dir: Path) -> None:
     with _sleeper() as orphan, _sleeper() as stranger:
         note = {"signal": int(signal.SIGTERM), "grace": 5.0}
         for name, process, born in (

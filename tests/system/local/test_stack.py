@@ -17,7 +17,7 @@ from redis.exceptions import AuthenticationError
 
 from service.local import LocalError, binaries
 from service.local.stack import LocalStack
-from tests.system.local.wait import processes_in, wait_until
+from tests.system.local.stack_processes import processes_in, wait_until
 
 
 async def _sql(stack: LocalStack, statement: str) -> object:
@@ -51,7 +51,7 @@ async def test_data_and_ports_outlive_a_stop(data_dir: Path) -> None:
         assert await _redis(second, "GET", "kept") == b"7"
 
 
-async def test_each_half_can_be_left_out(data_dir: Path) -> None:
+async def test_postgres_or_valkey_can_be_left_out(data_dir: Path) -> None:
     async with LocalStack(data_dir, postgres=False) as stack:
         assert stack.database_url is None
         assert list(stack.supervisor.children) == ["valkey"]
@@ -112,7 +112,7 @@ async def test_a_killed_server_comes_back_with_its_data(data_dir: Path, name: st
         assert await _redis(stack, "XLEN", "orders") == 1
 
 
-async def test_one_owner_per_folder(data_dir: Path) -> None:
+async def test_a_folder_has_one_owner(data_dir: Path) -> None:
     async with LocalStack(data_dir, postgres=False):
         with pytest.raises(LocalError, match=rf"in use by process {os.getpid()}.*CRM_DATA_DIR"):
             await LocalStack(data_dir, postgres=False).__aenter__()

@@ -10,7 +10,7 @@ from service.local import LocalError, supervise
 from service.local import child as child_module
 from service.local.child import Child, Log
 from service.local.supervise import Supervisor
-from tests.system.local.wait import wait_until
+from tests.system.local.stack_processes import wait_until
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.local.state import read_state
-from tests.system.local.wait import Parent, processes_in, wait_until
+from tests.system.local.stack_processes import Parent, processes_in, wait_until
 
 
 async def test_up_starts_everything_and_stops_it(data_dir: Path) -> None:
@@ -41,7 +41,7 @@ async def test_up_starts_everything_and_stops_it(data_dir: Path) -> None:
     assert not (data_dir / "stack.json").exists()
 
 
-async def test_a_killed_part_comes_back_and_a_killed_parent_takes_all_along(
+async def test_a_killed_part_comes_back_and_all_parts_end_with_a_killed_parent(
     data_dir: Path,
 ) -> None:
     parent = Parent("up", data_dir, env={**os.environ, "CRM_HTTP_PORT": "0"})

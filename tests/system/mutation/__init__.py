@@ -1,1 +1,1 @@
-"""A test of the tests: they fail when a line that they guard is switched off."""
+"""Tests of the tests: they must fail when a line that they guard is switched off."""

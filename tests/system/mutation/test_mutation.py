@@ -27,7 +27,7 @@ RELAY = "tests/integration/worker/test_relay.py"
 
 
 class Mutation(NamedTuple):
-    """A line, the line that switches it off, and the tests of which one must fail then."""
+    """A line, what to write instead to switch it off, and the tests of which one must then fail."""
 
     file: str
     line: str
@@ -41,7 +41,7 @@ MUTATIONS = {
         "_NEWER = f\"{_key('excluded', *_STATE[:3])} > {_key('o', *_STATE[:3])}\"",
         '_NEWER = "true"',
         (
-            "tests/integration/operations/dead_letters/test_over_http.py::test_a_replayed_event_older_than_the_order_is_stale_and_removed",
+            "tests/integration/db/operations/dead_letters/test_over_http.py::test_a_replayed_event_older_than_the_order_is_stale_and_removed",
         ),
     ),
     "customers are locked in the order of their ids": Mutation(
@@ -49,7 +49,7 @@ MUTATIONS = {
         "SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY id) k",
         "SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY random()) k",
         (
-            "tests/integration/ingest/test_concurrency.py::test_four_connections_fight_over_a_thousand_customers",
+            "tests/integration/db/ingest/test_concurrency.py::test_four_connections_on_a_thousand_customers_do_not_deadlock",
         ),
     ),
     "what was never acknowledged is taken over": Mutation(
@@ -64,7 +64,7 @@ MUTATIONS = {
         "consumers/relay.py",
         "redis.call('XADD', stream, number .. '-0', field, body)",
         "redis.call('XADD', stream, '*', field, body)",
-        (f"{RELAY}::test_a_crash_between_adding_and_noting_it_duplicates_nothing",),
+        (f"{RELAY}::test_a_crash_between_xadd_and_marking_it_duplicates_no_change",),
     ),
     "formulas are escaped": Mutation(
         "service/transfer/formulas.py",
@@ -76,7 +76,9 @@ MUTATIONS = {
         "service/db/customers/editing.py",
         '    if if_match not in {None, "*"} and if_match != etag(customer):',
         "    if False:",
-        ("tests/integration/customers/test_editing.py::test_an_etag_covers_edits_but_not_orders",),
+        (
+            "tests/integration/db/customers/test_editing.py::test_an_etag_covers_edits_but_not_orders",
+        ),
     ),
     "a scope is needed": Mutation(
         "service/http/auth/guard.py",

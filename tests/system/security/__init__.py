@@ -1,1 +1,1 @@
-"""Security of the API, of the checkout and of what is installed."""
+"""Tests of the API's security and for secrets in the checkout; tools that check packages."""

@@ -14,8 +14,8 @@ from service.core.scopes import Scope
 from service.http.app import create_app
 from tests.conftest import Service
 from tests.events import entry
+from tests.integration.db.operations.dead_letters.conftest import key
 from tests.integration.http.conftest import client
-from tests.integration.operations.dead_letters.conftest import key
 from tests.processes import HOST, processes
 
 CUSTOMERS = "/api/v1/customers"
@@ -86,7 +86,7 @@ async def test_a_cursor_of_one_customer_shows_nothing_of_another(
         assert "ORD-b" in page.text
 
 
-# --- API3: nobody writes a property that the service sets
+# --- API3: callers cannot write a property that the service sets
 
 
 @pytest.mark.parametrize("field", READ_ONLY)
@@ -156,7 +156,7 @@ async def test_everything_that_cannot_be_undone_is_audited_with_its_actor(
         assert [row["actor"] for row in rows] == ["key read+write+export+admin"], action
 
 
-# --- API8: nothing is open that need not be
+# --- API8: a process opens and reveals no more than it must
 
 
 async def test_a_real_process_reveals_nothing_about_itself(

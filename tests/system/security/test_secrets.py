@@ -1,4 +1,4 @@
-"""The checkout has no secret: every text that looks like one is found, unless it is known."""
+"""The checkout has no secret: texts that look like one are reported, except known ones."""
 
 import math
 import re
@@ -33,7 +33,7 @@ _HARMLESS = {"x", "test", "password", "secret", "pw", "crm", "user", "PASSWORD",
 }
 """Passwords of servers in examples and tests."""
 _RANDOM = 3.6
-"""Bits per character; a text with more is no word but random."""
+"""Bits per character above which a text is random, not a word."""
 _PINS = re.compile(r"requirements.*\.txt|.*\.lock|package-lock\.json")
 """Files that tools write; they consist of hashes."""
 
@@ -94,5 +94,5 @@ def test_no_secret_is_in_the_checkout() -> None:
         "API_KEY='9f86d081884c" + "7d659a2feaa0c55ad015'",
     ],
 )
-def test_a_secret_would_be_found(line: str) -> None:
+def test_every_kind_of_secret_is_found(line: str) -> None:
     assert list(secrets_in(f"a\n{line}\n")) != []

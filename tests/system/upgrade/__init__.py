@@ -1,1 +1,1 @@
-"""Upgrades: migrations, two releases on one database, and the servers that are supported."""
+"""Tests of migrations, of two releases on one database, and of each supported Redis server."""

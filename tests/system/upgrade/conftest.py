@@ -15,7 +15,7 @@ from tests.paths import ROOT
 from tests.servers import Servers
 
 PREVIOUS = "f90a4a8"
-"""There is no release yet; the commit whose schema is 0002 stands for one."""
+"""There is no release yet, so the commit with schema 0002 takes its place."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Migrations run on a database in use: nobody waits for them for long."""
+"""Migrations run on a database in use, and nobody waits long for them."""
 
 import asyncio
 import re
@@ -119,7 +119,7 @@ def test_statements_that_stop_writers_are_recognised(statement: str, *, holds_up
 async def test_while_a_migration_waits_for_a_long_reader_others_can_read(
     own_servers: Servers,
 ) -> None:
-    """A report reads for minutes: its table is altered afterwards, and others go on meanwhile."""
+    """A report reads for minutes. Its table is altered afterwards; others can read meanwhile."""
     async with _engine(own_servers) as engine, _engine(own_servers) as others:
         await _up_to(engine, "0005")
         async with engine.connect() as report:

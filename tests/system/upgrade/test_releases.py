@@ -76,11 +76,11 @@ async def _customers(web: Process) -> dict[str, int]:
     return {it["email"].partition("@")[0]: it["totalOrders"] for it in body["items"]}
 
 
-async def _until_parts(process: Process, part: str, told: str) -> None:
+async def _until_parts(process: Process, part: str, expected: str) -> None:
     async def says() -> bool:
         assert process.status is None, process.output
         status, body = await process.ask("/readyz")
-        return status == 503 and told in body["parts"].get(part, "")
+        return status == 503 and expected in body["parts"].get(part, "")
 
     await until(says, _SLOW)
 

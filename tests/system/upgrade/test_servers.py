@@ -1,4 +1,4 @@
-"""What the service asks of Redis, on each server that the table in docs/support.md names."""
+"""Everything that the service needs of Redis, on each server that docs/support.md lists."""
 
 import dataclasses
 from collections.abc import AsyncIterator

@@ -1,1 +1,1 @@
-"""The schedule of faults."""
+"""Tests of the schedule of faults in `tests/system/chaos/`."""

@@ -14,7 +14,7 @@ def test_the_same_seed_and_duration_give_the_same_schedule() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_every_fault_comes_before_any_fault_comes_again(seed: int) -> None:
+def test_every_fault_comes_once_before_any_repeats(seed: int) -> None:
     names = [name for step in schedule(seed, 600, FAULTS) for name in step.faults]
     counts = {name: names.count(name) for name in FAULTS}
     assert max(counts.values()) - min(counts.values()) <= 1
@@ -31,6 +31,6 @@ def test_faults_overlap_only_where_they_touch_different_parts(seed: int) -> None
             assert not FAULTS[one].hurts & FAULTS[other].hurts
 
 
-def test_alone_each_fault_comes_once() -> None:
+def test_without_overlap_each_fault_comes_once() -> None:
     steps = schedule(1, 5, FAULTS, alone=True)
     assert sorted(step.faults for step in steps) == [(name,) for name in sorted(FAULTS)]

@@ -1,1 +1,1 @@
-"""How commands print, without a terminal or a server."""
+"""Tests of how commands print, without a terminal or a server."""

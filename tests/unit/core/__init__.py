@@ -1,1 +1,1 @@
-"""The pure core, without I/O."""
+"""Tests of `service/core/`."""

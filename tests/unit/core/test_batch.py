@@ -107,7 +107,9 @@ def test_profiles_do_not_depend_on_the_order(events: list[OrderEvent], rng: rand
 
 
 @given(event_sets())
-def test_state_and_owner_are_the_greatest(events: list[OrderEvent]) -> None:
+def test_state_and_owner_come_from_the_events_with_the_greatest_keys(
+    events: list[OrderEvent],
+) -> None:
     changes = {change.order_id: change for change in by_order(events)}
     assert list(changes) == sorted({event.order_id for event in events})
     for order_id, change in changes.items():

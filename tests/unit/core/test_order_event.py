@@ -90,7 +90,7 @@ async def faststream(message: Any, form: type[MessageFormat] = BinaryMessageForm
     )
 
 
-async def test_every_way_to_write_an_entry_reads_alike() -> None:
+async def test_every_form_of_an_entry_is_read_as_the_same_event() -> None:
     found = document(total="129.97", name="Jane")
     text = json.dumps(found).encode()
     older = json.dumps({"data": text.decode(), "headers": {"correlation_id": "c-1"}}).encode()
@@ -167,7 +167,7 @@ def test_an_entry_may_have_a_megabyte_and_no_byte_more() -> None:
     assert other_field.reason is Reason.TOO_LARGE
 
 
-def test_fifty_megabytes_are_refused_unread() -> None:
+def test_fifty_megabytes_are_refused_for_their_size() -> None:
     refusal = refused(b"\xff" * 50_000_000)
     assert refusal.reason is Reason.TOO_LARGE
     assert "50,000,004" in refusal.message
@@ -196,7 +196,7 @@ EXAMPLES: dict[Reason, dict[bytes, bytes]] = {
 }
 
 
-def test_some_entry_is_refused_for_every_reason() -> None:
+def test_every_reason_has_an_entry_that_is_refused_for_it() -> None:
     for reason, fields in EXAMPLES.items():
         refusal = judged(fields)
         assert isinstance(refusal, Refusal)
@@ -448,7 +448,7 @@ def test_the_key_is_version_time_and_event_id() -> None:
     assert event.profile_at == updated
 
 
-def test_without_version_and_update_time_the_key_falls_back() -> None:
+def test_the_key_falls_back_without_version_and_update_time() -> None:
     sent = PLACED + timedelta(hours=2)
     found = document(version=None, event_time=sent)
     del found["data"]["dateUpdated"]
@@ -673,7 +673,7 @@ def test_an_id_of_ours_or_an_email_names_a_customer(
         {"id": "CUST-١"},
     ],
 )
-def test_an_event_without_both_names_nobody(customer: object) -> None:
+def test_an_event_without_id_and_email_names_no_customer(customer: object) -> None:
     assert accepted(with_value("data.customer", customer)).customer is None
 
 
@@ -765,27 +765,27 @@ def check_verdict(verdict: OrderEvent | Refusal) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([b"data", b"__data__", b"x"]), st.binary(), max_size=2))
-def test_no_bytes_make_it_raise(fields: dict[bytes, bytes]) -> None:
+def test_no_bytes_make_judge_raise(fields: dict[bytes, bytes]) -> None:
     check_verdict(judged(fields))
 
 
 @given(st.binary())
-def test_no_binary_envelope_makes_it_raise(rest: bytes) -> None:
+def test_no_binary_envelope_makes_judge_raise(rest: bytes) -> None:
     check_verdict(judged({b"__data__": b"\x89BIN\r\n\x1a\n" + rest}))
 
 
 @given(anything)
-def test_no_json_makes_it_raise(found: object) -> None:
+def test_no_json_makes_judge_raise(found: object) -> None:
     check_verdict(read(found))
 
 
 @given(mutated())
-def test_no_mutation_of_a_document_makes_it_raise(found: dict[str, Any]) -> None:
+def test_no_mutation_of_a_document_makes_judge_raise(found: dict[str, Any]) -> None:
     check_verdict(read(found))
 
 
 @given(st.data())
-def test_no_damage_to_its_bytes_makes_it_raise(data: st.DataObject) -> None:
+def test_no_damaged_bytes_make_judge_raise(data: st.DataObject) -> None:
     text = bytearray(json.dumps(FULL).encode())
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(text)))

@@ -56,7 +56,7 @@ def test_limits_are_written_with_cents_only_when_they_have_some() -> None:
     )
 
 
-def test_what_is_missing_and_what_time_will_bring_is_said() -> None:
+def test_the_explanation_names_what_is_missing_and_what_time_will_change() -> None:
     why = explained(2, "379.50", 10)
     assert [(need.segment, need.text) for need in why.needs] == [
         (Segment.VIP, "with 1 more order, or 120.50 more spent")

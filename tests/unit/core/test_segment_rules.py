@@ -114,7 +114,7 @@ def test_each_row_of_the_table_holds(
 
 
 @given(all_settings)
-def test_every_limit_is_where_the_plain_reading_puts_it(settings: SegmentSettings) -> None:
+def test_the_rules_equal_the_plain_reading_around_every_limit(settings: SegmentSettings) -> None:
     for facts in around_the_edges(settings, NOW):
         assert segment_of(facts, settings, NOW) == naive(facts, settings, NOW), facts
 
@@ -125,7 +125,7 @@ def test_every_limit_is_where_the_plain_reading_puts_it(settings: SegmentSetting
     st.integers(0, 200_000),
     st.timedeltas(timedelta(), timedelta(days=900)),
 )
-def test_any_other_facts_agree_with_the_plain_reading(
+def test_the_rules_equal_the_plain_reading_for_any_facts(
     settings: SegmentSettings, orders: int, cents: int, age: timedelta
 ) -> None:
     facts = Facts(orders, Decimal(cents) / 100, NOW - age)

@@ -1,1 +1,1 @@
-"""Words and numbers of the dashboard, without a server."""
+"""Tests of the dashboard's words and numbers."""

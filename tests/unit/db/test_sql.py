@@ -7,7 +7,7 @@ from tests.paths import ROOT
 
 
 @pytest.mark.parametrize("name", sql.STATEMENTS)
-def test_the_file_holds_the_statement_that_is_executed(name: str) -> None:
+def test_each_file_equals_the_statement_that_is_executed(name: str) -> None:
     """After a change: `make sql`, and read the difference."""
     statement = sql.STATEMENTS[name].text
     assert sql.body_of(name).rstrip("\n") == sql.formatted(statement)
@@ -15,7 +15,7 @@ def test_the_file_holds_the_statement_that_is_executed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sql.STATEMENTS)
-def test_three_lines_say_what_it_does_and_why_it_is_one_statement(name: str) -> None:
+def test_each_file_begins_with_three_lines_of_explanation(name: str) -> None:
     head = sql.head_of(name)
     assert len(head) == 3
     assert all(line.startswith("-- ") and line.endswith(".") for line in head)
@@ -29,7 +29,7 @@ def test_no_file_is_left_over() -> None:
     assert files == set(sql.STATEMENTS)
 
 
-def test_only_white_space_is_formatted() -> None:
+def test_formatting_changes_only_white_space() -> None:
     written = "SELECT a,b FROM (\n SELECT  'it''s, (CASE' AS a -- (no (\n FROM t WHERE x\n) s"
     formatted = sql.formatted(written)
     assert formatted == (

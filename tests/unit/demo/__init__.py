@@ -1,1 +1,1 @@
-"""The demo's data, its people, its history and its trickle of orders."""
+"""Tests of `service/demo/`: its people, its history and its live orders."""

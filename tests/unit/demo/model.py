@@ -23,7 +23,7 @@ class Unreadable(Exception):  # noqa: N818  # a verdict on the entry, not an err
 
 
 class Event(NamedTuple):
-    """An order's state, as one event tells it."""
+    """An order's state, as one event states it."""
 
     key: tuple[int, datetime, str]
     type: str
@@ -56,7 +56,7 @@ class Shop:
 
 
 def fold(entries: Iterable[Mapping[str, bytes]], now: datetime) -> Shop:
-    """Apply all entries, in whatever order they come."""
+    """Apply all entries, in any order."""
     documents, unreadable = [], []
     for entry in entries:
         try:

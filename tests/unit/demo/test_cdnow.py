@@ -1,4 +1,4 @@
-"""The data are those of the paper, and the calendar is moved as promised."""
+"""The data equals the published sample, and its calendar is moved to end just before now."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -35,7 +35,7 @@ def test_equal_lines_are_different_purchases() -> None:
     assert [purchase.line for purchase in purchases()] == list(range(1, 6_920))
 
 
-def test_everybody_arrives_in_the_days_shown_one_by_one() -> None:
+def test_every_customer_arrives_within_the_arrival_days() -> None:
     first: dict[int, date] = {}
     for purchase in purchases():
         first[purchase.customer] = min(purchase.day, first.get(purchase.customer, LAST_DAY))
@@ -62,5 +62,5 @@ def test_days_follow_each_other_without_a_gap_and_end_before_now() -> None:
         assert abs(start + length - then) <= timedelta(microseconds=2)
 
 
-def test_the_note_has_the_right_numbers() -> None:
+def test_the_calendar_note_states_the_number_of_days() -> None:
     assert CALENDAR_NOTE.startswith("The 546 days of 1997-98 are shown as the last 117 days")

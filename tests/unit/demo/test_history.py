@@ -41,7 +41,7 @@ def events(entries: list[DemoEntry]) -> list[Event]:
 
 
 @pytest.fixture(scope="module")
-def told(events: list[Event]) -> dict[str, list[Event]]:
+def events_by_order(events: list[Event]) -> dict[str, list[Event]]:
     """Return each order's events, once each, the oldest first."""
     by_order = defaultdict(set)
     for event in events:
@@ -49,7 +49,7 @@ def told(events: list[Event]) -> dict[str, list[Event]]:
     return {order: sorted(group) for order, group in by_order.items()}
 
 
-def test_the_same_moment_gives_the_same_bytes(entries: list[DemoEntry]) -> None:
+def test_the_same_start_time_gives_the_same_bytes(entries: list[DemoEntry]) -> None:
     assert history(TODAY) == entries
     assert history(TODAY.astimezone(timezone(timedelta(hours=-6)))) == entries
 
@@ -64,7 +64,7 @@ def test_another_moment_gives_other_event_ids_and_the_same_orders(
     assert {event.key[2] for event in events}.isdisjoint(others)
 
 
-def test_arrival_does_not_matter(entries: list[DemoEntry], shop: Shop) -> None:
+def test_the_order_of_arrival_does_not_matter(entries: list[DemoEntry], shop: Shop) -> None:
     shuffled = list(entries)
     Random(1).shuffle(shuffled)
     assert fold(shuffled, TODAY).world == shop.world
@@ -78,13 +78,13 @@ def test_every_purchase_is_an_order_of_its_amount(shop: Shop, events: list[Event
     assert sum(created.values()) == sum(purchase.dollars for purchase in purchases())
 
 
-def test_orders_of_a_customer_stay_with_them(shop: Shop) -> None:
+def test_each_order_belongs_to_the_customer_who_bought_it(shop: Shop) -> None:
     number = {f"CDNOW-{p.line:06}": p.customer for p in purchases()}
     for order, owner in shop.owners.items():
         assert owner.partition("@")[0].endswith(f".{number[order]}")
 
 
-def test_all_segments_are_seen(shop: Shop) -> None:
+def test_every_segment_occurs(shop: Shop) -> None:
     segments = [customer.segment for customer in shop.world.customers.values()]
     shares = {name: n / len(segments) for name, n in Counter(segments).items()}
     assert set(shares) == {"new", "returning", "vip", "at_risk", "inactive"}
@@ -99,7 +99,7 @@ def test_nothing_lies_in_the_future(entries: list[DemoEntry], events: list[Event
     assert all(event.created <= event.key[1] for event in events)
 
 
-def test_orders_of_a_day_keep_the_order_of_lines(shop: Shop) -> None:
+def test_orders_of_a_day_are_placed_in_the_order_of_their_lines(shop: Shop) -> None:
     by_day = defaultdict(list)
     for purchase in purchases():
         by_day[purchase.day].append(shop.orders[f"CDNOW-{purchase.line:06}"].created)
@@ -145,7 +145,9 @@ def test_bad_entries_are_unreadable_and_one_of_each_kind(
     }
 
 
-def test_some_entries_arrive_twice_and_no_id_says_two_things(entries: list[DemoEntry]) -> None:
+def test_some_entries_arrive_twice_and_no_event_id_has_two_contents(
+    entries: list[DemoEntry],
+) -> None:
     copies = Counter(entry["data"] for entry in entries if "data" in entry)
     assert sum(n - 1 for n in copies.values()) == 112
     assert max(copies.values()) == 2
@@ -162,9 +164,9 @@ def test_some_updates_overtake_their_create(events: list[Event]) -> None:
     assert 10 < len(overtaking) < 100
 
 
-def test_versions_rise_from_one_or_are_missing(told: dict[str, list[Event]]) -> None:
+def test_versions_rise_from_one_or_are_missing(events_by_order: dict[str, list[Event]]) -> None:
     unversioned = 0
-    for group in told.values():
+    for group in events_by_order.values():
         versions = [event.key[0] for event in group]
         assert versions in ([0] * len(group), list(range(1, len(group) + 1)))
         assert [event.type for event in group[1:]] == ["order-updated"] * (len(group) - 1)
@@ -174,20 +176,28 @@ def test_versions_rise_from_one_or_are_missing(told: dict[str, list[Event]]) -> 
     assert 300 < unversioned < 400
 
 
-def test_what_becomes_of_orders(shop: Shop, told: dict[str, list[Event]]) -> None:
+def test_some_orders_are_cancelled_refunded_or_unpaid(
+    shop: Shop, events_by_order: dict[str, list[Event]]
+) -> None:
     ends = Counter((order.status, order.payment_status) for order in shop.orders.values())
-    assert 0.15 < sum(len(group) > 1 for group in told.values()) / len(told) < 0.25
-    assert 0.025 < ends["cancelled", "paid"] / len(told) < 0.035
-    assert 0.015 < ends["refunded", "refunded"] / len(told) < 0.025
-    assert 0.015 < ends["delivered", "partially_refunded"] / len(told) < 0.025
+    assert (
+        0.15
+        < sum(len(group) > 1 for group in events_by_order.values()) / len(events_by_order)
+        < 0.25
+    )
+    assert 0.025 < ends["cancelled", "paid"] / len(events_by_order) < 0.035
+    assert 0.015 < ends["refunded", "refunded"] / len(events_by_order) < 0.025
+    assert 0.015 < ends["delivered", "partially_refunded"] / len(events_by_order) < 0.025
     assert ends["on_hold", "failed"] >= 20
     refunded = [order for order in shop.orders.values() if order.status == "refunded"]
     assert {order.total - order.refunded for order in refunded} == {Decimal("0.00")}
 
 
-def test_nobody_later_somebody_and_somebody_else(shop: Shop, told: dict[str, list[Event]]) -> None:
+def test_some_orders_get_their_customer_late_and_some_change_it(
+    shop: Shop, events_by_order: dict[str, list[Event]]
+) -> None:
     assert 18 <= len(set(shop.orders) - set(shop.owners)) <= 22
-    emails = [[event.email for event in group] for group in told.values()]
+    emails = [[event.email for event in group] for group in events_by_order.values()]
     assert 10 < sum(not group[0] and bool(group[-1]) for group in emails) <= 18
     assert 8 <= sum(len(set(group) - {""}) == 2 for group in emails) <= 12
 

@@ -1,4 +1,4 @@
-"""Live orders go on for ever, are right, and never repeat the ids of another run."""
+"""Live orders never end, keep the contract, and never repeat the ids of another run."""
 
 import json
 from collections import Counter
@@ -42,7 +42,7 @@ def test_runs_share_no_ids_and_no_new_customers() -> None:
     assert strangers.isdisjoint(other.customers)
 
 
-def test_all_is_readable_and_most_orders_are_of_known_customers() -> None:
+def test_every_entry_is_readable_and_most_orders_are_of_known_customers() -> None:
     shop = fold(_run("a"), END)
     assert shop.unreadable == []
     known = {person(number).email for number in range(1, 2_358)}
@@ -50,7 +50,7 @@ def test_all_is_readable_and_most_orders_are_of_known_customers() -> None:
     assert 0.7 < share < 0.95
 
 
-def test_orders_are_created_once_then_followed_to_an_end() -> None:
+def test_an_order_is_created_once_and_then_updated_until_it_ends() -> None:
     events = [read(entry, END) for entry in _run("a")]
     keys: dict[str, tuple[int, datetime, str]] = {}
     for event in events:
@@ -65,7 +65,7 @@ def test_orders_are_created_once_then_followed_to_an_end() -> None:
     assert unfinished < 100
 
 
-def test_entries_are_dated_as_asked_for_and_some_come_twice() -> None:
+def test_entries_have_the_requested_times_and_some_come_twice() -> None:
     entries = _run("a")
     times = [json.loads(entry["data"])["time"] for entry in entries]
     assert times == sorted(times)

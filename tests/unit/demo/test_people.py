@@ -1,4 +1,4 @@
-"""Made-up people are always the same, all different, and do not exist."""
+"""Made-up people are the same on every run, all different, and fictional."""
 
 import re
 
@@ -21,18 +21,18 @@ def test_emails_are_unique_plain_and_undeliverable() -> None:
     assert max(len(email.partition("@")[0]) for email in emails) <= 64
 
 
-def test_telephones_are_fictional_and_some_have_none() -> None:
+def test_telephones_are_fictional_and_some_people_have_none() -> None:
     phone = re.compile(r"\(\d{3}\) 555-01\d\d")
     assert all(phone.fullmatch(who.phone) for who in PEOPLE if who.phone)
     assert sum(not who.phone for who in PEOPLE) == 300
 
 
-def test_addresses_are_whole() -> None:
+def test_addresses_are_complete() -> None:
     for who in PEOPLE:
         assert set(who.address) == {"street", "city", "state", "zip", "country"}
         assert re.fullmatch(r"\d{5}", who.address["zip"])
         assert re.fullmatch(r"[A-Z]{2}", who.address["state"])
 
 
-def test_every_unusual_name_is_somebodys() -> None:
+def test_every_unusual_name_is_used() -> None:
     assert {name for name, _ in UNUSUAL} <= {who.name for who in PEOPLE[:2_357]}

@@ -1,1 +1,1 @@
-"""The deployment's files and plans, as they stand in the checkout."""
+"""Tests of the files and plans in `deploy/`."""

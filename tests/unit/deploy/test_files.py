@@ -93,7 +93,7 @@ def test_deployments_have_probes_budgets_and_time_to_stop() -> None:
         )
 
 
-def test_selectors_and_targets_name_what_exists() -> None:
+def test_selectors_and_targets_name_existing_resources() -> None:
     pods = [pod_of(resource)["metadata"]["labels"] for resource in PODS]
     deployments = {it["metadata"]["name"] for it in PODS if it["kind"] == "Deployment"}
     for resource in resources("Service"):

@@ -1,1 +1,1 @@
-"""What README, CONTRIBUTING and docs/ claim, against the code; no server."""
+"""Tests that README, CONTRIBUTING and docs/ agree with the code."""

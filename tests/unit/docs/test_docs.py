@@ -23,7 +23,7 @@ PAGES = sorted(
     (*ROOT.glob("*.md"), *(ROOT / "deploy").glob("*.md"), *DOCS.rglob("*.md")),
 )
 MOST_LINES = 200
-"""Of the README: whoever wants more is led on."""
+"""The limit of the README; details stand in docs/."""
 _FOLDERS = ("service", "consumers", "migrations", "tests", "deploy", "docs")
 _PATH = re.compile(rf"(?:{'|'.join(_FOLDERS)})/[\w./-]*(?:::\w+)?")
 _CRM = re.compile(r"(?<!-n )\bcrm ([a-z-]+)((?: |\\\|)[^#;)\n]*)?")

@@ -1,1 +1,1 @@
-"""Pages and documents that are written without a server."""
+"""Tests of the documents and pages that `service/http/` writes without a server."""

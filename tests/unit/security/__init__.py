@@ -1,1 +1,1 @@
-"""Licences, the audit's verdict, and the list of risks."""
+"""Tests of licences, of the audit's verdict, of the API's document and of the list of risks."""

@@ -2,7 +2,8 @@
 
 import ast
 
-from tests.integration.contracts import openapi
+from service.http.auth.guard import UNGUARDED
+from tests.contracts import openapi
 from tests.paths import ROOT
 
 CLIENTS = {"httpx", "requests", "aiohttp", "urllib3", "urllib.request", "http.client", "smtplib"}
@@ -34,6 +35,18 @@ def test_every_parameter_is_bounded() -> None:
         if one.get("type") in {"integer", "number"} and "maximum" not in one
     ]
     assert unbounded == []
+
+
+def test_every_operation_says_which_scope_it_needs() -> None:
+    document = openapi()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            needed = operation.get("security", [])
+            if path.startswith("/api/"):
+                assert needed, f"{method} {path} needs no credential"
+                assert all(scopes for way in needed for scopes in way.values()), path
+            elif path in UNGUARDED:
+                assert not needed
 
 
 def test_the_service_has_no_client_that_a_caller_could_misuse() -> None:

@@ -1,4 +1,4 @@
-"""Packages from elsewhere: their licences are allowed, and the audit says what it did not see."""
+"""Third-party packages: their licences are allowed, and no package is missing from the audit."""
 
 from tests.system.security.audit import FOUND, NOT_ASKED, verdict
 from tests.system.security.licences import licences, shipped

@@ -1,1 +1,1 @@
-"""Activity: the list and the live stream."""
+"""Tests of recent activity: the list and the live stream."""

@@ -24,7 +24,7 @@ async def _apply(service: Service) -> None:
         pass
 
 
-async def test_the_latest_of_each_kind_are_listed_newest_first(
+async def test_activity_lists_the_latest_events_of_each_kind_newest_first(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
     for hours in (3, 1, 2):
@@ -155,7 +155,9 @@ async def test_a_quiet_stream_sends_heartbeats(
         assert await stream.frame() == {"": "alive"}
 
 
-async def test_streams_are_limited(streaming: Streaming, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_live_streams_is_limited(
+    streaming: Streaming, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(activity_feed, "LISTENERS", 1)
     async with streaming.stream():
         refused = await streaming.http.get(f"{URL}/stream")
@@ -190,9 +192,7 @@ async def test_the_stream_continues_after_the_database_was_away(
         assert (await stream.item())["orderId"] == "ORD-1"
 
 
-async def test_of_a_burst_the_latest_events_are_sent(
-    service: Service, streaming: Streaming
-) -> None:
+async def test_a_burst_is_cut_to_its_latest_events(service: Service, streaming: Streaming) -> None:
     async with streaming.stream() as stream:
         async with service.engine.begin() as connection:
             await save(connection, "somebody", {"at_risk_days": 59}, None)

@@ -1,1 +1,1 @@
-"""Authentication, permissions and limits of the web application."""
+"""Tests of API keys, users, scopes, local mode and limits."""

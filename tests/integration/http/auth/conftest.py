@@ -1,4 +1,4 @@
-"""A web application with a clock that tests turn, and one extra route per scope."""
+"""A web application with a clock that tests advance, and one extra route per scope."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -80,7 +80,7 @@ async def _stream() -> StreamingResponse:
 
 
 class Key:
-    """An API key as its holder has it."""
+    """An API key with its secret text."""
 
     def __init__(self, key: ApiKey) -> None:
         self.id = key.id
@@ -102,11 +102,11 @@ class Web:
         return web_state(self.app)
 
     def wait(self, seconds: float = REMEMBERED + 0.1) -> None:
-        """Turn the clock on; without an argument, until nothing is remembered any more."""
+        """Advance the clock; without an argument, past the lifetime of every cache."""
         self.time[0] += seconds
 
     async def key(self, *scopes: Scope, name: str = "test", expires: datetime | None = None) -> Key:
-        """Create a key, and turn the clock on until the application knows it."""
+        """Create a key, and advance the clock until the application knows it."""
         async with self.service.engine.begin() as connection:
             made = await api_keys.create_key(
                 connection, name, scopes, expires_at=expires, actor="test"

@@ -14,7 +14,7 @@ from tests.events import entry
 from tests.integration.http.auth.conftest import Web, serve
 
 _UNDOCUMENTED = {"get /metrics": "read"}
-"""Not in the document: docs/http.md says what Prometheus needs, whose setup is written by hand."""
+"""Not in the OpenAPI document: only Prometheus needs it, and docs/http.md describes it."""
 _SHOWN = {"id": "CUST-1001", "interaction": "1", "reason": "currency_mismatch"}
 
 

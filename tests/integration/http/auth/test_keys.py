@@ -6,9 +6,7 @@ import httpx
 import pytest
 
 from service.core.scopes import Scope
-from service.core.tokens import ApiKey
 from service.db.accounts import api_keys
-from service.http.auth.guard import UNGUARDED
 from tests.conftest import Service
 from tests.integration.http.auth.conftest import (
     EVERYWHERE,
@@ -36,7 +34,7 @@ async def test_a_scope_opens_what_needs_it_and_nothing_else(web: Web, granted: S
     assert (await web.http.get("/metrics", headers=key.headers)).status_code == real.status_code
 
 
-async def test_several_scopes_and_both_headers(web: Web) -> None:
+async def test_a_key_may_have_several_scopes_and_come_in_either_header(web: Web) -> None:
     key = await web.key(Scope.READ, Scope.ADMIN)
     for headers in (key.headers, {"x-api-key": key.text}, {"authorization": f"bearer {key.text}"}):
         assert (await web.probe(Scope.READ, headers=headers)).status_code == 200
@@ -44,7 +42,7 @@ async def test_several_scopes_and_both_headers(web: Web) -> None:
         assert (await web.probe(Scope.EXPORT, headers=headers)).status_code == 403
 
 
-async def test_without_a_key_only_probes_and_documentation_answer(web: Web) -> None:
+async def test_only_probes_and_documentation_answer_without_a_key(web: Web) -> None:
     await web.key(Scope.READ)
     for scope in PROBES:
         assert_problem(await web.probe(scope), 401)
@@ -56,7 +54,7 @@ async def test_without_a_key_only_probes_and_documentation_answer(web: Web) -> N
         assert "x-crm-mode" not in answer.headers
 
 
-async def test_every_wrong_key_is_refused_in_the_same_words(
+async def test_every_wrong_key_gets_the_same_answer(
     empty_service: Service,
 ) -> None:
     async with serve(empty_service) as web:
@@ -160,28 +158,7 @@ async def test_only_a_hash_is_stored_and_the_audit_names_the_key(web: Web) -> No
     ]
 
 
-def test_a_key_is_parsed_back_from_its_text() -> None:
-    for _ in range(300):  # some secrets have underscores
-        key = ApiKey.make()
-        read = ApiKey.parse(key.reveal())
-        assert read
-        assert (read.id, read.digest, len(read.digest)) == (key.id, key.digest, 32)
-        assert key.reveal() not in f"{key!r} {key}"
-
-
-async def test_every_operation_says_which_scope_it_needs(web: Web) -> None:
-    document = web.app.openapi()
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            needed = operation.get("security", [])
-            if path.startswith("/api/"):
-                assert needed, f"{method} {path} needs no credential"
-                assert all(scopes for way in needed for scopes in way.values()), path
-            elif path in UNGUARDED:
-                assert not needed
-
-
-async def test_while_the_database_is_away_nobody_is_let_in_unchecked(web: Web) -> None:
+async def test_no_key_is_accepted_unchecked_while_the_database_is_away(web: Web) -> None:
     key = await web.key(Scope.READ)
     async with serve(
         web.service, database_url="postgresql+asyncpg://crm:x@127.0.0.1:1/crm"

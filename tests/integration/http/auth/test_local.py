@@ -16,7 +16,7 @@ from tests.processes import HOST, free_port, processes
 from tests.wait import PATIENCE
 
 
-async def test_this_machine_may_do_everything_and_answers_say_so(
+async def test_this_machine_may_do_everything_and_each_answer_names_local_mode(
     empty_service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "service"):
@@ -120,7 +120,7 @@ async def test_pages_of_other_origins_may_not_change_anything(
 
 
 @pytest.mark.parametrize("host", [EVERYWHERE, "::", "192.0.2.1", "crm.example", "::ffff:192.0.2.1"])
-async def test_it_refuses_to_start_on_other_addresses_without_a_credential(
+async def test_the_service_refuses_to_start_on_other_addresses_without_a_credential(
     empty_service: Service, host: str
 ) -> None:
     config = empty_service.config.model_copy(update={"http_host": host})
@@ -131,14 +131,14 @@ async def test_it_refuses_to_start_on_other_addresses_without_a_credential(
     await refuse_open_door(config)
 
 
-async def test_it_starts_on_loopback_and_while_the_database_is_away() -> None:
+async def test_the_service_starts_on_any_address_while_the_database_is_away() -> None:
     away = Config(database_url="postgresql://crm:x@127.0.0.1:1/crm")
     await refuse_open_door(away)
     await refuse_open_door(away.model_copy(update={"http_host": EVERYWHERE}))
     assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost", "::ffff:127.0.0.1")))
 
 
-async def test_real_processes_start_and_refuse_accordingly(
+async def test_a_real_process_is_open_to_other_machines_only_with_a_credential(
     empty_service: Service, tmp_path: Path
 ) -> None:
     async with processes(empty_service.servers, tmp_path) as start:

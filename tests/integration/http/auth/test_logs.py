@@ -20,7 +20,7 @@ _LINE = re.compile(r"(\w+) (\S+|\(no route\)) (\d{3}) \d+\.\d ms (\S+) (\S+)")
 
 
 @pytest.fixture
-def written() -> Iterator[io.StringIO]:
+def log_output() -> Iterator[io.StringIO]:
     """Return what is logged, in the format of a real process."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -35,7 +35,7 @@ def written() -> Iterator[io.StringIO]:
 
 
 async def test_each_request_has_a_log_line_without_personal_data(
-    web: Web, written: io.StringIO
+    web: Web, log_output: io.StringIO
 ) -> None:
     key = await web.key(Scope.READ, Scope.WRITE, name="Jane Smith's laptop")
     headers = {**key.headers, "X-Request-ID": "abc.123", "User-Agent": EMAIL, "Referer": EMAIL}
@@ -48,7 +48,7 @@ async def test_each_request_has_a_log_line_without_personal_data(
     own_id = answer.headers["x-request-id"]
     assert own_id != EMAIL
     prefix = "service.http.requests INFO "
-    lines = [line for line in written.getvalue().splitlines() if line.startswith(prefix)]
+    lines = [line for line in log_output.getvalue().splitlines() if line.startswith(prefix)]
     matches = [_LINE.fullmatch(line.removeprefix(prefix)) for line in lines]
     actor = f"key:{key.id}"
     assert [match.groups() for match in matches if match] == [
@@ -59,7 +59,7 @@ async def test_each_request_has_a_log_line_without_personal_data(
         ("POST", "/probe/write", "200", actor, "abc.123"),
         ("GET", STATISTICS, "401", "-", own_id),
     ]
-    everything = written.getvalue()
+    everything = log_output.getvalue()
     assert "builtins.ValueError" in everything
     assert "in _fail\n    raise ValueError(email)" in everything
     for secret in ("jane", "Jane", "example.com", key.text[13:]):
@@ -67,7 +67,7 @@ async def test_each_request_has_a_log_line_without_personal_data(
 
 
 async def test_an_error_is_logged_by_its_class_and_causes_only(
-    empty_service: Service, written: io.StringIO
+    empty_service: Service, log_output: io.StringIO
 ) -> None:
     log = logging.getLogger("test")
     insert = "INSERT INTO users (email, email_key, password_hash, role) VALUES (:e, 'k', '', :r)"
@@ -82,7 +82,7 @@ async def test_an_error_is_logged_by_its_class_and_causes_only(
             raise ExceptionGroup(EMAIL, [KeyError(EMAIL), error]) from error
     except ExceptionGroup:
         log.exception("several")
-    lines = written.getvalue()
+    lines = log_output.getvalue()
     assert EMAIL not in lines
     assert f"{asyncpg.UniqueViolationError.__module__}" in lines
     assert "23505" in lines

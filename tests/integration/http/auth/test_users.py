@@ -1,4 +1,4 @@
-"""Users: their passwords and roles, and what is stored of both."""
+"""Users: their passwords and roles, and how both are stored."""
 
 import logging
 
@@ -18,7 +18,7 @@ async def _jane(connection: AsyncConnection, role: Role = Role.EDITOR) -> users.
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def compared_hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the hashes that passwords are compared with."""
     compared: list[str] = []
     verify = passwords._verify
@@ -63,7 +63,7 @@ async def test_the_right_password_signs_in_and_no_other(empty_service: Service) 
 
 
 async def test_refusing_an_unknown_user_takes_as_long_as_a_wrong_password(
-    empty_service: Service, asked: list[str]
+    empty_service: Service, compared_hashes: list[str]
 ) -> None:
     async with empty_service.engine.begin() as connection:
         jane = await _jane(connection)
@@ -72,11 +72,17 @@ async def test_refusing_an_unknown_user_takes_as_long_as_a_wrong_password(
         assert await users.disable_user(connection, EMAIL, actor="test")
         assert await users.verify_password(connection, EMAIL, PASSWORD) is None
         assert await users.find_user(connection, jane.id) is None
-    assert len(asked) == 3
-    assert asked[0] == asked[2] != asked[1]
+    assert len(compared_hashes) == 3
+    assert compared_hashes[0] == compared_hashes[2] != compared_hashes[1]
     assert (
-        len({password_hash.rpartition("$")[0].rpartition("$")[0] for password_hash in asked}) == 1
-    )  # the same work
+        len(
+            {
+                password_hash.rpartition("$")[0].rpartition("$")[0]
+                for password_hash in compared_hashes
+            }
+        )
+        == 1
+    )  # all comparisons cost the same work
 
 
 async def test_the_stand_in_password_signs_nobody_in(empty_service: Service) -> None:

@@ -1,0 +1,74 @@
+"""``crm dead-letters``, run as a process."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import Service
+from tests.events import entry
+from tests.paths import ROOT
+from tests.processes import environment
+
+
+async def dead_letters(
+    service: Service, folder: Path, *arguments: str, **settings: str
+) -> tuple[int, str]:
+    """Run ``crm dead-letters``. Return exit status and output."""
+    env = environment(service.servers, data_dir=folder, **settings)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "service.cli", "dead-letters", *arguments],
+        env=env,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+async def test_dead_letters_are_listed_shown_replayed_and_discarded(
+    service: Service, tmp_path: Path
+) -> None:
+    await service.ingest(
+        entry("ORD-1", email="a@x.org", currency="EUR", note="\x1b[2J"),
+        entry("ORD-2", email="a@x.org", currency="EUR"),
+        entry("ORD-3", total="-1"),
+    )
+    status, output = await dead_letters(
+        service, tmp_path, "list", "--json", "--reason", "currency_mismatch"
+    )
+    letters = json.loads(output)
+    assert (status, len(letters)) == (0, 2)
+    status, output = await dead_letters(service, tmp_path, "list")
+    assert "2 currency_mismatch, 1 invalid_amount" in output
+    status, output = await dead_letters(service, tmp_path, "show", str(letters[1]["id"]))
+    assert status == 0
+    assert "a@x.org" in json.loads(output)["fields"]["data"]
+    assert "\x1b" not in output
+    status, output = await dead_letters(
+        service, tmp_path, "replay", "--reason", "currency_mismatch"
+    )
+    assert (status, output.splitlines()[0]) == (
+        1,
+        "2 retried: none accepted; 2 refused again",
+    )
+    status, output = await dead_letters(
+        service, tmp_path, "replay", str(letters[0]["id"]), store_currency="EUR"
+    )
+    assert (status, output.strip()) == (0, "1 retried: 1 applied; 0 refused again")
+    status, output = await dead_letters(service, tmp_path, "replay", "--all", store_currency="EUR")
+    assert (status, output.splitlines()[0]) == (1, "2 retried: 1 applied; 1 refused again")
+    (remaining,) = await service.rows("SELECT id FROM dead_letters")
+    assert (await dead_letters(service, tmp_path, "replay", "1", "--all"))[0] == 2
+    discarding = ("discard", str(remaining["id"]), "--reason", "a test")
+    assert (await dead_letters(service, tmp_path, *discarding))[0] == 0
+    status, output = await dead_letters(service, tmp_path, *discarding)
+    assert status == 1
+    assert "there is no dead letter" in output
+    assert await service.rows("SELECT total_orders FROM customers") == [{"total_orders": 2}]
+    (row,) = await service.rows("SELECT actor FROM audit ORDER BY id DESC LIMIT 1")
+    assert row["actor"].startswith("cli:")

@@ -1,1 +1,0 @@
-"""The cost of a batch, in counts that are the same on every machine."""

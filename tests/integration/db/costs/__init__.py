@@ -1,0 +1,1 @@
+"""What a batch costs, in counts that are the same on every machine."""

@@ -1,0 +1,1 @@
+"""Tests of `service/db/customers/`, through the routes that use it."""

@@ -1,0 +1,282 @@
+"""Any set of events, shuffled, repeated and split, gives the result of the model in Python."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.core.envelope import Entry
+from service.db.statistics.counters import read_figures
+from tests.conftest import Service
+from tests.events import cloud_event
+from tests.model import Customer, Document, Order, Rules, World, settled, world
+
+ORDERS = ["ORD-1", "ORD-2", "ORD-3", "ORD-4"]
+IDS = ["e-1", "e-10", "e-2", "E-3", "é", "\uffff", "😀", "z", "~", "a", "b", "c", "d", "f"]
+"""Event ids that most collations sort differently than by code point."""
+SEED = "seed@x.org"
+"""The customer who exists before the batches, as CUST-1001."""
+AGES = [
+    timedelta(),
+    timedelta(hours=1),
+    timedelta(days=59),
+    timedelta(days=60),
+    timedelta(days=60, microseconds=-1) - timedelta(hours=1),
+    timedelta(days=61),
+    timedelta(days=90),
+    timedelta(days=200),
+]
+
+persons = st.fixed_dictionaries(
+    {
+        "email": st.sampled_from(
+            ["a@x.org", "a@x.org", "A@X.org ", "b@x.org", "Ünï@x.org", "ÜNÏ@x.org", SEED, "", None]
+        ),
+        "name": st.sampled_from(["Ann", " Bob", "Zoë", "Max", "  ", "", None]),
+    },
+    optional={
+        "id": st.sampled_from([None, None, None, "CUST-1001", "CUST-999999", "wc_7", 7]),
+        "phone": st.sampled_from(["1", "2", "", None]),
+    },
+)
+addresses = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "street": st.sampled_from(["", "1 Main St"]),
+        "city": st.sampled_from([None, " ", "Austin", "Göteborg"]),
+    },
+)
+stories = st.fixed_dictionaries(
+    {
+        "order_id": st.sampled_from(ORDERS),
+        "version": st.sampled_from([None, 0, 1, 1, 2]),
+        "created": st.sampled_from(AGES),
+        "updated": st.sampled_from([None, *AGES[:4]]),
+        "sent": st.sampled_from([None, *AGES[:3]]),
+        "status": st.sampled_from(["pending", "completed", "completed", "cancelled", "refunded"]),
+        "payment": st.sampled_from([None, "paid", "paid", "failed", "partially_refunded"]),
+        "amounts": st.sampled_from(
+            [
+                ("0", None),
+                ("99.995", "0.00"),
+                ("250", "49.99"),
+                ("500.00", "0.01"),
+                ("500.00", None),
+                ("10.00", "10"),
+            ]
+        ),
+        "customer": st.one_of(persons, persons, persons, st.none()),
+        "address": addresses,
+    }
+)
+some_rules = st.sampled_from(
+    [
+        Rules(),
+        Rules(recency_first=False),
+        Rules(vip_orders=2, vip_spent=Decimal("199.99"), at_risk_days=1, inactive_days=61),
+    ]
+)
+
+
+def document(story: dict[str, Any], event_id: str, now: datetime) -> Document:
+    created = now - story["created"]
+    total, refunded = story["amounts"]
+    event = cloud_event(
+        story["order_id"],
+        event_id=event_id,
+        version=story["version"],
+        created=created,
+        status=story["status"],
+        payment_status=story["payment"],
+        total=total,
+        refunded=refunded,
+        customer=story["customer"],
+        shippingAddress=story["address"],
+    )
+    event["data"]["dateUpdated"] = None
+    if story["updated"] is not None:
+        event["data"]["dateUpdated"] = (now - story["updated"]).isoformat()
+    if story["sent"] is not None:
+        event["time"] = (now - story["sent"]).isoformat()
+    return event
+
+
+def seed(now: datetime) -> Document:
+    return cloud_event(
+        "ORD-0", event_id="seed", email=SEED, name="Seed", created=now - timedelta(days=10)
+    )
+
+
+def entries(documents: Sequence[Document]) -> list[Entry]:
+    started = 1_700_000_000_000
+    return [
+        Entry(f"{started}-{place}", {b"data": json.dumps(document).encode()})
+        for place, document in enumerate(documents)
+    ]
+
+
+def batches(documents: Sequence[Document], rng: random.Random) -> list[list[Document]]:
+    """Return the documents, some of them twice, shuffled and split into batches."""
+    left = [*documents, *rng.sample(documents, rng.randint(0, len(documents)))]
+    rng.shuffle(left)
+    split = []
+    while left:
+        size = rng.randint(1, len(left))
+        split.append(left[:size])
+        left = left[size:]
+    return split
+
+
+async def stored(service: Service) -> World:
+    """Return the stored orders and customers in the form of the model."""
+    result = World()
+    for row in await service.rows(
+        "SELECT o.*, c.email_key AS owner FROM orders o LEFT JOIN customers c ON c.id = customer_id"
+    ):
+        result.orders[row["id"]] = order = Order(
+            row["status"],
+            row["payment_status"],
+            row["total"],
+            row["refunded"],
+            row["date_created"],
+            row["owner"],
+        )
+        assert order.counts is row["counts"]
+    for row in await service.rows("SELECT * FROM customers"):
+        assert row["email"] == row["email_key"]
+        result.customers[row["email_key"]] = Customer(
+            row["date_created"],
+            row["name"],
+            row["phone"],
+            row["address"],
+            row["total_orders"],
+            row["total_spent"],
+            row["first_order_date"],
+            row["last_order_date"],
+            row["segment"],
+        )
+    return result
+
+
+async def kept_figures(service: Service) -> dict[str, tuple[object, ...]]:
+    """Return the counters of the segments that have customers."""
+    async with service.engine.connect() as connection:
+        figures = await read_figures(connection)
+    return {segment.value: figure for segment, figure in figures.items() if figure.customers}
+
+
+_ORDERS = """
+SELECT to_jsonb(o) - 'customer_id' - 'applied_at' || jsonb_build_object('owner', c.email_key) AS row
+FROM orders o LEFT JOIN customers c ON c.id = o.customer_id ORDER BY o.id
+"""
+_CUSTOMERS = """
+SELECT to_jsonb(c) - 'id' - 'date_updated' - 'segment_sequence' AS row
+FROM customers c ORDER BY email_key
+"""
+
+
+async def tables(service: Service) -> list[dict[str, Any]]:
+    """Return all columns that must not depend on the order of arrival."""
+    return await service.rows(_ORDERS) + await service.rows(_CUSTOMERS)
+
+
+async def with_rules(service: Service, rules: Rules) -> None:
+    """Save the rules as the settings of an empty service."""
+    await service.execute(
+        "INSERT INTO settings SELECT 2, now(), 'a test', :orders, :spent, :at_risk, :inactive,"
+        " true, :precedence",
+        orders=rules.vip_orders,
+        spent=rules.vip_spent,
+        at_risk=rules.at_risk_days,
+        inactive=rules.inactive_days,
+        precedence="recency_first" if rules.recency_first else "value_first",
+    )
+
+
+async def arrive(
+    service: Service, documents: Sequence[Document], rules: Rules, now: datetime, rng: random.Random
+) -> int:
+    """Empty the service and ingest the documents in some order. Return the number of entries."""
+    await service.empty()
+    await with_rules(service, rules)
+    read = 1
+    outcomes = [await service.ingest(*entries([seed(now)]), now=now)]
+    for batch in batches(documents, rng):
+        repeats_expected = rng.random() < 0.5
+        outcomes.append(
+            await service.ingest(*entries(batch), now=now, repeats_expected=repeats_expected)
+        )
+        read += len(batch)
+    counted = settled(outcomes)
+    assert counted["applied"] + counted["stale"] + counted["duplicate"] == read
+    assert not counted["dead_lettered"]
+    (counters,) = await service.rows(
+        "SELECT sum(read) AS read, sum(applied) AS applied, sum(stale) AS stale,"
+        " sum(duplicate) AS duplicate, sum(conflict) AS conflict FROM ingest_counters"
+    )
+    assert +settled([counters]) == counted + Counter(read=read)
+    return read
+
+
+@settings(
+    max_examples=80,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    drawn=st.lists(stories, min_size=6, max_size=len(IDS)),
+    ids=st.permutations(IDS),
+    rules=some_rules,
+    rng=st.randoms(use_true_random=False),
+)
+async def test_any_order_of_arrival_gives_the_result_of_the_model(
+    migrated: Service,
+    drawn: list[dict[str, Any]],
+    ids: list[str],
+    rules: Rules,
+    rng: random.Random,
+) -> None:
+    now = datetime.now(UTC)
+    documents = [
+        document(story, event_id, now) for story, event_id in zip(drawn, ids, strict=False)
+    ]
+    expected = world([seed(now), *documents], now, rules, refs={"CUST-1001": SEED})
+    results = []
+    for _ in range(2):
+        await arrive(migrated, documents, rules, now, rng)
+        assert await stored(migrated) == expected
+        assert await kept_figures(migrated) == expected.figures
+        results.append(await tables(migrated))
+    assert results[0] == results[1]
+    assert await migrated.findings() == []
+
+
+async def test_the_model_and_the_service_agree_on_every_segment(migrated: Service) -> None:
+    """Without this, the property above could pass with events that reach only a few segments."""
+    now = datetime.now(UTC)
+    rng = random.Random(7)
+    orders = [
+        cloud_event(f"ORD-{n}", email=f"{who}@x.org", created=now - timedelta(days=days))
+        for n, (who, days) in enumerate(
+            [("n", 1), ("r", 1), ("r", 2), ("v", 1), ("v", 1), ("v", 9), ("a", 60), ("i", 90)]
+        )
+    ]
+    await arrive(migrated, orders, Rules(), now, rng)
+    result = await stored(migrated)
+    assert result == world([seed(now), *orders], now)
+    assert {email: customer.segment for email, customer in result.customers.items()} == {
+        SEED: "new",
+        "n@x.org": "new",
+        "r@x.org": "returning",
+        "v@x.org": "vip",
+        "a@x.org": "at_risk",
+        "i@x.org": "inactive",
+    }
+    assert await migrated.findings() == []

@@ -1,0 +1,1 @@
+"""Tests of `crm rebuild`: recomputing all derived values from the stored orders."""

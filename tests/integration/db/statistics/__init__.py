@@ -1,0 +1,1 @@
+"""Tests of `service/db/statistics/`, through the routes that use it."""

@@ -1,1 +1,0 @@
-"""What docs/ claims, against running processes."""

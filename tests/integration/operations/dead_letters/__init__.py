@@ -1,1 +1,0 @@
-"""Tests of dead letters, over HTTP and on the command line."""

@@ -1,1 +1,0 @@
-"""Tests of recomputing everything from the stored orders."""

@@ -1,1 +1,0 @@
-"""Tests of the invariants: each is broken on purpose."""

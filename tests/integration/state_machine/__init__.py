@@ -1,1 +1,0 @@
-"""Random mixtures of operations, compared with a model in plain Python."""

@@ -1,1 +1,0 @@
-"""Tests of `service/db/statistics/`, and of the list of unattributed orders."""

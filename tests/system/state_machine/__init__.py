@@ -1,0 +1,1 @@
+"""Tests that compare random mixtures of operations with a model in plain Python."""

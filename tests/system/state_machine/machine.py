@@ -1,0 +1,250 @@
+"""Apply operations to the service and to the model, and compare both."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+from sqlalchemy import Date, DateTime, text
+
+from service.core.envelope import Entry
+from service.db.schema import metadata
+from tests.conftest import Service
+from tests.events import cloud_event
+from tests.integration.db.segments.settings.conftest import apply_all
+from tests.integration.db.segments.sweeping import sweep_all
+from tests.system.state_machine.model import Customer, Event, Seen, World
+from tests.system.state_machine.operations import (
+    Change,
+    Create,
+    Edit,
+    Erase,
+    Operation,
+    Publish,
+    Story,
+    Wait,
+)
+
+_CUSTOMERS = "/api/v1/customers"
+_MOMENTS = {
+    table.name: [column.name for column in table.columns if isinstance(column.type, DateTime)]
+    for table in metadata.sorted_tables
+}
+_DAYS = [
+    (table.name, column.name)
+    for table in metadata.sorted_tables
+    for column in table.columns
+    if isinstance(column.type, Date)
+]
+_FAR = 1_000_000
+
+
+class Machine:
+    """The service, and the model beside it.
+
+    When days pass, the model's clock moves on. The service's clock cannot, so all times that it
+    has stored are moved back instead: the model's time is the service's plus `_passed`.
+    """
+
+    def __init__(self, service: Service, http: httpx.AsyncClient) -> None:
+        self.world = World()
+        self._service = service
+        self._http = http
+        self._passed = timedelta()
+        self._events: list[Event] = []
+        self._entries = 0
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self._passed
+
+    def _read(self, written: str | None) -> datetime | None:
+        return None if written is None else datetime.fromisoformat(written) + self._passed
+
+    async def do(self, operation: Operation) -> None:
+        """Apply one operation, and check that both have the same customers."""
+        match operation:
+            case Publish():
+                await self._publish(operation)
+            case Create(body):
+                await self._create(body)
+            case Edit(whom, body):
+                if customer := self._customer(whom):
+                    await self._edit(customer, body)
+            case Erase(whom):
+                if customer := self._customer(whom):
+                    await self._erase(customer)
+            case Change(settings):
+                await self._change(settings)
+            case Wait(days):
+                await self._wait(days)
+        await self.compare()
+
+    def _customer(self, whom: int) -> Customer | None:
+        emails = sorted(self.world.customers)
+        return self.world.customers[emails[whom % len(emails)]] if emails else None
+
+    async def _publish(self, publish: Publish) -> None:
+        now = self._now()
+        new = []
+        for story in publish.stories:
+            new.append(self._event(story, now))
+            self._events.append(new[-1])
+        batch = [*new, *(self._events[n % len(self._events)] for n in publish.again)]
+        await self._service.ingest(*(self._entry(event) for event in batch))
+        self.world.apply(batch, now)
+
+    def _event(self, story: Story, now: datetime) -> Event:
+        customer = None if story.by_ref is None else self._customer(story.by_ref)
+        total, refunded = story.amounts
+        created = now - timedelta(days=story.created)
+        # If an event of an order names nobody, all events of that order have the same date.
+        earlier = [event for event in self._events if event.order == story.order]
+        if earlier and None in {story.email, *(event.email for event in earlier)}:
+            created = max(earlier, key=lambda event: event.key).created
+        self._entries += 1
+        return Event(
+            id=f"e-{self._entries}",
+            order=story.order,
+            version=story.version,
+            at=now - timedelta(days=story.updated),
+            created=created,
+            status=story.status,
+            payment=story.payment,
+            total=Decimal(total),
+            refunded=Decimal(refunded),
+            ref=customer.ref if customer else None,
+            email=story.email,
+            name=story.name,
+            phone=story.phone,
+        )
+
+    def _entry(self, event: Event) -> Entry:
+        person = {"id": event.ref, "email": event.email, "name": event.name, "phone": event.phone}
+        document = cloud_event(
+            event.order,
+            event_id=event.id,
+            version=event.version,
+            created=event.created - self._passed,
+            updated=event.at - self._passed,
+            status=event.status,
+            payment_status=event.payment,
+            total=str(event.total),
+            refunded=str(event.refunded),
+            customer=person,
+        )
+        self._entries += 1
+        return Entry(
+            f"{1_700_000_000_000}-{self._entries}", {b"data": json.dumps(document).encode()}
+        )
+
+    def _dated(self, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the body as it is sent, and as the model takes it."""
+        days = body.get("segmentPinnedUntil")
+        if days is None:
+            return body, body
+        until = self._now() + timedelta(days=days)
+        sent = (until - self._passed).isoformat()
+        return body | {"segmentPinnedUntil": sent}, body | {"segmentPinnedUntil": until}
+
+    async def _create(self, body: dict[str, Any]) -> None:
+        sent, body = self._dated(body)
+        before = self._now()
+        answer = await self._http.post(_CUSTOMERS, json=sent)
+        if body["email"].lower() in self.world.customers:
+            assert answer.status_code == 409, answer.text
+            return
+        assert answer.status_code == 201, answer.text
+        created = self._read(answer.json()["dateCreated"])
+        assert created
+        assert before <= created <= self._now()
+        self.world.create(answer.json()["id"], body, created)
+
+    async def _edit(self, customer: Customer, body: dict[str, Any]) -> None:
+        sent, body = self._dated(body)
+        answer = await self._http.patch(f"{_CUSTOMERS}/{customer.ref}", json=sent)
+        if self.world.customers.get(body.get("email", "").lower(), customer) is not customer:
+            assert answer.status_code == 409, answer.text
+            return
+        assert answer.status_code == 200, answer.text
+        self.world.edit(customer, body, self._now())
+
+    async def _erase(self, customer: Customer) -> None:
+        answer = await self._http.delete(f"{_CUSTOMERS}/{customer.ref}")
+        assert answer.status_code == 204, answer.text
+        self.world.erase(customer, self._now())
+
+    async def _change(self, settings: dict[str, Any]) -> None:
+        answer = await self._http.put("/api/v1/settings", json=settings)
+        assert answer.status_code == 200, answer.text
+        await apply_all(self._service)
+        self.world.settings |= settings
+        self.world.settle(self._now())
+
+    async def _wait(self, days: int) -> None:
+        async with self._service.engine.begin() as connection:
+            for table, columns in _MOMENTS.items():
+                if columns:
+                    earlier = ", ".join(f"{it} = {it} - CAST(:span AS interval)" for it in columns)
+                    statement = text(f"UPDATE {table} SET {earlier}")
+                    await connection.execute(statement, {"span": timedelta(days=days)})
+            for (
+                table,
+                day,
+            ) in _DAYS:  # days are unique: none may become one that another row still has
+                for span in (_FAR, days - _FAR):
+                    statement = text(f"UPDATE {table} SET {day} = {day} - CAST(:span AS integer)")
+                    await connection.execute(statement, {"span": span})
+        self._passed += timedelta(days=days)
+        await sweep_all(self._service)
+        self.world.settle(self._now())
+
+    async def compare(self) -> None:
+        """Compare all customers and unattributed orders of the service with the model."""
+        answer = await self._http.get(_CUSTOMERS, params={"limit": 500})
+        assert answer.status_code == 200, answer.text
+        items = answer.json()["items"]
+        shown = {item["email"].lower(): self._seen(item) for item in items}
+        assert shown == self.world.seen()
+        for item in items:
+            customer = self.world.customers[item["email"].lower()]
+            assert customer.ref in {None, item["id"]}
+            customer.ref = item["id"]
+        answer = await self._http.get("/api/v1/orders/unattributed", params={"limit": 500})
+        assert {item["id"] for item in answer.json()["items"]} == {
+            number
+            for number, order in self.world.orders.items()
+            if order.owner is None and not order.erased
+        }
+
+    def _seen(self, item: dict[str, Any]) -> Seen:
+        created = self._read(item["dateCreated"])
+        assert created
+        return Seen(
+            item["name"],
+            item["phone"],
+            item["notes"],
+            created,
+            tuple(sorted(item["orderIds"])),
+            item["totalOrders"],
+            Decimal(str(item["totalSpent"])),
+            self._read(item["firstOrderDate"]),
+            self._read(item["lastOrderDate"]),
+            item["segment"],
+            item["segmentSource"],
+            item["segmentPinned"],
+            self._read(item["segmentPinnedUntil"]),
+        )
+
+
+async def run(
+    service: Service, http: httpx.AsyncClient, operations: Sequence[Operation]
+) -> Machine:
+    """Apply all operations to an empty service, and check its invariants at the end."""
+    await service.empty()
+    machine = Machine(service, http)
+    for operation in operations:
+        await machine.do(operation)
+    assert await service.findings() == []
+    return machine

@@ -1,0 +1,150 @@
+"""The operations, in a form that reads well when a test fails, and strategies that draw them.
+
+``whom`` and ``again`` pick by number among the customers or events that exist at that step. So
+every sequence is valid, even after Hypothesis has removed some of its steps.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+EMAILS = ["a@x.org", "b@x.org", "C@x.org"]
+
+
+@dataclass(frozen=True)
+class Story:
+    """An event to be built. Times are days before it is published; negative ones lie after."""
+
+    order: str
+    version: int
+    created: float
+    updated: float
+    status: str
+    payment: str
+    amounts: tuple[str, str]
+    email: str | None
+    by_ref: int | None
+    """The number of a customer that the event names by ``CUST-…``, which outranks its e-mail."""
+    name: str | None
+    phone: str | None
+
+
+@dataclass(frozen=True)
+class Publish:
+    """A batch of new events, and of some earlier ones once more."""
+
+    stories: tuple[Story, ...]
+    again: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Create:
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit; ``segmentPinnedUntil`` is a number of days from its time."""
+
+    whom: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Erase:
+    whom: int
+
+
+@dataclass(frozen=True)
+class Change:
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wait:
+    days: int
+
+
+Operation = Publish | Create | Edit | Erase | Change | Wait
+
+_names = st.sampled_from(["Ann", "Bob", "Zoë"])
+_phones = st.sampled_from(["1", "2"])
+_ages = st.sampled_from([0, 0, -0.25, 1, 30, 59, 60, 61, 90, 200])
+
+stories = st.builds(
+    Story,
+    order=st.sampled_from(["ORD-1", "ORD-2", "ORD-3", "ORD-4", "ORD-5"]),
+    version=st.sampled_from([0, 1, 1, 2, 3]),
+    created=_ages,
+    updated=st.sampled_from([0, 0, 1, 30]),
+    status=st.sampled_from(["completed", "completed", "pending", "cancelled"]),
+    payment=st.sampled_from(["paid", "paid", "paid", "failed"]),
+    amounts=st.sampled_from([("0", "0"), ("99.99", "0"), ("250", "49.99"), ("500", "0")]),
+    email=st.sampled_from([*EMAILS, *EMAILS, "A@X.org", None]),
+    by_ref=st.sampled_from([None, None, None, None, 0, 1]),
+    name=st.none() | _names,
+    phone=st.none() | _phones,
+)
+
+_segments = st.sampled_from(["new", "returning", "vip", "at_risk", "inactive"])
+_holds: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries({"segment": _segments}),
+    st.fixed_dictionaries({"segment": _segments, "segmentPinned": st.booleans()}),
+    st.fixed_dictionaries(
+        {"segmentPinnedUntil": st.sampled_from([1, 5, 40])}, optional={"segment": _segments}
+    ),
+)
+_back: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [
+        {"segment": None},
+        {"segmentPinned": False},
+        {"segmentPinned": True},
+        {"segmentPinnedUntil": None},
+    ]
+)
+_profile = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": _names,
+        "phone": st.none() | _phones,
+        "notes": st.sampled_from(["", "likes tea"]),
+        "email": st.sampled_from([*EMAILS, "d@x.org"]),
+    },
+)
+_creates = st.builds(
+    lambda email, name, more, hold: Create({"email": email, "name": name, **more, **hold}),
+    st.sampled_from(EMAILS),
+    _names,
+    st.fixed_dictionaries({}, optional={"phone": st.none() | _phones}),
+    _holds,
+)
+_whom = st.integers(0, 3)
+_publishes = st.builds(
+    Publish,
+    st.lists(stories, min_size=1, max_size=4).map(tuple),
+    st.lists(st.integers(0, 20), max_size=3).map(tuple),
+)
+_edits = st.builds(
+    lambda whom, more, hold: Edit(whom, {**more, **hold}), _whom, _profile, _holds | _back
+)
+_changes = st.builds(
+    Change,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "vipOrderCount": st.sampled_from([1, 2, 3]),
+            "vipTotalSpent": st.sampled_from([100, 500]),
+            "atRiskDays": st.sampled_from([1, 30, 60]),
+            "inactiveDays": st.sampled_from([61, 90]),
+            "autoSegmentation": st.sampled_from([True, True, False]),
+            "precedence": st.sampled_from(["recency_first", "value_first"]),
+        },
+    ),
+)
+_waits = st.builds(Wait, st.sampled_from([1, 5, 29, 30, 60, 90]))
+
+operations: st.SearchStrategy[Operation] = st.one_of(
+    _publishes, _publishes, _creates, _edits, _edits, st.builds(Erase, _whom), _changes, _waits
+)

@@ -1,0 +1,23 @@
+"""Settings are refused if they contradict each other."""
+
+import pytest
+
+from service.config import Config, ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"REDIS_URL": "redis://a:1,redis://b:2"}, "set CRM_REDIS_CLUSTER=true"),
+        ({"REDIS_URL": "unix:///s", "REDIS_CLUSTER": "true"}, "cannot be reached by unix"),
+        ({"REDIS_URL": "redis://a:1,http://b", "REDIS_CLUSTER": "true"}, "must start with"),
+        ({"ORDERS_PARTITIONS": "0"}, "CRM_ORDERS_PARTITIONS"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"CRM_{name}", value)
+    with pytest.raises(ConfigError, match=message):
+        Config.load()
