@@ -192,6 +192,17 @@ def test_nobody_later_somebody_and_somebody_else(shop: Shop, told: dict[str, lis
     assert 8 <= sum(len(set(group) - {""}) == 2 for group in emails) <= 12
 
 
+def test_mistyped_customers_are_not_the_newest(told: dict[str, list[Event]]) -> None:
+    arrived: dict[str, datetime] = {}
+    for group in told.values():
+        for event in group:
+            arrived[event.email] = min(event.created, arrived.get(event.email, event.created))
+    mistyped = {group[0].email for group in told.values() if group[0].email != group[-1].email}
+    newest = sorted(arrived, key=arrived.__getitem__, reverse=True)[:50]
+    assert len(mistyped - {""}) >= 8
+    assert len(mistyped & set(newest)) <= 2
+
+
 def test_amounts_come_as_strings_and_as_numbers(entries: list[DemoEntry]) -> None:
     good = [json.loads(e["data"]) for e in entries if b'"CDNOW-0' in e.get("data", b"")]
     forms = Counter(type(event["data"]["totalAmount"]).__name__ for event in good)
