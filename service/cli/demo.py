@@ -120,7 +120,7 @@ async def _show(engine: AsyncEngine, running: Running, changes_stream: str) -> N
             for share in shares
         ],
     )
-    say(f"{waiting.dead_letters} entries are wrong on purpose: they are the dead letters.")
+    say(f"Dead letters: {waiting.dead_letters:,}. These entries are wrong on purpose.")
     say("Live orders come in from now on. Open the dashboard, or try in another terminal:")
     say(f"  curl -s {running.http_url}/api/v1/statistics")
     say("  .venv/bin/crm status")

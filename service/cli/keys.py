@@ -82,7 +82,7 @@ def list_keys(*, as_json: Annotated[bool, AsJson] = False) -> None:
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, from `list`.")],
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows.")],
 ) -> None:
     """Make a key useless for good.
 

@@ -89,6 +89,11 @@ def moment(at: datetime | None, otherwise: str = "never") -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else otherwise
 
 
+def number_of(count: int, one: str, many: str) -> str:
+    """Return a number and the form of the words that fits it: "1 line", "2,000 lines"."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def printable(value: str) -> str:
     """Return the text with control characters, tabs and line ends written as escapes."""
     return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in value)
