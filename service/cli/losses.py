@@ -13,7 +13,7 @@ from service.db.operations.losses import RecordedLoss, acknowledge, recorded_los
 
 _ENTRIES = {
     LossKind.REMOVED: "at least {}",
-    LossKind.ROLLED_BACK: "{}, and any that came after the last look",
+    LossKind.ROLLED_BACK: "{}, and any that came after the last check",
 }
 
 

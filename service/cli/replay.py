@@ -1,7 +1,7 @@
 """``crm replay``: have the workers read orders from the stream again.
 
-This is about the stream. A dead letter has left the stream for good: `crm dead-letters replay`
-retries it.
+This reads the stream. Dead letters are no longer in the stream: `crm dead-letters replay` retries
+them.
 """
 
 import asyncio
@@ -50,9 +50,9 @@ def replay(
 ) -> None:
     """Read orders from the stream again, after a restore.
 
-    Events that were applied before change nothing. Without an option, reading starts at the last
-    entry up to which this database knows that everything was applied; that is right after a restore
-    from a backup. Stop all workers before you restore, and start them after this command.
+    Events that were applied before change nothing. Without an option, reading starts after the last
+    entry up to which this database has applied everything; that is right after a restore from a
+    backup. Stop all workers before you restore, and start them after this command.
 
     To retry dead letters, use `crm dead-letters replay`.
     """
@@ -165,7 +165,7 @@ async def _set_back(redis: Redis, stream: str, group: str, after: StreamId) -> S
 
 
 async def _count(redis: Redis, stream: str, after: StreamId) -> int:
-    """Count the entries with greater ids."""
+    """Count the entries with an id greater than ``after``."""
     entries, start = 0, f"({write(after)}"
     while page := await groups.read_range(redis, stream, start, "+", _PAGE):
         entries += len(page)

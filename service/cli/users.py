@@ -1,4 +1,4 @@
-"""``crm users``: the people who sign in to the dashboard."""
+"""``crm users``: manage the people who sign in to the dashboard."""
 
 import re
 import sys
@@ -41,7 +41,7 @@ RoleOption = Annotated[
 def add(email: Email, role: RoleOption) -> None:
     """Add a user.
 
-    The password is asked for in a terminal, or else read as one line from standard input.
+    In a terminal this asks for the password. Otherwise the password is one line of standard input.
     """
     in_database(_add, email, _password(), role)
     say(f"added, as {role}")

@@ -29,7 +29,7 @@ class Running:
 
 
 class _Stop:
-    """Handles signals: the first one stops everything in order, the next ones hurry that up."""
+    """Handles signals: the first one stops everything in order, later ones shorten the stop."""
 
     def __init__(self, stack: LocalStack, report: Callable[[str], None]) -> None:
         self.requested = False
