@@ -34,11 +34,11 @@ _LIVE_PAUSE = 0.7
 """Seconds between live orders, on average."""
 
 
-async def run_demo(config: Config) -> int:
-    """Run until Ctrl-C; return the exit status of `up`."""
+async def run_demo(config: Config) -> None:
+    """Start everything and feed in orders until Ctrl-C. Raises LocalError if it cannot start."""
     say(f"Demo: {SOURCE_NOTE}")
     say(CALENDAR_NOTE)
-    return await up(config, report=say, after_start=partial(_feed, config))
+    await up(config, report=say, after_start=partial(_feed, config))
 
 
 async def _feed(config: Config, running: Running) -> None:

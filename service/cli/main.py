@@ -77,7 +77,7 @@ def up() -> None:
     """
     from service.local.up import up as run  # noqa: PLC0415
 
-    sys.exit(asyncio.run(run(Config.load(), report=say)))
+    asyncio.run(run(Config.load(), report=say))
 
 
 @app.command()
@@ -88,7 +88,7 @@ def demo() -> None:
     """
     from service.cli.demo import run_demo  # noqa: PLC0415
 
-    sys.exit(asyncio.run(run_demo(Config.load())))
+    asyncio.run(run_demo(Config.load()))
 
 
 @app.command()

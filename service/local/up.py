@@ -51,8 +51,8 @@ async def up(
     *,
     report: Callable[[str], None] = _say,
     after_start: Callable[[Running], Awaitable[None]] | None = None,
-) -> int:
-    """Run everything on this machine until SIGINT, SIGTERM or SIGHUP; return the exit code.
+) -> None:
+    """Run everything on this machine until SIGINT, SIGTERM or SIGHUP.
 
     A URL in ``config`` replaces that server. Nothing that was started is left running. Raises
     LocalError if something cannot be started. ``after_start`` is awaited once everything is ready;
@@ -81,7 +81,6 @@ async def up(
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
-    return 0
 
 
 async def _run(
