@@ -149,7 +149,7 @@ class Applier:
             await self._redis.xack(self._names[partition], self._group, *ids)
         except redis_client.REDIS_ERRORS as error:
             # The entries stay pending. When they are reclaimed, they are counted as duplicates.
-            log.warning("%d entries not acknowledged: %s", len(ids), error)
+            log.warning("entries not acknowledged: %d (%s)", len(ids), error)
 
     async def _ingest(
         self, connection: AsyncConnection, batch: Batch, traceparents: Mapping[str, str]

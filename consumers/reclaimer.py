@@ -95,7 +95,7 @@ class Reclaimer:
                 break
             after = pending[-1].id
         if taken:
-            log.info("took over %d entries of %s that were never acknowledged", taken, name)
+            log.info("took over entries of %s that were never acknowledged: %d", name, taken)
         return taken
 
     async def _put_into_inbox(self, entries: Sequence[tuple[Entry, int]]) -> None:

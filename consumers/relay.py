@@ -141,7 +141,7 @@ class Relay:
                 numbered,
             )
             taken = await recover.take_back(self._engine, self._redis, self._stream)
-            log.warning("took back %d changes that this database had forgotten", taken)
+            log.warning("took back changes that this database had forgotten: %d", taken)
             return (await outbox.state(connection)).published, True
         if not changes:
             return position, False

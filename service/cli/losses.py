@@ -24,7 +24,7 @@ def losses(
         typer.Option(
             "--acknowledge",
             metavar="ID",
-            help="Acknowledge one, so that its alert ends and `crm verify` no longer names it.",
+            help="Acknowledge one. Then its alert ends, and `crm verify` no longer reports it.",
         ),
     ] = None,
     everything: Annotated[

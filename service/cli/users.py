@@ -83,7 +83,7 @@ def set_password(email: Email) -> None:
 def disable(email: Email) -> None:
     """Sign a user out and refuse further sign-ins.
 
-    A new password enables them again. What they did stays in the audit.
+    A new password enables them again. The audit keeps what they did.
     """
     if not in_database(_disable, email):
         _no_such_user()
