@@ -43,9 +43,9 @@ _REPLAN_EVERY = 1024
 class Inbox:
     """Judged entries that wait to be applied, in lanes, split by customer.
 
-    Two batches that name the same customer wait for each other's locks, and of a thousand entries
-    each, two batches nearly always share one. Batches of different lanes never do, so that both
-    run in Postgres at the same time. Reading waits while the lanes are full, so that a worker's
+    Two batches that name the same customer wait for each other's locks, and two batches of a
+    thousand entries nearly always have a customer in common. Batches of different lanes never do,
+    so both run in Postgres at the same time. Reading waits while the lanes are full, so a worker's
     memory stays flat.
     """
 
@@ -62,15 +62,15 @@ class Inbox:
             if part:
                 await lane.put(part)
 
-    async def take(self, lane: Lane, most: int) -> list[Batch]:
-        """Wait for a batch of a lane; return it with those behind it, up to ``most`` entries.
+    async def take(self, lane: Lane, limit: int) -> list[Batch]:
+        """Wait for a batch of a lane; return it with those behind it, up to ``limit`` entries.
 
-        The last batch may exceed ``most``. The caller calls the lane's ``task_done`` once for each
+        The last batch may exceed the limit. The caller calls the lane's ``task_done`` once for each
         batch.
         """
         taken = [await lane.get()]
         entries = len(taken[0])
-        while entries < most and not lane.empty():
+        while entries < limit and not lane.empty():
             taken.append(lane.get_nowait())
             entries += len(taken[-1])
         return taken
@@ -100,21 +100,21 @@ class Applier:
         self._stream = config.orders_stream
         self._names = {stream.partition: stream.name for stream in config.orders_streams}
         self._group = config.orders_group
-        self._most = config.batch_size // LANES
+        self._lane_entries = config.batch_size // LANES
         self._inbox = inbox
-        self.in_hand: set[Place] = set()
-        """Entries being applied."""
+        self.being_applied: set[Place] = set()
+        """The entries that are being applied now."""
         self._batches = 0
         self._repeats_expected = False
-        """Most of the last batch was applied before: somebody sends, or reads, everything again."""
+        """True if most of the last batch was applied before, as when a stream is read again."""
         self.waiting_since: float | None = None
-        """When the database was first found to be away (monotonic seconds). None: it is there."""
+        """Since when the database has been away, in monotonic seconds. None while it answers."""
 
     async def run(self) -> None:
         """Apply each lane's batches in turn.
 
-        Raises errors that neither an event's data nor an unreachable server explains: those are
-        faults of ours.
+        Raises errors that neither an event's data nor an unreachable server explains: they are
+        bugs of this service.
         """
         async with asyncio.TaskGroup() as group:
             for lane in self._inbox.lanes:
@@ -122,7 +122,7 @@ class Applier:
 
     async def _serve(self, lane: Lane) -> None:
         while True:
-            batches = await self._inbox.take(lane, self._most)
+            batches = await self._inbox.take(lane, self._lane_entries)
             try:
                 await self.apply(list(chain.from_iterable(batches)))
             finally:
@@ -132,7 +132,7 @@ class Applier:
     async def apply(self, batch: Batch) -> None:
         """Commit a batch, then acknowledge it. Does not return before it is committed."""
         places = [entry.place for entry, _ in batch]
-        self.in_hand.update(places)
+        self.being_applied.update(places)
         with tracing.applying(batch, self._stream) as traceparents:
             await self._commit(batch, traceparents)
         log_batch(batch)
@@ -142,22 +142,22 @@ class Applier:
         await asyncio.gather(
             *(self._acknowledge(partition, each) for partition, each in ids.items())
         )
-        self.in_hand.difference_update(places)
+        self.being_applied.difference_update(places)
 
     async def _acknowledge(self, partition: int | None, ids: Sequence[str]) -> None:
         try:
             await self._redis.xack(self._names[partition], self._group, *ids)
         except redis_client.REDIS_ERRORS as error:
             # The entries stay pending. When they are reclaimed, they are counted as duplicates.
-            log.warning("%d entries not acknowledged: %s", len(ids), error)
+            log.warning("entries not acknowledged: %d (%s)", len(ids), error)
 
     async def _ingest(
         self, connection: AsyncConnection, batch: Batch, traceparents: Mapping[str, str]
     ) -> None:
         """Ingest a batch, with new query plans whenever the tables may have doubled.
 
-        A plan made for empty tables reads them whole. Kept while they grow, it is ruinous, and
-        the server's own statistics come a minute too late for an import.
+        A plan made for empty tables reads whole tables. While they grow, such a plan makes every
+        batch slower, and the server's own statistics come a minute too late for an import.
         """
         self._batches += 1
         if self._batches.bit_count() == 1 or self._batches % _REPLAN_EVERY == 0:
@@ -205,5 +205,5 @@ class Applier:
 
 def _first_line(error: BaseException) -> str:
     original = error.orig if isinstance(error, DBAPIError) else error
-    # The detail lines of a database error may quote the row, and so a person.
+    # The other lines of a database error may quote the row, and with it a person's data.
     return f"{type(original).__name__}: {original}".splitlines()[0]

@@ -1,6 +1,6 @@
-"""The chores: work that any replica may do and that only one does at a time.
+"""The chores: work that any replica may do, but only one at a time.
 
-A chore is a step, repeated. Each step is one transaction; in it, a lock keeps other replicas out.
+A chore repeats a step. Each step is one transaction, in which a lock keeps other replicas out.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ Step = Callable[[AsyncConnection], Awaitable[int | None]]
 class Chore(NamedTuple):
     """A step and how often to do it."""
 
-    counted: str
-    """What the log calls the things that the step counts."""
+    label: str
+    """The log's name for the things that the step counts, such as "customers moved by time"."""
     step: Step
     pause_seconds: float
     """How long to wait when nothing is left to do."""
@@ -73,9 +73,9 @@ async def repeat(engine: AsyncEngine, chore: Chore) -> None:
             while (more := await in_transaction(engine, chore.step)) is not None:
                 done += more
         except (*DATABASE_AWAY, *REDIS_ERRORS) as error:
-            log.warning("%s put off: %s", chore.counted, type(error).__name__)
+            log.warning("%s put off: %s", chore.label, type(error).__name__)
         if done:
-            log.info("%s: %d", chore.counted, done)
+            log.info("%s: %d", chore.label, done)
         await asyncio.sleep(chore.pause_seconds * random.uniform(0.5, 1))
 
 
@@ -86,14 +86,14 @@ async def sweep_chunk(connection: AsyncConnection) -> int | None:
 
 
 async def reclassify_chunk(connection: AsyncConnection) -> int | None:
-    """Judge a chunk of customers by new settings."""
+    """Apply new settings to one chunk of customers."""
     return 1 if await advance(connection) else None
 
 
 async def renew_answer(connection: AsyncConnection) -> int | None:
-    """Compute one cached answer anew, before a reader has to wait for it.
+    """Recompute one cached answer before a reader has to wait for it.
 
-    Returns 0, so that this routine is not logged.
+    Returns 0, so that the log does not mention each renewal.
     """
     return 0 if await renew(connection, ANSWERS) else None
 
@@ -104,7 +104,8 @@ def trim_orders_step(redis: Redis, config: Config, stream: str) -> Step:
     keep = Keep(config.orders_keep_seconds, config.orders_keep_entries)
 
     async def step(connection: AsyncConnection) -> int | None:
-        return _trimmed(stream, await trimming.trim_orders(connection, redis, stream, group, keep))
+        result = await trimming.trim_orders(connection, redis, stream, group, keep)
+        return _trimmed_entries(stream, result)
 
     return step
 
@@ -115,12 +116,14 @@ def trim_changes_step(redis: Redis, config: Config) -> Step:
     keep = Keep(None, config.changes_keep_entries)
 
     async def step(connection: AsyncConnection) -> int | None:
-        return _trimmed(stream, await trimming.trim_changes(connection, redis, stream, keep))
+        result = await trimming.trim_changes(connection, redis, stream, keep)
+        return _trimmed_entries(stream, result)
 
     return step
 
 
-def _trimmed(stream: str, result: trimming.TrimResult | None) -> int | None:
+def _trimmed_entries(stream: str, result: trimming.TrimResult | None) -> int | None:
+    """Return how many entries were trimmed; warn if a group prevents that. None if none were."""
     if result is None:
         return None
     if result.held_by is not None:

@@ -32,7 +32,10 @@ def log_batch(batch: Sequence[Judged]) -> None:
             },
         )
     if len(refused) > _MOST_REFUSALS:
-        log.warning("and %d more of the same batch", len(refused) - _MOST_REFUSALS)
+        log.warning(
+            "more dead letters of the same batch, not logged one by one: %d",
+            len(refused) - _MOST_REFUSALS,
+        )
     if not log.isEnabledFor(logging.DEBUG):
         return
     for entry, event in batch:

@@ -30,7 +30,7 @@ _TIMEOUT_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Probed:
-    """What the probes of a worker look at."""
+    """The parts of a worker that its probes look at."""
 
     config: Config
     engine: AsyncEngine
@@ -77,7 +77,7 @@ async def serve_health(worker: Probed) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to the worker, which has to drain first.
+    """A server that leaves signals to the worker, because the worker must drain first.
 
     uvicorn has no option for that: https://github.com/Kludex/uvicorn/pull/402 was closed unmerged.
     """

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.5
 _RESTARTS = 5
-"""How often in a row restarting a subscriber may fail before the process gives up."""
+"""The process ends when restarting a subscriber has failed this often in a row."""
 
 
 class SubscriberDiedError(Exception):
@@ -87,7 +87,7 @@ class OrdersConsumer:
         await self._broker.stop()
 
     async def watch(self) -> None:
-        """Restart each subscriber whenever it has stopped by itself.
+        """Restart each subscriber that has stopped.
 
         FastStream stops a subscriber when its group is gone
         (https://github.com/ag2ai/faststream/pull/2855): after FLUSHALL, on a new and empty server,
@@ -120,9 +120,9 @@ class OrdersConsumer:
                 await asyncio.sleep(_WATCH_SECONDS * 2**failures)
 
     async def _show_presence(self, stream: str) -> None:
-        """Make this worker visible in a Redis that notes only readers who got something.
+        """Make this worker visible in a Redis that records only readers that received entries.
 
-        Otherwise a worker that waits for orders looks like one that is gone.
+        Otherwise a worker that waits for orders looks like a worker that is gone.
         """
         if self._redis_records_readers:
             return
@@ -173,7 +173,7 @@ async def _decode(partition: int | None, message: RedisBatchStreamMessage) -> An
 
 
 class _ClusterState(RedisClusterConnectionState):
-    """Connects with our client of a cluster.
+    """A connection state that uses our own cluster client.
 
     FastStream builds redis-py's own client and has no option for another class; cluster support
     came with https://github.com/ag2ai/faststream/pull/2854. No upstream issue asks for the option.
@@ -189,7 +189,7 @@ class _ClusterState(RedisClusterConnectionState):
 
 
 class _ClusterBroker(RedisClusterBroker):
-    """Replaces the broker's connection state, which FastStream makes in this private method."""
+    """A broker with our connection state, which FastStream makes in this private method."""
 
     def _make_connection_state(
         self, connection_options: dict[str, Any], kwargs: dict[str, Any]

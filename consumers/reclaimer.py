@@ -1,4 +1,4 @@
-"""Take over entries that were read and never acknowledged, whoever read them.
+"""Take over entries that any worker has read and none has acknowledged.
 
 A worker that was killed leaves such entries in the group's pending list; so do lost
 acknowledgements and some clean stops. The reclaimer takes them over once they have been idle for
@@ -27,7 +27,7 @@ _PAGE = 500
 _SUSPECT_DELIVERIES = 3
 """An entry delivered more often is applied alone, so that it cannot harm its neighbours."""
 MOST_DELIVERIES = 10
-"""An entry delivered more often becomes a dead letter: every worker that took it on died."""
+"""An entry delivered more often becomes a dead letter: every worker that tried it has died."""
 
 # Deleting a consumer drops its pending entries. Between a check and a deletion in two commands, the
 # consumer could be given entries; a script is one step.
@@ -42,7 +42,7 @@ return 0
 
 
 class Reclaimer:
-    """Looks through the group's pending list again and again."""
+    """Searches the group's pending list again and again for entries to take over."""
 
     def __init__(
         self, config: Config, redis: Redis, consumer: str, inbox: Inbox, applier: Applier
@@ -78,14 +78,14 @@ class Reclaimer:
             pending = await groups.pending(
                 self._redis, name, self._group, after=after, idle_ms=idle, count=_PAGE
             )
-            in_hand = self._applier.in_hand
-            deliveries = {id_: times for id_, times in pending if (partition, id_) not in in_hand}
+            busy = self._applier.being_applied
+            deliveries = {id_: times for id_, times in pending if (partition, id_) not in busy}
             if deliveries:
                 entries = await groups.claim(
                     self._redis, name, self._group, self._consumer, idle, list(deliveries)
                 )
                 taken += len(entries)
-                await self._hand_on(
+                await self._put_into_inbox(
                     [
                         (entry._replace(partition=partition), deliveries[entry.id] + 1)
                         for entry in entries
@@ -95,10 +95,10 @@ class Reclaimer:
                 break
             after = pending[-1].id
         if taken:
-            log.info("took over %d entries of %s that were never acknowledged", taken, name)
+            log.info("took over entries of %s that were never acknowledged: %d", name, taken)
         return taken
 
-    async def _hand_on(self, entries: Sequence[tuple[Entry, int]]) -> None:
+    async def _put_into_inbox(self, entries: Sequence[tuple[Entry, int]]) -> None:
         """Put entries into the inbox; an entry that may have killed a worker goes in alone."""
         harmless = [entry for entry, deliveries in entries if deliveries <= _SUSPECT_DELIVERIES]
         if harmless:
@@ -111,8 +111,8 @@ class Reclaimer:
             elif deliveries > _SUSPECT_DELIVERIES:
                 await self._inbox.put(judge_all([entry], self._config))
 
-    async def take_back(self) -> None:
-        """Put the entries that this consumer has read and not applied into the inbox.
+    async def reclaim_own(self) -> None:
+        """Put the entries that this consumer has read and not acknowledged into the inbox.
 
         A stopping worker needs this: FastStream may drop a batch between reading and handling it.
         """

@@ -4,8 +4,8 @@ The relay holds an advisory lock on the same connection that it works on. If tha
 the relay's work fails and another replica takes over. Entry ids are explicit and rise
 (``<number>-0``), so a change that is in the stream cannot get in twice, however often it is sent.
 Before adding, Redis itself compares its last id with the one that we expect. If the stream has
-less, Redis was wiped or rolled back, and what is missing is published again, from where the stream
-was last trimmed to.
+less, Redis was wiped or rolled back. Then the missing changes are published again, from the place
+to which the stream was last trimmed.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ return last
 
 
 class Relay:
-    """Publishes while it leads, and waits for its turn otherwise."""
+    """Publishes while this worker leads; otherwise waits for its turn."""
 
     def __init__(self, engine: AsyncEngine, redis: Redis, stream: str) -> None:
         """Create the relay. Nothing runs until `run` is called."""
@@ -106,7 +106,7 @@ class Relay:
         self._news.set()
 
     async def _wait_for_news(self) -> None:
-        """Wait for a notification, but not for long: Redis tells nobody that it was wiped."""
+        """Wait for a notification, but not for long: nothing notifies us if Redis was wiped."""
         try:
             async with asyncio.timeout(_POLL_SECONDS):
                 await self._news.wait()
@@ -126,11 +126,11 @@ class Relay:
                 last,
                 position,
             )
-            left, position = last, max(last, trimmed)
+            remaining, position = last, max(last, trimmed)
             await outbox.mark_published(connection, position)
             changes = await outbox.next_changes(connection, position, _PAGE)
-            last = await self._add_to_stream(left, numbered, changes)
-            if last != left:
+            last = await self._add_to_stream(remaining, numbered, changes)
+            if last != remaining:
                 return position, True
         if last > numbered:
             log.error(
@@ -141,7 +141,7 @@ class Relay:
                 numbered,
             )
             taken = await recover.restore_changes(self._engine, self._redis, self._stream)
-            log.warning("took back %d changes that this database had forgotten", taken)
+            log.warning("took back changes that this database had forgotten: %d", taken)
             return (await outbox.state(connection)).published, True
         if not changes:
             return position, False

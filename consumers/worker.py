@@ -59,7 +59,7 @@ class Worker:
         self._check_losses = partial(check_losses_step, redis, config, self.consumer.reading)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, then finish what was read. Raises what a part raised."""
+        """Work until ``stop`` is set, then finish what was read. Raises the error of a part."""
         async with self._background(("health", serve_health(self._probed()))):
             if await self._migrated(stop):
                 await self._work(stop)
@@ -90,6 +90,7 @@ class Worker:
         return True
 
     async def _lacking(self) -> str | None:
+        """Return what the database lacks for this release, or why it cannot be asked."""
         try:
             async with self.engine.connect() as connection:
                 return await migrate.behind(connection)
@@ -98,7 +99,7 @@ class Worker:
 
     async def _work(self, stop: asyncio.Event) -> None:
         await redis_client.warn_of_unsafe_settings(self.redis)
-        # Before reading: what is read from now on makes it harder to tell which entries are lost.
+        # Check before reading: entries that are read later make it harder to tell what was lost.
         await self._check_losses_now()
         await self.consumer.start()
         log.info("worker %s reads %s", self.name, _stream_names(self.config))
@@ -108,7 +109,7 @@ class Worker:
             ("watch", self.consumer.watch()),
             ("reclaimer", self.reclaimer.run()),
             ("relay", self.relay.run()),
-            *((chore.counted, repeat(self.engine, chore)) for chore in chores),
+            *((chore.label, repeat(self.engine, chore)) for chore in chores),
         )
         async with self._background(*parts) as tasks:
             await stop.wait()
@@ -140,7 +141,7 @@ class Worker:
             async with asyncio.timeout(self.config.drain_seconds):
                 await self.consumer.stop()
                 await self.inbox.join()
-                await self.reclaimer.take_back()
+                await self.reclaimer.reclaim_own()
                 await self.inbox.join()
                 await self.reclaimer.remove_consumer(self.name)
                 await self._check_losses_now()

@@ -1,4 +1,4 @@
-"""All settings: every ``CRM_*`` variable, checked when a process starts. Only this reads them."""
+"""All settings: every ``CRM_*`` variable, checked at start. No other module reads them."""
 
 import re
 from pathlib import Path
@@ -71,7 +71,7 @@ class Config(BaseSettings):
     )
     redis_cluster: bool = Field(
         False,  # noqa: FBT003  a default, not an argument
-        description="CRM_REDIS_URL names one or more nodes of a Redis Cluster, by commas.",
+        description="CRM_REDIS_URL names nodes of a Redis Cluster, separated by commas.",
     )
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
         None, description="Redis 7 or Valkey 9, or later. If not set: the local stack's."
@@ -114,7 +114,7 @@ class Config(BaseSettings):
     orders_keep_entries: int = Field(
         250_000,
         ge=1,
-        description="More entries than this are trimmed too. A thousand take about 1 MB.",
+        description="The same for entries beyond this number. A thousand take about 1 MB.",
     )
     changes_keep_entries: int = Field(
         250_000, ge=1, description="The same, for the stream of segment changes."
@@ -153,7 +153,7 @@ class Config(BaseSettings):
         1_048_576, ge=1024, description="Larger request bodies are refused with status 413."
     )
     request_seconds: float = Field(
-        30.0, gt=0, description="A request whose answer has not begun by then ends with status 503."
+        30.0, gt=0, description="A request whose answer has not begun by then gets status 503."
     )
     log_level: str = Field(
         "INFO",

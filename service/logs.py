@@ -34,7 +34,7 @@ FIELDS = (
     "actor",
     "requestId",
 )
-"""What a JSON line may have besides its message. Other attributes of a record are not written."""
+"""The ids and values that a JSON line may have. Other attributes of a record are not written."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]{1,80}")
 

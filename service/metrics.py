@@ -1,7 +1,7 @@
 """Write ``/metrics`` for Prometheus: the counters that Postgres keeps, and the backlogs.
 
-Every replica answers with the same values. Only requests, the release and the process's memory,
-CPU time and files are of the process that is asked.
+Every replica answers with the same values. Only the requests, the release, and the memory, CPU time
+and files of the process belong to the process that answers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,8 +34,8 @@ from service.db.operations.trimming import Trims, trims
 from service.db.statistics.counters import read_figures
 from service.streams import groups, redis_client
 
-# They would be a gauge beside each counter and histogram, with the time when it was created. Nobody
-# asks for that, and Prometheus would store them all.
+# Otherwise each counter and histogram gets a gauge with the time of its creation. Nobody queries
+# these gauges, and Prometheus would store them all.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _OUTCOMES = {
@@ -62,7 +62,7 @@ def measured_requests() -> Histogram:
 async def render(config: Config, engine: AsyncEngine, redis: Redis, *own: Collector) -> bytes:
     """Collect all metrics and return them in the exposition format.
 
-    A part that is away has ``crm_up`` 0. ``own`` holds what the process itself measures.
+    ``crm_up`` is 0 for a server that does not answer. ``own``: metrics of this process.
     """
     up = GaugeMetricFamily("crm_up", "Whether a part answers.", labels=["part"])
     release = InfoMetricFamily(

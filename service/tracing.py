@@ -110,16 +110,16 @@ def applying(batch: Sequence[Judged], stream: str) -> Iterator[Mapping[str, str]
     if not parents:
         yield {}
         return
-    about = {"messaging.system": "redis", "messaging.destination.name": stream}
+    attributes = {"messaging.system": "redis", "messaging.destination.name": stream}
     spans = {
         order_id: _tracer.start_span(
-            f"process {stream}", context=context, kind=SpanKind.CONSUMER, attributes=about
+            f"process {stream}", context=context, kind=SpanKind.CONSUMER, attributes=attributes
         )
         for order_id, context in parents
     }
     links = [Link(get_current_span(context).get_span_context()) for _, context in parents]
     try:
-        with _tracer.start_as_current_span(f"batch {stream}", links=links, attributes=about):
+        with _tracer.start_as_current_span(f"batch {stream}", links=links, attributes=attributes):
             yield {order_id: _traceparent(span) or "" for order_id, span in spans.items()}
     finally:
         for span in spans.values():
@@ -137,14 +137,14 @@ def published(traceparents: Sequence[str | None], stream: str, began: int) -> No
         return
     from opentelemetry.trace import SpanKind  # noqa: PLC0415
 
-    about = {"messaging.system": "redis", "messaging.destination.name": stream}
+    attributes = {"messaging.system": "redis", "messaging.destination.name": stream}
     for traceparent in traceparents:
         if context := _context(traceparent):
             _tracer.start_span(
                 f"send {stream}",
                 context=context,
                 kind=SpanKind.PRODUCER,
-                attributes=about,
+                attributes=attributes,
                 start_time=began,
             ).end()
 
@@ -155,12 +155,12 @@ def serving(method: str, traceparent: str | None) -> Iterator["Span"]:
     from opentelemetry.trace import SpanKind, get_tracer  # noqa: PLC0415
 
     tracer = _tracer or get_tracer("recovery-essentials-crm")
-    about = {"http.request.method": method}
+    attributes = {"http.request.method": method}
     with tracer.start_as_current_span(
         method,
         context=_context(traceparent),
         kind=SpanKind.SERVER,
-        attributes=about,
+        attributes=attributes,
         record_exception=False,  # its message may quote a person's data
         set_status_on_exception=False,
     ) as span:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.output import AsJson, camel, print_facts, print_json
+from service.cli.output import AsJson, camel, number_of, print_facts, print_json
 from service.config import Config
 from service.core.capacity import BUSY, RATE, Needs, Shop, needs
 
@@ -73,14 +73,18 @@ def _facts(shop: Shop, answer: Needs, rate: float) -> Iterator[tuple[str, str]]:
     if answer.share_of_one_worker > 100 * BUSY:
         yield (
             "",
-            "so much was not measured on one PostgreSQL: run `make bench` on your machine",
+            "this rate was not measured on one PostgreSQL: run `make bench` on your machine",
         )
     yield "Connections to PostgreSQL", f"at most {answer.connections}, with two web processes"
-    yield "Database", f"{_size(answer.database_bytes)}, with the orders of {shop.years:g} years"
+    yield (
+        "Database",
+        f"{_size(answer.database_bytes)}, with the orders of {_span(shop.years, 'year')}",
+    )
     yield "Write-ahead log", f"{_size(answer.wal_bytes_per_day)} a day"
     yield (
         "Backlog after the outage",
-        f"{answer.backlog_entries:,} entries, after {shop.outage_minutes:g} minutes",
+        number_of(answer.backlog_entries, "entry", "entries")
+        + f", after {_span(shop.outage_minutes, 'minute')}",
     )
     yield "Redis with that backlog", f"{_size(answer.redis_bytes)} for both streams"
     seconds = answer.catch_up_seconds
@@ -94,8 +98,12 @@ def _facts(shop: Shop, answer: Needs, rate: float) -> Iterator[tuple[str, str]]:
     )
 
 
+def _span(length: float, unit: str) -> str:
+    return f"{length:g} {unit}" + ("" if length == 1 else "s")
+
+
 def _size(size: float) -> str:
-    """Return bytes in decimal units."""
+    """Return a number of bytes in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < _UNIT:
             return f"{size:,.1f} {unit}"

@@ -1,4 +1,4 @@
-"""How commands reach Postgres, and what they say when it does not answer."""
+"""Connect commands to Postgres, and explain the errors of both servers."""
 
 import asyncio
 import getpass

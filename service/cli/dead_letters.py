@@ -14,6 +14,7 @@ from service.cli.output import (
     fail,
     moment,
     note,
+    number_of,
     print_json,
     print_table,
     printable,
@@ -32,7 +33,7 @@ app = typer.Typer(
     help="Look at refused entries, and retry or discard them.",
 )
 
-Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="Its id, from `list`.")]
+Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="The id that `list` shows.")]
 
 _SHOWN_REFUSALS = 20
 
@@ -54,8 +55,9 @@ def list_letters(
     if letters:
         columns = ("Id", "Partition", "Stream id", "Reason", "Attempts", "Last seen", "Error")
         print_table(columns, [_row(letter) for letter in letters])
-    counts = ", ".join(f"{tally.letters} {tally.reason}" for tally in tallies)
-    note(f"{len(letters)} of {total} shown. By reason, in all: {counts or 'none'}.")
+    counts = ", ".join(f"{tally.letters:,} {tally.reason}" for tally in tallies)
+    shown = f"{len(letters):,} of {number_of(total, 'dead letter', 'dead letters')} shown."
+    note(f"{shown} All by reason: {counts}." if counts else "No dead letters.")
 
 
 @app.command()
@@ -66,7 +68,7 @@ def show(
         bool, typer.Option("--base64", help="Print every byte, names and values in base64.")
     ] = False,
 ) -> None:
-    r"""Print one as JSON, with its content.
+    r"""Print one dead letter as JSON, with its content.
 
     The content may be personal data. Without --base64, only the first MiB of each field is printed,
     and bytes that are not text are written as \xNN.
@@ -83,7 +85,7 @@ def show(
 @app.command()
 def replay(
     letter_id: Annotated[
-        int | None, typer.Argument(metavar="ID", min=1, help="Its id, from `list`.")
+        int | None, typer.Argument(metavar="ID", min=1, help="The id that `list` shows.")
     ] = None,
     *,
     reason: Annotated[
@@ -126,7 +128,7 @@ def discard(
     *,
     reason: Annotated[str, typer.Option(help="Why, in words. It is kept in the audit.")],
 ) -> None:
-    """Delete one for good."""
+    """Delete a dead letter for good."""
     if not reason.strip():
         raise typer.BadParameter("must not be empty", param_hint="--reason")
     in_database(_discard, letter_id, reason.strip())

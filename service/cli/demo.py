@@ -34,11 +34,11 @@ _LIVE_PAUSE = 0.7
 """Seconds between live orders, on average."""
 
 
-async def run_demo(config: Config) -> int:
-    """Run until Ctrl-C; return the exit status of `up`."""
+async def run_demo(config: Config) -> None:
+    """Start everything and feed in orders until Ctrl-C. Raises LocalError if it cannot start."""
     say(f"Demo: {SOURCE_NOTE}")
     say(CALENDAR_NOTE)
-    return await up(config, report=say, after_start=partial(_feed, config))
+    await up(config, report=say, after_start=partial(_feed, config))
 
 
 async def _feed(config: Config, running: Running) -> None:
@@ -64,7 +64,7 @@ async def _has_history(engine: AsyncEngine) -> bool:
 
 
 async def _publish_history(config: Config, engine: AsyncEngine, redis: Redis) -> None:
-    """Publish it, and wait until the worker has read all of it."""
+    """Publish the history, and wait until the worker has read all of it."""
     entries = history(datetime.now(UTC))
     before = await _entries_read(engine)
     with progress("Orders of the past, events applied", len(entries)) as show:
@@ -86,7 +86,7 @@ async def _publish(config: Config, redis: Redis, entries: Iterable[DemoEntry]) -
 
 
 def stream_for(config: Config, entry: DemoEntry) -> str:
-    """Return the stream that a publisher would choose; without an order in it, the plain one."""
+    """Return the stream that a publisher would choose; the plain one if the entry has no order."""
     plain, *partitions = config.orders_streams
     try:
         order = json.loads(entry["data"])["data"] if partitions else None
@@ -120,7 +120,7 @@ async def _show(engine: AsyncEngine, running: Running, changes_stream: str) -> N
             for share in shares
         ],
     )
-    say(f"{waiting.dead_letters} entries are wrong on purpose: they are the dead letters.")
+    say(f"Dead letters: {waiting.dead_letters:,}. These entries are wrong on purpose.")
     say("Live orders come in from now on. Open the dashboard, or try in another terminal:")
     say(f"  curl -s {running.http_url}/api/v1/statistics")
     say("  .venv/bin/crm status")
@@ -131,7 +131,7 @@ async def _show(engine: AsyncEngine, running: Running, changes_stream: str) -> N
 async def _publish_live_orders(config: Config, redis: Redis) -> None:
     run_id = datetime.now(UTC).strftime("%y%m%d%H%M%S")
     for entry in live_orders(run_id, lambda: datetime.now(UTC)):
-        # While Redis restarts, orders are lost. They are made up anyway.
+        # While Redis restarts, these orders are lost. Nobody misses made-up orders.
         with suppress(*redis_client.REDIS_ERRORS):
             await _publish(config, redis, [entry])
         await asyncio.sleep(random.expovariate(1 / _LIVE_PAUSE))

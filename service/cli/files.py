@@ -13,7 +13,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service.cli.database import actor, connected, problem
-from service.cli.output import AsJson, camel, fail, note, print_json, printable, progress, say
+from service.cli.output import (
+    AsJson,
+    camel,
+    fail,
+    note,
+    number_of,
+    print_json,
+    printable,
+    progress,
+    say,
+)
 from service.config import Config
 from service.local.state import with_local_stack
 from service.transfer.export import export
@@ -51,7 +61,7 @@ def export_command(
     except OSError as error:
         fail(f"{file}: {error.strerror or error}")
     where = "standard output" if file == _STANDARD_OUTPUT else file
-    note(f"{lines:,} lines of {what} in {where}")
+    note(f"{number_of(lines, 'line', 'lines')} of {what} in {where}")
 
 
 async def _export(config: Config, path: Path, kind: FileKind) -> int:
@@ -177,8 +187,9 @@ def _lines(outcome: ImportOutcome, request: ImportRequest) -> Iterator[str]:
         yield f"All refused lines, with what to do: {request.refused_path}"
     if outcome.other_segments and not request.hold_segments:
         yield (
-            f"{outcome.other_segments:,} lines name another segment than the customer has. The "
-            "rules decide the segment, from the orders. Add --hold-segments to set those by hand."
+            f"{number_of(outcome.other_segments, 'line names', 'lines name')} another segment than "
+            "the customer has. The rules decide the segment, from the orders. Add --hold-segments "
+            "to set those by hand."
         )
     if not request.apply:
         yield "Add --apply to import."

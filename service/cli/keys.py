@@ -41,7 +41,10 @@ def _expiry(value: str) -> datetime:
 @app.command()
 def create(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What uses the key. The audit shows this name.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="The program that uses the key. The audit shows this name."
+        ),
     ],
     *,
     scope: Annotated[
@@ -82,9 +85,9 @@ def list_keys(*, as_json: Annotated[bool, AsJson] = False) -> None:
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, from `list`.")],
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows.")],
 ) -> None:
-    """Make a key useless for good.
+    """Revoke a key for good.
 
     Within five seconds, every web process refuses it.
     """

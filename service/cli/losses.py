@@ -13,7 +13,7 @@ from service.db.operations.losses import RecordedLoss, acknowledge, recorded_los
 
 _ENTRIES = {
     LossKind.REMOVED: "at least {}",
-    LossKind.ROLLED_BACK: "{}, and any that came after the last look",
+    LossKind.ROLLED_BACK: "{}, and any that came after the last check",
 }
 
 
@@ -24,7 +24,7 @@ def losses(
         typer.Option(
             "--acknowledge",
             metavar="ID",
-            help="Acknowledge one, so that its alert ends and `crm verify` no longer names it.",
+            help="Acknowledge one. Then its alert ends, and `crm verify` no longer reports it.",
         ),
     ] = None,
     everything: Annotated[

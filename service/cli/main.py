@@ -1,4 +1,4 @@
-"""The command ``crm``: its commands, the long-running ones among them, and how errors end it."""
+"""Define the command ``crm``: its commands, and the sentence with which an error ends it."""
 
 import asyncio
 import contextlib
@@ -21,6 +21,7 @@ from service.cli.status import status
 from service.cli.verify import verify
 from service.config import Config, ConfigError
 from service.db.engine import DATABASE_AWAY
+from service.local import LocalError
 from service.local.state import with_local_stack
 from service.streams import redis_client
 
@@ -41,6 +42,9 @@ def main() -> None:
         sys.exit(2)
     except (*DATABASE_AWAY, *redis_client.REDIS_ERRORS) as error:
         note(f"crm: {problem(error)}")
+        sys.exit(1)
+    except LocalError as error:
+        note(f"crm: {error}")
         sys.exit(1)
 
 
@@ -73,7 +77,7 @@ def up() -> None:
     """
     from service.local.up import up as run  # noqa: PLC0415
 
-    sys.exit(asyncio.run(run(Config.load(), report=say)))
+    asyncio.run(run(Config.load(), report=say))
 
 
 @app.command()
@@ -84,7 +88,7 @@ def demo() -> None:
     """
     from service.cli.demo import run_demo  # noqa: PLC0415
 
-    sys.exit(asyncio.run(run_demo(Config.load())))
+    asyncio.run(run_demo(Config.load()))
 
 
 @app.command()
@@ -117,7 +121,7 @@ def web() -> None:
     logs.set_up(config.log_level, config.log_format)
     tracing.set_up("crm-web")
     asyncio.run(refuse_open_door(config))
-    # Live streams never end by themselves, and the server waits for whoever is connected.
+    # Live streams never end on their own, and the server waits for every open connection.
     application = create_app(config, stopping=lambda: server.should_exit)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -160,7 +164,7 @@ app.command()(capacity)
 
 
 def _run_fast(work: Coroutine[Any, Any, object]) -> None:
-    """Run on uvloop where it exists; it does not on Windows."""
+    """Run on uvloop if it is installed. There is none for Windows."""
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:

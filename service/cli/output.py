@@ -1,4 +1,4 @@
-"""How every command prints: JSON for programs, plain text for files, wrapped text in a terminal.
+"""Print for every command: JSON for programs, plain text for files, wrapped text in a terminal.
 
 Results go to standard output; notes, errors and progress to standard error. Nothing is ever cut,
 because people copy URLs, ids and reasons from here: a line breaks between words only.
@@ -25,7 +25,7 @@ from service.core.json_values import timestamp
 AsJson = typer.Option("--json", help="Print one JSON document instead of text.")
 
 _NARROWEST_COLUMN = 24
-"""A last column with fewer characters than this is hard to read: rows become blocks instead."""
+"""If less than this is left for the last column, each row is printed as a block of lines."""
 
 
 def print_json(document: object) -> None:
@@ -89,9 +89,14 @@ def moment(at: datetime | None, otherwise: str = "never") -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else otherwise
 
 
+def number_of(count: int, one: str, many: str) -> str:
+    """Return a number and the form of the words that fits it: "1 line", "2,000 lines"."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def printable(value: str) -> str:
     """Return the text with control characters, tabs and line ends written as escapes."""
-    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in value)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in value)
 
 
 @contextmanager
@@ -132,11 +137,11 @@ def _write(stream: TextIO, message: str) -> None:
     if width is not None:
         lines = [part for line in lines for part in _wrapped(line, width)]
     stream.write("".join(f"{line}\n" for line in lines))
-    stream.flush()  # what a long-running command reports is wanted now
+    stream.flush()  # people watch what a long-running command reports
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """Break a line between words; what follows is indented as its beginning is."""
+    """Break a line between words; the new lines get the indentation of the first one."""
     indent = line[: len(line) - len(line.lstrip(" "))]
     return textwrap.wrap(
         line,

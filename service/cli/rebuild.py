@@ -8,7 +8,7 @@ import typer
 from pydantic.alias_generators import to_camel
 
 from service.cli.database import actor, connected
-from service.cli.output import AsJson, facts_line, print_json, progress, say
+from service.cli.output import AsJson, facts_line, number_of, print_json, progress, say
 from service.config import Config
 from service.core.customer_ids import customer_ref
 from service.db.engine import SCAN_SECONDS
@@ -55,15 +55,16 @@ async def _run(*, apply: bool, show: int) -> RebuildReport:
 
 
 def _lines(report: RebuildReport) -> Iterator[str]:
+    recomputed = f"{number_of(report.examined, 'customer', 'customers')} recomputed"
     if report.clean:
-        yield f"{report.examined} customers recomputed: nothing differs."
+        yield f"{recomputed}: nothing differs."
         return
     yield (
-        f"{report.examined} customers recomputed: {report.customers} differ, "
-        f"{report.figures} of them in their figures."
+        f"{recomputed}: {number_of(report.customers, 'differs', 'differ')}, "
+        f"{report.figures:,} of them in their figures."
     )
     for (stored, rebuilt), customers in report.moves.most_common():
-        yield f"  {stored} → {rebuilt}: {customers}"
+        yield f"  {stored} → {rebuilt}: {customers:,}"
     for difference in report.first:
         changed = ", ".join(
             f"{name} {stored} → {rebuilt}"

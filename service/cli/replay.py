@@ -1,7 +1,7 @@
 """``crm replay``: have the workers read orders from the stream again.
 
-This is about the stream. A dead letter has left the stream for good: `crm dead-letters replay`
-retries it.
+This reads the stream. Dead letters are no longer in the stream: `crm dead-letters replay` retries
+them.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.cli.database import connected
-from service.cli.output import AsJson, fail, print_json, say
+from service.cli.output import AsJson, fail, number_of, print_json, say
 from service.config import Config
 from service.core.stream_ids import NO_ID, StreamId, before, write
 from service.db.operations import losses
@@ -50,9 +50,9 @@ def replay(
 ) -> None:
     """Read orders from the stream again, after a restore.
 
-    Events that were applied before change nothing. Without an option, reading starts at the last
-    entry up to which this database knows that everything was applied; that is right after a restore
-    from a backup. Stop all workers before you restore, and start them after this command.
+    Events that were applied before change nothing. Without an option, reading starts after the last
+    entry up to which this database has applied everything; that is right after a restore from a
+    backup. Stop all workers before you restore, and start them after this command.
 
     To retry dead letters, use `crm dead-letters replay`.
     """
@@ -65,10 +65,16 @@ def replay(
         print_json(_document(taken_back, streams))
         return
     if taken_back:
-        say(f"took back {taken_back:,} segment changes that were published")
+        changes = number_of(
+            taken_back,
+            "segment change that was published",
+            "segment changes that were published",
+        )
+        say(f"took back {changes}")
     for stream in streams:
-        which = f"{stream.stream}: " if len(streams) > 1 else ""
-        say(f"{which}{stream.entries:,} entries after {write(stream.after)} will be read again")
+        prefix = f"{stream.stream}: " if len(streams) > 1 else ""
+        entries = number_of(stream.entries, "entry", "entries")
+        say(f"{prefix}{entries} after {write(stream.after)} will be read again")
         if stream.first > stream.after > NO_ID and since:
             say(
                 f"The stream begins at {write(stream.first)}; what was trimmed before must come "
@@ -138,7 +144,7 @@ async def _set_all_back(
         async with engine.connect() as connection:
             acknowledged = await losses.acknowledged_ids(connection, streams, group)
         if not acknowledged:
-            fail("this database does not know the stream yet; say --since or --all.")
+            fail("this database does not know the stream yet: use --since or --all.")
     return [
         # A partition that this database does not know is read from its beginning.
         await _set_back(
@@ -150,16 +156,16 @@ async def _set_all_back(
 
 async def _set_back(redis: Redis, stream: str, group: str, after: StreamId) -> SetBack:
     await groups.ensure_group(redis, stream, group)
-    now = await take_snapshot(redis, stream, group)
-    after = min(after, now.delivered)
+    snapshot = await take_snapshot(redis, stream, group)
+    after = min(after, snapshot.delivered)
     entries = await _count(redis, stream, after)
     raw: Any = redis
-    await raw.xgroup_setid(stream, group, write(after), entries_read=now.added - entries)
-    return SetBack(stream, after, entries, now.first)
+    await raw.xgroup_setid(stream, group, write(after), entries_read=snapshot.added - entries)
+    return SetBack(stream, after, entries, snapshot.first)
 
 
 async def _count(redis: Redis, stream: str, after: StreamId) -> int:
-    """Count the entries with greater ids."""
+    """Count the entries with an id greater than ``after``."""
     entries, start = 0, f"({write(after)}"
     while page := await groups.read_range(redis, stream, start, "+", _PAGE):
         entries += len(page)

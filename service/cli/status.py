@@ -1,4 +1,4 @@
-"""``crm status``: what runs, where, and what is waiting."""
+"""``crm status``: show what runs, where, and how much work is waiting."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,10 @@ _UNKNOWN_WITHOUT_DATABASE = (
 
 
 def status(*, as_json: Annotated[bool, AsJson] = False) -> None:
-    """Show what runs, where, and what is waiting. Exit status 1 if a server does not answer."""
+    """Show what runs, where, and how much work is waiting.
+
+    Exit status 1 if PostgreSQL or Redis does not answer.
+    """
     report = asyncio.run(read_status(with_local_stack(Config.load())))
     if as_json:
         print_json(report)
@@ -40,7 +43,7 @@ def status(*, as_json: Annotated[bool, AsJson] = False) -> None:
 
 
 async def read_status(config: Config) -> dict[str, Any]:
-    """Ask both servers. ``ok`` says whether both answered; unknown numbers are None."""
+    """Ask both servers; return the report. ``ok``: both answer. Unknown numbers are None."""
     local = read_state(config.data_dir)
     redis, database = await asyncio.gather(_from_redis(config), _from_database(config))
     return {
@@ -61,15 +64,15 @@ def _http_url(config: Config) -> str:
 async def _from_redis(config: Config) -> dict[str, Any]:
     try:
         async with aclosing(redis_client.configured(config)) as redis:
-            each = await groups.backlogs(redis, config.orders_streams, config.orders_group)
+            by_stream = await groups.backlogs(redis, config.orders_streams, config.orders_group)
     except redis_client.REDIS_ERRORS as error:
         return {"redis": f"away: {type(error).__name__}", "lag": None, "pending": None}
-    backlog = groups.add_up(each)
-    lag_by_stream = {name: one.lag for name, one in each.items() if one.lag}
+    backlog = groups.add_up(by_stream)
+    lag_by_stream = {name: part.lag for name, part in by_stream.items() if part.lag}
     return {
         "redis": "ok",
         "lag": backlog.lag,
-        **({"lagOf": lag_by_stream} if len(each) > 1 else {}),
+        **({"lagOf": lag_by_stream} if len(by_stream) > 1 else {}),
         "pending": backlog.pending,
         "consumers": len(backlog.consumers),
     }
@@ -92,12 +95,12 @@ async def _from_database(config: Config) -> dict[str, Any]:
         "sweepOverdueSeconds": round(work.sweep_overdue_seconds, 3),
         "losses": lost.open,
         "lostEntries": lost.entries,
-        "trimmingHeldBy": {one.stream: one.held_by for one in trimmed if one.held_by is not None},
+        "trimmingHeldBy": {it.stream: it.held_by for it in trimmed if it.held_by is not None},
     }
 
 
 def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what the report says, by names that people read."""
+    """Yield the lines of the report for people: a name and its value."""
 
     def shown(name: str, unit: str = "") -> str:
         value = report[name]

@@ -1,4 +1,4 @@
-"""``crm users``: the people who sign in to the dashboard."""
+"""``crm users``: manage the people who sign in to the dashboard."""
 
 import re
 import sys
@@ -29,7 +29,7 @@ def _email(value: str) -> str:
 
 
 Email = Annotated[
-    str, typer.Argument(metavar="EMAIL", callback=_email, help="Their e-mail address.")
+    str, typer.Argument(metavar="EMAIL", callback=_email, help="The user's e-mail address.")
 ]
 RoleOption = Annotated[
     Role,
@@ -41,7 +41,7 @@ RoleOption = Annotated[
 def add(email: Email, role: RoleOption) -> None:
     """Add a user.
 
-    The password is asked for in a terminal, or else read as one line from standard input.
+    In a terminal this asks for the password. Otherwise the password is one line of standard input.
     """
     in_database(_add, email, _password(), role)
     say(f"added, as {role}")
@@ -65,7 +65,7 @@ def set_role(email: Email, role: RoleOption) -> None:
     """Change what a user may do."""
     if not in_database(_set_role, email, role):
         _no_such_user()
-    say("done")
+    say(f"{email} is now {role}")
 
 
 @app.command()
@@ -76,18 +76,18 @@ def set_password(email: Email) -> None:
     """
     if not in_database(_set_password, email, _password()):
         _no_such_user()
-    say("done")
+    say(f"password of {email} set")
 
 
 @app.command()
 def disable(email: Email) -> None:
-    """Sign a user out for good.
+    """Sign a user out and refuse further sign-ins.
 
-    What they did stays in the audit.
+    A new password enables them again. The audit keeps what they did.
     """
     if not in_database(_disable, email):
         _no_such_user()
-    say("done")
+    say(f"disabled {email}")
 
 
 async def _add(connection: AsyncConnection, email: str, password: str, role: Role) -> None:

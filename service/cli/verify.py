@@ -1,4 +1,4 @@
-"""``crm verify``: check the invariants, for people and for a schedule."""
+"""``crm verify``: check the invariants, by hand or on a schedule."""
 
 import asyncio
 from contextlib import aclosing
@@ -36,7 +36,7 @@ def verify(*, as_json: Annotated[bool, AsJson] = False) -> None:
 
 
 async def _verify(config: Config) -> list[Finding]:
-    """Check all invariants, and keep which are broken, for alerting."""
+    """Check all invariants, and store which ones are broken, for the alert."""
     async with (
         connected(config, "crm verify", SCAN_SECONDS) as engine,
         aclosing(redis_client.configured(config)) as redis,

@@ -14,7 +14,7 @@ SOURCE_NOTE = (
     "Purchases: the CDNOW sample of Fader and Hardie (Interfaces 31, 2001). "
     "Names and addresses are made up."
 )
-"""Tells people what is real and what is not."""
+"""The demo prints this, so that people know which data are real."""
 
 
 class Purchase(NamedTuple):

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from service.demo.bad import MISTAKES, bad_entry
 from service.demo.cdnow import Purchase, purchases
-from service.demo.dates import SHOWN_DAYS, end_of_history, shown
+from service.demo.dates import ARRIVAL_DAYS, FIRST_DAY, SHOWN_DAYS, end_of_history, shown
 from service.demo.events import DemoEntry, stamp
 from service.demo.orders import PlacedOrder
 from service.demo.people import person
@@ -21,6 +21,7 @@ TWICE_SHARE = 0.01
 """The share of entries that are delivered a second time, unchanged."""
 LATE_SHARE = 0.01
 """The share of entries that arrive a day or more late, so that some updates overtake a create."""
+ARRIVAL = timedelta(days=ARRIVAL_DAYS)
 WAITING_DAYS = 2
 """Orders without a story of their own are completed after this many days."""
 
@@ -64,12 +65,7 @@ def history(today: datetime) -> list[DemoEntry]:
 def _placed(rng: Random, end: datetime) -> list[PlacedOrder]:
     """Return an order for each purchase, with its time and its story."""
     times = _times(rng, end)
-    lines = [purchase.line for purchase in purchases()]
-    rng.shuffle(lines)
-    shuffled = iter(lines)
-    stories: dict[int, Story] = {}
-    for story in STORIES:
-        stories.update(dict.fromkeys(islice(shuffled, story.orders), story))
+    stories = _stories(rng)
     people = {number: person(number) for number in {p.customer for p in purchases()}}
     waiting_since = end - WAITING_DAYS * DAY
 
@@ -86,6 +82,22 @@ def _placed(rng: Random, end: datetime) -> list[PlacedOrder]:
         )
 
     return [order(purchase) for purchase in purchases()]
+
+
+def _stories(rng: Random) -> dict[int, Story]:
+    """Choose the orders that have a story of their own; return the story by line."""
+    shuffled = list(purchases())
+    rng.shuffle(shuffled)
+    remaining = iter(shuffled)
+    # A mistyped e-mail makes a customer who has no orders once it is corrected. Nobody else is new
+    # after the days of arrival, so these few would fill the first page, which shows the newest.
+    arrivals = (purchase for purchase in remaining if purchase.day < FIRST_DAY + ARRIVAL)
+    stories: dict[int, Story] = {}
+    for story in STORIES:
+        mistyped = any(step.customer == "mistyped" for step in story.steps)
+        chosen = islice(arrivals if mistyped else remaining, story.orders)
+        stories.update((purchase.line, story) for purchase in chosen)
+    return stories
 
 
 def _times(rng: Random, end: datetime) -> dict[int, datetime]:

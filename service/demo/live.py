@@ -30,11 +30,11 @@ class _UnderWay:
 
 
 def live_orders(run_id: str, now: Callable[[], datetime]) -> Iterator[DemoEntry]:
-    """Yield entries for ever, each dated ``now()``, an aware time, as it is asked for.
+    """Yield entries for ever. Each is dated ``now()``, an aware time, when the caller asks for it.
 
-    Most are new orders, the others what becomes of them. Order ids, event ids and the e-mails of
-    new customers differ between runs with different ``run_id``. The same ``run_id`` and the same
-    clock give the same entries.
+    Most are new orders; the others are later events of these orders. Order ids, event ids and the
+    e-mails of new customers differ between runs with different ``run_id``. The same ``run_id`` and
+    the same clock give the same entries.
     """
     rng = Random(run_id)
     suffix = f"-{sha256(run_id.encode()).hexdigest()[:8]}"

@@ -33,7 +33,7 @@ class Person(NamedTuple):
 def person(number: int, suffix: str = "") -> Person:
     """Return the person with this number, always the same.
 
-    An e-mail is unique per number and suffix, so a suffix makes other people of the same numbers.
+    An e-mail is unique per number and suffix, so the same numbers with a suffix are other people.
     Every tenth person has no phone number.
     """
     rng = Random(f"person {number} {suffix}")

@@ -1,4 +1,4 @@
-"""What becomes of orders: each story is one way through the statuses, one event per step."""
+"""The stories of orders: each is one way through the statuses, with one event per step."""
 
 from datetime import timedelta
 from decimal import Decimal

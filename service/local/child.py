@@ -1,4 +1,4 @@
-"""One child process: how it is started and stopped, when it is ready, and its log."""
+"""Describe and start one child process, and write its log."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LOG_BYTES = 10_000_000
-"""A log that is larger is moved to ``<name>.log.1``, in place of the one before."""
+"""A larger log is moved to ``<name>.log.1``, which replaces the one moved before."""
 
 TAIL_BYTES = 4_000
 
@@ -22,7 +22,8 @@ TAIL_BYTES = 4_000
 class Child:
     """A program to run.
 
-    ``ready`` raises as long as the child is not ready; its error says what is missing.
+    ``ready`` raises as long as the child is not ready; its error says what is missing. ``where`` is
+    its address, for people.
     ``stop_signal`` asks for an orderly stop within ``grace`` seconds, ``hurry_signal`` for a quick
     one. A child that outlived its parent gets ``orphan_grace`` seconds to stop at the next start.
     """
@@ -63,14 +64,14 @@ class Log:
     """A child's log file, bounded in size."""
 
     def __init__(self, path: Path) -> None:
-        """Keep the path. Nothing is created yet."""
+        """Set the path. No file is created yet."""
         self.path = path
         self._start = 0
 
     def bound(self) -> None:
         """Move the content away if it is large. The writer appends, so it can go on writing."""
         if self.path.exists() and self.path.stat().st_size > LOG_BYTES:
-            with suppress(OSError):  # on a full disk the room matters more than the copy
+            with suppress(OSError):  # on a full disk, free space matters more than the copy
                 shutil.copyfile(self.path, self.path.with_suffix(".log.1"))
             os.truncate(self.path, 0)
 

@@ -18,9 +18,9 @@ ORDINARY_USER = 1000
 
 
 def birth(pid: int) -> str | None:
-    """Return what tells a process from earlier ones with the same id; None if it does not run.
+    """Return when a process was started, to tell it from an earlier one with the same id.
 
-    A zombie does not run.
+    None if it does not run. A zombie does not run.
     """
     if sys.platform == "linux":
         try:
@@ -55,7 +55,7 @@ def _become_ordinary_user() -> None:
 
 
 def main() -> None:
-    """Write a pid file, by which the next start finds an orphan, and then become the program."""
+    """Write a pid file, so that the next start finds an orphan; then become the program."""
     settings, *argv = sys.argv[1:]
     options = json.loads(settings)
     pid_file = Path(options["pidFile"])

@@ -64,7 +64,7 @@ class Ports:
     def choose(self, name: str, host: str = LOOPBACK, *, preferred: int | None = None) -> int:
         """Return the port kept for a name, else the preferred one, else any free one; keep it.
 
-        Reports it if the kept or preferred port is taken by another program.
+        Reports it if another program has taken that port.
         """
         wanted = self._ports.get(name, preferred)
         if wanted is not None and is_free(wanted, host):

@@ -16,7 +16,7 @@ class LocalStack:
     Inside, ``database_url`` (role ``crm``, owner of database ``crm``) and ``redis_url`` lead to
     servers that are ready, and that are restarted on the same port if they crash. Each is None if
     that server was not asked for. Entering raises LocalError if a server cannot be started. On
-    Linux the servers stop even if this process is killed, and when the *thread* ends that entered.
+    Linux the servers stop even if this process is killed, and when the *thread* that entered ends.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class LocalStack:
         redis: bool = True,
         report: Callable[[str], None] = print,
     ) -> None:
-        """Keep what is asked for. Nothing is touched before entering."""
+        """Choose the servers. Nothing is created or started before entering."""
         self.database_url: str | None = None
         self.redis_url: str | None = None
         self.supervisor = Supervisor(data_dir.resolve(), report)

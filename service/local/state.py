@@ -1,4 +1,4 @@
-"""The state file that ``crm up`` keeps while it runs, and from which commands learn the URLs."""
+"""The state file of a running ``crm up``, in which other commands find the URLs."""
 
 import json
 from collections.abc import Mapping

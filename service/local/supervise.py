@@ -18,7 +18,7 @@ START_SECONDS = 120.0
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 STEADY_SECONDS = 30.0
-"""A child that ran this long before it crashed is restarted as after its first crash."""
+"""If a child ran this long before it crashed, the pauses begin again with the shortest."""
 
 POLL_SECONDS = 0.05
 READY_SECONDS = 3.0
@@ -26,7 +26,7 @@ LOG_CHECK_SECONDS = 30.0
 
 
 class Supervised:
-    """A child that is kept running until `stop`."""
+    """A child that is restarted whenever it ends, until `stop`."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Supervised:
         report: Callable[[str], None],
         changed: Callable[[], None],
     ) -> None:
-        """Prepare. ``changed`` is called whenever its process has ended or a new one started."""
+        """Start nothing yet. ``changed`` is called when the child has ended or started again."""
         self.child = child
         self.log = Log(data_dir / "log" / f"{child.name}.log")
         self.restarts = 0
@@ -53,7 +53,10 @@ class Supervised:
         return self._process.pid if up and self._process else None
 
     async def start(self) -> None:
-        """Start it, wait until it is ready, and keep it running. Raises LocalError if it fails."""
+        """Start the child, wait until it is ready, and restart it from then on.
+
+        Raises LocalError if it does not become ready.
+        """
         process = self._process = await self.log.spawn(self.child, self._pid_file)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -67,7 +70,7 @@ class Supervised:
         self.restarter = asyncio.create_task(self._restart_whenever_it_ends(process))
 
     async def stop(self, *, hurry: bool) -> None:
-        """Stop it, and kill it if it takes longer than its grace. Returns when it is gone."""
+        """Stop the child; kill it if that takes longer than its grace. Returns when it is gone."""
         if self.restarter:
             self.restarter.cancel()
             await asyncio.wait([self.restarter])
@@ -84,13 +87,13 @@ class Supervised:
         self._pid_file.unlink(missing_ok=True)
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal if it runs."""
+        """Send a signal to the child if it runs."""
         if self.pid and self._process:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     async def _until_ready(self, process: Process) -> str | None:
-        """Wait until it is ready; return None, or how it ended if it has ended before."""
+        """Wait until the child is ready. Return how it ended if it ends first, else None."""
         while process.returncode is None:
             try:
                 async with asyncio.timeout(READY_SECONDS):

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from service.config import STATE_FILE, Config, asyncpg_url, plain_url
-from service.local import LocalError
 from service.local.crm_processes import crm_processes
 from service.local.launch import birth
 from service.local.stack import LocalStack
@@ -30,7 +29,7 @@ class Running:
 
 
 class _Stop:
-    """Handles signals: the first one stops everything in order, the next ones hurry that up."""
+    """Handles signals: the first one stops everything in order, later ones shorten the stop."""
 
     def __init__(self, stack: LocalStack, report: Callable[[str], None]) -> None:
         self.requested = False
@@ -52,12 +51,12 @@ async def up(
     *,
     report: Callable[[str], None] = _say,
     after_start: Callable[[Running], Awaitable[None]] | None = None,
-) -> int:
-    """Run everything on this machine until SIGINT, SIGTERM or SIGHUP; return the exit code.
+) -> None:
+    """Run everything on this machine until SIGINT, SIGTERM or SIGHUP.
 
-    A URL in ``config`` replaces that server. Nothing that was started is left running. If something
-    cannot be started, that is reported and the exit code is 1. ``after_start`` is awaited once
-    everything is ready; a signal cancels it, and an error in it ends everything and is raised here.
+    A URL in ``config`` replaces that server. Nothing that was started is left running. Raises
+    LocalError if something cannot be started. ``after_start`` is awaited once everything is ready;
+    a signal cancels it, and an error in it ends everything and is raised here.
     """
     stack = LocalStack(
         config.data_dir,
@@ -79,13 +78,9 @@ async def up(
         if not stop.requested:
             raise
         report("stopped")
-    except LocalError as error:
-        report(str(error))
-        return 1
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
-    return 0
 
 
 async def _run(

@@ -27,7 +27,7 @@ from service.transfer.lines import LineFault, Verdict
 
 
 class Planned(NamedTuple):
-    """What a line will do: nothing if it has a fault."""
+    """What a line will do. A line with a fault does nothing."""
 
     verdict: Verdict
     customer_id: int | None
@@ -67,11 +67,10 @@ LEFT JOIN customers t ON t.id = l.id
 LEFT JOIN former_emails f ON c.id IS NULL AND f.email_key = l.email_key
 LEFT JOIN erased e ON c.id IS NULL AND e.email_hash = {email_hash("l.email_key")}
 """)
-_RESERVE = text(
-    "ALTER SEQUENCE customers_id_seq CACHE 1"
-)  # locks the sequence: nobody else can take a number
+# It changes nothing, but locks the sequence, so that nobody else can take a number.
+_LOCK_SEQUENCE = text("ALTER SEQUENCE customers_id_seq CACHE 1")
 _LAST = text("SELECT last_value FROM customers_id_seq")
-_COUNT_ON = text("SELECT setval('customers_id_seq', :highest)")
+_SET_SEQUENCE = text("SELECT setval('customers_id_seq', :highest)")
 _CREATE = text(f"""
 INSERT INTO customers (id, email, email_key,
   {", ".join(", ".join(registers.columns_of(it)) for it in _REGISTERS)}, notes, date_created)
@@ -175,9 +174,9 @@ async def reserve_ids(connection: AsyncConnection, highest: int) -> None:
     """Make new customers get ids greater than ``highest``; needs a transaction of its own."""
     if highest <= (await connection.execute(_LAST)).scalar_one():
         return
-    await connection.execute(_RESERVE)
+    await connection.execute(_LOCK_SEQUENCE)
     if highest > (await connection.execute(_LAST)).scalar_one():
-        await connection.execute(_COUNT_ON, {"highest": highest})
+        await connection.execute(_SET_SEQUENCE, {"highest": highest})
 
 
 async def write_customers(

@@ -1,4 +1,4 @@
-"""What earlier lines of the file contain; on disk, because a file may have millions of lines."""
+"""Remember the earlier lines of a file, on disk: a file may have millions of lines."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class FileIndex:
         self._file.close()
 
     def first_line(self, name: str, line: int) -> int | None:
-        """Return the earlier line with this name; None if there is none: then this is the first."""
+        """Return the earlier line with this name. None if this line is the first one."""
         added = self._file.execute("INSERT OR IGNORE INTO lines VALUES (?, ?)", (name, line))
         if added.rowcount:
             return None
@@ -35,7 +35,7 @@ class FileIndex:
         return int(row[0])
 
     def order_keys(self, order_ids: Iterable[str]) -> dict[str, OrderKeys]:
-        """Return the keys that earlier lines left for these orders, where there are any."""
+        """Return the keys stored by earlier lines for those of these orders that have any."""
         keys = {}
         for order_id in set(order_ids):
             query = "SELECT json FROM keys WHERE id = ?"
@@ -44,8 +44,8 @@ class FileIndex:
                 keys[order_id] = (_key(state), naming and _key(naming))
         return keys
 
-    def keep_order_keys(self, keys: dict[str, OrderKeys]) -> None:
-        """Keep the keys that these orders have after a line."""
+    def store_order_keys(self, keys: dict[str, OrderKeys]) -> None:
+        """Store the keys that these orders have after a line."""
         self._file.executemany(
             "INSERT OR REPLACE INTO keys VALUES (?, ?)",
             [

@@ -1,4 +1,4 @@
-"""Import a file of customers or orders, or say what an import would do."""
+"""Import a file of customers or orders, or report what an import would do."""
 
 import csv
 from collections import Counter
@@ -68,7 +68,7 @@ class ImportOutcome:
     other_segments: int = 0
     """Lines that name another segment than their customer has."""
     ignored: list[str] = field(default_factory=list)
-    """Columns that mean nothing here."""
+    """Columns that the import does not know."""
 
     @property
     def complete(self) -> bool:
@@ -79,11 +79,11 @@ class ImportOutcome:
 async def import_file(
     config: Config, request: ImportRequest, progress: Callable[[int], object] = lambda _: None
 ) -> ImportOutcome:
-    """Read the whole file in batches, and import it or only say what that would do.
+    """Read the whole file in batches, and import it or only report what that would do.
 
     Each batch is one transaction, and a line that was imported before changes nothing. So after an
-    interruption, the same call goes on where it stopped. ``progress`` is called with the number of
-    bytes read so far. Raises UnreadableError, and whatever the database raises.
+    interruption, the same call continues where it stopped. ``progress`` is called with the number
+    of bytes read so far. Raises UnreadableError, and whatever the database raises.
     """
     engine = create_engine(
         config.database_url or "", application="crm import", pool_size=1, planner=BY_INDEX
@@ -98,7 +98,7 @@ async def import_file(
                 refused_lines=files.enter_context(closing(_RefusedLines(request.refused_path))),
                 index=files.enter_context(closing(FileIndex())),
             )
-            await run.all(files, progress)
+            await run.read_all(files, progress)
             return run.outcome
     finally:
         await engine.dispose()
@@ -128,7 +128,7 @@ class _RefusedLines:
 
 @dataclass
 class _Import:
-    """One import under way."""
+    """An import that is running."""
 
     request: ImportRequest
     engine: AsyncEngine
@@ -138,7 +138,7 @@ class _Import:
     index: FileIndex
     outcome: ImportOutcome = field(default_factory=ImportOutcome)
 
-    async def all(self, files: ExitStack, progress: Callable[[int], object]) -> None:
+    async def read_all(self, files: ExitStack, progress: Callable[[int], object]) -> None:
         kind, records, position = self.open(files)
         if self.request.apply and kind is FileKind.CUSTOMERS:
             await self.reserve_ids(records)
@@ -165,7 +165,7 @@ class _Import:
         return table.kind, table.records, table.position
 
     async def reserve_ids(self, records: Iterator[Record]) -> None:
-        """Keep the ids that the file states for its own customers, wherever their lines stand."""
+        """Make sure that no other customer gets an id which a later line of the file states."""
         highest = 0
         for _, cells in records:
             if not isinstance(cells, LineFault):
@@ -218,7 +218,7 @@ class _Import:
             else:
                 numbers.append(number)
                 lines.append(line)
-        # A dry run writes nothing, so the index has to say what earlier lines would have written.
+        # A dry run writes nothing, so the index remembers what earlier lines would have written.
         earlier = (
             {}
             if self.request.apply
@@ -230,7 +230,7 @@ class _Import:
         if self.request.apply:
             refused = set(await write_orders(self.engine, lines))
         else:
-            self.index.keep_order_keys(keys)
+            self.index.store_order_keys(keys)
         for place, (number, verdict) in enumerate(zip(numbers, verdicts, strict=True)):
             if place in refused:
                 fault = LineFault("", "the database refused its data", "report this as a bug")

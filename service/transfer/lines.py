@@ -1,11 +1,11 @@
-"""The words of a transfer: what a file holds, what a line does, why a line was refused."""
+"""Types of a transfer: the kind of a file, the effect of a line, the fault of a refused line."""
 
 from enum import StrEnum
 from typing import NamedTuple
 
 
 class FileKind(StrEnum):
-    """What a file holds: both kinds can be exported, and imported again."""
+    """What a file holds. Both kinds can be exported, and imported again."""
 
     CUSTOMERS = "customers"
     ORDERS = "orders"
@@ -22,7 +22,7 @@ class LineFault(NamedTuple):
 
 
 class RefusedLineError(Exception):
-    """Raised by what reads a part of a line; carries the fault of the line."""
+    """A part of a line cannot be used. ``fault`` says why, and what to do."""
 
     def __init__(self, column: str, problem: str, remedy: str) -> None:
         """Keep the fault."""

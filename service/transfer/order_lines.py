@@ -1,7 +1,7 @@
 """Read a line of an orders file, JSON or CSV, without a database.
 
-Orders are judged as order events of the stream are. A refused one goes into the import's report and
-not to the dead letters: the person who imports is there to read it.
+An order is judged like an order event from the stream. A refused one goes into the import's report
+and not to the dead letters, because the person who imports is there to read it.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ class OrderLine(NamedTuple):
 def order_line(line: bytes, terms: Terms, now: datetime) -> OrderLine | LineFault:
     """Read a line of JSON: a CloudEvents document, or an order alone.
 
-    An order alone has no event id. It gets one made of its content, so that the same line is the
+    An order alone has no event id. It gets one made from its content, so that the same line is the
     same event in the next import.
     """
     erased = False

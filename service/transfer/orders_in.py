@@ -1,6 +1,6 @@
 """Write the orders of a file with the statements that apply the stream's events.
 
-They do not count as stream entries.
+These orders do not count as stream entries.
 """
 
 from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ from typing import BinaryIO, Generic, TypeVar
 from service.transfer.lines import LineFault, RefusedLineError
 
 LONGEST_LINE = 1_048_576
-"""In characters, or bytes of JSON. A longer line is refused, and never held in memory whole."""
+"""In characters, or bytes of JSON. A longer line is refused, and never in memory as a whole."""
 
 _SEPARATORS = ",;\t"
 _ENDS = ("\n", "\r")
@@ -34,7 +34,11 @@ Record = tuple[int, dict[str, str] | LineFault]
 
 
 class _Lines:
-    """The lines of a text file. Raises for one that is too long or badly encoded, then goes on."""
+    """Iterates over the lines of a text file.
+
+    Raises RefusedLineError for a line that is too long or badly encoded; the next call continues
+    after it.
+    """
 
     def __init__(self, file: io.TextIOWrapper) -> None:
         self._file = file
@@ -82,7 +86,7 @@ class Table(Generic[K]):
     """Returns how many bytes were read so far."""
     records: Iterator[Record]
     ignored: Sequence[str]
-    """Columns that are not known here."""
+    """Columns that this kind of file does not have."""
 
 
 def read_csv(

@@ -122,6 +122,15 @@ async def test_every_wrong_setting_is_named(crm: Crm) -> None:
     assert "Traceback" not in ended.err
 
 
+async def test_up_that_cannot_start_says_why_on_standard_error(crm: Crm, tmp_path: Path) -> None:
+    taken = tmp_path / "file"
+    taken.touch()
+    ended = await crm("up", data_dir=taken)
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.startswith(f"crm: cannot use {taken} as data folder")
+    assert ended.err.count("\n") == 1
+
+
 async def test_migrating_again_changes_nothing(empty_service: Service, crm: Crm) -> None:
     await empty_service.ingest(entry("ORD-1", email="a@x.org"))
     once, twice = await crm("migrate"), await crm("migrate")

@@ -335,7 +335,7 @@ async def test_the_commands_export_and_import(
 ) -> None:
     await service.ingest(entry("A-1", email="a@x.org", name="Zoë", created=now))
     written = crm(service, tmp_path, "export", "customers.csv")
-    assert written.stderr == "1 lines of customers in customers.csv\n"
+    assert written.stderr == "1 line of customers in customers.csv\n"
     path = tmp_path / "customers.csv"
     assert path.stat().st_mode & 0o777 == 0o600
     assert "Zoë,a@x.org" in path.read_text(encoding="utf-8-sig")

@@ -120,9 +120,9 @@ async def test_a_dead_workers_entries_of_several_partitions_are_taken_over(
     # On a slow machine an entry may wait in the inbox for longer than a shorter limit. It would be
     # reclaimed, and counted, twice.
     async with working(service, reclaim_idle_seconds=1) as worker:
-        worker.applier.in_hand.add((3, "7-1"))
+        worker.applier.being_applied.add((3, "7-1"))
         await _all_applied_but_one(service, entries - 1)
-        worker.applier.in_hand.discard((3, "7-1"))
+        worker.applier.being_applied.discard((3, "7-1"))
         await all_read(service)
 
         async def dead_consumer_is_gone() -> bool:

@@ -13,24 +13,23 @@ from service.local.stack import LocalStack
 from service.local.up import Running, up
 
 
-async def stack(folder: Path) -> int:
+async def stack(folder: Path) -> None:
     """Run the servers until SIGTERM."""
     done = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, done.set)
     async with LocalStack(folder) as local:
         say(database=local.database_url, redis=local.redis_url)
         await done.wait()
-    return 0
 
 
-async def everything(folder: Path) -> int:
+async def everything(folder: Path) -> None:
     """Run ``up``, with stand-ins for the worker, the web process and the migrations."""
     crm_processes.COMMAND = (sys.executable, str(Path(__file__).with_name("part.py")))  # type: ignore[assignment]
     migrate = types.ModuleType("service.db.migrate")
     migrate.upgrade = upgrade  # type: ignore[attr-defined]
     sys.modules["service.db.migrate"] = migrate
     config = Config.load().model_copy(update={"data_dir": folder})
-    return await up(config, after_start=started)
+    await up(config, after_start=started)
 
 
 async def upgrade(database_url: str) -> None:
@@ -55,4 +54,4 @@ def say_line(line: str) -> None:
 
 if __name__ == "__main__":
     mode = {"stack": stack, "up": everything}[sys.argv[1]]
-    sys.exit(asyncio.run(mode(Path(sys.argv[2]))))
+    asyncio.run(mode(Path(sys.argv[2])))

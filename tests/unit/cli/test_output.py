@@ -40,6 +40,14 @@ def test_a_pipe_gets_one_line_per_row_whatever_a_value_holds(
     assert capsys.readouterr().out == "Id\tText\n1\ta\\tb\\nc\\x1b[2J\n"
 
 
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 entries"), (1, "1 entry"), (2, "2 entries"), (1000, "1,000 entries")],
+)
+def test_a_number_stands_with_the_word_that_fits_it(count: int, shown: str) -> None:
+    assert output.number_of(count, "entry", "entries") == shown
+
+
 @pytest.mark.parametrize("width", [10, 30, 60, 80, 90, 200])
 def test_a_terminal_of_any_width_shows_every_value(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int

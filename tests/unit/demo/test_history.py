@@ -202,6 +202,21 @@ def test_some_orders_get_their_customer_late_and_some_change_it(
     assert 8 <= sum(len(set(group) - {""}) == 2 for group in emails) <= 12
 
 
+def test_mistyped_customers_are_not_the_newest(
+    events_by_order: dict[str, list[Event]],
+) -> None:
+    arrived: dict[str, datetime] = {}
+    for group in events_by_order.values():
+        for event in group:
+            arrived[event.email] = min(event.created, arrived.get(event.email, event.created))
+    mistyped = {
+        group[0].email for group in events_by_order.values() if group[0].email != group[-1].email
+    }
+    newest = sorted(arrived, key=arrived.__getitem__, reverse=True)[:50]
+    assert len(mistyped - {""}) >= 8
+    assert len(mistyped & set(newest)) <= 2
+
+
 def test_amounts_come_as_strings_and_as_numbers(entries: list[DemoEntry]) -> None:
     good = [json.loads(e["data"]) for e in entries if b'"CDNOW-0' in e.get("data", b"")]
     forms = Counter(type(event["data"]["totalAmount"]).__name__ for event in good)

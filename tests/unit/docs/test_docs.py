@@ -23,7 +23,7 @@ PAGES = sorted(
     (*ROOT.glob("*.md"), *(ROOT / "deploy").glob("*.md"), *DOCS.rglob("*.md")),
 )
 MOST_LINES = 200
-"""The limit of the README; details stand in docs/."""
+"""The README stays short. It links to the pages that say more."""
 _FOLDERS = ("service", "consumers", "migrations", "tests", "deploy", "docs")
 _PATH = re.compile(rf"(?:{'|'.join(_FOLDERS)})/[\w./-]*(?:::\w+)?")
 _CRM = re.compile(r"(?<!-n )\bcrm ([a-z-]+)((?: |\\\|)[^#;)\n]*)?")
@@ -77,17 +77,47 @@ def _commands() -> dict[str, Any]:
     return dict(group.commands)
 
 
-def test_every_command_is_listed_and_no_other() -> None:
-    commands = _commands()
-    listed: dict[str, set[str]] = {}
-    for first, *_ in table(DOCS / "commands.md"):
-        for command in quoted(first):
-            _, name, *rest = command.split(" ", 2)
-            subcommands = rest[0].split("\\|") if rest and "\\|" in rest[0].split(" ")[0] else ()
-            listed[name] = set(subcommands)
-    assert listed == {
-        name: set(getattr(command, "commands", ())) for name, command in commands.items()
+def _options(command: Any) -> set[str]:
+    return {
+        option
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
     }
+
+
+def _all_options() -> dict[str, set[str]]:
+    """Return the options of each command, by names such as ``status`` and ``keys list``."""
+    found = {}
+    for name, command in _commands().items():
+        subcommands = getattr(command, "commands", None)
+        if subcommands is None:
+            found[name] = _options(command)
+        else:
+            found |= {f"{name} {sub}": _options(it) for sub, it in subcommands.items()}
+    return found
+
+
+def _listed_options() -> dict[str, set[str]]:
+    """Return the options that the page of commands shows of each command."""
+    groups = {name for name, command in _commands().items() if hasattr(command, "commands")}
+    found = {}
+    for first, *_ in table(DOCS / "commands.md"):
+        for shown in quoted(first):
+            words = shown.split(" ")
+            name = " ".join(words[1 : 3 if words[1] in groups else 2])
+            found[name] = set(re.findall(r"--[a-z0-9-]+", shown))
+    return found
+
+
+def test_every_command_is_listed_and_no_other() -> None:
+    assert sorted(_listed_options()) == sorted(_all_options())
+
+
+def test_json_is_listed_for_each_command_that_prints_it_and_for_no_other() -> None:
+    known = _all_options()
+    for name, shown in _listed_options().items():
+        assert shown <= known[name], name
+        assert ("--json" in shown) == ("--json" in known[name]), name
 
 
 @every_page
@@ -106,13 +136,8 @@ def test_every_command_shown_exists_with_its_options(page: Path) -> None:
             chosen = [subcommands[word] for word in words if word in subcommands]
             if subcommands and words:
                 assert chosen, fragment
-            known = {
-                option
-                for one in chosen or [command]
-                for parameter in one.params
-                for option in (*parameter.opts, *parameter.secondary_opts)
-            }
-            assert set(re.findall(r"(?<!\S)\[?(--[a-z-]+)", rest)) <= known, fragment
+            known = set[str]().union(*map(_options, chosen or [command]))
+            assert set(re.findall(r"(?<!\S)\[?(--[a-z0-9-]+)", rest)) <= known, fragment
 
 
 @every_page
