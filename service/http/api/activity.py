@@ -15,7 +15,7 @@ from service.core.scopes import Scope
 from service.core.segment_rules import Segment
 from service.db.operations.activity import latest
 from service.http.activity_feed import Feed, event_json
-from service.http.api.schemas import Camel, Collection, collection
+from service.http.api.models import Camel, Collection, collection
 from service.http.auth.caller import still_allowed
 from service.http.auth.guard import Reader
 from service.http.json_response import Json

@@ -23,7 +23,7 @@ from service.http.api.cursors import decode_time, encode_time
 from service.http.api.customer_interactions import interaction_json
 from service.http.api.customer_json import customer_json
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
-from service.http.api.schemas import Camel, Collection, collection
+from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, example

@@ -13,7 +13,7 @@ from service.db.customers import interactions
 from service.db.customers.interactions import InteractionRow
 from service.db.engine import in_transaction
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing, not_found
-from service.http.api.schemas import Camel, Collection, NotBlank, Words, collection
+from service.http.api.models import Camel, Collection, NotBlank, Words, collection
 from service.http.auth.guard import Reader, Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, ProblemError

@@ -11,7 +11,7 @@ from service.core.customer_ids import customer_ref
 from service.core.segment_rules import Segment
 from service.db.customers.customer_row import CustomerRow
 from service.db.customers.editing import HoldEdit
-from service.http.api.schemas import Camel, Collection, Line, NotBlank, Stored, Words
+from service.http.api.models import Camel, Collection, Line, NotBlank, Stored, Words
 
 _EMAIL = re.compile(r"[^\s@\x00-\x1f,;<>\"()]+@[^\s@.]+(\.[^\s@.]+)+")
 

@@ -28,7 +28,7 @@ from service.http.api.customer_json import (
     hold,
 )
 from service.http.api.date_ranges import moment
-from service.http.api.schemas import collection
+from service.http.api.models import collection
 from service.http.auth.guard import Reader, Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Fault, Problem, ProblemError, invalid

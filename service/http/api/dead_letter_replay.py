@@ -13,7 +13,7 @@ from service.core.scopes import Actor
 from service.db.operations import dead_letters
 from service.db.operations.dead_letters import ReplayResult
 from service.http.api.dead_letters import NOT_FOUND, Cursor, LetterNumber, not_found
-from service.http.api.schemas import Camel
+from service.http.api.models import Camel
 from service.http.auth.guard import Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED

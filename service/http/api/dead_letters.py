@@ -18,7 +18,7 @@ from service.core.scopes import Actor, Scope
 from service.db.engine import in_transaction
 from service.db.operations import dead_letters
 from service.db.operations.dead_letters import Letter, NoSuchLetterError, StoredField
-from service.http.api.schemas import Camel, Collection, collection
+from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Admin, Reader, Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError

@@ -15,13 +15,13 @@ from service.core.segment_rules import Segment
 from service.db.segments import rule_settings
 from service.db.segments.rule_settings import VERSION_DIGITS, Cell, PreviewedCustomer, Progress
 from service.db.statistics.counters import percentage
+from service.http.api.models import Camel, Collection, collection
 from service.http.api.rule_settings import (
     SETTINGS_EXAMPLE,
     SettingsPatch,
     impossible,
     values_json,
 )
-from service.http.api.schemas import Camel, Collection, collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError

@@ -16,7 +16,7 @@ from service.core.segment_rules import Precedence, SegmentSettings
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
 from service.db.segments.rule_settings import NO_VERSION, OutdatedError, SettingsRecord
-from service.http.api.schemas import Camel, Collection, collection
+from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Admin, Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError, invalid

@@ -19,7 +19,7 @@ from service.db.statistics.counters import Window
 from service.db.statistics.key_figures import PERIODS, SegmentShare
 from service.db.statistics.trend import TrendPoint
 from service.http.api.date_ranges import BEGINNING, moment
-from service.http.api.schemas import collection
+from service.http.api.models import collection
 from service.http.auth.guard import require
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, invalid
