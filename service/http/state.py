@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from service.config import Config
+from service.db.accounts import passwords
 from service.db.statistics.key_figures import MedianCache
 from service.http.activity_feed import Feed
 from service.http.credential_cache import CredentialCache
@@ -21,7 +22,6 @@ from service.http.rate_limits import Buckets
 from service.http.replica import Replica
 from service.metrics import measured_requests
 
-_SIGN_INS_AT_ONCE = 2  # as many as `db.accounts.passwords` has threads to compare passwords
 _REPLICA_LAG = "crm.replica_lag"
 
 
@@ -42,9 +42,10 @@ class WebState:
     failed_attempts: Buckets
     """How often an address may send a wrong key, and an address or an account fail to sign in."""
     sign_ins: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(_SIGN_INS_AT_ONCE)
+        default_factory=lambda: asyncio.Semaphore(passwords.AT_ONCE)
     )
-    """Sign-ins wait here for a thread, and not with a database connection that others need."""
+    """Sign-ins wait here until a password can be hashed. Only then do they take a connection to
+    the database, because other requests need those."""
     requests: Histogram = field(default_factory=measured_requests)
     """How long requests took. The request log observes it, ``/metrics`` shows it."""
 
