@@ -16,11 +16,13 @@ from service.http.api.models import Camel, Collection, Line, NotBlank, Stored, W
 _EMAIL = re.compile(r"[^\s@\x00-\x1f,;<>\"()]+@[^\s@.]+(\.[^\s@.]+)+")
 
 
+NOT_AN_EMAIL = "must be an address such as jane@example.com"
+
+
 def _email(value: str) -> str:
     value = value.strip()
     if not _EMAIL.fullmatch(value):
-        msg = "is not an e-mail address, such as jane@example.com"
-        raise ValueError(msg)
+        raise ValueError(NOT_AN_EMAIL)
     return value
 
 

@@ -45,7 +45,7 @@ _CONFLICT: dict[int | str, dict[str, Any]] = {
 _PRECONDITION: dict[int | str, dict[str, Any]] = {
     412: {
         "model": Problem,
-        "description": "The customer was edited after you read them; `current` is how they are.",
+        "description": "The customer was edited after you read them; `current` is as saved.",
     }
 }
 _FROM = "ISO 8601, included. A day without a time starts at 00:00Z."
@@ -66,6 +66,21 @@ CustomerNumber = Annotated[int, Depends(_in_path)]
 def not_found() -> ProblemError:
     """Return the problem for a customer that does not exist."""
     return ProblemError(404, "Customer not found", "There is no customer with this id.")
+
+
+def email_taken(customer_id: str) -> ProblemError:
+    """Return the problem for an e-mail that another customer has."""
+    detail = f"{customer_id} has this e-mail. Upper and lower case make no difference."
+    return ProblemError(409, "E-mail taken", detail, [Fault(where="body.email", message=detail)])
+
+
+def edited_meanwhile(current: dict[str, Any]) -> ProblemError:
+    """Return the problem for an edit that is based on an older version of the customer."""
+    detail = (
+        "Somebody edited this customer after you read them. `current` is the customer as saved. "
+        "Read the customer again and repeat your change."
+    )
+    return ProblemError(412, "Edited meanwhile", detail, current=current)
 
 
 def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter for each filter
@@ -222,17 +237,9 @@ def _edit_problems() -> Iterator[None]:
     except editing.CustomerNotFoundError:
         raise not_found() from None
     except editing.EmailTakenError as error:
-        detail = f"{error.args[0]} has this e-mail; e-mails are compared without case."
-        fault = Fault(where="body.email", message=detail)
-        raise ProblemError(409, "E-mail taken", detail, [fault]) from None
+        raise email_taken(error.args[0]) from None
     except editing.ChangedMeanwhileError as error:
-        raise ProblemError(
-            412,
-            "Edited meanwhile",
-            "Somebody edited this customer after you read them; `current` is how they are now. "
-            "Read them again and repeat your change.",
-            current=customer_json(error.args[0]),
-        ) from None
+        raise edited_meanwhile(customer_json(error.args[0])) from None
     except editing.InvalidEditError as error:
         field, message = error.args
         raise invalid(_in_body(field), message) from None

@@ -102,9 +102,14 @@ async def _api_actor(
         raise unauthorized()
     _check_csrf_token(request, caller, request.headers.get(CSRF_HEADER))
     if lacking := _lacking_scope(caller.actor, needed.scopes):
-        detail = f"This needs a credential with the scope `{lacking}`, and yours does not have it."
-        raise ProblemError(403, "Forbidden", detail)
+        raise lacks_scope(lacking)
     return caller.actor
+
+
+def lacks_scope(scope: Scope) -> ProblemError:
+    """Return the problem for a caller without a scope that the route needs."""
+    detail = f"This needs a credential with the scope `{scope}`, and yours does not have it."
+    return ProblemError(403, "Forbidden", detail)
 
 
 def require(scope: Scope) -> Any:
