@@ -20,7 +20,7 @@ from service.http.auth.caller import still_allowed
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, ProblemError
-from service.http.state import aged_snapshot, state_of
+from service.http.state import replica_snapshot, state_of
 
 router = APIRouter(prefix="/api/v1/activity", tags=["activity"], responses=DOCUMENTED)
 
@@ -97,7 +97,7 @@ async def read_activity(
     request: Request, _: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> Response:
     """List the latest orders, segment changes and edits, the newest first, without e-mails."""
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         events = (await latest(connection, limit))[:limit]
     return Json(collection([event_json(event) for event in events]))
 

@@ -16,7 +16,7 @@ from service.db.accounts.audit import note
 from service.http.api.customer_routes import ChosenFilter
 from service.http.auth.guard import Exporter
 from service.http.problems import DOCUMENTED, Problem, ProblemError
-from service.http.state import aged_engine, state_of
+from service.http.state import replica_engine, state_of
 from service.transfer.export import BOM, Sink, copy_customers
 
 log = logging.getLogger(__name__)
@@ -148,6 +148,6 @@ async def export_customers(
     details = {"filters": sorted(set(request.query_params))}
     async with engine.begin() as connection:
         await note(connection, actor.name, "customers.exported", details=details)
-    copy = partial(copy_customers, await aged_engine(request), wanted)
+    copy = partial(copy_customers, await replica_engine(request), wanted)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     return CopiedResponse(copy, f"customers-{day}.csv", BOM if bom else b"")

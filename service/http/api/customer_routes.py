@@ -32,7 +32,7 @@ from service.http.api.models import collection
 from service.http.auth.guard import Reader, Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Fault, Problem, ProblemError, invalid
-from service.http.state import aged_snapshot, snapshot, state_of
+from service.http.state import replica_snapshot, snapshot, state_of
 
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
 
@@ -145,7 +145,7 @@ async def list_customers(
     by, descending = Sort(sort.removeprefix("-")), sort.startswith("-")
     order = f"{by}{'DESC' if descending else 'ASC'}"
     page = Page(by, descending, limit, decode_sorted(cursor, order))
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         try:
             customers = await customer_list.find(connection, wanted, page)
         except BadPositionError:

@@ -23,7 +23,7 @@ from service.http.api.models import collection
 from service.http.auth.guard import require
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, invalid
-from service.http.state import aged_snapshot, state_of
+from service.http.state import replica_snapshot, state_of
 
 _AS_OF = (
     "The time the answer was computed at: now, or some minutes ago in large shops, "
@@ -228,7 +228,7 @@ class Span:
 @router.get("", response_model=Statistics, response_model_exclude_none=True)
 async def statistics(request: Request, span: Annotated[Span, Depends()]) -> Response:
     """Return the key figures of everybody, or of the customers created in a period."""
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         window = await span.window(connection)
         medians = state_of(request).medians
         answer = await figures.statistics(connection, window, medians)
@@ -257,7 +257,7 @@ async def cohorts(request: Request, months: Annotated[int, Query(ge=1, le=60)] =
     `https://help.shopline.com/hc/en-001/articles/17735006852121-Customer-Group-Analysis`.
     The first month is always 100 % and is left out.
     """
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         found = await cohort_figures.cohorts(connection, months)
     items = [_cohort_json(cohort) for cohort in found.items]
     return Json(collection(items) | {"asOf": found.as_of})
@@ -270,13 +270,13 @@ async def trend(request: Request, days: Annotated[int, Query(ge=1, le=731)] = 90
     Segments are as known at the end of the day. Orders and revenue count on the day the order was
     placed, customers on their `dateCreated`.
     """
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         points = await daily_figures.trend(connection, days)
     return Json(collection([_trend_json(point) for point in points]))
 
 
 async def _by_segment(request: Request, span: Span) -> Response:
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         window = await span.window(connection)
         shares = await figures.by_segment(connection, window, state_of(request).medians)
     return Json(collection([_share_json(share) for share in shares]))

@@ -14,7 +14,7 @@ from service.db.statistics.trend import TrendPoint, trend
 from service.http.dashboard.charts import Scale, bars, stack
 from service.http.dashboard.render import page
 from service.http.dashboard.viewer import Viewer
-from service.http.state import aged_snapshot, state_of
+from service.http.state import replica_snapshot, state_of
 
 router = APIRouter(include_in_schema=False)
 
@@ -31,7 +31,7 @@ async def retention(request: Request, actor: Viewer) -> Response:
     """Show the page. The query chooses the period, the months of cohorts, the days of the trend."""
     state = state_of(request)
     period, months, days = _asked(request.query_params)
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         window = await rolling(connection, period)
         figures = await statistics(connection, None, state.medians)
         of_period = await statistics(connection, window, state.medians)

@@ -1,4 +1,4 @@
-"""How large a request's body may be, and how long a request may take to be answered."""
+"""Limit the size of a request's body, and the time until its answer begins."""
 
 import asyncio
 
