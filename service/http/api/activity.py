@@ -123,21 +123,21 @@ async def stream_activity(
     request: Request,
     _: Reader,
     last_event_id: Annotated[
-        str | None, Header(description="The last id you have seen. Browsers send it by themselves.")
+        str | None, Header(description="The last id you have seen. Browsers send it automatically.")
     ] = None,
     after: Annotated[
         str | None,
         Query(max_length=100, description="The same, for the first connection of a page."),
     ] = None,
 ) -> Response:
-    """Stream what happens from now on, or since an item's id, within a second or so.
+    """Stream what happens from now on, or since an item, about a second after it happens.
 
     If more than 100 events of one type happen within a second, the latest 100 are sent.
     """
     feed = state_of(request).feed
     if feed.full:
         detail = (
-            "This process serves as many live streams as it can. Try again later, or read "
+            "This process cannot serve more live streams. Try again later, or read "
             "`/api/v1/activity` every few seconds."
         )
         raise ProblemError(503, "Too many streams", detail, headers={"Retry-After": "10"})

@@ -52,15 +52,15 @@ _FROM = "ISO 8601, included. A day without a time starts at 00:00Z."
 _TO = "ISO 8601, excluded. A day without a time is included as a whole."
 
 
-def _in_path(customer_id: Annotated[str, Path(alias="id", examples=["CUST-1001"])]) -> int:
+def _customer_number(customer_id: Annotated[str, Path(alias="id", examples=["CUST-1001"])]) -> int:
     number = customer_number(customer_id)
     if number is None:
         raise not_found()
     return number
 
 
-CustomerNumber = Annotated[int, Depends(_in_path)]
-"""The customer number from the path. A text that is not a customer id answers 404."""
+CustomerNumber = Annotated[int, Depends(_customer_number)]
+"""The customer number from the path. Any text but a customer id is answered with 404."""
 
 
 def not_found() -> ProblemError:
@@ -91,7 +91,7 @@ def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter for each filter
         str,
         Query(
             max_length=200,
-            description="A part of the name, e-mail, phone or notes, in any case; or an id.",
+            description="Part of a name, e-mail, phone or note, in upper or lower case; or an id.",
         ),
     ] = "",
     date_from: Annotated[str | None, Query(alias="dateFrom", description=_FROM)] = None,
@@ -105,9 +105,11 @@ def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter for each filter
         Decimal | None, Query(alias="spentTo", ge=0, le=10**12, description="Included.")
     ] = None,
 ) -> Filter:
-    """Return the filter of a list or an export. The end of a span may be a day: it is included."""
+    """Return the filter of a list or an export. A day at the end of a range is included."""
     if "\x00" in search:
-        raise invalid("query.search", "contains the character U+0000, which nothing contains")
+        raise invalid(
+            "query.search", "contains the character U+0000, which no customer contains; remove it"
+        )
     return Filter(
         segments=tuple(segment or ()),
         search=search,
@@ -127,18 +129,18 @@ ChosenFilter = Annotated[Filter, Depends(chosen_filter)]
 async def list_customers(
     request: Request,
     _: Reader,
-    wanted: ChosenFilter,
+    filter_: ChosenFilter,
     sort: Annotated[
         str,
         Query(
             pattern=f"^-?({'|'.join(Sort)})$",
-            description="The field to sort by; with `-` before it, descending.",
+            description="The field to sort by; put `-` before it to sort in descending order.",
         ),
     ] = "-dateCreated",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
 ) -> Response:
-    """List customers. Pages neither repeat nor skip anybody while orders come in.
+    """List customers. While orders come in, pages neither repeat nor skip anybody.
 
     Send `nextCursor` as `cursor` to get the next page.
     """
@@ -147,11 +149,11 @@ async def list_customers(
     page = Page(by, descending, limit, decode_sorted(cursor, order))
     async with replica_snapshot(request) as connection:
         try:
-            customers = await customer_list.find(connection, wanted, page)
+            matching = await customer_list.find(connection, filter_, page)
         except BadPositionError:
             raise bad_cursor() from None
-    items = [customer_json(customer) for customer in customers.items]
-    return Json(collection(items, customers.total, encode_sorted(customers.end, order)))
+    items = [customer_json(customer) for customer in matching.items]
+    return Json(collection(items, matching.total, encode_sorted(matching.end, order)))
 
 
 @router.post("", status_code=201, response_model=Customer, responses=_CONFLICT)
@@ -204,7 +206,7 @@ async def erase_customer(request: Request, actor: Writer, number: CustomerNumber
 
 
 async def existing(connection: AsyncConnection, number: int) -> CustomerRow:
-    """Return a customer. Raises the problem 404 if there is no such customer."""
+    """Return a customer. Raises the problem 404 if there is none."""
     customer = await customer_row.read(connection, number)
     if customer is None:
         raise not_found()

@@ -219,7 +219,7 @@ def _read(given: Mapping[str, str]) -> dict[str, Any]:
         if field.annotation is int and (number := whole_number(values[name])) is not None:
             values[name] = number
     values["auto_segmentation"] = values["auto_segmentation"] == "on"
-    return SettingsPatch.model_validate(values).given()
+    return SettingsPatch.model_validate(values).changes()
 
 
 def _faults(error: ValidationError) -> Faults:
