@@ -1,6 +1,7 @@
 """The fields of the customer form: as shown, as entered, and what differs between the two.
 
-Only what somebody really changed is written, because later events cannot overwrite it.
+Events never overwrite a value that a person typed. So only the fields that somebody really changed
+are written; the others stay open to later events.
 """
 
 import json
@@ -107,7 +108,10 @@ def shown(row: CustomerRow, zone: tzinfo) -> Values:
 
 
 def entered(fields: Mapping[str, str], was: Values) -> Values:
-    """Read the form. Where the person chose the value of the other, the field is unchanged."""
+    """Read the form.
+
+    A field keeps the value that it was shown with if the person chose the other person's value.
+    """
     values = _canonical({name: fields.get(name, "") for name in blank()})
     for name in FIELDS:
         if fields.get(f"take.{name}") == "theirs":

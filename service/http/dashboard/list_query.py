@@ -96,7 +96,7 @@ class ListQuery:
     def sorted_by(self, sort: str) -> "ListQuery":
         """Return the list sorted by a column. A second click on the same column reverses it.
 
-        The first click shows the greatest figure or the latest date first, but texts from A.
+        The first click sorts figures and dates from the greatest, texts from A.
         """
         wanted = Sort(sort)
         first_down = wanted not in {Sort.NAME, Sort.EMAIL, Sort.SEGMENT}

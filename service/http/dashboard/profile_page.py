@@ -34,8 +34,9 @@ router = APIRouter(prefix="/customers/{id}", include_in_schema=False)
 _FIRST = {"orders": 10, "interactions": 10, "events": 20}
 """How much of each list is shown at first."""
 _MORE_FACTOR = 5
-"""How many times as much "Show more" shows."""
+"""By how much "Show more" multiplies what is shown."""
 _MOST_SHOWN = 1000
+"""The most entries of a list that the page shows."""
 _INVALID = 422
 
 

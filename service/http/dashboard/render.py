@@ -145,7 +145,7 @@ def done(where: str, message: str) -> Response:
 
 
 def local_path(address: str, otherwise: str = "/") -> str:
-    """Return the address if it is on this site, else ``otherwise``, so no link leads elsewhere."""
+    """Return the address if it is on this site, else ``otherwise``. Prevents open redirects."""
     fine = address.startswith("/") and not address.startswith(("//", "/\\"))
     return address if fine and "\\" not in address and address.isprintable() else otherwise
 

@@ -12,7 +12,10 @@ from service.http.forms import read_form
 
 
 def csrf_token(request: Request) -> str:
-    """Return the token that forms send as `csrf`, scripts as `X-CSRF-Token`; may be empty."""
+    """Return the token that forms send as `csrf` and scripts as `X-CSRF-Token`.
+
+    It is empty if the caller needs none.
+    """
     return caller_of(request.scope).csrf
 
 

@@ -76,7 +76,7 @@ def action(code: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """Write a text that programs show after a code, with a capital letter."""
+    """Write a stored error, which begins in lower case, with a capital letter."""
     return text[:1].upper() + text[1:]
 
 
