@@ -101,7 +101,7 @@ class CredentialCache:
         write: Callable[[AsyncConnection, T], Awaitable[None]],
         argument: T,
     ) -> None:
-        """Start a task that writes the note, so that no request waits for it."""
+        """Write at most once a minute, in a separate task, so that no request waits for it."""
         if credential in self._noted:
             return
         self._noted[credential] = True

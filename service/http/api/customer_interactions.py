@@ -160,7 +160,7 @@ def interaction_json(interaction: InteractionRow) -> dict[str, Any]:
 
 
 def interaction_number(interaction: str) -> int:
-    """Return the id of an interaction as a number. Raises the problem 404 if it is none."""
+    """Return the id of an interaction as a number. Raises the problem 404 for other text."""
     number = whole_number(interaction)
     if number is None:
         raise no_interaction()

@@ -45,7 +45,7 @@ _CONFLICT: dict[int | str, dict[str, Any]] = {
 _PRECONDITION: dict[int | str, dict[str, Any]] = {
     412: {
         "model": Problem,
-        "description": "The customer was edited after you read them; `current` is as saved.",
+        "description": "Edited after you read the customer; `current` is the customer as saved.",
     }
 }
 _FROM = "ISO 8601, included. A day without a time starts at 00:00Z."

@@ -140,7 +140,7 @@ class Summary(Collection):
 
 
 def letter_number(letter_id: Annotated[str, Path(alias="id", examples=["17"])]) -> int:
-    """Return the number in the path. Raises the problem 404 if it is none."""
+    """Return the number in the path. Raises the problem 404 if it is not a number."""
     number = whole_number(letter_id)
     if number is None:
         raise not_found()

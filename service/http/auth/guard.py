@@ -145,7 +145,7 @@ _RIGHTS = {
 
 
 async def _page_actor(request: Request, needed: SecurityScopes) -> Actor:
-    """Return the actor who is signed in, or raise a problem, which may lead to the sign-in."""
+    """Return the actor who is signed in. Others get the sign-in page or a problem."""
     caller = identified_caller(request)
     if caller.actor is None:
         raise _sign_in_first(request)
