@@ -22,15 +22,15 @@ from service.db.operations.activity import ActivityEvent, known_at, latest
 log = logging.getLogger(__name__)
 
 LISTENERS = 200
-"""Streams per process; more are refused."""
+"""The most streams that one process serves."""
 HEARTBEAT_SECONDS = 15.0
 _POLL_SECONDS = 1.0
-_QUERIED = 100
-"""Events of each kind that one query returns."""
+_EVENTS_PER_QUERY = 100
+"""How many events of each kind one query returns."""
 _RING_SIZE = 1000
 _OVERLAP = timedelta(seconds=5)
-"""A transaction that learnt of an event a little earlier may commit after what another process sent
-last. A listener who comes from another process gets the events of this time again."""
+"""An event may become visible late, because its transaction commits after those of newer events. So
+a listener who comes from another process gets the events of this last stretch again."""
 
 
 def event_json(event: ActivityEvent) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class _Sent(NamedTuple):
     event: ActivityEvent
     frame: bytes
     live: bool
-    """False for events of the first query: other processes sent them in another order."""
+    """False for events of the first query: other processes may have sent those in another order."""
 
 
 class Feed:
@@ -66,6 +66,7 @@ class Feed:
         self._next = 0
         self._news = asyncio.Event()
         self._fresh = False
+        """True once the ring has the result of a query since the first listener came."""
         self._poller: asyncio.Task[None] | None = None
         self.listeners = 0
 
@@ -81,7 +82,7 @@ class Feed:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Count a listener, until their request ends in whatever way."""
+        """Count a listener until their request ends, however it ends."""
         self.listeners += 1
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll(), name="activity")
@@ -139,7 +140,7 @@ class Feed:
 
     async def _query(self) -> list[ActivityEvent]:
         async with self._engine.connect() as connection:
-            return await latest(connection, _QUERIED)
+            return await latest(connection, _EVENTS_PER_QUERY)
 
     def _add(self, events: list[ActivityEvent]) -> None:
         new = [event for event in events if event.id not in self._seen]

@@ -41,7 +41,7 @@ from service.http.state import WebState, put_state
 from service.streams import redis_client
 
 ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE = 0.2, 20.0
-"""How often an address may send a wrong key, and an address or an account fail to sign in."""
+"""The rate and the burst of `WebState.failed_attempts`."""
 
 
 # FastAPI tries routes in this order: the export before /customers/{id}, which would match its path.
@@ -67,7 +67,7 @@ def create_app(
     clock: Clock = time.monotonic,
     stopping: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
-    """Build the application; it connects when its lifespan begins.
+    """Build the application. It connects to the servers when its lifespan begins.
 
     Live streams end as soon as ``stopping`` returns true.
     """
@@ -86,12 +86,12 @@ def create_app(
         version=version("recovery-essentials-crm"),
         lifespan=lifespan,
         description=docs.ABOUT,
-        # FastAPI's own pages load scripts from elsewhere; `docs` needs none.
+        # FastAPI's own pages load scripts from other servers. `docs` replaces them.
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    # A request meets these from the last to the first.
+    # Each middleware wraps those before it, so a request meets the last one first.
     app.add_middleware(Deadline, seconds=config.request_seconds)
     app.add_middleware(BodyLimit, largest=config.max_body_bytes)
     app.add_middleware(Guard)
@@ -120,7 +120,7 @@ async def _connected(
         config=config,
         engine=engine,
         replica=Replica(read_engine, config.database_read_lag_seconds, clock),
-        redis=redis_client.configured(config, retries=1),  # a probe must not wait
+        redis=redis_client.configured(config, retries=1),  # probes must get an answer soon
         medians=MedianCache(),
         feed=Feed(engine, stopping),
         problem_page=problem_page,

@@ -153,9 +153,10 @@ def _message(text: str, field: str, schema: str, example: dict[str, Any]) -> dic
 
 
 def _order_schema() -> dict[str, Any]:
-    """Return the schema of what `judge` accepts.
+    """Return the schema of the events that `judge` accepts.
 
-    Code checks amounts and times, so the event's model does not describe them; this does.
+    The event's model does not describe amounts and times, because code checks them. They are added
+    here.
     """
     schema = _inlined(ORDER_EVENT.json_schema())
     order = schema["properties"]["data"]["properties"]
@@ -169,7 +170,7 @@ def _order_schema() -> dict[str, Any]:
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema with each definition where it is used.
+    """Return a schema with each definition written out where it is used.
 
     References into `$defs` would lead nowhere once the schema is part of a larger document.
     """

@@ -1,8 +1,8 @@
 """Remembers for a few seconds what the database says about API keys and sessions.
 
-Not every request asks the database. The price: when a key is revoked or expires, when a session
-ends, and when the first credential is created or the last one removed, a process that has just
-asked notices REMEMBERED seconds later.
+So most requests need no query for this. The price is a delay of up to REMEMBERED seconds until a
+process notices that a key was revoked or has expired, that a session ended, that the first
+credential was created, or that the last one was removed.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _SECONDS_BETWEEN_NOTES = 60.0
 
 
 class CredentialCache:
-    """Answers of the database about credentials, and notes of when each was used last.
+    """Caches what the database says about credentials, and records when each was last used.
 
     Every method that may ask the database raises what DATABASE_AWAY lists.
     """
@@ -38,7 +38,7 @@ class CredentialCache:
     def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
         """Start empty. ``clock`` returns seconds that never go back."""
         self.local_mode: bool | None = None
-        """Whether no credential existed when last looked; None before the first look."""
+        """True if no credential existed at the last look; None before the first look."""
         self._engine = engine
         self._clock = clock
         self._looked_at = float("-inf")
@@ -84,11 +84,11 @@ class CredentialCache:
         self._users.pop(token.digest, None)
 
     def note_key_use(self, key_id: str) -> None:
-        """Write down that the key is used; see `_note`."""
+        """Record that the key is used, at most once a minute."""
         self._note(key_id, api_keys.touch_key, key_id)
 
     def note_session_use(self, token: SessionToken) -> None:
-        """Write down that the session is used, which keeps it alive; see `_note`."""
+        """Record that the session is used, at most once a minute. This keeps it alive."""
         self._note(token.digest, sessions.touch, token)
 
     async def close(self) -> None:
@@ -101,18 +101,18 @@ class CredentialCache:
         write: Callable[[AsyncConnection, T], Awaitable[None]],
         argument: T,
     ) -> None:
-        """Write at most once a minute, in a task of its own, so that no request waits for it."""
+        """Write at most once a minute, in a separate task, so that no request waits for it."""
         if credential in self._noted:
             return
         self._noted[credential] = True
         task = asyncio.create_task(self._write(write, argument))
-        self._writes.add(task)  # the event loop itself keeps weak references only
+        self._writes.add(task)  # the event loop keeps only a weak reference
         task.add_done_callback(self._writes.discard)
 
     async def _write(
         self, write: Callable[[AsyncConnection, T], Awaitable[None]], argument: T
     ) -> None:
-        # A note that fails is no reason to refuse the use; the next minute brings another.
+        # A failed note must not fail a request. The next use after a minute writes again.
         with suppress(*DATABASE_AWAY):
             async with self._engine.begin() as connection:
                 await write(connection, argument)

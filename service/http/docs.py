@@ -18,7 +18,7 @@ one or more of the scopes `read`, `write`, `export` and `admin`; each operation 
 needs. While there is no key and no user, anyone on the service's own machine may do everything.
 
 Errors are RFC 9457 problem documents. Money is a JSON number with two decimals. Times are in UTC
-and end in `Z`. Every answer has an `X-Request-ID`, yours if you sent one; the log has it too.
+and end in `Z`. Every answer has an `X-Request-ID`: yours if you sent one. The log has it, too.
 """
 
 _CSS = """
@@ -84,7 +84,7 @@ def render(document: Node) -> str:
             f"<title>{title}</title><style>{_CSS}</style></head><body>",
             f"<h1>{title} {escape(document['info']['version'])}</h1>",
             _text(document["info"].get("description", "")),
-            '<p>The same for machines: <a href="openapi.json"><code>openapi.json</code></a></p>',
+            '<p>For programs: <a href="openapi.json"><code>openapi.json</code></a></p>',
             f"<nav>{''.join(links)}</nav>",
             *(
                 f'<h2 id="{_slug(tag)}">{escape(tag)}</h2>{"".join(operations)}'
@@ -129,7 +129,7 @@ def _operation(method: str, path: str, operation: Node) -> str:
 
 
 def _needs(security: Iterable[Node]) -> str:
-    scopes = sorted({scope for way in security for names in way.values() for scope in names})
+    scopes = sorted({scope for option in security for names in option.values() for scope in names})
     named = ", ".join(f"<code>{escape(scope)}</code>" for scope in scopes)
     return f"<p>Needs the scope {named}.</p>" if named else "<p>Needs no credential.</p>"
 
@@ -140,8 +140,8 @@ def _contents(holder: Node) -> Iterator[str]:
         yield f"<p><code>{escape(media)}</code> {_type(schema)}</p>"
         if schema.get("properties"):
             yield _properties(schema)
-        several = [example.get("value") for example in content.get("examples", {}).values()]
-        yield from map(_example, [content["example"]] if "example" in content else several)
+        examples = [example.get("value") for example in content.get("examples", {}).values()]
+        yield from map(_example, [content["example"]] if "example" in content else examples)
 
 
 def _component(name: str, schema: Node) -> str:
@@ -172,9 +172,9 @@ def _type(schema: Node) -> str:
     if reference := schema.get("$ref"):
         name = str(reference).rpartition("/")[2]
         return f'<a href="#schema-{_slug(name)}">{escape(name)}</a>'
-    for several in ("anyOf", "oneOf", "allOf"):
-        if several in schema:
-            return " or ".join(dict.fromkeys(map(_type, schema[several])))
+    for key in ("anyOf", "oneOf", "allOf"):
+        if key in schema:
+            return " or ".join(dict.fromkeys(map(_type, schema[key])))
     if values := schema.get("enum", [schema["const"]] if "const" in schema else []):
         return " ".join(f"<code>{_plain(value)}</code>" for value in values)
     kind = schema.get("type", "anything")
@@ -215,7 +215,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text as paragraphs, with what is between backticks as code."""
+    """Return text as HTML paragraphs. Text between backticks becomes code."""
     marked = re.sub(r"(`+)(.+?)\1", r"<code>\2</code>", escape(text, quote=False))
     paragraphs = re.split(r"\n\s*\n", marked)
     return "".join(f"<p>{paragraph.strip()}</p>" for paragraph in paragraphs if paragraph.strip())

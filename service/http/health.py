@@ -17,9 +17,9 @@ from service.streams import groups, redis_client
 
 router = APIRouter(tags=["operations"])
 
-_NOT_NEEDED = {"worker", "replica"}
+_INFORMATION_ONLY = {"worker", "replica"}
 QUIET_SECONDS = 30.0
-"""A worker asks for entries every second: if nobody has asked for this long, none runs."""
+"""Workers read every second. If none has read for this long, no worker is running."""
 
 
 @router.get("/livez", responses=example({"status": "ok"}))
@@ -41,7 +41,7 @@ async def readyz(request: Request) -> Response:
     """
     state = state_of(request)
     parts = {**await _database(state), **await _redis(state), **_replica(state)}
-    ready = all(status == "ok" for part, status in parts.items() if part not in _NOT_NEEDED)
+    ready = all(status == "ok" for part, status in parts.items() if part not in _INFORMATION_ONLY)
     body: dict[str, Any] = {"status": "ok" if ready else "not ready", "parts": parts}
     return Json(body, status_code=200 if ready else 503)
 
@@ -54,8 +54,8 @@ async def readyz(request: Request) -> Response:
 async def prometheus(request: Request, _: Scraper) -> Response:
     """Return the metrics of the whole service in Prometheus's text format."""
     state = state_of(request)
-    own = (state.requests, *await state.replica.measured())
-    body = await metrics.render(state.config, state.engine, state.redis, *own)
+    web_metrics = (state.requests, *await state.replica.measured())
+    body = await metrics.render(state.config, state.engine, state.redis, *web_metrics)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 
@@ -71,10 +71,10 @@ async def _database(state: WebState) -> dict[str, str]:
 async def _redis(state: WebState) -> dict[str, str]:
     config = state.config
     try:
-        each = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
+        backlogs = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
     except redis_client.REDIS_ERRORS as error:
         return {"redis": f"not ready: {type(error).__name__}", "worker": "unknown"}
-    quiet = groups.add_up(each).quietest_seconds
+    quiet = groups.add_up(backlogs).quietest_seconds
     if quiet is None:
         return {"redis": "ok", "worker": "not ready: no worker has joined the consumer group"}
     if quiet > QUIET_SECONDS:
@@ -83,7 +83,7 @@ async def _redis(state: WebState) -> dict[str, str]:
 
 
 def _replica(state: WebState) -> dict[str, str]:
-    """Return what the last read found: a probe must not wait for a replica that hangs."""
+    """Return the result of the last read, so that a replica that hangs does not delay probes."""
     if state.replica.engine is None:
         return {}
     trouble = state.replica.trouble

@@ -1,4 +1,4 @@
-"""JSON responses, with money and times written as the API promises."""
+"""JSON responses, which write money and times as the API promises."""
 
 from starlette.responses import Response
 
@@ -11,5 +11,5 @@ class Json(Response):
     media_type = "application/json"
 
     def render(self, content: object) -> bytes:
-        """Write the content."""
+        """Return the content as JSON."""
         return dumps(content)

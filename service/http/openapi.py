@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, with the errors as they are on the wire.
+"""The OpenAPI document: FastAPI's own, with the errors as the service sends them.
 
 FastAPI documents the model of an error as `application/json`; ours are `application/problem+json`.
 It has no option for that (https://github.com/fastapi/fastapi/issues/3122), so the finished document
@@ -7,20 +7,37 @@ is changed.
 
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 
-from service.http.problems import MEDIA_TYPE
+from service.core.scopes import Scope
+from service.http.api.customer_json import NOT_AN_EMAIL
+from service.http.api.customer_routes import edited_meanwhile, email_taken, not_found
+from service.http.auth.caller import unauthorized
+from service.http.auth.guard import lacks_scope
+from service.http.middleware.request_limits import body_too_large
+from service.http.problems import (
+    MEDIA_TYPE,
+    database_unavailable,
+    invalid,
+    problem_json,
+    problem_of,
+)
+from service.http.rate_limits import too_many
 
 _EXAMPLES = {
-    401: ("Not signed in", "There is no key, or it is unknown, expired or revoked."),
-    403: ("Not allowed", "This key lacks the scope `write`."),
-    404: ("Customer not found", "There is no customer with this id."),
-    409: ("E-mail taken", "CUST-1002 has this e-mail; e-mails are compared without case."),
-    412: ("Edited meanwhile", "Somebody has edited this customer since you read it."),
-    413: ("Body too large", "The body has more than 1,048,576 bytes."),
-    422: ("Invalid request", "body.email: is not an e-mail address, such as jane@example.com"),
-    429: ("Too many requests", "Wait a second; `Retry-After` says how long."),
-    503: ("Database unavailable", "The database did not answer; nothing was changed."),
+    error.problem.status: orjson.loads(problem_json(error.problem))
+    for error in (
+        unauthorized(),
+        lacks_scope(Scope.WRITE),
+        not_found(),
+        email_taken("CUST-1002"),
+        edited_meanwhile({"id": "CUST-1001"}),
+        problem_of(body_too_large(1_048_576)),
+        invalid("body.email", NOT_AN_EMAIL),
+        too_many(1),
+        database_unavailable(),
+    )
 }
 
 
@@ -50,11 +67,5 @@ def _as_problem(status: int, response: dict[str, Any]) -> None:
     if "application/json" in content and "Problem" in str(content["application/json"]):
         problem = content.pop("application/json")
         if status in _EXAMPLES:
-            title, detail = _EXAMPLES[status]
-            problem["example"] = {
-                "type": "about:blank",
-                "title": title,
-                "status": status,
-                "detail": detail,
-            }
+            problem["example"] = _EXAMPLES[status]
         content[MEDIA_TYPE] = problem

@@ -1,7 +1,8 @@
-"""Errors as RFC 9457 problem documents: what is wrong, where, and how to mend it."""
+"""Errors as RFC 9457 problem documents: what is wrong, where, and how to fix it."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
@@ -20,6 +21,12 @@ MEDIA_TYPE = "application/problem+json"
 _BAD_STATEMENT = "42"  # the SQLSTATE class of syntax errors and of missing tables and columns
 _MOST_FAULTS = 20
 """Faults listed for one request, so that an answer does not grow with the mistakes in it."""
+_HTTP_TITLES = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
+_HTTP_DETAILS = {
+    404: "There is nothing at this address.",
+    405: "This address does not accept this method. `Allow` lists the methods that it accepts.",
+}
+"""Sentences for the errors that Starlette raises with their title only."""
 
 
 class Fault(BaseModel):
@@ -42,7 +49,7 @@ class Problem(BaseModel):
 
 
 ProblemPage = Callable[[Request, Problem, dict[str, str]], Response]
-"""Shows a problem, with these headers, to somebody who looks at pages."""
+"""Renders a problem as a page for a browser, with these headers."""
 
 
 class ProblemError(Exception):
@@ -67,19 +74,19 @@ class ProblemError(Exception):
 
 
 def invalid(where: str, message: str) -> ProblemError:
-    """Return the problem that one part of a request is not valid."""
+    """Return the problem for one invalid part of a request."""
     faults = [Fault(where=where, message=message)]
     return ProblemError(422, "Invalid request", f"{where}: {message}", faults)
 
 
 def database_unavailable() -> ProblemError:
-    """Return the problem that the database did not answer."""
+    """Return the problem for a database that does not answer."""
     detail = "The database did not answer. Nothing was changed; try again in a few seconds."
     return ProblemError(503, "Database unavailable", detail, headers={"Retry-After": "5"})
 
 
 def log_database_error(error: Exception) -> None:
-    """Log a database error for the operator; the caller is told nothing of what is in it."""
+    """Log a database error for the operator. The caller never sees its text."""
     state = sqlstate(error)
     if state.startswith(_BAD_STATEMENT):
         # The schema is not migrated yet, or the statement is wrong. The error has no values in it.
@@ -89,20 +96,26 @@ def log_database_error(error: Exception) -> None:
 
 
 def problem_of(error: Exception) -> ProblemError:
-    """Return the problem that an error is answered with, and log what only the operator may see."""
+    """Return the problem to answer an error with. Log what only the operator may see."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, RequestValidationError):
         return _invalid_request(error)
     if isinstance(error, HTTPException):
-        title = str(error.detail)
-        return ProblemError(error.status_code, title, title, headers=error.headers)
+        return _http_problem(error)
     if isinstance(error, DATABASE_AWAY):
         log_database_error(error)
         return database_unavailable()
     log.error("unexpected error", exc_info=error)
-    detail = "The service failed; the log of the web process says why."
+    detail = "The service failed. The log of the web process says why."
     return ProblemError(500, "Internal error", detail)
+
+
+def _http_problem(error: HTTPException) -> ProblemError:
+    status = error.status_code
+    title = _HTTP_TITLES.get(status, HTTPStatus(status).phrase)
+    detail = _HTTP_DETAILS.get(status, str(error.detail))
+    return ProblemError(status, title, detail, headers=error.headers)
 
 
 def _invalid_request(error: RequestValidationError) -> ProblemError:
@@ -118,12 +131,12 @@ def _invalid_request(error: RequestValidationError) -> ProblemError:
 
 
 def problem_json(problem: Problem) -> bytes:
-    """Write the document of a problem."""
+    """Return a problem as JSON."""
     return dumps(problem.model_dump(exclude_defaults=True) | {"type": problem.type})
 
 
 def example(value: object, media_type: str = "application/json") -> dict[int | str, Any]:
-    """Document a route's answer by an example, where no model has one."""
+    """Return the documentation of an answer that no model describes: an example of it."""
     return {200: {"content": {media_type: {"example": value}}}}
 
 
@@ -133,7 +146,10 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
     408: {"model": Problem, "description": "The body did not arrive in time."},
     413: {"model": Problem, "description": "The body is too large."},
     422: {"model": Problem, "description": "The request is not valid; `errors` says where."},
-    429: {"model": Problem, "description": "Too many requests; `Retry-After` says when to come."},
+    429: {
+        "model": Problem,
+        "description": "Too many requests. Try again after `Retry-After` seconds.",
+    },
     503: {"model": Problem, "description": "The database is away; try again."},
 }
-"""For the OpenAPI document: the errors that every route may answer with."""
+"""The errors that every route may answer with, for the OpenAPI document."""

@@ -1,7 +1,7 @@
-"""How often one caller may ask, so that nobody takes the service away from the others.
+"""Limit how often one caller may send requests, so that none slows down the others.
 
-The counts are kept per process: with n replicas behind a balancer, a caller may ask n times as
-often.
+Each process counts for itself: with n processes behind a load balancer, a caller may send n times
+as many requests.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Buckets:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, key: str) -> float:
-        """Take a token and return 0; without one, return the seconds until there is one."""
+        """Take a token and return 0. If there is none, return the seconds until the next one."""
         now = self._clock()
         tokens = self._tokens(key, now)
         if tokens < 1:
@@ -44,7 +44,7 @@ class Buckets:
         self._buckets[key] = min(self._burst, self._tokens(key, now) + 1), now
 
     def wait(self, key: str) -> float:
-        """Return the seconds until there is a token, and take none."""
+        """Return the seconds until there is a token. Take none."""
         return max(0.0, (1 - self._tokens(key, self._clock())) / self._rate)
 
     def _tokens(self, key: str, now: float) -> float:
@@ -53,19 +53,19 @@ class Buckets:
 
     def _forget_full(self, now: float) -> None:
         """Drop the buckets that are full again; if that is not enough, drop all."""
-        kept = {k: v for k, v in self._buckets.items() if self._tokens(k, now) < self._burst}
-        self._buckets = kept if len(kept) < _MOST_BUCKETS else {}
+        in_use = {k: v for k, v in self._buckets.items() if self._tokens(k, now) < self._burst}
+        self._buckets = in_use if len(in_use) < _MOST_BUCKETS else {}
 
 
 def too_many(seconds: float) -> ProblemError:
-    """Return the refusal of a caller who may come back after ``seconds``."""
+    """Return the problem for a caller who may try again after ``seconds``."""
     wait = str(int(seconds) + 1)
-    detail = f"This is more than one caller may ask for; come back in {wait} s."
+    detail = f"You sent more requests than one caller may send. Try again in {wait} s."
     return ProblemError(429, "Too many requests", detail, headers={"Retry-After": wait})
 
 
 def address_of(scope: Scope) -> str:
-    """Return the caller's address; for IPv6 their network, since a caller has 2^64 addresses."""
+    """Return the caller's address. For IPv6, return the /64 network: one caller owns all of it."""
     host = str((scope.get("client") or ("unknown",))[0])
     try:
         address = ip_address(host)

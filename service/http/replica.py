@@ -1,6 +1,6 @@
-"""The read replica answers lists and figures, which may be a little behind.
+"""Read lists and figures from the replica, since they may be a little behind.
 
-When it is away or too far behind, the primary answers in its place.
+When the replica is away or too far behind, the primary answers in its place.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from service.http.rate_limits import Clock
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_SECONDS = 2.0
-_AWAY_SECONDS = 5.0
-"""How long nobody asks it again after it was away or too far behind."""
+_TIMEOUT_SECONDS = 2.0
+_RETRY_SECONDS = 5.0
+"""How long no request tries the replica again after it was away or too far behind."""
 
-# A replica misses nothing that was committed before the last transaction that it replayed. Workers
-# commit every second or so, so that transaction is recent while it follows. With no worker running
-# nothing new is written, and the true lag is smaller than this says.
+# A replica holds everything that was committed before the last transaction that it replayed.
+# Workers commit about once a second, so that transaction is recent while the replica keeps up.
+# While no worker runs, nothing new is written, and the true lag is smaller than this result.
 # A server that is not in recovery is the primary itself, or a replica that was promoted by mistake
-# and never learns anything new. The time of the workers' last commits tells the two apart.
+# and gets no new data. The time of the workers' last commits tells the two apart.
 _LAG = text("""
 SELECT EXTRACT(epoch FROM clock_timestamp() - CASE
   WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp()
@@ -35,24 +35,24 @@ END)
 """)
 
 
-class Aged(NamedTuple):
-    """A snapshot of the replica, and by how many seconds it is behind at most."""
+class ReplicaSnapshot(NamedTuple):
+    """A snapshot on the replica, and how many seconds it is behind at most."""
 
     connection: AsyncConnection
     lag: float
 
 
 class Replica:
-    """Where reads may go whose answer may be a little old; nowhere, without an engine."""
+    """Serves reads that may be a little behind. Without an engine, there is no replica."""
 
     def __init__(self, engine: AsyncEngine | None, most_lag: float, clock: Clock) -> None:
-        """Connect at the first read. When it is more than ``most_lag`` s behind, it is not used."""
+        """Create it; the first read connects. More than ``most_lag`` s behind, it is not used."""
         self.engine = engine
         self.trouble: str | None = None
-        """Why the primary answers in its place, as last seen; None while the replica answers."""
+        """Why the last read used the primary; None while the replica answers."""
         self._most_lag = most_lag
         self._clock = clock
-        self._ask_again_at = 0.0
+        self._next_try_at = 0.0
         self._lag = Gauge(
             "crm_replica_lag_seconds",
             "How far the read replica may be behind, at most; NaN: it does not answer.",
@@ -69,41 +69,41 @@ class Replica:
             registry=None,
         )
 
-    async def snapshot(self, stack: AsyncExitStack) -> Aged | None:
-        """Enter a snapshot of the replica and return it, or None: then ask the primary."""
+    async def snapshot(self, stack: AsyncExitStack) -> ReplicaSnapshot | None:
+        """Return a snapshot of the replica that the stack closes. None: read from the primary."""
         if self.engine is None:
             return None
-        if self.trouble is None or self._clock() >= self._ask_again_at:
-            # One request finds out for all: while the replica hangs, only that one waits for it.
-            self._ask_again_at = self._clock() + _AWAY_SECONDS
+        if self.trouble is None or self._clock() >= self._next_try_at:
+            # Set before the try: while the replica hangs, this request waits for it, others do not.
+            self._next_try_at = self._clock() + _RETRY_SECONDS
             async with AsyncExitStack() as attempt:
-                aged, trouble = await self._look(self.engine, attempt)
+                snapshot, trouble = await self._look(self.engine, attempt)
                 self._note(trouble)
-                if aged and not trouble:
+                if snapshot and not trouble:
                     stack.push_async_exit(attempt.pop_all().__aexit__)
-                    return aged
+                    return snapshot
         self._fallbacks.inc()
         return None
 
     async def measured(self) -> tuple[Collector, ...]:
-        """Return what `/metrics` shows of it; nothing without a replica."""
+        """Return the metrics of the replica; none if there is no replica."""
         if self.engine is None:
             return ()
         async with AsyncExitStack() as stack:
-            aged, trouble = await self._look(self.engine, stack)
-        self._lag.set(aged.lag if aged else float("nan"))
+            snapshot, trouble = await self._look(self.engine, stack)
+        self._lag.set(snapshot.lag if snapshot else float("nan"))
         self._in_use.set(trouble is None)
         return self._lag, self._in_use, self._fallbacks
 
     async def _look(
         self, engine: AsyncEngine, stack: AsyncExitStack
-    ) -> tuple[Aged | None, str | None]:
-        """Return a snapshot and why not to use it.
+    ) -> tuple[ReplicaSnapshot | None, str | None]:
+        """Return a snapshot, and the reason not to use it.
 
-        The first is None if the replica does not answer, the second if all is well.
+        The snapshot is None if the replica does not answer; the reason is None if all is well.
         """
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 pooled = await stack.enter_async_context(engine.connect())
                 connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
                 lag = await connection.scalar(_LAG)
@@ -111,10 +111,10 @@ class Replica:
             return None, f"it does not answer ({type(error).__name__})"
         if lag is None:
             return None, "it has just started, and does not know how old its data are"
-        aged = Aged(connection, max(0.0, float(lag)))
-        if aged.lag > self._most_lag:
-            return aged, f"it may be {aged.lag:.0f} s behind"
-        return aged, None
+        snapshot = ReplicaSnapshot(connection, max(0.0, float(lag)))
+        if snapshot.lag > self._most_lag:
+            return snapshot, f"it may be {snapshot.lag:.0f} s behind"
+        return snapshot, None
 
     def _note(self, trouble: str | None) -> None:
         if trouble and not self.trouble:

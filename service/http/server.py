@@ -3,11 +3,11 @@
 A request's head is its first line and its headers. Without these limits a peer could send a head
 without end, or never finish one, and hold memory and connections for as long as it likes: uvicorn
 has no timeout for a head, and httptools no size that can be set
-(https://github.com/Kludex/uvicorn/issues/157). uvicorn also answers what is not HTTP with plain
-text (https://github.com/Kludex/uvicorn/pull/1352); here it is a problem document like every error.
+(https://github.com/Kludex/uvicorn/issues/157). uvicorn also answers in plain text to bytes that are
+not HTTP (https://github.com/Kludex/uvicorn/pull/1352); here the answer is a problem document.
 
-The class overrides methods that uvicorn does not promise to keep; it offers no other place for
-this. `tests/system/bad_input` sends such input to a real process and notices a change.
+The class overrides methods that a release of uvicorn may change, because uvicorn has no supported
+way to do this. `tests/system/bad_input` sends such input to a real process, and would fail.
 """
 
 import asyncio
@@ -19,29 +19,29 @@ from service.http.middleware.request_log import HEADERS
 from service.http.problems import MEDIA_TYPE, Problem, problem_json
 
 LARGEST_HEAD = 65_536
-"""Bytes after which an unfinished head is refused. What arrives in one read may go beyond it."""
+"""Bytes after which an unfinished head is refused. A head that comes in one read may be larger."""
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. A server uses the class that `connection` returns."""
+    """One connection with these limits. A server uses the class that `connection` returns."""
 
     seconds = 30.0
-    _late: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
     _in_head = False
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit for the first request."""
         super().connection_made(transport)
-        self._wait()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the time limit."""
-        self._stop_waiting()
+        self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; limit the size of an unfinished head, and the time until it is complete."""
+        """Read on. Limit the size of an unfinished head, and the time until it is complete."""
         was_in_head = self._in_head
         super().data_received(data)
         if self.transport.is_closing():
@@ -49,10 +49,13 @@ class Connection(HttpToolsProtocol):
         if was_in_head and self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > LARGEST_HEAD:
-                detail = f"The head of the request is larger than {LARGEST_HEAD:,} bytes."
+                detail = (
+                    f"The head of the request is larger than {LARGEST_HEAD:,} bytes. "
+                    "Send fewer or shorter headers."
+                )
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
         if self._answering is None:
-            self._wait()
+            self._start_timer()
 
     def on_message_begin(self) -> None:
         """Note that a head has begun."""
@@ -60,14 +63,14 @@ class Connection(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
-        """Stop the time limit: from here on `request_limits` holds."""
+        """Stop the time limit. From here on, the limits of `request_limits` apply."""
         self._in_head = False
-        self._stop_waiting()
+        self._stop_timer()
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn always passes the same words
-        """Answer what is not HTTP."""
-        self._refuse(HTTPStatus.BAD_REQUEST, "What was sent is not a valid HTTP/1.1 request.")
+        """Answer bytes that are not HTTP."""
+        self._refuse(HTTPStatus.BAD_REQUEST, "These bytes are not a valid HTTP/1.1 request.")
 
     @property
     def _answering(self) -> RequestResponseCycle | None:
@@ -75,17 +78,17 @@ class Connection(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle  # None before the first
         return None if cycle is None or cycle.response_complete else cycle
 
-    def _wait(self) -> None:
-        if self._late is None:
-            self._late = self.loop.call_later(self.seconds, self._give_up)
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.seconds, self._on_timeout)
 
-    def _stop_waiting(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _give_up(self) -> None:
-        self._late = None
+    def _on_timeout(self) -> None:
+        self._timer = None
         if self._in_head:
             detail = f"The head of the request did not arrive within {self.seconds:g} s."
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, detail)

@@ -1,4 +1,4 @@
-"""The state of a web process: connections and caches, nothing that another process would miss."""
+"""The state of a web process: connections and caches. Nothing here has to outlive the process."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from service.config import Config
+from service.db.accounts import passwords
 from service.db.statistics.key_figures import MedianCache
 from service.http.activity_feed import Feed
 from service.http.credential_cache import CredentialCache
@@ -21,13 +22,12 @@ from service.http.rate_limits import Buckets
 from service.http.replica import Replica
 from service.metrics import measured_requests
 
-_SIGN_INS_AT_ONCE = 2  # as many as `db.accounts.passwords` has threads to compare passwords
 _REPLICA_LAG = "crm.replica_lag"
 
 
 @dataclass(kw_only=True)
 class WebState:
-    """Made when the process starts, closed when it stops."""
+    """What the requests of one process share, from its start to its stop."""
 
     config: Config
     engine: AsyncEngine
@@ -38,19 +38,20 @@ class WebState:
     problem_page: ProblemPage
     credentials: CredentialCache
     request_rate: Buckets
-    """How often each caller may ask."""
+    """Limits how often each caller may send requests."""
     failed_attempts: Buckets
-    """How often an address may send a wrong key, and an address or an account fail to sign in."""
+    """Limits wrong keys per address, and failed sign-ins per address and per account."""
     sign_ins: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(_SIGN_INS_AT_ONCE)
+        default_factory=lambda: asyncio.Semaphore(passwords.AT_ONCE)
     )
-    """Sign-ins wait here for a thread, and not with a database connection that others need."""
+    """Sign-ins wait here until a password can be hashed. Only then do they take a connection to
+    the database, because other requests need those."""
     requests: Histogram = field(default_factory=measured_requests)
-    """How long requests took. The request log observes it, ``/metrics`` shows it."""
+    """How long requests took. The request log measures it, ``/metrics`` shows it."""
 
 
 def put_state(app: Starlette, state: WebState) -> None:
-    """Hang the state on the application, for `state_of` and `web_state`."""
+    """Store the state in the application, where `web_state` and `state_of` find it."""
     app.state.web = state
 
 
@@ -79,26 +80,27 @@ async def snapshot(request: HTTPConnection) -> AsyncIterator[AsyncConnection]:
 
 
 @asynccontextmanager
-async def aged_snapshot(request: HTTPConnection) -> AsyncIterator[AsyncConnection]:
-    """Read lists and figures in one snapshot, of the read replica if there is one that answers.
+async def replica_snapshot(request: HTTPConnection) -> AsyncIterator[AsyncConnection]:
+    """Read in one snapshot of the read replica, or of the primary if no replica can be used.
 
-    Not for what somebody may just have saved: a customer, the settings, who may do what.
+    For lists and figures, which may be a little behind. Use `snapshot` for what somebody may just
+    have saved: a customer, the settings, permissions.
     """
     async with AsyncExitStack() as stack:
-        aged = await state_of(request).replica.snapshot(stack)
-        if aged is None:
+        replica = await state_of(request).replica.snapshot(stack)
+        if replica is None:
             yield await stack.enter_async_context(snapshot(request))
         else:
-            request.scope[_REPLICA_LAG] = aged.lag
-            yield aged.connection
+            request.scope[_REPLICA_LAG] = replica.lag
+            yield replica.connection
 
 
-async def aged_engine(request: HTTPConnection) -> AsyncEngine:
-    """Return the pool that `aged_snapshot` would read from."""
+async def replica_engine(request: HTTPConnection) -> AsyncEngine:
+    """Return the pool that `replica_snapshot` would read from."""
     state = state_of(request)
     async with AsyncExitStack() as stack:
-        aged = await state.replica.snapshot(stack)
-    if aged is None or state.replica.engine is None:
+        replica = await state.replica.snapshot(stack)
+    if replica is None or state.replica.engine is None:
         return state.engine
-    request.scope[_REPLICA_LAG] = aged.lag
+    request.scope[_REPLICA_LAG] = replica.lag
     return state.replica.engine

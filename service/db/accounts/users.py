@@ -116,7 +116,7 @@ async def verify_password(connection: AsyncConnection, email: str, password: str
     or disables the user at the same time also ends the session that the caller starts now.
 
     An unknown or disabled user takes as long to refuse as a wrong password. Argon2 is slow on
-    purpose: ask `Access.attempts` first, so that nobody can keep it busy.
+    purpose, so callers must limit failed attempts first, or anybody could keep it busy.
     """
     row = (await connection.execute(_BY_EMAIL, {"email_key": _key(email)})).one_or_none()
     if await matches(password, row.password_hash if row else None) and row is not None:

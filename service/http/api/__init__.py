@@ -1,1 +1,1 @@
-"""The HTTP API. Each route stands beside its schemas."""
+"""The HTTP API. Each route stands beside its models."""

@@ -15,12 +15,12 @@ from service.core.scopes import Scope
 from service.core.segment_rules import Segment
 from service.db.operations.activity import latest
 from service.http.activity_feed import Feed, event_json
-from service.http.api.schemas import Camel, Collection, collection
+from service.http.api.models import Camel, Collection, collection
 from service.http.auth.caller import still_allowed
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, ProblemError
-from service.http.state import aged_snapshot, state_of
+from service.http.state import replica_snapshot, state_of
 
 router = APIRouter(prefix="/api/v1/activity", tags=["activity"], responses=DOCUMENTED)
 
@@ -97,7 +97,7 @@ async def read_activity(
     request: Request, _: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> Response:
     """List the latest orders, segment changes and edits, the newest first, without e-mails."""
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         events = (await latest(connection, limit))[:limit]
     return Json(collection([event_json(event) for event in events]))
 
@@ -123,21 +123,21 @@ async def stream_activity(
     request: Request,
     _: Reader,
     last_event_id: Annotated[
-        str | None, Header(description="The last id you have seen. Browsers send it by themselves.")
+        str | None, Header(description="The last id you have seen. Browsers send it automatically.")
     ] = None,
     after: Annotated[
         str | None,
         Query(max_length=100, description="The same, for the first connection of a page."),
     ] = None,
 ) -> Response:
-    """Stream what happens from now on, or since an item's id, within a second or so.
+    """Stream what happens from now on, or since an item, about a second after it happens.
 
     If more than 100 events of one type happen within a second, the latest 100 are sent.
     """
     feed = state_of(request).feed
     if feed.full:
         detail = (
-            "This process serves as many live streams as it can. Try again later, or read "
+            "This process cannot serve more live streams. Try again later, or read "
             "`/api/v1/activity` every few seconds."
         )
         raise ProblemError(503, "Too many streams", detail, headers={"Retry-After": "10"})

@@ -16,7 +16,7 @@ from service.db.accounts.audit import note
 from service.http.api.customer_routes import ChosenFilter
 from service.http.auth.guard import Exporter
 from service.http.problems import DOCUMENTED, Problem, ProblemError
-from service.http.state import aged_engine, state_of
+from service.http.state import replica_engine, state_of
 from service.transfer.export import BOM, COLUMNS, Sink, copy_customers
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOC
 STALL_SECONDS = 60
 """A client that reads nothing for this long is treated as gone, even if it is connected."""
 AT_ONCE = 2
-"""Exports that may run at the same time in one process: each holds a database connection."""
+"""How many exports may run at once in one process. Each holds a database connection."""
 _running = asyncio.Semaphore(AT_ONCE)
 
 _EXAMPLE = {
@@ -62,7 +62,7 @@ class CopiedResponse(Response):
     media_type = "text/csv"
 
     def __init__(self, copy: Callable[[Sink], Awaitable[int]], filename: str, head: bytes) -> None:
-        """Create a response of ``head`` and what ``copy`` writes."""
+        """Create a response that sends ``head`` and then what ``copy`` writes."""
         super().__init__(
             headers={
                 "Content-Disposition": f'attachment; filename="{filename}"',
@@ -131,16 +131,16 @@ async def _disconnected(receive: Receive) -> None:
 async def export_customers(
     request: Request,
     actor: Exporter,
-    wanted: ChosenFilter,
+    filter_: ChosenFilter,
     *,
     bom: Annotated[
         bool,
         Query(
-            description="Begins the file with a byte order mark, by which Excel recognises UTF-8."
+            description="Begins the file with a byte order mark, so that Excel reads it as UTF-8."
         ),
     ] = True,
 ) -> Response:
-    """Export the customers that match the filters of the list as CSV, in the order of their ids.
+    """Export the customers that match the filters as CSV, in the order of their ids.
 
     A cell that a spreadsheet would run as a formula begins with an apostrophe. If an export breaks
     off, the response has no proper HTTP end, so clients notice it.
@@ -149,7 +149,7 @@ async def export_customers(
         raise ProblemError(
             429,
             "Too many exports",
-            f"{AT_ONCE} exports are running already. Try again when they are done.",
+            f"{AT_ONCE} exports are running already. Try again when one is done.",
             headers={"Retry-After": "10"},
         )
     engine = state_of(request).engine
@@ -157,6 +157,6 @@ async def export_customers(
     details = {"filters": sorted(set(request.query_params))}
     async with engine.begin() as connection:
         await note(connection, actor.name, "customers.exported", details=details)
-    copy = partial(copy_customers, await aged_engine(request), wanted)
+    copy = partial(copy_customers, await replica_engine(request), filter_)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     return CopiedResponse(copy, f"customers-{day}.csv", BOM if bom else b"")

@@ -1,4 +1,4 @@
-"""Cursors of lists: the position where a page ended, as text that clients cannot interpret."""
+"""Cursors of lists: where a page ended, as a text that clients only send back."""
 
 import base64
 import binascii
@@ -12,7 +12,7 @@ from service.http.problems import ProblemError, invalid
 
 
 def bad_cursor() -> ProblemError:
-    """Return the problem for a cursor that this list did not issue for this order."""
+    """Return the problem for a cursor that belongs to another list or another order."""
     message = "is not a cursor of this list in this order; leave it out to get the first page"
     return invalid("query.cursor", message)
 
@@ -23,7 +23,7 @@ def encode_sorted(position: SortPosition | None, order: str) -> str | None:
 
 
 def decode_sorted(cursor: str | None, order: str) -> SortPosition | None:
-    """Return the position of a cursor, None for the first page. Raises a problem."""
+    """Return the position of a cursor; None without one. Raises a problem if it is invalid."""
     return None if cursor is None else SortPosition(*_decode(cursor, order))
 
 
@@ -35,7 +35,7 @@ def encode_time(position: TimePosition | None, order: str) -> str | None:
 
 
 def decode_time(cursor: str | None, order: str) -> TimePosition | None:
-    """Return the position of a cursor, None for the first page. Raises a problem."""
+    """Return the position of a cursor; None without one. Raises a problem if it is invalid."""
     if cursor is None:
         return None
     moment, _, ref = _decode(cursor, order)[0].partition(" ")

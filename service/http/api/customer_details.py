@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from service.core.json_values import camel
-from service.core.segment_explanation import Explanation as Explained
+from service.core.segment_explanation import Explanation as CoreExplanation
 from service.core.segment_explanation import PlainNotation, explain
 from service.core.segment_rules import Facts, Segment
 from service.db.customers import former_emails, interactions, order_history, timeline
@@ -23,7 +23,7 @@ from service.http.api.cursors import decode_time, encode_time
 from service.http.api.customer_interactions import interaction_json
 from service.http.api.customer_json import customer_json
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
-from service.http.api.schemas import Camel, Collection, collection
+from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, example
@@ -37,8 +37,9 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(max_length=2000)]
 
 ORDERS, _TIMELINE = "orders", "timeline"
-"""Names of the lists, by which a cursor of another list is recognised."""
+"""Names of the lists. Each cursor carries one, so that another list refuses it."""
 _ALL = 1_000_000
+"""The size of a page that holds everything about one customer."""
 
 
 class Order(Camel):
@@ -189,7 +190,7 @@ async def events(
 
 @router.get("/segment", response_model=Explanation)
 async def segment(request: Request, _: Reader, number: CustomerNumber) -> Response:
-    """Explain the segment: the rule, the facts, since when, what would change it and when."""
+    """Explain the segment: its rule and facts, its beginning, what would change it and when."""
     async with snapshot(request) as connection:
         customer = await existing(connection, number)
         since = await timeline.segment_since(connection, number)
@@ -211,7 +212,7 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
     )
 
 
-def _explained(why: Explained) -> dict[str, Any]:
+def _explained(why: CoreExplanation) -> dict[str, Any]:
     return {
         "byRules": why.by_rules.segment,
         "rule": why.by_rules.because,
@@ -243,20 +244,20 @@ def _explained(why: Explained) -> dict[str, Any]:
     ),
 )
 async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
-    """Return everything that is stored about a person, to hand it out to them."""
+    """Return everything that is stored about a person, so that you can send it to them."""
     async with snapshot(request) as connection:
         customer = await existing(connection, number)
         email_keys = await former_emails.email_keys(connection, number, customer.email)
-        placed = await order_history.of_customer(connection, number, _ALL, None)
-        happened = await timeline.timeline(connection, number, _ALL, None)
+        order_page = await order_history.of_customer(connection, number, _ALL, None)
+        event_page = await timeline.timeline(connection, number, _ALL, None)
         noted = await interactions.of_customer(connection, number)
         letters = await dead_letters_about(connection, number, email_keys)
     return Json(
         {
             "customer": customer_json(customer),
             "formerEmails": email_keys[1:],
-            "orders": [_order_json(order) for order in placed.items],
-            "timeline": [_event_json(event) for event in happened.items],
+            "orders": [_order_json(order) for order in order_page.items],
+            "timeline": [_event_json(event) for event in event_page.items],
             "interactions": [interaction_json(interaction) for interaction in noted],
             "deadLetters": [camel(letter._asdict()) for letter in letters],
         }

@@ -13,7 +13,7 @@ from service.db.customers import interactions
 from service.db.customers.interactions import InteractionRow
 from service.db.engine import in_transaction
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing, not_found
-from service.http.api.schemas import Camel, Collection, NotBlank, Words, collection
+from service.http.api.models import Camel, Collection, LongText, NotBlank, collection
 from service.http.auth.guard import Reader, Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, ProblemError
@@ -36,19 +36,19 @@ class NewInteraction(Camel):
     )
 
     kind: Kind
-    text: Annotated[Words, NotBlank]
-    happened_at: AwareDatetime | None = Field(None, description="If absent: now.")
+    text: Annotated[LongText, NotBlank]
+    happened_at: AwareDatetime | None = Field(None, description="Now, if absent.")
 
 
 class InteractionPatch(Camel):
-    """Changes of an interaction. An absent field stays as it is."""
+    """Changes to an interaction. An absent field stays as it is."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"text": "Asked about the refund; sent."}]}
     )
 
     kind: Kind | None = None
-    text: Annotated[Words, NotBlank] | None = None
+    text: Annotated[LongText, NotBlank] | None = None
     happened_at: AwareDatetime | None = None
 
 
@@ -160,7 +160,7 @@ def interaction_json(interaction: InteractionRow) -> dict[str, Any]:
 
 
 def interaction_number(interaction: str) -> int:
-    """Return the id of an interaction as a number. Raises the problem 404 for another text."""
+    """Return the id of an interaction as a number. Raises the problem 404 for other text."""
     number = whole_number(interaction)
     if number is None:
         raise no_interaction()

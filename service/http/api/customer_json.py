@@ -1,4 +1,4 @@
-"""The JSON of a customer: as requests send it, and as answers return it."""
+"""The JSON of a customer in requests and in answers."""
 
 import re
 from datetime import datetime
@@ -11,31 +11,33 @@ from service.core.customer_ids import customer_ref
 from service.core.segment_rules import Segment
 from service.db.customers.customer_row import CustomerRow
 from service.db.customers.editing import HoldEdit
-from service.http.api.schemas import Camel, Collection, Line, NotBlank, Stored, Words
+from service.http.api.models import Camel, Collection, LongText, NotBlank, ShortText, Storable
 
 _EMAIL = re.compile(r"[^\s@\x00-\x1f,;<>\"()]+@[^\s@.]+(\.[^\s@.]+)+")
+
+
+NOT_AN_EMAIL = "must be an address such as jane@example.com"
 
 
 def _email(value: str) -> str:
     value = value.strip()
     if not _EMAIL.fullmatch(value):
-        msg = "is not an e-mail address, such as jane@example.com"
-        raise ValueError(msg)
+        raise ValueError(NOT_AN_EMAIL)
     return value
 
 
-Name = Annotated[Line, NotBlank]
-Email = Annotated[Stored, AfterValidator(_email), Field(max_length=320)]
+Name = Annotated[ShortText, NotBlank]
+Email = Annotated[Storable, AfterValidator(_email), Field(max_length=320)]
 
 
 class Address(Camel):
     """A postal address; every part may be missing."""
 
-    street: Line | None = None
-    city: Line | None = None
-    state: Line | None = None
-    zip: Line | None = None
-    country: Line | None = None
+    street: ShortText | None = None
+    city: ShortText | None = None
+    state: ShortText | None = None
+    zip: ShortText | None = None
+    country: ShortText | None = None
 
 
 class Preferences(Camel):
@@ -46,14 +48,14 @@ class Preferences(Camel):
 
 
 class PreferencesPatch(Camel):
-    """Changes of the marketing consent. An absent field stays as it is."""
+    """Changes to the marketing consent. An absent field stays as it is."""
 
     email_opt_in: bool | None = None
     sms_opt_in: bool | None = None
 
 
 class CustomerPatch(Camel):
-    """Changes of a customer. An absent field stays as it is; null clears phone and address."""
+    """Changes to a customer. An absent field stays as it is; null clears phone and address."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"notes": "Prefers e-mail.", "segment": "vip"}]}
@@ -61,10 +63,10 @@ class CustomerPatch(Camel):
 
     name: Name | None = None
     email: Email | None = None
-    phone: Line | None = None
+    phone: ShortText | None = None
     address: Address | None = None
     preferences: PreferencesPatch | None = None
-    notes: Words | None = None
+    notes: LongText | None = None
     segment: Segment | None = Field(
         None, description="Sets the segment by hand; null hands the customer back to the rules."
     )
@@ -146,7 +148,7 @@ class Customer(Camel):
 
 
 class Customers(Collection):
-    """A page of customers; ``total`` counts all that match the filter."""
+    """A page of customers. ``total`` counts all that match the filter."""
 
     items: list[Customer]
 
@@ -156,7 +158,7 @@ _NESTED = {"address", "preferences"}
 _HOLD_FIELDS = {"segment": "segment", "segment_pinned": "pinned", "segment_pinned_until": "until"}
 _PLAIN = [name for name in CustomerPatch.model_fields if name not in {*_NESTED, *_HOLD_FIELDS}]
 _CLEARED = {"notes": ""}
-"""What a cleared field is stored as, where that is not null."""
+"""The value that is stored for a cleared field, if it is not null."""
 
 
 def customer_json(customer: CustomerRow) -> dict[str, Any]:
@@ -177,9 +179,9 @@ def customer_json(customer: CustomerRow) -> dict[str, Any]:
 
 def columns(body: CustomerPatch) -> dict[str, Any]:
     """Return the columns that a request changes, as `editing.edit` takes them."""
-    given = body.model_fields_set
-    changes = {name: getattr(body, name) or _CLEARED.get(name) for name in _PLAIN if name in given}
-    if "address" in given:
+    sent = body.model_fields_set
+    changes = {name: getattr(body, name) or _CLEARED.get(name) for name in _PLAIN if name in sent}
+    if "address" in sent:
         changes["address"] = body.address and body.address.model_dump(exclude_unset=True)
     if body.preferences:
         changes |= body.preferences.model_dump(exclude_unset=True, exclude_none=True)
@@ -187,7 +189,7 @@ def columns(body: CustomerPatch) -> dict[str, Any]:
 
 
 def hold(body: CustomerPatch) -> HoldEdit:
-    """Return what a request wants for the segment."""
+    """Return the segment that a request sets by hand, and how long it is kept."""
     return HoldEdit(
         given=frozenset(_HOLD_FIELDS[name] for name in body.model_fields_set & _HOLD_FIELDS.keys()),
         segment=body.segment and body.segment.value,

@@ -28,11 +28,11 @@ from service.http.api.customer_json import (
     hold,
 )
 from service.http.api.date_ranges import moment
-from service.http.api.schemas import collection
+from service.http.api.models import collection
 from service.http.auth.guard import Reader, Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Fault, Problem, ProblemError, invalid
-from service.http.state import aged_snapshot, snapshot, state_of
+from service.http.state import replica_snapshot, snapshot, state_of
 
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
 
@@ -45,27 +45,42 @@ _CONFLICT: dict[int | str, dict[str, Any]] = {
 _PRECONDITION: dict[int | str, dict[str, Any]] = {
     412: {
         "model": Problem,
-        "description": "The customer was edited after you read them; `current` is how they are.",
+        "description": "Edited after you read the customer; `current` is the customer as saved.",
     }
 }
 _FROM = "ISO 8601, included. A day without a time starts at 00:00Z."
 _TO = "ISO 8601, excluded. A day without a time is included as a whole."
 
 
-def _in_path(customer_id: Annotated[str, Path(alias="id", examples=["CUST-1001"])]) -> int:
+def _customer_number(customer_id: Annotated[str, Path(alias="id", examples=["CUST-1001"])]) -> int:
     number = customer_number(customer_id)
     if number is None:
         raise not_found()
     return number
 
 
-CustomerNumber = Annotated[int, Depends(_in_path)]
-"""The customer number from the path. A text that is not a customer id answers 404."""
+CustomerNumber = Annotated[int, Depends(_customer_number)]
+"""The customer number from the path. Any text but a customer id is answered with 404."""
 
 
 def not_found() -> ProblemError:
     """Return the problem for a customer that does not exist."""
     return ProblemError(404, "Customer not found", "There is no customer with this id.")
+
+
+def email_taken(customer_id: str) -> ProblemError:
+    """Return the problem for an e-mail that another customer has."""
+    detail = f"{customer_id} has this e-mail. Upper and lower case make no difference."
+    return ProblemError(409, "E-mail taken", detail, [Fault(where="body.email", message=detail)])
+
+
+def edited_meanwhile(current: dict[str, Any]) -> ProblemError:
+    """Return the problem for an edit that is based on an older version of the customer."""
+    detail = (
+        "Somebody edited this customer after you read them. `current` is the customer as saved. "
+        "Read the customer again and repeat your change."
+    )
+    return ProblemError(412, "Edited meanwhile", detail, current=current)
 
 
 def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter for each filter
@@ -76,7 +91,7 @@ def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter for each filter
         str,
         Query(
             max_length=200,
-            description="A part of the name, e-mail, phone or notes, in any case; or an id.",
+            description="Part of a name, e-mail, phone or note, in upper or lower case; or an id.",
         ),
     ] = "",
     date_from: Annotated[str | None, Query(alias="dateFrom", description=_FROM)] = None,
@@ -90,9 +105,11 @@ def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter for each filter
         Decimal | None, Query(alias="spentTo", ge=0, le=10**12, description="Included.")
     ] = None,
 ) -> Filter:
-    """Return the filter of a list or an export. The end of a span may be a day: it is included."""
+    """Return the filter of a list or an export. A day at the end of a range is included."""
     if "\x00" in search:
-        raise invalid("query.search", "contains the character U+0000, which nothing contains")
+        raise invalid(
+            "query.search", "contains the character U+0000, which no customer contains; remove it"
+        )
     return Filter(
         segments=tuple(segment or ()),
         search=search,
@@ -112,31 +129,31 @@ ChosenFilter = Annotated[Filter, Depends(chosen_filter)]
 async def list_customers(
     request: Request,
     _: Reader,
-    wanted: ChosenFilter,
+    filter_: ChosenFilter,
     sort: Annotated[
         str,
         Query(
             pattern=f"^-?({'|'.join(Sort)})$",
-            description="The field to sort by; with `-` before it, descending.",
+            description="The field to sort by; put `-` before it to sort in descending order.",
         ),
     ] = "-dateCreated",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
 ) -> Response:
-    """List customers. Pages neither repeat nor skip anybody while orders come in.
+    """List customers. While orders come in, pages neither repeat nor skip anybody.
 
     Send `nextCursor` as `cursor` to get the next page.
     """
     by, descending = Sort(sort.removeprefix("-")), sort.startswith("-")
     order = f"{by}{'DESC' if descending else 'ASC'}"
     page = Page(by, descending, limit, decode_sorted(cursor, order))
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         try:
-            customers = await customer_list.find(connection, wanted, page)
+            matching = await customer_list.find(connection, filter_, page)
         except BadPositionError:
             raise bad_cursor() from None
-    items = [customer_json(customer) for customer in customers.items]
-    return Json(collection(items, customers.total, encode_sorted(customers.end, order)))
+    items = [customer_json(customer) for customer in matching.items]
+    return Json(collection(items, matching.total, encode_sorted(matching.end, order)))
 
 
 @router.post("", status_code=201, response_model=Customer, responses=_CONFLICT)
@@ -189,7 +206,7 @@ async def erase_customer(request: Request, actor: Writer, number: CustomerNumber
 
 
 async def existing(connection: AsyncConnection, number: int) -> CustomerRow:
-    """Return a customer. Raises the problem 404 if there is no such customer."""
+    """Return a customer. Raises the problem 404 if there is none."""
     customer = await customer_row.read(connection, number)
     if customer is None:
         raise not_found()
@@ -222,17 +239,9 @@ def _edit_problems() -> Iterator[None]:
     except editing.CustomerNotFoundError:
         raise not_found() from None
     except editing.EmailTakenError as error:
-        detail = f"{error.args[0]} has this e-mail; e-mails are compared without case."
-        fault = Fault(where="body.email", message=detail)
-        raise ProblemError(409, "E-mail taken", detail, [fault]) from None
+        raise email_taken(error.args[0]) from None
     except editing.ChangedMeanwhileError as error:
-        raise ProblemError(
-            412,
-            "Edited meanwhile",
-            "Somebody edited this customer after you read them; `current` is how they are now. "
-            "Read them again and repeat your change.",
-            current=customer_json(error.args[0]),
-        ) from None
+        raise edited_meanwhile(customer_json(error.args[0])) from None
     except editing.InvalidEditError as error:
         field, message = error.args
         raise invalid(_in_body(field), message) from None

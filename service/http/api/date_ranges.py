@@ -10,10 +10,10 @@ _LONGEST_DAY = len("2026-11-22")
 
 
 def moment(value: str | None, where: str, *, end: bool = False) -> datetime | None:
-    """Return the time that a parameter means, or None for None.
+    """Return the time that a parameter means; None for None.
 
-    A day means its beginning; as an ``end``, it means the beginning of the next day, so that the
-    day is included. Raises a problem that names ``where`` for anything else.
+    A day means its beginning. As an ``end``, it means the beginning of the next day, so that the
+    day is included. Raises a problem at ``where`` if the text is no day or time.
     """
     if value is None:
         return None

@@ -13,7 +13,7 @@ from service.core.scopes import Actor
 from service.db.operations import dead_letters
 from service.db.operations.dead_letters import ReplayResult
 from service.http.api.dead_letters import NOT_FOUND, Cursor, LetterNumber, not_found
-from service.http.api.schemas import Camel
+from service.http.api.models import Camel
 from service.http.auth.guard import Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED
@@ -37,10 +37,12 @@ class ReplayedLetter(Camel):
 
     id: str
     outcome: Outcome = Field(
-        description="`applied`: accepted. `stale` or `duplicate`: accepted, but a newer event or "
-        "the same one was known already. `dead_lettered`: refused again."
+        description="`applied`: accepted. `stale`: accepted, but a newer event was known already. "
+        "`duplicate`: accepted, but it was known already. `dead_lettered`: refused again."
     )
-    removed: bool = Field(description="True if it was accepted and is no dead letter any more.")
+    removed: bool = Field(
+        description="True if it was accepted, so that it is no longer a dead letter."
+    )
     reason: Reason | None
     error: str | None
 
@@ -66,10 +68,10 @@ class ReplayedLetters(Camel):
     removed: int
     outcomes: dict[Outcome, int]
     refused: dict[Reason, int] = Field(
-        description="Those that were refused again, by the reason they have now."
+        description="How many were refused again, by their new reason."
     )
     next_cursor: str | None = Field(
-        description="Null if all were replayed. Otherwise ask again with this `cursor`."
+        description="Null if all were replayed. Otherwise repeat the request with this `cursor`."
     )
 
 
@@ -123,7 +125,7 @@ async def replay_dead_letter(request: Request, actor: Writer, number: LetterNumb
 
 
 async def replay_one(request: Request, actor: Actor, number: int) -> ReplayResult:
-    """Replay one dead letter. Raises the problem 404."""
+    """Replay one dead letter. Raises the problem 404 if there is none."""
     state = state_of(request)
     replayed = await dead_letters.replay(state.engine, actor.name, [number], state.config.terms)
     if not replayed.letters:

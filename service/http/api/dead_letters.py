@@ -18,7 +18,7 @@ from service.core.scopes import Actor, Scope
 from service.db.engine import in_transaction
 from service.db.operations import dead_letters
 from service.db.operations.dead_letters import Letter, NoSuchLetterError, StoredField
-from service.http.api.schemas import Camel, Collection, collection
+from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Admin, Reader, Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError
@@ -108,7 +108,7 @@ class OpenedDeadLetter(DeadLetter):
     )
 
     fields: list[LetterField] | None = Field(
-        description="Null without the scope `write` or `admin`: they may hold personal data."
+        description="They may hold personal data: null without the scope `write` or `admin`."
     )
 
 
@@ -140,7 +140,7 @@ class Summary(Collection):
 
 
 def letter_number(letter_id: Annotated[str, Path(alias="id", examples=["17"])]) -> int:
-    """Return the number in the path. Raises the problem 404 for another text."""
+    """Return the number in the path. Raises the problem 404 if it is not a number."""
     number = whole_number(letter_id)
     if number is None:
         raise not_found()
@@ -192,10 +192,12 @@ async def summarize_dead_letters(request: Request, _: Reader) -> Response:
 
 @router.get("/{id}", response_model=OpenedDeadLetter, responses=NOT_FOUND)
 async def read_dead_letter(request: Request, actor: Reader, number: LetterNumber) -> Response:
-    """Read a dead letter. Its fields are shown to those who may write or administer."""
+    """Read a dead letter. Its fields need the scope `write` or `admin`."""
     letter, fields = await open_letter(request, number)
     shown = bool(actor.scopes & {Scope.WRITE, Scope.ADMIN})
-    return Json(_letter(letter) | {"fields": [_field(one) for one in fields] if shown else None})
+    return Json(
+        _letter(letter) | {"fields": [_field(field) for field in fields] if shown else None}
+    )
 
 
 @router.get("/{id}/fields/{place}", response_class=Response, responses=NOT_FOUND | _BYTES)
@@ -203,14 +205,16 @@ async def read_dead_letter_field(
     request: Request,
     _: Writer,
     number: LetterNumber,
-    place: Annotated[str, Path(description="Its place in `fields`, from 0.", examples=["0"])],
+    place: Annotated[
+        str, Path(description="Its position in `fields`. The first is 0.", examples=["0"])
+    ],
 ) -> Response:
-    """Download a value as it was published: every byte, however large."""
+    """Download a value with every byte as it was published, however large it is."""
     _letter, fields = await open_letter(request, number, dead_letters.WHOLE)
-    values = {str(at): field.value for at, field in enumerate(fields)}
+    values = {str(position): field.value for position, field in enumerate(fields)}
     if place not in values:
         raise not_found()
-    # As a download of bytes, so that no browser runs a value that looks like HTML or a script.
+    # The value may look like HTML or a script. As a download of bytes, no browser runs it.
     headers = {"Content-Disposition": f'attachment; filename="dead-letter-{number}-{place}.bin"'}
     return Response(values[place], media_type=_BINARY, headers=headers)
 
@@ -238,7 +242,7 @@ async def discard_dead_letter(
 async def open_letter(
     request: Request, number: int, shown_bytes: int | None = None
 ) -> tuple[Letter, Sequence[StoredField]]:
-    """Return a dead letter and its fields. Raises the problem 404."""
+    """Return a dead letter and its fields. Raises the problem 404 if there is none."""
     async with snapshot(request) as connection:
         try:
             return await dead_letters.read(connection, number, shown_bytes)
@@ -247,7 +251,7 @@ async def open_letter(
 
 
 async def discard(request: Request, actor: Actor, number: int, why: str) -> None:
-    """Discard a dead letter. Raises the problem 404."""
+    """Discard a dead letter. Raises the problem 404 if there is none."""
     why = why.replace("\x00", "")
     try:
         await in_transaction(
@@ -278,7 +282,7 @@ def _field(field: StoredField) -> dict[str, Any]:
 
 
 def _text(value: bytes, size: int) -> str | None:
-    """Return the bytes as text. None if they are not UTF-8; a cut value may end in a character."""
+    """Return bytes as text; None if not UTF-8. A cut value may end within a character."""
     try:
         return codecs.getincrementaldecoder("utf-8")().decode(value, final=len(value) == size)
     except UnicodeDecodeError:

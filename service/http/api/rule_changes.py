@@ -1,4 +1,4 @@
-"""``/api/v1/settings``: preview what other settings would do; follow a change that was saved."""
+"""``/api/v1/settings``: preview other settings, and follow the progress of a saved change."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -15,13 +15,13 @@ from service.core.segment_rules import Segment
 from service.db.segments import rule_settings
 from service.db.segments.rule_settings import VERSION_DIGITS, Cell, PreviewedCustomer, Progress
 from service.db.statistics.counters import percentage
+from service.http.api.models import Camel, Collection, collection
 from service.http.api.rule_settings import (
     SETTINGS_EXAMPLE,
     SettingsPatch,
     impossible,
     values_json,
 )
-from service.http.api.schemas import Camel, Collection, collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/api/v1/settings", tags=["settings"], responses=DOCUM
 
 
 class SampleCustomer(Camel):
-    """A customer of a cell."""
+    """One of the customers that a cell counts."""
 
     id: str
     name: str | None
@@ -41,7 +41,7 @@ class SampleCustomer(Camel):
 
 
 class MatrixCell(Camel):
-    """The customers who are in one segment and would be in another one, or the same."""
+    """The customers who are in segment ``from`` and would be in segment ``to``."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -52,7 +52,7 @@ class MatrixCell(Camel):
 
 
 class Preview(Collection):
-    """The matrix of segments now and then; cells without customers are left out."""
+    """The matrix of segments before and after. Cells without customers are left out."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -86,14 +86,16 @@ class Preview(Collection):
     )
 
     items: list[MatrixCell]
-    settings: SettingsPatch = Field(description="The proposed settings, including those that stay.")
+    settings: SettingsPatch = Field(
+        description="All settings as proposed, including unchanged ones."
+    )
     based_on_version: int = Field(description="Send it as `expectedVersion` when you save.")
     customers_concerned: int = Field(description="Customers who would move to another segment.")
-    events: int = Field(description="Segment changes that would be published, one for each move.")
+    events: int = Field(description="Events that would be published, one for each move.")
 
 
 class Change(Camel):
-    """How many customers have been judged by a version of the settings so far."""
+    """The progress of a change: how many customers a new version was applied to so far."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -130,13 +132,13 @@ class Change(Camel):
 async def preview_settings(request: Request, _: Reader, body: SettingsPatch) -> Response:
     """Show who would move from which segment to which, without saving anything.
 
-    The code that applies settings computes it, in one snapshot. Segments set by hand stay. `total`
-    counts cells.
+    The same code as for saved settings computes it, in one snapshot. Segments set by hand stay.
+    `total` counts cells.
     """
     async with snapshot(request) as connection:
         current = await rule_settings.current(connection)
         try:
-            proposed = rule_settings.merged(current.settings, body.given())
+            proposed = rule_settings.merged(current.settings, body.changes())
         except ValidationError as error:
             raise impossible(error, body) from None
         cells = await rule_settings.preview(connection, proposed)
@@ -160,12 +162,14 @@ async def preview_settings(request: Request, _: Reader, body: SettingsPatch) -> 
 async def read_change(
     request: Request, _: Reader, change_id: Annotated[str, Path(alias="id", examples=["2"])]
 ) -> Response:
-    """Return how many customers have been judged by a version of the settings so far."""
+    """Return how many customers a version of the settings was applied to so far."""
     number = whole_number(change_id, VERSION_DIGITS)
     async with snapshot(request) as connection:
         progress = None if number is None else await rule_settings.progress(connection, number)
     if progress is None:
-        detail = "There is no change of the settings with this id; the first version is no change."
+        detail = (
+            "There is no change with this id. The first version of the settings is not a change."
+        )
         raise ProblemError(404, "Change not found", detail)
     return Json(_change(progress))
 

@@ -16,7 +16,7 @@ from service.core.segment_rules import Precedence, SegmentSettings
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
 from service.db.segments.rule_settings import NO_VERSION, OutdatedError, SettingsRecord
-from service.http.api.schemas import Camel, Collection, collection
+from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Admin, Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError, invalid
@@ -29,11 +29,11 @@ _LONGEST_DAYS = 36_500
 _OUTDATED: dict[int | str, dict[str, Any]] = {
     409: {
         "model": Problem,
-        "description": "`expectedVersion` is no longer in force; `current` is.",
+        "description": "`expectedVersion` is out of date; `current` is in force.",
     },
     412: {
         "model": Problem,
-        "description": "The version in `If-Match` is no longer in force; `current` is.",
+        "description": "The version in `If-Match` is out of date; `current` is in force.",
     },
 }
 SETTINGS_EXAMPLE: JsonDict = {
@@ -47,7 +47,7 @@ SETTINGS_EXAMPLE: JsonDict = {
 
 
 class SettingsPatch(Camel):
-    """Changes of the settings. An absent field or null stays as it is.
+    """Changes to the settings. A field that is absent or null stays as it is.
 
     `atRiskDays` must be fewer than `inactiveDays`.
     """
@@ -70,13 +70,13 @@ class SettingsPatch(Camel):
     auto_segmentation: StrictBool | None = None
     precedence: Precedence | None = None
 
-    def given(self) -> dict[str, Any]:
+    def changes(self) -> dict[str, Any]:
         """Return the fields to change, by their names in `SegmentSettings`."""
         return self.model_dump(include=set(SegmentSettings.model_fields), exclude_none=True)
 
 
 class NewSettings(SettingsPatch):
-    """Changes of the settings to save."""
+    """Changes to the settings, to be saved."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"atRiskDays": 45, "expectedVersion": 1}]}
@@ -89,7 +89,7 @@ class NewSettings(SettingsPatch):
 
 
 class SettingsVersion(Camel):
-    """A version of the settings, and who saved it when."""
+    """A version of the settings, who saved it, and when."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -118,8 +118,8 @@ class SettingsVersion(Camel):
         "new, vip, inactive, at_risk, returning. The first rule that holds wins."
     )
     change: str | None = Field(
-        description="The id under `/settings/changes/{id}`, which shows how many customers were "
-        "judged by this version so far. Null for the first version."
+        description="The id under `/settings/changes/{id}`, which shows how many customers "
+        "this version was applied to so far. Null for the first version."
     )
 
 
@@ -158,7 +158,7 @@ async def settings_history(
 ) -> Response:
     """List all versions, the newest first: who changed what, when."""
     async with snapshot(request) as connection:
-        # One more than shown: the changes of a version come from comparing it to the one before.
+        # One more than shown, because the oldest shown version is compared to the one before it.
         versions, total = await rule_settings.history(
             connection, limit + 1, int(cursor) if cursor else None
         )
@@ -186,7 +186,7 @@ async def save_settings(
     """Save a new version. It is in force at once; customers are moved in the background.
 
     Follow the progress at `/settings/changes/{change}`. If nothing differs, no version is saved.
-    An earlier change that is still running ends, because the new one goes through all customers.
+    An earlier change that is still running stops, because the new one goes through all customers.
     """
     expected, status = body.expected_version, 409
     if if_match is not None and if_match.strip() != "*":
@@ -194,14 +194,14 @@ async def save_settings(
         expected, status = NO_VERSION if version is None else version, 412
     try:
         saved = await in_transaction(
-            state_of(request).engine, rule_settings.save, actor.name, body.given(), expected
+            state_of(request).engine, rule_settings.save, actor.name, body.changes(), expected
         )
     except OutdatedError as error:
         raise ProblemError(
             status,
             "Changed meanwhile",
-            "Somebody saved settings after you read them; `current` is in force now. "
-            "Read them again and repeat your change.",
+            "Somebody saved other settings after you read them. `current` is in force now. "
+            "Read it and repeat your change.",
             current=_version(error.args[0]),
         ) from None
     except ValidationError as error:
@@ -212,10 +212,10 @@ async def save_settings(
 def impossible(error: ValidationError, body: SettingsPatch) -> ProblemError:
     """Return the problem for settings that contradict each other.
 
-    It names a field of the request; each field by itself was checked before.
+    It names a field that the request changes. Each field alone was found valid before.
     """
-    given = body.given()
-    field = next((name for name in ("at_risk_days", "inactive_days") if name in given), "")
+    changes = body.changes()
+    field = next((name for name in ("at_risk_days", "inactive_days") if name in changes), "")
     message = error.errors()[0]["msg"].removeprefix("Value error, ")
     return invalid(f"body.{to_camel(field)}".rstrip("."), message)
 

@@ -19,11 +19,11 @@ from service.db.statistics.counters import Window
 from service.db.statistics.key_figures import PERIODS, SegmentShare
 from service.db.statistics.trend import TrendPoint
 from service.http.api.date_ranges import BEGINNING, moment
-from service.http.api.schemas import collection
+from service.http.api.models import collection
 from service.http.auth.guard import require
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, invalid
-from service.http.state import aged_snapshot, state_of
+from service.http.state import replica_snapshot, state_of
 
 _AS_OF = (
     "The time the answer was computed at: now, or some minutes ago in large shops, "
@@ -39,7 +39,7 @@ router = APIRouter(
 
 
 class Statistics(BaseModel):
-    """Key figures, all of the same customers. Money is in the store's currency."""
+    """Key figures of the same customers. Money is in the store's currency."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -86,8 +86,8 @@ class Statistics(BaseModel):
     )
     periodRetention: float | None = Field(
         None,
-        description="Only with a period: of the customers who ordered in the span of the same "
-        "length before it, the percentage who ordered in the period, too.",
+        description="Only with a period: the percentage of the customers of the previous period "
+        "of the same length who ordered again in this one.",
     )
     asOf: datetime = Field(description=_AS_OF)
 
@@ -134,7 +134,7 @@ class CohortMonth(BaseModel):
     monthsLater: int
     month: str = Field(examples=["2026-11"])
     customers: int = Field(
-        description="Those of the cohort who placed a counted order in this month."
+        description="Customers of the cohort who placed a counted order in this month."
     )
     percentage: float = Field(description="Their share of the cohort's size, in percent.")
 
@@ -171,7 +171,7 @@ class TrendDay(BaseModel):
 
     date: str = Field(examples=["2026-11-22"])
     segments: SegmentCounts = Field(
-        description="Customers per segment at the end of the day, as was known then. "
+        description="Customers per segment at the end of the day, as known at that time. "
         "All are 0 for days before the service knew of any customer."
     )
     totalCustomers: int = Field(description="Customers created up to the end of the day.")
@@ -228,7 +228,7 @@ class Span:
 @router.get("", response_model=Statistics, response_model_exclude_none=True)
 async def statistics(request: Request, span: Annotated[Span, Depends()]) -> Response:
     """Return the key figures of everybody, or of the customers created in a period."""
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         window = await span.window(connection)
         medians = state_of(request).medians
         answer = await figures.statistics(connection, window, medians)
@@ -257,10 +257,10 @@ async def cohorts(request: Request, months: Annotated[int, Query(ge=1, le=60)] =
     `https://help.shopline.com/hc/en-001/articles/17735006852121-Customer-Group-Analysis`.
     The first month is always 100 % and is left out.
     """
-    async with aged_snapshot(request) as connection:
-        found = await cohort_figures.cohorts(connection, months)
-    items = [_cohort_json(cohort) for cohort in found.items]
-    return Json(collection(items) | {"asOf": found.as_of})
+    async with replica_snapshot(request) as connection:
+        result = await cohort_figures.cohorts(connection, months)
+    items = [_cohort_json(cohort) for cohort in result.items]
+    return Json(collection(items) | {"asOf": result.as_of})
 
 
 @router.get("/trend", response_model=TrendDays)
@@ -270,27 +270,27 @@ async def trend(request: Request, days: Annotated[int, Query(ge=1, le=731)] = 90
     Segments are as known at the end of the day. Orders and revenue count on the day the order was
     placed, customers on their `dateCreated`.
     """
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         points = await daily_figures.trend(connection, days)
     return Json(collection([_trend_json(point) for point in points]))
 
 
 async def _by_segment(request: Request, span: Span) -> Response:
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         window = await span.window(connection)
         shares = await figures.by_segment(connection, window, state_of(request).medians)
     return Json(collection([_share_json(share) for share in shares]))
 
 
 def _statistics_json(answer: figures.Statistics) -> dict[str, Any]:
-    of_period = {
+    period_figures = {
         "customersWhoOrdered": answer.customers_who_ordered,
         "periodRetention": answer.period_retention,
     }
     return {
         **_camel_ltv(answer.key_figures._asdict()),
         "unattributedOrders": answer.unattributed_orders,
-        **{name: value for name, value in of_period.items() if value is not None},
+        **{name: value for name, value in period_figures.items() if value is not None},
         "asOf": answer.as_of,
     }
 

@@ -8,7 +8,7 @@ from service.http.api.cursors import decode_time
 from service.http.api.customer_details import ORDERS, Cursor, Limit, Orders, orders_response
 from service.http.auth.guard import Reader
 from service.http.problems import DOCUMENTED
-from service.http.state import aged_snapshot
+from service.http.state import replica_snapshot
 
 router = APIRouter(prefix="/api/v1/orders", tags=["orders"], responses=DOCUMENTED)
 
@@ -22,6 +22,6 @@ async def unattributed_orders(
     An event that names a customer moves the order to them. Orders of erased people are not listed.
     """
     after = decode_time(cursor, ORDERS)
-    async with aged_snapshot(request) as connection:
+    async with replica_snapshot(request) as connection:
         page = await order_history.unattributed(connection, limit, after)
     return orders_response(page)

@@ -1,12 +1,12 @@
 """Authentication and permissions, in the order in which a request meets them.
 
-1. `caller` finds out who asks, from an API key, a session's cookie (`session_cookies`) or, while
-   no credential exists, from being on this machine (`local_mode`).
-2. `guard.Guard`, a middleware, does so before anything else of a request is read. It limits how
-   often one caller may ask, and refuses changes that another site makes a browser send.
-3. A route names the scope that it needs: `Reader`, `Writer`, `Exporter` or `Admin` of `guard` in
-   the API, those of `dashboard.viewer` on pages. For a browser's session, the same dependency
-   also checks the CSRF token.
+1. `caller` finds out who sends a request: from an API key, from a session cookie
+   (`session_cookies`), or from the address while no credential exists (`local_mode`).
+2. `guard.Guard`, a middleware, calls it before the body is read. It limits how often one caller
+   may send requests, and refuses changes that another site makes a browser send.
+3. A route names the scope that it needs: routes of the API with `Reader`, `Writer`, `Exporter` or
+   `Admin` of `guard`, pages with those of `dashboard.viewer`. For a browser's session, the same
+   dependency also checks the CSRF token.
 
-What the database says about credentials is remembered by `service.http.credential_cache`.
+`service.http.credential_cache` remembers what the database says about credentials.
 """

@@ -1,4 +1,4 @@
-"""Step 1: who sends a request. An API key, a session's cookie, or being on this machine says so."""
+"""Step 1: identify the caller by an API key, a session cookie, or being on this machine."""
 
 import hmac
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from service.http.rate_limits import address_of, too_many
 from service.http.state import WebState, state_of
 
 BACKGROUND_HEADER = "X-Background"
-"""A script sends it with requests that nobody asked for, which do not keep a session alive."""
+"""Scripts send it when they refresh a page. Such requests do not keep a session alive."""
 
 _CALLER = "crm.caller"
 _NO_HASH = bytes(32)
@@ -28,32 +28,32 @@ class Caller:
     """The sender of a request, as far as known."""
 
     actor: Actor | None = None
-    """None: they sent no credential, and one is needed."""
+    """None if they sent no credential although one is needed."""
     csrf: str = ""
-    """The token that a change must carry if a browser's cookie says who it is; else empty."""
+    """The token that a change must carry if a session cookie identified the caller; else empty."""
     identified: bool = True
-    """False: the database did not answer, so nobody knows who it is."""
+    """False if the database did not answer, so that the caller is not known."""
 
 
 def caller_of(scope: ASGIScope) -> Caller:
-    """Return what the guard found out; nobody, for a request that it does not look at."""
+    """Return the caller that the guard found; an empty one for paths without a guard."""
     caller: Caller = scope.get(_CALLER) or Caller()
     return caller
 
 
 def remember_caller(scope: ASGIScope, caller: Caller) -> None:
-    """Keep the caller with the request, for `caller_of`."""
+    """Store the caller with the request, where `caller_of` finds it."""
     scope[_CALLER] = caller
 
 
 async def identify(request: HTTPConnection, state: WebState) -> Caller:
-    """Return who sends the request.
+    """Return the caller of a request.
 
     Raises ProblemError for a wrong API key, and what DATABASE_AWAY lists.
     """
-    presented = _presented_key(request.headers)
-    if presented is not None:
-        actor = await _actor_of_key(presented, state)
+    sent_key = _sent_key(request.headers)
+    if sent_key is not None:
+        actor = await _actor_of_key(sent_key, state)
         if actor is None:
             if wait := state.failed_attempts.take(address_of(request.scope)):
                 raise too_many(wait)
@@ -72,7 +72,7 @@ async def identify(request: HTTPConnection, state: WebState) -> Caller:
 
 
 async def still_allowed(request: HTTPConnection, scope: Scope) -> bool:
-    """Return whether the caller of a request that lasts may still have what the scope allows."""
+    """Return whether the caller of a long request still has the scope."""
     try:
         actor = (await identify(request, state_of(request))).actor
     except ProblemError:
@@ -83,7 +83,7 @@ async def still_allowed(request: HTTPConnection, scope: Scope) -> bool:
 
 
 def unauthorized() -> ProblemError:
-    """Return the refusal of an unknown caller: the same words, whatever is wrong with the key."""
+    """Return the problem for an unknown caller. It does not say what is wrong with a key."""
     return ProblemError(
         401,
         "Unauthorized",
@@ -93,7 +93,7 @@ def unauthorized() -> ProblemError:
     )
 
 
-def _presented_key(headers: Mapping[str, str]) -> str | None:
+def _sent_key(headers: Mapping[str, str]) -> str | None:
     """Return the text sent as an API key, or None if none was sent."""
     if (key := headers.get("x-api-key")) is not None:
         return key.strip()
@@ -103,14 +103,14 @@ def _presented_key(headers: Mapping[str, str]) -> str | None:
     return value.strip() if kind.lower() == "bearer" else ""
 
 
-async def _actor_of_key(presented: str, state: WebState) -> Actor | None:
-    """Return who a key stands for, or None if it is not a valid one."""
-    key = ApiKey.parse(presented)
+async def _actor_of_key(sent_key: str, state: WebState) -> Actor | None:
+    """Return the actor of an API key, or None if the key is not valid."""
+    key = ApiKey.parse(sent_key)
     stored = await state.credentials.find_key(key.id) if key else None
-    # Unknown keys are compared too, so that their refusal takes as long as that of wrong ones.
+    # Unknown keys are compared, too, so that refusing them takes as long as refusing wrong ones.
     expected = stored.secret_hash if stored else _NO_HASH
-    right = hmac.compare_digest(key.digest if key else b"", expected)
-    if not (stored and right and stored.valid):
+    matches = hmac.compare_digest(key.digest if key else b"", expected)
+    if not (stored and matches and stored.valid):
         return None
     state.credentials.note_key_use(stored.id)
     return Actor(stored.name, stored.scopes, f"key:{stored.id}")

@@ -1,4 +1,4 @@
-"""Steps 2 and 3: what every request must pass, and what a route asks of its caller."""
+"""Steps 2 and 3: the checks of every request, and those that a route asks for."""
 
 import hmac
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Guard:
-    """Step 2: finds out who asks before anything else is read, and limits how often they may.
+    """Step 2: identify callers before the body is read, and limit how often they may ask.
 
-    It refuses wrong credentials. Whether a credential is needed, and with which scope, is up to
-    the routes.
+    It refuses wrong credentials. The routes decide whether a credential is needed, and with which
+    scope.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -41,7 +41,7 @@ class Guard:
         self._app = app
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        """Keep the caller with the request, or raise a problem."""
+        """Store the caller with the request, or raise a problem."""
         if scope["type"] == "http" and scope["path"] not in UNGUARDED:
             request = HTTPConnection(scope)
             state = state_of(request)
@@ -96,26 +96,32 @@ async def _api_actor(
     _bearer: Annotated[object, Security(_BEARER)],  # these two are for the OpenAPI document
     _header: Annotated[object, Security(_HEADER)],
 ) -> Actor:
-    """Return in whose name an API route acts, or refuse the request with a problem."""
+    """Return the actor of an API request, or raise a problem."""
     caller = identified_caller(request)
     if caller.actor is None:
         raise unauthorized()
     _check_csrf_token(request, caller, request.headers.get(CSRF_HEADER))
     if lacking := _lacking_scope(caller.actor, needed.scopes):
-        detail = f"This needs a credential with the scope `{lacking}`, and yours does not have it."
-        raise ProblemError(403, "Forbidden", detail)
+        raise lacks_scope(lacking)
     return caller.actor
 
 
+def lacks_scope(scope: Scope) -> ProblemError:
+    """Return the problem for a caller without a scope that the route needs."""
+    detail = f"This needs a credential with the scope `{scope}`, and yours does not have it."
+    return ProblemError(403, "Forbidden", detail)
+
+
 def require(scope: Scope) -> Any:
-    """Return the dependency of an API route: the caller's actor, who must have this scope."""
+    """Return a dependency for API routes: the actor, who must have this scope."""
     return Security(_api_actor, scopes=[scope.value])
 
 
 async def _scraper(request: Request) -> None:
-    """Let Prometheus in like a reader; without a database, anybody on this machine.
+    """Let readers in; while the database is away, let anybody on this machine in.
 
-    Then `crm_up 0` tells more than an error. On other addresses a stranger might read it.
+    Nobody can be identified then, but `crm_up 0` tells Prometheus more than an error does. On other
+    addresses, strangers could read the metrics.
     """
     config = state_of(request).config
     if caller_of(request.scope).identified or not is_loopback(config.http_host):
@@ -139,7 +145,7 @@ _RIGHTS = {
 
 
 async def _page_actor(request: Request, needed: SecurityScopes) -> Actor:
-    """Return in whose name a page acts, or lead to the sign-in, or refuse with a problem."""
+    """Return the actor who is signed in. Others get the sign-in page or a problem."""
     caller = identified_caller(request)
     if caller.actor is None:
         raise _sign_in_first(request)
@@ -147,29 +153,29 @@ async def _page_actor(request: Request, needed: SecurityScopes) -> Actor:
         sent = request.headers.get(CSRF_HEADER) or (await read_form(request)).get("csrf")
         _check_csrf_token(request, caller, sent)
     if lacking := _lacking_scope(caller.actor, needed.scopes):
-        detail = f"Your account has no right to {_RIGHTS[lacking]}. An admin can give it."
+        detail = f"Your account may not {_RIGHTS[lacking]}. An admin can allow it."
         raise ProblemError(403, "Not allowed", detail)
     return caller.actor
 
 
 def require_on_page(scope: Scope) -> Any:
-    """Return the dependency of a page: the actor who is signed in, who must have this scope."""
+    """Return a dependency for pages: the actor who is signed in, who must have this scope."""
     return Security(_page_actor, scopes=[scope.value])
 
 
 def _sign_in_first(request: Request) -> ProblemError:
-    where = "/sign-in"
-    if request.method in {"GET", "HEAD"}:  # what a form sent is gone by the time they come back
+    location = "/sign-in"
+    if request.method in {"GET", "HEAD"}:  # a form that was sent is lost: nothing to come back to
         address = f"{request.url.path}?{request.url.query}".removesuffix("?")
-        where += f"?next={quote(address, safe='/')}"
-    return ProblemError(303, "Sign in", "Sign in first.", headers={"Location": where})
+        location += f"?next={quote(address, safe='/')}"
+    return ProblemError(303, "Sign in", "Sign in first.", headers={"Location": location})
 
 
-# --- What both kinds of route check
+# --- Checks of both kinds of route
 
 
 def identified_caller(request: Request) -> Caller:
-    """Return who asks. Raises the problem "Database unavailable" if nobody knows who that is."""
+    """Return the caller. Raises the problem 503 if the database could not say who it is."""
     caller = caller_of(request.scope)
     if not caller.identified:
         raise database_unavailable()
@@ -177,9 +183,9 @@ def identified_caller(request: Request) -> Caller:
 
 
 def _check_csrf_token(request: Request, caller: Caller, sent: str | None) -> None:
-    """Refuse a change with a browser's cookie, unless a page of ours sent it: those know a token.
+    """Refuse a change with a session cookie but without the token that only our pages know.
 
-    A change with an API key needs none, since no browser adds the key by itself.
+    A change with an API key needs no token, because browsers never add a key on their own.
     """
     if request.method in _READING or not caller.csrf:
         return

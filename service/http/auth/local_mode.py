@@ -1,6 +1,6 @@
-"""Local mode: while no credential exists, whoever is on this machine may do everything.
+"""Local mode: while no credential exists, anyone on this machine may do everything.
 
-The first API key or user ends it. Nobody on another machine is ever let in this way.
+The first API key or user ends it. It never lets anyone on another machine in.
 """
 
 import logging
@@ -30,9 +30,9 @@ def is_loopback(host: str) -> bool:
 
 
 def from_this_machine(request: HTTPConnection, config: Config) -> bool:
-    """Return whether a request comes from this machine, to a service that serves no other.
+    """Return whether a request comes from this machine and the service serves no other.
 
-    Raises ProblemError if it comes from here but names another host: a page from elsewhere may
+    Raises ProblemError if it comes from here but names another host: another site may
     have made its own name resolve to 127.0.0.1 (DNS rebinding).
     """
     client = request.client.host if request.client else ""
@@ -59,7 +59,7 @@ async def warn_at_start(credentials: CredentialCache) -> None:
     try:
         any_exist = await credentials.any_exist()
     except DATABASE_AWAY as error:
-        log.warning("cannot look whether credentials exist: %s", type(error).__name__)
+        log.warning("cannot check whether credentials exist: %s", type(error).__name__)
         return
     if not any_exist:
         log.warning(
@@ -71,8 +71,8 @@ async def warn_at_start(credentials: CredentialCache) -> None:
 async def refuse_open_door(config: Config) -> None:
     """Raise ConfigError if other machines could reach the service while no credential exists.
 
-    If the database does not answer, nobody knows whether one exists, and the service starts: on
-    such an address it lets nobody in without a credential anyway.
+    If the database does not answer, nobody knows whether one exists. The service starts anyway,
+    because on such an address it lets nobody in without a credential.
     """
     if is_loopback(config.http_host):
         return

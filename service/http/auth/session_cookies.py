@@ -1,4 +1,4 @@
-"""The cookie in which a browser keeps its session."""
+"""The cookie that holds a browser's session."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The four key figures above the list, each compared with the period before."""
+"""The four key figures above the list, each compared with the previous period."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,7 +26,7 @@ class Card(NamedTuple):
 
     @property
     def change(self) -> Decimal | None:
-        """The change in percent, to one decimal. Of a percentage, in percentage points.
+        """The change in percent, or in percentage points for a percentage, to one decimal.
 
         None if there is nothing to compare with.
         """

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Slice(NamedTuple):
-    """A part of a ring, for ``stroke-dasharray`` and ``-offset`` on a circle of length 100."""
+    """A part of a ring, as ``stroke-dasharray`` and ``-offset`` of a circle of length 100."""
 
     name: str
     length: float

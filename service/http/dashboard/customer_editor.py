@@ -36,7 +36,7 @@ from service.http.state import snapshot, state_of
 
 router = APIRouter(prefix="/customers", include_in_schema=False)
 
-_UNREADABLE, _CONFLICT = 422, 409
+_INVALID, _CONFLICT = 422, 409
 
 
 @router.get("/new")
@@ -47,11 +47,11 @@ async def ask_for_new(request: Request, actor: Editor) -> Response:
 
 @router.post("/new")
 async def create(request: Request, actor: Editor, fields: Form) -> Response:
-    """Create the customer, or show the form again with what is wrong."""
+    """Create the customer, or show the form again with its mistakes."""
     values = entered(fields, blank())
-    given = {"name", "email", *differing(blank(), values)}
+    filled = {"name", "email", *differing(blank(), values)}
     try:
-        body = NewCustomer.model_validate(patch(values, given, _zone(request)))
+        body = NewCustomer.model_validate(patch(values, filled, _zone(request)))
         number = await in_transaction(
             state_of(request).engine, editing.create, actor.name, columns(body), hold(body)
         )
@@ -92,8 +92,9 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
             not_mine = differing(values, theirs)
             clashing = [name for name in differing(was, theirs) if name in not_mine]
             if clashing:
-                return _both(request, actor, number, (was, values, theirs), clashing, etag)
-            # Only the rules moved them, or both typed the same: nothing to choose from.
+                return _conflict_page(request, actor, number, (was, values, theirs), clashing, etag)
+            # There is nothing to choose: only the rules moved the customer, or both people typed
+            # the same. Save again, on the latest version.
         else:
             return done(f"/customers/{customer_ref(number)}", "saved")
 
@@ -109,7 +110,7 @@ async def confirm_deletion(request: Request, actor: Editor, number: CustomerNumb
 
 @router.post("/{id}/delete")
 async def delete(request: Request, actor: Editor, number: CustomerNumber) -> Response:
-    """Delete the customer, and everything personal."""
+    """Delete the customer and all their personal data."""
     try:
         await in_transaction(state_of(request).engine, editing.delete, actor.name, number)
     except editing.CustomerNotFoundError:
@@ -144,7 +145,7 @@ def _form(
         request,
         actor,
         "editor.html",
-        status=_UNREADABLE if faults else 200,
+        status=_INVALID if faults else 200,
         id=customer_ref(number) if number else None,
         values=values,
         faults=faults or {},
@@ -156,7 +157,7 @@ def _form(
     )
 
 
-def _both(
+def _conflict_page(
     request: Request,
     actor: Actor,
     number: int,
@@ -166,7 +167,7 @@ def _both(
 ) -> Response:
     """Show what was entered beside what somebody else saved.
 
-    ``versions`` are the form as it was shown, as it was entered, and as the others left it.
+    ``versions`` are the form as it was shown, as it was entered, and as others saved it.
     """
     was, values, theirs = versions
     f = formats_of(request, state_of(request).config.store_currency)

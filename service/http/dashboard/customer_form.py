@@ -1,6 +1,7 @@
 """The fields of the customer form: as shown, as entered, and what differs between the two.
 
-Only what somebody really changed is written, because what a person typed outranks every event.
+Events never overwrite a value that a person typed. So only the fields that somebody really changed
+are written; the others stay open to later events.
 """
 
 import json
@@ -18,15 +19,15 @@ from service.http.dashboard.formats import Formats
 from service.http.problems import invalid
 
 Values = dict[str, str]
-"""One text per control; of a checkbox "on" or nothing."""
+"""The text of each control. A checkbox has "on", or an empty text."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """What a person sees as one field."""
+    """One field of the form, as people see it."""
 
     name: str
-    """Its control, and its column or its part of the address."""
+    """The name of its control, and of its column or its part of the address."""
     label: str
     kind: Literal["line", "check", "text", "segment"] = "line"
     within: Literal["", "address", "preferences"] = ""
@@ -84,7 +85,7 @@ LABELS = {name: field.label for name, field in FIELDS.items()} | {"until": "Last
 """The label of each control that can be wrong."""
 
 _HOLD = ("keep", "until")
-"""Controls that belong to the segment: how long one that is set by hand is kept."""
+"""Controls of the segment that say how long it is kept after it was set by hand."""
 _CONTROLS = {"segment_pinned": "segment", "segment_pinned_until": "until"}
 
 
@@ -107,7 +108,10 @@ def shown(row: CustomerRow, zone: tzinfo) -> Values:
 
 
 def entered(fields: Mapping[str, str], was: Values) -> Values:
-    """Read the form. A field for which somebody chose the other's value stays as it was shown."""
+    """Read the form.
+
+    A field keeps the value that it was shown with if the person chose the other person's value.
+    """
     values = _canonical({name: fields.get(name, "") for name in blank()})
     for name in FIELDS:
         if fields.get(f"take.{name}") == "theirs":
@@ -116,7 +120,7 @@ def entered(fields: Mapping[str, str], was: Values) -> Values:
 
 
 def as_shown(fields: Mapping[str, str]) -> Values:
-    """Read what the form held when it was shown, which it carries along."""
+    """Return the values that the form was shown with, from its hidden control."""
     try:
         was = json.loads(fields.get("was", ""))
     except ValueError:
@@ -127,7 +131,7 @@ def as_shown(fields: Mapping[str, str]) -> Values:
 
 
 def differing(one: Values, other: Values) -> list[str]:
-    """Name the fields in which two forms differ."""
+    """Return the names of the fields in which two forms differ."""
     return [
         name
         for name in FIELDS
@@ -136,7 +140,7 @@ def differing(one: Values, other: Values) -> list[str]:
 
 
 def patch(values: Values, changed: Collection[str], zone: tzinfo) -> dict[str, Any]:
-    """Return what was changed, by the field names of `CustomerPatch`."""
+    """Return the changed values, by the field names of `CustomerPatch`."""
     body: dict[str, Any] = {}
     for name in changed:
         field = FIELDS[name]
@@ -152,7 +156,7 @@ def patch(values: Values, changed: Collection[str], zone: tzinfo) -> dict[str, A
 
 
 def faults_of(error: ValidationError) -> dict[str, str]:
-    """Return what is wrong with each control, as words that follow its label."""
+    """Return a fault for each invalid control, in words that follow its label."""
     faults: dict[str, str] = {}
     for fault in error.errors():
         message = fault["msg"].removeprefix("Value error, ")
@@ -165,14 +169,14 @@ def faults_of(error: ValidationError) -> dict[str, str]:
 
 
 def fault_at(name: str, message: str) -> dict[str, str]:
-    """Return what is wrong with the control of a field that the API calls ``name``."""
+    """Return a fault for the control of the field that the API calls ``name``."""
     name = to_snake(name)
     control = _CONTROLS.get(name, name)
     return {control: "must be today or later" if control == "until" else message}
 
 
 def in_words(name: str, values: Values, f: Formats) -> str:
-    """Write a field's value for people; empty for none."""
+    """Return a field's value as people read it; empty for none."""
     if FIELDS[name].kind == "check":
         return "Yes" if values[name] else "No"
     if name != "segment":
@@ -184,8 +188,8 @@ def in_words(name: str, values: Values, f: Formats) -> str:
     return f"{Segment(values['segment']).label}, {lasts.get(values['keep'], 'until next order')}"
 
 
-def kept(row: CustomerRow, f: Formats) -> str:
-    """Write how long a segment that was set by hand is kept."""
+def kept_for(row: CustomerRow, f: Formats) -> str:
+    """Return for how long a segment that was set by hand is kept, as people read it."""
     until = row.segment_pinned_until
     if row.segment_pinned:
         return "for good"
@@ -208,7 +212,7 @@ def _text(field: Field, row: CustomerRow) -> str:
 
 
 def _canonical(values: Values) -> Values:
-    """Make equal what only looks different: browsers drop and rewrite the ends of lines."""
+    """Return values that compare equal to what was shown: browsers rewrite the ends of lines."""
     one_line = {n: v.replace("\r", "").replace("\n", "").strip() for n, v in values.items()}
     texts = {
         name: values[name].replace("\r\n", "\n").strip()

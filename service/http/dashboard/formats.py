@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 ZONE_COOKIE = "crm_zone"
 _MOST_LANGUAGES = 10
-"""So many of the languages that a header names are tried."""
+"""How many languages of a header are tried at most."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Formats:
     currency: str
 
     def number(self, value: Decimal | float) -> str:
-        """Group a number's digits."""
+        """Write a number with its digits grouped."""
         return str(format_decimal(value, locale=self.locale))
 
     def money(self, amount: Decimal | float | None) -> str:
@@ -71,7 +71,7 @@ class Formats:
         return str(format_date(moment, "medium", locale=self.locale))
 
     def moment(self, moment: datetime | None) -> str:
-        """Write date and time to the second. UTC is named, another zone is not. "–" for None."""
+        """Write date and time to the second. Only UTC is named as the zone. "–" for None."""
         if moment is None:
             return "–"
         local = moment.astimezone(self.zone)
@@ -88,12 +88,12 @@ class Formats:
         return str(format_date(date(int(year), int(number), 1), "LLL yyyy", locale=self.locale))
 
     def today(self, now: datetime) -> date:
-        """Return today's date where the reader is."""
+        """Return today's date in the reader's time zone."""
         return now.astimezone(self.zone).date()
 
 
 def formats_of(request: Request, currency: str) -> Formats:
-    """Return the reader's conventions. US English and UTC if the request names none that exist."""
+    """Return the reader's conventions; US English and UTC if the request names no known ones."""
     return Formats(
         _locale(request.headers.get("accept-language", "")[:200]),
         _zone(request.cookies.get(ZONE_COOKIE, "")),

@@ -33,14 +33,14 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         now = await read_clock(connection)
         window = wanted.window(now, zone)
         chosen = wanted.filter(window)
-        found = await customer_list.find(
+        matching = await customer_list.find(
             connection,
             chosen,
             Page(wanted.sort, wanted.descending, ROWS, skip=ROWS * (wanted.number - 1)),
         )
         figures = await read_figures(connection, window)
         medians = await state.medians.get(connection, window)
-        compared = await cards(connection, figures, window, now)
+        key_cards = await cards(connection, figures, window, now)
         events = (await latest(connection, _EVENTS))[:_EVENTS]
     segments = segment_shares(figures, medians)
     return page(
@@ -49,15 +49,15 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         "customers.html",
         wanted=wanted,
         spans=DateSpan,
-        found=found,
+        matching=matching,
         first=ROWS * (wanted.number - 1) + 1,
-        last_page=max(-(-found.total // ROWS), 1),
+        last_page=max(-(-matching.total // ROWS), 1),
         export=export_address(chosen),
         now=now,
-        cards=compared,
+        cards=key_cards,
         window=window,
         segments=segments,
         events=events,
         ring=ring({share.segment: share.customers for share in segments}),
-        most=max(share.average_ltv for share in segments) or 1,
+        highest_ltv=max(share.average_ltv for share in segments) or 1,
     )

@@ -56,7 +56,7 @@ class DateSpan(StrEnum):
 
 @dataclass(frozen=True)
 class ListQuery:
-    """What a customers page shows. Parts of the query that make no sense are ignored."""
+    """Filters, sorting and page number of the list. Invalid parts of the query are ignored."""
 
     segment: Segment | None = None
     span: DateSpan = DateSpan.ALL
@@ -96,7 +96,7 @@ class ListQuery:
     def sorted_by(self, sort: str) -> "ListQuery":
         """Return the list sorted by a column. A second click on the same column reverses it.
 
-        Figures and dates begin with the greatest, texts with A.
+        The first click sorts figures and dates from the greatest, texts from A.
         """
         wanted = Sort(sort)
         first_down = wanted not in {Sort.NAME, Sort.EMAIL, Sort.SEGMENT}
@@ -109,7 +109,7 @@ class ListQuery:
         return bool(self.segment or self.search or self.span != DateSpan.ALL)
 
     def window(self, now: datetime, zone: tzinfo) -> Window | None:
-        """Return the chosen days as moments, in the reader's zone. None for all time."""
+        """Return the chosen days of the reader's zone as a window of time. None for all time."""
         today = now.astimezone(zone).date()
         first, last = self.span.days(today) or (None, None)
         if self.span == DateSpan.CUSTOM and (self.first or self.last):

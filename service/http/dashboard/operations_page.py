@@ -34,7 +34,7 @@ async def show(
     before: Annotated[str | None, Query(pattern=r"^\d{1,18}$")] = None,
     orders_after: Annotated[str | None, Query(alias="orders", max_length=500)] = None,
 ) -> Response:
-    """Show the state of the service. Works without Redis, and says that it is away."""
+    """Show the state of the service. Without Redis, the page says that Redis is away."""
     state = state_of(request)
     async with snapshot(request) as connection:
         waiting = await status.database_backlog(connection)
@@ -72,9 +72,9 @@ async def show(
 
 @router.get("/operations/dead-letters/{id}")
 async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Response:
-    """Show a dead letter. Its contents are only for those who may write or administer."""
+    """Show a dead letter. Only people who may write or administer see its contents."""
     letter, parts = await open_letter(request, number)
-    opened = [(_words(part.name), _words(part.value), part) for part in parts]
+    opened = [(_as_text(part.name), _as_text(part.value), part) for part in parts]
     return page(
         request,
         actor,
@@ -96,9 +96,9 @@ async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form)
 
 
 @router.post("/operations/dead-letters/{id}/discard")
-async def discard(request: Request, actor: Admin, number: LetterNumber, given: Form) -> Response:
+async def discard(request: Request, actor: Admin, number: LetterNumber, fields: Form) -> Response:
     """Delete a dead letter. The reason stays in the audit log."""
-    why = given.get("why", "").strip()[:500] or "no reason given"
+    why = fields.get("why", "").strip()[:500] or "no reason given"
     await dead_letter_routes.discard(request, actor, number, why)
     return done("/operations", "discarded")
 
@@ -110,7 +110,7 @@ async def acknowledge_loss(
     incident: Annotated[int, Path(alias="id", ge=1, lt=2**63)],
     _: Form,
 ) -> Response:
-    """Acknowledge a loss in the reader's name, which ends its alert."""
+    """Acknowledge a loss in the name of the person. This ends its alert."""
     acknowledged = await in_transaction(
         state_of(request).engine, losses.acknowledge, incident, actor.name
     )
@@ -121,13 +121,13 @@ async def _backlog(request: Request) -> groups.Backlog | None:
     state = state_of(request)
     try:
         config = state.config
-        each = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
+        backlogs = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
     except redis_client.REDIS_ERRORS:
         return None
-    return groups.add_up(each)
+    return groups.add_up(backlogs)
 
 
-def _words(value: bytes) -> str:
+def _as_text(value: bytes) -> str:
     """Return bytes as text, or in Python's notation if they are not UTF-8."""
     try:
         return value.decode()

@@ -23,7 +23,7 @@ from service.http.api.customer_interactions import (
     no_interaction,
 )
 from service.http.api.customer_routes import CustomerNumber, existing, not_found
-from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept
+from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept_for
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form, Viewer
@@ -33,8 +33,11 @@ router = APIRouter(prefix="/customers/{id}", include_in_schema=False)
 
 _FIRST = {"orders": 10, "interactions": 10, "events": 20}
 """How much of each list is shown at first."""
-_MORE, _MOST = 5, 1000  # "Show more" multiplies by the first, up to the second
-_UNREADABLE = 422
+_MORE_FACTOR = 5
+"""By how much "Show more" multiplies what is shown."""
+_MOST_SHOWN = 1000
+"""The most entries of a list that the page shows."""
+_INVALID = 422
 
 
 @router.get("")
@@ -47,7 +50,7 @@ async def show(request: Request, actor: Viewer, number: CustomerNumber) -> Respo
 async def add_interaction(
     request: Request, actor: Editor, number: CustomerNumber, fields: Form
 ) -> Response:
-    """Add an interaction, or show the page again with what is wrong."""
+    """Add an interaction, or show the page again with its mistakes."""
     zone = formats_of(request, state_of(request).config.store_currency).zone
     try:
         body = NewInteraction.model_validate(
@@ -114,12 +117,12 @@ async def _show(
         request,
         actor,
         "customer.html",
-        status=_UNREADABLE if faults else 200,
+        status=_INVALID if faults else 200,
         id=customer_ref(number),
         c=row,
         former_emails=former,
         address=_lines(row.address or {}),
-        kept=kept(row, f),
+        kept_for=kept_for(row, f),
         orders=orders,
         interactions=notes[: shown["interactions"]],
         events=events,
@@ -131,6 +134,7 @@ async def _show(
                 ("events", events.total),
             )
         },
+        most_shown=_MOST_SHOWN,
         since=since,
         rules=current,
         why=explain(facts, current, now, f),
@@ -151,19 +155,19 @@ def _lines(address: Mapping[str, str]) -> list[str]:
 
 def _count(written: str, otherwise: int) -> int:
     number = whole_number(written)
-    return otherwise if number is None else min(max(number, otherwise), _MOST)
+    return otherwise if number is None else min(max(number, otherwise), _MOST_SHOWN)
 
 
 def _more(shown: Mapping[str, int], name: str, total: int) -> str | None:
-    """Return the query with which the page shows more of a list. None if it shows all."""
-    if shown[name] >= min(total, _MOST):
+    """Return the query of the page with more of a list. None if it shows all."""
+    if shown[name] >= min(total, _MOST_SHOWN):
         return None
-    wanted = {**shown, name: min(shown[name] * _MORE, _MOST)}
+    wanted = {**shown, name: min(shown[name] * _MORE_FACTOR, _MOST_SHOWN)}
     return "&".join(f"{key}={n}" for key, n in wanted.items() if n != _FIRST[key])
 
 
 def _moment(written: str, zone: tzinfo) -> datetime | str | None:
-    """Read what a date and time control sends. It has no zone: the reader's is meant."""
+    """Read a date and time as a control sends it: without a zone, in the reader's."""
     if not written:
         return None
     try:

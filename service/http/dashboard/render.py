@@ -1,4 +1,4 @@
-"""Render pages: templates, what all of them know, the headers of every page."""
+"""Render pages: the templates, the values that all of them get, and the headers of every page."""
 
 import gzip
 import hashlib
@@ -51,7 +51,7 @@ _MESSAGES = {
     "discarded": "Dead letter discarded.",
     "signed-out": "You are signed out.",
 }
-"""What a page says once after something was done. A cookie names the message, never its text."""
+"""What a page says once after an action. The cookie holds the key, never the text."""
 
 _environment = Environment(
     loader=PackageLoader("service.http.dashboard"),
@@ -86,7 +86,7 @@ def asset(name: str) -> str:
 
 
 def coded(text: str) -> Markup:
-    """Return a text as markup, with what stands between backticks as code."""
+    """Return a text as markup. Text between backticks becomes code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped
 
 
@@ -99,6 +99,7 @@ _environment.globals |= {
 }
 _environment.filters |= {
     "coded": coded,
+    "sentence": words.sentence,
     "status": words.status,
     "reason": words.reason,
     "action": words.action,
@@ -114,7 +115,7 @@ def page(
     template: str,
     *,
     status: int = 200,
-    **known: Any,
+    **values: Any,
 ) -> Response:
     """Render a whole page. Dialogs are whole pages too, for browsers without scripts."""
     state = state_of(request)
@@ -127,7 +128,7 @@ def page(
         csrf=csrf_token(request),
         f=formats_of(request, state.config.store_currency),
         message=_MESSAGES.get(message, ""),
-        **known,
+        **values,
     )
     response = HTMLResponse(body, status_code=status, headers=_HEADERS)
     if message:
@@ -144,7 +145,7 @@ def done(where: str, message: str) -> Response:
 
 
 def local_path(address: str, otherwise: str = "/") -> str:
-    """Return the address if it belongs to this site, or ``otherwise``: no open redirect."""
+    """Return the address if it is on this site, else ``otherwise``. Prevents open redirects."""
     fine = address.startswith("/") and not address.startswith(("//", "/\\"))
     return address if fine and "\\" not in address and address.isprintable() else otherwise
 

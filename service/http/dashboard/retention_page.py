@@ -1,5 +1,6 @@
 """``/retention``: how many customers come back, segments over time, revenue by day."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from itertools import dropwhile
 
@@ -14,13 +15,13 @@ from service.db.statistics.trend import TrendPoint, trend
 from service.http.dashboard.charts import Scale, bars, stack
 from service.http.dashboard.render import page
 from service.http.dashboard.viewer import Viewer
-from service.http.state import aged_snapshot, state_of
+from service.http.state import replica_snapshot, state_of
 
 router = APIRouter(include_in_schema=False)
 
 _PERIODS = {"week": "7 days", "month": "30 days", "year": "365 days"}
-_MONTHS = (6, 12, 24)
-_DAYS = (30, 90, 365)
+_MONTHS = {6: "6 months", 12: "12 months", 24: "24 months"}
+_DAYS = {30: "30 days", 90: "90 days", 365: "1 year"}
 _MOST_POINTS = 92
 WIDTH, HEIGHT = 900, 260
 """The size of the trend chart, in the units of its view box."""
@@ -30,16 +31,16 @@ WIDTH, HEIGHT = 900, 260
 async def retention(request: Request, actor: Viewer) -> Response:
     """Show the page. The query chooses the period, the months of cohorts, the days of the trend."""
     state = state_of(request)
-    period, months, days = _asked(request.query_params)
-    async with aged_snapshot(request) as connection:
+    period, months, days = _chosen(request.query_params)
+    async with replica_snapshot(request) as connection:
         window = await rolling_window(connection, period)
         figures = await statistics(connection, None, state.medians)
-        of_period = await statistics(connection, window, state.medians)
+        period_figures = await statistics(connection, window, state.medians)
         groups = (await cohorts(connection, months)).items
         history = await trend(connection, days)
     step = -(-days // _MOST_POINTS)
     shown = _thinned(history, step)
-    # The history of segments begins when the service learnt of its first customer.
+    # The history of segments begins when the service got its first customer.
     known = list(dropwhile(lambda day: not any(day.segments.values()), shown))
     series = {s.value: [float(day.segments[s]) for day in known] for s in Segment}
     scale = Scale.of(max((sum(day.segments.values()) for day in known), default=0))
@@ -51,11 +52,11 @@ async def retention(request: Request, actor: Viewer) -> Response:
         period=period,
         periods=_PERIODS,
         months=months,
-        all_months=_MONTHS,
+        month_choices=_MONTHS,
         days=days,
-        all_days=_DAYS,
+        day_choices=_DAYS,
         figures=figures,
-        of_period=of_period,
+        period_figures=period_figures,
         cohorts=_from_the_first(groups),
         heat=_heat,
         history=shown,
@@ -71,7 +72,7 @@ async def retention(request: Request, actor: Viewer) -> Response:
     )
 
 
-def _asked(query: QueryParams) -> tuple[str, int, int]:
+def _chosen(query: QueryParams) -> tuple[str, int, int]:
     period = query.get("period", "")
     return (
         period if period in _PERIODS else "month",
@@ -80,14 +81,14 @@ def _asked(query: QueryParams) -> tuple[str, int, int]:
     )
 
 
-def _one_of(query: QueryParams, name: str, known: tuple[int, ...], otherwise: int) -> int:
-    return next((n for n in known if str(n) == query.get(name)), otherwise)
+def _one_of(query: QueryParams, name: str, choices: Iterable[int], otherwise: int) -> int:
+    return next((n for n in choices if str(n) == query.get(name)), otherwise)
 
 
 def _thinned(history: list[TrendPoint], step: int) -> list[TrendPoint]:
-    """Merge every ``step`` days into one: the segments of its last day, the sums of all.
+    """Merge each ``step`` days into one point: segments of the last day, sums of all days.
 
-    The newest group is always complete.
+    The newest point always covers ``step`` days.
     """
     newest_first = history[::-1]
     groups = [newest_first[n : n + step] for n in range(0, len(history), step)]
@@ -106,7 +107,7 @@ def _from_the_first(cohorts: list[Cohort]) -> list[Cohort]:
 
 
 def _marks(days: list[TrendPoint]) -> list[TrendPoint]:
-    """Return the five days that an axis names."""
+    """Return the five days that the axis shows."""
     return [days[round(n * (len(days) - 1) / 4)] for n in range(5)]
 
 

@@ -86,15 +86,15 @@ _LABELS = {
 }
 _PRECEDENCE = {Precedence.RECENCY_FIRST: "Recency first", Precedence.VALUE_FIRST: "Value first"}
 _FAULTS = {
-    "value_error": "Enter more days than until At Risk.",
+    "value_error": "Enter more than the days until At Risk.",
     "int_type": "Enter a whole number.",
     "less_than": "This amount is too large.",
     "enum": "Choose one of the two.",
 }
-"""What is wrong, by pydantic's names of it."""
+"""A sentence for each type of error, by pydantic's name of the type."""
 _HISTORY = 20
 Faults = Mapping[str, str]
-"""What is wrong with each field, as a whole sentence."""
+"""A whole sentence for each field that is wrong."""
 
 
 @router.get("/settings")
@@ -107,21 +107,21 @@ async def read_settings(request: Request, actor: Viewer) -> Response:
 
 @router.get("/settings/preview")
 async def no_preview() -> Response:
-    """Redirect to the form: there is nothing to preview before something was typed."""
+    """Redirect to the form, because without a sent form there is nothing to preview."""
     return RedirectResponse("/settings", status_code=303)
 
 
 @router.post("/settings/preview")
-async def preview(request: Request, actor: Admin, given: Form) -> Response:
-    """Show who would move where. Nothing is changed."""
+async def preview(request: Request, actor: Admin, entered: Form) -> Response:
+    """Show which customers would move to which segment. Nothing is changed."""
     async with snapshot(request) as connection:
         version = await rule_settings.current(connection)
-        if _expected(given) != version.version:
-            return await _page(request, actor, connection, version, given, {}, outdated=True)
+        if _expected(entered) != version.version:
+            return await _page(request, actor, connection, version, entered, {}, outdated=True)
         try:
-            proposed = rule_settings.merged(version.settings, _read(given))
+            proposed = rule_settings.merged(version.settings, _read(entered))
         except ValidationError as error:
-            return await _page(request, actor, connection, version, given, _faults(error))
+            return await _page(request, actor, connection, version, entered, _faults(error))
         cells = await rule_settings.preview(connection, proposed)
     return page(
         request,
@@ -130,7 +130,7 @@ async def preview(request: Request, actor: Admin, given: Form) -> Response:
         heading="What these rules would do",
         back="/settings",
         width="wide",
-        given=given,
+        entered=entered,
         version=version,
         changes=_changes(version.settings, proposed, _formats(request)),
         fields=tuple(_LABELS),
@@ -140,19 +140,19 @@ async def preview(request: Request, actor: Admin, given: Form) -> Response:
 
 
 @router.post("/settings")
-async def save(request: Request, actor: Admin, given: Form) -> Response:
-    """Save, unless somebody else has saved since the form was shown."""
-    expected = _expected(given)
+async def save(request: Request, actor: Admin, entered: Form) -> Response:
+    """Save the rules, unless somebody else has saved others since the form was shown."""
+    expected = _expected(entered)
     try:
         saved = await in_transaction(
-            state_of(request).engine, rule_settings.save, actor.name, _read(given), expected
+            state_of(request).engine, rule_settings.save, actor.name, _read(entered), expected
         )
     except (OutdatedError, ValidationError) as error:
         faults = _faults(error) if isinstance(error, ValidationError) else {}
         async with snapshot(request) as connection:
             version = await rule_settings.current(connection)
             return await _page(
-                request, actor, connection, version, given, faults, outdated=not faults
+                request, actor, connection, version, entered, faults, outdated=not faults
             )
     return done("/settings", "unchanged" if saved.version == expected else "rules-saved")
 
@@ -162,27 +162,27 @@ async def _page(
     actor: Actor,
     connection: AsyncConnection,
     version: SettingsRecord,
-    given: Mapping[str, str],
+    entered: Mapping[str, str],
     faults: Faults,
     *,
     outdated: bool = False,
 ) -> Response:
     progress = await rule_settings.progress(connection, version.version)
-    found, total = await rule_settings.history(connection, _HISTORY + 1)
+    versions, total = await rule_settings.history(connection, _HISTORY + 1)
     f = _formats(request)
-    changes = [_changes(old.settings, new.settings, f) for new, old in pairwise(found)]
+    changes = [_changes(old.settings, new.settings, f) for new, old in pairwise(versions)]
     return page(
         request,
         actor,
         "settings.html",
         status=409 if outdated else 422 if faults else 200,
         version=version,
-        given=given,
+        entered=entered,
         faults=faults,
         outdated=outdated,
         now_in_force=_fields(version),
         progress=progress,
-        history=list(zip(found[:_HISTORY], [*changes, []], strict=False)),
+        history=list(zip(versions[:_HISTORY], [*changes, []], strict=False)),
         total=total,
         numbers=NUMBERS,
         labels=_LABELS,
@@ -195,7 +195,7 @@ def _formats(request: Request) -> Formats:
 
 
 def _in_order(choice: Precedence) -> str:
-    """Return a precedence with the segments in the order in which their rules are tried."""
+    """Return a precedence and its segments, in the order in which their rules are tried."""
     segments = ", ".join(segment.label for segment in (*ORDER[choice], OTHERWISE))
     return f"{_PRECEDENCE[choice]}: {segments}"
 
@@ -206,24 +206,24 @@ def _fields(version: SettingsRecord) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
 
 
-def _expected(given: Mapping[str, str]) -> int:
+def _expected(entered: Mapping[str, str]) -> int:
     """Read the version that a form was shown with."""
-    version = whole_number(given.get("version", ""), VERSION_DIGITS)
+    version = whole_number(entered.get("version", ""), VERSION_DIGITS)
     return NO_VERSION if version is None else version
 
 
-def _read(given: Mapping[str, str]) -> dict[str, Any]:
-    """Read a form's fields by the API's own model. Raises ValidationError."""
-    values: dict[str, Any] = {name: given.get(name, "").strip() for name in _LABELS}
+def _read(entered: Mapping[str, str]) -> dict[str, Any]:
+    """Read a form's fields with the API's own model. Raises ValidationError."""
+    values: dict[str, Any] = {name: entered.get(name, "").strip() for name in _LABELS}
     for name, field in SegmentSettings.model_fields.items():
         if field.annotation is int and (number := whole_number(values[name])) is not None:
             values[name] = number
     values["auto_segmentation"] = values["auto_segmentation"] == "on"
-    return SettingsPatch.model_validate(values).given()
+    return SettingsPatch.model_validate(values).changes()
 
 
 def _faults(error: ValidationError) -> Faults:
-    """Return what is wrong with each field. What concerns several stands at the later limit."""
+    """Return what is wrong with each field. An error of no single field is at `inactive_days`."""
     faults = dict[str, str]()
     for fault in error.errors():
         name = to_snake(str(fault["loc"][0])) if fault["loc"] else ""
@@ -241,7 +241,7 @@ def _faults(error: ValidationError) -> Faults:
 def _changes(
     before: SegmentSettings, after: SegmentSettings, f: Formats
 ) -> list[tuple[str, str, str]]:
-    """Return what differs, in words: label, old value, new value."""
+    """Return label, old value and new value of each difference, as people read them."""
     return [
         (label, _in_words(name, getattr(before, name), f), _in_words(name, getattr(after, name), f))
         for name, label in _LABELS.items()

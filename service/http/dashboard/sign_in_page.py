@@ -26,31 +26,31 @@ _WRONG = "The e-mail or the password is wrong, or the account is disabled."
 
 
 @router.get("/sign-in")
-async def ask(
+async def show(
     request: Request,
     then: Annotated[str, Query(alias="next")] = "/",
     again: Annotated[str | None, Query()] = None,
 ) -> Response:
-    """Show the sign-in form. Redirect whoever is signed in already."""
+    """Show the sign-in form. Redirect people who are signed in already."""
     if identified_caller(request).actor:
         return RedirectResponse(local_path(then), status_code=303)
     answer = await _show(request, then)
     if again is None and request.headers.get("sec-fetch-site") not in {"same-origin", "none"}:
-        # Browsers send no strict cookie with a link from another site, so somebody who is signed
-        # in may land here. They send it when this page itself loads an address.
-        there = quote(local_path(then), safe="")
-        answer.headers["Refresh"] = f"0; url=/sign-in?again=1&next={there}"
+        # Browsers send no strict cookie with a link from another site, so people who are signed in
+        # may land here. Browsers do send it when this page loads itself again, so it does.
+        destination = quote(local_path(then), safe="")
+        answer.headers["Refresh"] = f"0; url=/sign-in?again=1&next={destination}"
     return answer
 
 
 @router.post("/sign-in")
 async def sign_in(request: Request, fields: Form) -> Response:
-    """Start a new session, end the browser's earlier one, and redirect to where they came from."""
-    refuse_other_origins(request, strict=True)  # no site may sign a browser in as somebody else
+    """Start a new session, end the browser's earlier one, and return to the page before."""
+    refuse_other_origins(request, strict=True)  # no other site may sign a browser in
     state = state_of(request)
     email, then = fields.get("email", ""), fields.get("next", "/")
     failures = state.failed_attempts
-    # An account that does not exist is limited the same way. What was typed is not kept.
+    # Accounts that do not exist are limited, too. Only a hash of the typed e-mail is stored.
     account = "account:" + hashlib.sha256(email.strip().lower().encode()).hexdigest()
     address = address_of(request.scope)
     if wait := failures.take(address) or failures.take(account):
@@ -59,7 +59,7 @@ async def sign_in(request: Request, fields: Form) -> Response:
         answer = await _show(request, then, email, fault, 429)
         answer.headers["Retry-After"] = str(seconds)
         return answer
-    # Hashing is slow on purpose. Whoever waits for their turn holds no database connection.
+    # Hashing is slow on purpose. A sign-in that waits for its turn holds no database connection.
     async with state.sign_ins, state.engine.begin() as connection:
         user = await users.verify_password(connection, email, fields.get("password", ""))
         token = await sessions.start(connection, user.id) if user else None
@@ -88,7 +88,7 @@ async def _show(
     request: Request, then: str, email: str = "", fault: str = "", status: int = 200
 ) -> Response:
     async with state_of(request).engine.connect() as connection:
-        nobody = not await users.anybody_can_sign_in(connection)
+        no_users = not await users.anybody_can_sign_in(connection)
     return page(
         request,
         None,
@@ -97,5 +97,5 @@ async def _show(
         then=local_path(then),
         email=email,
         fault=fault,
-        nobody=nobody,
+        no_users=no_users,
     )

@@ -1,4 +1,4 @@
-"""What a page asks of whoever looks at it, and the form that it was sent."""
+"""Dependencies of pages: the permission that a page needs, and the form that was sent to it."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -12,7 +12,10 @@ from service.http.forms import read_form
 
 
 def csrf_token(request: Request) -> str:
-    """Return what a form must send as `csrf`, or a script as `X-CSRF-Token`; empty: nothing."""
+    """Return the token that forms send as `csrf` and scripts as `X-CSRF-Token`.
+
+    It is empty if the caller needs none.
+    """
     return caller_of(request.scope).csrf
 
 

@@ -57,7 +57,7 @@ ACTIONS = {
     "key.created": "API key created",
     "key.revoked": "API key revoked",
 }
-"""What somebody did, as the audit log names it. "by jane@example.com" may follow."""
+"""What somebody did, for each action of the audit log. "by jane@example.com" may follow."""
 
 
 def status(code: str) -> str:
@@ -75,8 +75,13 @@ def action(code: str) -> str:
     return ACTIONS.get(code) or code.replace(".", " ").replace("-", " ").capitalize()
 
 
+def sentence(text: str) -> str:
+    """Write a stored error, which begins in lower case, with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def by(actor: str) -> str:
-    """Write in whose name something was done: "by jane@example.com". Empty for nobody."""
+    """Write who did something, such as "by jane@example.com". Empty for nobody."""
     if actor == "nobody":
         return ""
     return f"by {person(actor)}"

@@ -1,4 +1,4 @@
-"""Shared by the middlewares that act when the answer to a request begins."""
+"""Act when the answer to a request begins, as several middlewares do."""
 
 from collections.abc import Callable
 

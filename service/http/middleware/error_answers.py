@@ -1,4 +1,4 @@
-"""Answers to errors: a problem document for programs, a page for people who look at pages."""
+"""Answers to errors: a problem document for programs, a page for browsers."""
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,20 +11,20 @@ from service.http.state import state_of
 
 
 def install(app: FastAPI) -> None:
-    """Answer the errors of routes, except unexpected ones: the request log answers those."""
+    """Register `answer` for the errors that routes raise. The request log answers all others."""
     for kind in (ProblemError, RequestValidationError, HTTPException, *DATABASE_AWAY):
         app.add_exception_handler(kind, answer)
 
 
 async def answer(request: Request, error: Exception) -> Response:
-    """Return the answer to an error."""
-    told = problem_of(error)
+    """Return a problem document, or a page if a browser asked for one."""
+    refusal = problem_of(error)
     wants_page = "text/html" in request.headers.get("accept", "")
     if wants_page and not request.url.path.startswith("/api/"):
-        return state_of(request).problem_page(request, told.problem, told.headers)
+        return state_of(request).problem_page(request, refusal.problem, refusal.headers)
     return Response(
-        problem_json(told.problem),
-        status_code=told.problem.status,
+        problem_json(refusal.problem),
+        status_code=refusal.problem.status,
         media_type=MEDIA_TYPE,
-        headers=told.headers,
+        headers=refusal.headers,
     )

@@ -1,4 +1,4 @@
-"""How large a request's body may be, and how long a request may take to be answered."""
+"""Limit the size of a request's body, and the time until its answer begins."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ class BodyLimit:
         self._largest = largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raise at once if too much is announced, else as soon as too much has arrived."""
+        """Raise at once if the announced length is too large, else when too much has arrived."""
         received = 0
 
         async def limited() -> Message:
@@ -35,9 +35,19 @@ class BodyLimit:
         await self._app(scope, limited, send)
 
     def _check(self, size: int) -> None:
-        # An HTTPException, because FastAPI answers 400 to any other error while it reads a body.
         if size > self._largest:
-            raise HTTPException(413, f"The body is larger than {self._largest:,} bytes.")
+            raise body_too_large(self._largest)
+
+
+def body_too_large(largest: int) -> HTTPException:
+    """Return the error for a body of more than ``largest`` bytes.
+
+    It is no ProblemError: FastAPI passes on an HTTPException that is raised while it reads a body,
+    but answers 400 to any other error.
+    """
+    return HTTPException(
+        413, f"The body is larger than {largest:,} bytes. Send it in smaller parts."
+    )
 
 
 class Deadline:
@@ -68,8 +78,8 @@ class Deadline:
 
         try:
             async with asyncio.timeout(self._seconds) as deadline:
-                begun = on_start(send, lambda _: deadline.reschedule(None))
-                await self._app(scope, arriving, begun)
+                starting = on_start(send, lambda _: deadline.reschedule(None))
+                await self._app(scope, arriving, starting)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -80,5 +90,5 @@ class Deadline:
                 )
                 headers = {"Connection": "close"}
                 raise ProblemError(408, "Request Timeout", detail, headers=headers) from None
-            detail = f"This took longer than {self._seconds:g} s and was given up. Try again later."
+            detail = f"The answer took longer than {self._seconds:g} s. Try again later."
             raise ProblemError(503, "Took too long", detail, headers={"Retry-After": "5"}) from None

@@ -1,4 +1,4 @@
-"""Gives every request an id, an answer with safe headers, and one line in the log."""
+"""Give every request an id, an answer with safe headers, and one line in the log."""
 
 import logging
 import re
@@ -27,7 +27,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Every answer has these; a route that sets one of them itself keeps its own."""
+"""Every answer has these. A header that the route itself sets is not replaced."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499
@@ -35,14 +35,14 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class RequestLog:
-    """Stands around all other middlewares but the trace, so that no answer goes without it."""
+    """Wraps all other middlewares except the trace, so that every answer passes through it."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap an application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, answer an error, and write the line."""
+        """Pass the request on, answer its errors, and log it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -70,12 +70,12 @@ class RequestLog:
         except ClientDisconnect:
             status = _CLIENT_GONE
         except Exception as error:
-            if status:  # too late for another answer: the server must cut the connection
+            if status:  # an answer has begun: the server must cut the connection
                 raise
             response = await answer(request, error)
             await response(scope, receive, sending)
         finally:
-            # Not the path or the query as sent: either may hold an e-mail address.
+            # The path and the query are not logged as sent: they may hold an e-mail address.
             line = {
                 "method": scope["method"],
                 "route": getattr(scope.get("route"), "path", "(no route)"),
@@ -91,11 +91,11 @@ class RequestLog:
 
 
 def _customer(scope: Scope) -> dict[str, str]:
-    """Return which customer a request is about; nothing else of its path gets into the log."""
+    """Return the customer in the path, for the log. Other texts may be personal data."""
     id_ = str(scope.get("path_params", {}).get("id", ""))
     return {} if customer_number(id_) is None else {"customerId": id_}
 
 
 def _method(scope: Scope) -> str:
-    """Return the method, or "other": each method that a client makes up would be a time series."""
+    """Return the method; "other" if a client made it up, since each adds a time series."""
     return scope["method"] if scope["method"] in _METHODS else "other"

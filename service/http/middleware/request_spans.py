@@ -1,4 +1,4 @@
-"""A trace span around each request; part of the application only while traces are made."""
+"""A trace span around each request. `app` adds it only if tracing is on."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -8,7 +8,7 @@ from service.http.middleware.answer_start import on_start
 
 
 class RequestSpans:
-    """The outermost middleware, so that whatever a request causes and logs is in its trace."""
+    """The outermost middleware, so that everything a request does and logs is in its trace."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap an application."""

@@ -143,7 +143,9 @@ async def test_settings_are_previewed_saved_and_their_progress_is_shown(
     await tab.goto("/settings")
     await tab.get_by_label("Days until At Risk").fill("95")
     await tab.get_by_role("button", name="Preview").click()
-    await expect(tab.locator("#inactive_days-says")).to_contain_text("more days than until At Risk")
+    await expect(tab.locator("#inactive_days-says")).to_contain_text(
+        "more than the days until At Risk"
+    )
     await expect(tab.get_by_label("Days until At Risk")).to_have_value("95")
     await expect(tab.get_by_label("Days until Inactive")).to_be_focused()
 
@@ -362,7 +364,7 @@ async def test_a_card_is_compared_with_the_period_before(site: Site) -> None:
         ("vip_order_count", "", "Enter a whole number."),
         ("vip_order_count", "0", "Enter 1 or more."),
         ("at_risk_days", "99999", "Enter 36,500 or less."),
-        ("inactive_days", "60", "Enter more days than until At Risk."),
+        ("inactive_days", "60", "Enter more than the days until At Risk."),
         ("vip_total_spent", "1.234", "Enter an amount with at most two decimals."),
         ("vip_total_spent", "much", "Enter an amount with at most two decimals."),
         ("vip_total_spent", "1000000000000", "This amount is too large."),

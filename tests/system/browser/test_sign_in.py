@@ -225,7 +225,7 @@ async def test_a_changed_role_applies_within_seconds(web: Web, jane: Browser) ->
     web.wait()
     refused = await jane.get("/pages/write")
     assert refused.status_code == 403
-    assert "no right to change customers" in words(refused)
+    assert "Your account may not change customers." in words(refused)
     assert "jane@example.com" in words(refused)  # the header is that of other pages
     assert await is_in(jane)
 

@@ -31,6 +31,12 @@ def test_codes_of_older_releases_are_shown_as_they_are() -> None:
     assert words.reason("bad_luck") == "bad luck"
 
 
+def test_a_text_after_a_code_begins_with_a_capital_letter() -> None:
+    assert words.sentence("the document is not JSON") == "The document is not JSON"
+    assert words.sentence("`data.id` is missing") == "`data.id` is missing"
+    assert not words.sentence("")
+
+
 @pytest.mark.parametrize(
     ("actor", "shown"),
     [

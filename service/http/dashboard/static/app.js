@@ -14,7 +14,7 @@ function load(address, form, byPerson = true) {
     request.open(form ? "POST" : "GET", address);
     request.responseType = "document";
     request.setRequestHeader("Accept", "text/html");
-    if (!byPerson) request.setRequestHeader("X-Background", "1"); // must not keep a session alive
+    if (!byPerson) request.setRequestHeader("X-Background", "1"); // it must not keep a session alive
     request.onload = () =>
       request.response
         ? resolve({ page: request.response, address: request.responseURL, status: request.status })
@@ -25,7 +25,7 @@ function load(address, form, byPerson = true) {
 }
 
 function say(words) {
-  (dialog.open ? dialog : document.body).append(toast); // outside an open dialog all is inert
+  (dialog.open ? dialog : document.body).append(toast); // an open dialog makes all else inert
   toast.textContent = "";
   if (words) requestAnimationFrame(() => (toast.textContent = words));
 }
@@ -91,7 +91,7 @@ function follow() {
   source.onopen = () => {
     clearInterval(poll);
     poll = null;
-    refresh(); // events may have been missed meanwhile
+    refresh(); // events may have come meanwhile
   };
   source.onerror = () => (poll ??= setInterval(refresh, POLL_MS));
   document.addEventListener("visibilitychange", () => stale && refresh());
@@ -242,7 +242,7 @@ async function filter(form) {
   const turn = ++latest;
   try {
     const { page } = await load(address.href);
-    if (turn !== latest) return; // the person has typed on
+    if (turn !== latest) return; // the person has typed more
     for (const part of document.querySelectorAll("[data-results]")) {
       const fresh = page.getElementById(part.id);
       if (fresh) part.replaceWith(adopt(fresh));

@@ -19,7 +19,7 @@ async def test_a_caller_over_the_limit_is_refused_with_the_seconds_to_wait(
         for _ in range(3):
             assert (await web.probe(Scope.READ, headers=one.headers)).status_code == 200
         refused = await web.probe(Scope.READ, headers=one.headers)
-        assert_problem(refused, 429, "come back in 3 s")
+        assert_problem(refused, 429, "Try again in 3 s")
         assert refused.headers["retry-after"] == "3"
         assert (await web.probe(Scope.READ, headers=other.headers)).status_code == 200
         assert (await web.probe(Scope.READ)).status_code == 401  # by address

@@ -85,10 +85,21 @@ async def test_refusing_an_unknown_user_takes_as_long_as_a_wrong_password(
     )  # all comparisons cost the same work
 
 
+async def test_the_first_sign_in_takes_as_long_for_a_known_user_as_for_an_unknown_one(
+    empty_service: Service,
+) -> None:
+    async with empty_service.engine.begin() as connection:
+        await _jane(connection)
+        for email in (EMAIL, "nobody@example.com"):
+            passwords._stand_in_hash.cache_clear()
+            await users.verify_password(connection, email, "wrong")
+            assert passwords._stand_in_hash.cache_info().currsize == 1
+
+
 async def test_the_stand_in_password_signs_nobody_in(empty_service: Service) -> None:
     async with empty_service.engine.begin() as connection:
         stand_in = "the password of users who do not exist"
-        assert await passwords.matches(stand_in, passwords._unknown_users_hash)
+        assert await passwords.matches(stand_in, passwords._stand_in_hash())
         assert not await passwords.matches(stand_in, None)
         assert await users.verify_password(connection, "nobody@example.com", stand_in) is None
 
@@ -156,7 +167,7 @@ async def test_an_outdated_hash_is_renewed_at_the_next_sign_in(
     assert weak not in hashes
     assert hashes[0] == hashes[1]
     assert argon2.extract_parameters(hashes[0]) == argon2.extract_parameters(
-        passwords._unknown_users_hash
+        passwords._stand_in_hash()
     )
     assert "jane" not in caplog.text.lower()
 

@@ -1,4 +1,4 @@
-"""What the schemas of all routes share: camelCase, texts that can be stored, pages of lists."""
+"""Models that the routes share: camelCase fields, texts that can be stored, pages of lists."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
-def _stored(value: str) -> str:
+def _storable(value: str) -> str:
     if "\x00" in value:
         msg = "contains the character U+0000, which cannot be stored; remove it"
         raise ValueError(msg)
@@ -21,14 +21,14 @@ def _not_blank(value: str) -> str:
     return value
 
 
-Stored = Annotated[str, AfterValidator(_stored)]
+Storable = Annotated[str, AfterValidator(_storable)]
 NotBlank = AfterValidator(_not_blank)
-Line = Annotated[Stored, Field(max_length=1000)]
-Words = Annotated[Stored, Field(max_length=20_000)]
+ShortText = Annotated[Storable, Field(max_length=1000)]
+LongText = Annotated[Storable, Field(max_length=20_000)]
 
 
 class Camel(BaseModel):
-    """A schema with camelCase fields. Unknown fields are refused, because they are mistakes."""
+    """A model with camelCase fields. Unknown fields are refused, because they are mistakes."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
