@@ -32,6 +32,10 @@ class Segment(StrEnum):
         return {"vip": "VIP", "at_risk": "At Risk"}.get(self.value, self.value.title())
 
 
+KNOWN_SEGMENTS = frozenset(Segment)
+"""A later release may have stored others, which this one leaves out of its answers."""
+
+
 class Precedence(StrEnum):
     """Which rule wins if several hold."""
 

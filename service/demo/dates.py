@@ -1,6 +1,6 @@
 """The calendar of 1997-98, moved so that its last day ends today.
 
-If all days ran at one pace, the five segments could never appear together. Every customer's first
+If all days ran at one pace, all segments could never appear together. Every customer's first
 purchase was 462 to 545 days before the last day. To have anyone ``new`` (bought once, less than 60
 days ago), the pace must be above 462 / 60; to have anyone ``inactive``, below 545 / 90. So the
 weeks in which customers arrived keep their length, and the later time, in which they only came

@@ -1,7 +1,8 @@
 """The columns of a customer: which are read, and which staff can edit.
 
-This is the one place that names them. The queries, the edit form's UPDATE, the audit log and the
-ETag are built from these names. A new field that staff can edit is added to both lists.
+The queries, the UPDATE of an edit, the audit log and the ETag are built from these names. The API,
+the form and the files name the columns that they show. A new field that staff can edit is added to
+both lists here.
 """
 
 import hashlib

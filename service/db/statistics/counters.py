@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.segment_rules import Segment
+from service.core.segment_rules import KNOWN_SEGMENTS, Segment
 from service.db.figures import FIGURES, NOTHING, Figures, each_figure, figures_of, recounted
 
 _CENT = Decimal("0.01")
@@ -73,7 +73,7 @@ async def read_medians(connection: AsyncConnection, window: Window | None = None
     return {
         row.segment and Segment(row.segment): rounded(Decimal(row.median) / 100)
         for row in result
-        if row.median is not None
+        if row.median is not None and (row.segment is None or row.segment in KNOWN_SEGMENTS)
     }
 
 
@@ -88,5 +88,6 @@ def percentage(part: int, whole: int) -> Decimal:
 
 
 def _figures(result: Any) -> Figures:
-    by_segment = {Segment(row.segment): figures_of(row) for row in result}
+    rows = [row for row in result if row.segment in KNOWN_SEGMENTS]
+    by_segment = {Segment(row.segment): figures_of(row) for row in rows}
     return {segment: by_segment.get(segment, NOTHING) for segment in Segment}

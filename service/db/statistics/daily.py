@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.segment_rules import Segment
+from service.core.segment_rules import KNOWN_SEGMENTS, Segment
 from service.db.figures import (
     FIGURES,
     NOTHING,
@@ -116,7 +116,8 @@ async def read_changes(connection: AsyncConnection, first: date) -> dict[date, F
     """Return by how much the counters of each segment changed on each day from ``first`` on."""
     changes: dict[date, Figures] = {}
     for row in await connection.execute(_CHANGES, {"first": first}):
-        changes.setdefault(row.day, {})[Segment(row.segment)] = figures_of(row)
+        if row.segment in KNOWN_SEGMENTS:
+            changes.setdefault(row.day, {})[Segment(row.segment)] = figures_of(row)
     return changes
 
 

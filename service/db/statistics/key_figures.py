@@ -7,6 +7,7 @@ where they take long (`answer_cache`).
 """
 
 import time
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -15,8 +16,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.segment_rules import Segment
-from service.db.figures import FIGURES, Figures, figures_from
+from service.core.segment_rules import KNOWN_SEGMENTS, Segment
+from service.db.figures import FIGURES, NOTHING, Figures, figures_from
 from service.db.locks import read_clock
 from service.db.statistics.answer_cache import Compute, recall
 from service.db.statistics.counters import (
@@ -64,11 +65,8 @@ class KeyFigures(NamedTuple):
     total_customers: int
     active_customers: int
     """New, returning and VIP."""
-    new_customers: int
-    returning_customers: int
-    vip_customers: int
-    at_risk_customers: int
-    inactive_customers: int
+    customers: Mapping[Segment, int]
+    """The customers of each segment."""
     average_ltv: Decimal
     """The mean of total spent per customer."""
     median_ltv: Decimal
@@ -266,11 +264,19 @@ def _medians_to_json(medians: Medians) -> dict[str, Decimal]:
 
 
 def _medians_from_json(answer: Any) -> Medians:
-    return {Segment(name) if name else None: Decimal(median) for name, median in answer.items()}
+    return {
+        Segment(name) if name else None: Decimal(median)
+        for name, median in answer.items()
+        if not name or name in KNOWN_SEGMENTS
+    }
 
 
 def _survey_from_json(answer: Any, as_of: datetime) -> Survey:
-    figures = {Segment(name): figures_from(values) for name, values in answer["figures"].items()}
+    cached = answer["figures"]
+    figures = {
+        segment: figures_from(cached[segment]) if segment in cached else NOTHING
+        for segment in Segment
+    }
     read = {"figures": figures, "medians": _medians_from_json(answer["medians"]), "as_of": as_of}
     return Survey(**(answer | read))
 
@@ -284,11 +290,7 @@ def key_figures(figures: Figures, median: Decimal) -> KeyFigures:
     return KeyFigures(
         total_customers=total,
         active_customers=count[Segment.NEW] + stayed,
-        new_customers=count[Segment.NEW],
-        returning_customers=count[Segment.RETURNING],
-        vip_customers=count[Segment.VIP],
-        at_risk_customers=count[Segment.AT_RISK],
-        inactive_customers=count[Segment.INACTIVE],
+        customers=count,
         average_ltv=_mean(spent, total),
         median_ltv=median,
         total_revenue=rounded(spent),

@@ -4,12 +4,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from service.core.json_values import camel
 from service.core.scopes import Scope
+from service.core.segment_rules import Segment
 from service.db.locks import read_clock
 from service.db.statistics import cohorts as cohort_figures
 from service.db.statistics import key_figures as figures
@@ -38,20 +40,18 @@ router = APIRouter(
 )
 
 
-class Statistics(BaseModel):
-    """Key figures of the same customers. Money is in the store's currency."""
+_COUNTS = [to_camel(f"{segment}_customers") for segment in Segment]
+"""The figure of each segment, as in ``newCustomers``."""
 
+
+class _Statistics(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
                 {
                     "totalCustomers": 2368,
                     "activeCustomers": 1504,
-                    "newCustomers": 470,
-                    "returningCustomers": 331,
-                    "vipCustomers": 703,
-                    "atRiskCustomers": 506,
-                    "inactiveCustomers": 358,
+                    **dict(zip(_COUNTS, (470, 331, 703, 506, 358), strict=False)),
                     "averageLTV": 96.57,
                     "medianLTV": 40.62,
                     "totalRevenue": 228682.79,
@@ -66,11 +66,6 @@ class Statistics(BaseModel):
 
     totalCustomers: int
     activeCustomers: int = Field(description="New, returning and VIP customers.")
-    newCustomers: int
-    returningCustomers: int
-    vipCustomers: int
-    atRiskCustomers: int
-    inactiveCustomers: int
     averageLTV: float = Field(description="The mean of `totalSpent` per customer.")
     medianLTV: float
     totalRevenue: float = Field(description="The sum of `totalSpent`.")
@@ -90,6 +85,15 @@ class Statistics(BaseModel):
         "of the same length who ordered again in this one.",
     )
     asOf: datetime = Field(description=_AS_OF)
+
+
+_fields: dict[str, Any] = dict.fromkeys(_COUNTS, int)
+Statistics = create_model(
+    "Statistics",
+    __base__=_Statistics,
+    __doc__="Key figures of the same customers. Money is in the store's currency.",
+    **_fields,
+)
 
 
 class SegmentItem(BaseModel):
@@ -156,14 +160,8 @@ class CohortItems(BaseModel):
     asOf: datetime = Field(description=_AS_OF)
 
 
-class SegmentCounts(BaseModel):
-    """Customers per segment."""
-
-    new: int
-    returning: int
-    vip: int
-    at_risk: int
-    inactive: int
+_fields = dict.fromkeys(map(str, Segment), int)
+SegmentCounts = create_model("SegmentCounts", __doc__="Customers per segment.", **_fields)
 
 
 class TrendDay(BaseModel):
@@ -287,8 +285,13 @@ def _statistics_json(answer: figures.Statistics) -> dict[str, Any]:
         "customersWhoOrdered": answer.customers_who_ordered,
         "periodRetention": answer.period_retention,
     }
+    by_segment = answer.key_figures.customers
+    key_figures = answer.key_figures._asdict()
+    counts = dict(zip(_COUNTS, (by_segment[segment] for segment in Segment), strict=True))
+    del key_figures["customers"]
     return {
-        **_camel_ltv(answer.key_figures._asdict()),
+        **_camel_ltv(key_figures),
+        **counts,
         "unattributedOrders": answer.unattributed_orders,
         **{name: value for name, value in period_figures.items() if value is not None},
         "asOf": answer.as_of,

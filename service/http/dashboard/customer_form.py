@@ -78,7 +78,7 @@ GROUPS = (
     Group("Lifecycle", (Field("segment", "Segment", "segment"),), narrow=True),
     Group("Notes", (Field("notes", "Notes", "text"),)),
 )
-"""The form, from top to bottom. A new column of the customer becomes editable by one entry here."""
+"""The form, from top to bottom. A column that the API can change needs one entry here."""
 
 FIELDS = {field.name: field for group in GROUPS for field in group.fields}
 LABELS = {name: field.label for name, field in FIELDS.items()} | {"until": "Last day"}

@@ -77,7 +77,7 @@ NUMBERS = {
         NumberField("inactive_days", "Days until Inactive", "Counted from the last order, too."),
     ),
 }
-"""The numbers of the form, by heading. A new limit becomes editable by one entry here."""
+"""The numbers of the form, by heading. A setting that the API can change needs one entry here."""
 
 _LABELS = {
     **{number.name: number.label for group in NUMBERS.values() for number in group},

@@ -345,3 +345,23 @@ async def test_an_unknown_path_is_a_problem_too(web: httpx.AsyncClient) -> None:
         assert response.headers["content-type"] == "application/problem+json"
         assert Problem.model_validate_json(response.content).status == response.status_code
         assert response.status_code in {404, 405}
+
+
+async def test_segments_of_a_later_release_are_left_out(
+    service: Service, web: httpx.AsyncClient, now: datetime
+) -> None:
+    """Its migration comes first: until this release is replaced, it goes on answering."""
+    await service.ingest(entry("ORD-1", email="a@x.org", created=now))
+    await service.execute("INSERT INTO segment_counters (slot, segment) VALUES (0, 'later')")
+    await service.execute(
+        "INSERT INTO daily_changes (day, slot, segment) VALUES (CURRENT_DATE, 0, 'later')"
+    )
+    try:
+        for path in ("", "?period=month", "/segments", "/trend"):
+            answer = await web.get(f"/api/v1/statistics{path}")
+            assert answer.status_code == 200, answer.text
+            assert "later" not in answer.text
+        assert (await web.get("/api/v1/statistics")).json()["totalCustomers"] == 1
+    finally:
+        await service.execute("DELETE FROM segment_counters WHERE segment = 'later'")
+        await service.execute("DELETE FROM daily_changes WHERE segment = 'later'")
