@@ -40,8 +40,9 @@ router = APIRouter(
 )
 
 
-_COUNTS = [to_camel(f"{segment}_customers") for segment in Segment]
-"""The figure of each segment, as in ``newCustomers``."""
+_COUNTS = {segment: to_camel(f"{segment}_customers") for segment in Segment}
+"""The name of each segment's figure, as in ``newCustomers``."""
+_EXAMPLE = {"new": 470, "returning": 331, "vip": 703, "at_risk": 506, "inactive": 358}
 
 
 class _Statistics(BaseModel):
@@ -51,7 +52,7 @@ class _Statistics(BaseModel):
                 {
                     "totalCustomers": 2368,
                     "activeCustomers": 1504,
-                    **dict(zip(_COUNTS, (470, 331, 703, 506, 358), strict=False)),
+                    **{name: _EXAMPLE.get(segment, 0) for segment, name in _COUNTS.items()},
                     "averageLTV": 96.57,
                     "medianLTV": 40.62,
                     "totalRevenue": 228682.79,
@@ -87,7 +88,7 @@ class _Statistics(BaseModel):
     asOf: datetime = Field(description=_AS_OF)
 
 
-_fields: dict[str, Any] = dict.fromkeys(_COUNTS, int)
+_fields: dict[str, Any] = dict.fromkeys(_COUNTS.values(), int)
 Statistics = create_model(
     "Statistics",
     __base__=_Statistics,
@@ -285,13 +286,11 @@ def _statistics_json(answer: figures.Statistics) -> dict[str, Any]:
         "customersWhoOrdered": answer.customers_who_ordered,
         "periodRetention": answer.period_retention,
     }
-    by_segment = answer.key_figures.customers
     key_figures = answer.key_figures._asdict()
-    counts = dict(zip(_COUNTS, (by_segment[segment] for segment in Segment), strict=True))
-    del key_figures["customers"]
+    customers = key_figures.pop("customers")
     return {
         **_camel_ltv(key_figures),
-        **counts,
+        **{name: customers[segment] for segment, name in _COUNTS.items()},
         "unattributedOrders": answer.unattributed_orders,
         **{name: value for name, value in period_figures.items() if value is not None},
         "asOf": answer.as_of,
