@@ -51,7 +51,7 @@ async def test_replay_says_that_trimmed_entries_are_gone(service: Service, run: 
     await _applied(service, 3)
     await service.redis.xtrim(service.config.orders_stream, maxlen=1, approximate=False)
     told = await run("replay", "--since", "2026-01-01T00:00:00Z")
-    assert "1 entries" in told.out
+    assert "1 entry" in told.out
     assert "must come from order management" in told.out
 
 
@@ -61,7 +61,7 @@ async def test_replay_says_that_trimmed_entries_are_gone(service: Service, run: 
         (["--since", "yesterday"], "yesterday is not a time"),
         (["--since", "2026-11-22T10:00:00"], "with an offset"),
         (["--since", "2026-11-22T10:00:00Z", "--all"], "exclude each other"),
-        ([], "say --since or --all"),
+        ([], "use --since or --all"),
     ],
 )
 async def test_wrong_arguments_are_explained_in_a_sentence(
