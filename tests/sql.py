@@ -12,17 +12,29 @@ from pathlib import Path
 
 from sqlalchemy import TextClause
 
+from service.core.segment_rules import Segment
+from service.db.customers.customer_list import Page, SortPosition, page_statement, sorted_query
+from service.db.customers.filters import Filter
+from service.db.customers.sorting import Sort
 from service.db.ingest import apply, owners, skip_known
 from service.db.operations import rebuild, verify
 from service.db.segments import assign, reclassify, rule_settings, sweep
 from service.transfer import customers_in
 from tests.paths import ROOT
 
+_NEWEST = sorted_query(Filter(), Page(), None)
+_SEARCHED = sorted_query(
+    Filter((Segment.VIP,), "jane"),
+    Page(Sort.TOTAL_SPENT, after=SortPosition("99.50", 1001)),
+    hits=7,
+)
 STATEMENTS: dict[str, TextClause] = {
     "db/ingest/owners.create.sql": owners._CREATE,
     "db/ingest/owners.lock.sql": owners._LOCK,
     "db/ingest/apply.sql": apply._APPLY,
     "db/ingest/skip_known.sql": skip_known._KNOWN,
+    "db/customers/customer_list.newest.sql": page_statement(_NEWEST),
+    "db/customers/customer_list.searched.sql": page_statement(_SEARCHED),
     "db/segments/assign.reclassify.sql": assign._RECLASSIFY,
     "db/segments/assign.hold.sql": assign._HOLD,
     "db/segments/assign.forget.sql": assign._FORGET,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -67,17 +67,7 @@ async def find(connection: AsyncConnection, wanted: Filter, page: Page) -> Custo
     BadPositionError.
     """
     hits = await _count_hits(connection, wanted)
-    key = KEYS[page.sort]
-    where, parameters = wanted.where(hits, in_order=key.in_order)
-    direction, beyond = ("DESC", "<") if page.descending else ("ASC", ">")
-    if page.after:
-        where += (
-            f" AND ({key.value}, {key.id}) {beyond}"
-            f" (CAST(CAST(:after AS text) AS {key.kind}), :after_id)"
-        )
-        parameters |= {"after": page.after.value, "after_id": page.after.id}
-    parameters |= {"one_more": page.limit + 1, "skip": page.skip}
-    query = SortedQuery(key, direction, where, parameters)
+    query = sorted_query(wanted, page, hits)
     try:
         rows: Sequence[Row[Any]] = ()
         if hits is None and (branches := await choose_branches(connection, query)):
@@ -97,18 +87,40 @@ async def find(connection: AsyncConnection, wanted: Filter, page: Page) -> Custo
     )
 
 
+def sorted_query(wanted: Filter, page: Page, hits: int | None) -> SortedQuery:
+    """Return what a page asks for. ``hits`` is how many customers the search finds, if known."""
+    key = KEYS[page.sort]
+    where, parameters = wanted.where(hits, in_order=key.in_order)
+    direction, beyond = ("DESC", "<") if page.descending else ("ASC", ">")
+    if page.after:
+        where += (
+            f" AND ({key.value}, {key.id}) {beyond}"
+            f" (CAST(CAST(:after AS text) AS {key.kind}), :after_id)"
+        )
+        parameters |= {"after": page.after.value, "after_id": page.after.id}
+    parameters |= {"one_more": page.limit + 1, "skip": page.skip}
+    return SortedQuery(key, direction, where, parameters)
+
+
+def page_statement(query: SortedQuery, branches: Sequence[Branch] = ()) -> TextClause:
+    """Return the statement that reads one page, and one row more."""
+    direction = query.direction
+    # Rows are wide: sort only ids and sort values, then look up the rows of one page.
+    return text(f"""
+WITH page AS (
+  SELECT * FROM ({branches_sql(query, branches)}) gathered
+  ORDER BY sort_value {direction}, id {direction} LIMIT :one_more OFFSET :skip
+)
+SELECT {COLUMNS}, CAST(page.sort_value AS text) AS sort_value
+FROM page CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = page.id OFFSET 0) c
+ORDER BY page.sort_value {direction}, c.id {direction}
+""")
+
+
 async def _rows(
     connection: AsyncConnection, query: SortedQuery, branches: Sequence[Branch] = ()
 ) -> Sequence[Row[Any]]:
-    direction = query.direction
-    statement = text(
-        # Rows are wide: sort only ids and sort values, then look up the rows of one page.
-        f"WITH page AS (SELECT * FROM ({branches_sql(query, branches)}) gathered"
-        f" ORDER BY sort_value {direction}, id {direction} LIMIT :one_more OFFSET :skip)"
-        f" SELECT {COLUMNS}, CAST(page.sort_value AS text) AS sort_value"
-        " FROM page CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = page.id OFFSET 0) c"
-        f" ORDER BY page.sort_value {direction}, c.id {direction}"
-    )
+    statement = page_statement(query, branches)
     return (await connection.execute(statement, query.parameters)).all()
 
 

@@ -1,0 +1,17 @@
+-- The first page of all customers, the newest first: what the dashboard opens with.
+-- Ids and sort values are read in the order of an index; only the rows of the page are looked up.
+-- One statement: a page never mixes two snapshots. One row more shows that there is a next page.
+WITH page AS (
+  SELECT *
+      FROM ((SELECT c.id AS id, c.date_created AS sort_value FROM customers c WHERE true
+      AND true ORDER BY sort_value DESC,
+      c.id DESC LIMIT CAST(:one_more AS bigint) + :skip)) gathered
+  ORDER BY sort_value DESC, id DESC LIMIT :one_more OFFSET :skip
+)
+SELECT c.id, c.email, c.name, c.phone, c.address, c.email_opt_in, c.sms_opt_in, c.notes,
+    c.date_created, c.date_updated, c.total_orders, c.total_spent, c.first_order_date,
+    c.last_order_date, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
+  ARRAY(SELECT o.id FROM orders o WHERE o.customer_id = c.id ORDER BY o.date_created, o.id)
+  AS order_ids, CAST(page.sort_value AS text) AS sort_value
+FROM page CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = page.id OFFSET 0) c
+ORDER BY page.sort_value DESC, c.id DESC

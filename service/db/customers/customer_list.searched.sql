@@ -1,0 +1,21 @@
+-- A later page of a search among VIP customers, those who spent most first, as an example.
+-- The search found few customers, so they are gathered first, and then filtered and sorted.
+-- One statement: a page never mixes two snapshots. It continues after the last row of the one before.
+WITH page AS (
+  SELECT *
+      FROM ((SELECT c.id AS id, c.total_spent AS sort_value FROM customers c WHERE true
+      AND c.segment = ANY(:segments)
+      AND c.id = ANY(ARRAY(SELECT customer_id FROM customer_search s
+      WHERE s.searched LIKE :pattern))
+      AND (c.total_spent, c.id) < (CAST(CAST(:after AS text) AS numeric), :after_id)
+      AND true ORDER BY sort_value DESC,
+      c.id DESC LIMIT CAST(:one_more AS bigint) + :skip)) gathered
+  ORDER BY sort_value DESC, id DESC LIMIT :one_more OFFSET :skip
+)
+SELECT c.id, c.email, c.name, c.phone, c.address, c.email_opt_in, c.sms_opt_in, c.notes,
+    c.date_created, c.date_updated, c.total_orders, c.total_spent, c.first_order_date,
+    c.last_order_date, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
+  ARRAY(SELECT o.id FROM orders o WHERE o.customer_id = c.id ORDER BY o.date_created, o.id)
+  AS order_ids, CAST(page.sort_value AS text) AS sort_value
+FROM page CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = page.id OFFSET 0) c
+ORDER BY page.sort_value DESC, c.id DESC
