@@ -45,7 +45,8 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def _any_free(host: str, avoid: set[int]) -> int:
-    for port in random.sample(OURS, len(OURS)):
+    # Not the shared generator: two processes that were given one seed would choose the same port.
+    for port in random.SystemRandom().sample(OURS, len(OURS)):
         if port not in avoid and is_free(port, host):
             return port
     msg = f"no port between {OURS.start} and {OURS.stop} is free on {host}."
