@@ -1,4 +1,4 @@
-"""Give the figures in daily_changes a default, as those in segment_counters have.
+"""Give the figures in daily_changes a default of 0. Those in segment_counters have one already.
 
 When a later revision adds a figure, workers of the release before it go on writing rows without it.
 """

@@ -86,8 +86,8 @@ class Statistics(NamedTuple):
     customers_who_ordered: int | None = None
     """Customers who ordered in the window. None without a window."""
     period_retention: Decimal | None = None
-    """Of the customers who ordered in the span before the window, the percentage who ordered in the
-    window, too. None without a window."""
+    """The percentage of the previous window's buyers who also ordered in this one. None without a
+    window."""
 
 
 class SegmentShare(NamedTuple):

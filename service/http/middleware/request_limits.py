@@ -51,7 +51,7 @@ def body_too_large(largest: int) -> HTTPException:
 
 
 class Deadline:
-    """Gives up on a request whose answer has not begun after ``seconds``.
+    """Stops a request, with an error, if its answer does not begin within ``seconds``.
 
     An answer that has begun may take as long as it needs: exports and event streams do.
     """

@@ -1,4 +1,4 @@
-"""Give every request an id, an answer with safe headers, and one line in the log."""
+"""Give each request an id and a line in the log, and its answer the headers for safety."""
 
 import logging
 import re
