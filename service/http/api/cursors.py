@@ -1,14 +1,21 @@
-"""Cursors of lists: where a page ended, as a text that clients only send back."""
+"""The size of pages, and cursors: where a page ended, as a text that clients only send back."""
 
 import base64
 import binascii
 from datetime import UTC, datetime
+from typing import Annotated
 
 import orjson
+from fastapi import Query
 
 from service.db.customers.customer_list import SortPosition
 from service.db.customers.paging import TimePosition
 from service.http.problems import ProblemError, invalid
+
+Limit = Annotated[int, Query(ge=1, le=500)]
+"""How many items a page may have."""
+Cursor = Annotated[str | None, Query(max_length=2000)]
+"""A cursor that `encode_sorted` or `encode_time` made. None asks for the first page."""
 
 
 def bad_cursor() -> ProblemError:

@@ -1,9 +1,9 @@
 """``/api/v1/customers/{id}/…``: orders, timeline, segment and personal data of one customer."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -19,7 +19,7 @@ from service.db.customers.personal_data import dead_letters_about
 from service.db.customers.timeline import TimelineRow
 from service.db.locks import read_clock
 from service.db.segments import rule_settings
-from service.http.api.cursors import decode_time, encode_time
+from service.http.api.cursors import Cursor, Limit, decode_time, encode_time
 from service.http.api.customer_interactions import interaction_json
 from service.http.api.customer_json import customer_json
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
@@ -32,9 +32,6 @@ from service.http.state import snapshot
 router = APIRouter(
     prefix="/api/v1/customers/{id}", tags=["customers"], responses=DOCUMENTED | NOT_FOUND
 )
-
-Limit = Annotated[int, Query(ge=1, le=500)]
-Cursor = Annotated[str | None, Query(max_length=2000)]
 
 ORDERS, _TIMELINE = "orders", "timeline"
 """Names of the lists. Each cursor carries one, so that another list refuses it."""

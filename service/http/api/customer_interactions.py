@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from service.core.json_values import camel
 from service.core.numbers import whole_number
+from service.core.scopes import Actor
 from service.db.customers import interactions
 from service.db.customers.interactions import InteractionRow
 from service.db.engine import in_transaction
@@ -100,18 +101,26 @@ async def add_interaction(
     request: Request, actor: Writer, number: CustomerNumber, body: NewInteraction
 ) -> Response:
     """Record a call, an e-mail, a meeting or a note. You become its author."""
+    added = await record(request, actor, number, body)
+    return Json(interaction_json(added), status_code=201)
+
+
+async def record(
+    request: Request, actor: Actor, number: int, interaction: NewInteraction
+) -> InteractionRow:
+    """Store an interaction and return it. Raises a problem if there is no such customer."""
     added = await in_transaction(
         state_of(request).engine,
         interactions.add,
         actor.name,
         number,
-        body.kind,
-        body.text,
-        body.happened_at,
+        interaction.kind,
+        interaction.text,
+        interaction.happened_at,
     )
     if added is None:
         raise not_found()
-    return Json(interaction_json(added), status_code=201)
+    return added
 
 
 @router.patch("/{interaction}", response_model=Interaction)

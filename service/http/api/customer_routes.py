@@ -17,7 +17,7 @@ from service.db.customers.customer_row import CustomerRow, etag
 from service.db.customers.filters import Filter
 from service.db.customers.sorting import Sort
 from service.db.engine import in_transaction
-from service.http.api.cursors import bad_cursor, decode_sorted, encode_sorted
+from service.http.api.cursors import Cursor, Limit, bad_cursor, decode_sorted, encode_sorted
 from service.http.api.customer_json import (
     Customer,
     CustomerPatch,
@@ -137,8 +137,8 @@ async def list_customers(
             description="The field to sort by; put `-` before it to sort in descending order.",
         ),
     ] = "-dateCreated",
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Annotated[str | None, Query(max_length=2000)] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Response:
     """List customers. While orders come in, pages neither repeat nor skip anybody.
 

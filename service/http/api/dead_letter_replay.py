@@ -12,7 +12,7 @@ from service.core.order_event import Reason
 from service.core.scopes import Actor
 from service.db.operations import dead_letters
 from service.db.operations.dead_letters import ReplayResult
-from service.http.api.dead_letters import NOT_FOUND, Cursor, LetterNumber, not_found
+from service.http.api.dead_letters import NOT_FOUND, LetterCursor, LetterNumber, not_found
 from service.http.api.models import Camel
 from service.http.auth.guard import Writer
 from service.http.json_response import Json
@@ -80,7 +80,7 @@ async def replay_dead_letters(
     request: Request,
     actor: Writer,
     reason: Annotated[Reason, Query(description="Replays all dead letters of this reason.")],
-    cursor: Cursor = None,
+    cursor: LetterCursor = None,
 ) -> Response:
     """Replay all dead letters of a reason, the oldest first, at most 10,000 per request.
 

@@ -18,6 +18,7 @@ from service.core.scopes import Actor, Scope
 from service.db.engine import in_transaction
 from service.db.operations import dead_letters
 from service.db.operations.dead_letters import Letter, NoSuchLetterError, StoredField
+from service.http.api.cursors import Limit
 from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Admin, Reader, Writer
 from service.http.json_response import Json
@@ -148,7 +149,7 @@ def letter_number(letter_id: Annotated[str, Path(alias="id", examples=["17"])]) 
 
 
 LetterNumber = Annotated[int, Depends(letter_number)]
-Cursor = Annotated[str | None, Query(pattern=r"^\d{1,18}$")]
+LetterCursor = Annotated[str | None, Query(pattern=r"^\d{1,18}$")]
 
 
 @router.get("", response_model=DeadLetters)
@@ -156,8 +157,8 @@ async def list_dead_letters(
     request: Request,
     _: Reader,
     reason: Annotated[Reason | None, Query()] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Cursor = None,
+    limit: Limit = 50,
+    cursor: LetterCursor = None,
 ) -> Response:
     """List dead letters, the newest first, without their fields."""
     before = int(cursor) if cursor else None

@@ -16,6 +16,7 @@ from service.core.segment_rules import Precedence, SegmentSettings
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
 from service.db.segments.rule_settings import NO_VERSION, OutdatedError, SettingsRecord
+from service.http.api.cursors import Limit
 from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Admin, Reader
 from service.http.json_response import Json
@@ -153,7 +154,7 @@ async def read_settings(request: Request, _: Reader) -> Response:
 async def settings_history(
     request: Request,
     _: Reader,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: Limit = 50,
     cursor: Annotated[str | None, Query(pattern=r"^\d{1,9}$")] = None,
 ) -> Response:
     """List all versions, the newest first: who changed what, when."""

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.db.customers import order_history
-from service.http.api.cursors import decode_time
-from service.http.api.customer_details import ORDERS, Cursor, Limit, Orders, orders_response
+from service.http.api.cursors import Cursor, Limit, decode_time
+from service.http.api.customer_details import ORDERS, Orders, orders_response
 from service.http.auth.guard import Reader
 from service.http.problems import DOCUMENTED
 from service.http.state import replica_snapshot

@@ -21,8 +21,9 @@ from service.http.api.customer_interactions import (
     NewInteraction,
     interaction_number,
     no_interaction,
+    record,
 )
-from service.http.api.customer_routes import CustomerNumber, existing, not_found
+from service.http.api.customer_routes import CustomerNumber, existing
 from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept_for
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
@@ -62,17 +63,7 @@ async def add_interaction(
         )
     except ValidationError as error:
         return await _show(request, actor, number, fields, faults_of(error))
-    added = await in_transaction(
-        state_of(request).engine,
-        interactions.add,
-        actor.name,
-        number,
-        body.kind,
-        body.text,
-        body.happened_at,
-    )
-    if added is None:
-        raise not_found()
+    await record(request, actor, number, body)
     return done(f"/customers/{customer_ref(number)}", "interaction-added")
 
 
