@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -14,30 +13,22 @@ from typing import Any
 
 import httpx
 
+from service.local.ports import OURS, is_free
 from tests.paths import ROOT
 from tests.servers import Servers
 from tests.wait import until
 
 HOST = "127.0.0.1"
 PROBE_SECONDS = 15.0
-# Ports below those that the system hands to clients: one of theirs could be taken by a connection
-# between the moment it is found free and the moment the process listens. Each test process starts
-# at a place of its own, and never takes a port twice.
-_PORTS = range(15_000, 32_000)
-_ports = cycle(_PORTS)
-for _ in range(random.SystemRandom().randrange(len(_PORTS))):
+# Each test process starts at a place of its own, and takes no port twice.
+_ports = cycle(OURS)
+for _ in range(random.SystemRandom().randrange(len(OURS))):
     next(_ports)
 
 
 def free_port() -> int:
     """Return a port that nobody listens on."""
-    for port in _ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, port))
-                return port
-    raise AssertionError
+    return next(port for port in _ports if is_free(port, HOST))
 
 
 def environment(servers: Servers, **settings: object) -> dict[str, str]:

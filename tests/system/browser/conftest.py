@@ -18,7 +18,9 @@ from playwright.async_api import (
 )
 
 from tests.conftest import Service
+from tests.integration.http.auth.conftest import Web, serve
 from tests.processes import HOST, processes
+from tests.system.browser.browser import pages
 from tests.system.browser.chromium import ARGUMENTS, chromium
 from tests.wait import PATIENCE as SLOW_MACHINE
 from tests.wait import until
@@ -34,6 +36,14 @@ class Site:
 
     url: str
     service: Service
+
+
+@pytest.fixture
+async def web(empty_service: Service) -> AsyncIterator[Web]:
+    """Serve an empty service with the test pages."""
+    async with serve(empty_service) as web:
+        web.app.include_router(pages)
+        yield web
 
 
 @pytest.fixture(scope="session")

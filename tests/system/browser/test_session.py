@@ -7,16 +7,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from service.core.scopes import Role, Scope
-from tests.conftest import Service
-from tests.integration.http.auth.conftest import STATISTICS, Web, assert_problem, serve
-from tests.system.browser.browser import PAGES, PASSWORD, Browser, browser, pages, user, words
-
-
-@pytest.fixture
-async def web(empty_service: Service) -> AsyncIterator[Web]:
-    async with serve(empty_service) as web:
-        web.app.include_router(pages)
-        yield web
+from tests.integration.http.auth.conftest import STATISTICS, Web, assert_problem
+from tests.system.browser.browser import PAGES, PASSWORD, Browser, browser, user, words
 
 
 @pytest.fixture

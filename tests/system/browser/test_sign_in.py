@@ -13,17 +13,10 @@ from service.core.scopes import ROLE_SCOPES, Role, Scope
 from service.db.accounts import sessions, users
 from service.http.app import ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND
 from tests.conftest import Service
-from tests.integration.http.auth.conftest import PROBES, STATISTICS, Web, assert_problem, serve
+from tests.integration.http.auth.conftest import PROBES, STATISTICS, Web, assert_problem
 from tests.processes import HOST, processes
-from tests.system.browser.browser import PAGES, PASSWORD, Browser, browser, pages, user, words
+from tests.system.browser.browser import PAGES, PASSWORD, Browser, browser, user, words
 from tests.wait import until
-
-
-@pytest.fixture
-async def web(empty_service: Service) -> AsyncIterator[Web]:
-    async with serve(empty_service) as web:
-        web.app.include_router(pages)
-        yield web
 
 
 @pytest.fixture
