@@ -62,10 +62,10 @@ chaos: env tools ## Inject faults into real processes, then audit (SECONDS=600 S
 	done
 
 # Programs that tests drive or compare with. Without them those tests are skipped, and say so.
-DEBIAN := chromium fonts-dejavu-core fonts-noto-color-emoji redis-server libfaketime prometheus
+DEBIAN := chromium fonts-dejavu-core fonts-noto-color-emoji redis-server libfaketime strace prometheus
 DEBIAN += $(if $(shell command -v npm),,nodejs npm)
-tools: ## Install Chromium, Redis 7, libfaketime, promtool and Node.js from Debian (as root)
-	@{ command -v chromium && command -v redis-server && command -v promtool && command -v npm && ls /usr/lib/*/faketime; } >/dev/null 2>&1 \
+tools: ## Install Chromium, Redis 7, libfaketime, strace, promtool and Node.js from Debian (as root)
+	@{ command -v chromium && command -v redis-server && command -v strace && command -v promtool && command -v npm && ls /usr/lib/*/faketime; } >/dev/null 2>&1 \
 	  || { test "$$(id -u)" = 0 && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(DEBIAN); } >/dev/null 2>&1 \
 	  || echo "Some of $(DEBIAN) are missing and cannot be installed here. Tests that need them are skipped."
 

@@ -6,7 +6,7 @@ A chore repeats a step. Each step is one transaction, in which a lock keeps othe
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from redis.asyncio import Redis
@@ -136,28 +136,18 @@ def _trimmed_entries(stream: str, result: trimming.TrimResult | None) -> int | N
     return result.entries or None
 
 
-def check_losses_step(
-    redis: Redis, config: Config, listening: Callable[[], Container[str]], *, wait: bool = False
-) -> Step:
+def check_losses_step(redis: Redis, config: Config, *, wait: bool = False) -> Step:
     """Build the step that checks whether Redis lost entries; it logs each loss once, as an error.
 
-    ``listening`` returns the streams that this worker reads at the moment. While another replica
-    checks, the step does nothing; with ``wait`` it waits for its turn.
+    While another replica checks, the step does nothing; with ``wait`` it waits for its turn.
     """
     streams, group = config.orders_streams, config.orders_group
 
     async def step(connection: AsyncConnection) -> None:
-        results = await losses.check_and_record(
-            connection, redis, streams, group, listening=listening(), wait=wait
-        )
+        results = await losses.check_and_record(connection, redis, streams, group, wait=wait)
         for stream, result in results.items():
             if result.loss:
                 _log_loss(stream, result.loss)
-            elif result.rolled_back:
-                log.warning(
-                    "Redis has less of %s than before; everything that is missing had been applied",
-                    stream,
-                )
 
     return step
 
@@ -168,7 +158,7 @@ def _log_loss(stream: str, loss: Loss) -> None:
         "nothing was lost before %s. See `crm losses`",
         stream,
         loss.kind.replace("_", " "),
-        "an unknown number" if loss.entries is None else loss.entries,
+        "nobody knows how many, if any," if loss.entries is None else f"{loss.entries} or more",
         write(loss.after),
         write(loss.until),
         f"{loss.since:%Y-%m-%dT%H:%M:%SZ}",

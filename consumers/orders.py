@@ -131,10 +131,6 @@ class OrdersConsumer:
                 self._redis, stream, self._config.orders_group, self._consumer
             )
 
-    def reading(self) -> set[str]:
-        """Return the streams that are being read at the moment."""
-        return {name for name, subscriber in self._subscribers.items() if _is_alive(subscriber)}
-
     async def _receive(self, entries: Sequence[Entry]) -> None:
         await self._inbox.put(judge_all(entries, self._config))
 

@@ -56,7 +56,7 @@ class Worker:
         self.consumer = OrdersConsumer(config, redis, self.name, self.inbox)
         self.reclaimer = Reclaimer(config, redis, self.name, self.inbox, self.applier)
         self.relay = Relay(engine, redis, config.changes_stream)
-        self._check_losses = partial(check_losses_step, redis, config, self.consumer.reading)
+        self._check_losses = partial(check_losses_step, redis, config)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then finish what was read. Raises the error of a part."""

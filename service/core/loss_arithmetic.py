@@ -7,8 +7,7 @@ About once a second a worker checks each stream:
 2. The snapshot is compared with the `Checkpoint`, which is what the last check stored, and with the
    number of entries that Postgres counted as read. `was_rolled_back` decides whether this is still
    the stream of the last check. If it is, `find_removed` looks for entries that were removed too
-   early; if not, `find_rolled_back` looks for entries that the rollback lost. Both return a `Loss`
-   or None.
+   early; if not, `find_rolled_back` says what the rollback may have lost.
 3. `next_checkpoint` builds the checkpoint for the next check. `service.db.operations.losses` stores
    it, and records the loss for people.
 
@@ -28,24 +27,19 @@ Two comparisons find a loss:
   copy, or somebody deleted the stream. The lost entries are those that the last check had seen,
   that are gone, and that had not been counted when the rollback was noticed; workers may still
   apply those that they hold. Entries added after the last check and gone before this one leave no
-  trace. There were none if the last check was a moment ago (`_RECENTLY`), a worker was listening
-  (it receives new entries at once) and no entry was applied that the check had not seen. Otherwise
-  a loss is reported even if no entry is known to be lost; then it has no number.
+  trace. So a rollback is always reported as a loss. If no entry is known to be lost, it has no
+  number.
 
 A restart that keeps everything that the last check had seen counts as no loss. It may have lost
 later entries (up to a second of them under ``appendfsync everysec``, if the machine itself died),
 but nothing shows them.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
 from service.core.stream_ids import NO_ID, StreamId, before
-
-_RECENTLY = timedelta(seconds=10)
-"""If Redis went away within this time after a check, a listening worker had received every entry
-added since the check."""
 
 
 class LossKind(StrEnum):
@@ -104,14 +98,10 @@ class Checkpoint(NamedTuple):
     removed: int
     last: StreamId
     acknowledged: StreamId
-    listening: bool
-    """A worker was reading the stream."""
     balance: int
     """Entries counted as read less entries that Redis delivered; the true balance is not lower."""
     read: int
     """Entries counted as read. While Redis is away, this goes on rising."""
-    away_since: datetime | None
-    """When Redis stopped answering. None: it answered."""
 
 
 class Loss(NamedTuple):
@@ -128,7 +118,7 @@ class Loss(NamedTuple):
 
 
 def next_checkpoint(
-    snapshot: StreamSnapshot, at: datetime, read: int, least: int | None, *, listening: bool
+    snapshot: StreamSnapshot, at: datetime, read: int, least: int | None
 ) -> Checkpoint:
     """Build the checkpoint that is stored for the next check.
 
@@ -144,10 +134,8 @@ def next_checkpoint(
         removed=snapshot.removed,
         last=snapshot.last,
         acknowledged=snapshot.acknowledged,
-        listening=listening,
         balance=balance if least is None else max(balance, least),
         read=read,
-        away_since=None,
     )
 
 
@@ -193,11 +181,9 @@ def find_rolled_back(
     snapshot: StreamSnapshot,
     remainder: Remainder,
     read: int,
-    at: datetime,
-) -> Loss | None:
-    """Find the entries that a rollback of Redis lost.
+) -> Loss:
+    """Return what a rollback of Redis may have lost: the range of ids, and how many are known.
 
-    None if everything that the last check had seen was applied, and nothing hints at more.
     ``read`` was counted after the snapshot was taken.
     """
     surviving = None if remainder.newer is None else snapshot.added - remainder.newer
@@ -209,14 +195,10 @@ def find_rolled_back(
     missing = checkpoint.balance + checkpoint.added - read
     gone = None if surviving is None else checkpoint.added - surviving
     known = max(0, missing if gone is None else min(missing, gone))
-    added_since = missing < 0
-    unwatched = (checkpoint.away_since or at) - checkpoint.seen_at > _RECENTLY
-    if not known and not added_since and not unwatched and checkpoint.listening:
-        return None
     return Loss(
         LossKind.ROLLED_BACK,
         max(checkpoint.acknowledged, remainder.last),
-        snapshot.moment,
+        max(checkpoint.last, snapshot.moment),  # the clock may have been set back
         known or None,
         checkpoint.seen_at,
     )

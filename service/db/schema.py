@@ -270,6 +270,8 @@ relay = Table(
     CheckConstraint("published <= numbered", name="published"),
 )
 
+_UNUSED = "unused: only workers of an earlier release write it"
+
 sightings = Table(
     "sightings",
     metadata,
@@ -280,7 +282,7 @@ sightings = Table(
     Column("removed", BigInteger, nullable=False, comment="of them, no longer there"),
     Column("last_id", Text, nullable=False),
     Column("settled_id", Text, nullable=False, comment="all up to it had been acknowledged"),
-    Column("listening", Boolean, nullable=False, comment="a consumer was reading"),
+    Column("listening", Boolean, nullable=False, server_default=text("false"), comment=_UNUSED),
     Column(
         "balance",
         BigInteger,
@@ -288,7 +290,7 @@ sightings = Table(
         comment="entries counted here less entries passed on by Redis, at least",
     ),
     Column("read", BigInteger, nullable=False, comment="entries counted here"),
-    Column("away_since", Moment, comment="Redis has not answered since"),
+    Column("away_since", Moment, comment=_UNUSED),
     comment="what Redis was last seen to hold of an orders stream",
 )
 

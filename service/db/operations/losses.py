@@ -5,7 +5,7 @@ once a second. Batches write nothing for this: a check uses the counters that th
 """
 
 import asyncio
-from collections.abc import Awaitable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -45,7 +45,7 @@ CASE WHEN CAST({partition} AS int) IS NULL
   ELSE (SELECT coalesce(sum(p.read), 0) FROM partition_counters p WHERE p.partition = {partition})
 END"""
 _CHECKPOINTS = text("""
-SELECT stream, seen_at, added, removed, last_id, settled_id, listening, balance, read, away_since
+SELECT stream, seen_at, added, removed, last_id, settled_id, balance, read
 FROM sightings WHERE stream = ANY(:streams) AND consumer_group = :group
 """)
 _COUNT_READ = text(f"""
@@ -55,19 +55,16 @@ FROM unnest(CAST(:partitions AS int[])) WITH ORDINALITY AS s (partition, place) 
 """)
 _STORE_CHECKPOINT = text("""
 INSERT INTO sightings (stream, consumer_group, seen_at, added, removed, last_id, settled_id,
-  listening, balance, read)
-VALUES (:stream, :group, :seen_at, :added, :removed, :last_id, :settled_id, :listening, :balance,
-  :read)
+  balance, read)
+VALUES (:stream, :group, :seen_at, :added, :removed, :last_id, :settled_id, :balance, :read)
 ON CONFLICT (stream, consumer_group) DO UPDATE SET seen_at = excluded.seen_at,
   added = excluded.added, removed = excluded.removed, last_id = excluded.last_id,
-  settled_id = excluded.settled_id, listening = excluded.listening, balance = excluded.balance,
-  read = excluded.read, away_since = NULL
+  settled_id = excluded.settled_id, balance = excluded.balance, read = excluded.read
 """)
 # While Redis is away, it delivers nothing, and workers finish the entries that they hold. So all
 # entries counted by now belong to the checkpoint.
-_MARK_AWAY = text(f"""
-UPDATE sightings SET away_since = coalesce(away_since, clock_timestamp()),
-  read = {_ENTRIES_READ.format(partition=":partition")}
+_COUNT_WHILE_AWAY = text(f"""
+UPDATE sightings SET read = {_ENTRIES_READ.format(partition=":partition")}
 WHERE stream = :stream AND consumer_group = :group
 """)
 # A publisher that trims too early does it again and again: that is one loss that grows.
@@ -135,8 +132,6 @@ class CheckResult(NamedTuple):
 
     checkpoint: Checkpoint
     loss: Loss | None
-    rolled_back: bool
-    """Redis has less than it had. Without a loss, everything missing had been applied."""
 
 
 async def check_and_record(
@@ -145,23 +140,22 @@ async def check_and_record(
     streams: Sequence[OrdersStream],
     group: str,
     *,
-    listening: Container[str],
     wait: bool = False,
 ) -> dict[str, CheckResult]:
     """Check the streams, store the checkpoints and record losses; the caller commits.
 
-    A result has a loss only if that is a new one. ``listening`` holds the streams that this worker
-    is reading. Streams for which Redis does not answer are left out. The result is empty while
-    another replica checks; with ``wait``, this waits for that replica instead.
+    A result has a loss only if that is a new one. Streams for which Redis does not answer are left
+    out. The result is empty while another replica checks; with ``wait``, this waits for that
+    replica instead.
     """
     if wait:
         await wait_for_lock(connection, AdvisoryLock.LOSSES)
     elif not await try_lock(connection, AdvisoryLock.LOSSES):
         return {}
-    results = await check(connection, redis, streams, group, listening=listening)
+    results = await check(connection, redis, streams, group)
     if away := [stream for stream in streams if stream.name not in results]:
         await connection.execute(
-            _MARK_AWAY,
+            _COUNT_WHILE_AWAY,
             [{"stream": name, "group": group, "partition": partition} for name, partition in away],
         )
     if results:
@@ -183,19 +177,13 @@ def _row(stream: str, group: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "removed": checkpoint.removed,
         "last_id": write(checkpoint.last),
         "settled_id": write(checkpoint.acknowledged),
-        "listening": checkpoint.listening,
         "balance": checkpoint.balance,
         "read": checkpoint.read,
     }
 
 
 async def check(
-    connection: AsyncConnection,
-    redis: Redis,
-    streams: Sequence[OrdersStream],
-    group: str,
-    *,
-    listening: Container[str] = (),
+    connection: AsyncConnection, redis: Redis, streams: Sequence[OrdersStream], group: str
 ) -> dict[str, CheckResult]:
     """Compare what Redis has of each stream with the stored checkpoint. Writes nothing.
 
@@ -217,20 +205,17 @@ async def check(
             continue
         checkpoint = checkpoints.get(stream.name)
         least, loss = None, None
-        rolled_back = checkpoint is not None and was_rolled_back(checkpoint, snapshot)
-        if checkpoint is not None and rolled_back:
+        if checkpoint is not None and was_rolled_back(checkpoint, snapshot):
             remainder = await _answer(read_remainder(redis, stream.name, checkpoint.last))
             if remainder is None:
                 continue
-            loss = find_rolled_back(checkpoint, snapshot, remainder, read_after, at)
+            loss = find_rolled_back(checkpoint, snapshot, remainder, read_after)
         elif checkpoint is not None:
             loss = find_removed(checkpoint, snapshot, read_after)
             # The rest of a loss shows when the entries that workers hold have been counted.
             least = checkpoint.balance - ((loss.entries or 0) if loss else 0)
-        following = next_checkpoint(
-            snapshot, at, read_before.entries, least, listening=stream.name in listening
-        )
-        results[stream.name] = CheckResult(following, loss, rolled_back)
+        following = next_checkpoint(snapshot, at, read_before.entries, least)
+        results[stream.name] = CheckResult(following, loss)
     return results
 
 
@@ -277,10 +262,8 @@ async def _checkpoints(
             row.removed,
             parse(row.last_id),
             parse(row.settled_id),
-            row.listening,
             row.balance,
             row.read,
-            row.away_since,
         )
         for row in rows
     }

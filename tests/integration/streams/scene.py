@@ -65,19 +65,12 @@ class Scene:
                 self.service.redis,
                 self.service.config.orders_streams,
                 self.group,
-                listening={self.stream},
             )
         return results[self.stream]
 
     async def losses(self) -> list[RecordedLoss]:
         async with self.service.engine.connect() as connection:
             return list(await losses.recorded_losses(connection))
-
-    async def age_checkpoint(self, ago: str) -> None:
-        """Move the time of the last check back."""
-        await self.service.execute(
-            "UPDATE sightings SET seen_at = seen_at - CAST(:ago AS text)::interval", ago=ago
-        )
 
 
 def covers(loss: RecordedLoss, *ids: str) -> bool:
@@ -86,16 +79,14 @@ def covers(loss: RecordedLoss, *ids: str) -> bool:
 
 
 async def all_checked(service: Service) -> None:
-    """Wait until a check has found everything applied and a worker listening."""
+    """Wait until a check has found everything applied."""
 
     async def checked() -> bool:
         raw: Any = service.redis
         if not await raw.exists(service.config.orders_stream):
             return False
         info = await raw.xinfo_stream(service.config.orders_stream)
-        acknowledged = await service.rows(
-            "SELECT added FROM sightings WHERE listening AND settled_id = last_id"
-        )
+        acknowledged = await service.rows("SELECT added FROM sightings WHERE settled_id = last_id")
         return acknowledged == [{"added": info["entries-added"]}]
 
     await until(checked)

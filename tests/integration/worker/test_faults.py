@@ -14,6 +14,7 @@ from tests.conftest import Service
 from tests.events import fields
 from tests.integration.streams.scene import all_checked
 from tests.integration.worker.scene import (
+    acknowledge_losses,
     all_applied,
     all_published,
     backlog,
@@ -172,6 +173,7 @@ async def test_a_wiped_redis_is_filled_again(service: Service) -> None:
     assert (await out_stream(service))[: len(before)] == before
     assert await order_count(service) == 200
     await in_order_without_holes(service)
+    await acknowledge_losses(service)
 
 
 async def _cpu_share(process: Process, seconds: float) -> float:

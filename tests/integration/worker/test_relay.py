@@ -17,6 +17,7 @@ from tests.conftest import Service
 from tests.events import entry, fields
 from tests.integration.streams.scene import all_checked
 from tests.integration.worker.scene import (
+    acknowledge_losses,
     all_applied,
     all_published,
     database_backlog,
@@ -155,6 +156,7 @@ async def test_changes_are_published_again_when_redis_has_an_older_copy(
         await all_applied(service, 41)
         await all_published(service)
     await in_order_without_holes(service)
+    await acknowledge_losses(service)
 
 
 async def test_an_entry_of_a_foreign_writer_harms_nothing(

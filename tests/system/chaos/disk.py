@@ -1,10 +1,18 @@
-"""A small disk for one folder, which can be filled up and freed."""
+"""Disks that are full or slow."""
 
+import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
+
+from tests.system.chaos.skipped import Skipped
 
 ROOMY = "16g"
 PAGE = 4096
@@ -44,6 +52,34 @@ class Disk:
     def unmount(self) -> None:
         """Unmount the disk, even if files on it are open."""
         _run("umount", "--lazy", str(self.path))
+
+
+@contextlib.asynccontextmanager
+async def slow_fsync(pid: int, seconds: float) -> AsyncIterator[None]:
+    """Make each fsync of a process and its children begin that many seconds late."""
+    strace = shutil.which("strace")
+    if strace is None:
+        raise Skipped("strace is not installed")
+    parent = psutil.Process(pid)
+    family = [parent.pid, *(child.pid for child in parent.children(recursive=True))]
+    tracer = await asyncio.create_subprocess_exec(
+        *(strace, "--follow-forks", "--output=/dev/null", "--trace=fsync,fdatasync"),
+        f"--inject=fsync,fdatasync:delay_enter={seconds:g}s",
+        *(f"--attach={each}" for each in family),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert tracer.stderr
+    try:
+        # It says so for each process that it has attached to, or why it may not.
+        for _ in family:
+            if b"attached" not in (line := await tracer.stderr.readline()):
+                msg = f"strace may not do this here: {line.decode().strip()}"
+                raise Skipped(msg)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            tracer.send_signal(signal.SIGTERM)
+        await tracer.communicate()
 
 
 def _run(*command: str) -> bool:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.system.chaos.audit import Audit, audit
-from tests.system.chaos.faults import FAULTS, Skipped
+from tests.system.chaos.faults import FAULTS
 from tests.system.chaos.schedule import Step, schedule
+from tests.system.chaos.skipped import Skipped
 from tests.system.chaos.stage import Stage, staged
 
 PER_SECOND = 120.0
@@ -101,6 +102,7 @@ async def run(report: Report, folder: Path, say: Callable[[str], None]) -> None:
 async def _inject(stage: Stage, step: Step, rng: random.Random, report: Report) -> None:
     await asyncio.sleep(step.pause)
     done: list[str] = []
+    noticed = await stage.noticed_losses()
     async with contextlib.AsyncExitStack() as stack:
         for name in step.faults:
             try:
@@ -113,6 +115,9 @@ async def _inject(stage: Stage, step: Step, rng: random.Random, report: Report) 
     if any(FAULTS[name].loses for name in done):
         await stage.publishers.republish()
     seconds = await stage.recovered()
+    losses = sum(FAULTS[name].loses for name in done)
+    if not await stage.notices(noticed + losses):
+        report.wrong.append(f"the service did not notice the loss by: {' + '.join(done)}")
     for name in done:
         report.injected[name] += 1
         report.recoveries[name].append(seconds)
@@ -121,8 +126,8 @@ async def _inject(stage: Stage, step: Step, rng: random.Random, report: Report) 
 def _count(stage: Stage, found: Audit, report: Report) -> None:
     ledger, seen = stage.publishers.ledger, stage.analytics
     lossy = sum(times for name, times in report.injected.items() if FAULTS[name].loses)
-    if found.losses and not lossy:
-        report.wrong.append(f"{found.losses} losses reported although Redis lost nothing")
+    if found.losses != lossy:
+        report.wrong.append(f"Redis lost entries {lossy} times, the service noticed {found.losses}")
     if stage.answers[500]:
         report.wrong.append(f"web processes answered 500 {stage.answers[500]} times")
     report.figures = {

@@ -21,6 +21,7 @@ from service.local.child import Child
 from service.local.folder import DataFolder
 from service.local.stack import LocalStack
 from service.local.supervise import Supervised
+from tests.system.chaos.clock import Clock
 from tests.system.chaos.disk import Disk
 from tests.wait import until
 
@@ -35,6 +36,7 @@ class Server:
 
     kept: Supervised
     data: Path
+    clock: Clock
 
     @property
     def pid(self) -> int:
@@ -127,6 +129,10 @@ def redis_child(folder: DataFolder, binary: str | None) -> tuple[Child, str]:
     return (dataclasses.replace(child, argv=[binary, *child.argv[1:]]) if binary else child), url
 
 
+def _with_clock(child: Child, clock: Clock) -> Child:
+    return dataclasses.replace(child, env={**child.env, **clock.environment})
+
+
 @contextlib.asynccontextmanager
 async def running(kind: str, folder: Path) -> AsyncIterator[Servers]:
     """Run Postgres and a Redis of that kind, with their data in ``folder``."""
@@ -134,9 +140,14 @@ async def running(kind: str, folder: Path) -> AsyncIterator[Servers]:
     try:
         async with LocalStack(folder, redis=False, report=lambda _: None) as local:
             child, redis_url = redis_child(local.folder, debian_redis() if kind == REDIS else None)
-            redis = Server(await local.start(child), local.folder.path / "valkey")
-            data = local.folder.path / "postgres"
-            postgres = Server(local.supervisor.children["postgres"], data)
+            path = local.folder.path
+            clock = Clock(path / "redis.clock")
+            redis = Server(await local.start(_with_clock(child, clock)), path / "valkey", clock)
+            # Postgres is started anew below, with its clock.
+            clock = Clock(path / "postgres.clock")
+            kept = local.supervisor.children["postgres"]
+            kept.child = _with_clock(kept.child, clock)
+            postgres = Server(kept, path / "postgres", clock)
 
             def onto_disks(data: Path) -> None:
                 mounted = (Disk.mount(data), Disk.mount(data / "pg_wal"))

@@ -83,6 +83,24 @@ class Stage:
         groups = await self.redis.xinfo_groups(STREAM)
         return sum(group["lag"] or 0 for group in groups if group["name"] == GROUP.encode())
 
+    async def noticed_losses(self) -> int:
+        """Return how many losses of Redis the service has recorded."""
+        return int((await self.servers.sql("SELECT count(*) FROM losses"))[0]["count"])
+
+    async def notices(self, losses: int) -> bool:
+        """Wait until the service has recorded that many losses; return False if it does not."""
+
+        async def recorded() -> bool:
+            try:
+                return await self.noticed_losses() >= losses
+            except AWAY:
+                return False
+
+        with contextlib.suppress(AssertionError):
+            await until(recorded, BOUND_SECONDS)
+            return True
+        return False
+
     async def drained(self) -> None:
         """Wait until lag, pending entries and unpublished changes are zero; nobody may publish."""
         await until(self._nothing_waits, BOUND_SECONDS)

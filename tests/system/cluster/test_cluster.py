@@ -14,7 +14,14 @@ from service.db.operations import losses
 from service.streams import groups, redis_client
 from tests.conftest import Service
 from tests.integration.db.ingest.test_model import stored
-from tests.integration.worker.scene import all_published, in_order_without_holes, totals, working
+from tests.integration.worker.scene import (
+    acknowledge_losses,
+    all_published,
+    in_order_without_holes,
+    open_losses,
+    totals,
+    working,
+)
 from tests.model import world
 from tests.processes import Process, Processes, processes
 from tests.system.cluster.conftest import OnCluster
@@ -27,17 +34,6 @@ _SLOW = 120.0
 _REPLICATED = 5.0
 """Seconds. What a master accepted longer than this before its death, its replica has too; what it
 accepted later is published again."""
-
-
-async def _open_losses(service: Service) -> list[losses.RecordedLoss]:
-    async with service.engine.connect() as connection:
-        return list(await losses.recorded_losses(connection, open_only=True))
-
-
-async def _acknowledge_losses(service: Service) -> None:
-    for loss in await _open_losses(service):
-        async with service.engine.begin() as connection:
-            assert await losses.acknowledge(connection, loss.id, "a test")
 
 
 async def _applied(service: Service, entries: int) -> None:
@@ -87,9 +83,9 @@ async def test_orders_survive_moving_slots_and_a_dead_master(
 
         # If the replica was behind, that is a loss of streams on this master, and it was published
         # again.
-        for loss in await _open_losses(service):
+        for loss in await open_losses(service):
             assert loss.kind is LossKind.ROLLED_BACK
-        await _acknowledge_losses(service)
+        await acknowledge_losses(service)
         assert await service.findings() == []
         assert await worker.terminate() == 0
 
@@ -124,7 +120,6 @@ async def test_entries_that_a_replica_lacked_are_a_loss_and_can_be_published_aga
             service.redis,
             service.config.orders_streams,
             service.config.orders_group,
-            listening=(),
         )
     master.kill()
     replica.send(signal.SIGCONT)
@@ -132,7 +127,7 @@ async def test_entries_that_a_replica_lacked_are_a_loss_and_can_be_published_aga
 
     async with working(service):
         await until(lambda: _has_open_losses(service), _SLOW)
-        found = {loss.stream: (loss.kind, loss.entries) for loss in await _open_losses(service)}
+        found = {loss.stream: (loss.kind, loss.entries) for loss in await open_losses(service)}
         assert found.pop(stream) == (LossKind.ROLLED_BACK, 5)
         assert {kind for kind, _ in found.values()} <= {LossKind.ROLLED_BACK}
         for sent in shop.sent[before:]:
@@ -142,12 +137,12 @@ async def test_entries_that_a_replica_lacked_are_a_loss_and_can_be_published_aga
     expected = world([sent.document for sent in shop.sent], datetime.now(UTC))
     assert await stored(service) == expected
     await in_order_without_holes(service)
-    await _acknowledge_losses(service)
+    await acknowledge_losses(service)
     assert await service.findings() == []
 
 
 async def _has_open_losses(service: Service) -> bool:
-    return bool(await _open_losses(service))
+    return bool(await open_losses(service))
 
 
 async def test_other_partitions_are_read_while_a_master_and_its_replica_are_dead(

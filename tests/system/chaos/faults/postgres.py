@@ -5,18 +5,21 @@ import contextlib
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 
-from tests.system.chaos.disk import Disk
-from tests.system.chaos.faults.registry import Skipped, fault
+from tests.system.chaos.disk import Disk, slow_fsync
+from tests.system.chaos.faults.registry import fault
+from tests.system.chaos.skipped import Skipped
 from tests.system.chaos.stage import AWAY, BOUND_SECONDS, Stage
 from tests.wait import until
 
 _WORKERS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'crm worker'"
 _FILLER_BYTES = 1_000_000
+_SLOW_FSYNC_SECONDS = 0.25
 
 
 async def _answers(stage: Stage) -> bool:
@@ -102,6 +105,27 @@ async def out_of_connections(stage: Stage, _: random.Random) -> AsyncIterator[No
         for connection in taken:
             connection.terminate()
         await until(lambda: _answers(stage), BOUND_SECONDS)
+
+
+@fault("the disk of postgres is slow", "postgres", lasting=True)
+@contextlib.asynccontextmanager
+async def slow_disk(stage: Stage, _: random.Random) -> AsyncIterator[None]:
+    async with slow_fsync(stage.servers.postgres.pid, _SLOW_FSYNC_SECONDS):
+        began = time.monotonic()
+        await stage.servers.sql("SELECT pg_logical_emit_message(true, 'chaos', 'x', true)")
+        assert time.monotonic() - began > _SLOW_FSYNC_SECONDS, "a commit is as fast as ever"
+        yield
+
+
+@fault("the clock of postgres runs ahead and is set back", "postgres")
+@contextlib.asynccontextmanager
+async def clock_set_back(stage: Stage, _: random.Random) -> AsyncIterator[None]:
+    async def seconds() -> float:
+        rows = await stage.servers.sql("SELECT extract(epoch FROM clock_timestamp())::float8 AS s")
+        return float(rows[0]["s"])
+
+    async with stage.servers.postgres.clock.ahead(seconds):
+        yield
 
 
 def _disk(disk: Disk | None) -> Disk:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 from redis.exceptions import OutOfMemoryError
 
+from tests.system.chaos.disk import slow_fsync
 from tests.system.chaos.faults.registry import fault
 from tests.system.chaos.publishers import STREAM
 from tests.system.chaos.stage import AWAY, BOUND_SECONDS, Stage
 from tests.wait import until
 
 AOF = "appendonlydir"
+_SLOW_FSYNC_SECONDS = 3.0
+"""Redis lets writes wait when an fsync takes longer than two seconds."""
 
 
 def _without_aof(data: Path) -> None:
@@ -48,8 +51,12 @@ async def restarted_older(stage: Stage, _: random.Random) -> AsyncIterator[None]
     await asyncio.to_thread(shutil.copytree, data / AOF, copy)
 
     async def has_moved_on() -> bool:
-        now = await stage.redis.xinfo_stream(STREAM)
-        return bool(now["entries-added"] > added + 50)
+        """Return whether a check of the service has seen entries that the copy lacks."""
+        try:
+            rows = await stage.servers.sql("SELECT added FROM sightings WHERE stream = $1", STREAM)
+        except AWAY:
+            return False
+        return bool(rows) and rows[0]["added"] > added + 50
 
     def go_back(data: Path) -> None:
         shutil.rmtree(data / AOF)
@@ -58,6 +65,35 @@ async def restarted_older(stage: Stage, _: random.Random) -> AsyncIterator[None]
     await until(has_moved_on, BOUND_SECONDS)
     await stage.servers.redis.restart(go_back)
     yield
+
+
+@fault("the disk of redis is slow", "redis", lasting=True)
+@contextlib.asynccontextmanager
+async def slow_disk(stage: Stage, _: random.Random) -> AsyncIterator[None]:
+    async def delayed() -> int:
+        return int((await stage.redis.info("persistence"))["aof_delayed_fsync"])
+
+    before = await delayed()
+
+    async def writes_wait() -> bool:
+        try:
+            return await delayed() > before
+        except AWAY:
+            return False
+
+    async with slow_fsync(stage.servers.redis.pid, _SLOW_FSYNC_SECONDS):
+        await until(writes_wait, BOUND_SECONDS)
+        yield
+
+
+@fault("the clock of redis runs ahead and is set back", "redis")
+@contextlib.asynccontextmanager
+async def clock_set_back(stage: Stage, _: random.Random) -> AsyncIterator[None]:
+    async def seconds() -> float:
+        return float((await stage.redis.time())[0])
+
+    async with stage.servers.redis.clock.ahead(seconds):
+        yield
 
 
 @fault("redis flushed", "redis", loses=True)

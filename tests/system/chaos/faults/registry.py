@@ -27,10 +27,6 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
-class Skipped(Exception):  # noqa: N818  not an error
-    """The fault is not permitted on this system; the message says why."""
-
-
 def fault(
     name: str, *hurts: str, loses: bool = False, lasting: bool = False
 ) -> Callable[[Inject], Inject]:

@@ -7,8 +7,9 @@ import signal
 from collections.abc import AsyncIterator
 
 from tests.system.chaos import points
-from tests.system.chaos.faults.registry import Skipped, fault
+from tests.system.chaos.faults.registry import fault
 from tests.system.chaos.publishers import STREAM
+from tests.system.chaos.skipped import Skipped
 from tests.system.chaos.stage import AWAY, BOUND_SECONDS, GROUP, Stage
 from tests.wait import until
 
