@@ -7,10 +7,15 @@ works on bytes; `service.core.judge` decodes them.
 
 import struct
 from collections.abc import Mapping
+from itertools import chain, islice
 from typing import NamedTuple
 
 CANONICAL_FIELD = b"data"
 FASTSTREAM_FIELD = b"__data__"
+MOST_FIELDS = 64
+"""An entry with more fields is not read whole. Events need one."""
+KEPT_BYTES = 1024
+"""How much is kept of an entry that is too large."""
 
 _MAGIC = b"\x89BIN\x0d\x0a\x1a\x0a"
 _HEAD = struct.Struct(">8sHII")  # magic, format version, start of headers, start of data
@@ -26,6 +31,8 @@ class Entry(NamedTuple):
     fields: Mapping[bytes, bytes]
     partition: int | None = None
     """None: the stream that is not partitioned. Ids are unique within one stream only."""
+    missing: int = 0
+    """Bytes that were not read because the entry is too large. Its fields are cut short then."""
 
     @property
     def place(self) -> Place:
@@ -34,13 +41,31 @@ class Entry(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of bytes in all fields together."""
+        """Number of bytes in all fields together, read or not."""
+        return self.missing + self._bytes
+
+    @property
+    def _bytes(self) -> int:
         return sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
 
     @property
     def milliseconds(self) -> int:
         """Unix time at which Redis took the entry, according to its id."""
         return int(self.id.partition("-")[0])
+
+
+def beginning(entry: Entry) -> Entry:
+    """Return the first bytes of an entry that is too large to be kept, as `missing` says."""
+    kept, left = dict[bytes, bytes](), KEPT_BYTES
+    for name, value in islice(entry.fields.items(), MOST_FIELDS):
+        if not left:
+            break
+        name_kept = name[:left]
+        value_kept = value[: left - len(name_kept)]
+        kept[name_kept] = value_kept
+        left -= len(name_kept) + len(value_kept)
+    size = sum(map(len, chain(kept, kept.values())))
+    return entry._replace(fields=kept, missing=max(1, entry.size - size))
 
 
 def payload(fields: Mapping[bytes, bytes]) -> bytes | None:

@@ -36,6 +36,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from service.core.dead_letters import Fate
 from service.core.loss_arithmetic import LossKind
 from service.core.order_event import REGISTERS
 from service.core.scopes import Role
@@ -439,9 +440,46 @@ dead_letters = Table(
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("first_seen", Moment, nullable=False, server_default=func.now()),
     Column("last_seen", Moment, nullable=False, server_default=func.now()),
-    Column("digest", LargeBinary, nullable=False, comment="SHA-256 over the fields"),
+    Column(
+        "digest",
+        LargeBinary,
+        nullable=False,
+        comment="SHA-256 over partition and fields; if cut, over its size, too",
+    ),
     Column("partition", Integer, comment="NULL: the stream that is not partitioned"),
+    Column("size", BigInteger, comment="bytes of the entry as published; NULL: not measured yet"),
+    Column("stored", BigInteger, comment="of them, in the fields here; fewer: the entry is cut"),
+    Column(
+        "whole_digest",
+        LargeBinary,
+        comment="SHA-256 over partition and all fields of a cut entry, if they were read",
+    ),
+    Column(
+        "identifiers",
+        ARRAY(BigInteger),
+        comment="hashes of the e-mails, phones and customer ids in it; NULL: not looked for yet",
+    ),
+    Column("hints", ARRAY(BigInteger), comment="hashes of the names and other ids in it"),
     UniqueConstraint("stream_id", "digest"),
+    CheckConstraint("stored >= 0 AND stored <= size", name="stored"),
+    CheckConstraint("(identifiers IS NULL) = (hints IS NULL)", name="indexed"),
+    Index(None, "identifiers", postgresql_using="gin"),
+    Index(None, "hints", postgresql_using="gin"),
+    Index(
+        "ix_dead_letters_waiting",
+        "id",
+        postgresql_where=text("size IS NULL OR identifiers IS NULL"),
+    ),
+)
+
+dead_letter_counters = Table(
+    "dead_letter_counters",
+    metadata,
+    Column("fate", Text, primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("letters", BigInteger, nullable=False),
+    _one_of("fate", Fate),
+    comment="dead letters ever measured, and what became of those that are gone",
 )
 
 former_emails = Table(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.customers.personal_data import NAMES_THE_PERSON, naming_pattern
+from service.db.customers.personal_data import dead_letters_about
 
 
 def email_hash(email_key: str) -> str:
@@ -32,16 +32,16 @@ ON CONFLICT (email_hash) DO UPDATE SET erased_at = excluded.erased_at
 _ORDERS = text("UPDATE orders SET customer_id = NULL, erased = true WHERE customer_id = :id")
 _INTERACTIONS = text("DELETE FROM interactions WHERE customer_id = :id")
 _EDITS = text("UPDATE audit SET details = '{}' WHERE customer_id = :id")
-_DEAD_LETTERS = text(f"""
-UPDATE dead_letters SET field_names = '{{}}', field_values = '{{}}',
-  error = 'erased with the person it named'
-WHERE {NAMES_THE_PERSON}
+_DEAD_LETTERS = text("""
+UPDATE dead_letters SET field_names = '{}', field_values = '{}',
+  stored = CASE WHEN size IS NOT NULL THEN 0 END,
+  whole_digest = NULL, identifiers = '{}', hints = '{}', error = 'erased with the person it named'
+WHERE id = ANY(:ids)
 """)
-_EXTENT = text(f"""
+_EXTENT = text("""
 SELECT (SELECT count(*) FROM orders WHERE customer_id = :id) AS orders,
   (SELECT count(*) FROM interactions WHERE customer_id = :id) AS interactions,
-  (SELECT count(*) FROM audit WHERE customer_id = :id) AS edits,
-  (SELECT count(*) FROM dead_letters WHERE {NAMES_THE_PERSON}) AS dead_letters
+  (SELECT count(*) FROM audit WHERE customer_id = :id) AS edits
 """)
 
 
@@ -60,8 +60,9 @@ async def extent(
     connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]
 ) -> Extent:
     """Count what `erase` would change."""
-    parameters = {"id": customer_id, "pattern": naming_pattern(customer_id, email_keys)}
-    return Extent(**(await connection.execute(_EXTENT, parameters)).mappings().one())
+    counted = (await connection.execute(_EXTENT, {"id": customer_id})).mappings().one()
+    letters = await dead_letters_about(connection, customer_id, email_keys)
+    return Extent(**counted, dead_letters=len(letters))
 
 
 async def erase(connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]) -> None:
@@ -70,7 +71,8 @@ async def erase(connection: AsyncConnection, customer_id: int, email_keys: Seque
     ``email_keys`` are all e-mails that mean this person. From now on, none of them names anybody in
     an order that was placed before.
     """
+    letters = await dead_letters_about(connection, customer_id, email_keys)
+    await connection.execute(_DEAD_LETTERS, {"ids": [letter.id for letter in letters]})
     await connection.execute(_REMEMBER, {"id": customer_id, "email_keys": email_keys})
     for statement in (_ORDERS, _INTERACTIONS, _EDITS):
         await connection.execute(statement, {"id": customer_id})
-    await connection.execute(_DEAD_LETTERS, {"pattern": naming_pattern(customer_id, email_keys)})

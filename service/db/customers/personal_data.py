@@ -1,66 +1,132 @@
-"""Dead letters that name a person. They hold raw bytes, so they are searched by a pattern."""
+"""Find the dead letters that name a person, by an index of hashes.
 
-import re
-from collections.abc import Iterator, Sequence
-from textwrap import wrap
-from typing import NamedTuple
+Whom a letter names is looked for when it is stored (`service.core.personal_identifiers`). Salted
+hashes of what was found are stored beside it. For a person, the same hashes are made of what is
+known about them. So the cost does not depend on how many and how large the letters are.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.customer_ids import customer_ref
+from service.core.personal_identifiers import Traits, find, names, of_person
 
-NAMES_THE_PERSON = """
-EXISTS (
-  SELECT FROM unnest(field_values) AS v(value)
-  WHERE lower(encode(v.value, 'escape')) ~ CAST(:pattern AS text)
-)
-"""
-"""A condition on a dead letter; its parameter ``pattern`` comes from `naming_pattern`."""
-
-_DEAD_LETTERS = text(f"""
-SELECT stream_id, partition, reason FROM dead_letters WHERE {NAMES_THE_PERSON}
-ORDER BY first_seen, id
+_SALT = text("SELECT salt FROM installation")
+# Staff may have corrected the name or the phone since the letter came.
+_KNOWN = text("""
+SELECT ARRAY(
+    SELECT name FROM customers WHERE id = :id
+    UNION SELECT details -> 'name' ->> place
+    FROM audit, generate_series(0, 1) AS place WHERE customer_id = :id AND details ? 'name'
+  ) AS names,
+  ARRAY(
+    SELECT phone FROM customers WHERE id = :id
+    UNION SELECT details -> 'phone' ->> place
+    FROM audit, generate_series(0, 1) AS place WHERE customer_id = :id AND details ? 'phone'
+  ) AS phones,
+  ARRAY(SELECT id FROM orders WHERE customer_id = :id) AS order_ids
 """)
+# The same rule as `service.core.personal_identifiers.names`.
+_INDEXED = text("""
+SELECT id, stream_id, partition, reason, first_seen FROM dead_letters
+WHERE identifiers && CAST(:identifiers AS bigint[]) OR hints && CAST(:identifiers AS bigint[])
+   OR hints && CAST(:hints AS bigint[]) AND identifiers = '{}'
+""")
+_UNINDEXED = text("""
+SELECT id, stream_id, partition, reason, first_seen FROM dead_letters
+WHERE identifiers IS NULL AND id > :after ORDER BY id LIMIT 1
+""")
+_CONTENT = text("""
+SELECT substring(name FROM 1 FOR :most) AS name, substring(value FROM 1 FOR :most) AS value
+FROM dead_letters, unnest(field_names, field_values) WITH ORDINALITY AS f (name, value, place)
+WHERE id = :id AND place <= :fields ORDER BY place
+""")
+_MOST_READ = 4_194_304
+"""How much is read of a field to find whom it names. Workers cut larger letters soon."""
+_MOST_FIELDS = 10_000
 
 
 class NamingLetter(NamedTuple):
     """A dead letter that names a person: where the entry was read, and why it was refused."""
 
+    id: int
     stream_id: str
     partition: int | None
     reason: str
+    first_seen: datetime
 
 
-def naming_pattern(customer_id: int, email_keys: Sequence[str]) -> str:
-    """Return a regular expression that matches every spelling of a person's e-mails and id.
+class Hashes(NamedTuple):
+    """The salted hashes of traits, as the index has them: the first 64 bits."""
 
-    It is applied to bytes written as lower-case ASCII. JSON can write any character as an escape,
-    and JSON within JSON escapes it once more; the pattern matches all of these forms. It matches
-    too much rather than too little: a longer e-mail that ends in one of theirs matches, too.
+    identifiers: list[int]
+    hints: list[int]
+
+
+async def read_salt(connection: AsyncConnection) -> bytes:
+    """Return the installation's salt."""
+    salt: bytes = (await connection.execute(_SALT)).scalar_one()
+    return salt
+
+
+def hashes(salt: bytes, traits: Traits) -> Hashes:
+    """Return the hashes of traits. They are of no use to whoever does not know the salt."""
+    return Hashes(_hashed(salt, traits.identifiers), _hashed(salt, traits.hints))
+
+
+def _hashed(salt: bytes, traits: Iterable[str]) -> list[int]:
+    digests = (hashlib.sha256(salt + trait.encode(errors="replace")) for trait in traits)
+    return sorted(int.from_bytes(each.digest()[:8], signed=True) for each in digests)
+
+
+async def traits_of(
+    connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]
+) -> Traits:
+    """Return by what a document names a customer: all that is known of them, now and formerly.
+
+    ``email_keys`` are all their e-mails. Call it before their orders are taken from them.
     """
-    reference = _any_spelling(customer_ref(customer_id).lower())
-    return "|".join([*map(_any_spelling, email_keys), f"(?<![0-9a-z]){reference}(?![0-9])"])
+    known = (await connection.execute(_KNOWN, {"id": customer_id})).one()
+    return of_person(
+        customer_id,
+        emails=email_keys,
+        phones=known.phones,
+        names=known.names,
+        order_ids=known.order_ids,
+    )
 
 
 async def dead_letters_about(
     connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]
 ) -> list[NamingLetter]:
-    """Return the dead letters that name a person, the oldest first. `erase` empties these."""
-    pattern = naming_pattern(customer_id, email_keys)
-    rows = await connection.execute(_DEAD_LETTERS, {"pattern": pattern})
-    return [NamingLetter(*row) for row in rows]
+    """Return the dead letters that name a person, the oldest first. `erase` empties these.
+
+    Letters that no worker has indexed yet are read, one after the other.
+    """
+    person = await traits_of(connection, customer_id, email_keys)
+    wanted = hashes(await read_salt(connection), person)._asdict()
+    found = [NamingLetter(*row) for row in await connection.execute(_INDEXED, wanted)]
+    found += [
+        letter
+        async for letter in _unindexed(connection)
+        if names(find(await read_content(connection, letter.id)), person)
+    ]
+    return sorted(found, key=lambda letter: (letter.first_seen, letter.id))
 
 
-def _any_spelling(name: str) -> str:
-    return "".join(f"(?:{'|'.join(_spellings(character))})" for character in name)
+async def _unindexed(connection: AsyncConnection) -> AsyncIterator[NamingLetter]:
+    after = 0
+    while row := (await connection.execute(_UNINDEXED, {"after": after})).one_or_none():
+        after = row.id
+        yield NamingLetter(*row)
 
 
-def _spellings(character: str) -> Iterator[str]:
-    """Return patterns for a lower-case character as ``lower(encode(…, 'escape'))`` writes it."""
-    upper = character.upper()
-    for cased in {character, upper} if upper.lower() == character else {character}:
-        units = wrap(cased.encode("utf-16-be").hex(), 4)
-        yield "".join(rf"\\+u{unit}" for unit in units)
-        octal = (chr(byte) if byte < 0x80 else f"\\{byte:03o}" for byte in cased.encode())  # noqa: PLR2004  ASCII
-        yield r"\\*" + re.escape("".join(octal).lower())
+async def read_content(connection: AsyncConnection, letter_id: int) -> list[bytes]:
+    """Return the names and values of a dead letter's fields, as far as they are looked through."""
+    parameters: dict[str, Any] = {"id": letter_id, "most": _MOST_READ, "fields": _MOST_FIELDS}
+    rows = await connection.execute(_CONTENT, parameters)
+    return [part for row in rows for part in row]

@@ -4,21 +4,24 @@ All of it is one transaction, so the counters always agree with the data. Every 
 and acknowledged is counted under exactly one outcome.
 """
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import chain
 from types import MappingProxyType
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.batch import Outcome
-from service.core.envelope import Entry
-from service.core.order_event import Judged, OrderEvent, Refusal
+from service.core.dead_letters import Fate, digest
+from service.core.envelope import MOST_FIELDS, Entry, beginning
+from service.core.order_event import Judged, OrderEvent, Reason, Refusal
+from service.core.personal_identifiers import find
 from service.core.stream_ids import StreamId, parse
+from service.db.customers.letter_index import count_fates, stored_columns
+from service.db.customers.personal_data import hashes, read_salt
 from service.db.ingest.apply import apply_events
 from service.db.ingest.skip_known import without_repeats
 from service.db.schema import COUNTER_SLOTS
@@ -32,13 +35,24 @@ SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, floa
 
 
 _ADD_DEAD_LETTERS = text("""
-INSERT INTO dead_letters (stream_id, partition, field_names, field_values, reason, error, digest)
+INSERT INTO dead_letters (stream_id, partition, field_names, field_values, reason, error, digest,
+  size, stored, whole_digest, identifiers, hints)
 VALUES (:stream_id, :partition, CAST(:names AS bytea[]), CAST(:values AS bytea[]), :reason, :error,
-  :digest)
+  :digest, :size, :stored, :whole_digest, CAST(:identifiers AS bigint[]), CAST(:hints AS bigint[]))
 ON CONFLICT (stream_id, digest) DO UPDATE SET
   attempts = dead_letters.attempts + 1, last_seen = now(),
   reason = excluded.reason, error = excluded.error
 """)
+# Rows of this transaction have its time. The other rows were there before.
+_NEW_DEAD_LETTERS = text("""
+SELECT count(*) FROM dead_letters
+WHERE stream_id = ANY(:stream_ids) AND digest = ANY(:digests) AND first_seen = now()
+""")
+_LONGEST_ERROR = 2000
+_INDEXED_BYTES = 16_384
+"""Of a dead letter that is indexed in the transaction of its batch."""
+_INDEXED_BATCH_BYTES = 1_048_576
+"""Of all of them together. Workers index the others a moment later."""
 
 _COUNT = text(f"""
 UPDATE ingest_counters SET
@@ -118,38 +132,46 @@ def _bucket(bounds: Sequence[float], value: float) -> int:
 async def _add_dead_letters(
     connection: AsyncConnection, refused: Sequence[tuple[Entry, Refusal]]
 ) -> None:
-    await connection.execute(
-        _ADD_DEAD_LETTERS,
-        [
+    salt = await read_salt(connection)
+    rows, left = list[dict[str, Any]](), _INDEXED_BATCH_BYTES
+    for whole, refusal in sorted(refused, key=lambda pair: _arrival(pair[0])):
+        entry = beginning(whole) if _is_too_large(whole, refusal) else whole
+        stored = entry.size - entry.missing
+        indexed = stored <= min(left, _INDEXED_BYTES)
+        left -= stored if indexed else 0
+        found = hashes(salt, find([*entry.fields, *entry.fields.values()])) if indexed else None
+        rows.append(
             {
+                **stored_columns(entry),
                 "stream_id": entry.id,
                 "partition": entry.partition,
-                "names": list(entry.fields),
-                "values": list(entry.fields.values()),
                 "reason": refusal.reason.value,
-                "error": refusal.message.replace("\x00", "\\0"),
-                "digest": _digest(entry),
+                "error": storable_error(refusal),
+                "whole_digest": None if entry is whole else digest(whole),
+                "identifiers": found and found.identifiers,
+                "hints": found and found.hints,
             }
-            for entry, refusal in sorted(refused, key=lambda pair: _arrival(pair[0]))
-        ],
-    )
+        )
+    await connection.execute(_ADD_DEAD_LETTERS, rows)
+    identity = {
+        "stream_ids": [row["stream_id"] for row in rows],
+        "digests": [row["digest"] for row in rows],
+    }
+    added = (await connection.execute(_NEW_DEAD_LETTERS, identity)).scalar_one()
+    await count_fates(connection, {Fate.STORED: added})
+
+
+def _is_too_large(entry: Entry, refusal: Refusal) -> bool:
+    """Return whether an entry that was read whole must be cut."""
+    oversize = refusal.reason is Reason.TOO_LARGE or len(entry.fields) > MOST_FIELDS
+    return oversize and not entry.missing
+
+
+def storable_error(refusal: Refusal) -> str:
+    """Return the sentence of a refusal in a form that Postgres takes: without U+0000, not long."""
+    return refusal.message.replace("\x00", "\\0")[:_LONGEST_ERROR]
 
 
 def _arrival(entry: Entry) -> tuple[int, StreamId]:
     # Stream ids are compared as numbers: as text, "…-11" would come before "…-4".
     return entry.partition or 0, parse(entry.id)
-
-
-def _digest(entry: Entry) -> bytes:
-    """Return a hash of an entry's partition and fields, which identifies it together with its id.
-
-    The id alone is not enough. After Redis was wiped, an id may come again with other bytes. Two
-    partitions may have the same id, and the same bytes if a publisher repeats a bad entry.
-    """
-    digest = hashlib.sha256()
-    if entry.partition is not None:
-        digest.update(f"{entry.partition}:".encode())
-    for part in chain.from_iterable(entry.fields.items()):
-        digest.update(len(part).to_bytes(8))
-        digest.update(part)
-    return digest.digest()

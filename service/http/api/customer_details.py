@@ -256,7 +256,14 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
             "orders": [_order_json(order) for order in order_page.items],
             "timeline": [_event_json(event) for event in event_page.items],
             "interactions": [interaction_json(interaction) for interaction in noted],
-            "deadLetters": [camel(letter._asdict()) for letter in letters],
+            "deadLetters": [
+                {
+                    "streamId": letter.stream_id,
+                    "partition": letter.partition,
+                    "reason": letter.reason,
+                }
+                for letter in letters
+            ],
         }
     )
 

@@ -1,0 +1,138 @@
+"""Store whom each dead letter names; measure and cut the letters that were stored without that.
+
+A small letter is indexed in the transaction that stores it. A larger one would hold up the batch.
+So workers do it soon afterwards, a few letters at a time. They also measure and cut the letters
+that workers of an earlier release stored, of whatever size.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.dead_letters import Fate, digest
+from service.core.envelope import KEPT_BYTES, MOST_FIELDS, Entry, beginning
+from service.core.personal_identifiers import find
+from service.db.customers.personal_data import hashes, read_content, read_salt
+from service.db.schema import COUNTER_SLOTS
+
+_LETTERS_AT_ONCE = 50
+_BYTES_AT_ONCE = 1_048_576
+"""The content that is looked through in one transaction; a second at most."""
+
+# The size of a letter that is not measured yet is estimated: Postgres compresses by 50 at most,
+# nearly always.
+_WAITING = text(f"""
+WITH next AS (
+  SELECT id, size IS NULL AS unmeasured,
+         coalesce(stored, 50 * pg_column_size(field_values)) AS stored
+  FROM dead_letters WHERE size IS NULL OR identifiers IS NULL
+  ORDER BY id LIMIT {_LETTERS_AT_ONCE} FOR UPDATE SKIP LOCKED
+)
+SELECT id, unmeasured FROM (
+  SELECT *, sum(stored) OVER (ORDER BY id) AS upto, row_number() OVER (ORDER BY id) AS place
+  FROM next
+) counted WHERE place = 1 OR upto <= {_BYTES_AT_ONCE} ORDER BY id
+""")
+_MEASURE = text("""
+UPDATE dead_letters d SET size = m.size, stored = m.size
+FROM (
+  SELECT id, (SELECT coalesce(sum(octet_length(name)), 0) FROM unnest(field_names) AS name)
+    + (SELECT coalesce(sum(octet_length(value)), 0) FROM unnest(field_values) AS value) AS size
+  FROM dead_letters WHERE id = :id
+) m
+WHERE d.id = m.id
+RETURNING d.size, cardinality(d.field_names) AS fields
+""")
+_BEGINNING = text(f"""
+SELECT stream_id, partition, size,
+  ARRAY(SELECT substring(name FROM 1 FOR {KEPT_BYTES})
+        FROM unnest(field_names[:{MOST_FIELDS}]) WITH ORDINALITY AS f (name, place)
+        ORDER BY place) AS names,
+  ARRAY(SELECT substring(value FROM 1 FOR {KEPT_BYTES})
+        FROM unnest(field_values[:{MOST_FIELDS}]) WITH ORDINALITY AS f (value, place)
+        ORDER BY place) AS field_values
+FROM dead_letters WHERE id = :id
+""")
+# A worker of this release may have stored the same entry meanwhile. Then the digest stays.
+_CUT = text("""
+UPDATE dead_letters d SET field_names = CAST(:names AS bytea[]),
+  field_values = CAST(:values AS bytea[]), size = :size, stored = :stored, whole_digest = digest,
+  digest = CASE WHEN EXISTS (
+    SELECT FROM dead_letters o WHERE o.stream_id = d.stream_id AND o.digest = :digest
+  ) THEN digest ELSE :digest END
+WHERE id = :id
+""")
+_INDEX = text("""
+UPDATE dead_letters SET identifiers = CAST(:identifiers AS bigint[]),
+  hints = CAST(:hints AS bigint[])
+WHERE id = :id
+""")
+_COUNT = text(f"""
+INSERT INTO dead_letter_counters AS c (fate, slot, letters)
+SELECT fate, pg_backend_pid() % {COUNTER_SLOTS}, letters
+FROM unnest(CAST(:fates AS text[]), CAST(:letters AS bigint[])) AS f (fate, letters)
+ORDER BY fate
+ON CONFLICT (fate, slot) DO UPDATE SET letters = c.letters + excluded.letters
+""")
+
+
+class _Waiting(NamedTuple):
+    id: int
+    unmeasured: bool
+
+
+async def count_fates(connection: AsyncConnection, letters: Mapping[Fate, int]) -> None:
+    """Count dead letters in the transaction that stores or removes them."""
+    counted = {fate.value: number for fate, number in letters.items() if number}
+    if counted:
+        parameters = {"fates": list(counted), "letters": list(counted.values())}
+        await connection.execute(_COUNT, parameters)
+
+
+async def index_waiting(connection: AsyncConnection, most_bytes: int) -> int | None:
+    """Measure and index the next letters that wait for it; cut those above ``most_bytes``.
+
+    Return how many; None if none waits. Letters that somebody else has locked are left out.
+    """
+    waiting = [_Waiting(*row) for row in await connection.execute(_WAITING)]
+    if not waiting:
+        return None
+    salt = await read_salt(connection)
+    for letter in waiting:
+        if letter.unmeasured:
+            await _measure(connection, letter.id, most_bytes)
+        found = find(await read_content(connection, letter.id))
+        if not found.complete:
+            await _cut(connection, letter.id)
+            found = find(await read_content(connection, letter.id))
+        await connection.execute(_INDEX, {"id": letter.id, **hashes(salt, found)._asdict()})
+    await count_fates(connection, {Fate.STORED: sum(letter.unmeasured for letter in waiting)})
+    return len(waiting)
+
+
+async def _measure(connection: AsyncConnection, letter_id: int, most_bytes: int) -> None:
+    measured = (await connection.execute(_MEASURE, {"id": letter_id})).one()
+    if measured.size > most_bytes or measured.fields > MOST_FIELDS:
+        await _cut(connection, letter_id)
+
+
+async def _cut(connection: AsyncConnection, letter_id: int) -> None:
+    """Keep only the beginning of a letter, within the database: it may be huge."""
+    row = (await connection.execute(_BEGINNING, {"id": letter_id})).one()
+    fields = dict(zip(row.names, row.field_values, strict=True))
+    read = Entry(row.stream_id, fields, row.partition)
+    kept = beginning(read._replace(missing=row.size - read.size))
+    await connection.execute(_CUT, {"id": letter_id, **stored_columns(kept)})
+
+
+def stored_columns(entry: Entry) -> dict[str, Any]:
+    """Return the content of an entry as parameters."""
+    return {
+        "names": list(entry.fields),
+        "values": list(entry.fields.values()),
+        "size": entry.size,
+        "stored": entry.size - entry.missing,
+        "digest": digest(entry),
+    }
