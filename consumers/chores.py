@@ -15,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.config import Config
 from service.core.loss_arithmetic import Loss
 from service.core.stream_ids import write
+from service.db.customers.letter_index import index_waiting
 from service.db.engine import DATABASE_AWAY, in_transaction
 from service.db.operations import losses, trimming
+from service.db.operations.dead_letter_removal import drop_excess
 from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
 from service.db.statistics import cohorts, key_figures
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 ANSWERS = {**key_figures.CACHED, cohorts.CACHE_NAME: cohorts.count_cells}
 """The answers that are slow to compute, by name."""
 _TRIM_SECONDS = 5.0
+_INDEX_SECONDS = 1.0
+_DROP_SECONDS = 30.0
 
 Step = Callable[[AsyncConnection], Awaitable[int | None]]
 """One transaction of a chore. Returns how many things it did, or None if nothing is left to do."""
@@ -51,6 +55,8 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("chunks of customers reclassified", reclassify_chunk, 1.0),
         Chore("answers renewed", renew_answer, config.sweep_seconds),
         Chore("checks for losses", check_losses, 1.0),
+        Chore("dead letters indexed", index_letters_step(config), _INDEX_SECONDS),
+        Chore("dead letters dropped", drop_letters_step(config), _DROP_SECONDS),
         *(
             Chore(
                 f"entries trimmed off {name}", trim_orders_step(redis, config, name), _TRIM_SECONDS
@@ -96,6 +102,31 @@ async def renew_answer(connection: AsyncConnection) -> int | None:
     Returns 0, so that the log does not mention each renewal.
     """
     return 0 if await renew(connection, ANSWERS) else None
+
+
+def index_letters_step(config: Config) -> Step:
+    """Build the step that measures and indexes dead letters that wait for it."""
+
+    async def step(connection: AsyncConnection) -> int | None:
+        return await index_waiting(connection, config.max_event_bytes)
+
+    return step
+
+
+def drop_letters_step(config: Config) -> Step:
+    """Build the step that drops dead letters beyond a bound, and says so."""
+
+    async def step(connection: AsyncConnection) -> int | None:
+        dropped = await drop_excess(connection, config.dead_letter_bounds)
+        if dropped is None:
+            return None
+        numbers = ", ".join(
+            f"{number} {fate.replace('_', ' ')}" for fate, number in dropped.items()
+        )
+        log.error("dead letters dropped, because there is no room for them: %s", numbers)
+        return dropped.total()
+
+    return step
 
 
 def trim_orders_step(redis: Redis, config: Config, stream: str) -> Step:

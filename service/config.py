@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.core.dead_letters import Bounds
 from service.core.judge import Terms
 from service.core.partitions import OrdersStream, orders_streams
 
@@ -119,6 +120,17 @@ class Config(BaseSettings):
     changes_keep_entries: int = Field(
         250_000, ge=1, description="The same, for the stream of segment changes."
     )
+    dead_letters_keep_days: float = Field(
+        365.0, gt=0, description="Dead letters older than this are dropped."
+    )
+    dead_letters_keep_entries: int = Field(
+        100_000, ge=1, description="The oldest dead letters beyond this number are dropped."
+    )
+    dead_letters_keep_bytes: int = Field(
+        10_737_418_240,
+        ge=1_048_576,
+        description="The oldest are also dropped while all together hold more bytes than this.",
+    )
     batch_size: int = Field(
         2000,
         ge=1,
@@ -168,6 +180,15 @@ class Config(BaseSettings):
     def terms(self) -> Terms:
         """Return what the store accepts."""
         return Terms(self.store_currency, self.max_event_bytes)
+
+    @property
+    def dead_letter_bounds(self) -> Bounds:
+        """Return how many dead letters are kept."""
+        return Bounds(
+            self.dead_letters_keep_days,
+            self.dead_letters_keep_entries,
+            self.dead_letters_keep_bytes,
+        )
 
     @property
     def orders_streams(self) -> tuple[OrdersStream, ...]:

@@ -26,10 +26,11 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.config import Config
+from service.core.dead_letters import Bounds, Fate, Kept, share_used
 from service.core.order_event import Reason
 from service.db.engine import DATABASE_AWAY
 from service.db.ingest.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
-from service.db.operations import dead_letters, losses, status
+from service.db.operations import dead_letter_removal, dead_letters, losses, status
 from service.db.operations.trimming import Trims, trims
 from service.db.statistics.counters import read_figures
 from service.streams import groups, redis_client
@@ -46,6 +47,9 @@ _OUTCOMES = {
     "conflict": "Events that contradict another event of the same version and time.",
     "dead_lettered": "Entries refused and kept as dead letters.",
 }
+
+
+_BOUNDS = {Fate.TOO_OLD: "age", Fate.TOO_MANY: "number", Fate.TOO_MUCH: "bytes"}
 
 
 def measured_requests() -> Histogram:
@@ -70,7 +74,7 @@ async def render(config: Config, engine: AsyncEngine, redis: Redis, *own: Collec
     )
     metrics: list[Metric] = [up, release]
     try:
-        metrics += await _database_metrics(engine)
+        metrics += await _database_metrics(config, engine)
         up.add_metric(["database"], 1)
     except DATABASE_AWAY:
         up.add_metric(["database"], 0)
@@ -95,11 +99,13 @@ class _Collected(Collector):
         return self._metrics
 
 
-async def _database_metrics(engine: AsyncEngine) -> list[Metric]:
+async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]:
     async with engine.connect() as connection:
         totals = await status.totals(connection)
         waiting = await status.database_backlog(connection)
         letters = {row.reason: row.letters for row in await dead_letters.summary(connection)}
+        kept = await dead_letter_removal.kept(connection)
+        fates = await dead_letter_removal.fates(connection)
         verified = await status.verification(connection)
         lost = await losses.summary(connection)
         trimmed = await trims(connection)
@@ -131,6 +137,7 @@ async def _database_metrics(engine: AsyncEngine) -> list[Metric]:
         ),
         segments,
         refused,
+        *_bound_metrics(kept, config.dead_letter_bounds, fates),
         *_verification_metrics(verified),
         *_loss_metrics(lost, trimmed),
         GaugeMetricFamily(
@@ -177,6 +184,24 @@ def _loss_metrics(lost: losses.LossSummary, trimmed: Sequence[Trims]) -> list[Me
         entries,
         held,
     ]
+
+
+def _bound_metrics(kept: Kept, bounds: Bounds, fates: Mapping[Fate, int]) -> list[Metric]:
+    used = GaugeMetricFamily(
+        "crm_dead_letters_bound_used_ratio",
+        "How much of a bound of the dead letters is used; beyond 1, the oldest are dropped.",
+        labels=["bound"],
+    )
+    dropped = CounterMetricFamily(
+        "crm_dead_letters_dropped",
+        "Dead letters dropped because there were too many.",
+        labels=["bound"],
+    )
+    for fate, share in share_used(kept, bounds).items():
+        used.add_metric([_BOUNDS[fate]], share)
+        dropped.add_metric([_BOUNDS[fate]], fates.get(fate, 0))
+    content = "Bytes of content that the dead letters keep."
+    return [GaugeMetricFamily("crm_dead_letters_kept_bytes", content, kept.bytes), used, dropped]
 
 
 def _verification_metrics(verified: status.Verification | None) -> list[Metric]:

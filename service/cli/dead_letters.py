@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from datetime import datetime
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -23,8 +24,14 @@ from service.cli.output import (
 from service.config import Config
 from service.core.order_event import Reason
 from service.db.engine import DATABASE_AWAY
-from service.db.operations import dead_letters
-from service.db.operations.dead_letters import Letter, NoSuchLetterError, ReplayResult, StoredField
+from service.db.operations import dead_letter_removal, dead_letter_replay, dead_letters
+from service.db.operations.dead_letter_replay import ReplayResult
+from service.db.operations.dead_letters import (
+    Letter,
+    NoSuchLetterError,
+    Selection,
+    StoredField,
+)
 from service.local.state import with_local_stack
 
 app = typer.Typer(
@@ -65,13 +72,17 @@ def show(
     letter_id: Id,
     *,
     whole: Annotated[
-        bool, typer.Option("--base64", help="Print every byte, names and values in base64.")
+        bool,
+        typer.Option(
+            "--base64", help="Print every byte that is stored, names and values in base64."
+        ),
     ] = False,
 ) -> None:
     r"""Print one dead letter as JSON, with its content.
 
-    The content may be personal data. Without --base64, only the first MiB of each field is printed,
-    and bytes that are not text are written as \xNN.
+    The content may be personal data. Without --base64, only the first MiB is printed, and bytes
+    that are not text are written as \xNN. Of an entry that was too large, only its beginning is
+    stored; `size` and `stored` say how much.
     """
     letter, fields = in_database(_read, letter_id, whole)
     if whole:
@@ -124,21 +135,76 @@ def replay(
 
 @app.command()
 def discard(
-    letter_id: Id,
+    letter_id: Annotated[
+        int | None, typer.Argument(metavar="ID", min=1, help="The id that `list` shows.")
+    ] = None,
     *,
-    reason: Annotated[str, typer.Option(help="Why, in words. It is kept in the audit.")],
+    why: Annotated[str, typer.Option(help="Why, in words. It is kept in the audit.")],
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Discard all with this reason, as `list` shows it."),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Discard those first seen before this time."),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask before discarding several.")
+    ] = False,
 ) -> None:
-    """Delete a dead letter for good."""
-    if not reason.strip():
-        raise typer.BadParameter("must not be empty", param_hint="--reason")
-    in_database(_discard, letter_id, reason.strip())
-    say(f"discarded {letter_id}")
+    """Delete one dead letter for good, or all of a reason and an age.
+
+    Before it deletes several, it says how many there are, and asks.
+    """
+    if not why.strip():
+        raise typer.BadParameter("must not be empty", param_hint="--why")
+    if (letter_id is not None) == (reason is not None or before is not None):
+        msg = "give either an id, or --reason and --before, or one of these two"
+        raise typer.BadParameter(msg)
+    if letter_id is not None:
+        in_database(_discard, letter_id, why.strip())
+        say(f"discarded {letter_id}")
+        return
+    selection = Selection(_reason(reason), _time(before))
+    letters = in_database(dead_letters.count, selection)
+    if not letters:
+        say("No dead letter is meant. Nothing was discarded.")
+        return
+    counted = number_of(letters, "dead letter", "dead letters")
+    if not yes and not typer.confirm(f"Discard {counted} for good?"):
+        fail("nothing was discarded.")
+    discarded = asyncio.run(_discard_all(selection, why.strip()))
+    say(f"discarded {number_of(discarded, 'dead letter', 'dead letters')}")
+
+
+def _reason(code: str | None) -> str | None:
+    if code is None or code in set(Reason):
+        return code
+    msg = (
+        f"'{code}' is no reason for which an entry is refused. `crm dead-letters list` shows them. "
+        "To say why you discard something, use --why."
+    )
+    raise typer.BadParameter(msg, param_hint="--reason")
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text.upper())
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        msg = f"{text} is not a time with an offset; write it like 2026-11-22T10:00:00Z"
+        raise typer.BadParameter(msg, param_hint="--before")
+    return at
 
 
 async def _find(
     connection: AsyncConnection, reason: Reason | None, limit: int
 ) -> tuple[list[Letter], int, list[dead_letters.ReasonTally]]:
-    letters, total = await dead_letters.find(connection, reason and reason.value, limit)
+    selection = Selection(reason and reason.value)
+    letters, total = await dead_letters.find(connection, selection, limit)
     return letters, total, await dead_letters.summary(connection)
 
 
@@ -159,8 +225,8 @@ async def _replay(letter_id: int | None, reason: Reason | None) -> ReplayResult:
     async with connected(config, "crm dead-letters") as engine:
         try:
             if letter_id is not None:
-                return await dead_letters.replay(engine, actor(), [letter_id], config.terms)
-            replayed, _ = await dead_letters.replay_all(
+                return await dead_letter_replay.replay(engine, actor(), [letter_id], config.terms)
+            replayed, _ = await dead_letter_replay.replay_all(
                 engine, actor(), reason and reason.value, config.terms
             )
         except DATABASE_AWAY as error:
@@ -168,11 +234,20 @@ async def _replay(letter_id: int | None, reason: Reason | None) -> ReplayResult:
     return replayed
 
 
-async def _discard(connection: AsyncConnection, letter_id: int, reason: str) -> None:
+async def _discard(connection: AsyncConnection, letter_id: int, why: str) -> None:
     try:
-        await dead_letters.discard(connection, actor(), letter_id, reason)
+        await dead_letter_removal.discard(connection, actor(), letter_id, why)
     except NoSuchLetterError:
         _no_such(letter_id)
+
+
+async def _discard_all(selection: Selection, why: str) -> int:
+    config = with_local_stack(Config.load())
+    async with connected(config, "crm dead-letters") as engine:
+        try:
+            return await dead_letter_removal.discard_all(engine, actor(), selection, why)
+        except DATABASE_AWAY as error:
+            fail(problem(error))
 
 
 def _no_such(letter_id: int) -> NoReturn:

@@ -11,7 +11,7 @@ from service.cli.database import connected
 from service.cli.output import AsJson, print_facts, print_json
 from service.config import Config, plain_url
 from service.db.engine import DATABASE_AWAY
-from service.db.operations import losses
+from service.db.operations import dead_letter_removal, losses
 from service.db.operations.status import database_backlog
 from service.db.operations.trimming import trims
 from service.local.ports import address, reached_at
@@ -20,6 +20,8 @@ from service.streams import groups, redis_client
 
 _UNKNOWN_WITHOUT_DATABASE = (
     "deadLetters",
+    "deadLetterBytes",
+    "deadLettersDropped",
     "unpublished",
     "oldestUnpublishedSeconds",
     "sweepOverdueSeconds",
@@ -82,6 +84,8 @@ async def _from_database(config: Config) -> dict[str, Any]:
     try:
         async with connected(config, "crm status") as engine, engine.connect() as connection:
             work = await database_backlog(connection)
+            kept = await dead_letter_removal.kept(connection)
+            dropped = await dead_letter_removal.dropped_ever(connection)
             lost = await losses.summary(connection)
             trimmed = await trims(connection)
     except DATABASE_AWAY as error:
@@ -90,6 +94,8 @@ async def _from_database(config: Config) -> dict[str, Any]:
     return {
         "database": "ok",
         "deadLetters": work.dead_letters,
+        "deadLetterBytes": kept.bytes,
+        "deadLettersDropped": dropped,
         "unpublished": work.unpublished,
         "oldestUnpublishedSeconds": round(work.oldest_unpublished_seconds, 3),
         "sweepOverdueSeconds": round(work.sweep_overdue_seconds, 3),
@@ -120,6 +126,8 @@ def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "consumers" in report:
         yield "Workers known to Redis", shown("consumers")
     yield "Dead letters", shown("deadLetters")
+    yield "Their content", shown("deadLetterBytes", " bytes")
+    yield "Dead letters dropped so far", shown("deadLettersDropped")
     yield "Segment changes to publish", shown("unpublished")
     yield "Oldest of them waits for", shown("oldestUnpublishedSeconds", " s")
     yield "Sweep overdue by", shown("sweepOverdueSeconds", " s")

@@ -30,6 +30,8 @@ class AdvisoryLock(IntEnum):
     """One process checks the streams for lost entries."""
     TRIMMING = 0x43524D07
     """One process trims streams."""
+    DEAD_LETTERS = 0x43524D08
+    """One process drops dead letters."""
 
 
 _TRY = text("SELECT pg_try_advisory_xact_lock(:lock)")

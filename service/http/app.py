@@ -20,6 +20,7 @@ from service.http.api import (
     customer_details,
     customer_interactions,
     customer_routes,
+    dead_letter_removal,
     dead_letter_replay,
     dead_letters,
     rule_changes,
@@ -58,6 +59,7 @@ _ROUTERS = (
     rule_changes.router,
     dead_letters.router,
     dead_letter_replay.router,
+    dead_letter_removal.router,
     activity.router,
 )
 

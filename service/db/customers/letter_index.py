@@ -5,7 +5,7 @@ So workers do it soon afterwards, a few letters at a time. They also measure and
 that workers of an earlier release stored, of whatever size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
@@ -35,6 +35,9 @@ SELECT id, unmeasured FROM (
   FROM next
 ) counted WHERE place = 1 OR upto <= {_BYTES_AT_ONCE} ORDER BY id
 """)
+_UNMEASURED = text("""
+SELECT id FROM dead_letters WHERE id = ANY(:ids) AND size IS NULL ORDER BY id FOR UPDATE
+""")
 _MEASURE = text("""
 UPDATE dead_letters d SET size = m.size, stored = m.size
 FROM (
@@ -48,10 +51,10 @@ RETURNING d.size, cardinality(d.field_names) AS fields
 _BEGINNING = text(f"""
 SELECT stream_id, partition, size,
   ARRAY(SELECT substring(name FROM 1 FOR {KEPT_BYTES})
-        FROM unnest(field_names[:{MOST_FIELDS}]) WITH ORDINALITY AS f (name, place)
+        FROM unnest(field_names[1:{MOST_FIELDS}]) WITH ORDINALITY AS f (name, place)
         ORDER BY place) AS names,
   ARRAY(SELECT substring(value FROM 1 FOR {KEPT_BYTES})
-        FROM unnest(field_values[:{MOST_FIELDS}]) WITH ORDINALITY AS f (value, place)
+        FROM unnest(field_values[1:{MOST_FIELDS}]) WITH ORDINALITY AS f (value, place)
         ORDER BY place) AS field_values
 FROM dead_letters WHERE id = :id
 """)
@@ -99,23 +102,28 @@ async def index_waiting(connection: AsyncConnection, most_bytes: int) -> int | N
     waiting = [_Waiting(*row) for row in await connection.execute(_WAITING)]
     if not waiting:
         return None
+    await measure(connection, [letter.id for letter in waiting if letter.unmeasured], most_bytes)
     salt = await read_salt(connection)
     for letter in waiting:
-        if letter.unmeasured:
-            await _measure(connection, letter.id, most_bytes)
         found = find(await read_content(connection, letter.id))
         if not found.complete:
             await _cut(connection, letter.id)
             found = find(await read_content(connection, letter.id))
         await connection.execute(_INDEX, {"id": letter.id, **hashes(salt, found)._asdict()})
-    await count_fates(connection, {Fate.STORED: sum(letter.unmeasured for letter in waiting)})
     return len(waiting)
 
 
-async def _measure(connection: AsyncConnection, letter_id: int, most_bytes: int) -> None:
-    measured = (await connection.execute(_MEASURE, {"id": letter_id})).one()
-    if measured.size > most_bytes or measured.fields > MOST_FIELDS:
-        await _cut(connection, letter_id)
+async def measure(connection: AsyncConnection, letter_ids: Sequence[int], most_bytes: int) -> None:
+    """Measure those of the letters that are not measured yet, and cut those above ``most_bytes``.
+
+    This is when they begin to be counted.
+    """
+    unmeasured = (await connection.execute(_UNMEASURED, {"ids": letter_ids})).scalars().all()
+    for letter_id in unmeasured:
+        measured = (await connection.execute(_MEASURE, {"id": letter_id})).one()
+        if measured.size > most_bytes or measured.fields > MOST_FIELDS:
+            await _cut(connection, letter_id)
+    await count_fates(connection, {Fate.STORED: len(unmeasured)})
 
 
 async def _cut(connection: AsyncConnection, letter_id: int) -> None:

@@ -1,82 +1,64 @@
-"""Dead letters: list and read them, replay them after a fix, discard them with a reason.
+"""Dead letters: list them and read them, never more of them than is shown."""
 
-Replaying a dead letter judges it again and applies it if it is accepted now. It does not change the
-ingest counters, because the entry was read once, and dead-lettered then. The audit has the result.
-"""
-
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.batch import Outcome
-from service.core.envelope import Entry
-from service.core.judge import Terms, judge
-from service.core.order_event import OrderEvent, Reason, Refusal
-from service.db.accounts.audit import note
-from service.db.engine import in_transaction, refused_data
-from service.db.ingest.apply import apply_events
-from service.db.ingest.owners import OwnerChangedError
+from service.core.envelope import MOST_FIELDS
 
 SHOWN_BYTES = 1_048_576
-"""The number of bytes of a field's value that are shown."""
+"""How much of a letter's fields is shown, all together."""
 WHOLE = 2**30
-"""More bytes than a field can hold."""
-PAGE = 500
-"""Dead letters replayed per transaction."""
+"""More bytes than a letter can hold."""
+SELECTED = """
+(CAST(:reason AS text) IS NULL OR reason = :reason)
+AND first_seen < coalesce(CAST(:seen_before AS timestamptz), 'infinity')
+"""
+"""A condition on a dead letter; its parameters are those of `Selection`."""
 
 _COLUMNS = """
-id, stream_id, partition, reason, error, attempts, first_seen, last_seen,
-(SELECT coalesce(sum(octet_length(part)), 0) FROM unnest(field_names || field_values) part) AS size
+id, stream_id, partition, reason, error, attempts, first_seen, last_seen, size, stored
 """
 _LIST = text(f"""
 SELECT {_COLUMNS} FROM dead_letters
-WHERE id < coalesce(CAST(:before AS bigint), 9223372036854775807)
-  AND (CAST(:reason AS text) IS NULL OR reason = :reason)
+WHERE id < coalesce(CAST(:before AS bigint), 9223372036854775807) AND {SELECTED}
 ORDER BY id DESC LIMIT :most
 """)
-_COUNT = text(
-    "SELECT count(*) FROM dead_letters WHERE CAST(:reason AS text) IS NULL OR reason = :reason"
-)
+_COUNT = text(f"SELECT count(*) FROM dead_letters WHERE {SELECTED}")
 _SUMMARY = text("""
 SELECT reason, count(*) AS letters, min(first_seen) AS first_seen, max(last_seen) AS last_seen
 FROM dead_letters GROUP BY reason ORDER BY letters DESC, reason
 """)
-_READ = text(f"""
-SELECT {_COLUMNS},
-  ARRAY(SELECT substring(n FROM 1 FOR :shown) FROM unnest(field_names) WITH ORDINALITY u(n, place)
-        ORDER BY place) AS names,
-  ARRAY(SELECT substring(v FROM 1 FOR :shown) FROM unnest(field_values) WITH ORDINALITY u(v, place)
-        ORDER BY place) AS shown,
-  ARRAY(SELECT octet_length(v) FROM unnest(field_values) WITH ORDINALITY u(v, place)
-        ORDER BY place) AS sizes
-FROM dead_letters WHERE id = :id
+_READ = text(f"SELECT {_COLUMNS} FROM dead_letters WHERE id = :id")
+_FIELDS = text(f"""
+SELECT substring(name FROM 1 FOR greatest(0, CAST(:shown AS int) - shown_before)) AS name,
+  substring(value FROM 1 FOR
+    greatest(0, CAST(:shown AS int) - shown_before - octet_length(name))) AS value,
+  octet_length(value) AS size
+FROM (
+  SELECT name, value, place,
+    CAST(coalesce(sum(octet_length(name) + octet_length(value)) OVER (
+      ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS int) AS shown_before
+  FROM dead_letters, unnest(field_names, field_values) WITH ORDINALITY AS f (name, value, place)
+  WHERE id = :id AND place <= {MOST_FIELDS}
+) fields ORDER BY place
 """)
-_NEXT_IDS = text("""
-SELECT id FROM dead_letters
-WHERE (CAST(:reason AS text) IS NULL OR reason = :reason) AND id > :after
-ORDER BY id LIMIT :most
-""")
-_LOCK = text("""
-SELECT id, stream_id, partition, field_names, field_values, reason, error
-FROM dead_letters WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
-""")
-_REMOVE = text("DELETE FROM dead_letters WHERE id = ANY(:ids)")
-_COUNT_ATTEMPT = text("""
-UPDATE dead_letters SET attempts = attempts + 1, last_seen = clock_timestamp(),
-  reason = :reason, error = :error
-WHERE id = :id
-""")
-_DISCARD = text("DELETE FROM dead_letters WHERE id = :id RETURNING reason")
+_FIELD = text("SELECT field_values[:place] FROM dead_letters WHERE id = :id")
 
 
 class NoSuchLetterError(Exception):
-    """No dead letter has this id. It may have been replayed or discarded."""
+    """No dead letter has this id. It may have been replayed, discarded or dropped."""
+
+
+class Selection(NamedTuple):
+    """Which dead letters are meant."""
+
+    reason: str | None = None
+    """None means every reason."""
+    seen_before: datetime | None = None
+    """Only those that were first seen before this time."""
 
 
 class Letter(NamedTuple):
@@ -91,8 +73,11 @@ class Letter(NamedTuple):
     attempts: int
     first_seen: datetime
     last_seen: datetime
-    size: int
-    """Bytes of all names and values together."""
+    size: int | None
+    """Bytes of all names and values together, as they were published. None for a moment after an
+    upgrade: not measured yet."""
+    stored: int | None
+    """How many of them are stored. Fewer than all if the entry was too large, or was erased."""
 
 
 class StoredField(NamedTuple):
@@ -102,7 +87,7 @@ class StoredField(NamedTuple):
     value: bytes
     """The value, or its beginning if it is large."""
     size: int
-    """Bytes of the whole value."""
+    """Bytes of the value that are stored."""
 
 
 class ReasonTally(NamedTuple):
@@ -114,37 +99,22 @@ class ReasonTally(NamedTuple):
     last_seen: datetime
 
 
-@dataclass
-class ReplayResult:
-    """The result of replaying dead letters."""
-
-    accepted: Counter[Outcome] = field(default_factory=Counter)
-    """How many were applied, stale or duplicate. These letters are removed."""
-    refused: dict[int, Refusal] = field(default_factory=dict)
-    """The refusals by id. These letters stay, with one more attempt."""
-
-    def add(self, other: "ReplayResult") -> None:
-        """Add the result of another replay to this one."""
-        self.accepted += other.accepted
-        self.refused |= other.refused
-
-    @property
-    def letters(self) -> int:
-        """Return how many were replayed."""
-        return self.accepted.total() + len(self.refused)
-
-
 async def find(
-    connection: AsyncConnection, reason: str | None, most: int, before: int | None = None
+    connection: AsyncConnection, selection: Selection, most: int, before: int | None = None
 ) -> tuple[list[Letter], int]:
-    """Return dead letters of a reason, the newest first, and how many there are in all.
+    """Return selected dead letters, the newest first, and how many are selected in all.
 
-    None as the reason means every reason. Only ids below ``before`` are listed.
+    Only ids below ``before`` are listed.
     """
-    rows = await connection.execute(_LIST, {"reason": reason, "most": most, "before": before})
+    selected = selection._asdict()
+    rows = await connection.execute(_LIST, {**selected, "most": most, "before": before})
     letters = [_letter(row) for row in rows]
-    total = await connection.execute(_COUNT, {"reason": reason})
-    return letters, int(total.scalar_one())
+    return letters, await count(connection, selection)
+
+
+async def count(connection: AsyncConnection, selection: Selection) -> int:
+    """Return how many dead letters are selected."""
+    return int((await connection.execute(_COUNT, selection._asdict())).scalar_one())
 
 
 async def summary(connection: AsyncConnection) -> list[ReasonTally]:
@@ -155,142 +125,22 @@ async def summary(connection: AsyncConnection) -> list[ReasonTally]:
 async def read(
     connection: AsyncConnection, letter_id: int, shown: int | None = None
 ) -> tuple[Letter, list[StoredField]]:
-    """Return a dead letter and the first ``shown`` bytes of each of its fields.
+    """Return a dead letter and the first ``shown`` bytes of its fields, all together.
 
     Raises NoSuchLetterError.
     """
-    result = await connection.execute(_READ, {"id": letter_id, "shown": shown or SHOWN_BYTES})
-    row = result.one_or_none()
+    row = (await connection.execute(_READ, {"id": letter_id})).one_or_none()
     if row is None:
         raise NoSuchLetterError
-    return _letter(row), [
-        StoredField(*columns) for columns in zip(row.names, row.shown, row.sizes, strict=True)
-    ]
+    parameters = {"id": letter_id, "shown": SHOWN_BYTES if shown is None else shown}
+    fields = await connection.execute(_FIELDS, parameters)
+    return _letter(row), [StoredField(*columns) for columns in fields]
 
 
-async def _next_ids(
-    connection: AsyncConnection, reason: str | None, after: int, most: int
-) -> list[int]:
-    """Return the next ids above ``after`` of one reason, or of all reasons, in rising order."""
-    parameters = {"reason": reason, "after": after, "most": most}
-    return list((await connection.execute(_NEXT_IDS, parameters)).scalars())
-
-
-async def replay(
-    engine: AsyncEngine, actor: str, letter_ids: Sequence[int], terms: Terms
-) -> ReplayResult:
-    """Judge dead letters again, as a worker would now, and apply the accepted ones.
-
-    It is one transaction. The accepted letters are removed. The others stay, with one more attempt
-    and the reason of the new refusal. If the database refuses the data of a letter, each half of
-    the letters is tried alone, so that in the end only this letter stays. Letters that are gone by
-    now are not part of the result.
-    """
-    try:
-        return await in_transaction(
-            engine, _replay, actor, letter_ids, terms, None, retry_on=(OwnerChangedError,)
-        )
-    except DBAPIError as error:
-        if not refused_data(error):
-            raise
-        refused_by = type(error.orig).__name__
-    if len(letter_ids) == 1:
-        refusal = Refusal(Reason.NOT_APPLICABLE, f"the database refused it: {refused_by}")
-        return await in_transaction(engine, _replay, actor, letter_ids, terms, refusal)
-    middle, result = len(letter_ids) // 2, ReplayResult()
-    for half in (letter_ids[:middle], letter_ids[middle:]):
-        result.add(await replay(engine, actor, half, terms))
-    return result
-
-
-async def replay_all(
-    engine: AsyncEngine,
-    actor: str,
-    reason: str | None,
-    terms: Terms,
-    *,
-    after: int = 0,
-    most: int | None = None,
-) -> tuple[ReplayResult, int | None]:
-    """Replay the dead letters of a reason, or of all reasons, with ids above ``after``.
-
-    Return the result and the id after which to go on; None if all were replayed. It works page by
-    page, and stops after the first page that brings it to ``most``.
-    """
-    result = ReplayResult()
-    while True:
-        async with engine.connect() as connection:
-            ids = await _next_ids(connection, reason, after, PAGE)
-        if ids:
-            result.add(await replay(engine, actor, ids, terms))
-            after = ids[-1]
-        if len(ids) < PAGE:
-            return result, None
-        if most is not None and result.letters >= most:
-            return result, after
-
-
-async def discard(connection: AsyncConnection, actor: str, letter_id: int, why: str) -> None:
-    """Delete a dead letter. Its id, its reason code and ``why`` stay in the audit.
-
-    Raises NoSuchLetterError.
-    """
-    reason = (await connection.execute(_DISCARD, {"id": letter_id})).scalar()
-    if reason is None:
-        raise NoSuchLetterError
-    details = {"deadLetter": str(letter_id), "reasonCode": reason, "reason": why}
-    await note(connection, actor, "dead-letter.discarded", details=details)
-
-
-async def _replay(
-    connection: AsyncConnection,
-    actor: str,
-    letter_ids: Sequence[int],
-    terms: Terms,
-    known_refusal: Refusal | None,
-) -> ReplayResult:
-    result, events, accepted = ReplayResult(), list[OrderEvent](), list[int]()
-    for row in (await connection.execute(_LOCK, {"ids": letter_ids})).all():
-        verdict = known_refusal or _judge_again(row, terms)
-        if isinstance(verdict, Refusal):
-            result.refused[row.id] = verdict
-        else:
-            events.append(verdict)
-            accepted.append(row.id)
-    if events:
-        result.accepted = await apply_events(connection, events)
-        # A conflict is counted as stale or applied, too. Here each letter counts once.
-        del result.accepted[Outcome.CONFLICT]
-        await connection.execute(_REMOVE, {"ids": accepted})
-    if result.refused:
-        await connection.execute(
-            _COUNT_ATTEMPT,
-            [
-                {"id": letter_id, "reason": refusal.reason.value, "error": _storable(refusal)}
-                for letter_id, refusal in result.refused.items()
-            ],
-        )
-    if result.letters:
-        outcomes: Mapping[str, Any] = {
-            "deadLetters": [str(letter_id) for letter_id in letter_ids],
-            **{outcome.value: count for outcome, count in result.accepted.items()},
-            Outcome.DEAD_LETTERED.value: len(result.refused),
-        }
-        await note(connection, actor, "dead-letter.replayed", details=outcomes)
-    return result
-
-
-def _judge_again(row: Row[Any], terms: Terms) -> OrderEvent | Refusal:
-    """Judge the stored entry. If an erasure emptied it, repeat the refusal that it has."""
-    if not row.field_names:
-        return Refusal(Reason(row.reason), row.error)
-    fields = dict(zip(row.field_names, row.field_values, strict=True))
-    return judge(Entry(row.stream_id, fields, row.partition), terms, datetime.now(UTC))
-
-
-def _storable(refusal: Refusal) -> str:
-    # Postgres has no text with the character U+0000.
-    return refusal.message.replace("\x00", "\\0")
+async def read_value(connection: AsyncConnection, letter_id: int, place: int) -> bytes | None:
+    """Return all that is stored of one value; None if there is none. The first place is 0."""
+    value: bytes | None = await connection.scalar(_FIELD, {"id": letter_id, "place": place + 1})
+    return value
 
 
 def _letter(row: Row[Any]) -> Letter:

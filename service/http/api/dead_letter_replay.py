@@ -10,8 +10,8 @@ from starlette.responses import Response
 from service.core.batch import Outcome
 from service.core.order_event import Reason
 from service.core.scopes import Actor
-from service.db.operations import dead_letters
-from service.db.operations.dead_letters import ReplayResult
+from service.db.operations import dead_letter_replay
+from service.db.operations.dead_letter_replay import ReplayResult
 from service.http.api.dead_letters import NOT_FOUND, LetterCursor, LetterNumber, not_found
 from service.http.api.models import Camel
 from service.http.auth.guard import Writer
@@ -87,7 +87,7 @@ async def replay_dead_letters(
     Each is judged again. If it is accepted now, it is applied and removed in one transaction.
     """
     state = state_of(request)
-    replayed, after = await dead_letters.replay_all(
+    replayed, after = await dead_letter_replay.replay_all(
         state.engine,
         actor.name,
         reason.value,
@@ -127,7 +127,9 @@ async def replay_dead_letter(request: Request, actor: Writer, number: LetterNumb
 async def replay_one(request: Request, actor: Actor, number: int) -> ReplayResult:
     """Replay one dead letter. Raises the problem 404 if there is none."""
     state = state_of(request)
-    replayed = await dead_letters.replay(state.engine, actor.name, [number], state.config.terms)
+    replayed = await dead_letter_replay.replay(
+        state.engine, actor.name, [number], state.config.terms
+    )
     if not replayed.letters:
         raise not_found()
     return replayed

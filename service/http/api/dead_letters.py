@@ -1,4 +1,4 @@
-"""``/api/v1/dead-letters``: entries that were refused. List them, open one, discard one."""
+"""``/api/v1/dead-letters``: entries that were refused. List them, open one."""
 
 import base64
 import codecs
@@ -14,22 +14,28 @@ from starlette.responses import Response
 from service.core.json_values import camel
 from service.core.numbers import whole_number
 from service.core.order_event import Reason
-from service.core.scopes import Actor, Scope
-from service.db.engine import in_transaction
+from service.core.scopes import Scope
 from service.db.operations import dead_letters
-from service.db.operations.dead_letters import Letter, NoSuchLetterError, StoredField
+from service.db.operations.dead_letters import (
+    Letter,
+    NoSuchLetterError,
+    Selection,
+    StoredField,
+)
 from service.http.api.cursors import Limit
+from service.http.api.date_ranges import moment
 from service.http.api.models import Camel, Collection, collection
-from service.http.auth.guard import Admin, Reader, Writer
+from service.http.auth.guard import Reader, Writer
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError
-from service.http.state import snapshot, state_of
+from service.http.state import snapshot
 
 router = APIRouter(prefix="/api/v1/dead-letters", tags=["dead letters"], responses=DOCUMENTED)
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "There is no such dead letter; perhaps it was replayed."}
 }
+_MOST_PLACES = 1_000_000
 _BINARY = "application/octet-stream"
 _BYTES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -49,6 +55,7 @@ _LETTER: JsonDict = {
     "firstSeen": "2026-11-22T10:00:00Z",
     "lastSeen": "2026-11-22T10:00:00Z",
     "size": 612,
+    "stored": 612,
 }
 
 
@@ -67,7 +74,14 @@ class DeadLetter(Camel):
     attempts: int
     first_seen: datetime
     last_seen: datetime
-    size: int = Field(description="Bytes of all fields together.")
+    size: int | None = Field(
+        description="Bytes of all fields together, as they were published. Null for a moment after "
+        "an upgrade: not measured yet."
+    )
+    stored: int | None = Field(
+        description="How many of these bytes are stored. If fewer than `size`, the entry was too "
+        "large or an erasure emptied it, and it cannot be replayed."
+    )
 
 
 class DeadLetters(Collection):
@@ -77,7 +91,7 @@ class DeadLetters(Collection):
 
 
 class LetterField(Camel):
-    """A field of the entry. A large value is cut after 1 MiB; `/fields/{place}` has all of it."""
+    """A field of the entry, up to 1 MiB of all fields; `/fields/{place}` has the whole value."""
 
     name: str | None = Field(description="Null if it is not UTF-8.")
     name_base64: str
@@ -148,6 +162,22 @@ def letter_number(letter_id: Annotated[str, Path(alias="id", examples=["17"])]) 
     return number
 
 
+def selection(
+    reason: Annotated[Reason | None, Query(description="Only those with this reason.")] = None,
+    before: Annotated[
+        str | None,
+        Query(
+            max_length=40,
+            description="Only those that were first seen before this time, or this day.",
+            examples=["2026-11-22T10:00:00Z"],
+        ),
+    ] = None,
+) -> Selection:
+    """Return the dead letters that a query selects."""
+    return Selection(reason and reason.value, moment(before, "query.before"))
+
+
+Selected = Annotated[Selection, Depends(selection)]
 LetterNumber = Annotated[int, Depends(letter_number)]
 LetterCursor = Annotated[str | None, Query(pattern=r"^\d{1,18}$")]
 
@@ -156,16 +186,14 @@ LetterCursor = Annotated[str | None, Query(pattern=r"^\d{1,18}$")]
 async def list_dead_letters(
     request: Request,
     _: Reader,
-    reason: Annotated[Reason | None, Query()] = None,
+    selected: Selected,
     limit: Limit = 50,
     cursor: LetterCursor = None,
 ) -> Response:
     """List dead letters, the newest first, without their fields."""
-    before = int(cursor) if cursor else None
+    older_than = int(cursor) if cursor else None
     async with snapshot(request) as connection:
-        letters, total = await dead_letters.find(
-            connection, reason and reason.value, limit + 1, before
-        )
+        letters, total = await dead_letters.find(connection, selected, limit + 1, older_than)
     shown = letters[:limit]
     next_cursor = str(shown[-1].id) if len(letters) > limit else None
     return Json(collection([_letter(letter) for letter in shown], total, next_cursor))
@@ -210,34 +238,19 @@ async def read_dead_letter_field(
         str, Path(description="Its position in `fields`. The first is 0.", examples=["0"])
     ],
 ) -> Response:
-    """Download a value with every byte as it was published, however large it is."""
-    _letter, fields = await open_letter(request, number, dead_letters.WHOLE)
-    values = {str(position): field.value for position, field in enumerate(fields)}
-    if place not in values:
+    """Download a value with every byte that is stored, however large it is."""
+    position = whole_number(place)
+    async with snapshot(request) as connection:
+        value = (
+            None
+            if position is None or position > _MOST_PLACES
+            else await dead_letters.read_value(connection, number, position)
+        )
+    if value is None:
         raise not_found()
     # The value may look like HTML or a script. As a download of bytes, no browser runs it.
     headers = {"Content-Disposition": f'attachment; filename="dead-letter-{number}-{place}.bin"'}
-    return Response(values[place], media_type=_BINARY, headers=headers)
-
-
-@router.delete("/{id}", status_code=204, responses=NOT_FOUND)
-async def discard_dead_letter(
-    request: Request,
-    actor: Admin,
-    number: LetterNumber,
-    reason: Annotated[
-        str,
-        Query(
-            min_length=1,
-            max_length=500,
-            pattern=r"[^\s\x00]",
-            description="Why you discard it, in words.",
-        ),
-    ],
-) -> Response:
-    """Discard a dead letter. The audit log keeps your name, this reason and the reason code."""
-    await discard(request, actor, number, reason)
-    return Response(status_code=204)
+    return Response(value, media_type=_BINARY, headers=headers)
 
 
 async def open_letter(
@@ -251,20 +264,9 @@ async def open_letter(
             raise not_found() from None
 
 
-async def discard(request: Request, actor: Actor, number: int, why: str) -> None:
-    """Discard a dead letter. Raises the problem 404 if there is none."""
-    why = why.replace("\x00", "")
-    try:
-        await in_transaction(
-            state_of(request).engine, dead_letters.discard, actor.name, number, why
-        )
-    except NoSuchLetterError:
-        raise not_found() from None
-
-
 def not_found() -> ProblemError:
     """Return the problem for a dead letter that does not exist."""
-    detail = "There is no dead letter with this id; perhaps it was replayed or discarded."
+    detail = "There is no dead letter with this id; perhaps it was replayed, discarded or dropped."
     return ProblemError(404, "Dead letter not found", detail)
 
 

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from service.http.dashboard import (
     customer_editor,
+    dead_letter_page,
     list_page,
     operations_page,
     profile_page,
@@ -24,4 +25,5 @@ def install(app: FastAPI) -> None:
     app.include_router(retention_page.router)
     app.include_router(settings_page.router)
     app.include_router(operations_page.router)
+    app.include_router(dead_letter_page.router)
     app.include_router(sign_in_page.router)

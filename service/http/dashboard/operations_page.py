@@ -7,14 +7,12 @@ from starlette.responses import Response
 
 from service.db.customers import order_history
 from service.db.engine import in_transaction
-from service.db.operations import dead_letters, losses, status, trimming
-from service.http.api import dead_letters as dead_letter_routes
+from service.db.operations import dead_letter_removal, dead_letters, losses, status, trimming
+from service.db.operations.dead_letters import Selection
 from service.http.api.cursors import decode_time, encode_time
 from service.http.api.customer_details import ORDERS
-from service.http.api.dead_letter_replay import replay_one
-from service.http.api.dead_letters import LetterNumber, open_letter
 from service.http.dashboard.render import done, page
-from service.http.dashboard.viewer import Admin, Editor, Form, Viewer
+from service.http.dashboard.viewer import Admin, Form, Viewer
 from service.http.problems import ProblemError
 from service.http.state import snapshot, state_of
 from service.streams import groups, redis_client
@@ -43,8 +41,9 @@ async def show(
         trimmed = await trimming.trims(connection)
         reasons = await dead_letters.summary(connection)
         letters, total = await dead_letters.find(
-            connection, reason, _LETTERS + 1, int(before) if before else None
+            connection, Selection(reason), _LETTERS + 1, int(before) if before else None
         )
+        dropped = await dead_letter_removal.dropped_ever(connection)
         try:
             after = decode_time(orders_after, ORDERS)
         except ProblemError:
@@ -65,42 +64,10 @@ async def show(
         letters=letters[:_LETTERS],
         older=letters[_LETTERS - 1].id if len(letters) > _LETTERS else None,
         total=total,
+        dropped=dropped,
         unattributed=unattributed,
         older_orders=encode_time(unattributed.end, ORDERS),
     )
-
-
-@router.get("/operations/dead-letters/{id}")
-async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Response:
-    """Show a dead letter. Only people who may write or administer see its contents."""
-    letter, parts = await open_letter(request, number)
-    opened = [(_as_text(part.name), _as_text(part.value), part) for part in parts]
-    return page(
-        request,
-        actor,
-        "dead_letter.html",
-        heading=f"Dead letter {number}",
-        back="/operations",
-        width="wide",
-        letter=letter,
-        parts=opened,
-    )
-
-
-@router.post("/operations/dead-letters/{id}/replay")
-async def replay(request: Request, actor: Editor, number: LetterNumber, _: Form) -> Response:
-    """Judge a dead letter again. If it is accepted now, it is applied and removed."""
-    if (await replay_one(request, actor, number)).refused:
-        return done(f"/operations/dead-letters/{number}", "refused")
-    return done("/operations", "replayed")
-
-
-@router.post("/operations/dead-letters/{id}/discard")
-async def discard(request: Request, actor: Admin, number: LetterNumber, fields: Form) -> Response:
-    """Delete a dead letter. The reason stays in the audit log."""
-    why = fields.get("why", "").strip()[:500] or "no reason given"
-    await dead_letter_routes.discard(request, actor, number, why)
-    return done("/operations", "discarded")
 
 
 @router.post("/operations/losses/{id}/acknowledge")
@@ -125,11 +92,3 @@ async def _backlog(request: Request) -> groups.Backlog | None:
     except redis_client.REDIS_ERRORS:
         return None
     return groups.add_up(backlogs)
-
-
-def _as_text(value: bytes) -> str:
-    """Return bytes as text, or in Python's notation if they are not UTF-8."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return repr(value)[2:-1]

@@ -49,6 +49,7 @@ _MESSAGES = {
     "replayed": "Retried: the entry is applied.",
     "refused": "Retried, and refused again. It stays a dead letter.",
     "discarded": "Dead letter discarded.",
+    "letters-discarded": "Dead letters discarded.",
     "signed-out": "You are signed out.",
 }
 """What a page says once after an action. The cookie holds the key, never the text."""

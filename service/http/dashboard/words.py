@@ -45,6 +45,8 @@ ACTIONS = {
     "settings.updated": "Settings changed",
     "dead-letter.replayed": "Dead letters retried",
     "dead-letter.discarded": "Dead letter discarded",
+    "dead-letters.discarded": "Dead letters discarded",
+    "dead-letters.dropped": "Oldest dead letters dropped",
     "loss.acknowledged": "Loss acknowledged",
     "rebuild.applied": "Figures recalculated",
     "user.added": "User added",

@@ -64,7 +64,7 @@ async def test_dead_letters_are_listed_shown_replayed_and_discarded(
     assert (status, output.splitlines()[0]) == (1, "2 retried: 1 applied; 1 refused again")
     (remaining,) = await service.rows("SELECT id FROM dead_letters")
     assert (await dead_letters(service, tmp_path, "replay", "1", "--all"))[0] == 2
-    discarding = ("discard", str(remaining["id"]), "--reason", "a test")
+    discarding = ("discard", str(remaining["id"]), "--why", "a test")
     assert (await dead_letters(service, tmp_path, *discarding))[0] == 0
     status, output = await dead_letters(service, tmp_path, *discarding)
     assert status == 1

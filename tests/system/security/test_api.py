@@ -143,7 +143,7 @@ async def test_everything_that_cannot_be_undone_is_audited_with_its_actor(
         "customers.exported": ("GET", f"{CUSTOMERS}/export.csv", {}),
         "settings.updated": ("PUT", "/api/v1/settings", {"json": {"atRiskDays": 45}}),
         "dead-letter.replayed": ("POST", f"{one}/replay", {}),
-        "dead-letter.discarded": ("DELETE", other, {"params": {"reason": "a test"}}),
+        "dead-letter.discarded": ("DELETE", other, {"params": {"why": "a test"}}),
         "customer.erased": ("DELETE", url, {}),
     }
     reader = await key(service, Scope.READ)

@@ -11,7 +11,7 @@ import pytest
 
 from service.core.envelope import Entry
 from service.core.scopes import Scope
-from service.db.operations import dead_letters
+from service.db.operations import dead_letter_replay, dead_letters
 from service.http.api.dead_letter_replay import ReplayedLetter, ReplayedLetters
 from service.http.api.dead_letters import DeadLetters, OpenedDeadLetter, Summary
 from tests.conftest import Service
@@ -128,11 +128,12 @@ async def test_fields_of_a_dead_letter_are_shown_only_with_write_or_admin(
 async def test_only_the_beginning_of_a_large_value_is_shown(
     service: Service, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_letters, "SHOWN_BYTES", 5)
-    await service.ingest(bad("5-0", {b"data": "aaaaé!".encode()}))
+    monkeypatch.setattr(dead_letters, "SHOWN_BYTES", 9)
+    await service.ingest(bad("5-0", {b"data": "aaaaé!".encode(), b"more": b"a"}))
     (letter,) = (await web.get(URL)).json()["items"]
-    (field,) = (await web.get(f"{URL}/{letter['id']}")).json()["fields"]
+    field, beyond = (await web.get(f"{URL}/{letter['id']}")).json()["fields"]
     assert (field["value"], field["size"]) == ("aaaa", 7)
+    assert (beyond["name"], beyond["value"], beyond["size"]) == ("", "", 1)
 
 
 @pytest.mark.parametrize("letter_id", ["4711", "x", "-1", "9" * 30, "1.0"])
@@ -142,7 +143,7 @@ async def test_an_id_without_a_dead_letter_is_not_found(
     for response in (
         await web.get(f"{URL}/{letter_id}"),
         await web.post(f"{URL}/{letter_id}/replay"),
-        await web.delete(f"{URL}/{letter_id}", params={"reason": "x"}),
+        await web.delete(f"{URL}/{letter_id}", params={"why": "x"}),
     ):
         assert response.status_code == 404, response.text
         assert response.headers["content-type"] == "application/problem+json"
@@ -198,7 +199,7 @@ async def test_a_replayed_event_older_than_the_order_is_stale_and_removed(
 async def test_replaying_a_reason_replays_all_its_dead_letters_and_no_others(
     service: Service, web: httpx.AsyncClient, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_letters, "PAGE", 3)
+    monkeypatch.setattr(dead_letter_replay, "PAGE", 3)
     await service.ingest(
         *(entry(f"ORD-{n}", email=f"{n % 2}@x.org", currency="EUR", created=now) for n in range(7)),
         entry("ORD-8", currency="GBP"),
@@ -226,7 +227,7 @@ async def test_replaying_a_reason_replays_all_its_dead_letters_and_no_others(
 async def test_a_long_replay_continues_at_its_cursor(
     service: Service, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_letters, "PAGE", 2)
+    monkeypatch.setattr(dead_letter_replay, "PAGE", 2)
     monkeypatch.setattr("service.http.api.dead_letter_replay._MOST_REPLAYED", 4)
     await service.ingest(*(entry(f"ORD-{n}", currency="EUR") for n in range(5)))
     query = {"reason": "currency_mismatch"}
@@ -281,9 +282,9 @@ async def test_discarding_keeps_the_actor_and_the_reason_but_no_content(
     await service.ingest(entry("ORD-1", email="secret@x.org", currency="EUR"))
     (letter,) = (await web.get(URL)).json()["items"]
     url = f"{URL}/{letter['id']}"
-    for missing in ({}, {"reason": ""}, {"reason": "  "}):
+    for missing in ({}, {"why": ""}, {"why": "  "}, {"reason": "a test"}):
         assert (await web.delete(url, params=missing)).status_code == 422
-    response = await web.delete(url, params={"reason": "a test of theirs"})
+    response = await web.delete(url, params={"why": "a test of theirs"})
     assert (response.status_code, response.content) == (204, b"")
     assert (await web.get(URL)).json()["total"] == 0
     (row,) = await service.rows("SELECT actor, action, details FROM audit")
@@ -309,4 +310,4 @@ async def test_reading_replaying_and_discarding_need_their_scopes(
     url = f"{URL}/{letter['id']}"
     assert (await web.post(f"{url}/replay", headers=reader)).status_code == 403
     assert (await web.post(f"{url}/replay", headers=writer)).status_code == 200
-    assert (await web.delete(f"{url}?reason=x", headers=writer)).status_code == 403
+    assert (await web.delete(f"{url}?why=x", headers=writer)).status_code == 403
