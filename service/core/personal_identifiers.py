@@ -23,7 +23,7 @@ _FEWEST_DIGITS = 5
 _COMPARED_DIGITS = 9
 """The digits of a telephone number that are the same with and without a country code."""
 
-_AROUND = re.compile(r"""[\s\x00-\x1f\ufffd"<>()\[\]{},;:\\|=&/`“”«»]""")
+_AROUND = re.compile(r"""[\s\x00-\x1f\ufffd"<>()\[\]{},;:\\|=&?#/`“”«»]""")
 """What ends an e-mail within a text."""
 _PUNCTUATION = ".,!?'*_-"
 _QUOTE = '"'
