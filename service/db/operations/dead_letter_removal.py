@@ -163,10 +163,10 @@ async def drop_excess(connection: AsyncConnection, bounds: Bounds) -> Counter[Fa
     await _count(connection, sum(row.counted for row in rows), dropped)
     details = {
         "letters": dropped.total(),
-        "dropped": dropped,
+        "dropped": {fate.value: number for fate, number in dropped.items()},
         "reasonCodes": reasons,
-        "firstSeen": timestamp(min(row.earliest for row in rows)),
-        "lastSeen": timestamp(max(row.latest for row in rows)),
+        "oldest": timestamp(min(row.earliest for row in rows)),
+        "newest": timestamp(max(row.latest for row in rows)),
     }
     await note(connection, _WORKER, "dead-letters.dropped", details=details)
     return dropped

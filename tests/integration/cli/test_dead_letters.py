@@ -72,3 +72,38 @@ async def test_dead_letters_are_listed_shown_replayed_and_discarded(
     assert await service.rows("SELECT total_orders FROM customers") == [{"total_orders": 2}]
     (row,) = await service.rows("SELECT actor FROM audit ORDER BY id DESC LIMIT 1")
     assert row["actor"].startswith("cli:")
+
+
+async def test_many_are_discarded_after_a_question(service: Service, tmp_path: Path) -> None:
+    await service.ingest(
+        *(entry(f"ORD-{n}", total="-1") for n in range(3)), entry("ORD-9", currency="EUR")
+    )
+    chosen = ("discard", "--reason", "invalid_amount", "--before", "2100-01-01T00:00:00Z")
+    status, output = await dead_letters(service, tmp_path, *chosen, "--why", "a flood")
+    assert (status, "Discard 3 dead letters for good?" in output) == (1, True)
+    assert len(await service.rows("SELECT id FROM dead_letters")) == 4
+    earlier = ("discard", "--before", "2020-01-01T00:00:00Z", "--why", "a flood")
+    status, output = await dead_letters(service, tmp_path, *earlier)
+    assert (status, "Nothing was discarded" in output) == (0, True)
+    status, output = await dead_letters(service, tmp_path, *chosen, "--why", "a flood", "--yes")
+    assert (status, output.strip()) == (0, "discarded 3 dead letters")
+    (row,) = await service.rows("SELECT action, details FROM audit")
+    assert row["action"] == "dead-letters.discarded"
+    assert (row["details"]["letters"], row["details"]["reason"]) == (3, "a flood")
+
+
+async def test_a_discard_that_is_not_clear_is_refused_with_a_hint(
+    service: Service, tmp_path: Path
+) -> None:
+    await service.ingest(entry("ORD-1", total="-1"))
+    for arguments, hint in (
+        (("1", "--reason", "a test"), "--why"),
+        (("--reason", "a test", "--why", "x"), "use --why"),
+        (("1", "--reason", "invalid_amount", "--why", "x"), "either an id"),
+        (("--why", "x"), "either an id"),
+        (("1", "--why", " "), "must not be empty"),
+        (("--before", "yesterday", "--why", "x"), "with an offset"),
+    ):
+        status, output = await dead_letters(service, tmp_path, "discard", *arguments)
+        assert (status, hint in output) == (2, True), output
+    assert len(await service.rows("SELECT id FROM dead_letters")) == 1

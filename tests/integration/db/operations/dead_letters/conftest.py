@@ -1,10 +1,13 @@
-"""A web application and keys of several scopes."""
+"""A web application, keys of several scopes, and dead letters of an earlier release."""
 
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from service.core.dead_letters import digest
+from service.core.envelope import Entry
 from service.core.scopes import Scope
 from service.db.accounts.api_keys import create_key
 from tests.conftest import Service
@@ -22,3 +25,23 @@ async def key(service: Service, *scopes: Scope) -> dict[str, str]:
     async with service.engine.begin() as connection:
         created = await create_key(connection, f"key {'+'.join(scopes)}", scopes, actor="test")
     return {"X-API-Key": created.reveal()}
+
+
+async def old_letter(service: Service, entry: Entry, reason: str = "not_json") -> None:
+    """Store a dead letter as workers of an earlier release do: whole, and without its measures."""
+    async with service.engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO dead_letters"
+                " (stream_id, field_names, field_values, reason, error, digest)"
+                " VALUES (:id, CAST(:names AS bytea[]), CAST(:values AS bytea[]), :reason, 'bad',"
+                " :digest)"
+            ),
+            {
+                "id": entry.id,
+                "names": list(entry.fields),
+                "values": list(entry.fields.values()),
+                "reason": reason,
+                "digest": digest(entry),
+            },
+        )
