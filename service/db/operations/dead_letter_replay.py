@@ -179,12 +179,12 @@ async def _replay(
 
 
 def _judge_again(row: Row[Any], terms: Terms) -> OrderEvent | Refusal:
-    """Judge the stored entry. If an erasure emptied it, repeat the refusal that it has."""
+    """Judge the stored entry. If it was emptied or cut, refuse it for the reason that it has."""
     if not row.field_names:
         return Refusal(Reason(row.reason), row.error)
     if row.stored < row.size:
         return Refusal(
-            Reason.TOO_LARGE,
+            Reason(row.reason),
             f"the entry had {row.size:,} bytes, and only the first {row.stored:,} were kept, so it "
             "cannot be retried; publish the order again, without its items or attachments",
         )

@@ -74,8 +74,8 @@ async def test_a_letter_is_listed_and_emptied_in_every_encoding(
         '{"id": "CUST-1002", "phone": "512 555 0000"}',
         '{"data": {"id": "ORD-2"}, "name": "Bo Lee"}',
     )
-    for number, text in enumerate([*texts, *others], 1):
-        letter = Entry(f"{number}-0", {b"data": b"!" + encode(text).encode()})
+    for number, written in enumerate([*texts, *others], 1):
+        letter = Entry(f"{number}-0", {b"data": b"!" + encode(written).encode()})
         if waits:
             await old_letter(service, letter)
         else:
