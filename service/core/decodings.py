@@ -17,6 +17,7 @@ _MOST_GROWTH = 6
 _FEWEST_TEXT = 10
 """If more than one character in ten is no UTF-8, the bytes are no text in Latin-1 either."""
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ENDLESS = re.compile(r"&#\d{20,}+;?")
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "0": "\x00"}
 _RUN = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
 """What may be base64."""
@@ -45,7 +46,7 @@ def _layers(text: str, rounds: int) -> Iterator[str]:
     yield text
     for remaining in reversed(range(rounds)):
         before = text
-        for decode in (_unescaped, unquote, html.unescape):
+        for decode in (_unescaped, unquote, _from_html):
             decoded = decode(text)
             if decoded != text:
                 text = decoded
@@ -66,6 +67,11 @@ def _unescaped(text: str) -> str:
         # JSON writes a character beyond U+FFFF as two escapes.
         plain = plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return plain
+
+
+def _from_html(text: str) -> str:
+    # Python refuses to read a number of several thousand digits.
+    return html.unescape(_ENDLESS.sub("", text)) if "&" in text else text
 
 
 def _character(escape: re.Match[str]) -> str:

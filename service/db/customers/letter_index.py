@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.dead_letters import Fate, digest
 from service.core.envelope import KEPT_BYTES, MOST_FIELDS, Entry, beginning
-from service.core.personal_identifiers import find
-from service.db.customers.personal_data import hashes, read_content, read_salt
+from service.db.customers.personal_data import find_in, hashes, read_salt
 from service.db.schema import COUNTER_SLOTS
 
 _LETTERS_AT_ONCE = 50
@@ -105,10 +104,10 @@ async def index_waiting(connection: AsyncConnection, most_bytes: int) -> int | N
     await measure(connection, [letter.id for letter in waiting if letter.unmeasured], most_bytes)
     salt = await read_salt(connection)
     for letter in waiting:
-        found = find(await read_content(connection, letter.id))
+        found = await find_in(connection, letter.id)
         if not found.complete:
             await _cut(connection, letter.id)
-            found = find(await read_content(connection, letter.id))
+            found = await find_in(connection, letter.id)
         await connection.execute(_INDEX, {"id": letter.id, **hashes(salt, found)._asdict()})
     return len(waiting)
 

@@ -5,10 +5,11 @@ hashes of what was found are stored beside it. For a person, the same hashes are
 known about them. So the cost does not depend on how many and how large the letters are.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -40,14 +41,18 @@ _UNINDEXED = text("""
 SELECT id, stream_id, partition, reason, first_seen FROM dead_letters
 WHERE identifiers IS NULL AND id > :after ORDER BY id LIMIT 1
 """)
+# A letter that is not measured may be huge. Its beginning is read; workers will cut it anyway.
 _CONTENT = text("""
-SELECT substring(name FROM 1 FOR :most) AS name, substring(value FROM 1 FOR :most) AS value
-FROM dead_letters, unnest(field_names, field_values) WITH ORDINALITY AS f (name, value, place)
-WHERE id = :id AND place <= :fields ORDER BY place
+SELECT substring(name FROM 1 FOR most) AS name, substring(value FROM 1 FOR most) AS value
+FROM (
+  SELECT name, value, place,
+    coalesce(stored, 1048576) - sum(octet_length(name) + octet_length(value)) OVER (ORDER BY place)
+      + octet_length(name) + octet_length(value) AS allowed
+  FROM dead_letters, unnest(field_names, field_values) WITH ORDINALITY AS f (name, value, place)
+  WHERE id = :id
+) fields CROSS JOIN LATERAL (SELECT CAST(least(allowed, 1073741823) AS int) AS most)
+WHERE allowed > 0 ORDER BY place
 """)
-_MOST_READ = 4_194_304
-"""How much is read of a field to find whom it names. Workers cut larger letters soon."""
-_MOST_FIELDS = 10_000
 
 
 class NamingLetter(NamedTuple):
@@ -113,7 +118,7 @@ async def dead_letters_about(
     found += [
         letter
         async for letter in _unindexed(connection)
-        if names(find(await read_content(connection, letter.id)), person)
+        if names(await find_in(connection, letter.id), person)
     ]
     return sorted(found, key=lambda letter: (letter.first_seen, letter.id))
 
@@ -125,8 +130,12 @@ async def _unindexed(connection: AsyncConnection) -> AsyncIterator[NamingLetter]
         yield NamingLetter(*row)
 
 
-async def read_content(connection: AsyncConnection, letter_id: int) -> list[bytes]:
+async def _content(connection: AsyncConnection, letter_id: int) -> list[bytes]:
     """Return the names and values of a dead letter's fields, as far as they are looked through."""
-    parameters: dict[str, Any] = {"id": letter_id, "most": _MOST_READ, "fields": _MOST_FIELDS}
-    rows = await connection.execute(_CONTENT, parameters)
+    rows = await connection.execute(_CONTENT, {"id": letter_id})
     return [part for row in rows for part in row]
+
+
+async def find_in(connection: AsyncConnection, letter_id: int) -> Traits:
+    """Return the traits in a dead letter. Large ones take a moment, in which others go on."""
+    return await asyncio.to_thread(find, await _content(connection, letter_id))

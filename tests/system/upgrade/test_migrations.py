@@ -182,3 +182,27 @@ async def test_former_emails_from_before_their_table_are_taken_from_the_audit(
                 text("SELECT email_key, customer_id FROM former_emails")
             )
             assert [tuple(row) for row in found] == [("a@x.org", 1001)]
+
+
+async def test_dead_letters_from_before_their_bounds_wait_to_be_measured(
+    own_servers: Servers,
+) -> None:
+    """A revision that was cut short while it built an index runs again from its beginning."""
+    async with _engine(own_servers) as engine:
+        await _up_to(engine, "0010")
+        async with engine.begin() as connection:
+            await connection.execute(
+                text(
+                    "INSERT INTO dead_letters"
+                    " (stream_id, field_names, field_values, reason, error, digest)"
+                    " VALUES ('1-0', ARRAY[CAST('data' AS bytea)], ARRAY[CAST('{' AS bytea)],"
+                    " 'not_json', 'bad', '')"
+                )
+            )
+            await connection.execute(text("ALTER TABLE dead_letters ADD COLUMN size bigint"))
+        await _up_to(engine, "0011")
+        async with engine.connect() as connection:
+            rows = await connection.execute(
+                text("SELECT size, stored, identifiers, field_values FROM dead_letters")
+            )
+            assert [tuple(row) for row in rows] == [(None, None, None, [b"{"])]

@@ -3,10 +3,8 @@
 import base64
 import html
 import json
-import os
 import time
 from collections.abc import Callable
-from random import Random
 from urllib.parse import quote
 
 import pytest
@@ -180,8 +178,18 @@ def test_the_time_grows_with_the_size_whatever_the_bytes_are(piece: bytes) -> No
     assert large / small < 16 * 5
 
 
-def test_random_bytes_are_no_trouble(rng: Random) -> None:
-    find([rng.randbytes(100_000), os.urandom(10)])
+@given(st.lists(st.one_of(st.binary(), st.sampled_from(_HOSTILE)), max_size=20))
+def test_no_bytes_are_trouble(parts: list[bytes]) -> None:
+    find(parts)
+    find([b"".join(parts)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["&#" + "1" * 5000, "\\ud83d \\ude00\\ud83d", "cust-" + "9" * 5000, "\\x", "%", "=" * 99],
+)
+def test_odd_texts_are_no_trouble(text: str) -> None:
+    assert names(find([f"{text} CUST-1001".encode()]), JANE)
 
 
 def test_a_usual_order_has_few_traits() -> None:
