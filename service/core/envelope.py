@@ -11,6 +11,11 @@ from typing import NamedTuple
 
 CANONICAL_FIELD = b"data"
 FASTSTREAM_FIELD = b"__data__"
+MOST_FIELDS = 64
+"""An entry with more fields is not read whole. Events need one."""
+ENTRY_BYTES = 2048
+"""The memory that an entry of any size takes beside its content, once it is judged: some 30 small
+objects."""
 
 _MAGIC = b"\x89BIN\x0d\x0a\x1a\x0a"
 _HEAD = struct.Struct(">8sHII")  # magic, format version, start of headers, start of data
@@ -26,6 +31,8 @@ class Entry(NamedTuple):
     fields: Mapping[bytes, bytes]
     partition: int | None = None
     """None: the stream that is not partitioned. Ids are unique within one stream only."""
+    missing: int = 0
+    """Bytes that were not read because the entry is too large. Its fields are cut short then."""
 
     @property
     def place(self) -> Place:
@@ -34,7 +41,16 @@ class Entry(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of bytes in all fields together."""
+        """Number of bytes in all fields together, read or not."""
+        return self.missing + self._bytes
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that the entry takes, roughly."""
+        return ENTRY_BYTES + self._bytes
+
+    @property
+    def _bytes(self) -> int:
         return sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
 
     @property
