@@ -46,7 +46,7 @@ class Part(NamedTuple):
 
     entries: Batch
     weight: int
-    """The bytes of the room that they take."""
+    """The bytes of the room to give back for them: their share of the batch, by number."""
 
 
 Lane = asyncio.Queue[Part]
@@ -69,24 +69,23 @@ class Inbox:
         self._most_entries = config.batch_size // LANES
         self._most_bytes = config.page_bytes
 
-    async def put(self, batch: Batch) -> None:
+    async def put(self, batch: Batch, weight: int) -> None:
         """Add a batch; all entries of one customer go to the same lane.
 
-        The caller has taken their weight in the room. It is given back when they are applied.
+        The caller has taken its weight in the room. It is given back when the batch is applied.
         """
         parts: list[list[Judged]] = [[] for _ in self.lanes]
-        weights = [0 for _ in self.lanes]
         for judged in batch:
-            number = _lane_of(judged)
-            parts[number].append(judged)
-            weights[number] += judged.entry.weight
+            parts[_lane_of(judged)].append(judged)
+        remaining = weight
         try:
-            for number, lane in enumerate(self.lanes):
-                if parts[number]:
-                    await lane.put(Part(parts[number], weights[number]))
-                weights[number] = 0
+            for lane, part in zip(self.lanes, parts, strict=True):
+                if part:
+                    share = weight * len(part) // len(batch)
+                    await lane.put(Part(part, share))
+                    remaining -= share
         finally:
-            self.room.give_back(sum(weights))
+            self.room.give_back(remaining)
 
     async def take(self, lane: Lane) -> list[Part]:
         """Wait for a part in a lane; return it with those behind it, enough for one transaction.

@@ -50,13 +50,14 @@ class _ClusterState(RedisClusterConnectionState):
 async def _read(
     reader: Reader, redis: Redis, *, streams: Mapping[str, str], block: int, **_: object
 ) -> list[tuple[bytes, list[tuple[bytes, Any]]]]:
-    """Return new entries of one stream in redis-py's form, with an `Entry` in place of the fields.
+    """Return new entries of one stream as FastStream expects them of redis-py: stream, id, fields.
 
-    Group and consumer are known to the reader, and its own limits hold.
+    A whole page stands in place of one entry's fields, because FastStream only passes it on. Group
+    and consumer are known to the reader, and its own limits hold.
     """
     (stream,) = streams
-    entries = await reader.read(redis, stream, block / 1000)
-    return [(stream.encode(), [(entry.id.encode(), entry) for entry in entries])]
+    page = await reader.read(redis, stream, block / 1000)
+    return [(stream.encode(), [(page[-1].id.encode(), page)])] if page else []
 
 
 class _PlainBroker(RedisBroker):

@@ -135,8 +135,8 @@ class OrdersConsumer:
 
     async def _receive(self, entries: Sequence[Entry]) -> None:
         batch = judge_all(entries, self._config)
-        self._reader.hand_over(self._names[entries[0].partition])
-        await self._inbox.put(batch)
+        weight = self._reader.hand_over(self._names[entries[0].partition])
+        await self._inbox.put(batch, weight)
 
 
 def judge_all(entries: Sequence[Entry], config: Config) -> list[Judged]:
@@ -165,4 +165,5 @@ async def _parse(raw: BatchStreamMessage) -> RedisBatchStreamMessage:
 
 
 async def _decode(message: RedisBatchStreamMessage) -> Any:
-    return message.raw_message["data"]  # entries, made by our `Reader`
+    (page,) = message.raw_message["data"]  # see `consumers.broker`
+    return page

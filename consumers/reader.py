@@ -56,8 +56,7 @@ class Reader:
                 self._members[stream],
                 Limits(config.batch_size, taken, config.max_event_bytes),
             )
-            kept = sum(entry.weight for entry in page.entries)
-            self._unclaimed[stream] = kept
+            self._unclaimed[stream] = kept = page.weight
         finally:
             self._room.give_back(taken - kept)
         if page.last_delivered:
@@ -66,9 +65,9 @@ class Reader:
             self._last_delivered.pop(stream, None)
         return page.entries
 
-    def hand_over(self, stream: str) -> None:
-        """Record that somebody else gives back the room of what was read of this stream."""
-        self._unclaimed.pop(stream, None)
+    def hand_over(self, stream: str) -> int:
+        """Return the weight of what was read of this stream. The caller gives back its room."""
+        return self._unclaimed.pop(stream, 0)
 
     def drop(self, stream: str) -> None:
         """Give back the room of entries that were read and lost on the way. They stay pending."""

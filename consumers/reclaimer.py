@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from consumers.applier import Applier, Inbox
 from consumers.orders import judge_all
 from service.config import Config
-from service.core.envelope import ENTRY_BYTES, Entry
+from service.core.envelope import ENTRY_BYTES
 from service.core.order_event import Judged, Reason, Refusal
 from service.core.partitions import OrdersStream
 from service.streams import entries, groups, redis_client
@@ -103,10 +103,10 @@ class Reclaimer:
         kept = 0
         try:
             claimed = await self._claim(stream, self._consumer, deliveries, taken)
-            kept = sum(entry.weight for entry in claimed.entries)
+            kept = claimed.weight
         finally:
             self._inbox.room.give_back(taken - kept)
-        await self._inbox.put(judge_all(claimed.entries, self._config))
+        await self._inbox.put(judge_all(claimed.entries, self._config), kept)
         return len(claimed.entries), claimed.tried
 
     async def try_suspects(self, stream: OrdersStream) -> None:
@@ -186,20 +186,20 @@ class Reclaimer:
         for stream in self._streams:
             for consumer in (self._consumer, self._consumer + ALONE):
                 after = "0"
-                while found := await self._read_own(stream, consumer, after):
-                    after = found[-1].id
-                    await self._inbox.put(judge_all(found, self._config))
+                while (page := await self._read_own(stream, consumer, after)).entries:
+                    after = page.entries[-1].id
+                    await self._inbox.put(judge_all(page.entries, self._config), page.weight)
 
-    async def _read_own(self, stream: OrdersStream, consumer: str, after: str) -> list[Entry]:
+    async def _read_own(self, stream: OrdersStream, consumer: str, after: str) -> entries.Page:
         taken = await self._take_room()
         kept = 0
         try:
             member = Member(stream, self._group, consumer)
             page = await entries.read(self._redis, member, self._limits(taken), after=after)
-            kept = sum(entry.weight for entry in page.entries)
+            kept = page.weight
         finally:
             self._inbox.room.give_back(taken - kept)
-        return page.entries
+        return page
 
     async def remove_consumer(self, name: str) -> bool:
         """Remove a worker from the group of each stream, unless it has pending entries there."""

@@ -42,16 +42,7 @@ class Entry(NamedTuple):
     @property
     def size(self) -> int:
         """Number of bytes in all fields together, read or not."""
-        return self.missing + self._bytes
-
-    @property
-    def weight(self) -> int:
-        """Bytes of memory that the entry takes, roughly."""
-        return ENTRY_BYTES + self._bytes
-
-    @property
-    def _bytes(self) -> int:
-        return sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
+        return self.missing + sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
 
     @property
     def milliseconds(self) -> int:

@@ -92,12 +92,10 @@ async def _batches(config: Config, documents: Sequence[bytes]) -> AsyncIterator[
     numbers = count(1)
     for page in pages(list(documents), config.batch_size):
         entries = [Entry(f"{next(numbers)}-0", {b"data": document}) for document in page]
-        await inbox.put(judge_all(entries, config))
+        await inbox.put(judge_all(entries, config), 0)
         for lane, queue in enumerate(inbox.lanes):
             while not queue.empty():
-                part = queue.get_nowait()
-                inbox.room.give_back(part.weight)
-                yield lane, part.entries
+                yield lane, queue.get_nowait().entries
 
 
 async def replay(config: Config, recorded: bytes) -> None:
