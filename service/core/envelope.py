@@ -13,6 +13,8 @@ CANONICAL_FIELD = b"data"
 FASTSTREAM_FIELD = b"__data__"
 MOST_FIELDS = 64
 """An entry with more fields is not read whole. Events need one."""
+KEPT_BYTES = 1024
+"""How much is kept of an entry that is too large."""
 ENTRY_BYTES = 2048
 """The memory that an entry of any size takes beside its content, once it is judged: some 30 small
 objects."""

@@ -190,7 +190,7 @@ def judge(entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
             f"the entry has {entry.size:,} bytes, more than the {terms.max_bytes:,} allowed; "
             "publish the order without its items or attachments",
         )
-    if entry.missing:
+    if entry.missing or len(entry.fields) > MOST_FIELDS:
         return Refusal(
             Reason.TOO_LARGE,
             f"the entry has more than {MOST_FIELDS} fields; "

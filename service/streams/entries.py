@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from service.core.envelope import CANONICAL_FIELD, ENTRY_BYTES, MOST_FIELDS, Entry
+from service.core.envelope import CANONICAL_FIELD, ENTRY_BYTES, KEPT_BYTES, MOST_FIELDS, Entry
 from service.core.partitions import OrdersStream
 from service.streams.redis_client import Script
 
 NEW = ">"
 """In place of an id: the entries that no consumer of the group has received."""
-KEPT_BYTES = 1024
-"""How much is read of an entry that is too large."""
 
 
 class Limits(NamedTuple):
@@ -59,12 +57,12 @@ class Claimed(NamedTuple):
     """How many of the ids were tried before the bytes allowed were used up."""
 
 
-# `add` puts an entry into `found`: its id, and then the value of `data` if it has no other field, as
-# nearly all have; otherwise a list of how many bytes are missing, names and values. The shorter form
-# saves a third of Redis's time. An entry is cut to its first bytes if it is larger than `largest` or
-# has too many fields: each costs a worker a hundred bytes, even if it is empty.
-# `step` is how many entries the next command may return, so that few are in memory here even if all
-# are huge, and so that entries of ordinary size never exceed `room`.
+# `add` puts an entry into `found`: its id, and then the value of `data` if it has no other field,
+# as nearly all have; otherwise a list of how many bytes are missing, names and values. The shorter
+# form saves a third of Redis's time. An entry is cut to its first bytes if it is larger than
+# `largest` or has too many fields: each costs a worker a hundred bytes, even if it is empty.
+# `step` is how many entries the next command may return, so that few are in memory here even if
+# all are huge, and so that entries of ordinary size never exceed `room`.
 # Redis clears the memory of its scripts long after they have ended: too long for a huge entry.
 _FITTING = f"""
 local found, count, limit, most_parts = {{}}, 0, room, 2 * {MOST_FIELDS}

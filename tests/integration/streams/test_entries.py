@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from service.core.envelope import ENTRY_BYTES, MOST_FIELDS, Entry
+from service.core.envelope import ENTRY_BYTES, KEPT_BYTES, MOST_FIELDS, Entry
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import NO_ID, parse
 from service.local.folder import DataFolder
 from service.local.supervise import Supervisor
 from service.streams import entries, groups, redis_client
 from service.streams.doorbell import Doorbell
-from service.streams.entries import KEPT_BYTES, Limits, Member
+from service.streams.entries import Limits, Member
 from service.streams.snapshot import take_snapshot
 from service.streams.stream_info import count_after
 from service.streams.trim import Keep, trim

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from consumers.applier import LANES
+from service.core.envelope import KEPT_BYTES
 from service.streams import groups
-from service.streams.entries import KEPT_BYTES
 from tests.conftest import Service
 from tests.events import fields
 from tests.integration.worker.scene import (

@@ -4,7 +4,7 @@ import re
 import resource
 from pathlib import Path
 
-from service.streams.entries import KEPT_BYTES
+from service.core.envelope import KEPT_BYTES
 from tests.conftest import Service
 from tests.events import fields
 from tests.integration.worker.killable import DEADLY

@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from consumers.tasks import end
-from service.streams.entries import KEPT_BYTES
+from service.core.envelope import KEPT_BYTES
 from tests.system.chaos.servers import plain_client
 from tests.system.chaos.shop import HOT, PROBES, Ledger, Ref, Shop, bad
 
