@@ -219,6 +219,18 @@ async def test_an_entry_that_kills_every_worker_becomes_a_dead_letter(service: S
     assert await order_count(service) == 2
 
 
+async def test_entries_delivered_often_in_company_are_tried_alone_and_not_given_up(
+    service: Service,
+) -> None:
+    await publish_all(service, _orders(5))
+    ids = await _read_as(service, "crashed", 5)
+    await _delivered(service, ids, 23, to="crashed")
+    async with working(service):
+        await all_applied(service, 5)
+    counted = await totals(service)
+    assert (counted.applied, counted.dead_lettered, counted.batches) == (5, 0, 5)
+
+
 async def test_entries_delivered_often_are_applied_one_by_one(service: Service) -> None:
     await publish_all(service, _orders(6))
     ids = await _read_as(service, "crashed", 6)

@@ -4,6 +4,8 @@ import re
 import resource
 from pathlib import Path
 
+import pytest
+
 from service.core.envelope import KEPT_BYTES
 from tests.conftest import Service
 from tests.events import fields
@@ -16,6 +18,7 @@ LIMIT = 512 << 20
 """The worker's memory limit in `deploy/kubernetes`. Here it limits addresses, which is stricter."""
 HUGE = 200_000_000
 LARGE = 1_000_000
+ENTRIES = 700
 MINUTES = 5.0
 """On a loaded machine."""
 
@@ -54,24 +57,33 @@ async def test_a_huge_entry_is_buried_unread_and_hurts_no_neighbour(
     assert _peak(worker) < LIMIT // 2
 
 
-async def test_more_large_orders_than_fit_into_memory_are_applied(
-    service: Service, crm: Processes
+@pytest.mark.parametrize("valid", [True, False])
+async def test_more_large_entries_than_fit_into_memory_are_handled(
+    service: Service,
+    crm: Processes,
+    valid: bool,  # noqa: FBT001
 ) -> None:
-    for first in range(0, 700, 50):
+    for first in range(0, ENTRIES, 50):
         await publish_all(
             service,
             [
-                fields(f"ORD-{n}", email=f"c{n % 9}@x.org", gift="x" * LARGE)
+                fields(
+                    f"ORD-{n}",
+                    email=f"c{n % 9}@x.org",
+                    gift="x" * LARGE,
+                    total="1.00" if valid else "NaN",
+                )
                 for n in range(first, first + 50)
             ],
         )
     worker = crm.start_worker()
     _limited(worker)
-    await all_applied(service, 700, MINUTES * 60)
+    await all_applied(service, ENTRIES, MINUTES * 60)
     assert worker.status is None, worker.output
-    assert await order_count(service) == 700
-    assert (await totals(service)).applied == 700
     assert _peak(worker) < LIMIT // 2
+    counted = await totals(service)
+    assert (counted.applied, counted.dead_lettered) == ((ENTRIES, 0) if valid else (0, ENTRIES))
+    assert await order_count(service) == counted.applied
 
 
 async def test_only_the_entry_that_kills_workers_is_given_up(
