@@ -150,6 +150,15 @@ class Applier:
             for lane in self._inbox.lanes:
                 group.create_task(self._serve(lane))
 
+    async def reaches_database(self) -> bool:
+        """Return True if the database answers."""
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except DATABASE_AWAY:
+            return False
+        return True
+
     async def _serve(self, lane: Lane) -> None:
         while True:
             parts = await self._inbox.take(lane)

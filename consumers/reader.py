@@ -1,7 +1,5 @@
 """Read new entries of the streams of orders, as many bytes as there is room for."""
 
-from collections import defaultdict
-
 from redis.asyncio import Redis
 
 from consumers.room import Room
@@ -26,7 +24,7 @@ class Reader:
         self._last_delivered = dict[str, str]()
         """The last entry that the group received of each stream that had no new one lately."""
         self._bells = dict[str, Doorbell]()
-        self._unclaimed = defaultdict[str, int](int)
+        self._unclaimed = dict[str, int]()
         """Weight of the entries of each stream that were read and that nobody has taken yet."""
 
     async def read(self, redis: Redis, stream: str, seconds: float) -> list[Entry]:

@@ -115,6 +115,9 @@ class Reclaimer:
             suspects = [each for each in page if each.deliveries >= _MOST_TOGETHER]
             if not suspects:
                 continue
+            # A worker that waits for the database looks as if it had died of the entry it tries.
+            if not await self._applier.reaches_database():
+                return
             async with self._inbox.room.all_of_it():
                 for suspect in suspects:
                     await self._try(stream, suspect)
