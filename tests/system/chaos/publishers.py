@@ -170,20 +170,20 @@ class Publishers:
         """Publish a number of the next events as fast as possible."""
         await self.send(next(self._next) for _ in range(entries))
 
-    async def large(self, entries: int, padding: int) -> list[bytes]:
+    async def large(self, client: Any, entries: int, padding: int) -> list[bytes]:
         """Publish a number of the next events, so many bytes larger; return the entries' ids."""
         ids: list[bytes] = []
         for _ in range(entries // _LARGE_PAGE):
             refs = [next(self._next) for _ in range(_LARGE_PAGE)]
-            ids += await self._send(self._client, refs, padding)
+            ids += await self._send(client, refs, padding)
         return ids
 
-    async def oversize(self, size: int) -> bytes:
+    async def oversize(self, client: Any, size: int) -> bytes:
         """Publish an entry that is too large to be read; return its id."""
         number = len(self.ledger.oversize)
         entry = {b"data": b"%d " % number + b"x" * size}
         self.ledger.oversize.add(entry[b"data"][: KEPT_BYTES - len(b"data")])
-        (id_,) = await self._add(self._client, [entry])
+        (id_,) = await self._add(client, [entry])
         return id_
 
     def applied(self, refs: Iterable[Ref]) -> None:

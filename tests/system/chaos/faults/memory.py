@@ -3,9 +3,11 @@
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 from tests.system.chaos.faults.registry import fault
 from tests.system.chaos.publishers import STREAM
+from tests.system.chaos.servers import plain_client
 from tests.system.chaos.stage import AWAY, BOUND_SECONDS, Stage
 from tests.wait import until
 
@@ -23,7 +25,8 @@ async def oversize(stage: Stage, _: random.Random) -> AsyncIterator[None]:
     """Publish an entry that is far too large, while orders go on."""
     before = stage.crew.unasked.total()
     async with stage.crew.limited(LIMIT):
-        id_ = await stage.publishers.oversize(_OVERSIZE)
+        async with _patient(stage) as client:
+            id_ = await stage.publishers.oversize(client, _OVERSIZE)
 
         async def is_buried() -> bool:
             try:
@@ -51,13 +54,18 @@ async def limited(stage: Stage, _: random.Random) -> AsyncIterator[None]:
     """Let workers with the memory that we ship catch up with more large orders than that."""
     before = stage.crew.unasked.total()
     async with stage.crew.limited(LIMIT):
-        async with stage.crew.without_workers():
-            ids = await stage.publishers.large(_LARGE_ORDERS, _LARGE)
+        async with stage.crew.without_workers(), _patient(stage) as client:
+            ids = await stage.publishers.large(client, _LARGE_ORDERS, _LARGE)
         await stage.recovered(BOUND_SECONDS + _LARGE_ORDERS / 5)
         _note(stage, f"worker that met {_LARGE_ORDERS} orders of 1 MB")
         yield
     await stage.redis.xdel(STREAM, *ids)
     assert stage.crew.unasked.total() == before, "a worker died of it"
+
+
+def _patient(stage: Stage) -> Any:
+    """Return a client that bypasses the proxy and waits until a slow server has taken it all."""
+    return plain_client(stage.servers.redis_url, BOUND_SECONDS)
 
 
 def _note(stage: Stage, what: str) -> None:
