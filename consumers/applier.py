@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.event_log import log_batch
+from consumers.room import Room
 from service import tracing
 from service.config import Config
 from service.core.batch import Outcome
@@ -30,7 +32,6 @@ from service.streams import redis_client
 log = logging.getLogger(__name__)
 
 Batch = Sequence[Judged]
-Lane = asyncio.Queue[Batch]
 
 LANES = 2
 """How many transactions a worker runs at the same time."""
@@ -40,40 +41,70 @@ _LONGEST_PAUSE = 5.0
 _REPLAN_EVERY = 1024
 
 
+class Part(NamedTuple):
+    """The entries of a batch that are in one lane."""
+
+    entries: Batch
+    weight: int
+    """The bytes of the room to give back for them: their share of the batch, by number."""
+
+
+Lane = asyncio.Queue[Part]
+
+
 class Inbox:
     """Judged entries that wait to be applied, in lanes, split by customer.
 
     Two batches that name the same customer wait for each other's locks, and two batches of a
     thousand entries nearly always have a customer in common. Batches of different lanes never do,
-    so both run in Postgres at the same time. Reading waits while the lanes are full, so a worker's
-    memory stays flat.
+    so both run in Postgres at the same time. Reading waits while the lanes are full or the room
+    is taken, so a worker's memory stays flat.
     """
 
-    def __init__(self, streams: int = 1) -> None:
-        """Create empty lanes with room for batches of that many streams."""
-        self.lanes = tuple(Lane(_BATCHES_AHEAD * streams) for _ in range(LANES))
+    def __init__(self, config: Config) -> None:
+        """Create empty lanes, and an empty room for what is read, waits or is being applied."""
+        ahead = _BATCHES_AHEAD * len(config.orders_streams)
+        self.lanes = tuple(Lane(ahead) for _ in range(LANES))
+        self.room = Room(config.max_held_bytes)
+        self._most_entries = config.batch_size // LANES
+        self._most_bytes = config.page_bytes
 
-    async def put(self, batch: Batch) -> None:
-        """Add a batch; all entries of one customer go to the same lane."""
+    async def put(self, batch: Batch, weight: int) -> None:
+        """Add a batch; all entries of one customer go to the same lane.
+
+        The caller has taken its weight in the room. It is given back when the batch is applied.
+        """
         parts: list[list[Judged]] = [[] for _ in self.lanes]
         for judged in batch:
             parts[_lane_of(judged)].append(judged)
-        for lane, part in zip(self.lanes, parts, strict=True):
-            if part:
-                await lane.put(part)
+        remaining = weight
+        try:
+            for lane, part in zip(self.lanes, parts, strict=True):
+                if part:
+                    share = weight * len(part) // len(batch)
+                    await lane.put(Part(part, share))
+                    remaining -= share
+        finally:
+            self.room.give_back(remaining)
 
-    async def take(self, lane: Lane, limit: int) -> list[Batch]:
-        """Wait for a batch of a lane; return it with those behind it, up to ``limit`` entries.
+    async def take(self, lane: Lane) -> list[Part]:
+        """Wait for a part in a lane; return it with those behind it, enough for one transaction.
 
-        The last batch may exceed the limit. The caller calls the lane's ``task_done`` once for each
-        batch.
+        The caller calls `done` when they are applied.
         """
         taken = [await lane.get()]
-        entries = len(taken[0])
-        while entries < limit and not lane.empty():
+        entries, weight = len(taken[0].entries), taken[0].weight
+        while entries < self._most_entries and weight < self._most_bytes and not lane.empty():
             taken.append(lane.get_nowait())
-            entries += len(taken[-1])
+            entries += len(taken[-1].entries)
+            weight += taken[-1].weight
         return taken
+
+    def done(self, lane: Lane, parts: Sequence[Part]) -> None:
+        """Record that parts of a lane are applied, and give back their weight."""
+        for part in parts:
+            lane.task_done()
+            self.room.give_back(part.weight)
 
     async def join(self) -> None:
         """Wait until every entry that was put in has been applied."""
@@ -100,7 +131,6 @@ class Applier:
         self._stream = config.orders_stream
         self._names = {stream.partition: stream.name for stream in config.orders_streams}
         self._group = config.orders_group
-        self._lane_entries = config.batch_size // LANES
         self._inbox = inbox
         self.being_applied: set[Place] = set()
         """The entries that are being applied now."""
@@ -120,14 +150,23 @@ class Applier:
             for lane in self._inbox.lanes:
                 group.create_task(self._serve(lane))
 
+    async def reaches_database(self) -> bool:
+        """Return True if the database answers."""
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except DATABASE_AWAY:
+            return False
+        return True
+
     async def _serve(self, lane: Lane) -> None:
         while True:
-            batches = await self._inbox.take(lane, self._lane_entries)
+            parts = await self._inbox.take(lane)
             try:
-                await self.apply(list(chain.from_iterable(batches)))
+                await self.apply(list(chain.from_iterable(part.entries for part in parts)))
             finally:
-                for _ in batches:
-                    lane.task_done()
+                self._inbox.done(lane, parts)
+            del parts  # do not hold them while waiting for the next ones
 
     async def apply(self, batch: Batch) -> None:
         """Commit a batch, then acknowledge it. Does not return before it is committed."""

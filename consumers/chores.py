@@ -6,6 +6,7 @@ A chore repeats a step. Each step is one transaction, in which a lock keeps othe
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -33,6 +34,8 @@ ANSWERS = {**key_figures.CACHED, cohorts.CACHE_NAME: cohorts.count_cells}
 _TRIM_SECONDS = 5.0
 _INDEX_SECONDS = 1.0
 _DROP_SECONDS = 30.0
+_LOOKS_PER_PAUSE = 10
+"""A pause is at least so many times as long as the look before it."""
 
 Step = Callable[[AsyncConnection], Awaitable[int | None]]
 """One transaction of a chore. Returns how many things it did, or None if nothing is left to do."""
@@ -72,17 +75,25 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
 
 
 async def repeat(engine: AsyncEngine, chore: Chore) -> None:
-    """Do a chore until it is cancelled. A step that fails is tried again after the pause."""
+    """Do a chore until it is cancelled. A step that fails is tried again after the pause.
+
+    If it takes long to find that nothing is left to do, the pause is longer: such a look may cost a
+    server much, as when Redis has to load an entry of hundreds of megabytes for it.
+    """
     while True:
         done = 0
+        began = time.monotonic()
         try:
             while (more := await in_transaction(engine, chore.step)) is not None:
                 done += more
+                began = time.monotonic()
         except (*DATABASE_AWAY, *REDIS_ERRORS) as error:
             log.warning("%s put off: %s", chore.label, type(error).__name__)
         if done:
             log.info("%s: %d", chore.label, done)
-        await asyncio.sleep(chore.pause_seconds * random.uniform(0.5, 1))
+        took = time.monotonic() - began
+        pause = max(chore.pause_seconds, _LOOKS_PER_PAUSE * took)
+        await asyncio.sleep(pause * random.uniform(0.5, 1))
 
 
 async def sweep_chunk(connection: AsyncConnection) -> int | None:

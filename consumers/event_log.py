@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 _MOST_REFUSALS = 20
 """Lines per batch. A publisher whose every entry is refused must not flood the log."""
+_MOST_BYTES = 65_536
+"""Ids of larger entries are not looked for."""
 
 
 def log_batch(batch: Sequence[Judged]) -> None:
@@ -70,10 +72,11 @@ def _ids(entry: Entry) -> tuple[str, str]:
     """Return the event's and the order's id, as far as a refused entry can be read.
 
     This decodes the entry again: an entry refused after too many deliveries was never decoded,
-    and only the few refusals that are logged pay for it.
+    and only the few refusals that are logged pay for it. A large entry is not worth it: decoded,
+    it may take thirty times its size.
     """
     try:
-        document = orjson.loads(payload(entry.fields) or b"")
+        document = orjson.loads(payload(entry.fields) or b"") if entry.size <= _MOST_BYTES else None
     except ValueError:
         document = None
     event = document if isinstance(document, dict) else {}

@@ -9,25 +9,24 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from faststream import AckPolicy
-from faststream.redis import RedisBroker, RedisClusterBroker, StreamSub
-from faststream.redis.configs.state import RedisClusterConnectionState
+from faststream.redis import StreamSub
 from faststream.redis.message import FAKE_CONSUMER, BatchStreamMessage, RedisBatchStreamMessage
 from faststream.redis.subscriber.usecases import StreamBatchSubscriber
 from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
 
 from consumers.applier import Inbox
+from consumers.broker import make_broker
+from consumers.reader import Reader
 from consumers.tasks import end
-from service.config import Config, redis_urls
+from service.config import Config
 from service.core.envelope import Entry
 from service.core.judge import judge
 from service.core.order_event import Judged
 from service.core.partitions import OrdersStream
-from service.streams import connections, groups, redis_client
+from service.streams import groups, redis_client
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +48,10 @@ class OrdersConsumer:
         self._redis = redis
         self._consumer = consumer
         self._inbox = inbox
+        self._reader = Reader(config, consumer, inbox.room)
         self._redis_records_readers = True
-        self._broker = make_broker(config)
+        self._broker = make_broker(config, self._reader)
+        self._names = {stream.partition: stream.name for stream in config.orders_streams}
         self._subscribers = {
             stream.name: self._subscriber(stream) for stream in config.orders_streams
         }
@@ -62,11 +63,10 @@ class OrdersConsumer:
                 group=self._config.orders_group,
                 consumer=self._consumer,
                 batch=True,
-                max_records=self._config.batch_size,
                 polling_interval=1000,
             ),
             parser=_parse,
-            decoder=partial(_decode, stream.partition),
+            decoder=_decode,
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
         )
@@ -85,6 +85,8 @@ class OrdersConsumer:
         """Stop reading. When this returns, everything that was read is in the inbox."""
         await asyncio.gather(*(_stop_reading(each) for each in self._subscribers.values()))
         await self._broker.stop()
+        for name in self._subscribers:
+            self._reader.drop(name)
 
     async def watch(self) -> None:
         """Restart each subscriber that has stopped.
@@ -132,7 +134,9 @@ class OrdersConsumer:
             )
 
     async def _receive(self, entries: Sequence[Entry]) -> None:
-        await self._inbox.put(judge_all(entries, self._config))
+        batch = judge_all(entries, self._config)
+        weight = self._reader.hand_over(self._names[entries[0].partition])
+        await self._inbox.put(batch, weight)
 
 
 def judge_all(entries: Sequence[Entry], config: Config) -> list[Judged]:
@@ -160,51 +164,6 @@ async def _parse(raw: BatchStreamMessage) -> RedisBatchStreamMessage:
     return RedisBatchStreamMessage(raw_message=raw, body=b"", consumer=FAKE_CONSUMER, group=None)
 
 
-async def _decode(partition: int | None, message: RedisBatchStreamMessage) -> Any:
-    raw = message.raw_message
-    return [
-        Entry(message_id.decode(), fields, partition)
-        for message_id, fields in zip(raw["message_ids"], raw["data"], strict=True)
-    ]
-
-
-class _ClusterState(RedisClusterConnectionState):
-    """A connection state that uses our own cluster client.
-
-    FastStream builds redis-py's own client and has no option for another class; cluster support
-    came with https://github.com/ag2ai/faststream/pull/2854. No upstream issue asks for the option.
-    """
-
-    async def connect(self) -> RedisCluster:
-        """Return our client; it connects when it is first used."""
-        if self._client is None:
-            options = {name: value for name, value in self._options.items() if value is not None}
-            self._client = connections.Cluster(**options)
-            self._connected = True
-        return self._client
-
-
-class _ClusterBroker(RedisClusterBroker):
-    """A broker with our connection state, which FastStream makes in this private method."""
-
-    def _make_connection_state(
-        self, connection_options: dict[str, Any], kwargs: dict[str, Any]
-    ) -> _ClusterState:
-        del kwargs
-        return _ClusterState(connection_options)
-
-
-def make_broker(config: Config) -> RedisBroker:
-    """Build FastStream's broker for one Redis or a cluster. It connects when it is started."""
-    url, *_ = redis_urls(config.redis_url or "")
-    options: dict[str, Any] = {
-        "apply_types": False,
-        "graceful_timeout": config.drain_seconds,
-        "logger": logging.getLogger("faststream"),
-        "log_level": logging.DEBUG,
-        **redis_client.connection_options(),
-    }
-    if config.redis_cluster:
-        nodes = connections.nodes(config.redis_url or "")
-        return _ClusterBroker(url, startup_nodes=nodes, **connections.CLUSTER_OPTIONS, **options)
-    return RedisBroker(url, connection_class=connections.connection_class(url), **options)
+async def _decode(message: RedisBatchStreamMessage) -> Any:
+    (page,) = message.raw_message["data"]  # see `consumers.broker`
+    return page

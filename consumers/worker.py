@@ -51,7 +51,7 @@ class Worker:
         self.config = config
         self.engine = engine
         self.redis = redis
-        self.inbox = Inbox(len(config.orders_streams))
+        self.inbox = Inbox(config)
         self.applier = Applier(config, engine, redis, self.inbox)
         self.consumer = OrdersConsumer(config, redis, self.name, self.inbox)
         self.reclaimer = Reclaimer(config, redis, self.name, self.inbox, self.applier)

@@ -53,6 +53,18 @@ def _redis_url(url: str, others: ValidationInfo) -> str:
     return url
 
 
+_PAGES = 8
+"""How often the bytes that a worker holds are enough for one read, claim or transaction."""
+
+
+def _enough_for_events(held: int, others: ValidationInfo) -> int:
+    largest = others.data.get("max_event_bytes", 0)
+    if held < _PAGES * largest:
+        msg = f"must be at least {_PAGES} times CRM_MAX_EVENT_BYTES, which is {largest:,}"
+        raise ValueError(msg)
+    return held
+
+
 class Config(BaseSettings):
     """The settings. Units are in the names or the descriptions."""
 
@@ -140,6 +152,10 @@ class Config(BaseSettings):
     max_event_bytes: int = Field(
         1_048_576, ge=1024, description="Larger entries become dead letters without being read."
     )
+    max_held_bytes: Annotated[int, AfterValidator(_enough_for_events)] = Field(
+        64 << 20,
+        description="The entries that a worker holds at once take at most this much memory.",
+    )
     reclaim_idle_seconds: float = Field(
         60.0,
         gt=0,
@@ -189,6 +205,11 @@ class Config(BaseSettings):
             self.dead_letters_keep_entries,
             self.dead_letters_keep_bytes,
         )
+
+    @property
+    def page_bytes(self) -> int:
+        """The bytes of entries that one read, claim or transaction may take."""
+        return self.max_held_bytes // _PAGES
 
     @property
     def orders_streams(self) -> tuple[OrdersStream, ...]:

@@ -22,8 +22,7 @@ from service.db.segments import outbox, recover
 from service.local.state import with_local_stack
 from service.streams import groups, redis_client
 from service.streams.snapshot import take_snapshot
-
-_PAGE = 5000
+from service.streams.stream_info import count_after
 
 
 class SetBack(NamedTuple):
@@ -158,16 +157,7 @@ async def _set_back(redis: Redis, stream: str, group: str, after: StreamId) -> S
     await groups.ensure_group(redis, stream, group)
     snapshot = await take_snapshot(redis, stream, group)
     after = min(after, snapshot.delivered)
-    entries = await _count(redis, stream, after)
+    entries = await count_after(redis, stream, after)
     raw: Any = redis
     await raw.xgroup_setid(stream, group, write(after), entries_read=snapshot.added - entries)
     return SetBack(stream, after, entries, snapshot.first)
-
-
-async def _count(redis: Redis, stream: str, after: StreamId) -> int:
-    """Count the entries with an id greater than ``after``."""
-    entries, start = 0, f"({write(after)}"
-    while page := await groups.read_range(redis, stream, start, "+", _PAGE):
-        entries += len(page)
-        start = f"({page[-1].id}"
-    return entries

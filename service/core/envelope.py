@@ -16,6 +16,9 @@ MOST_FIELDS = 64
 """An entry with more fields is not read whole. Events need one."""
 KEPT_BYTES = 1024
 """How much is kept of an entry that is too large."""
+ENTRY_BYTES = 2048
+"""The memory that an entry of any size takes beside its content, once it is judged: some 30 small
+objects."""
 
 _MAGIC = b"\x89BIN\x0d\x0a\x1a\x0a"
 _HEAD = struct.Struct(">8sHII")  # magic, format version, start of headers, start of data
@@ -42,11 +45,7 @@ class Entry(NamedTuple):
     @property
     def size(self) -> int:
         """Number of bytes in all fields together, read or not."""
-        return self.missing + self._bytes
-
-    @property
-    def _bytes(self) -> int:
-        return sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
+        return self.missing + sum(map(len, self.fields)) + sum(map(len, self.fields.values()))
 
     @property
     def milliseconds(self) -> int:

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from service.core.customer_ids import customer_number
-from service.core.envelope import Entry, payload
+from service.core.envelope import MOST_FIELDS, Entry, payload
 from service.core.order_event import EventCustomer, EventKey, OrderEvent, Reason, Refusal
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
@@ -189,6 +189,12 @@ def judge(entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
             Reason.TOO_LARGE,
             f"the entry has {entry.size:,} bytes, more than the {terms.max_bytes:,} allowed; "
             "publish the order without its items or attachments",
+        )
+    if entry.missing or len(entry.fields) > MOST_FIELDS:
+        return Refusal(
+            Reason.TOO_LARGE,
+            f"the entry has more than {MOST_FIELDS} fields; "
+            "publish the event as JSON in one field, `data`",
         )
     decoded = _document(entry)
     if isinstance(decoded, Refusal):

@@ -1,1 +1,1 @@
-"""Redis: clients, consumer groups, and snapshots and trimming of streams."""
+"""Redis: clients, consumer groups, and reads, snapshots and trimming of streams."""

@@ -11,9 +11,11 @@ lost connections show up as other errors, and workers died of both:
   (https://github.com/redis/redis-py/issues/3835).
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import (
     Connection,
@@ -112,3 +114,31 @@ def cluster(url: str, **options: Any) -> RedisCluster:
     first, *_ = redis_urls(url)
     startup_nodes = [ClusterNode(*node) for node in nodes(url)]
     return Cluster.from_url(first, startup_nodes=startup_nodes, **CLUSTER_OPTIONS, **options)
+
+
+@contextlib.asynccontextmanager
+async def borrowed(redis: Redis, stream: str) -> AsyncIterator[Connection]:
+    """Lend a connection to the server that has the stream. It is closed if the block fails.
+
+    Raises redis-py's ConnectionError if the cluster changed meanwhile.
+    """
+    raw: Any = redis
+    try:
+        if isinstance(redis, RedisCluster):
+            pool: Any = redis.get_node_from_key(stream)
+            connection = pool.acquire_connection()
+        else:
+            pool = raw.connection_pool
+            connection = await pool.get_connection()
+        try:
+            yield connection
+        except BaseException:
+            # Answers that nobody has read must not be taken for those of the next command.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            released = pool.release(connection)
+            if released is not None:  # a node of a cluster releases at once
+                await released
+    except _CLUSTER_CHANGED as error:
+        raise LostError(repr(error)) from error

@@ -1,4 +1,4 @@
-"""Consumer groups: create them, read and claim entries, and measure how far behind they are.
+"""Consumer groups: create them, and measure how far behind they are.
 
 redis-py's annotations allow for every protocol and decoding. Here entries are bytes, and everything
 else is text.
@@ -14,7 +14,9 @@ from redis.exceptions import ResponseError
 
 from service.core.envelope import Entry
 from service.core.partitions import OrdersStream
+from service.core.stream_ids import parse
 from service.streams.redis_client import texts
+from service.streams.stream_info import stream_info
 
 _AFTER_ALL_IDS = "18446744073709551615"
 """No entry has a greater id, so asking for pending entries beyond it delivers none."""
@@ -43,6 +45,8 @@ class Pending(NamedTuple):
 
     id: str
     deliveries: int
+    consumer: str
+    """Who received it last."""
 
 
 class Consumer(NamedTuple):
@@ -111,7 +115,7 @@ async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
         group_info = next((info for info in groups if info["name"] == group), None)
         if group_info is None:
             return _NOTHING._replace(lag=int(await raw.xlen(stream)))
-        stream_info = texts(await raw.xinfo_stream(stream))
+        length, last = await stream_info(redis, stream)
         members = await consumers(redis, stream, group)
         oldest = 0.0
         if group_info["pending"]:
@@ -126,10 +130,10 @@ async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
         raise
     # In Redis 7.0, the lag still includes entries that were trimmed before they were read.
     lag = group_info.get("lag")
-    if group_info["last-delivered-id"] == stream_info["last-generated-id"]:
+    if parse(group_info["last-delivered-id"]) == last:
         lag = 0
     elif lag is not None:
-        lag = min(lag, stream_info["length"])
+        lag = min(lag, length)
     return Backlog(
         lag=lag,
         pending=group_info["pending"],
@@ -160,33 +164,10 @@ async def pending(
     raw: Any = redis
     start = f"({after}" if after else "-"
     answer = await raw.xpending_range(stream, group, start, "+", count, idle=idle_ms)
-    return [Pending(info["message_id"].decode(), info["times_delivered"]) for info in answer]
-
-
-async def claim(
-    redis: Redis, stream: str, group: str, consumer: str, idle_ms: int, ids: Sequence[str]
-) -> list[Entry]:
-    """Claim these entries for the consumer and return them.
-
-    Entries that another consumer has claimed meanwhile, or that are gone, are left out.
-    """
-    raw: Any = redis
-    return _entries(await raw.xclaim(stream, group, consumer, idle_ms, list(ids)))
-
-
-async def own_pending(
-    redis: Redis, stream: str, group: str, consumer: str, *, after: str, count: int
-) -> list[Entry]:
-    """Return entries delivered to this consumer and not acknowledged, after id ``after``."""
-    raw: Any = redis
-    answer = await raw.xreadgroup(group, consumer, {stream: after}, count=count)
-    return _entries(answer[0][1]) if answer else []
-
-
-async def read_range(redis: Redis, stream: str, start: str, end: str, count: int) -> list[Entry]:
-    """Return the entries between two ids, at most ``count``."""
-    raw: Any = redis
-    return _entries(await raw.xrange(stream, start, end, count=count))
+    return [
+        Pending(info["message_id"].decode(), info["times_delivered"], info["consumer"].decode())
+        for info in answer
+    ]
 
 
 async def last_number(redis: Redis, stream: str) -> int:
@@ -194,16 +175,4 @@ async def last_number(redis: Redis, stream: str) -> int:
 
     On the out-stream it is the publish number of the last change.
     """
-    raw: Any = redis
-    try:
-        info = texts(await raw.xinfo_stream(stream))
-    except ResponseError as error:
-        if "no such key" in str(error):
-            return 0
-        raise
-    return Entry(info["last-generated-id"], {}).milliseconds
-
-
-def _entries(answer: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Entry]:
-    """Decode entries. Those that were deleted while they were pending have no fields: drop them."""
-    return [Entry(id_.decode(), fields) for id_, fields in answer if fields]
+    return (await stream_info(redis, stream)).last[0]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 
 from service.streams.redis_client import Script
+from service.streams.stream_info import STREAM_INFO
 
 _MOST_TRIMMED = 10_000
 """Entries per call. Trimming them takes some milliseconds, and Redis serves no client meanwhile."""
@@ -19,7 +20,9 @@ _NODE_ENTRIES = 100
 # prevented more trimming, with the first entry that it needs (both false if no group did).
 # It is one script, so that no group is created and no entry is delivered between looking and
 # trimming.
-_TRIM = Script("""
+_TRIM = Script(
+    STREAM_INFO
+    + """
 local stream = KEYS[1]
 local max_age_ms, keep_entries = ARGV[1], tonumber(ARGV[2])      -- max_age_ms may be ''
 local required_group = ARGV[3]                                   -- '' if no group must exist
@@ -45,7 +48,7 @@ end
 
 -- `bound` is the first id that must stay: the smallest one that any group has not acknowledged, or
 -- the last entry. `holder` is the group that needs it.
-local last = field(redis.call('XINFO', 'STREAM', stream), 'last-generated-id')
+local last = stream_info(stream)['last-generated-id']
 local bound, holder, has_required_group = last, false, required_group == ''
 for _, group in ipairs(groups) do
   local name = field(group, 'name')
@@ -82,7 +85,8 @@ if excess > 0 then
 end
 local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 return {removed, redis.call('XLEN', stream), first and first[1] or '0-0', held, held and bound}
-""")
+"""
+)
 
 
 class Keep(NamedTuple):

@@ -12,6 +12,10 @@ from service.config import Config, ConfigError
         ({"REDIS_URL": "unix:///s", "REDIS_CLUSTER": "true"}, "cannot be reached by unix"),
         ({"REDIS_URL": "redis://a:1,http://b", "REDIS_CLUSTER": "true"}, "must start with"),
         ({"ORDERS_PARTITIONS": "0"}, "CRM_ORDERS_PARTITIONS"),
+        (
+            {"MAX_EVENT_BYTES": "10000000"},
+            "CRM_MAX_HELD_BYTES: must be at least 8 times CRM_MAX_EVENT_BYTES, which is 10,000,000",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(

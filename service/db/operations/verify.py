@@ -30,6 +30,7 @@ from service.db.segments.rules_sql import LIMITS, PROMISED, segment_sql
 from service.db.statistics import daily
 from service.db.statistics.counters import read_figures, recount_figures
 from service.streams import groups
+from service.streams.entries import Limits, read_range
 
 _MOST_SHOWN = 20
 _SAMPLE_SIZE = 500
@@ -315,8 +316,8 @@ async def _consume(
         faults.append({"streamEndsAt": ends_at, "published": last})
     first, start, read_to = last + 1, "-", 0
     while True:
-        page = await groups.read_range(redis, stream, start, f"{last}-0", _PAGE)
-        oldest = await groups.read_range(redis, stream, "-", "+", 1)
+        page = await read_range(redis, stream, start, f"{last}-0", Limits(_PAGE))
+        oldest = await read_range(redis, stream, "-", "+", Limits(1))
         if start == "-" or (oldest and oldest[0].milliseconds > read_to):
             # This is the first page, or the stream was trimmed beyond what we have read. Entries
             # between two pages may then be gone, so begin again with this page.

@@ -22,6 +22,7 @@ from service.db.engine import in_transaction
 from service.db.locks import lock_customers
 from service.db.segments import outbox
 from service.streams import groups
+from service.streams.entries import Limits, read_range
 
 _PAGE = 1000
 
@@ -82,12 +83,12 @@ async def restore_changes(engine: AsyncEngine, redis: Redis, stream: str) -> int
     while True:
         async with engine.connect() as connection:
             published = (await outbox.state(connection)).published
-        page = await groups.read_range(redis, stream, f"({published}-0", "+", _PAGE)
+        page = await read_range(redis, stream, f"({published}-0", "+", Limits(_PAGE))
         last = page[-1].milliseconds if page else await groups.last_number(redis, stream)
         changes = [change for entry in page if (change := _read(entry))]
         await in_transaction(engine, _take_page, published, last, changes)
         taken += len(changes)
-        if len(page) < _PAGE:
+        if not page:
             return taken
 
 

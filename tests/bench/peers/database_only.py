@@ -88,14 +88,14 @@ async def record(config: Config, documents: Sequence[bytes], file: Path) -> None
 
 async def _batches(config: Config, documents: Sequence[bytes]) -> AsyncIterator[tuple[int, Batch]]:
     """Yield the batches that a worker would make, each with its lane."""
-    inbox = Inbox()
+    inbox = Inbox(config)
     numbers = count(1)
     for page in pages(list(documents), config.batch_size):
         entries = [Entry(f"{next(numbers)}-0", {b"data": document}) for document in page]
-        await inbox.put(judge_all(entries, config))
+        await inbox.put(judge_all(entries, config), 0)
         for lane, queue in enumerate(inbox.lanes):
             while not queue.empty():
-                yield lane, queue.get_nowait()
+                yield lane, queue.get_nowait().entries
 
 
 async def replay(config: Config, recorded: bytes) -> None:

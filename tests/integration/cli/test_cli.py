@@ -12,6 +12,7 @@ from tests.events import entry, fields
 from tests.integration.cli.conftest import Crm
 from tests.paths import ROOT
 from tests.processes import free_port, processes
+from tests.reading import deliver
 
 KEYS = {
     "httpUrl",
@@ -50,7 +51,7 @@ async def test_status_counts_unread_pending_and_unpublished(
         await service.publish(fields(f"ORD-W{number}"))
     stream, group = service.config.orders_stream, service.config.orders_group
     await groups.ensure_group(service.redis, stream, group)
-    await groups.own_pending(service.redis, stream, group, "me", after=">", count=2)
+    await deliver(service.redis, stream, group, "me", count=2)
     ended = await crm("status", "--json", http_port=8123)
     assert ended.status == 0, ended.err
     report = ended.document

@@ -13,6 +13,7 @@ from service.streams import groups
 from tests.conftest import Service
 from tests.events import entry, fields
 from tests.integration.http.conftest import client
+from tests.reading import deliver
 
 Samples = dict[tuple[str, str], float]
 
@@ -66,9 +67,7 @@ async def test_the_service_is_ready_without_a_worker_and_readyz_reports_it(
 async def test_the_service_is_ready_with_a_worker(service: Service, web: httpx.AsyncClient) -> None:
     config = service.config
     await groups.ensure_group(service.redis, config.orders_stream, config.orders_group)
-    await groups.own_pending(
-        service.redis, config.orders_stream, config.orders_group, "w-1", after=">", count=1
-    )
+    await deliver(service.redis, config.orders_stream, config.orders_group, "w-1", count=1)
     response = await web.get("/readyz")
     assert response.json() == {
         "status": "ok",
@@ -204,9 +203,7 @@ async def test_metrics_show_the_backlog(service: Service, web: httpx.AsyncClient
     samples = await metrics(web)
     assert (samples["crm_lag_entries", ""], samples["crm_pending_entries", ""]) == (5, 0)
     assert ("crm_last_read_seconds", "") not in samples
-    taken = await groups.own_pending(
-        service.redis, config.orders_stream, config.orders_group, "w-1", after=">", count=2
-    )
+    taken = await deliver(service.redis, config.orders_stream, config.orders_group, "w-1", count=2)
     samples = await metrics(web)
     assert (samples["crm_lag_entries", ""], samples["crm_pending_entries", ""]) == (3, 2)
     assert samples["crm_consumers", ""] == 1

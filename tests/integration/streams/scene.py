@@ -9,6 +9,7 @@ from service.db.operations.losses import CheckResult, RecordedLoss
 from service.streams import groups
 from tests.conftest import Service
 from tests.events import fields
+from tests.reading import deliver
 from tests.wait import until
 
 CONSUMER = "reader"
@@ -38,9 +39,7 @@ class Scene:
 
     async def read(self, count: int) -> list[Entry]:
         """Read entries, so that they are pending."""
-        return await groups.own_pending(
-            self.service.redis, self.stream, self.group, CONSUMER, after=">", count=count
-        )
+        return await deliver(self.service.redis, self.stream, self.group, CONSUMER, count=count)
 
     async def acknowledge(self, entries: list[Entry]) -> None:
         if entries:

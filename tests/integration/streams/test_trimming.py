@@ -12,6 +12,7 @@ from service.core.stream_ids import parse
 from service.db.operations import trimming
 from service.db.operations.trimming import TrimResult
 from service.streams import groups
+from service.streams.entries import read_range
 from service.streams.trim import Keep, trim
 from tests.conftest import Service
 from tests.events import fields
@@ -24,6 +25,7 @@ from tests.integration.worker.scene import (
     publish_all,
     working,
 )
+from tests.reading import deliver
 from tests.wait import until
 
 KEPT = 200
@@ -97,9 +99,7 @@ async def test_a_group_that_lags_prevents_trimming_and_is_named(scene: Scene, by
     assert await _held(scene.service) == ["others"]
     first = [
         entry.id
-        for entry in await groups.own_pending(
-            scene.service.redis, scene.stream, "others", "slow", after=">", count=300
-        )
+        for entry in await deliver(scene.service.redis, scene.stream, "others", "slow", count=300)
     ]
     assert await _trim(scene, keep) == TrimResult(0, None, None), "pending is not acknowledged"
     await scene.redis.xack(scene.stream, "others", *first[:250])
@@ -150,9 +150,7 @@ async def test_nothing_is_trimmed_without_our_group(scene: Scene) -> None:
     await scene.publish(300)
     await scene.redis.xgroup_destroy(scene.stream, scene.group)
     await groups.ensure_group(scene.service.redis, scene.stream, "others")
-    await groups.own_pending(
-        scene.service.redis, scene.stream, "others", "them", after=">", count=300
-    )
+    await deliver(scene.service.redis, scene.stream, "others", "them", count=300)
     assert await _trim(scene, Keep(0.001, 1)) == TrimResult(0, None, None)
     assert await scene.redis.xlen(scene.stream) == 300
     await scene.redis.delete(scene.stream)
@@ -168,9 +166,7 @@ async def test_ids_beyond_the_precision_of_a_float_are_compared_exactly(scene: S
         for number in (9, 2**53, 2**53 + 1, 2**64 - 1):
             await scene.redis.xadd(scene.stream, fields(f"ORD-{number}"), id=f"{number}-0")
         for group, acknowledged in ((scene.group, 1), (others, 2)):
-            entries = await groups.own_pending(
-                scene.service.redis, scene.stream, group, "slow", after=">", count=4
-            )
+            entries = await deliver(scene.service.redis, scene.stream, group, "slow", count=4)
             ids = [entry.id for entry in entries]
             await scene.redis.xack(scene.stream, group, *ids[:acknowledged])
         await _trim(scene, Keep(None, 1))
@@ -257,12 +253,11 @@ async def test_verify_accepts_a_stream_that_is_trimmed_meanwhile(
     await all_published(service)
     await end([relay])
     monkeypatch.setattr("service.db.operations.verify._PAGE", 10)
-    read_range = groups.read_range
     left = iter((45, 20, 19, 5, 5, 0))
 
     async def trimmed_first(*arguments: Any) -> Any:
         await service.redis.xtrim(stream, maxlen=next(left, 0), approximate=False)
         return await read_range(*arguments)
 
-    monkeypatch.setattr("service.streams.groups.read_range", trimmed_first)
+    monkeypatch.setattr("service.db.operations.verify.read_range", trimmed_first)
     assert await service.findings() == []

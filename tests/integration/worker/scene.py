@@ -11,6 +11,7 @@ from service.db.engine import create_engine
 from service.db.operations import losses, status
 from service.db.operations.status import DatabaseBacklog, Totals
 from service.streams import groups, redis_client
+from service.streams.entries import Limits, read_range
 from service.streams.groups import Backlog
 from tests.conftest import Service
 from tests.wait import PATIENCE, until
@@ -62,8 +63,8 @@ class Published(NamedTuple):
 
 async def out_stream(service: Service) -> list[Published]:
     """Return all entries of the out-stream."""
-    entries = await groups.read_range(
-        service.redis, service.config.changes_stream, "-", "+", 100_000
+    entries = await read_range(
+        service.redis, service.config.changes_stream, "-", "+", Limits(100_000, 1 << 30)
     )
     assert all(list(entry.fields) == [b"__data__"] for entry in entries)
     return [Published(entry.id, entry.fields[b"__data__"]) for entry in entries]

@@ -71,7 +71,12 @@ def _carriers() -> Iterator[tuple[str, Fields, Reason]]:
     yield "a name with NUL", {b"data\x00": text}, none
     yield "a nameless field", {b"": text}, none
     yield "a name that is no text", {b"\xff\xfe": text, b"\\xff\\xfe": b"not the same"}, none
-    yield "ten thousand fields", {f"f{n}".encode(): b"x" for n in range(10_000)}, none
+    yield "ten thousand fields", {f"f{n}".encode(): b"x" for n in range(10_000)}, Reason.TOO_LARGE
+    yield (
+        "ten thousand empty fields",
+        {f"f{n}".encode(): b"" for n in range(10_000)},
+        Reason.TOO_LARGE,
+    )
     yield "empty", {b"data": b""}, not_json
     yield "empty beside a good one", {b"data": b"", b"__data__": text}, not_json
     yield "rubbish in the other field", {b"__data__": b"\x00\x01\x02"}, not_json

@@ -149,7 +149,9 @@ async def _against_consumer(stage: Stage, found: Audit) -> None:
 async def _dead_letters(stage: Stage, found: Audit) -> None:
     rows = await stage.servers.sql("SELECT field_names, field_values FROM dead_letters")
     kept = {frozenset(zip(row["field_names"], row["field_values"], strict=True)) for row in rows}
-    sent = {frozenset(bad(number).items()) for number in stage.publishers.ledger.bad}
+    ledger = stage.publishers.ledger
+    sent = {frozenset(bad(number).items()) for number in ledger.bad}
+    sent |= {frozenset({(b"data", kept)}) for kept in ledger.oversize}
     if kept != sent:
         found.lost += len(sent - kept)
         found.fault(f"dead letters: {len(sent - kept)} missing, {len(kept - sent)} not expected")

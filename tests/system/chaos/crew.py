@@ -29,6 +29,8 @@ class Crew:
         self._doomed: set[int] = set()
         self._ended: dict[int, tuple[str, int]] = {}
         self._resting = False
+        self._options: tuple[str, ...] = ()
+        """The options of the workers that are started next."""
 
     @contextlib.asynccontextmanager
     async def running(self, workers: int, webs: int) -> AsyncIterator[None]:
@@ -47,7 +49,7 @@ class Crew:
     def _start_worker(self, *options: str) -> Process:
         port = free_port()
         return self._processes.start(
-            ["-m", "tests.system.chaos.points", *options],
+            ["-m", "tests.system.chaos.points", *(options or self._options)],
             port,
             worker_port=port,
             reclaim_idle_seconds=2,
@@ -115,6 +117,21 @@ class Crew:
             yield
         finally:
             self._resting = False
+
+    @contextlib.asynccontextmanager
+    async def limited(self, memory: int) -> AsyncIterator[None]:
+        """Run all workers with so many bytes of addresses during the block."""
+        self._options = ("--memory", str(memory))
+        try:
+            async with self.without_workers():
+                pass
+            await self.ready()
+            yield
+        finally:
+            self._options = ()
+            async with self.without_workers():
+                pass
+            await self.ready()
 
     @contextlib.asynccontextmanager
     async def more(self, count: int, *options: str) -> AsyncIterator[list[Process]]:

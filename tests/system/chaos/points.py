@@ -4,10 +4,11 @@ The points wrap functions of the service from outside; the product knows nothing
 point, put a file named ``<action>.<point>`` into the folder that ``CHAOS_POINTS`` names. The first
 worker that reaches it removes the file, writes its process id to ``<point>``, and is killed or
 stopped.
-``--clock OFFSET`` runs the worker under libfaketime.
+``--clock OFFSET`` runs the worker under libfaketime. ``--memory BYTES`` limits its addresses.
 """
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -112,10 +113,13 @@ def _install() -> None:
 
 def main() -> None:
     """Run ``crm worker``."""
-    if len(sys.argv) == 3:  # --clock OFFSET
+    option, value = sys.argv[1:] or ("", "")
+    if option == "--memory":
+        resource.setrlimit(resource.RLIMIT_AS, (int(value), int(value)))
+    if option == "--clock":
         faked = {
             "LD_PRELOAD": str(faketime()),
-            "FAKETIME": sys.argv[2],
+            "FAKETIME": value,
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
         command = [sys.executable, "-m", "tests.system.chaos.points"]

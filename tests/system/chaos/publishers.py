@@ -10,6 +10,7 @@ from typing import Any
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from consumers.tasks import end
+from service.core.envelope import KEPT_BYTES
 from tests.system.chaos.servers import plain_client
 from tests.system.chaos.shop import HOT, PROBES, Ledger, Ref, Shop, bad
 
@@ -18,6 +19,7 @@ STREAM = "orders"
 _WINDOW = 30
 _PAGE = 500
 _HEAT = 5
+_LARGE_PAGE = 10
 _AGAIN_SECONDS = 0.2
 Fields = dict[bytes, bytes]
 
@@ -95,30 +97,37 @@ class Publishers:
         else:
             await self._send(client, [next(self._next)])
 
-    def _fields(self, ref: Ref) -> Fields:
-        return {b"data": json.dumps(self.shop.document(ref)).encode()}
+    def _fields(self, ref: Ref, padding: int = 0) -> Fields:
+        document = self.shop.document(ref)
+        if padding:
+            document = {**document, "data": {**document["data"], "gift": "x" * padding}}
+        return {b"data": json.dumps(document).encode()}
 
-    async def _send(self, client: Any, refs: Sequence[Ref]) -> None:
+    async def _send(self, client: Any, refs: Sequence[Ref], padding: int = 0) -> list[bytes]:
         for ref in refs:
             self.ledger.note(ref)
-        await self._add(client, [self._fields(ref) for ref in refs])
+        ids = await self._add(client, [self._fields(ref, padding) for ref in refs])
         self.ledger.recent.update(dict.fromkeys(refs, True))
+        return ids
 
-    async def _add(self, client: Any, entries: Sequence[Fields]) -> None:
-        """XADD until Redis confirms: at least once, like any publisher that keeps its events."""
+    async def _add(self, client: Any, entries: Sequence[Fields]) -> list[bytes]:
+        """XADD until Redis confirms: at least once, like any publisher that keeps its events.
+
+        Return the ids of the entries that were confirmed.
+        """
         while True:
             pipeline = client.pipeline(transaction=False)
             for fields in entries:
                 pipeline.xadd(STREAM, fields)
             try:
-                await pipeline.execute()
+                ids: list[bytes] = await pipeline.execute()
             except OutOfMemoryError:
                 self.refused += 1
             except (RedisError, OSError):
                 pass
             else:
                 self.ledger.entries += len(entries)
-                return
+                return ids
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def send(self, refs: Iterable[Ref]) -> None:
@@ -160,6 +169,22 @@ class Publishers:
     async def backlog(self, entries: int) -> None:
         """Publish a number of the next events as fast as possible."""
         await self.send(next(self._next) for _ in range(entries))
+
+    async def large(self, client: Any, entries: int, padding: int) -> list[bytes]:
+        """Publish a number of the next events, so many bytes larger; return the entries' ids."""
+        ids: list[bytes] = []
+        for _ in range(entries // _LARGE_PAGE):
+            refs = [next(self._next) for _ in range(_LARGE_PAGE)]
+            ids += await self._send(client, refs, padding)
+        return ids
+
+    async def oversize(self, client: Any, size: int) -> bytes:
+        """Publish an entry that is too large to be read; return its id."""
+        number = len(self.ledger.oversize)
+        entry = {b"data": b"%d " % number + b"x" * size}
+        self.ledger.oversize.add(entry[b"data"][: KEPT_BYTES - len(b"data")])
+        (id_,) = await self._add(client, [entry])
+        return id_
 
     def applied(self, refs: Iterable[Ref]) -> None:
         """Record that these events have taken effect, so that a loss in Redis no longer matters."""

@@ -133,6 +133,8 @@ class Ledger:
 
     events: dict[int, set[int]] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
+    oversize: set[bytes] = field(default_factory=set)
+    """The beginning of each entry that is too large to be read."""
     recent: dict[Ref, bool] = field(default_factory=dict)
     """Events that are not known to be applied; True once Redis has confirmed them."""
     sent: deque[Ref] = field(default_factory=lambda: deque(maxlen=500))

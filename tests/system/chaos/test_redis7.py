@@ -52,5 +52,5 @@ async def test_a_waiting_worker_is_seen_as_active_and_given_no_entry(redis: Any)
     assert await is_quiet()
     await groups.show_presence(redis, STREAM, GROUP, ME)
     assert not await is_quiet()
-    ((_, deliveries),) = await groups.pending(redis, STREAM, GROUP, count=10)
+    ((_, deliveries, _),) = await groups.pending(redis, STREAM, GROUP, count=10)
     assert deliveries == 1

@@ -30,7 +30,7 @@ async def test_only_the_newest_event_of_an_order_is_left_out_as_a_repeat(service
 async def test_a_worker_leaves_repeats_out_only_after_a_batch_that_was_all_repeats(
     service: Service,
 ) -> None:
-    applier = Applier(service.config, service.engine, service.redis, Inbox())
+    applier = Applier(service.config, service.engine, service.redis, Inbox(service.config))
     events = {name: entry(name, email=f"{name}@x.org") for name in ("a", "b", "c", "d")}
 
     async def customer_lookups() -> int:
