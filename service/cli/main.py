@@ -13,9 +13,11 @@ from service import logs, tracing
 from service.cli import dead_letters, files, keys, users
 from service.cli.capacity import capacity
 from service.cli.database import problem
+from service.cli.foreign import foreign
 from service.cli.losses import losses
 from service.cli.output import note, say
 from service.cli.rebuild import rebuild
+from service.cli.recover import recover
 from service.cli.replay import replay
 from service.cli.status import status
 from service.cli.verify import verify
@@ -153,9 +155,11 @@ def migrate() -> None:
 app.command()(status)
 app.command()(verify)
 app.command()(rebuild)
+app.command()(recover)
 app.command()(replay)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(losses)
+app.command()(foreign)
 app.command("import")(files.import_command)
 app.command("export")(files.export_command)
 app.add_typer(keys.app, name="keys")

@@ -17,8 +17,7 @@ from service.cli.database import connected
 from service.cli.output import AsJson, fail, number_of, print_json, say
 from service.config import Config
 from service.core.stream_ids import NO_ID, StreamId, before, write
-from service.db.operations import losses
-from service.db.segments import outbox, recover
+from service.db.operations import losses, recover
 from service.local.state import with_local_stack
 from service.streams import groups, redis_client
 from service.streams.snapshot import take_snapshot
@@ -51,25 +50,17 @@ def replay(
 
     Events that were applied before change nothing. Without an option, reading starts after the last
     entry up to which this database has applied everything; that is right after a restore from a
-    backup. Stop all workers before you restore, and start them after this command.
+    backup. Stop all workers before you restore, and start them after this command. If analytics
+    has segment changes that this database has forgotten, run `crm recover` first.
 
     To retry dead letters, use `crm dead-letters replay`.
     """
     if since and everything:
         fail("--since and --all exclude each other.")
-    taken_back, streams = asyncio.run(
-        _run(NO_ID if everything else _after(since) if since else None)
-    )
+    streams = asyncio.run(_run(NO_ID if everything else _after(since) if since else None))
     if as_json:
-        print_json(_document(taken_back, streams))
+        print_json(_document(streams))
         return
-    if taken_back:
-        changes = number_of(
-            taken_back,
-            "segment change that was published",
-            "segment changes that were published",
-        )
-        say(f"took back {changes}")
     for stream in streams:
         prefix = f"{stream.stream}: " if len(streams) > 1 else ""
         entries = number_of(stream.entries, "entry", "entries")
@@ -81,9 +72,8 @@ def replay(
             )
 
 
-def _document(taken_back: int, streams: list[SetBack]) -> dict[str, Any]:
+def _document(streams: list[SetBack]) -> dict[str, Any]:
     return {
-        "segmentChangesTakenBack": taken_back,
         "streams": [
             {
                 "stream": stream.stream,
@@ -111,27 +101,20 @@ def _not_a_time(since: str) -> NoReturn:
     fail(f"--since: {since} is not a time with an offset; write it like 2026-11-22T10:00:00Z.")
 
 
-async def _run(after: StreamId | None) -> tuple[int, list[SetBack]]:
+async def _run(after: StreamId | None) -> list[SetBack]:
     config = with_local_stack(Config.load())
     async with (
         connected(config, "crm replay") as engine,
         aclosing(redis_client.configured(config)) as redis,
     ):
-        taken_back = await _take_back(engine, redis, config.changes_stream)
-        return taken_back, await _set_all_back(engine, redis, config, after)
-
-
-async def _take_back(engine: AsyncEngine, redis: Redis, stream: str) -> int:
-    """Take back segment changes that were published after the backup; return how many."""
-    async with engine.connect() as connection:
-        if not await recover.is_older(connection, redis, stream):
-            return 0
-        if not await outbox.lead(connection):
-            fail("this database is older than Redis, and a worker runs. Stop all workers first.")
-        try:
-            return await recover.restore_changes(engine, redis, stream)
-        finally:
-            await connection.invalidate()  # closing the connection releases the relay's lock
+        async with engine.connect() as connection:
+            if await recover.is_needed(connection, redis, config.changes_stream):
+                fail(
+                    f"{config.changes_stream} has segment changes that this database does not "
+                    "know. Run `crm recover` first: it shows them, and takes back those that "
+                    "were forgotten in a restore."
+                )
+        return await _set_all_back(engine, redis, config, after)
 
 
 async def _set_all_back(

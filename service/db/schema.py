@@ -37,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from service.core.dead_letters import Fate
+from service.core.foreign_kinds import ForeignKind
 from service.core.loss_arithmetic import LossKind
 from service.core.order_event import REGISTERS
 from service.core.scopes import Role
@@ -269,6 +270,35 @@ relay = Table(
     ),
     CheckConstraint("one", name="single_row"),
     CheckConstraint("published <= numbered", name="published"),
+)
+
+unknown_changes = Table(
+    "unknown_changes",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("customer_id", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index(None, "customer_id"),
+    comment="well-formed changes of the out-stream that this database never published",
+)
+
+foreign_entries = Table(
+    "foreign_entries",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("stream", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("first_id", Text, nullable=False),
+    Column("last_id", Text, nullable=False),
+    Column("entries", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False, comment="what is wrong with the first one"),
+    Column("sample", LargeBinary, nullable=False, comment="the first one's beginning"),
+    Column("noticed_at", Moment, nullable=False),
+    Column("last_noticed_at", Moment, nullable=False),
+    Column("acknowledged_at", Moment),
+    Column("acknowledged_by", Text),
+    _one_of("kind", ForeignKind),
+    comment="what somebody else wrote to a stream of ours, or did to it",
 )
 
 _UNUSED = "unused: only workers of an earlier release write it"

@@ -165,7 +165,11 @@ async def pending(
     start = f"({after}" if after else "-"
     answer = await raw.xpending_range(stream, group, start, "+", count, idle=idle_ms)
     return [
-        Pending(info["message_id"].decode(), info["times_delivered"], info["consumer"].decode())
+        Pending(
+            info["message_id"].decode(),
+            info["times_delivered"],
+            info["consumer"].decode(errors="replace"),
+        )
         for info in answer
     ]
 

@@ -72,6 +72,16 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, ClusterError) or not isinstance(error, ResponseError)
 
 
+def described(error: BaseException) -> str:
+    """Return the class of an error, and what Redis said if it refused the command.
+
+    Its first word is a code, such as OOM, READONLY, NOPERM or WRONGTYPE.
+    """
+    name = type(error).__name__
+    code = str(error).partition(" ")[0]
+    return f"{name} {code}" if isinstance(error, ResponseError) and code.isupper() else name
+
+
 class Script:
     """A Lua script that works on one stream.
 

@@ -38,7 +38,9 @@ end
 COUNT_AFTER = """
 local function count_after(stream, after, most, most_bytes)
   local counted, loaded = 0, 0
+  local greatest = '18446744073709551615-18446744073709551615'
   while counted < most and loaded < most_bytes do
+    if after == greatest then return counted, after, true end  -- no range may begin after it
     local entries = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', 4)
     for _, entry in ipairs(entries) do
       for _, part in ipairs(entry[2]) do loaded = loaded + #part end

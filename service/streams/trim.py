@@ -53,8 +53,10 @@ local bound, holder, has_required_group = last, false, required_group == ''
 for _, group in ipairs(groups) do
   local name = field(group, 'name')
   has_required_group = has_required_group or name == required_group
-  local unread = redis.call('XRANGE', stream, '(' .. field(group, 'last-delivered-id'), '+',
-                            'COUNT', 1)[1]
+  local delivered, unread = field(group, 'last-delivered-id'), nil
+  if delivered ~= last then  -- no range may begin after the greatest id
+    unread = redis.call('XRANGE', stream, '(' .. delivered, '+', 'COUNT', 1)[1]
+  end
   local needed = unread and unread[1]
   local pending = redis.call('XPENDING', stream, name)
   if pending[1] > 0 and not (needed and smaller(needed, pending[2])) then needed = pending[2] end

@@ -24,9 +24,10 @@ from service.core.stream_ids import write
 from service.db.figures import FIGURES, each_figure, recounted
 from service.db.ingest.apply import apply_events
 from service.db.locks import read_clock
-from service.db.operations import losses, status
+from service.db.operations import foreign_entries, losses, status
 from service.db.segments.outbox import state
 from service.db.segments.rules_sql import LIMITS, PROMISED, segment_sql
+from service.db.segments.unknown_changes import read_tail
 from service.db.statistics import daily
 from service.db.statistics.counters import read_figures, recount_figures
 from service.streams import groups
@@ -294,12 +295,29 @@ async def _published_differences(
         consumed, first, faults = await _consume(redis, stream, last)
         rows = await connection.execute(_LATEST_PUBLISHED, {"first": first, "last": last})
         stored = {customer_ref(row.customer_id): (row.sequence, row.segment) for row in rows}
+        faults += await _foreign(connection, redis, stream, last)
     faults += [
         {"customer": customer, "inStream": consumed.get(customer), "stored": stored.get(customer)}
         for customer in sorted(consumed.keys() | stored.keys())
         if consumed.get(customer) != stored.get(customer)
     ]
     return faults[:_MOST_SHOWN]
+
+
+async def _foreign(
+    connection: AsyncConnection, redis: Redis, stream: str, last: int
+) -> list[dict[str, Any]]:
+    """Return what the relay has not published and still is or was on the stream."""
+    tail = await read_tail(connection, redis, stream, last, (last, 0))
+    unexpected = [{"entry": write(each.entry.id), "fault": each.reason} for each in tail.foreign]
+    if (summary := await foreign_entries.summary(connection)).unknown or tail.unknown:
+        count = summary.unknown + len(tail.unknown)
+        unexpected.append({"unknownChanges": count, "remedy": "crm recover"})
+    open_records = await foreign_entries.records(connection, most=_MOST_SHOWN, open_only=True)
+    return unexpected + [
+        {"record": each.id, "entries": each.entries, "fault": each.reason, "remedy": "crm foreign"}
+        for each in open_records
+    ]
 
 
 async def _consume(
@@ -328,9 +346,9 @@ async def _consume(
         for entry in page:
             try:
                 change = orjson.loads(entry.fields[FASTSTREAM_FIELD])["data"]
-                customer, sequence = change["customerId"], change["sequence"]
-                segment = change["segment"]
-            except (KeyError, TypeError, ValueError):
+                customer, sequence = str(change["customerId"]), int(change["sequence"])
+                segment = str(change["segment"])
+            except (KeyError, TypeError, ValueError, OverflowError):
                 faults.append({"entry": entry.id, "fault": "not a segment change"})
                 continue
             before = latest.get(customer)

@@ -25,15 +25,22 @@ _NUMBERED = text(
     f"SELECT {_COLUMNS} FROM segment_changes WHERE publish_number > :after"
     " ORDER BY publish_number LIMIT :most"
 )
+_BETWEEN = text(
+    f"SELECT {_COLUMNS} FROM segment_changes WHERE publish_number > :after"
+    " AND publish_number <= :until ORDER BY publish_number LIMIT :most"
+)
 # The update finds each row by its place (ctid): one look-up per change, whatever size the planner
 # expects the history to have. With a join by id, a plan made while the history was empty read all
 # of it for each change of a page. A place stays valid until the update, because nobody else writes
-# to changes that have no number.
+# to changes that have no number. Changes of customers of whom the out-stream has unknown changes
+# wait: subscribers would drop them, because their sequences are taken.
 _NUMBER_NEXT = text("""
 WITH next AS MATERIALIZED (
   SELECT place, row_number() OVER (ORDER BY id) AS nth FROM (
-    SELECT ctid AS place, id FROM segment_changes
-    WHERE publish_number IS NULL ORDER BY id LIMIT :most
+    SELECT ctid AS place, id FROM segment_changes s
+    WHERE publish_number IS NULL
+      AND NOT EXISTS (SELECT FROM unknown_changes u WHERE u.customer_id = s.customer_id)
+    ORDER BY id LIMIT :most
   ) waiting
 ),
 base AS (
@@ -53,6 +60,7 @@ _CONTINUE_ABOVE = text(
     "UPDATE relay SET numbered = GREATEST(numbered, :number), published = :number"
 )
 
+_LAST_BIGINT = 2**63 - 1
 # Index look-ups find a page of changes. The planner cannot know how many changes have no number. As
 # long as its statistics say that the history is small, it would read all of it for each page.
 _BY_INDEX = text("""
@@ -102,6 +110,15 @@ async def next_changes(connection: AsyncConnection, after: int, most: int) -> li
         await connection.execute(_NUMBER_NEXT, {"most": most})
         rows = (await connection.execute(_NUMBERED, {"after": after, "most": most})).all()
     return _changes(rows)
+
+
+async def numbered_between(
+    connection: AsyncConnection, after: int, until: int, most: int
+) -> list[OutboxChange]:
+    """Return numbered changes after publish number ``after`` and up to ``until``."""
+    until = min(until, _LAST_BIGINT)
+    rows = await connection.execute(_BETWEEN, {"after": after, "until": until, "most": most})
+    return _changes(rows.all())
 
 
 async def mark_published(connection: AsyncConnection, number: int) -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
+from consumers.relay import Relay
+from consumers.tasks import end
 from consumers.worker import Worker
 from service.db.engine import create_engine
 from service.db.operations import losses, status
@@ -13,6 +16,7 @@ from service.db.operations.status import DatabaseBacklog, Totals
 from service.streams import groups, redis_client
 from service.streams.entries import Limits, read_range
 from service.streams.groups import Backlog
+from tests import events
 from tests.conftest import Service
 from tests.wait import PATIENCE, until
 
@@ -36,6 +40,29 @@ async def working(service: Service, **settings: object) -> AsyncIterator[Worker]
         stop.set()
         await task
         await redis.aclose()
+        await engine.dispose()
+
+
+async def change(service: Service, *customers: int) -> None:
+    """Apply one more order of each customer, without a worker: a segment change for each."""
+    await service.ingest(
+        *(events.entry(f"ORD-{next(_numbers)}", email=f"c{number}@x.org") for number in customers)
+    )
+
+
+_numbers = itertools.count()
+
+
+@contextlib.asynccontextmanager
+async def relaying(service: Service) -> AsyncIterator[Relay]:
+    """Run a relay and nothing else until the block ends."""
+    engine = create_engine(service.config.database_url or "", application="crm relay")
+    relay = Relay(engine, service.redis, service.config.changes_stream)
+    task = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        await end([task])
         await engine.dispose()
 
 

@@ -4,56 +4,27 @@ import asyncio
 import contextlib
 import shutil
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from consumers.relay import Relay
-from consumers.tasks import end
-from service.db.engine import create_engine
 from tests.conftest import Service
-from tests.events import entry, fields
+from tests.events import fields
 from tests.integration.streams.scene import all_checked
 from tests.integration.worker.scene import (
     acknowledge_losses,
     all_applied,
     all_published,
+    change,
     database_backlog,
     in_order_without_holes,
     out_stream,
     publish_all,
-    stored_changes,
+    relaying,
     working,
 )
 from tests.processes import Processes
 from tests.wait import until
-
-
-async def _change(service: Service, *customers: int) -> None:
-    """Apply one more order of each customer, without a worker."""
-    await service.ingest(*(entry(f"ORD-{_next()}", email=f"c{n}@x.org") for n in customers))
-
-
-def _next() -> str:
-    return str(next(_numbers))
-
-
-_numbers = iter(range(1_000_000))
-
-
-@contextlib.asynccontextmanager
-async def _relaying(service: Service) -> AsyncIterator[Relay]:
-    """Run a relay and nothing else until the block ends."""
-    engine = create_engine(service.config.database_url or "", application="crm relay")
-    relay = Relay(engine, service.redis, service.config.changes_stream)
-    task = asyncio.create_task(relay.run())
-    try:
-        yield relay
-    finally:
-        await end([task])
-        await engine.dispose()
 
 
 async def test_another_worker_takes_over_when_the_leader_is_killed(
@@ -88,9 +59,9 @@ async def test_another_worker_takes_over_when_the_leader_is_killed(
 
 
 async def test_a_wiped_stream_is_published_again_to_the_byte(service: Service) -> None:
-    await _change(service, *range(1, 1201))
-    await _change(service, 1, 2, 3)
-    async with _relaying(service):
+    await change(service, *range(1, 1201))
+    await change(service, 1, 2, 3)
+    async with relaying(service):
         await all_published(service)
         before = await out_stream(service)
         assert len(before) == 1203
@@ -106,13 +77,13 @@ async def test_a_wiped_stream_is_published_again_to_the_byte(service: Service) -
 async def test_changes_are_published_again_after_redis_was_emptied_without_a_relay(
     service: Service,
 ) -> None:
-    await _change(service, 1, 2)
-    async with _relaying(service):
+    await change(service, 1, 2)
+    async with relaying(service):
         await all_published(service)
     before = await out_stream(service)
     await service.redis.flushall()
-    await _change(service, 1, 3)
-    async with _relaying(service):
+    await change(service, 1, 3)
+    async with relaying(service):
 
         async def all_there() -> bool:
             return len(await out_stream(service)) == 4
@@ -159,41 +130,15 @@ async def test_changes_are_published_again_when_redis_has_an_older_copy(
     await acknowledge_losses(service)
 
 
-async def test_an_entry_of_a_foreign_writer_harms_nothing(
-    empty_service: Service, caplog: pytest.LogCaptureFixture
-) -> None:
-    service = empty_service
-    stream = service.config.changes_stream
-    await _change(service, 1, 2)
-    async with _relaying(service):
-        await all_published(service)
-        raw: Any = service.redis
-        foreign = (await raw.xadd(stream, {b"hello": b"world"})).decode()
-        await _change(service, 1, 2, 3)
-        await all_published(service)
-        await _change(service, 1)
-        await all_published(service)
-    ids = [id_.decode() for id_, _ in await raw.xrange(stream)]
-    first = int(foreign.partition("-")[0])
-    assert ids == ["1-0", "2-0", foreign, *(f"{first + n}-0" for n in (1, 2, 3, 4))]
-    assert "somebody else writes to it" in caplog.text
-    (finding,) = await service.findings()
-    assert finding.number == 6
-    assert finding.offenders == [{"entry": foreign, "fault": "not a segment change"}]
-    await service.redis.xdel(stream, foreign)
-    assert await service.findings() == []
-    assert {change.place for change in await out_stream(service)} == await stored_changes(service)
-
-
-async def test_a_crash_between_xadd_and_marking_it_duplicates_no_change(service: Service) -> None:
-    await _change(service, 1, 2, 3, 4)
-    async with _relaying(service):
+async def test_a_crash_between_xadd_and_marking_it_duplicates_nochange(service: Service) -> None:
+    await change(service, 1, 2, 3, 4)
+    async with relaying(service):
         await all_published(service)
     before = await out_stream(service)
     await service.execute("UPDATE relay SET published = 1")
-    async with _relaying(service):
+    async with relaying(service):
         await all_published(service)
-        await _change(service, 1)
+        await change(service, 1)
         await all_published(service)
     after = await out_stream(service)
     assert after[:4] == before
@@ -201,24 +146,24 @@ async def test_a_crash_between_xadd_and_marking_it_duplicates_no_change(service:
     await in_order_without_holes(service)
 
 
-async def test_a_crash_between_numbering_and_xadd_loses_no_change(service: Service) -> None:
-    await _change(service, 1, 2)
+async def test_a_crash_between_numbering_and_xadd_loses_nochange(service: Service) -> None:
+    await change(service, 1, 2)
     await service.execute("UPDATE segment_changes SET publish_number = id")
     await service.execute("UPDATE relay SET numbered = 2")
-    await _change(service, 3, 1)
-    async with _relaying(service):
+    await change(service, 3, 1)
+    async with relaying(service):
         await all_published(service)
     await in_order_without_holes(service)
 
 
 @pytest.mark.parametrize("left", [2, 0])
 async def test_a_trimmed_stream_is_not_taken_for_a_lost_one(service: Service, left: int) -> None:
-    await _change(service, 1, 2, 3, 4)
-    async with _relaying(service):
+    await change(service, 1, 2, 3, 4)
+    async with relaying(service):
         await all_published(service)
         await service.redis.xtrim(service.config.changes_stream, maxlen=left, approximate=False)
         assert await service.findings() == []
-        await _change(service, 1, 5)
+        await change(service, 1, 5)
         await all_published(service)
     numbers = [change.number for change in await out_stream(service)]
     assert numbers == [3, 4, 5, 6][2 - left :]
@@ -226,13 +171,13 @@ async def test_a_trimmed_stream_is_not_taken_for_a_lost_one(service: Service, le
 
 async def test_one_relay_leads_also_after_the_leaders_session_ended(service: Service) -> None:
     async with contextlib.AsyncExitStack() as running:
-        relays = [await running.enter_async_context(_relaying(service)) for _ in range(2)]
+        relays = [await running.enter_async_context(relaying(service)) for _ in range(2)]
 
         async def one_leads() -> bool:
             return sum(relay.leading for relay in relays) == 1
 
         await until(one_leads)
-        await _change(service, *range(50))
+        await change(service, *range(50))
         await all_published(service)
         leader = next(relay for relay in relays if relay.leading)
         (other,) = (relay for relay in relays if relay is not leader)
@@ -240,7 +185,7 @@ async def test_one_relay_leads_also_after_the_leaders_session_ended(service: Ser
         await service.rows(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
         )
-        await _change(service, *range(50))
+        await change(service, *range(50))
         await all_published(service)
         await until(one_leads)  # a former leader notices within a second that it no longer leads
     await in_order_without_holes(service)

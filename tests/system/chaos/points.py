@@ -94,21 +94,21 @@ def _around(
 
 def _install() -> None:
     from consumers import applier, chores  # noqa: PLC0415
-    from consumers.relay import Relay  # noqa: PLC0415
+    from consumers.relay import _Leading  # noqa: PLC0415
 
     _around(applier, "ingest", after=BEFORE_COMMIT)
     _around(applier, "in_transaction", after=BEFORE_ACK)
     _around(chores, "sweep", after=BEFORE_SWEPT, when=lambda swept: swept.moved)
-    _around(Relay, "_add_to_stream", before=BEFORE_ADD, when=lambda given: given[3])
-    inner = Relay._add_to_stream
+    _around(_Leading, "_add", before=BEFORE_ADD, when=lambda given: given[1])
+    inner = _Leading._add
 
-    async def add(self: Relay, position: int, numbered: int, changes: Any) -> int:
-        last = await inner(self, position, numbered, changes)
-        if changes and last == position:
+    async def add(self: _Leading, changes: Any) -> Any:
+        last = await inner(self, changes)
+        if changes and last == self._expected:
             _reach(BEFORE_MARK)
         return last
 
-    Relay._add_to_stream = add  # type: ignore[method-assign]
+    _Leading._add = add  # type: ignore[method-assign]
 
 
 def main() -> None:

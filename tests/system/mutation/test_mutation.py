@@ -61,9 +61,9 @@ MUTATIONS = {
         ),
     ),
     "the relay's ids are its own and rise": Mutation(
-        "consumers/relay.py",
-        "redis.call('XADD', stream, number .. '-0', field, body)",
-        "redis.call('XADD', stream, '*', field, body)",
+        "service/streams/out_stream.py",
+        "redis.call('XADD', stream, ARGV[i] .. '-0', field, ARGV[i + 1])",
+        "redis.call('XADD', stream, '*', field, ARGV[i + 1])",
         (f"{RELAY}::test_a_crash_between_xadd_and_marking_it_duplicates_no_change",),
     ),
     "formulas are escaped": Mutation(
