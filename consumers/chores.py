@@ -190,6 +190,13 @@ def check_losses_step(redis: Redis, config: Config, *, wait: bool = False) -> St
         for stream, result in results.items():
             if result.loss:
                 _log_loss(stream, result.loss)
+            if result.is_ahead:
+                log.error(
+                    "%s has a last id in the future, %s: somebody has moved it. New entries get "
+                    "ids that do not tell the time, or none at all. See `crm foreign`",
+                    stream,
+                    write(result.checkpoint.last),
+                )
 
     return step
 

@@ -214,7 +214,7 @@ class Reclaimer:
             ]
         )
 
-    async def _remove(self, stream: str, consumer: str) -> bool:
+    async def _remove(self, stream: str, consumer: str | bytes) -> bool:
         return bool(await _REMOVE_IF_EMPTY(self._redis, stream, self._group, consumer))
 
     async def _remove_dead_consumers(self, stream: OrdersStream) -> None:
@@ -223,6 +223,6 @@ class Reclaimer:
             if (
                 long_gone
                 and member.name != self._consumer
-                and await self._remove(stream.name, member.name)
+                and await self._remove(stream.name, member.raw_name)
             ):
                 log.info("removed consumer %s from %s, idle and empty", member.name, stream.name)

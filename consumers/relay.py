@@ -174,7 +174,7 @@ class _Leading:
         # No id that is left would be one of ours.
         place = (self._position, 0)
         await self._note(
-            ForeignKind.FOREIGN, [Noticed(tail.last, "its last id left no room for more", b"")]
+            ForeignKind.FOREIGN, [Noticed(tail.last, "its last id left no room for more", b"")], 0
         )
         if await out_stream.start_over(self._redis, self._stream, tail.last, place):
             self._expected = place
@@ -199,9 +199,13 @@ class _Leading:
         await self._note(ForeignKind.UNKNOWN, unknown)
         await out_stream.remove(self._redis, self._stream, [each.id for each in foreign])
 
-    async def _note(self, kind: ForeignKind, noticed: Sequence[Noticed]) -> None:
-        """Record entries, and log the first of a row of them."""
-        if await foreign_entries.record(self._connection, self._stream, kind, noticed):
+    async def _note(
+        self, kind: ForeignKind, noticed: Sequence[Noticed], entries: int | None = None
+    ) -> None:
+        """Record entries, and log the first of a row of them. ``entries``: how many to count."""
+        if await foreign_entries.record(
+            self._connection, self._stream, kind, noticed, entries=entries
+        ):
             log.error(
                 _MESSAGES[kind], self._stream, write(noticed[0].id), noticed[0].reason, len(noticed)
             )

@@ -30,7 +30,7 @@ from service.core.dead_letters import Bounds, Fate, Kept, share_used
 from service.core.order_event import Reason
 from service.db.engine import DATABASE_AWAY
 from service.db.ingest.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
-from service.db.operations import dead_letter_removal, dead_letters, losses, status
+from service.db.operations import dead_letter_removal, dead_letters, foreign_entries, losses, status
 from service.db.operations.trimming import Trims, trims
 from service.db.statistics.counters import read_figures
 from service.streams import groups, redis_client
@@ -108,6 +108,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         fates = await dead_letter_removal.fates(connection)
         verified = await status.verification(connection)
         lost = await losses.summary(connection)
+        foreign = await foreign_entries.summary(connection)
         trimmed = await trims(connection)
         figures = await read_figures(connection)
     segments = GaugeMetricFamily("crm_customers", "Customers by segment.", labels=["segment"])
@@ -140,6 +141,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         *_bound_metrics(kept, config.dead_letter_bounds, fates),
         *_verification_metrics(verified),
         *_loss_metrics(lost, trimmed),
+        *_foreign_metrics(foreign),
         GaugeMetricFamily(
             "crm_unpublished_changes",
             "Segment changes not yet on the out-stream.",
@@ -202,6 +204,26 @@ def _bound_metrics(kept: Kept, bounds: Bounds, fates: Mapping[Fate, int]) -> lis
         dropped.add_metric([_BOUNDS[fate]], fates.get(fate, 0))
     content = "Bytes of content that the dead letters keep."
     return [GaugeMetricFamily("crm_dead_letters_kept_bytes", content, kept.bytes), used, dropped]
+
+
+def _foreign_metrics(foreign: foreign_entries.ForeignSummary) -> list[Metric]:
+    return [
+        CounterMetricFamily(
+            "crm_foreign_entries",
+            "Entries of the out-stream that this service did not publish.",
+            value=foreign.entries,
+        ),
+        GaugeMetricFamily(
+            "crm_open_foreign_records",
+            "Records of what somebody else did to a stream that nobody has acknowledged.",
+            value=foreign.open,
+        ),
+        GaugeMetricFamily(
+            "crm_unknown_changes",
+            "Changes of the out-stream on which `crm recover` must decide.",
+            value=foreign.unknown,
+        ),
+    ]
 
 
 def _verification_metrics(verified: status.Verification | None) -> list[Metric]:

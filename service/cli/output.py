@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service.core.json_values import timestamp
+from service.core.printable import printable
 
 AsJson = typer.Option("--json", help="Print one JSON document instead of text.")
 
@@ -92,11 +93,6 @@ def moment(at: datetime | None, otherwise: str = "never") -> str:
 def number_of(count: int, one: str, many: str) -> str:
     """Return a number and the form of the words that fits it: "1 line", "2,000 lines"."""
     return f"{count:,} {one if count == 1 else many}"
-
-
-def printable(value: str) -> str:
-    """Return the text with control characters, tabs and line ends written as escapes."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in value)
 
 
 @contextmanager

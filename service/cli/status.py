@@ -11,7 +11,7 @@ from service.cli.database import connected
 from service.cli.output import AsJson, print_facts, print_json
 from service.config import Config, plain_url
 from service.db.engine import DATABASE_AWAY
-from service.db.operations import dead_letter_removal, losses
+from service.db.operations import dead_letter_removal, foreign_entries, losses
 from service.db.operations.status import database_backlog
 from service.db.operations.trimming import trims
 from service.local.ports import address, reached_at
@@ -27,6 +27,8 @@ _UNKNOWN_WITHOUT_DATABASE = (
     "sweepOverdueSeconds",
     "losses",
     "lostEntries",
+    "foreignRecords",
+    "unknownChanges",
     "trimmingHeldBy",
 )
 
@@ -87,6 +89,7 @@ async def _from_database(config: Config) -> dict[str, Any]:
             kept = await dead_letter_removal.kept(connection)
             dropped = await dead_letter_removal.dropped_ever(connection)
             lost = await losses.summary(connection)
+            foreign = await foreign_entries.summary(connection)
             trimmed = await trims(connection)
     except DATABASE_AWAY as error:
         unknown = dict.fromkeys(_UNKNOWN_WITHOUT_DATABASE)
@@ -101,6 +104,8 @@ async def _from_database(config: Config) -> dict[str, Any]:
         "sweepOverdueSeconds": round(work.sweep_overdue_seconds, 3),
         "losses": lost.open,
         "lostEntries": lost.entries,
+        "foreignRecords": foreign.open,
+        "unknownChanges": foreign.unknown,
         "trimmingHeldBy": {it.stream: it.held_by for it in trimmed if it.held_by is not None},
     }
 
@@ -133,6 +138,8 @@ def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Sweep overdue by", shown("sweepOverdueSeconds", " s")
     yield "Open losses", shown("losses")
     yield "Entries lost in them", shown("lostEntries")
+    yield "Records of foreign entries", shown("foreignRecords")
+    yield "Changes for `crm recover`", shown("unknownChanges")
     held = report["trimmingHeldBy"]
     yield (
         "Trimming held up by",

@@ -41,6 +41,9 @@ from typing import NamedTuple
 
 from service.core.stream_ids import NO_ID, StreamId, before
 
+_AHEAD_MS = 86_400_000
+"""A publisher that chooses ids by its own clock may be wrong by a day."""
+
 
 class LossKind(StrEnum):
     """How entries were lost."""
@@ -74,6 +77,11 @@ class StreamSnapshot(NamedTuple):
     """Every entry up to this id was delivered to the group and acknowledged."""
     has_last_seen: bool
     """Whether the entry that was the last one at the last check is still there."""
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the last id lies in the future, so that ids no longer tell the time."""
+        return self.last[0] > self.moment[0] + _AHEAD_MS
 
     @property
     def removed(self) -> int:

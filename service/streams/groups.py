@@ -53,9 +53,12 @@ class Consumer(NamedTuple):
     """A member of a consumer group."""
 
     name: str
+    """Its name with control characters escaped."""
     pending: int
     idle_seconds: float
     """Seconds since it last asked for entries, whether it got any or not."""
+    raw_name: bytes
+    """Its name as Redis knows it."""
 
 
 class Backlog(NamedTuple):
@@ -147,8 +150,10 @@ async def backlog(redis: Redis, stream: str, group: str) -> Backlog:
 async def consumers(redis: Redis, stream: str, group: str) -> list[Consumer]:
     """Return the group's consumers."""
     raw: Any = redis
-    members = [texts(info) for info in await raw.xinfo_consumers(stream, group)]
-    return [Consumer(info["name"], info["pending"], info["idle"] / 1000) for info in members]
+    return [
+        Consumer(texts(info)["name"], info["pending"], info["idle"] / 1000, info["name"])
+        for info in await raw.xinfo_consumers(stream, group)
+    ]
 
 
 async def pending(

@@ -23,6 +23,7 @@ from redis.exceptions import (
 )
 
 from service.config import Config
+from service.core.printable import printable_bytes
 from service.streams import connections
 
 log = logging.getLogger(__name__)
@@ -161,9 +162,12 @@ async def _settings(redis: Redis, *names: str) -> dict[str, set[str]]:
 
 
 def texts(info: Mapping[Any, Any]) -> dict[str, Any]:
-    """Decode the names and values in Redis's answer."""
+    """Decode the names and values in Redis's answer.
+
+    Any client may have chosen the name of a group or consumer, so control characters are escaped.
+    """
     return {_text(name): _text(value) for name, value in info.items()}
 
 
 def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
+    return printable_bytes(value) if isinstance(value, bytes) else value

@@ -14,6 +14,9 @@ _MOST_COUNTED = 500
 millisecond."""
 _MOST_COUNTED_ONCE = 10_000
 """The same limit after a rollback, when entries are counted only once."""
+_MOST_ADDED = 10**12
+"""No stream ever had more entries. Whoever may send XSETID can make Redis claim more, and a script
+returns the greatest numbers as negative ones."""
 
 _MOST_BYTES = 4 << 20
 _MOST_BYTES_ONCE = 64 << 20
@@ -71,6 +74,7 @@ async def take_snapshot(
     length, last = facts.get("length", 0), parse(facts.get("last", "0-0"))
     first = parse(facts.get("first", "0-0"))
     delivered = parse(group_facts.get("last-delivered-id", "0-0"))
+    added = facts.get("added", 0)
     unread: int | None
     if delivered >= last or not length:
         unread = 0
@@ -81,7 +85,7 @@ async def take_snapshot(
     pending = group_facts.get("pending", 0)
     return StreamSnapshot(
         moment=moment,
-        added=facts.get("added", 0),
+        added=added if 0 <= added <= _MOST_ADDED else _MOST_ADDED,
         length=length,
         last=last,
         first=first,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from redis.asyncio import Redis
 
+from service.core.printable import printable_bytes
 from service.streams.redis_client import Script
 from service.streams.stream_info import STREAM_INFO
 
@@ -107,7 +108,7 @@ class Trimmed(NamedTuple):
     first_id: str
     """The first entry that is left."""
     held_by: str | None
-    """The group that prevented more trimming. None if no group did."""
+    """The group that prevented more trimming, control characters escaped. None if no group did."""
     held_at: str | None
     """The first entry that this group has not acknowledged."""
 
@@ -125,6 +126,6 @@ async def trim(redis: Redis, stream: str, keep: Keep, *, group: str | None = Non
         removed,
         left,
         first.decode(),
-        held_by and held_by.decode(),
+        held_by and printable_bytes(held_by),
         held_at and held_at.decode(),
     )

@@ -41,6 +41,10 @@ _ACKNOWLEDGE = text("""
 UPDATE foreign_entries SET acknowledged_at = clock_timestamp(), acknowledged_by = :by
 WHERE id = :id AND acknowledged_at IS NULL
 """)
+_DECIDED = text("""
+UPDATE foreign_entries SET acknowledged_at = clock_timestamp(), acknowledged_by = :by
+WHERE kind = 'unknown' AND acknowledged_at IS NULL
+""")
 
 
 class Noticed(NamedTuple):
@@ -82,9 +86,17 @@ class ForeignSummary(NamedTuple):
 
 
 async def record(
-    connection: AsyncConnection, stream: str, kind: ForeignKind, noticed: Sequence[Noticed]
+    connection: AsyncConnection,
+    stream: str,
+    kind: ForeignKind,
+    noticed: Sequence[Noticed],
+    *,
+    entries: int | None = None,
 ) -> bool:
-    """Record entries; return False if they continue an open record. The caller commits."""
+    """Record entries; return False if they continue an open record. The caller commits.
+
+    ``entries`` is how many to count, if not all.
+    """
     if not noticed:
         return False
     first, last = noticed[0], noticed[-1]
@@ -93,7 +105,7 @@ async def record(
         "kind": kind.value,
         "first_id": write(first.id),
         "last_id": write(last.id),
-        "entries": len(noticed),
+        "entries": len(noticed) if entries is None else entries,
         "reason": first.reason,
         "sample": first.sample,
     }
@@ -122,3 +134,8 @@ async def acknowledge(connection: AsyncConnection, record_id: int, by: str) -> b
     if acknowledged.rowcount:
         await note(connection, by, "foreign.acknowledged", details={"record": record_id})
     return bool(acknowledged.rowcount)
+
+
+async def acknowledge_unknown(connection: AsyncConnection, by: str) -> None:
+    """Acknowledge what was recorded of unknown changes, because somebody has decided on them."""
+    await connection.execute(_DECIDED, {"by": by})

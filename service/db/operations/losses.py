@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.foreign_kinds import ForeignKind
 from service.core.loss_arithmetic import (
     Checkpoint,
     Loss,
@@ -27,6 +28,8 @@ from service.core.partitions import OrdersStream
 from service.core.stream_ids import NO_ID, StreamId, parse, write
 from service.db.accounts.audit import note
 from service.db.locks import AdvisoryLock, try_lock, wait_for_lock
+from service.db.operations import foreign_entries
+from service.db.operations.foreign_entries import Noticed
 from service.streams.redis_client import REDIS_ERRORS
 from service.streams.snapshot import read_remainder, take_snapshot
 
@@ -132,6 +135,8 @@ class CheckResult(NamedTuple):
 
     checkpoint: Checkpoint
     loss: Loss | None
+    is_ahead: bool
+    """The stream's last id lies in the future."""
 
 
 async def check_and_record(
@@ -144,9 +149,9 @@ async def check_and_record(
 ) -> dict[str, CheckResult]:
     """Check the streams, store the checkpoints and record losses; the caller commits.
 
-    A result has a loss only if that is a new one. Streams for which Redis does not answer are left
-    out. The result is empty while another replica checks; with ``wait``, this waits for that
-    replica instead.
+    A result has a loss, or is ahead, only if that is new. Streams for which Redis does not answer
+    are left out. The result is empty while another replica checks; with ``wait``, this waits for
+    that replica instead.
     """
     if wait:
         await wait_for_lock(connection, AdvisoryLock.LOSSES)
@@ -165,6 +170,8 @@ async def check_and_record(
         at = result.checkpoint.seen_at
         if result.loss and not await _record(connection, name, result.loss, at):
             results[name] = result._replace(loss=None)
+        if result.is_ahead and not await _record_ahead(connection, name, result.checkpoint.last):
+            results[name] = results[name]._replace(is_ahead=False)
     return results
 
 
@@ -215,7 +222,7 @@ async def check(
             # The rest of a loss shows when the entries that workers hold have been counted.
             least = checkpoint.balance - ((loss.entries or 0) if loss else 0)
         following = next_checkpoint(snapshot, at, read_before.entries, least)
-        results[stream.name] = CheckResult(following, loss)
+        results[stream.name] = CheckResult(following, loss, snapshot.is_ahead)
     return results
 
 
@@ -295,6 +302,12 @@ async def _record(connection: AsyncConnection, stream: str, loss: Loss, at: date
         return False
     await connection.execute(_ADD_LOSS, row)
     return True
+
+
+async def _record_ahead(connection: AsyncConnection, stream: str, last: StreamId) -> bool:
+    """Record that a stream's ids lie in the future; return False if that is recorded."""
+    noticed = Noticed(last, "its last id lies in the future", b"")
+    return await foreign_entries.record(connection, stream, ForeignKind.AHEAD, [noticed], entries=0)
 
 
 async def recorded_losses(

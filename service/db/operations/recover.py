@@ -189,6 +189,7 @@ async def recover(
                 return report
             await _insert(connection, taken, report)
             await connection.execute(_FORGET_UNKNOWN)
+            await foreign_entries.acknowledge_unknown(connection, actor)
             await foreign_entries.record(connection, stream, ForeignKind.FOREIGN, foreign)
             await foreign_entries.record(connection, stream, ForeignKind.REFUSED, refused)
             await note(connection, actor, "changes.recovered", details=_details(report))

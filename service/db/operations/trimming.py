@@ -21,8 +21,10 @@ WHERE excluded.entries > 0 OR (excluded.held_by, excluded.held_at)
   IS DISTINCT FROM (t.held_by, t.held_at)
 RETURNING old.held_by AS held_before
 """)
-# If Redis loses the rest of the out-stream, what was trimmed off it is not published again.
-_TRIMMED = text("UPDATE relay SET trimmed = GREATEST(trimmed, :number)")
+# If Redis loses the rest of the out-stream, what was trimmed off it is not published again. The
+# first entry that is left may be somebody else's, with any id.
+_TRIMMED = text("UPDATE relay SET trimmed = GREATEST(trimmed, LEAST(:number, published))")
+_LAST_BIGINT = 2**63 - 1
 
 
 class Trims(NamedTuple):
@@ -70,7 +72,7 @@ async def trim_changes(
         return None
     result, first = await _trim(connection, redis, stream, keep, None)
     if result.entries:
-        await connection.execute(_TRIMMED, {"number": first - 1})
+        await connection.execute(_TRIMMED, {"number": min(first - 1, _LAST_BIGINT)})
     return result
 
 

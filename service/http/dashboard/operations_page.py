@@ -7,7 +7,14 @@ from starlette.responses import Response
 
 from service.db.customers import order_history
 from service.db.engine import in_transaction
-from service.db.operations import dead_letter_removal, dead_letters, losses, status, trimming
+from service.db.operations import (
+    dead_letter_removal,
+    dead_letters,
+    foreign_entries,
+    losses,
+    status,
+    trimming,
+)
 from service.db.operations.dead_letters import Selection
 from service.http.api.cursors import decode_time, encode_time
 from service.http.api.customer_details import ORDERS
@@ -38,6 +45,8 @@ async def show(
         waiting = await status.database_backlog(connection)
         verified = await status.verification(connection)
         lost = await losses.recorded_losses(connection, most=_LOSSES)
+        foreign = await foreign_entries.records(connection, most=_LOSSES)
+        waiting_for_recover = (await foreign_entries.summary(connection)).unknown
         trimmed = await trimming.trims(connection)
         reasons = await dead_letters.summary(connection)
         letters, total = await dead_letters.find(
@@ -58,6 +67,8 @@ async def show(
         streams=state.config.orders_streams,
         verified=verified,
         losses=lost,
+        foreign=foreign,
+        unknown=waiting_for_recover,
         held=[trim for trim in trimmed if trim.held_by],
         reasons=reasons,
         reason=reason,
@@ -82,6 +93,20 @@ async def acknowledge_loss(
         state_of(request).engine, losses.acknowledge, incident, actor.name
     )
     return done("/operations", "loss-acknowledged" if acknowledged else "unchanged")
+
+
+@router.post("/operations/foreign/{id}/acknowledge")
+async def acknowledge_foreign(
+    request: Request,
+    actor: Admin,
+    record: Annotated[int, Path(alias="id", ge=1, lt=2**63)],
+    _: Form,
+) -> Response:
+    """Acknowledge what somebody else did to a stream, in the name of the person."""
+    acknowledged = await in_transaction(
+        state_of(request).engine, foreign_entries.acknowledge, record, actor.name
+    )
+    return done("/operations", "foreign-acknowledged" if acknowledged else "unchanged")
 
 
 async def _backlog(request: Request) -> groups.Backlog | None:

@@ -45,6 +45,7 @@ _MESSAGES = {
     "interaction-added": "Interaction added.",
     "interaction-removed": "Interaction removed.",
     "loss-acknowledged": "Loss acknowledged.",
+    "foreign-acknowledged": "Acknowledged.",
     "rules-saved": "Settings saved. Customers are being moved now.",
     "replayed": "Retried: the entry is applied.",
     "refused": "Retried, and refused again. It stays a dead letter.",
