@@ -133,7 +133,7 @@ async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
     """Migrate the database once, and connect to it and to Redis."""
     config = Config(
         database_url=real_servers.database_url,
-        redis_url=real_servers.redis_url,
+        redis_url=real_servers.service_redis_url or real_servers.redis_url,
         reclaim_idle_seconds=0.3,
         drain_seconds=10,
         sweep_seconds=0.2,
@@ -141,7 +141,7 @@ async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
     )
     await migrate.upgrade(config.database_url or "")
     engine = create_engine(config.database_url or "", application="crm tests", pool_size=10)
-    redis = redis_client.configured(config)
+    redis = redis_client.connect(real_servers.redis_url)
     yield Service(config, engine, redis, real_servers)
     await redis.aclose()
     await engine.dispose()

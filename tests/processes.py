@@ -36,7 +36,7 @@ def environment(servers: Servers, **settings: object) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
     values: dict[str, object] = {
         "database_url": servers.database_url,
-        "redis_url": servers.redis_url,
+        "redis_url": servers.service_redis_url or servers.redis_url,
         "reclaim_idle_seconds": 0.5,
         "sweep_seconds": 0.2,
         "drain_seconds": 10,

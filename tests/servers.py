@@ -16,6 +16,7 @@ from typing import Any
 
 from service.local.stack import LocalStack
 from service.local.supervise import Supervised
+from tests import redis_users
 
 DOCKER_SECONDS = 1
 WAIT_SECONDS = 60
@@ -55,8 +56,11 @@ class Servers:
 
     database_url: str
     redis_url: str
+    """Of somebody who may do everything."""
     postgres: Embedded | None
     redis: Embedded | None
+    service_redis_url: str | None = None
+    """Of the user that `deploy/redis` makes for the service. None: there are no users."""
 
 
 @contextmanager
@@ -85,7 +89,12 @@ def servers() -> Iterator[Servers]:
                 redis = Embedded(kept, local.folder.path / "valkey", call)
             database_url = database_url or local.database_url
             redis_url = redis_url or local.redis_url
-        yield Servers(database_url or "", redis_url or "", postgres, redis)
+        redis_users.create(redis_url or "")
+        if redis is not None:  # a server that is restarted needs to know them
+            config = redis.data / "valkey.conf"
+            config.write_text(config.read_text() + redis_users.config_lines())
+        service_redis_url = redis_users.url_of(redis_users.SERVICE, redis_url or "")
+        yield Servers(database_url or "", redis_url or "", postgres, redis, service_redis_url)
 
 
 @contextmanager

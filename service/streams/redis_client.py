@@ -4,6 +4,7 @@ The rest of the service need not know whether this is a cluster: a command goes 
 holds the stream it names. So no command may name two streams.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -116,25 +117,22 @@ async def records_idle_readers(redis: Redis) -> bool:
 
 
 async def warn_of_unsafe_settings(redis: Redis) -> list[str]:
-    """Log a warning for each server setting that can lose events; return the warnings."""
-    try:
-        settings = await _settings(
-            redis, "maxmemory-policy", "appendonly", "cluster-require-full-coverage"
-        )
-    except ResponseError:
-        return []  # managed servers refuse CONFIG
+    """Log a warning for each server setting that can lose events; return the warnings.
+
+    Settings that this user may not see are not checked.
+    """
     advice = []
-    if evicting := settings["maxmemory-policy"] - {"noeviction"}:
+    if evicting := await _reported(redis, "memory", "maxmemory_policy") - {"noeviction"}:
         advice.append(
             f"Redis evicts ({', '.join(sorted(evicting))}): a full server deletes whole streams. "
             "Set maxmemory-policy noeviction."
         )
-    if settings["appendonly"] - {"yes"}:
+    if await _reported(redis, "persistence", "aof_enabled") - {"1"}:
         advice.append(
             "Redis keeps no append-only file: a restart loses events not yet read. "
             "Set appendonly yes."
         )
-    if is_cluster(redis) and "yes" in settings["cluster-require-full-coverage"]:
+    if is_cluster(redis) and "yes" in await _configured(redis, "cluster-require-full-coverage"):
         advice.append(
             "A master without a replica to take over stops the whole cluster. "
             "Set cluster-require-full-coverage no."
@@ -149,16 +147,31 @@ def is_cluster(redis: Redis) -> bool:
     return isinstance(redis, RedisCluster)
 
 
-async def _settings(redis: Redis, *names: str) -> dict[str, set[str]]:
-    """Return the values that each setting has; of a cluster, the values on all masters."""
+async def _reported(redis: Redis, section: str, name: str) -> set[str]:
+    """Return the values that masters report in INFO; empty if this user may not see them."""
     raw: Any = redis
-    target = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster(redis) else {}
-    values = dict[str, set[str]]()
-    for name in names:
-        answer = await raw.config_get(name, **target)
-        by_master = [part for part in answer.values() if isinstance(part, Mapping)] or [answer]
-        values[name] = {value for part in by_master for value in texts(part).values()}
-    return values
+    with contextlib.suppress(ResponseError):
+        answer = await raw.info(section, **_masters(redis))
+        return {str(part[name]) for part in _by_master(answer) if name in part}
+    return set()
+
+
+async def _configured(redis: Redis, name: str) -> set[str]:
+    """Return the values that masters have of a setting; empty if this user may not see them."""
+    raw: Any = redis
+    with contextlib.suppress(ResponseError):
+        answer = await raw.config_get(name, **_masters(redis))
+        return {str(value) for part in _by_master(answer) for value in texts(part).values()}
+    return set()
+
+
+def _masters(redis: Redis) -> dict[str, Any]:
+    return {"target_nodes": RedisCluster.PRIMARIES} if is_cluster(redis) else {}
+
+
+def _by_master(answer: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+    """Return the answers of a cluster's masters, or the one of a single server."""
+    return [part for part in answer.values() if isinstance(part, Mapping)] or [answer]
 
 
 def texts(info: Mapping[Any, Any]) -> dict[str, Any]:

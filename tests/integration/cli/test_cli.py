@@ -57,7 +57,7 @@ async def test_status_counts_unread_pending_and_unpublished(
     report = ended.document
     assert report.keys() >= KEYS
     assert report["httpUrl"] == "http://127.0.0.1:8123"
-    assert report["redisUrl"] == service.servers.redis_url
+    assert report["redisUrl"] == service.config.redis_url
     assert report["databaseUrl"] == service.servers.database_url
     assert (report["lag"], report["pending"]) == (3, 2)
     assert (report["deadLetters"], report["unpublished"]) == (1, 2)

@@ -133,7 +133,7 @@ async def test_a_terminal_wraps_between_words_and_cuts_nothing(
         "keys list": (*KEY_NAME.split(), "export"),
         "users list": (EMAIL,),
         "losses": ("1795810790146-0", "1795810790999-17"),
-        "status": (filled.servers.redis_url, filled.servers.database_url),
+        "status": (filled.config.redis_url or "", filled.servers.database_url),
         "verify": ("holds", "BROKEN"),
         "losses --acknowledge 77": ("77.",),
         "--help": ("customers", "CRM_DATABASE_URL."),

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests import redis_users
 from tests.paths import ROOT
 from tests.processes import HOST
 from tests.servers import Servers
@@ -93,12 +94,12 @@ class Page:
         self._runs += 1
         log = self.folder / f"{self._runs}.log"
         async with line.listening() as port:
-            where = address.netloc.rpartition("@")[0]
-            url = address._replace(netloc=f"{where}@{HOST}:{port}" if where else f"{HOST}:{port}")
+            user = redis_users.PUBLISHER if "publish" in name else redis_users.SUBSCRIBER
+            url = redis_users.url_of(user, address._replace(netloc=f"{HOST}:{port}").geturl())
             with log.open("wb") as output:
                 process = await asyncio.create_subprocess_exec(
                     *self._command(self.folder / name),
-                    env={**os.environ, "CRM_REDIS_URL": url.geturl()},
+                    env={**os.environ, "CRM_REDIS_URL": url},
                     cwd=self.folder,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,

@@ -71,7 +71,7 @@ def test_the_command_of_the_readme_finds_the_url_of_redis(service: Service, tmp_
         text=True,
         check=True,
     )
-    assert done.stdout == f"{service.servers.redis_url}\n"
+    assert done.stdout == f"{service.servers.service_redis_url}\n"
 
 
 @pytest.mark.parametrize("name", PUBLISHERS)
