@@ -144,7 +144,24 @@ def test_the_example_environment_names_what_compose_uses() -> None:
     used = set(re.findall(r"\$\$([A-Z_]+)", yaml.safe_dump(compose))) - {"PGDATA"}
     assert used <= given.keys()
     assert f":{given['POSTGRES_PASSWORD']}@" in given["CRM_DATABASE_URL"]
-    assert f":{given['REDIS_PASSWORD']}@" in given["CRM_REDIS_URL"]
+    assert f"//crm:{given['REDIS_SERVICE_PASSWORD']}@" in given["CRM_REDIS_URL"]
+    users = (DEPLOY / "redis/users.acl").read_text()
+    assert set(re.findall(r"<(REDIS_\w+)>", users)) <= given.keys()
+
+
+def test_the_runbook_has_the_rules_of_each_user_of_redis() -> None:
+    users = (DEPLOY / "redis/users.acl").read_text()
+    runbook = (DEPLOY / "README.md").read_text()
+    for name, rules in re.findall(r"^user (crm|publisher|subscriber) on #<\w+> (.*)$", users, re.M):
+        shown = re.search(rf"^ACL SETUSER {name} on >PASSWORD (.*)$", runbook, re.M)
+        assert shown, name
+        assert shown[1].replace("'", "") == rules
+
+
+def test_kubernetes_and_compose_connect_as_the_service() -> None:
+    secret = (DEPLOY / "kubernetes/secret.example.yaml").read_text()
+    assert "//crm:" in secret
+    assert "/users/start.sh valkey-server" in compose["services"]["redis"]["command"][-1]
 
 
 def test_the_image_installs_the_pins_and_checks_their_hashes() -> None:
