@@ -1,7 +1,8 @@
 """Publish segment changes on the out-stream: one relay at a time, in order, nothing missing.
 
 The relay holds an advisory lock on the same connection that it works on. If that connection dies,
-the relay's work fails and another replica takes over. Entry ids are explicit and rise
+the relay's work fails and another replica takes over. So it does if the relay does nothing for
+`LEASE_SECONDS`: it hangs, or it waits for an answer that was lost. Entry ids are explicit and rise
 (``<number>-0``), so a change that is in the stream cannot get in twice, however often it is sent.
 Before adding, Redis itself compares its last id with the one that we expect.
 
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 
 _PAGE = 1000
 _POLL_SECONDS = 1.0
+_STEP_SECONDS = outbox.LEASE_SECONDS - 2 * _POLL_SECONDS
+"""The longest time of a page. Clients would wait for a lost answer for a minute, and Redis's client
+tries again five times."""
 _GATHER_SECONDS = 0.02
 """The pause between two pages. Numbering a change leaves a dead entry in the outbox's index, which
 every later query steps over until no transaction can see it: many small pages cost far more than
@@ -59,15 +63,15 @@ class Relay:
         """Lead whenever no other relay does. Failures are logged, and then tried again."""
         while True:
             try:
-                async with self._engine.connect() as pooled:
+                async with asyncio.timeout(_STEP_SECONDS) as step, self._engine.connect() as pooled:
                     connection = await pooled.execution_options(isolation_level="AUTOCOMMIT")
                     if await outbox.lead(connection):
-                        await self._lead(connection)
+                        await self._lead(connection, step)
             except (DBAPIError, PoolTimeoutError, *redis_client.REDIS_ERRORS) as error:
                 log.warning("the relay pauses: %s", redis_client.described(error))
             await asyncio.sleep(_POLL_SECONDS * random.uniform(0.5, 1))
 
-    async def _lead(self, connection: AsyncConnection) -> None:
+    async def _lead(self, connection: AsyncConnection, step: asyncio.Timeout) -> None:
         driver = (await connection.get_raw_connection()).driver_connection
         if driver is None:
             return
@@ -78,6 +82,7 @@ class Relay:
             published = (await outbox.state(connection)).published
             leading = _Leading(connection, self._redis, self._stream, published)
             while True:
+                step.reschedule(asyncio.get_running_loop().time() + _STEP_SECONDS)
                 self._news.clear()
                 if not await leading.publish():
                     await self._wait_for_news()

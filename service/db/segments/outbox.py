@@ -66,6 +66,10 @@ _LAST_BIGINT = 2**63 - 1
 _BY_INDEX = text("""
 SELECT set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false)
 """)
+LEASE_SECONDS = 15
+"""The server ends the session of a relay that sends nothing for this long, and frees its lock. The
+relay may hang, or be cut off by something that keeps the connection open towards the server."""
+_LEASE = text(f"SELECT set_config('idle_session_timeout', '{LEASE_SECONDS}s', false)")
 
 
 class OutboxChange(NamedTuple):
@@ -94,6 +98,7 @@ async def lead(connection: AsyncConnection) -> bool:
     if not held.scalar_one():
         return False
     await connection.execute(_BY_INDEX)
+    await connection.execute(_LEASE)
     return True
 
 

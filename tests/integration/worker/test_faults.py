@@ -26,6 +26,7 @@ from tests.integration.worker.scene import (
     working,
 )
 from tests.processes import Process, Processes, free_port
+from tests.redis_users import SERVICE
 from tests.servers import Embedded
 from tests.wait import until
 
@@ -235,12 +236,12 @@ async def test_a_subscriber_that_cannot_come_back_ends_the_process(
     worker = crm.start(["-c", _IMPATIENT, "worker"], port, worker_port=port)
     await worker.ready()
     raw: Any = service.redis
-    await raw.execute_command("ACL", "SETUSER", "default", "-xgroup|create")
+    await raw.execute_command("ACL", "SETUSER", SERVICE, "-xgroup|create")
     try:
         await raw.xgroup_destroy(service.config.orders_stream, service.config.orders_group)
         assert await worker.ended() == 1
     finally:
-        await raw.execute_command("ACL", "SETUSER", "default", "+xgroup|create")
+        await raw.execute_command("ACL", "SETUSER", SERVICE, "+xgroup|create")
     assert "the subscriber to orders did not come back after 5 attempts" in worker.output
     assert "consumers.orders.SubscriberDiedError" in worker.output
 

@@ -19,12 +19,16 @@ class Proxy:
         """Remember the target port; the proxy listens only inside its `async with` block."""
         self.delay = 0.0
         """Seconds by which data is late, in both directions."""
+        self.silent = False
+        """Whether everything is swallowed on all connections that are used, new ones too."""
         self.answers_to_lose = 0
         """The number of answers to swallow; each takes its connection down with it."""
         self.lost = 0
         self.cut = 0
         self._target = target
+        self._closing = asyncio.Event()
         self._connections: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._frozen: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._served: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -36,8 +40,16 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         """Close everything."""
         self._server.close()
+        self._closing.set()
         self.reset()
         await asyncio.gather(*self._served, return_exceptions=True)
+
+    def freeze(self) -> None:
+        """Swallow everything on the connections that exist now; neither side is told."""
+        self._frozen |= self._connections
+
+    def _swallows(self, ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> bool:
+        return self.silent or ends in self._frozen
 
     def reset(self) -> None:
         """Reset all connections."""
@@ -84,7 +96,10 @@ class Proxy:
         *,
         answers: bool,
     ) -> None:
-        while piece := await reader.read(_CHUNK):
+        while (piece := await reader.read(_CHUNK)) or self._swallows(ends):
+            if self._swallows(ends):
+                await self._closing.wait()
+                return
             if self.delay:
                 await asyncio.sleep(self.delay)
             if answers and self.answers_to_lose:

@@ -152,8 +152,10 @@ def test_the_example_environment_names_what_compose_uses() -> None:
 def test_the_runbook_has_the_rules_of_each_user_of_redis() -> None:
     users = (DEPLOY / "redis/users.acl").read_text()
     runbook = (DEPLOY / "README.md").read_text()
-    for name, rules in re.findall(r"^user (crm|publisher|subscriber) on #<\w+> (.*)$", users, re.M):
-        shown = re.search(rf"^ACL SETUSER {name} on >PASSWORD (.*)$", runbook, re.M)
+    described = re.findall(r"^user (crm|publisher|subscriber) on #<\w+> (.*)$", users, re.MULTILINE)
+    assert len(described) == 3
+    for name, rules in described:
+        shown = re.search(rf"^ACL SETUSER {name} on >PASSWORD (.*)$", runbook, re.MULTILINE)
         assert shown, name
         assert shown[1].replace("'", "") == rules
 
