@@ -39,6 +39,8 @@ class Analytics:
         self.seen = 0
         self.repeats = 0
         """Entries dropped because their sequence was known."""
+        self.distrusted = 0
+        """Entries that somebody else wrote."""
         self.restarts = 0
         """How often the group was gone, so that everything was read from the beginning."""
         self._url = url
@@ -64,7 +66,7 @@ class Analytics:
                 entries = answer[0][1] if answer else []
                 for id_, fields in entries:
                     if fields:
-                        self._take(json.loads(fields[b"__data__"]))
+                        self._take(fields)
                     own = own and id_.decode()
                 if entries:
                     await client.xack(STREAM, GROUP, *(id_ for id_, _ in entries))
@@ -86,9 +88,18 @@ class Analytics:
             await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
             self.restarts += 1
 
-    def _take(self, document: dict[str, Any]) -> None:
-        data = document["data"]
-        customer, sequence = data["customerId"], data["sequence"]
+    def _take(self, fields: dict[bytes, bytes]) -> None:
+        """Take a change; skip an entry that has not the form of the contract."""
+        try:
+            document = json.loads(fields[b"__data__"])
+            data = document["data"]
+            customer, sequence = data["customerId"], data["sequence"]
+        except (KeyError, TypeError, ValueError):
+            self.distrusted += 1
+            return
+        if document.get("id") != f"{customer}:{sequence}":
+            self.distrusted += 1
+            return
         before = self.sequences.get(customer, 0)
         if sequence <= before:
             self.repeats += 1

@@ -55,6 +55,7 @@ async def audit(stage: Stage) -> Audit:
     await _dead_letters(stage, found)
     await _web(stage, found)
     await _losses(stage, found)
+    await _foreign(stage, found)
     await _verify(stage, found)
     return found
 
@@ -177,6 +178,20 @@ async def _losses(stage: Stage, found: Audit) -> None:
         status, output = await _crm(stage, "losses", "--acknowledge", str(incident["id"]))
         if status:
             found.fault(f"crm losses ended with {status}:\n{output}")
+
+
+async def _foreign(stage: Stage, found: Audit) -> None:
+    """Acknowledge what the service noticed of forged entries; all of them must be there."""
+    records = json.loads((await _crm(stage, "foreign", "--json"))[1])
+    noticed = sum(record["entries"] for record in records)
+    if noticed < stage.forged:
+        found.fault(f"{stage.forged} entries were forged, and {noticed} noticed")
+    if records and not stage.forged:
+        found.fault(f"{noticed} foreign entries were reported although nobody forged one")
+    for record in records:
+        status, output = await _crm(stage, "foreign", "--acknowledge", str(record["id"]))
+        if status:
+            found.fault(f"crm foreign ended with {status}:\n{output}")
 
 
 async def _verify(stage: Stage, found: Audit) -> None:

@@ -15,6 +15,8 @@ from tests.servers import Servers
 from tests.wait import until
 
 READY_SECONDS = 90.0
+CHANGES_KEPT = 1000
+"""Few, so that the out-stream is trimmed, and a group that never reads holds that up."""
 _POLL_SECONDS = 0.1
 
 
@@ -53,6 +55,7 @@ class Crew:
             port,
             worker_port=port,
             reclaim_idle_seconds=2,
+            changes_keep_entries=CHANGES_KEPT,
         )
 
     def _start_web(self) -> Process:

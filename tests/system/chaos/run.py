@@ -137,6 +137,7 @@ def _count(stage: Stage, found: Audit, report: Report) -> None:
         "segment changes": f"{seen.seen:,} received, {seen.repeats:,} repeats dropped by sequence,"
         f" stream read from the beginning {seen.restarts} times",
         "redis lost": f"entries in {lossy} faults; the service noticed {found.losses} losses",
+        "forged entries": f"{stage.forged} added; the consumer distrusted {seen.distrusted}",
         "web answers": ", ".join(f"{n} × {status}" for status, n in sorted(stage.answers.items())),
         "unexpected exits": ", ".join(f"{n} × {how}" for how, n in stage.crew.unasked.items())
         or "none",

@@ -49,6 +49,8 @@ class Stage:
     """A client that bypasses the proxy."""
     backlog: int
     """The number of entries in the fault that piles up a backlog."""
+    forged: int = 0
+    """The number of entries that faults have forged on the out-stream."""
     answers: Counter[int] = field(default_factory=Counter)
     """Answers of the web processes by status; 0 means that nobody listened."""
     notes: dict[str, str] = field(default_factory=dict)

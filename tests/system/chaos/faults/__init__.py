@@ -1,6 +1,6 @@
 """The faults by name. Each injects itself, checks that it has an effect, and clears itself."""
 
-from tests.system.chaos.faults import load, memory, network, postgres, redis, worker
+from tests.system.chaos.faults import load, memory, network, postgres, redis, strangers, worker
 from tests.system.chaos.faults.registry import FAULTS
 
-__all__ = ["FAULTS", "load", "memory", "network", "postgres", "redis", "worker"]
+__all__ = ["FAULTS", "load", "memory", "network", "postgres", "redis", "strangers", "worker"]
