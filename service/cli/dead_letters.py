@@ -18,11 +18,11 @@ from service.cli.output import (
     number_of,
     print_json,
     print_table,
-    printable,
     say,
 )
 from service.config import Config
 from service.core.order_event import Reason
+from service.core.printable import printable
 from service.db.engine import DATABASE_AWAY
 from service.db.operations import dead_letter_removal, dead_letter_replay, dead_letters
 from service.db.operations.dead_letter_replay import ReplayResult

@@ -20,11 +20,11 @@ from service.cli.output import (
     note,
     number_of,
     print_json,
-    printable,
     progress,
     say,
 )
 from service.config import Config
+from service.core.printable import printable
 from service.local.state import with_local_stack
 from service.transfer.export import export
 from service.transfer.importer import JSON_SUFFIXES, ImportOutcome, ImportRequest, import_file

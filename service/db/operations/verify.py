@@ -309,7 +309,9 @@ async def _foreign(
 ) -> list[dict[str, Any]]:
     """Return what the relay has not published and still is or was on the stream."""
     tail = await read_tail(connection, redis, stream, last, (last, 0))
-    unexpected = [{"entry": write(each.entry.id), "fault": each.reason} for each in tail.foreign]
+    unexpected: list[dict[str, Any]] = [
+        {"entry": write(each.entry.id), "fault": each.reason} for each in tail.foreign
+    ]
     if (summary := await foreign_entries.summary(connection)).unknown or tail.unknown:
         count = summary.unknown + len(tail.unknown)
         unexpected.append({"unknownChanges": count, "remedy": "crm recover"})

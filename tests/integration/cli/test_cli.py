@@ -33,6 +33,8 @@ FACTS = (
     "Oldest of them waits for",
     "Sweep overdue by",
     "Open losses",
+    "Records of foreign entries",
+    "Changes for `crm recover`",
 )
 COMMANDS = ("up", "worker", "web", "migrate", "status", "verify", "demo")
 

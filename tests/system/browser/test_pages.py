@@ -224,6 +224,21 @@ async def test_a_loss_is_open_until_somebody_acknowledges_it(site: Site, tab: Pa
     await expect(tab.locator("#losses")).to_contain_text("acknowledged by the local user")
 
 
+async def test_what_somebody_else_wrote_is_open_until_it_is_acknowledged(
+    site: Site, tab: Page
+) -> None:
+    await site.service.execute(
+        "INSERT INTO foreign_entries (stream, kind, first_id, last_id, entries, reason, sample,"
+        " noticed_at, last_noticed_at) VALUES ('customer-segment-changed', 'foreign', '5-0', '9-3',"
+        " 4, 'it is not a segment change', '', now(), now())"
+    )
+    await tab.goto("/operations")
+    await expect(tab.locator("#foreign")).to_contain_text("9-3")
+    await tab.get_by_role("button", name="Acknowledge").click()
+    await expect(tab.get_by_role("status")).to_contain_text("Acknowledged")
+    await expect(tab.locator("#foreign")).to_contain_text("acknowledged by the local user")
+
+
 @pytest.mark.usefixtures("site")
 async def test_an_empty_shop_says_what_to_do_next(tab: Page) -> None:
     await tab.goto("/")
