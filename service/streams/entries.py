@@ -15,8 +15,10 @@ from redis.asyncio import Redis
 
 from service.core.envelope import CANONICAL_FIELD, ENTRY_BYTES, KEPT_BYTES, MOST_FIELDS, Entry
 from service.core.partitions import OrdersStream
+from service.core.stream_ids import LAST_SEQUENCE, write
 from service.streams.redis_client import Script
 
+_GREATEST_ID = write((LAST_SEQUENCE, LAST_SEQUENCE))
 NEW = ">"
 """In place of an id: the entries that no consumer of the group has received."""
 
@@ -143,6 +145,7 @@ _RANGE = Script(f"""
 local stream, from, to = KEYS[1], ARGV[1], ARGV[2]
 local most, room, largest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local kept, overhead = tonumber(ARGV[6]), tonumber(ARGV[7])
+local greatest_id = '{_GREATEST_ID}'
 {_FITTING}
 while count < most and not is_full() do
   local wanted = step()
@@ -150,6 +153,7 @@ while count < most and not is_full() do
   for i = 1, #entries do add(entries[i][1], entries[i][2]) end
   if #entries < wanted then break end
   from = '(' .. entries[#entries][1]
+  if from == '(' .. greatest_id then break end  -- no range may begin after it
 end
 return found
 """)
@@ -192,6 +196,8 @@ async def read_range(
     redis: Redis, stream: str, start: str, end: str, limits: Limits
 ) -> list[Entry]:
     """Return the first entries between two ids. The range has ended only if there is none."""
+    if start == f"({_GREATEST_ID}":
+        return []  # Redis refuses a range that begins after the greatest id
     raw = await _RANGE(redis, stream, start, end, *limits, KEPT_BYTES, ENTRY_BYTES)
     return _entries(raw, None)
 
