@@ -110,6 +110,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         lost = await losses.summary(connection)
         trimmed = await trims(connection)
         figures = await read_figures(connection)
+        log = await status.write_ahead_log(connection)
     segments = GaugeMetricFamily("crm_customers", "Customers by segment.", labels=["segment"])
     for segment, figure in figures.items():
         segments.add_metric([segment.value], figure.customers)
@@ -140,6 +141,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         *_bound_metrics(kept, config.dead_letter_bounds, fates),
         *_verification_metrics(verified),
         *_loss_metrics(lost, trimmed),
+        *_log_metrics(log),
         GaugeMetricFamily(
             "crm_unpublished_changes",
             "Segment changes not yet on the out-stream.",
@@ -202,6 +204,25 @@ def _bound_metrics(kept: Kept, bounds: Bounds, fates: Mapping[Fate, int]) -> lis
         dropped.add_metric([_BOUNDS[fate]], fates.get(fate, 0))
     content = "Bytes of content that the dead letters keep."
     return [GaugeMetricFamily("crm_dead_letters_kept_bytes", content, kept.bytes), used, dropped]
+
+
+def _log_metrics(log: status.WriteAheadLog) -> list[Metric]:
+    fails = GaugeMetricFamily(
+        "crm_archive_failing", "1: PostgreSQL could not archive the last segment of its log."
+    )
+    if log.archive_fails is not None:
+        fails.add_metric([], log.archive_fails)
+    return [
+        CounterMetricFamily(
+            "crm_wal_bytes", "Bytes that PostgreSQL has written to its log.", log.written_bytes
+        ),
+        GaugeMetricFamily(
+            "crm_wal_held_bytes",
+            "Bytes of the log that a replication slot keeps from being removed.",
+            value=log.held_bytes,
+        ),
+        fails,
+    ]
 
 
 def _verification_metrics(verified: status.Verification | None) -> list[Metric]:
