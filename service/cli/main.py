@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Coroutine
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from service.cli.capacity import capacity
 from service.cli.database import problem
 from service.cli.foreign import foreign
 from service.cli.losses import losses
-from service.cli.output import note, say
+from service.cli.output import ShowSecrets, note, say
 from service.cli.rebuild import rebuild
 from service.cli.recover import recover
 from service.cli.replay import replay
@@ -37,6 +38,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; an error that a user can cause ends it with a sentence."""
+    sys.excepthook = logs.print_fatal_masked
     try:
         app()
     except ConfigError as error:
@@ -71,7 +73,7 @@ def crm(
 
 
 @app.command()
-def up() -> None:
+def up(*, show_secrets: Annotated[bool, ShowSecrets] = False) -> None:
     """Start everything on this machine, until Ctrl-C.
 
     That is a worker and the web process, and PostgreSQL and Valkey unless CRM_DATABASE_URL and
@@ -79,7 +81,7 @@ def up() -> None:
     """
     from service.local.up import up as run  # noqa: PLC0415
 
-    asyncio.run(run(Config.load(), report=say))
+    asyncio.run(run(Config.load(), report=say, show_secrets=show_secrets))
 
 
 @app.command()
@@ -117,6 +119,7 @@ def web() -> None:
 
     from service.http.app import create_app  # noqa: PLC0415
     from service.http.auth.local_mode import refuse_open_door  # noqa: PLC0415
+    from service.http.middleware import forwarded  # noqa: PLC0415
     from service.http.server import connection  # noqa: PLC0415
 
     config = with_local_stack(Config.load())
@@ -125,9 +128,11 @@ def web() -> None:
     asyncio.run(refuse_open_door(config))
     # Live streams never end on their own, and the server waits for every open connection.
     application = create_app(config, stopping=lambda: server.should_exit)
+    trusted = os.environ.get(forwarded.VARIABLE, forwarded.DEFAULT)
     server = uvicorn.Server(
         uvicorn.Config(
-            application,
+            forwarded.Forwarded(application, trusted),
+            proxy_headers=False,
             host=config.http_host,
             port=config.http_port,
             log_config=None,

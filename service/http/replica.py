@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.db.engine import DATABASE_AWAY
 from service.http.rate_limits import Clock
+from service.server_trouble import why_away
 
 log = logging.getLogger(__name__)
 
@@ -22,17 +23,26 @@ _TIMEOUT_SECONDS = 2.0
 _RETRY_SECONDS = 5.0
 """How long no request tries the replica again after it was away or too far behind."""
 
-# A replica holds everything that was committed before the last transaction that it replayed.
-# Workers commit about once a second, so that transaction is recent while the replica keeps up.
-# While no worker runs, nothing new is written, and the true lag is smaller than this result.
+# A replica holds everything that was committed before the last transaction that it replayed. While
+# the service has nothing to do, nothing is committed, and the true lag is smaller than this result.
 # A server that is not in recovery is the primary itself, or a replica that was promoted by mistake
-# and gets no new data. The time of the workers' last commits tells the two apart.
+# and gets no new data. The time of the workers' last commits tells the two apart while there is
+# work, and `_PLACE` at any time.
 _LAG = text("""
 SELECT EXTRACT(epoch FROM clock_timestamp() - CASE
   WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp()
   ELSE (SELECT GREATEST(swept_until, (SELECT max(seen_at) FROM sightings)) FROM sweep)
 END)
 """)
+# A transaction with an id leaves a commit in the log, even if it wrote nothing.
+_COMMIT = text("SELECT pg_current_xact_id()")
+# Where a server writes its log. A promoted replica writes to another timeline.
+_PLACE = text("""
+SELECT left(pg_walfile_name(place), 8) AS timeline, place - '0/0' AS position
+FROM (SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END AS place) its
+""")
+_CATCH_UP_SECONDS, _CATCH_UP_LOOKS = 1.0, 20
+"""How long the replica may take to replay a commit that was made for it; how often to look."""
 
 
 class ReplicaSnapshot(NamedTuple):
@@ -45,9 +55,12 @@ class ReplicaSnapshot(NamedTuple):
 class Replica:
     """Serves reads that may be a little behind. Without an engine, there is no replica."""
 
-    def __init__(self, engine: AsyncEngine | None, most_lag: float, clock: Clock) -> None:
+    def __init__(
+        self, engine: AsyncEngine | None, primary: AsyncEngine, most_lag: float, clock: Clock
+    ) -> None:
         """Create it; the first read connects. More than ``most_lag`` s behind, it is not used."""
         self.engine = engine
+        self._primary = primary
         self.trouble: str | None = None
         """Why the last read used the primary; None while the replica answers."""
         self._most_lag = most_lag
@@ -106,15 +119,39 @@ class Replica:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 pooled = await stack.enter_async_context(engine.connect())
                 connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
-                lag = await connection.scalar(_LAG)
+                lag = await self._measure(connection)
         except DATABASE_AWAY as error:
-            return None, f"it does not answer ({type(error).__name__})"
+            return None, f"it does not answer ({why_away(error)})"
         if lag is None:
             return None, "it has just started, and does not know how old its data are"
-        snapshot = ReplicaSnapshot(connection, max(0.0, float(lag)))
+        snapshot = ReplicaSnapshot(connection, max(0.0, lag))
         if snapshot.lag > self._most_lag:
             return snapshot, f"it may be {snapshot.lag:.0f} s behind"
         return snapshot, None
+
+    async def _measure(self, connection: AsyncConnection) -> float | None:
+        """Return how far behind the snapshot is; make a commit first if none was made for long."""
+        lag = await _lag(connection)
+        if lag is None or lag <= self._most_lag:
+            return lag
+        async with self._primary.begin() as primary:
+            before = (await primary.execute(_PLACE)).one()
+            there = (await connection.execute(_PLACE)).one()
+            after = (await primary.execute(_PLACE)).one()
+            await primary.execute(_COMMIT)
+        if there.timeline is not None:
+            is_primary = (
+                there.timeline == before.timeline
+                and before.position <= there.position <= after.position
+            )
+            return 0.0 if is_primary else lag
+        for _ in range(_CATCH_UP_LOOKS):
+            await connection.rollback()  # the next statement takes another snapshot
+            await asyncio.sleep(_CATCH_UP_SECONDS / _CATCH_UP_LOOKS)
+            lag = await _lag(connection)
+            if lag is None or lag <= self._most_lag:
+                break
+        return lag
 
     def _note(self, trouble: str | None) -> None:
         if trouble and not self.trouble:
@@ -122,3 +159,8 @@ class Replica:
         if self.trouble and not trouble:
             log.info("the read replica answers again")
         self.trouble = trouble
+
+
+async def _lag(connection: AsyncConnection) -> float | None:
+    lag = await connection.scalar(_LAG)
+    return None if lag is None else float(lag)

@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from consumers.chores import renew_answer
+from consumers.chores import renew_answer_step
 from consumers.orders import judge_all
 from service.core.envelope import Entry
 from service.core.segment_rules import Segment
@@ -94,12 +94,13 @@ async def _measure(running: Any, chosen: argparse.Namespace) -> None:
     async with measured_service(running) as service:
         await service.empty()
         then = datetime.now(UTC) - _DUE_AFTER
-        await populate(service.engine, chosen.customers, chosen.orders, then)
+        await populate(service.servers.database_url, chosen.customers, chosen.orders, then)
         _print(f"{chosen.customers:,} customers, {chosen.orders:,} orders\n")
         worker = create_engine(
             service.config.database_url or "", application="crm bench", planner=BY_INDEX
         )
         await _sweeps(worker)
+        renew_answer = renew_answer_step()
         while await in_transaction(worker, renew_answer) is not None:
             pass
         _print("\n| answer | first, ms | median, ms | goal | plain way, ms | ratio |")

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.segments.sweep import oldest_due
+
 SWEEP_PROMISE = timedelta(minutes=1)
 """The sweep moves a customer within this time after the customer is due."""
 
@@ -43,11 +45,30 @@ class DatabaseBacklog(NamedTuple):
     oldest_unpublished_seconds: float
     """The age of the oldest of them; 0 if there is none."""
     sweep_overdue_seconds: float
-    """How far the sweep is behind its promise; 0 if it keeps it."""
+    """How long ago the sweep should have moved somebody; 0 if it keeps its promise."""
     now: datetime
     """The database's clock at the time of reading."""
 
 
+class WriteAheadLog(NamedTuple):
+    """How PostgreSQL's write-ahead log grows, and what may keep it from being removed."""
+
+    written_bytes: int
+    held_bytes: int
+    """Log that a replication slot keeps, because its reader is behind or gone."""
+    archive_fails: bool | None
+    """Whether the last attempt to archive a segment failed. None: nothing is archived."""
+
+
+_LOG = text("""
+SELECT (place - '0/0')::bigint AS written_bytes,
+  coalesce((SELECT max(place - restart_lsn) FROM pg_replication_slots), 0)::bigint AS held_bytes,
+  CASE WHEN current_setting('archive_mode') <> 'off' THEN (
+    SELECT coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false)
+    FROM pg_stat_archiver) END AS archive_fails
+FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+             ELSE pg_current_wal_lsn() END AS place) its
+""")
 _TOTALS = text("""
 SELECT sum(read)::bigint AS read, sum(applied)::bigint AS applied, sum(stale)::bigint AS stale,
        sum(duplicate)::bigint AS duplicate, sum(conflict)::bigint AS conflict,
@@ -75,7 +96,6 @@ SELECT
     (SELECT changed_at FROM segment_changes
      WHERE publish_number > (SELECT published FROM relay) ORDER BY publish_number LIMIT 1)
   ) AS oldest_unpublished,
-  (SELECT swept_until FROM sweep) AS swept_until,
   clock_timestamp() AS now
 """)
 _VERIFICATION = text("SELECT verified_at, broken FROM verification")
@@ -94,14 +114,20 @@ async def totals(connection: AsyncConnection) -> Totals:
 async def database_backlog(connection: AsyncConnection) -> DatabaseBacklog:
     """Return the work that is not done yet. Ages are by the database's clock."""
     row = (await connection.execute(_BACKLOG)).one()
-    oldest = row.oldest_unpublished
+    oldest, due = row.oldest_unpublished, await oldest_due(connection)
+    overdue = row.now - due - SWEEP_PROMISE if due else timedelta()
     return DatabaseBacklog(
         dead_letters=row.dead_letters,
         unpublished=row.unpublished,
         oldest_unpublished_seconds=max(0.0, (row.now - oldest).total_seconds()) if oldest else 0.0,
-        sweep_overdue_seconds=max(0.0, (row.now - row.swept_until - SWEEP_PROMISE).total_seconds()),
+        sweep_overdue_seconds=max(0.0, overdue.total_seconds()),
         now=row.now,
     )
+
+
+async def write_ahead_log(connection: AsyncConnection) -> WriteAheadLog:
+    """Return how far the log has grown, and whether it can be removed."""
+    return WriteAheadLog(*(await connection.execute(_LOG)).one())
 
 
 async def verification(connection: AsyncConnection) -> Verification | None:
