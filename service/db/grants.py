@@ -20,6 +20,7 @@ WEB_WRITES: Mapping[str, str] = {
     "daily_totals": "INSERT, UPDATE",
     "dead_letter_counters": "INSERT, UPDATE",
     "dead_letters": "UPDATE, DELETE",
+    "devices": "INSERT, UPDATE, DELETE",
     "erased": "INSERT, UPDATE",
     "foreign_entries": "UPDATE",
     "former_emails": "INSERT, UPDATE, DELETE",
