@@ -25,6 +25,10 @@ _NUMBERED = text(
     f"SELECT {_COLUMNS} FROM segment_changes WHERE publish_number > :after"
     " ORDER BY publish_number LIMIT :most"
 )
+_BETWEEN = text(
+    f"SELECT {_COLUMNS} FROM segment_changes WHERE publish_number BETWEEN :first AND :last"
+    " ORDER BY publish_number"
+)
 # The update finds each row by its place (ctid): one look-up per change, whatever size the planner
 # expects the history to have. With a join by id, a plan made while the history was empty read all
 # of it for each change of a page. A place stays valid until the update, because nobody else writes
@@ -102,6 +106,11 @@ async def next_changes(connection: AsyncConnection, after: int, most: int) -> li
         await connection.execute(_NUMBER_NEXT, {"most": most})
         rows = (await connection.execute(_NUMBERED, {"after": after, "most": most})).all()
     return _changes(rows)
+
+
+async def changes_between(connection: AsyncConnection, first: int, last: int) -> list[OutboxChange]:
+    """Return the changes with publish numbers from ``first`` to ``last``, as they are published."""
+    return _changes((await connection.execute(_BETWEEN, {"first": first, "last": last})).all())
 
 
 async def mark_published(connection: AsyncConnection, number: int) -> None:
