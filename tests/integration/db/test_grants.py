@@ -35,6 +35,7 @@ FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'
   'TRIGGER']) AS p (privilege)
 WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
   AND has_table_privilege(:role, c.oid, p.privilege)
+ORDER BY 1, 2
 """
 
 

@@ -7,7 +7,6 @@ customers.
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -16,6 +15,7 @@ from service.core.batch import Outcome
 from service.core.order_event import EventKey, OrderEvent
 from service.db import schema
 from service.db.ingest.apply import apply_events
+from service.db.operations.verify.findings import MOST_SHOWN, Fault, fault_if
 
 _SAMPLE_SIZE = 500
 """Orders whose event is applied again."""
@@ -49,10 +49,10 @@ LIMIT :most
 """)
 
 
-async def apply_sample_again(engine: AsyncEngine, most_shown: int) -> list[dict[str, Any]]:
+async def sample_faults(engine: AsyncEngine) -> list[Fault]:
     """Apply the events of a sample of stored orders again, shuffled, to copies of their rows.
 
-    Return the rows that it wrote, and the outcomes that it should not have had.
+    Return the rows that it wrote, and the outcomes that it should not have had, as a fault.
     """
     async with engine.connect() as connection:
         parameters = {"seed": str(random.random()), "most": _SAMPLE_SIZE}
@@ -75,8 +75,8 @@ async def apply_sample_again(engine: AsyncEngine, most_shown: int) -> list[dict[
         await _copy(connection, [row.id for row in rows])
         async with connection.begin_nested():
             outcomes = await apply_events(connection, events) if events else {}
-        written = await connection.execute(_WRITTEN, {"most": most_shown})
-        offenders = [dict(row._mapping) for row in written]  # noqa: SLF001  SQLAlchemy's public name
+        written = await connection.execute(_WRITTEN, {"most": MOST_SHOWN})
+        changed = [dict(row) for row in written.mappings()]
         await connection.rollback()
     unexpected = {
         outcome.value: count
@@ -84,7 +84,11 @@ async def apply_sample_again(engine: AsyncEngine, most_shown: int) -> list[dict[
         # Newer events may have arrived since the sample was read.
         if outcome not in {Outcome.DUPLICATE, Outcome.STALE}
     }
-    return offenders + ([unexpected] if unexpected else [])
+    return fault_if(
+        changed + ([unexpected] if unexpected else []),
+        "a stored order changes something when its own event is applied again",
+        "This is an error of the program, or of a trigger. Keep what is printed, and report it.",
+    )
 
 
 async def _copy(connection: AsyncConnection, ids: Sequence[str]) -> None:
