@@ -1,10 +1,14 @@
 """Change a table that is in use, without making its writers wait."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alembic import op
 from sqlalchemy import TextClause, text
+from sqlalchemy.exc import IntegrityError
+
+log = logging.getLogger(__name__)
 
 _INDEX_OF_TABLE = text(
     "SELECT true FROM pg_index"
@@ -29,3 +33,21 @@ def create_index_online(
             op.drop_index(name, table, postgresql_concurrently=True)
         op.create_index(name, table, columns, postgresql_concurrently=True, **options)
         op.execute(f"SET lock_timeout = '{lock_timeout}'")
+
+
+def add_checks_online(checks: Mapping[tuple[str, str], str]) -> None:
+    """Add CHECK constraints while others write: {(table, name): condition}.
+
+    Call this before anything else in the revision: it commits after each step. From the first step
+    on, the constraint holds for new rows. Then the rows that are there are checked, under a lock
+    that stops nobody. If some break the constraint, it stays unchecked for them, and `crm verify`
+    says so.
+    """
+    with op.get_context().autocommit_block():
+        for (table, name), condition in checks.items():
+            op.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")
+            op.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} CHECK ({condition}) NOT VALID")
+            try:
+                op.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
+            except IntegrityError:
+                log.warning("%s: some rows of %s break it; `crm verify` says more", name, table)

@@ -20,7 +20,8 @@ from service.db.engine import create_engine, in_transaction
 from service.db.figures import each_figure
 from service.db.ingest.ingest import ingest
 from service.db.ingest.owners import OwnerChangedError
-from service.db.operations.verify import Finding, verify
+from service.db.operations.verify import Report, verify
+from service.db.operations.verify.findings import Finding
 from service.db.schema import metadata
 from service.streams import redis_client
 from tests.servers import Servers, servers
@@ -101,14 +102,18 @@ class Service:
 
     async def findings(self) -> list[Finding]:
         """Return the invariants that do not hold."""
-        findings = await verify(
+        return (await self.verify()).broken
+
+    async def verify(self) -> Report:
+        """Check all invariants, as `crm verify` does."""
+        return await verify(
             self.engine,
             self.redis,
             orders=self.config.orders_streams,
             group=self.config.orders_group,
             changes=self.config.changes_stream,
+            terms=self.config.terms,
         )
-        return [finding for finding in findings if finding.offenders]
 
     async def empty(self) -> None:
         """Empty the database and Redis."""

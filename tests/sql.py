@@ -17,7 +17,8 @@ from service.db.customers.customer_list import Page, SortPosition, page_statemen
 from service.db.customers.filters import Filter
 from service.db.customers.sorting import Sort
 from service.db.ingest import apply, owners, skip_known
-from service.db.operations import rebuild, verify
+from service.db.operations.rebuild import customers as rebuilt
+from service.db.operations.verify import metrics, segments
 from service.db.segments import assign, reclassify, rule_settings, sweep
 from service.transfer import customers_in
 from tests.paths import ROOT
@@ -44,10 +45,10 @@ STATEMENTS: dict[str, TextClause] = {
     "transfer/customers_in.plan.sql": customers_in._PLAN,
     "transfer/customers_in.create.sql": customers_in._CREATE,
     "transfer/customers_in.change.sql": customers_in._CHANGE,
-    "db/operations/rebuild.differences.sql": rebuild._DIFFERENCES,
-    "db/operations/rebuild.correct.sql": rebuild._CORRECT,
-    "db/operations/verify.segments.sql": verify._SEGMENTS,
-    "db/operations/verify.figures.sql": verify._REBUILT_FIGURES,
+    "db/operations/rebuild/customers.differences.sql": rebuilt._DIFFERENCES,
+    "db/operations/rebuild/customers.correct.sql": rebuilt._CORRECT,
+    "db/operations/verify/segments.misplaced.sql": segments._MISPLACED,
+    "db/operations/verify/metrics.rebuilt.sql": metrics._REBUILT_FIGURES,
 }
 
 _WIDTH = 100

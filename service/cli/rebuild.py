@@ -8,13 +8,26 @@ import typer
 from pydantic.alias_generators import to_camel
 
 from service.cli.database import actor, connected
-from service.cli.output import AsJson, facts_line, number_of, print_json, progress, say
+from service.cli.output import (
+    AsJson,
+    camel,
+    facts_line,
+    number_of,
+    print_json,
+    progress,
+    say,
+)
+from service.cli.verify import finding_document, finding_lines
 from service.config import Config
 from service.core.customer_ids import customer_ref
 from service.db.engine import SCAN_SECONDS
 from service.db.operations.rebuild import CustomerMetrics, Difference, RebuildReport
 from service.db.operations.rebuild import rebuild as recompute
+from service.db.operations.rebuild.mends import Mended
 from service.local.state import with_local_stack
+
+_MOST_EXAMPLES = 5
+"""Rows shown of each kind that was mended."""
 
 
 def rebuild(
@@ -26,10 +39,11 @@ def rebuild(
     show: Annotated[int, typer.Option(min=0, help="Show this many customers at most.")] = 20,
     as_json: Annotated[bool, AsJson] = False,
 ) -> None:
-    """Recompute everything from the stored orders.
+    """Recompute everything that can be derived from what is stored.
 
-    Shows which metrics, segments and statistics differ from the stored ones. Safe while events are
-    applied. Exit status 1 if something differs and --apply was not given.
+    Shows which metrics, segments, statistics, search texts and references are wrong. Safe while
+    events are applied. At the end it checks the invariants that Postgres alone can tell. Exit
+    status 1 if something is wrong and --apply was not given, or if something cannot be mended.
     """
     report = asyncio.run(_run(apply=apply, show=show))
     if as_json:
@@ -37,7 +51,7 @@ def rebuild(
     else:
         for line in _lines(report):
             say(line)
-    raise typer.Exit(0 if report.clean or report.applied else 1)
+    raise typer.Exit(0 if report.clean or (report.applied and not report.left) else 1)
 
 
 async def _run(*, apply: bool, show: int) -> RebuildReport:
@@ -75,7 +89,28 @@ def _lines(report: RebuildReport) -> Iterator[str]:
         yield f"Stored statistics that a recount does not confirm: {len(report.statistics)}"
         for row in report.statistics:
             yield f"  {facts_line(row)}"
-    yield "Written." if report.applied else "Nothing was written. Add --apply to write it."
+    for mended in report.mended:
+        yield from _mended_lines(mended)
+    yield from _ending(report)
+
+
+def _mended_lines(mended: Mended) -> Iterator[str]:
+    yield f"{mended.what[:1].upper()}{mended.what[1:]}: {mended.rows:,}"
+    for row in mended.examples[:_MOST_EXAMPLES]:
+        yield f"  {facts_line(row)}"
+    if mended.then:
+        yield f"  {mended.then}"
+
+
+def _ending(report: RebuildReport) -> Iterator[str]:
+    if not report.applied:
+        yield "Nothing was written. Add --apply to write it."
+        return
+    if report.customers or report.statistics or report.mended:
+        yield "Written, and checked again." if not report.left else "Written."
+    if report.left:
+        yield "This is still wrong. A rebuild cannot know what is right:"
+        yield from finding_lines(report.left)
 
 
 def _document(report: RebuildReport) -> dict[str, Any]:
@@ -98,6 +133,16 @@ def _document(report: RebuildReport) -> dict[str, Any]:
         "statistics": [
             {name: str(value) for name, value in row.items()} for row in report.statistics
         ],
+        "mended": [
+            {
+                "what": mended.what,
+                "rows": mended.rows,
+                "examples": [camel(row) for row in mended.examples],
+                "then": mended.then,
+            }
+            for mended in report.mended
+        ],
+        "left": [finding_document(finding) for finding in report.left],
     }
 
 

@@ -133,6 +133,12 @@ customers = Table(
         " AND (total_orders = 0) = (last_order_date IS NULL)",
         name="order_dates",
     ),
+    CheckConstraint(
+        "segment_manual = (segment_held_since IS NOT NULL)"
+        " AND (segment_manual OR NOT segment_pinned AND segment_pinned_until IS NULL)"
+        " AND NOT (segment_pinned AND segment_pinned_until IS NOT NULL)",
+        name="hold",
+    ),
     Index(None, "date_created"),
     Index(
         None,
@@ -246,6 +252,7 @@ segment_changes = Table(
     _one_of("segment", Segment),
     _one_of("cause", Cause),
     CheckConstraint("sequence >= 1", name="sequence"),
+    _one_of("previous", Segment),
     Index("ix_segment_changes_outbox", "id", postgresql_where=text("publish_number IS NULL")),
     Index(
         "uq_segment_changes_publish_number",
@@ -340,6 +347,7 @@ losses = Table(
     Column("acknowledged_at", Moment),
     Column("acknowledged_by", Text),
     _one_of("kind", LossKind),
+    CheckConstraint("(acknowledged_at IS NULL) = (acknowledged_by IS NULL)", name="acknowledged"),
     comment="entries that Redis took, and that were gone before they were applied",
 )
 
@@ -454,6 +462,7 @@ verification = Table(
     Column("one", Boolean, primary_key=True, server_default=text("true")),
     Column("verified_at", Moment, nullable=False),
     Column("broken", ARRAY(SmallInteger), nullable=False),
+    Column("remembered", JSONB, comment="digests of rows that must not change any more"),
     CheckConstraint("one", name="single_row"),
     comment="the last `crm verify`: when, and which invariants did not hold",
 )
@@ -491,6 +500,7 @@ dead_letters = Table(
     ),
     Column("hints", ARRAY(BigInteger), comment="hashes of the names and other ids in it"),
     UniqueConstraint("stream_id", "digest"),
+    CheckConstraint("attempts >= 1", name="attempts"),
     CheckConstraint("stored >= 0 AND stored <= size", name="stored"),
     CheckConstraint("(identifiers IS NULL) = (hints IS NULL)", name="indexed"),
     Index(None, "identifiers", postgresql_using="gin"),
@@ -531,7 +541,9 @@ installation = Table(
     metadata,
     Column("one", Boolean, primary_key=True, server_default=text("true")),
     Column("salt", LargeBinary, nullable=False, comment="of the erased e-mails' hashes"),
+    Column("salt_digest", LargeBinary, comment="SHA-256: with another salt, no hash is found"),
     CheckConstraint("one", name="single_row"),
+    CheckConstraint("coalesce(salt_digest = sha256(salt), false)", name="salt"),
 )
 
 erased = Table(
@@ -583,6 +595,7 @@ settings_changes = Table(
     Column("last_id", BigInteger, nullable=False, server_default=text("0")),
     Column("started_at", Moment, nullable=False, server_default=func.clock_timestamp()),
     Column("finished_at", Moment),
+    CheckConstraint("0 <= moved AND moved <= examined AND examined <= total", name="progress"),
 )
 
 api_keys = Table(

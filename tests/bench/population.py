@@ -49,9 +49,13 @@ SELECT 'SHOP-' || place, 1, date_created, 'shop-event-' || place,
        CASE WHEN dice < 6 THEN 'cancelled' WHEN dice < 12 THEN 'shipped' ELSE 'delivered' END,
        CASE WHEN dice = 99 THEN 'failed' ELSE 'paid' END, cents * 0.01,
        CASE WHEN dice = 50 THEN 0.5 ELSE 0 END, date_created,
-       nullif(customer_id, 1000 + mod(place, 100000)), 1, date_created, 'shop-event-' || place,
-       date_created
-FROM (SELECT *, row_number() OVER (ORDER BY date_created) AS place FROM placed) p
+       named, CASE WHEN named IS NOT NULL THEN 1 END,
+       CASE WHEN named IS NOT NULL THEN date_created END,
+       CASE WHEN named IS NOT NULL THEN 'shop-event-' || place END, date_created
+FROM (
+  SELECT *, nullif(customer_id, 1000 + mod(place, 100000)) AS named
+  FROM (SELECT *, row_number() OVER (ORDER BY date_created) AS place FROM placed) p
+) n
 ORDER BY place
 """
 _CUSTOMERS = f"""

@@ -178,9 +178,11 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> N
     if customer is None:
         raise CustomerNotFoundError
     email_keys = await former_emails.email_keys(connection, customer_id, customer.email)
-    await erase(connection, customer_id, email_keys)
+    hashes = await erase(connection, customer_id, email_keys)
     await assign.forget(connection, customer_id)
-    await note(connection, actor, "customer.erased", customer_id=customer_id)
+    await note(
+        connection, actor, "customer.erased", customer_id=customer_id, details={"erased": hashes}
+    )
 
 
 async def would_erase(connection: AsyncConnection, customer_id: int) -> Extent | None:

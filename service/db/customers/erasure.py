@@ -28,6 +28,7 @@ SELECT {email_hash("email_key")}, GREATEST(clock_timestamp(), (
   SELECT max(date_created) FROM orders WHERE customer_id = :id))
 FROM (SELECT DISTINCT unnest(CAST(:email_keys AS text[])) AS email_key) theirs
 ON CONFLICT (email_hash) DO UPDATE SET erased_at = excluded.erased_at
+RETURNING encode(email_hash, 'hex') AS email_hash, CAST(erased_at AS text) AS at
 """)
 _ORDERS = text("UPDATE orders SET customer_id = NULL, erased = true WHERE customer_id = :id")
 _INTERACTIONS = text("DELETE FROM interactions WHERE customer_id = :id")
@@ -65,14 +66,19 @@ async def extent(
     return Extent(**counted, dead_letters=len(letters))
 
 
-async def erase(connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]) -> None:
+async def erase(
+    connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]
+) -> dict[str, str]:
     """Erase what is stored about a person outside their row in ``customers``; the caller commits.
 
     ``email_keys`` are all e-mails that mean this person. From now on, none of them names anybody in
-    an order that was placed before.
+    an order that was placed before. Return the hashes by which they are recognised, for the audit:
+    if the table of the erased is damaged, it can be filled again from there.
     """
     letters = await dead_letters_about(connection, customer_id, email_keys)
     await connection.execute(_DEAD_LETTERS, {"ids": [letter.id for letter in letters]})
-    await connection.execute(_REMEMBER, {"id": customer_id, "email_keys": email_keys})
+    remembered = await connection.execute(_REMEMBER, {"id": customer_id, "email_keys": email_keys})
+    hashes = {row.email_hash: row.at for row in remembered}
     for statement in (_ORDERS, _INTERACTIONS, _EDITS):
         await connection.execute(statement, {"id": customer_id})
+    return hashes

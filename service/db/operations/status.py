@@ -1,8 +1,9 @@
 """The state of the database, for operators: work counted, work left to do, verification."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -80,8 +81,10 @@ SELECT
 """)
 _VERIFICATION = text("SELECT verified_at, broken FROM verification")
 _NOTE_VERIFICATION = text("""
-INSERT INTO verification (verified_at, broken) VALUES (now(), CAST(:broken AS smallint[]))
-ON CONFLICT (one) DO UPDATE SET verified_at = excluded.verified_at, broken = excluded.broken
+INSERT INTO verification (verified_at, broken, remembered)
+VALUES (now(), CAST(:broken AS smallint[]), CAST(:remembered AS jsonb))
+ON CONFLICT (one) DO UPDATE SET verified_at = excluded.verified_at, broken = excluded.broken,
+  remembered = excluded.remembered
 """)
 
 
@@ -110,6 +113,13 @@ async def verification(connection: AsyncConnection) -> Verification | None:
     return None if row is None else Verification(*row)
 
 
-async def note_verification(connection: AsyncConnection, broken: Sequence[int]) -> None:
-    """Store the result of a `crm verify` that ended now, for alerts. The caller commits."""
-    await connection.execute(_NOTE_VERIFICATION, {"broken": broken})
+async def note_verification(
+    connection: AsyncConnection, broken: Sequence[int], remembered: Mapping[str, Any]
+) -> None:
+    """Store the result of a `crm verify` that ended now: for alerts, and for the next one.
+
+    The caller commits.
+    """
+    await connection.execute(
+        _NOTE_VERIFICATION, {"broken": broken, "remembered": json.dumps(remembered)}
+    )

@@ -20,22 +20,13 @@ from service.db.figures import FIGURES, added_by, each_figure
 from service.db.locks import lock_customers
 from service.db.schema import COUNTER_SLOTS
 from service.db.search_text import SEARCHED_REGISTERS, search_text
-from service.db.segments.rules_sql import LIMITS, segment_sql
+from service.db.segments.rules_sql import LIMITS, hold_ended_sql, segment_sql
 from service.db.segments.trace_context import trace_customer
 from service.db.statistics.daily import daily_changes_sql, daily_totals_sql
 
 CHANNEL = "segment_changes"
 """The channel that Postgres notifies when a transaction commits segment changes."""
 
-
-_HELD = """a.segment_manual AND (
-  a.segment_pinned
-  OR coalesce(
-       a.segment_pinned_until > CAST(:now AS timestamptz),
-       a.newest_order IS NULL OR a.newest_order <= a.segment_held_since
-     )
-)"""
-"""A hold lasts for ever, until a moment, or until an order placed after the hold was set."""
 
 JUDGED = f"""
 {LIMITS},
@@ -45,7 +36,8 @@ judged AS (
               ELSE {segment_sql("a", "l")}
          END AS judged_segment
   FROM after a CROSS JOIN limits l CROSS JOIN LATERAL (
-    SELECT {_HELD} AS held
+    SELECT a.segment_manual
+      AND NOT {hold_ended_sql("a", "CAST(:now AS timestamptz)", "a.newest_order")} AS held
   ) h
 )"""
 """CTEs that decide each customer's segment by the newest settings. They write nothing, so previews
@@ -196,6 +188,24 @@ changed AS ({daily_changes_sql("subtracted", "clock_timestamp()")}
 )
 {daily_totals_sql(_MINUS_ONE, THIS_SLOT)}
 """)
+
+_FOLLOW_HISTORY = text("""
+UPDATE customers c SET segment = h.segment, segment_sequence = h.sequence
+FROM (
+  SELECT DISTINCT ON (customer_id) customer_id, segment, sequence FROM segment_changes
+  WHERE customer_id = ANY(:ids) ORDER BY customer_id, sequence DESC
+) h
+WHERE c.id = h.customer_id AND (c.segment, c.segment_sequence) <> (h.segment, h.sequence)
+""")
+
+
+async def follow_history(connection: AsyncConnection, ids: Sequence[int]) -> int:
+    """Give damaged rows of customers the segment that their last change announced.
+
+    Return how many rows were written. Counters are not touched: a recount follows. The caller has
+    locked the customers, and commits.
+    """
+    return int((await connection.execute(_FOLLOW_HISTORY, {"ids": ids})).rowcount)
 
 
 async def reclassify(

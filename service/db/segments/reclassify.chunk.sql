@@ -33,13 +33,10 @@ judged AS (
     END
   END AS judged_segment
   FROM after a CROSS JOIN limits l CROSS JOIN LATERAL (
-    SELECT a.segment_manual AND (
-        a.segment_pinned
-        OR coalesce(
-          a.segment_pinned_until > CAST(:now AS timestamptz),
-          a.newest_order IS NULL OR a.newest_order <= a.segment_held_since
-      )
-    ) AS held
+    SELECT a.segment_manual
+      AND NOT (NOT a.segment_pinned
+      AND coalesce(a.segment_pinned_until <= CAST(:now AS timestamptz),
+      a.newest_order > a.segment_held_since, false)) AS held
   ) h
 )
 SELECT count(*) AS examined, max(id) AS last_id,

@@ -88,6 +88,47 @@ The sweep has that long to move a customer whom time has made due. Until then, t
 limits of now and the segment by these earlier limits are both right.
 """
 
+
+def hold_ended_sql(customer: str, now: str, newest_order: str) -> str:
+    """Return the condition that a hold set by hand has ended.
+
+    A pin lasts for ever. Any other hold lasts until its moment, or, if it has none, until an order
+    that was placed after the hold was set. ``newest_order`` is the date of the latest order that is
+    considered; if it is NULL, no order ends the hold.
+    """
+    return (
+        f"(NOT {customer}.segment_pinned AND coalesce({customer}.segment_pinned_until <= {now},"
+        f" {newest_order} > {customer}.segment_held_since, false))"
+    )
+
+
+def due_sql(customer: str, limits: str, now: str, newest_order: str) -> str:
+    """Return the condition that a customer's segment or hold is not what it should be now."""
+    return (
+        f"CASE WHEN {customer}.segment_manual\n"
+        f"THEN {hold_ended_sql(customer, now, newest_order)}\n"
+        f"ELSE {limits}.auto_segmentation AND {segment_sql(customer, limits)}"
+        f" <> {customer}.segment\nEND"
+    )
+
+
+def misplaced_sql(customer: str, newest_order: str) -> str:
+    """Return the condition that a customer should have been moved, and the time for it is over.
+
+    Needs `LIMITS` as ``l`` and `PROMISED` as ``p``. The sweep has a promised time to move customers
+    whom time makes due, and the job of new settings has all the time that it takes.
+    """
+    before = "CAST(:now AS timestamptz) - CAST(:promise AS interval)"
+    return f"""CASE WHEN {customer}.segment_manual
+    THEN {hold_ended_sql(customer, before, newest_order)}
+    ELSE l.auto_segmentation
+      AND {segment_sql(customer, "l")} <> {customer}.segment
+      AND {segment_sql(customer, "p")} <> {customer}.segment
+      AND NOT EXISTS (  -- the job of new settings has not reached them yet
+        SELECT FROM settings_changes s WHERE s.finished_at IS NULL AND {customer}.id > s.last_id)
+    END"""
+
+
 PROPOSED_SETTINGS = f"""
 settings AS (
   SELECT 0 AS version, {

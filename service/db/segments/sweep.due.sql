@@ -32,7 +32,9 @@ FROM (SELECT * FROM due ORDER BY moment OFFSET 0) due CROSS JOIN limits l
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = due.customer_id OFFSET 0) c
 WHERE c.segment_sequence > 0
   AND CASE WHEN c.segment_manual
-    THEN NOT c.segment_pinned AND c.segment_pinned_until <= CAST(:now AS timestamptz)
+    THEN (NOT c.segment_pinned
+    AND coalesce(c.segment_pinned_until <= CAST(:now AS timestamptz),
+    CAST(NULL AS timestamptz) > c.segment_held_since, false))
   ELSE l.auto_segmentation AND CASE l.precedence
     WHEN 'recency_first' THEN
       CASE

@@ -49,6 +49,7 @@ ACTIONS = {
     "dead-letters.dropped": "Oldest dead letters dropped",
     "loss.acknowledged": "Loss acknowledged",
     "rebuild.applied": "Figures recalculated",
+    "verify.accepted": "Changed records accepted as right",
     "user.added": "User added",
     "user.role-set": "Role of a user changed",
     "user.password-set": "Password of a user changed",

@@ -17,7 +17,7 @@ PAGE = (ROOT / "docs/metrics.md").read_text()
 async def test_every_metric_is_listed_with_its_type_and_no_other(service: Service) -> None:
     """Compare with a process that exports everything: replica and partitions included."""
     async with service.engine.begin() as connection:
-        await note_verification(connection, [])
+        await note_verification(connection, [], {})
     read_url = service.config.database_url
     async with (
         client(service, database_read_url=read_url, orders_partitions=2) as http,

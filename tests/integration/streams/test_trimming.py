@@ -252,12 +252,12 @@ async def test_verify_accepts_a_stream_that_is_trimmed_meanwhile(
     await scene.consume(60)
     await all_published(service)
     await end([relay])
-    monkeypatch.setattr("service.db.operations.verify._PAGE", 10)
+    monkeypatch.setattr("service.db.operations.verify.out_stream._PAGE", 10)
     left = iter((45, 20, 19, 5, 5, 0))
 
     async def trimmed_first(*arguments: Any) -> Any:
         await service.redis.xtrim(stream, maxlen=next(left, 0), approximate=False)
         return await read_range(*arguments)
 
-    monkeypatch.setattr("service.db.operations.verify.read_range", trimmed_first)
+    monkeypatch.setattr("service.db.operations.verify.out_stream.read_range", trimmed_first)
     assert await service.findings() == []

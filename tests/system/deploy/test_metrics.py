@@ -63,7 +63,7 @@ async def test_every_metric_that_is_queried_exists(service: Service) -> None:
     """Compare the metrics named in alerts, dashboard and autoscaling with a running service."""
     await service.ingest(entry("ORD-1", email="a@example.org"), entry("ORD-2", total="x"))
     async with service.engine.begin() as connection:
-        await note_verification(connection, [])
+        await note_verification(connection, [], {})
     # Replica and partitions have metrics of their own; the primary stands in for a replica.
     more = {"database_read_url": service.config.database_url, "orders_partitions": 2}
     async with client(service, **more) as http, working(service, orders_partitions=2):
@@ -110,7 +110,7 @@ async def test_the_result_of_a_verification_is_a_metric(service: Service) -> Non
         assert "crm_broken_invariants" not in (await http.get("/metrics")).text
         for broken, told in (([2, 6], "2.0"), ([], "0.0")):
             async with service.engine.begin() as connection:
-                await note_verification(connection, broken)
+                await note_verification(connection, broken, {})
             text = (await http.get("/metrics")).text
             assert f"crm_broken_invariants {told}\n" in text
     assert re.search(r"^crm_verified_timestamp_seconds 1\.\d+e\+09$", text, re.MULTILINE)

@@ -243,3 +243,45 @@ async def test_unattributed_orders_are_skipped(service: Service, moment: datetim
     await service.ingest(entry("ORD-1", created=moment - AT_RISK), now=moment)
     await swept_until(service, moment - timedelta(hours=1))
     assert await sweep_all(service, moment) == []
+
+
+async def test_a_watermark_in_the_future_makes_the_sweep_judge_everybody(
+    service: Service, moment: datetime
+) -> None:
+    """The clock was ahead while a sweep ran, and nobody swept after it was set back."""
+    created = moment - AT_RISK
+    await order(service, "a@x.org", created, moment - timedelta(days=1))
+    await order(service, "b@x.org", moment - timedelta(days=1), moment - timedelta(days=1))
+    await swept_until(service, moment + timedelta(days=2))
+    # Between the step of the clock and this sweep lies a day without a worker.
+    assert await sweep_all(service, moment) == [1]
+    assert await segments(service) == {"a@x.org": "at_risk", "b@x.org": "new"}
+    (row,) = await service.rows("SELECT swept_until FROM sweep")
+    assert row["swept_until"] == moment
+    assert await sweep_all(service, moment) == []
+
+
+async def test_customers_moved_too_early_by_a_clock_ahead_go_back(
+    service: Service, moment: datetime
+) -> None:
+    ahead = timedelta(days=5)
+    await order(service, "a@x.org", moment - timedelta(days=58), moment - timedelta(days=1))
+    await swept_until(service, moment)
+    assert await sweep_all(service, moment + ahead) == [1]
+    assert await segments(service) == {"a@x.org": "at_risk"}
+    assert await sweep_all(service, moment) == [1]
+    assert await segments(service) == {"a@x.org": "new"}
+
+
+async def test_a_clock_set_back_a_little_leaves_the_watermark_and_skips_nobody(
+    service: Service, moment: datetime
+) -> None:
+    back, then = timedelta(seconds=100), moment - timedelta(days=1)
+    await order(service, "a@x.org", then - AT_RISK + back / 2, then - timedelta(days=1))
+    await swept_until(service, then + back)
+    assert await sweep_all(service, then) == []
+    (row,) = await service.rows("SELECT swept_until FROM sweep")
+    assert row["swept_until"] == then + back
+    # No worker runs until long after the customer is due.
+    assert await sweep_all(service, then + timedelta(hours=3)) == [1]
+    await swept_until(service, moment)

@@ -109,7 +109,9 @@ async def test_damage_is_found_and_corrected(shop: Service, damage: str, changed
 
 async def test_a_wrong_segment_is_corrected_and_the_change_is_published(shop: Service) -> None:
     await shop.execute("UPDATE customers SET segment = 'vip' WHERE id = 1002")
-    await shop.execute("UPDATE segment_changes SET segment = 'vip' WHERE customer_id = 1002")
+    await shop.execute(
+        "UPDATE segment_changes SET segment = 'vip', cause = 'manual' WHERE customer_id = 1002"
+    )
     report = await _run(shop, apply=False)
     assert (report.customers, report.figures, report.moves) == (1, 0, {("vip", "new"): 1})
     await _run(shop, apply=True)
@@ -125,7 +127,9 @@ async def test_a_wrong_segment_is_corrected_and_the_change_is_published(shop: Se
 
 async def test_a_hold_stays_unless_it_should_have_ended(shop: Service) -> None:
     await shop.execute("UPDATE customers SET segment = 'vip' WHERE id = 1006")
-    await shop.execute("UPDATE segment_changes SET segment = 'vip' WHERE customer_id = 1006")
+    await shop.execute(
+        "UPDATE segment_changes SET segment = 'vip', cause = 'manual' WHERE customer_id = 1006"
+    )
     await shop.execute(
         """UPDATE segment_counters SET customers = customers + CASE segment WHEN 'vip' THEN 1
            ELSE -1 END, total_spent = total_spent + CASE segment WHEN 'vip' THEN 100 ELSE -100 END,
@@ -222,5 +226,5 @@ async def test_the_command_reports_differences_and_corrects_them(shop: Service, 
         "changes": {"totalSpent": [1.00, 100.00]},
     }
     applied = await crm("rebuild", "--apply")
-    assert (applied.status, applied.out.splitlines()[-1]) == (0, "Written.")
+    assert (applied.status, applied.out.splitlines()[-1]) == (0, "Written, and checked again.")
     assert (await crm("rebuild", "--apply")).out == clean.out

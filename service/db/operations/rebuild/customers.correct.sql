@@ -7,9 +7,11 @@ after AS (
       c.address, c.address_at, c.address_event, c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
     c.total_orders AS stored_orders, c.total_spent AS stored_spent,
-    c.first_order_date AS stored_first, c.last_order_date AS stored_last, o.*
+    c.first_order_date AS stored_first, c.last_order_date AS stored_last,
+    c.segment_sequence = 0 AS unannounced, o.*
   FROM customers c CROSS JOIN LATERAL (
-    SELECT CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
+    SELECT
+      CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
       coalesce(sum(total - refunded) FILTER (WHERE counts), 0.00) AS total_spent,
       min(date_created) FILTER (WHERE counts) AS first_order_date,
       max(date_created) FILTER (WHERE counts) AS last_order_date,
@@ -48,13 +50,10 @@ judged AS (
     END
   END AS judged_segment
   FROM after a CROSS JOIN limits l CROSS JOIN LATERAL (
-    SELECT a.segment_manual AND (
-        a.segment_pinned
-        OR coalesce(
-          a.segment_pinned_until > CAST(:now AS timestamptz),
-          a.newest_order IS NULL OR a.newest_order <= a.segment_held_since
-      )
-    ) AS held
+    SELECT a.segment_manual
+      AND NOT (NOT a.segment_pinned
+      AND coalesce(a.segment_pinned_until <= CAST(:now AS timestamptz),
+      a.newest_order > a.segment_held_since, false)) AS held
   ) h
 ),
 updated AS (

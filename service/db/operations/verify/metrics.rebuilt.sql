@@ -1,14 +1,18 @@
 -- Find figures per segment that differ from a recount of the orders (invariant 8).
 -- It returns recounted and stored rows that have no equal row on the other side.
 -- One statement: both sides come from the same snapshot.
-WITH
-aggregate AS (
-  SELECT customer_id, count(*) AS orders, sum(total - refunded) AS spent,
-    min(date_created) AS first, max(date_created) AS last
-  FROM orders WHERE counts AND customer_id IS NOT NULL GROUP BY customer_id
+WITH aggregate AS (
+  SELECT customer_id,
+    CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
+    coalesce(sum(total - refunded) FILTER (WHERE counts), 0.00) AS total_spent,
+    min(date_created) FILTER (WHERE counts) AS first_order_date,
+    max(date_created) FILTER (WHERE counts) AS last_order_date,
+    max(date_created) AS newest_order
+  FROM orders WHERE customer_id IS NOT NULL GROUP BY customer_id
 ),
 rebuilt AS (
-  SELECT c.segment, coalesce(a.orders, 0) AS total_orders, coalesce(a.spent, 0) AS total_spent
+  SELECT c.segment, coalesce(a.total_orders, 0) AS total_orders,
+    coalesce(a.total_spent, 0) AS total_spent
   FROM customers c LEFT JOIN aggregate a ON a.customer_id = c.id
 ),
 figures AS (

@@ -34,49 +34,50 @@ SELECT c.id AS customer, c.segment, CASE l.precedence
   END
 END AS by_rules, c.segment_manual
 FROM customers c CROSS JOIN limits l CROSS JOIN promised p
-WHERE CASE WHEN c.segment_manual THEN
-    NOT c.segment_pinned AND (
-      c.segment_pinned_until < CAST(:now AS timestamptz) - CAST(:promise AS interval)
-      OR c.segment_pinned_until IS NULL AND EXISTS (
-      SELECT FROM orders o
-      WHERE o.customer_id = c.id AND o.date_created > c.segment_held_since))
+WHERE CASE WHEN c.segment_manual
+    THEN (NOT c.segment_pinned
+    AND coalesce(c.segment_pinned_until <= CAST(:now AS timestamptz) - CAST(:promise AS interval),
+    (SELECT max(o.date_created) FROM orders o
+        WHERE o.customer_id = c.id
+        AND o.date_created > c.segment_held_since) > c.segment_held_since, false))
   ELSE l.auto_segmentation
+    AND CASE l.precedence
+    WHEN 'recency_first' THEN
+      CASE
+      WHEN (c.last_order_date <= l.inactive_before) THEN 'inactive'
+      WHEN (c.last_order_date <= l.at_risk_before) THEN 'at_risk'
+      WHEN (c.total_orders >= l.vip_order_count OR c.total_spent >= l.vip_total_spent) THEN 'vip'
+      WHEN (c.total_orders <= l.new_order_count) THEN 'new'
+      ELSE 'returning'
+    END
+    WHEN 'value_first' THEN
+      CASE
+      WHEN (c.total_orders <= l.new_order_count) THEN 'new'
+      WHEN (c.total_orders >= l.vip_order_count OR c.total_spent >= l.vip_total_spent) THEN 'vip'
+      WHEN (c.last_order_date <= l.inactive_before) THEN 'inactive'
+      WHEN (c.last_order_date <= l.at_risk_before) THEN 'at_risk'
+      ELSE 'returning'
+    END
+  END <> c.segment
+    AND CASE p.precedence
+    WHEN 'recency_first' THEN
+      CASE
+      WHEN (c.last_order_date <= p.inactive_before) THEN 'inactive'
+      WHEN (c.last_order_date <= p.at_risk_before) THEN 'at_risk'
+      WHEN (c.total_orders >= p.vip_order_count OR c.total_spent >= p.vip_total_spent) THEN 'vip'
+      WHEN (c.total_orders <= p.new_order_count) THEN 'new'
+      ELSE 'returning'
+    END
+    WHEN 'value_first' THEN
+      CASE
+      WHEN (c.total_orders <= p.new_order_count) THEN 'new'
+      WHEN (c.total_orders >= p.vip_order_count OR c.total_spent >= p.vip_total_spent) THEN 'vip'
+      WHEN (c.last_order_date <= p.inactive_before) THEN 'inactive'
+      WHEN (c.last_order_date <= p.at_risk_before) THEN 'at_risk'
+      ELSE 'returning'
+    END
+  END <> c.segment
     AND NOT EXISTS (  -- the job of new settings has not reached them yet
     SELECT FROM settings_changes s WHERE s.finished_at IS NULL AND c.id > s.last_id)
-    AND c.segment <> CASE l.precedence
-    WHEN 'recency_first' THEN
-      CASE
-      WHEN (c.last_order_date <= l.inactive_before) THEN 'inactive'
-      WHEN (c.last_order_date <= l.at_risk_before) THEN 'at_risk'
-      WHEN (c.total_orders >= l.vip_order_count OR c.total_spent >= l.vip_total_spent) THEN 'vip'
-      WHEN (c.total_orders <= l.new_order_count) THEN 'new'
-      ELSE 'returning'
-    END
-    WHEN 'value_first' THEN
-      CASE
-      WHEN (c.total_orders <= l.new_order_count) THEN 'new'
-      WHEN (c.total_orders >= l.vip_order_count OR c.total_spent >= l.vip_total_spent) THEN 'vip'
-      WHEN (c.last_order_date <= l.inactive_before) THEN 'inactive'
-      WHEN (c.last_order_date <= l.at_risk_before) THEN 'at_risk'
-      ELSE 'returning'
-    END
-  END AND c.segment <> CASE p.precedence
-    WHEN 'recency_first' THEN
-      CASE
-      WHEN (c.last_order_date <= p.inactive_before) THEN 'inactive'
-      WHEN (c.last_order_date <= p.at_risk_before) THEN 'at_risk'
-      WHEN (c.total_orders >= p.vip_order_count OR c.total_spent >= p.vip_total_spent) THEN 'vip'
-      WHEN (c.total_orders <= p.new_order_count) THEN 'new'
-      ELSE 'returning'
-    END
-    WHEN 'value_first' THEN
-      CASE
-      WHEN (c.total_orders <= p.new_order_count) THEN 'new'
-      WHEN (c.total_orders >= p.vip_order_count OR c.total_spent >= p.vip_total_spent) THEN 'vip'
-      WHEN (c.last_order_date <= p.inactive_before) THEN 'inactive'
-      WHEN (c.last_order_date <= p.at_risk_before) THEN 'at_risk'
-      ELSE 'returning'
-    END
-  END
 END
-LIMIT 20
+LIMIT :most

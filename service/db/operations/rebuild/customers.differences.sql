@@ -7,9 +7,11 @@ after AS (
       c.address, c.address_at, c.address_event, c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
     c.total_orders AS stored_orders, c.total_spent AS stored_spent,
-    c.first_order_date AS stored_first, c.last_order_date AS stored_last, o.*
+    c.first_order_date AS stored_first, c.last_order_date AS stored_last,
+    c.segment_sequence = 0 AS unannounced, o.*
   FROM customers c CROSS JOIN LATERAL (
-    SELECT CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
+    SELECT
+      CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
       coalesce(sum(total - refunded) FILTER (WHERE counts), 0.00) AS total_spent,
       min(date_created) FILTER (WHERE counts) AS first_order_date,
       max(date_created) FILTER (WHERE counts) AS last_order_date,
@@ -48,13 +50,10 @@ judged AS (
     END
   END AS judged_segment
   FROM after a CROSS JOIN limits l CROSS JOIN LATERAL (
-    SELECT a.segment_manual AND (
-        a.segment_pinned
-        OR coalesce(
-          a.segment_pinned_until > CAST(:now AS timestamptz),
-          a.newest_order IS NULL OR a.newest_order <= a.segment_held_since
-      )
-    ) AS held
+    SELECT a.segment_manual
+      AND NOT (NOT a.segment_pinned
+      AND coalesce(a.segment_pinned_until <= CAST(:now AS timestamptz),
+      a.newest_order > a.segment_held_since, false)) AS held
   ) h
 ),
 promised AS (
@@ -67,10 +66,30 @@ compared AS (
   SELECT j.*,
   (stored_orders, stored_spent, stored_first, stored_last) IS DISTINCT FROM
   (total_orders, total_spent, first_order_date, last_order_date) AS metrics_differ,
-    CASE WHEN segment_manual
-      THEN NOT held AND coalesce(
-        segment_pinned_until < CAST(:now AS timestamptz) - CAST(:promise AS interval), true)
-    ELSE judged_segment <> segment AND CASE p.precedence
+    unannounced OR CASE WHEN j.segment_manual
+      THEN (NOT j.segment_pinned
+      AND coalesce(j.segment_pinned_until <= CAST(:now AS timestamptz) - CAST(:promise AS interval),
+      j.newest_order > j.segment_held_since, false))
+    ELSE l.auto_segmentation
+      AND CASE l.precedence
+      WHEN 'recency_first' THEN
+        CASE
+        WHEN (j.last_order_date <= l.inactive_before) THEN 'inactive'
+        WHEN (j.last_order_date <= l.at_risk_before) THEN 'at_risk'
+        WHEN (j.total_orders >= l.vip_order_count OR j.total_spent >= l.vip_total_spent) THEN 'vip'
+        WHEN (j.total_orders <= l.new_order_count) THEN 'new'
+        ELSE 'returning'
+      END
+      WHEN 'value_first' THEN
+        CASE
+        WHEN (j.total_orders <= l.new_order_count) THEN 'new'
+        WHEN (j.total_orders >= l.vip_order_count OR j.total_spent >= l.vip_total_spent) THEN 'vip'
+        WHEN (j.last_order_date <= l.inactive_before) THEN 'inactive'
+        WHEN (j.last_order_date <= l.at_risk_before) THEN 'at_risk'
+        ELSE 'returning'
+      END
+    END <> j.segment
+      AND CASE p.precedence
       WHEN 'recency_first' THEN
         CASE
         WHEN (j.last_order_date <= p.inactive_before) THEN 'inactive'
@@ -87,11 +106,11 @@ compared AS (
         WHEN (j.last_order_date <= p.at_risk_before) THEN 'at_risk'
         ELSE 'returning'
       END
-    END <> segment
-      AND NOT EXISTS (
+    END <> j.segment
+      AND NOT EXISTS (  -- the job of new settings has not reached them yet
       SELECT FROM settings_changes s WHERE s.finished_at IS NULL AND j.id > s.last_id)
   END AS segment_differs
-  FROM judged j CROSS JOIN promised p
+  FROM judged j CROSS JOIN limits l CROSS JOIN promised p
 )
 SELECT id, metrics_differ, stored_orders, stored_spent, stored_first, stored_last, segment,
   total_orders, total_spent, first_order_date, last_order_date, judged_segment

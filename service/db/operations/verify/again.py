@@ -1,0 +1,242 @@
+"""Applying again changes nothing (3): a sample of stored orders, and of what Redis still has."""
+
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.core.batch import Outcome
+from service.core.envelope import Entry
+from service.core.judge import Terms, judge
+from service.core.order_event import REGISTERS, EventCustomer, EventKey, OrderEvent
+from service.core.partitions import OrdersStream
+from service.core.stream_ids import parse
+from service.db import registers
+from service.db.customers.erasure import email_hash
+from service.db.ingest.apply import apply_events
+from service.db.operations import losses
+from service.db.operations.verify.findings import MOST_SHOWN, REPLAY, RESTORE, Fault, fault_if, rows
+from service.streams.entries import Limits, read_range
+
+_SAMPLE_SIZE = 500
+"""Orders whose event is applied again."""
+_PLACES = 25
+"""Pages that are read from the beginning of each stream, and again as many from random places."""
+_AT_EACH = 4
+"""Entries of a page."""
+
+_MAY_WRITE = text("""
+SELECT current_setting('transaction_read_only') = 'off'
+   AND has_table_privilege('orders', 'INSERT') AND has_table_privilege('orders', 'UPDATE')
+""")
+_SAMPLE = text("""
+SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
+       o.total, o.refunded, o.date_created
+FROM orders o ORDER BY hashtext(o.id || :seed) LIMIT :size
+""")
+# Returns the rows that this transaction has written. Locking a row makes no new version of it.
+_WRITTEN = text("""
+WITH mine AS (SELECT CAST(pg_current_xact_id() AS xid) AS xid)
+SELECT o.id AS order, NULL AS customer
+FROM mine, orders o WHERE o.id = ANY(:ids) AND o.xmin = mine.xid
+UNION ALL
+SELECT NULL, c.id
+FROM mine, customers c
+WHERE c.id IN (SELECT customer_id FROM orders WHERE id = ANY(:ids)) AND c.xmin = mine.xid
+LIMIT :most
+""")
+_STORED = text(f"""
+SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
+       CAST(o.total * 100 AS bigint) AS total_cents,
+       CAST(o.refunded * 100 AS bigint) AS refunded_cents, o.date_created, o.erased,
+       o.customer_id, o.named_version, o.named_at, o.named_event_id, c.email_key,
+       ARRAY(SELECT f.email_key FROM former_emails f WHERE f.customer_id = c.id) AS former,
+       {registers.listed("c")}
+FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE o.id = ANY(:ids)
+""")
+_ERASED = text(f"""
+SELECT email_key FROM unnest(CAST(:email_keys AS text[])) AS u(email_key)
+WHERE EXISTS (SELECT FROM erased e WHERE e.email_hash = {email_hash("u.email_key")})
+""")
+
+# An entry that is well-formed may be a dead letter all the same: it killed workers, or the database
+# refused it. If letters were discarded since it came, it may be one of them.
+_REFUSED = text("""
+SELECT stream_id FROM unnest(CAST(:stream_ids AS text[])) AS e (stream_id)
+WHERE EXISTS (SELECT FROM dead_letters l WHERE l.stream_id = e.stream_id)
+   OR EXISTS (
+     SELECT FROM audit a WHERE a.action LIKE 'dead-letter%.d%' AND a.at >= to_timestamp(
+       CAST(split_part(e.stream_id, '-', 1) AS numeric) / 1000) - interval '1 minute')
+""")
+
+
+async def sample_faults(engine: AsyncEngine) -> tuple[list[Fault], str | None]:
+    """Apply the events of a sample of stored orders again, shuffled, and roll back.
+
+    Return what it changed, or the reason why this was left out: a role that may only read cannot
+    try. What Redis still has is compared without writing, see `stream_faults`.
+    """
+    async with engine.connect() as connection:
+        if not (await connection.execute(_MAY_WRITE)).scalar_one():
+            return [], (
+                "stored orders were not applied again, because this role may not write orders; "
+                "run `crm verify` as the worker's role from time to time"
+            )
+        parameters = {"seed": str(random.random()), "size": _SAMPLE_SIZE}
+        stored = (await connection.execute(_SAMPLE, parameters)).all()
+        events = [
+            OrderEvent(
+                order_id=row.id,
+                key=EventKey(row.version, row.updated_at, row.event_id),
+                profile_at=row.updated_at,
+                status=row.status,
+                payment_status=row.payment_status,
+                total_cents=int(row.total * 100),
+                refunded_cents=int(row.refunded * 100),
+                date_created=row.date_created,
+                customer=None,
+            )
+            for row in stored
+        ]
+        random.shuffle(events)
+        outcomes = await apply_events(connection, events) if events else {}
+        written = await rows(connection, _WRITTEN, {"ids": [row.id for row in stored]})
+        await connection.rollback()
+    unexpected = {
+        outcome.value: count
+        for outcome, count in outcomes.items()
+        # Newer events may have arrived since the sample was read.
+        if outcome not in {Outcome.DUPLICATE, Outcome.STALE}
+    }
+    return fault_if(
+        written + ([unexpected] if unexpected else []),
+        "a stored order changes something when its own event is applied again",
+        "This is an error of the program, or of a trigger. Keep what is printed, and report it.",
+    ), None
+
+
+async def stream_faults(
+    engine: AsyncEngine, redis: Redis, orders: Sequence[OrdersStream], group: str, terms: Terms
+) -> list[Fault]:
+    """Compare a sample of the entries that Redis still has with the orders they became.
+
+    Only entries are compared that all workers had acknowledged at the last check for losses.
+    """
+    async with engine.connect() as connection:
+        acknowledged = await losses.acknowledged_ids(connection, orders, group)
+    older, different = list[dict[str, Any]](), list[dict[str, Any]]()
+    for stream in orders:
+        until = acknowledged.get(stream.name, (0, 0))
+        async for entries in _places(redis, stream.name, until[0]):
+            applied = [
+                entry._replace(partition=stream.partition)
+                for entry in entries
+                if parse(entry.id) <= until
+            ]
+            async with engine.connect() as connection:
+                found = await _compare(connection, applied, terms)
+            older += found[0]
+            different += found[1]
+    return [
+        *fault_if(older[:MOST_SHOWN], "an entry that was applied is not in the orders", REPLAY),
+        *fault_if(
+            different[:MOST_SHOWN],
+            "an order or a profile does not say what its own event says",
+            RESTORE,
+        ),
+    ]
+
+
+async def _places(redis: Redis, stream: str, until: int) -> AsyncIterator[list[Entry]]:
+    """Yield a few entries at a time: those of a short stream, or some from random places."""
+    page = await read_range(redis, stream, "-", "+", Limits(_AT_EACH))
+    first = page[0].milliseconds if page else until + 1
+    for _ in range(_PLACES):
+        if not page:
+            return
+        yield page
+        page = await read_range(redis, stream, f"({page[-1].id}", "+", Limits(_AT_EACH))
+    for _ in range(_PLACES):
+        start = str(random.randint(first, max(first, until)))
+        yield await read_range(redis, stream, start, "+", Limits(_AT_EACH))
+
+
+async def _compare(
+    connection: AsyncConnection, entries: Sequence[Entry], terms: Terms
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the entries whose order is missing or older, and those that it contradicts."""
+    judged = [(entry, judge(entry, terms, datetime.now(UTC))) for entry in entries]
+    events = [(entry, event) for entry, event in judged if isinstance(event, OrderEvent)]
+    ids = [event.order_id for _, event in events]
+    stored = {row.id: row for row in await connection.execute(_STORED, {"ids": ids})}
+    keys = [event.customer.email_key for _, event in events if event.customer]
+    erased = set((await connection.execute(_ERASED, {"email_keys": keys})).scalars())
+    entry_ids = [entry.id for entry, _ in events]
+    refused = set((await connection.execute(_REFUSED, {"stream_ids": entry_ids})).scalars())
+    older, different = list[dict[str, Any]](), list[dict[str, Any]]()
+    for entry, event in events:
+        row = stored.get(event.order_id)
+        if entry.id in refused:
+            continue
+        if event.customer and event.customer.email_key in erased:
+            continue  # what this entry says about orders and people may have been erased
+        if row is None or _is_older(row, event):
+            older.append({"entry": entry.id, "order": event.order_id, "stored": row is not None})
+        elif fields := _differing(row, event):
+            different.append({"entry": entry.id, "order": event.order_id, "fields": fields})
+    return older, different
+
+
+def _is_older(row: Any, event: OrderEvent) -> bool:
+    """Return whether the order, or the event that named its customer, is older than this event."""
+    if (row.version, row.updated_at, row.event_id) < event.key:
+        return True
+    customer = event.customer
+    if customer is None or not (customer.email_key or customer.number) or row.erased:
+        return False
+    if row.customer_id is None:
+        return customer.email_key is not None
+    named = (row.named_version, row.named_at, row.named_event_id)
+    return None in named or (customer.email_key is not None and named < event.key)
+
+
+def _differing(row: Any, event: OrderEvent) -> list[str]:
+    """Return the fields that the event wrote, and that hold something else now."""
+    fields = []
+    if (row.version, row.updated_at, row.event_id) == event.key:
+        written: Mapping[str, object] = {
+            "status": event.status,
+            "payment_status": event.payment_status,
+            "total_cents": event.total_cents,
+            "refunded_cents": event.refunded_cents,
+            "date_created": event.date_created,
+        }
+        fields += [name for name, value in written.items() if getattr(row, name) != value]
+    named = (row.named_version, row.named_at, row.named_event_id)
+    if event.customer and row.customer_id is not None and named == event.key:
+        if event.customer.email_key not in {None, row.email_key, *row.former} and (
+            event.customer.number is None
+        ):
+            fields.append("customer")
+        fields += _differing_registers(row, event, event.customer)
+    return fields
+
+
+def _differing_registers(row: Any, event: OrderEvent, customer: EventCustomer) -> list[str]:
+    """Return the registers that are older than this event, or have its key and another value."""
+    fields = []
+    for register in REGISTERS:
+        value = getattr(customer, register)
+        if value is None:
+            continue
+        stored, at, written_by = (getattr(row, name) for name in registers.columns_of(register))
+        key = (event.profile_at, event.key.event_id)
+        if at is None or written_by is None or (at, written_by) < key:
+            fields.append(f"{register} is older")
+        elif (at, written_by) == key and stored != value:
+            fields.append(register)
+    return fields

@@ -1,0 +1,326 @@
+"""By what each column of each table is checked.
+
+A test damages every column of a database with rows in every table, and expects what stands here. So
+a new column needs an entry: the invariant that finds a wrong value, the constraint that refuses it,
+or the reason why nobody can know. `crm verify --coverage` prints the list.
+"""
+
+from dataclasses import dataclass
+
+from service.core.order_event import REGISTERS
+from service.core.segment_rules import SegmentSettings
+from service.db.figures import FIGURES
+from service.db.registers import columns_of
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`crm verify` recomputes it, or compares it with something else."""
+
+    invariant: int
+
+    def __str__(self) -> str:
+        """Return the entry as the list has it."""
+        return f"invariant {self.invariant}"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The database refuses a wrong value."""
+
+    constraint: str
+
+    def __str__(self) -> str:
+        """Return the entry as the list has it."""
+        return f"refused: {self.constraint}"
+
+
+@dataclass(frozen=True)
+class Unknowable:
+    """Nothing else that is stored says what is right."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the entry as the list has it."""
+        return f"cannot be known: {self.reason}"
+
+
+_TYPED = Unknowable("a person typed it; the audit has who changed it, and when")
+_CLOCK = Unknowable("our clock at that moment; nothing else records it, and a clock may step back")
+_SLOT = Unknowable("only sums over the slots are read, so the slot means nothing")
+_SECRET = Unknowable("only a hash is kept; a wrong one lets nobody in")
+_OBSERVED = Unknowable("what Redis was last seen to have; a worker renews it each second")
+_SHOWN = Unknowable("progress that people are shown; nothing relies on it")
+_LOST = Unknowable("the only record of entries that are gone; `crm losses` shows it")
+_CACHED = Unknowable("a cache; a worker computes it again")
+_THIS = Unknowable("the result of the last verification; the next one writes it anew")
+_SINGLE = Refused("the check that there is one row")
+
+COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
+    "alembic_version": {
+        "version_num": Unknowable("Alembic's; each process compares it with its own release"),
+    },
+    "api_keys": {
+        "id": _SECRET,
+        "name": Checked(10),
+        "secret_hash": _SECRET,
+        "scopes": Checked(10),
+        "date_created": _CLOCK,
+        "expires_at": Unknowable("a person chose it; the audit has it under key.created"),
+        "last_used_at": _CLOCK,
+        "revoked_at": Checked(10),
+    },
+    "audit": {
+        **dict.fromkeys(("id", "at", "actor", "action", "customer_id"), Checked(10)),
+        # An erasure empties the details of what was done to the person, so these are not compared.
+        "details": Checked(10),
+    },
+    "customers": {
+        "id": Checked(5),
+        "email": Checked(9),
+        "email_key": Checked(9),
+        **{
+            column: Checked(3) for register in REGISTERS for column in columns_of(register)
+        },  # as far as Redis still has the event
+        "name": Checked(9),
+        "phone": Checked(9),
+        "email_opt_in": _TYPED,
+        "sms_opt_in": _TYPED,
+        "notes": Checked(9),
+        "date_created": Checked(7),
+        "date_updated": _CLOCK,
+        "total_orders": Checked(1),
+        "total_spent": Checked(1),
+        "first_order_date": Checked(1),
+        "last_order_date": Checked(1),
+        "segment": Checked(5),
+        "segment_sequence": Checked(5),
+        "segment_manual": Refused("ck_customers_hold"),
+        "segment_pinned": Refused("ck_customers_hold"),
+        "segment_pinned_until": Refused("ck_customers_hold"),
+        "segment_held_since": _TYPED,
+    },
+    "customer_search": {"customer_id": Checked(9), "searched": Checked(9)},
+    "daily_changes": {
+        "day": Checked(10),
+        "slot": _SLOT,
+        "segment": Checked(7),
+        **dict.fromkeys(FIGURES, Checked(7)),
+    },
+    "daily_totals": {
+        "day": Checked(7),
+        "slot": _SLOT,
+        "created": Checked(7),
+        "orders": Checked(7),
+        "revenue": Checked(7),
+    },
+    "dead_letters": {
+        "id": Checked(10),
+        "stream_id": Checked(10),
+        "field_names": Checked(10),
+        "field_values": Checked(10),
+        "reason": Checked(10),
+        "error": Unknowable("a sentence by the release that refused the entry"),
+        "attempts": Unknowable("how often it was refused; counted nowhere else"),
+        "first_seen": _CLOCK,
+        "last_seen": _CLOCK,
+        "digest": Checked(10),
+        "partition": Checked(10),
+        "size": Checked(10),
+        "stored": Checked(10),
+        "whole_digest": Unknowable("the digest of bytes that were not kept"),
+        "identifiers": Checked(10),
+        "hints": Checked(10),
+    },
+    "dead_letter_counters": {
+        "fate": Refused("ck_dead_letter_counters_fate"),
+        "slot": _SLOT,
+        "letters": Checked(2),
+    },
+    "erased": {"email_hash": Checked(9), "erased_at": Checked(9)},
+    "foreign_entries": {
+        "id": Checked(10),
+        **dict.fromkeys(
+            (
+                "stream",
+                "first_id",
+                "last_id",
+                "entries",
+                "reason",
+                "sample",
+            ),
+            _LOST,
+        ),
+        "kind": Refused("ck_foreign_entries_kind"),
+        "noticed_at": _CLOCK,
+        "last_noticed_at": _CLOCK,
+        "acknowledged_at": _SHOWN,
+        "acknowledged_by": _SHOWN,
+    },
+    "former_emails": {"email_key": Checked(9), "customer_id": Checked(9)},
+    "ingest_counters": {
+        "slot": Checked(7),
+        **dict.fromkeys(
+            (
+                "read",
+                "applied",
+                "stale",
+                "duplicate",
+                "conflict",
+                "dead_lettered",
+                "batches",
+                "seconds",
+                "size_buckets",
+                "seconds_buckets",
+            ),
+            Checked(2),
+        ),
+    },
+    "installation": {
+        "one": _SINGLE,
+        "salt": Refused("ck_installation_salt"),
+        "salt_digest": Refused("ck_installation_salt"),
+    },
+    "interactions": {
+        "id": Checked(10),
+        "customer_id": Checked(9),
+        "kind": Refused("ck_interactions_kind"),
+        "happened_at": _TYPED,
+        "author": _TYPED,
+        "text": _TYPED,
+        "date_created": _CLOCK,
+        "date_updated": _CLOCK,
+    },
+    "kept_answers": {
+        "name": _CACHED,
+        "as_of": Checked(7),
+        "seconds": Checked(7),
+        "answer": _CACHED,
+    },
+    "losses": {
+        "id": Checked(10),
+        "stream": _LOST,
+        "kind": Refused("ck_losses_kind"),
+        "after_id": _LOST,
+        "until_id": _LOST,
+        "entries": _LOST,
+        "since": _LOST,
+        "noticed_at": _CLOCK,
+        "last_noticed_at": _CLOCK,
+        "acknowledged_at": Refused("ck_losses_acknowledged"),
+        "acknowledged_by": Refused("ck_losses_acknowledged"),
+    },
+    "orders": {
+        # What only the event says can be compared as long as Redis has the event. A key that is
+        # too great looks like that of a later event, so only an older one is found.
+        "id": Checked(3),
+        "version": Checked(3),
+        "updated_at": Checked(3),
+        "event_id": Checked(3),
+        "status": Checked(3),
+        "payment_status": Checked(3),
+        "total": Checked(1),
+        "refunded": Checked(1),
+        "date_created": Checked(1),
+        "customer_id": Checked(1),
+        "named_version": Checked(3),
+        "named_at": Checked(3),
+        "named_event_id": Checked(3),
+        "erased": Checked(1),
+        "applied_at": _CLOCK,
+        "counts": Refused("a generated column"),
+    },
+    "partition_counters": {"partition": Checked(2), "slot": _SLOT, "read": Checked(2)},
+    "relay": {
+        "one": _SINGLE,
+        "numbered": Checked(5),
+        "published": Checked(6),
+        "trimmed": Checked(5),
+    },
+    "segment_changes": {
+        "id": Checked(10),
+        "customer_id": Checked(5),
+        "sequence": Checked(5),
+        "previous": Checked(5),
+        "segment": Checked(5),
+        # What subscribers were told: the out-stream as far as it goes back, and the digest of
+        # everything published that the last verification saw.
+        **dict.fromkeys(
+            (
+                "cause",
+                "settings_version",
+                "total_orders",
+                "total_spent",
+                "last_order_date",
+                "changed_at",
+                "publish_number",
+                "traceparent",
+            ),
+            Checked(6),
+        ),
+    },
+    "segment_counters": {
+        "slot": Checked(7),
+        "segment": Checked(7),
+        **dict.fromkeys(FIGURES, Checked(7)),
+    },
+    "sessions": {
+        "token_hash": _SECRET,
+        "user_id": Refused("fk_sessions_user_id"),
+        "date_created": _CLOCK,
+        "last_seen_at": _CLOCK,
+        "expires_at": Unknowable("a session ends by itself, and with the user's next password"),
+    },
+    "settings": dict.fromkeys(
+        ("version", "changed_at", "changed_by", *SegmentSettings.model_fields), Checked(10)
+    ),
+    "settings_changes": {
+        "version": Checked(4),
+        "total": _SHOWN,
+        "examined": Refused("ck_settings_changes_progress"),
+        "moved": Refused("ck_settings_changes_progress"),
+        "last_id": _SHOWN,
+        "started_at": _CLOCK,
+        "finished_at": _CLOCK,
+    },
+    "sightings": dict.fromkeys(
+        (
+            "stream",
+            "consumer_group",
+            "seen_at",
+            "added",
+            "removed",
+            "last_id",
+            "settled_id",
+            "listening",
+            "balance",
+            "read",
+            "away_since",
+        ),
+        _OBSERVED,
+    ),
+    "sweep": {"one": _SINGLE, "swept_until": Checked(4)},
+    "trims": dict.fromkeys(("stream", "entries", "held_by", "held_at"), _SHOWN),
+    "unknown_changes": dict.fromkeys(
+        ("number", "customer_id", "body"),
+        Unknowable("what somebody wrote to the out-stream; not trusted before `crm recover`"),
+    ),
+    "users": {
+        "id": Checked(10),
+        "email": Checked(9),
+        "email_key": Checked(9),
+        "password_hash": _SECRET,
+        "role": Checked(10),
+        "date_created": _CLOCK,
+        "last_sign_in_at": _CLOCK,
+        "disabled_at": Checked(10),
+    },
+    "verification": {
+        "one": _SINGLE,
+        "verified_at": _THIS,
+        "broken": _THIS,
+        "remembered": Checked(10),
+    },
+}
+"""Each column of each table, in alphabetical order of the tables."""

@@ -1,0 +1,98 @@
+"""A service with rows in every table, whose invariants hold and were verified once."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.scopes import Role, Scope
+from service.db.accounts import api_keys, sessions, users
+from service.db.customers import editing, interactions
+from service.db.customers.editing import HoldEdit
+from service.db.engine import in_transaction
+from service.db.operations.status import note_verification
+from service.db.segments import reclassify, rule_settings
+from tests.conftest import Service
+from tests.events import fields
+from tests.integration.db.operations.conftest import publish_changes
+from tests.integration.streams.scene import Scene
+
+_ADDRESS = {"street": "1 Main St", "city": "Austin", "zip": "78701"}
+_PASSWORD = "correct horse battery staple"
+_NO_HOLD = HoldEdit(frozenset())
+# What no part of the service writes in a test as small as this one.
+_ROWS = (
+    """INSERT INTO losses (stream, kind, after_id, until_id, entries, since, noticed_at,
+         last_noticed_at, acknowledged_at, acknowledged_by)
+       VALUES ('gone', 'removed', '1-0', '2-0', 2, now(), now(), now(), now(), 'test')""",
+    """INSERT INTO foreign_entries (stream, kind, first_id, last_id, entries, reason, sample,
+         noticed_at, last_noticed_at, acknowledged_at, acknowledged_by)
+       VALUES ('gone', 'foreign', '1-0', '2-0', 2, 'not ours', 'x', now(), now(), now(), 'test')""",
+    "INSERT INTO trims VALUES ('gone', 5, 'analytics', '1-0')",
+    "INSERT INTO partition_counters VALUES (3, 1, 0)",
+    "INSERT INTO kept_answers VALUES ('medians', now(), 0.2, '{\"vip\": 1}')",
+    f"UPDATE segment_changes SET traceparent = '00-{'a' * 32}-{'b' * 16}-01' WHERE id = 1",
+    # What was done more than an hour ago is remembered by a verification.
+    "UPDATE audit SET at = at - interval '2 hours'",
+    "UPDATE sightings SET away_since = now()",
+)
+
+
+async def populate(service: Service, now: datetime) -> None:
+    """Fill an empty service by its own functions, publish its changes, and verify it."""
+    scene = Scene(service)
+    await scene.begin()
+    for number in range(1, 9):
+        await service.publish(
+            fields(
+                f"ORD-{number}",
+                email=f"{'abcdefgh'[number % 5]}@x.org",
+                name="Jane Smith",
+                phone="+1 512 555 5678",
+                total=f"{number * 20}.00",
+                refunded="0.50",
+                created=now - timedelta(days=number * 9),
+                updated=now - timedelta(days=number * 9),
+                shippingAddress=_ADDRESS,
+            )
+        )
+    await service.publish(fields("ORD-NOBODY", customer=None))
+    await service.publish(fields("ORD-BAD", status="nonsense"))
+    entries = await scene.read(20)
+    # They are applied over the days in which they were placed.
+    for entry in reversed(entries[:8]):
+        order = int(entry.fields[b"data"].split(b'"ORD-')[1].split(b'"')[0])
+        await service.ingest(entry, now=now - timedelta(days=order * 9) + timedelta(hours=1))
+    await service.ingest(*entries[8:])
+    await scene.acknowledge(entries)
+    await scene.check()
+    await service.execute("UPDATE sweep SET swept_until = now()")
+    await in_transaction(service.engine, _by_people)
+    while await in_transaction(service.engine, reclassify.advance):
+        pass
+    async with service.engine.begin() as connection:
+        held = HoldEdit(frozenset({"segment"}), segment="vip")
+        await editing.edit(connection, "test", 1002, {}, held, None)
+        await editing.delete(connection, "test", 1003)
+    for statement in _ROWS:
+        await service.execute(statement)
+    await publish_changes(service)
+    report = await service.verify()
+    assert report.broken == []
+    await in_transaction(service.engine, note_verification, [], report.remembered)
+
+
+async def _by_people(connection: AsyncConnection) -> None:
+    correction = {"email": "new@x.org", "notes": "x"}
+    await editing.edit(connection, "test", 1001, correction, _NO_HOLD, None)
+    await interactions.add(connection, "test", 1001, "call", "Called", datetime.now(UTC))
+    await rule_settings.save(connection, "test", {"vip_order_count": 4}, None)
+    soon = datetime.now(UTC) + timedelta(days=9)
+    key = await api_keys.create_key(connection, "shop", [Scope.READ], expires_at=soon, actor="test")
+    await api_keys.touch_key(connection, key.id)
+    await api_keys.revoke_key(connection, key.id, actor="test")
+    for email in ("u@x.org", "v@x.org"):
+        user = await users.add_user(connection, email, _PASSWORD, Role.VIEWER, actor="test")
+        await users.verify_password(connection, email, _PASSWORD)
+        await sessions.start(connection, user.id)
+    await users.set_role(connection, "u@x.org", Role.EDITOR, actor="test")
+    await users.disable_user(connection, "v@x.org", actor="test")
