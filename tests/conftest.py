@@ -18,6 +18,7 @@ from service.core.envelope import Entry
 from service.db import migrate
 from service.db.engine import create_engine, in_transaction
 from service.db.figures import each_figure
+from service.db.grants import VERIFY, WEB, WORKER
 from service.db.ingest.ingest import ingest
 from service.db.ingest.owners import OwnerChangedError
 from service.db.operations.verify import Finding, verify
@@ -65,12 +66,22 @@ _RESET = [
 
 @dataclass(frozen=True)
 class Service:
-    """The parts of the service, which a test drives one by one."""
+    """The parts of the service, which a test drives one by one.
+
+    ``config`` and ``engine`` have the rights of a worker. A test's own statements run as the owner.
+    """
 
     config: Config
     engine: AsyncEngine
+    owner: AsyncEngine
+    verifier: AsyncEngine
     redis: Redis
     servers: Servers
+
+    @property
+    def web_config(self) -> Config:
+        """The same configuration with the rights of a web process."""
+        return self.config.model_copy(update={"database_url": self.servers.url_of(WEB)})
 
     async def ingest(
         self, *entries: Entry, now: datetime | None = None, repeats_expected: bool = False
@@ -85,13 +96,13 @@ class Service:
 
     async def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         """Read rows as dictionaries."""
-        async with self.engine.connect() as connection:
+        async with self.owner.connect() as connection:
             result = await connection.execute(text(query), parameters)
             return [dict(row) for row in result.mappings()]
 
     async def execute(self, statement: str, **parameters: Any) -> None:
         """Run one statement and commit."""
-        async with self.engine.begin() as connection:
+        async with self.owner.begin() as connection:
             await connection.execute(text(statement), parameters)
 
     async def publish(self, fields: dict[bytes, bytes]) -> str:
@@ -102,7 +113,7 @@ class Service:
     async def findings(self) -> list[Finding]:
         """Return the invariants that do not hold."""
         findings = await verify(
-            self.engine,
+            self.verifier,
             self.redis,
             orders=self.config.orders_streams,
             group=self.config.orders_group,
@@ -112,7 +123,7 @@ class Service:
 
     async def empty(self) -> None:
         """Empty the database and Redis."""
-        async with self.engine.begin() as connection:
+        async with self.owner.begin() as connection:
             if used := (await connection.execute(_USED)).scalars().all():
                 names = ", ".join(used)
                 await connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
@@ -132,19 +143,27 @@ def real_servers() -> Iterator[Servers]:
 async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
     """Migrate the database once, and connect to it and to Redis."""
     config = Config(
-        database_url=real_servers.database_url,
+        database_url=real_servers.url_of(WORKER),
         redis_url=real_servers.service_redis_url or real_servers.redis_url,
         reclaim_idle_seconds=0.3,
         drain_seconds=10,
         sweep_seconds=0.2,
         rate_limit_burst=1_000_000,
     )
-    await migrate.upgrade(config.database_url or "")
-    engine = create_engine(config.database_url or "", application="crm tests", pool_size=10)
+    await migrate.upgrade(real_servers.database_url)
+    engine, owner, verifier = (
+        create_engine(url, application="crm tests", pool_size=10)
+        for url in (
+            real_servers.url_of(WORKER),
+            real_servers.database_url,
+            real_servers.url_of(VERIFY),
+        )
+    )
     redis = redis_client.connect(real_servers.redis_url)
-    yield Service(config, engine, redis, real_servers)
+    yield Service(config, engine, owner, verifier, redis, real_servers)
     await redis.aclose()
-    await engine.dispose()
+    for each in (engine, owner, verifier):
+        await each.dispose()
 
 
 @pytest.fixture

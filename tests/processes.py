@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from service.db.grants import WEB, WORKER
 from service.local.ports import OURS, is_free
 from tests.paths import ROOT
 from tests.servers import Servers
@@ -32,10 +33,13 @@ def free_port() -> int:
 
 
 def environment(servers: Servers, **settings: object) -> dict[str, str]:
-    """Return an environment. Settings are ``CRM_*`` names in lower case; None leaves one out."""
+    """Return an environment with the database's URL for workers and commands.
+
+    Settings are ``CRM_*`` names in lower case; None leaves one out.
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
     values: dict[str, object] = {
-        "database_url": servers.database_url,
+        "database_url": servers.url_of(WORKER),
         "redis_url": servers.service_redis_url or servers.redis_url,
         "reclaim_idle_seconds": 0.5,
         "sweep_seconds": 0.2,
@@ -167,7 +171,8 @@ class Processes:
     def start_web(self, **settings: object) -> Process:
         """Start ``crm web``; do not wait until it is ready."""
         port = free_port()
-        return self.start(["-m", "service.cli", "web"], port, http_port=port, **settings)
+        values: dict[str, object] = {"database_url": self._servers.url_of(WEB), **settings}
+        return self.start(["-m", "service.cli", "web"], port, http_port=port, **values)
 
     async def end(self) -> None:
         """Kill the processes that still run."""

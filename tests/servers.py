@@ -16,7 +16,7 @@ from typing import Any
 
 from service.local.stack import LocalStack
 from service.local.supervise import Supervised
-from tests import redis_users
+from tests import redis_users, roles
 
 DOCKER_SECONDS = 1
 WAIT_SECONDS = 60
@@ -61,6 +61,14 @@ class Servers:
     redis: Embedded | None
     service_redis_url: str | None = None
     """Of the user that `deploy/redis` makes for the service. None: there are no users."""
+    admin_url: str | None = None
+    """The URL of an embedded server's superuser."""
+    has_roles: bool = False
+    """Whether the database has the roles of ``deploy/postgres/roles.sql``."""
+
+    def url_of(self, role: str) -> str:
+        """Return the database's URL for one of these roles; the owner's if there are none."""
+        return roles.url_of(role, self.database_url) if self.has_roles else self.database_url
 
 
 @contextmanager
@@ -73,7 +81,7 @@ def servers() -> Iterator[Servers]:
     """
     database_url = os.environ.get("CRM_TEST_DATABASE_URL")
     redis_url = os.environ.get("CRM_TEST_REDIS_URL")
-    postgres = redis = None
+    admin_url = postgres = redis = None
     with ExitStack() as stack:
         if not (database_url and redis_url) and _docker_answers():
             database_url = database_url or stack.enter_context(_postgres_container())
@@ -85,16 +93,28 @@ def servers() -> Iterator[Servers]:
             children = local.supervisor.children
             if kept := children.get("postgres"):
                 postgres = Embedded(kept, local.folder.path / "postgres", call)
+                password = local.folder.password("postgres")
+                admin_url = roles.superuser_url(local.database_url or "", password)
             if kept := children.get("valkey"):
                 redis = Embedded(kept, local.folder.path / "valkey", call)
             database_url = database_url or local.database_url
             redis_url = redis_url or local.redis_url
-        redis_users.create(redis_url or "")
+        database_url, redis_url = database_url or "", redis_url or ""
+        roles.create_roles(admin_url or database_url, database_url)
+        redis_users.create(redis_url)
         if redis is not None:  # a server that is restarted needs to know them
             config = redis.data / "valkey.conf"
             config.write_text(config.read_text() + redis_users.config_lines())
-        service_redis_url = redis_users.url_of(redis_users.SERVICE, redis_url or "")
-        yield Servers(database_url or "", redis_url or "", postgres, redis, service_redis_url)
+        service_redis_url = redis_users.url_of(redis_users.SERVICE, redis_url)
+        yield Servers(
+            database_url,
+            redis_url,
+            postgres,
+            redis,
+            service_redis_url,
+            admin_url,
+            has_roles=True,
+        )
 
 
 @contextmanager

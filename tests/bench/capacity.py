@@ -86,7 +86,7 @@ async def images(service: Service, crm: Processes, customers: int, total: int) -
 
     None if the role may not make a checkpoint.
     """
-    await populate(service.engine, customers, customers * 3, datetime.now(UTC))
+    await populate(service.servers.database_url, customers, customers * 3, datetime.now(UTC))
     (row,) = await service.rows("SELECT published FROM relay")
     raw: Any = service.redis  # the relay expects a stream that goes on from here
     await raw.xadd(service.config.changes_stream, {"data": ""}, id=f"{row['published']}-0")

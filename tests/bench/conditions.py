@@ -186,7 +186,7 @@ async def _rates_in_shop(
     await service.empty()
     worker = ours()
     await worker.prepare(service)
-    await populate(service.engine, customers, orders, datetime.now(UTC), varied=False)
+    await populate(service.servers.database_url, customers, orders, datetime.now(UTC), varied=False)
     # A shop in use has cached answers; they are renewed during the measurement.
     while await in_transaction(service.engine, renew_answer) is not None:
         pass

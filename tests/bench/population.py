@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.engine import create_patient_engine
 from service.db.search_text import search_text
 from service.db.segments.rules_sql import LIMITS, segment_sql
 
@@ -142,15 +143,16 @@ _KEPT = (
 
 
 async def populate(
-    engine: AsyncEngine, customers: int, orders: int, now: datetime, *, varied: bool = True
+    url: str, customers: int, orders: int, now: datetime, *, varied: bool = True
 ) -> None:
-    """Fill an empty, migrated database as of a moment; vacuum and analyse it.
+    """Fill an empty, migrated database as of a moment, as its owner; vacuum and analyse it.
 
     With ``varied``, names differ, for searches; otherwise they are those in the events of `load`.
     """
     numbers = {"customers": customers, "orders": orders, "now": now, "varied": varied}
-    patient = create_async_engine(engine.url, connect_args={"server_settings": {"jit": "off"}})
+    patient = create_patient_engine(url, application="crm bench")
     async with patient.begin() as connection:
+        await connection.execute(text("SET LOCAL jit = off"))
         await connection.execute(text("SET LOCAL work_mem = '512MB'"))
         await connection.execute(text("SET LOCAL maintenance_work_mem = '512MB'"))
         indexes = (await connection.execute(_INDEXES)).all()

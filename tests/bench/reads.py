@@ -94,7 +94,7 @@ async def _measure(running: Any, chosen: argparse.Namespace) -> None:
     async with measured_service(running) as service:
         await service.empty()
         then = datetime.now(UTC) - _DUE_AFTER
-        await populate(service.engine, chosen.customers, chosen.orders, then)
+        await populate(service.servers.database_url, chosen.customers, chosen.orders, then)
         _print(f"{chosen.customers:,} customers, {chosen.orders:,} orders\n")
         worker = create_engine(
             service.config.database_url or "", application="crm bench", planner=BY_INDEX

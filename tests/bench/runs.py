@@ -59,7 +59,7 @@ async def measured_service(servers: Servers) -> AsyncIterator[Service]:
     engine = create_engine(config.database_url or "", application="crm bench")
     redis = redis_client.connect(config.redis_url or "")
     FOLDER.mkdir()
-    service = Service(config, engine, redis, servers)
+    service = Service(config, engine, engine, engine, redis, servers)
     try:
         yield service
         await service.empty()

@@ -5,7 +5,6 @@ queries on customers, segments and statistics read one snapshot, so that work th
 cannot look like an error.
 """
 
-import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,17 +13,15 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.core.batch import Outcome
 from service.core.customer_ids import customer_ref
 from service.core.envelope import FASTSTREAM_FIELD
 from service.core.loss_arithmetic import LossKind
-from service.core.order_event import EventKey, OrderEvent
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
 from service.db.figures import FIGURES, each_figure, recounted
-from service.db.ingest.apply import apply_events
 from service.db.locks import read_clock
 from service.db.operations import foreign_entries, losses, status
+from service.db.operations.apply_again import apply_sample_again
 from service.db.segments.outbox import state
 from service.db.segments.rules_sql import LIMITS, PROMISED, segment_sql
 from service.db.segments.unknown_changes import read_tail
@@ -34,8 +31,6 @@ from service.streams import groups
 from service.streams.entries import Limits, read_range
 
 _MOST_SHOWN = 20
-_SAMPLE_SIZE = 500
-"""Orders whose event is applied again."""
 _PAGE = 5000
 """Entries of the out-stream that are read at once."""
 
@@ -123,24 +118,6 @@ UNION ALL
 (SELECT 'kept', * FROM counters EXCEPT ALL SELECT 'kept', * FROM figures)
 """)
 
-_SAMPLE = text("""
-SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
-       o.total, o.refunded, o.date_created
-FROM orders o ORDER BY hashtext(o.id || :seed) LIMIT :most
-""")
-
-# Returns the rows that this transaction has written. Locking a row makes no new version of it.
-_WRITTEN = text(f"""
-WITH mine AS (SELECT CAST(pg_current_xact_id() AS xid) AS xid)
-SELECT o.id AS order, NULL AS customer
-FROM mine, orders o WHERE o.id = ANY(:ids) AND o.xmin = mine.xid
-UNION ALL
-SELECT NULL, c.id
-FROM mine, customers c
-WHERE c.id IN (SELECT customer_id FROM orders WHERE id = ANY(:ids)) AND c.xmin = mine.xid
-LIMIT {_MOST_SHOWN}
-""")
-
 _LATEST_PUBLISHED = text("""
 SELECT DISTINCT ON (customer_id) customer_id, sequence, segment
 FROM segment_changes WHERE publish_number BETWEEN :first AND :last
@@ -166,7 +143,9 @@ async def verify(
         return [
             Finding(1, "metrics equal the orders", await _rows(connection, _METRICS)),
             Finding(2, "every entry read is accounted for", unaccounted),
-            Finding(3, "applying again changes nothing", await _apply_sample_again(engine)),
+            Finding(
+                3, "applying again changes nothing", await apply_sample_again(engine, _MOST_SHOWN)
+            ),
             Finding(
                 4,
                 "segments equal the rules, no sweep is overdue",
@@ -235,41 +214,6 @@ def _lost(
     stream: str, kind: LossKind, entries: int | None, after: str, until: str
 ) -> dict[str, Any]:
     return {"stream": stream, "lost": entries, "how": kind.value, "after": after, "until": until}
-
-
-async def _apply_sample_again(engine: AsyncEngine) -> list[dict[str, Any]]:
-    """Apply the events of a sample of stored orders again, shuffled, and roll back.
-
-    Return the rows that it wrote, and the outcomes that it should not have had.
-    """
-    async with engine.connect() as connection:
-        parameters = {"seed": str(random.random()), "most": _SAMPLE_SIZE}
-        rows = (await connection.execute(_SAMPLE, parameters)).all()
-        events = [
-            OrderEvent(
-                order_id=row.id,
-                key=EventKey(row.version, row.updated_at, row.event_id),
-                profile_at=row.updated_at,
-                status=row.status,
-                payment_status=row.payment_status,
-                total_cents=int(row.total * 100),
-                refunded_cents=int(row.refunded * 100),
-                date_created=row.date_created,
-                customer=None,
-            )
-            for row in rows
-        ]
-        random.shuffle(events)
-        outcomes = await apply_events(connection, events) if events else {}
-        written = await _rows(connection, _WRITTEN, {"ids": [row.id for row in rows]})
-        await connection.rollback()
-    unexpected = {
-        outcome.value: count
-        for outcome, count in outcomes.items()
-        # Newer events may have arrived since the sample was read.
-        if outcome not in {Outcome.DUPLICATE, Outcome.STALE}
-    }
-    return written + ([unexpected] if unexpected else [])
 
 
 async def recount(connection: AsyncConnection) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -12,11 +11,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.order_event import REGISTERS
 from service.db import migrate
-from service.db.engine import refused_data
+from service.db.engine import create_patient_engine, refused_data
 from service.db.schema import metadata
 from tests.conftest import Service
 from tests.events import entry
@@ -76,14 +75,10 @@ class OtherSchema:
     """An empty schema in the same database that no other test uses."""
 
     def __init__(self, url: str, name: str) -> None:
-        self.url = url
-        self.create_engine = partial(
-            create_async_engine,
-            connect_args={"server_settings": {"search_path": f"{name}, public"}},
-        )
+        self.url = f"{url}?options=-c%20search_path%3D{name},public"
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        engine = self.create_engine(self.url)
+        engine = create_patient_engine(self.url, application="crm tests")
         try:
             async with engine.begin() as connection:
                 return await work(connection)
@@ -92,17 +87,13 @@ class OtherSchema:
 
 
 @pytest.fixture
-async def other_schema(
-    migrated: Service, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[OtherSchema]:
+async def other_schema(migrated: Service) -> AsyncIterator[OtherSchema]:
     name = f"other_{uuid4().hex}"
     await migrated.execute(f"CREATE SCHEMA {name}")
     # Extensions are in `public`, so it must be on the search path. Then Alembic would find its own
     # table in `public`, unless this schema has one.
     await migrated.execute(f"CREATE TABLE {name}.alembic_version (LIKE alembic_version)")
-    place = OtherSchema(migrated.config.database_url or "", name)
-    monkeypatch.setattr(migrate, "create_async_engine", place.create_engine)
-    yield place
+    yield OtherSchema(migrated.servers.database_url, name)
     await migrated.execute(f"DROP SCHEMA {name} CASCADE")
 
 
@@ -193,7 +184,7 @@ async def test_simultaneous_upgrades_take_turns(other_schema: OtherSchema) -> No
 async def test_upgrading_a_current_schema_changes_nothing(migrated: Service) -> None:
     async with migrated.engine.connect() as connection:
         before = await catalog(connection)
-    await migrate.upgrade(migrated.config.database_url or "")
+    await migrate.upgrade(migrated.servers.database_url)
     async with migrated.engine.connect() as connection:
         assert await catalog(connection) == before
 

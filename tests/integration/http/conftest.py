@@ -14,7 +14,7 @@ from tests.conftest import Service
 @asynccontextmanager
 async def client(service: Service, **changed: Any) -> AsyncIterator[httpx.AsyncClient]:
     """Start a web application with the service's configuration and these changes."""
-    app = create_app(service.config.model_copy(update=changed))
+    app = create_app(service.web_config.model_copy(update=changed))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:

@@ -86,7 +86,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
             engine = create_engine(asyncpg_url(url), application="crm tests")
             redis = redis_client.connect(primary.redis_url or "")
             servers = Servers(url, primary.redis_url or "", None, None)
-            service = Service(config, engine, redis, servers)
+            service = Service(config, engine, engine, engine, redis, servers)
             kept = standby.supervisor.children["postgres"]
             yield Pair(service, kept, _as_superuser(primary, read_url))
             await redis.aclose()

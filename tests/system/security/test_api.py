@@ -199,7 +199,7 @@ def _routes(routes: list[BaseRoute]) -> list[Any]:
 
 
 def test_every_route_is_documented_or_on_a_short_list(service: Service) -> None:
-    app = create_app(service.config)
+    app = create_app(service.web_config)
     documented = {
         (method.upper(), path) for path, item in app.openapi()["paths"].items() for method in item
     }

@@ -98,7 +98,7 @@ class Stream:
 @contextlib.asynccontextmanager
 async def serving(service: Service) -> AsyncIterator[Streaming]:
     """Serve on a port of its own until the block ends."""
-    app, port = create_app(service.config, stopping=lambda: server.should_exit), free_port()
+    app, port = create_app(service.web_config, stopping=lambda: server.should_exit), free_port()
     server = _Server(
         uvicorn.Config(app, host=HOST, port=port, log_config=None, access_log=False, ws="none")
     )

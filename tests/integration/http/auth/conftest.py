@@ -129,7 +129,7 @@ async def serve(
 ) -> AsyncIterator[Web]:
     """Start an application with the service's configuration and these changes."""
     time = [1000.0]
-    config = service.config.model_copy(update=changed)
+    config = service.web_config.model_copy(update=changed)
     app = create_app(config, clock=lambda: time[0], stopping=stopping)
     app.include_router(probes)
     async with app.router.lifespan_context(app):

@@ -1,0 +1,77 @@
+"""What each role of ``deploy/postgres/roles.sql`` may write. ``crm migrate`` grants it.
+
+That file lets every role read all tables, and a worker write their rows. It cannot name tables: it
+runs before there are any, and each release may add some.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+WORKER, WEB, VERIFY = "crm_worker", "crm_web", "crm_verify"
+
+WEB_WRITES: Mapping[str, str] = {
+    "api_keys": "UPDATE",
+    "audit": "INSERT, UPDATE",
+    "customer_search": "INSERT, UPDATE, DELETE",
+    "customers": "INSERT, UPDATE, DELETE",
+    "daily_changes": "INSERT, UPDATE",
+    "daily_totals": "INSERT, UPDATE",
+    "dead_letters": "UPDATE, DELETE",
+    "erased": "INSERT, UPDATE",
+    "former_emails": "INSERT, UPDATE, DELETE",
+    "interactions": "INSERT, UPDATE, DELETE",
+    "losses": "UPDATE",
+    "orders": "INSERT, UPDATE",
+    "segment_changes": "INSERT, UPDATE",
+    "segment_counters": "UPDATE",
+    "sessions": "INSERT, UPDATE, DELETE",
+    "settings": "INSERT",
+    "settings_changes": "INSERT, UPDATE",
+    "users": "UPDATE",
+}
+"""How web processes write the tables that they write."""
+
+WEB_READS = frozenset(
+    {
+        "ingest_counters",
+        "installation",
+        "kept_answers",
+        "partition_counters",
+        "relay",
+        "sightings",
+        "sweep",
+        "trims",
+        "verification",
+    }
+)
+"""The other tables. Web processes never write them."""
+
+VERIFY_WRITES: Mapping[str, str] = {"verification": "INSERT, UPDATE"}
+"""How ``crm verify`` writes the only table that it writes."""
+
+_ROLES = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:names)")
+_REVISION_TABLE = "alembic_version"
+
+
+async def grant_writes(connection: AsyncConnection) -> None:
+    """Let each role write what is listed here and nothing else; the caller commits.
+
+    A role that does not exist is left out: the service also runs with the owner alone.
+    """
+    names = [WORKER, WEB, VERIFY]
+    existing = set((await connection.execute(_ROLES, {"names": names})).scalars())
+    schema = await connection.scalar(text("SELECT quote_ident(current_schema())"))
+    for role, writes in ((WEB, WEB_WRITES), (VERIFY, VERIFY_WRITES)):
+        if role not in existing:
+            continue
+        await connection.execute(
+            text(f"REVOKE INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} FROM {role}")
+        )
+        for table, rights in writes.items():
+            await connection.execute(text(f"GRANT {rights} ON {table} TO {role}"))
+    if WORKER in existing:  # it may write every table of the service, and this one is Alembic's
+        await connection.execute(
+            text(f"REVOKE INSERT, UPDATE, DELETE ON {_REVISION_TABLE} FROM {WORKER}")
+        )
