@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.core.dead_letters import Bounds
 from service.core.judge import Terms
 from service.core.partitions import OrdersStream, orders_streams
+from service.server_urls import parse_postgres_url
 
 STATE_FILE = "stack.json"
 """The file in the data folder in which a running local stack keeps its URLs."""
@@ -21,11 +22,8 @@ class ConfigError(Exception):
 
 def asyncpg_url(url: str) -> str:
     """Return a PostgreSQL URL that names the driver. Raises ValueError for any other URL."""
-    scheme, _, rest = url.partition("://")
-    if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
-        msg = "must start with postgresql://, as in postgresql://user:password@host:5432/crm"
-        raise ValueError(msg)
-    return f"postgresql+asyncpg://{rest}"
+    parse_postgres_url(url)
+    return f"postgresql+asyncpg://{url.partition('://')[2]}"
 
 
 def plain_url(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Logging, set up once per process. A log line never holds personal data.
+"""Logging, set up once per process. A log line never holds personal data, nor a password in a URL.
 
 Text lines are for people. JSON lines are for machines: beside the message they have the ids that
 the line is about, so that one order or one customer can be followed among millions.
@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Literal
 
 from service import tracing
+from service.server_urls import masked
 
 Format = Literal["text", "json"]
 
@@ -59,6 +60,13 @@ def set_up(level: str, form: Format = "text") -> None:
     sys.excepthook = _log_fatal
 
 
+def print_fatal_masked(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print the error that ends a command, with ``***`` for passwords in URLs; for excepthook."""
+    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
+
+
 def _log_fatal(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
@@ -86,7 +94,7 @@ class Discreet(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; an exception that another formatter cached in the record is not used."""
         record.exc_text = None
-        return super().format(record)
+        return masked(super().format(record))
 
     def formatException(  # noqa: N802  logging's name
         self,
@@ -108,7 +116,7 @@ class DiscreetJson(Discreet):
             .replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": masked(record.getMessage()),
         }
         line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         if trace := tracing.current_trace_id():

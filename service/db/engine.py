@@ -2,17 +2,25 @@
 
 import asyncio
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
+import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from service.server_urls import parse_postgres_url
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
+_DIALECT = "postgresql+asyncpg://"
+"""All that SQLAlchemy is told. It would take the parameters of a URL for arguments of asyncpg."""
+_CONNECT_SECONDS = 5.0
 _RETRYABLE = {"40P01", "40001"}  # deadlock detected, serialization failure
 _ATTEMPTS = 20
 
@@ -67,33 +75,56 @@ def create_engine(
 ) -> AsyncEngine:
     """Create a pool of connections that survives restarts of the server and never waits for ever.
 
-    `pg_stat_activity` shows ``application``. ``planner`` has more settings for the connections. The
-    server ends every transaction after ``transaction_seconds``, and one in which no statement
-    arrives after ``idle_seconds``.
+    ``url`` may have parameters, which mean what they mean to libpq. Raises ValueError if it is
+    wrong. `pg_stat_activity` shows ``application``, unless the URL has a name. ``planner`` has more
+    settings for the connections. The server ends every transaction after ``transaction_seconds``,
+    and one in which no statement arrives after ``idle_seconds``.
     """
+    settings = {
+        "timezone": "UTC",
+        "transaction_timeout": f"{transaction_seconds}s",
+        "idle_in_transaction_session_timeout": f"{idle_seconds}s",
+        **_LOST_CLIENT,
+        "jit": "off",  # compiling these statements costs more than it saves
+        "random_page_cost": "1.1",  # pages are in the cache or on flash
+        **(planner or {}),
+    }
     return create_async_engine(
-        url,
+        _DIALECT,
+        async_creator=_connector(url, application, settings, transaction_seconds),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
         pool_use_lifo=True,  # the connection used last: it has prepared the statements
         pool_timeout=10,
         hide_parameters=True,  # in error messages: parameters have people's names in them
-        connect_args={
-            "timeout": 5,
-            "command_timeout": transaction_seconds,
-            "server_settings": {
-                "application_name": application,
-                "timezone": "UTC",
-                "transaction_timeout": f"{transaction_seconds}s",
-                "idle_in_transaction_session_timeout": f"{idle_seconds}s",
-                **_LOST_CLIENT,
-                "jit": "off",  # compiling these statements costs more than it saves
-                "random_page_cost": "1.1",  # pages are in the cache or on flash
-                **(planner or {}),
-            },
-        },
     )
+
+
+def create_patient_engine(url: str, *, application: str) -> AsyncEngine:
+    """Create an engine without a pool and without time limits, for statements that take hours."""
+    return create_async_engine(
+        _DIALECT, async_creator=_connector(url, application, {}, None), poolclass=NullPool
+    )
+
+
+def _connector(
+    url: str, application: str, settings: Mapping[str, str], command_seconds: float | None
+) -> Callable[[], Awaitable[Any]]:
+    """Return a function that opens a connection. ``settings`` win over those in the URL."""
+    target = parse_postgres_url(url)
+    server_settings = {"application_name": target.application_name or application, **settings}
+
+    async def connect() -> Any:
+        return await asyncpg.connect(
+            target.dsn,
+            ssl=ssl.create_default_context() if target.system_authorities else None,
+            timeout=target.connect_timeout or _CONNECT_SECONDS,
+            command_timeout=command_seconds,
+            server_settings=server_settings,
+        )
+
+    return connect
 
 
 async def limit_transaction(connection: AsyncConnection, seconds: int) -> None:

@@ -10,9 +10,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.engine import sqlstate
+from service.db.engine import create_patient_engine, sqlstate
+from service.db.grants import grant_writes
 from service.db.locks import AdvisoryLock
 
 log = logging.getLogger(__name__)
@@ -43,12 +44,13 @@ def head() -> str:
 
 
 async def upgrade(database_url: str) -> str:
-    """Run the missing revisions and return the current one. A newer schema is left as it is.
+    """Run the missing revisions, grant the roles their rights, and return the current revision.
 
+    A newer schema is left as it is.
     Several processes may call it at once; they take turns. While it waits for a table, it holds
     others up for `_LOCK_SECONDS` at most, and tries again until it gets the table.
     """
-    engine = create_async_engine(database_url)
+    engine = create_patient_engine(database_url, application="crm migrate")
     try:
         async with engine.connect() as connection:
             # Poll for the lock. Building an index concurrently waits for every statement that is
@@ -60,6 +62,9 @@ async def upgrade(database_url: str) -> str:
             while await _is_behind(connection):
                 await _try_upgrade(connection)
             revision = await current(connection)
+            if revision == head():
+                await grant_writes(connection)
+                await connection.commit()
     finally:
         await engine.dispose()
     return revision or head()
