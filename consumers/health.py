@@ -20,6 +20,7 @@ from service import metrics
 from service.config import Config
 from service.db import migrate
 from service.db.engine import DATABASE_AWAY
+from service.server_trouble import why_away
 from service.streams import groups, redis_client
 
 _QUIET_SECONDS = 15.0
@@ -100,7 +101,7 @@ async def _database(worker: Probed) -> str:
         async with asyncio.timeout(_TIMEOUT_SECONDS), worker.engine.connect() as connection:
             lacking = await migrate.behind(connection)
     except DATABASE_AWAY as error:
-        return f"not ready: {type(error).__name__}"
+        return f"not ready: {why_away(error)}"
     return f"not ready: {lacking}" if lacking else "ok"
 
 
@@ -110,7 +111,7 @@ async def _redis(worker: Probed) -> dict[str, str]:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             faults = await asyncio.gather(*(_reading_fault(worker, name) for name in names))
     except redis_client.REDIS_ERRORS as error:
-        return {"redis": f"not ready: {type(error).__name__}", "subscriber": "unknown"}
+        return {"redis": f"not ready: {why_away(error)}", "subscriber": "unknown"}
     wrong = [f"{name}: {fault}" for name, fault in zip(names, faults, strict=True) if fault]
     return {"redis": "ok", "subscriber": f"not ready: {'; '.join(wrong)}" if wrong else "ok"}
 

@@ -75,11 +75,18 @@ class OrdersConsumer:
         return subscriber
 
     async def start(self) -> None:
-        """Start reading each stream at the first entry that the group has not seen."""
+        """Start reading each stream at the first entry that the group has not seen.
+
+        May be called again after an error.
+        """
         for name in self._subscribers:
             await groups.ensure_group(self._redis, name, self._config.orders_group)
         self._redis_records_readers = await redis_client.records_idle_readers(self._redis)
-        await self._broker.start()
+        try:
+            await self._broker.start()
+        except BaseException:
+            await self._broker.stop()
+            raise
 
     async def stop(self) -> None:
         """Stop reading. When this returns, everything that was read is in the inbox."""

@@ -11,7 +11,8 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
@@ -34,11 +35,15 @@ from service.db.engine import (
     create_engine,
     in_transaction,
 )
+from service.server_trouble import why_away
 from service.streams import redis_client
 
 log = logging.getLogger(__name__)
 
-_SCHEMA_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
+"""The pause between two attempts to use a server that is away at the start."""
+_REMIND_SECONDS = 60.0
+"""How often the log says again what the worker is waiting for."""
 
 
 class Worker:
@@ -61,7 +66,9 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then finish what was read. Raises the error of a part."""
         async with self._background(("health", serve_health(self._probed()))):
-            if await self._migrated(stop):
+            if await _wait("the database", self._database_lacks, stop) and await _wait(
+                "Redis", self._cannot_read, stop
+            ):
                 await self._work(stop)
 
     def _probed(self) -> Probed:
@@ -73,36 +80,31 @@ class Worker:
             waits_for_database=lambda: self.applier.waiting_since is not None,
         )
 
-    async def _migrated(self, stop: asyncio.Event) -> bool:
-        """Wait for the schema that this release needs; return False if ``stop`` came first.
+    async def _database_lacks(self) -> str | None:
+        """Return what the database lacks for this release, or why it cannot be asked.
 
         A worker must apply what it reads. Until the schema is there, entries are left to workers
         of the old release.
         """
-        logged = None
-        while (lacking := await self._lacking()) is not None:
-            if lacking != logged:
-                log.warning("waiting for the database: %s", lacking)
-                logged = lacking
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _SCHEMA_SECONDS)
-                return False
-        return True
-
-    async def _lacking(self) -> str | None:
-        """Return what the database lacks for this release, or why it cannot be asked."""
         try:
             async with self.engine.connect() as connection:
                 return await migrate.behind(connection)
         except DATABASE_AWAY as error:
-            return type(error).__name__
+            return f"{why_away(error)} (CRM_DATABASE_URL)"
+
+    async def _cannot_read(self) -> str | None:
+        """Start reading. Return why that is not possible yet; None if it has started."""
+        try:
+            await redis_client.warn_of_unsafe_settings(self.redis)
+            # Check before reading: entries read later make it harder to tell what was lost.
+            await self._check_losses_now()
+            await self.consumer.start()
+        except redis_client.REDIS_ERRORS as error:
+            return f"{why_away(error)} (CRM_REDIS_URL)"
+        log.info("worker %s reads %s", self.name, _stream_names(self.config))
+        return None
 
     async def _work(self, stop: asyncio.Event) -> None:
-        await redis_client.warn_of_unsafe_settings(self.redis)
-        # Check before reading: entries that are read later make it harder to tell what was lost.
-        await self._check_losses_now()
-        await self.consumer.start()
-        log.info("worker %s reads %s", self.name, _stream_names(self.config))
         chores = all_chores(self.config, self.redis, self._check_losses())
         parts = (
             ("applier", self.applier.run()),
@@ -150,6 +152,33 @@ class Worker:
                 "not drained in time (%s); other workers will reclaim the rest",
                 type(error).__name__,
             )
+
+
+async def _wait(
+    server: str, lacks: Callable[[], Coroutine[Any, Any, str | None]], stop: asyncio.Event
+) -> bool:
+    """Ask until ``lacks`` returns None; return False if ``stop`` came first, even meanwhile.
+
+    The log names what is lacking, when that changes and once a minute.
+    """
+    logged, logged_at = None, 0.0
+    stopped = asyncio.create_task(stop.wait())
+    tasks: list[asyncio.Task[Any]] = [stopped]
+    try:
+        while True:
+            asking = asyncio.create_task(lacks())
+            tasks[1:] = [asking]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                return False
+            if (lacking := asking.result()) is None:
+                return True
+            if lacking != logged or time.monotonic() > logged_at + _REMIND_SECONDS:
+                log.warning("waiting for %s: %s", server, lacking)
+                logged, logged_at = lacking, time.monotonic()
+            await asyncio.wait([stopped], timeout=_RETRY_SECONDS)
+    finally:
+        await end(tasks)
 
 
 def _stream_names(config: Config) -> str:

@@ -13,10 +13,13 @@ from service.cli.output import fail
 from service.config import Config
 from service.db.engine import DATABASE_AWAY, TRANSACTION_SECONDS, create_engine, sqlstate
 from service.local.state import with_local_stack
+from service.server_trouble import why_away
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+_BEFORE_ANY_STATEMENT = {"28", "3D", "53", "57"}
+"""Classes of SQLSTATE for a refused connection: authorization, database, resources, shutdown."""
 _OLD_SCHEMA = {"42P01", "42703"}  # no such table, no such column
 
 
@@ -53,13 +56,13 @@ def problem(error: BaseException) -> str:
     state = sqlstate(error)
     if state in _OLD_SCHEMA:
         return "the database's schema is older than this release: run `crm migrate`."
-    if state:
+    if state and state[:2] not in _BEFORE_ANY_STATEMENT:
         return (
             f"PostgreSQL answered with an error ({type(error).__name__} {state}), and nothing was "
             "changed. Its log says more."
         )
     return (
-        f"a server does not answer ({type(error).__name__}). `crm status` says which one. "
+        f"a server cannot be used: {why_away(error)}. `crm status` says which one. "
         "Check CRM_DATABASE_URL and CRM_REDIS_URL."
     )
 

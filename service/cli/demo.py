@@ -125,7 +125,8 @@ async def _show(engine: AsyncEngine, running: Running, changes_stream: str) -> N
     say(f"  curl -s {running.http_url}/api/v1/statistics")
     say("  .venv/bin/crm status")
     say("  .venv/bin/crm verify")
-    say(f"  redis-cli -u {running.redis_url} XREVRANGE {changes_stream} + - COUNT 3")
+    url = '"$(.venv/bin/crm status --redis-url)"'
+    say(f"  redis-cli -u {url} XREVRANGE {changes_stream} + - COUNT 3")
 
 
 async def _publish_live_orders(config: Config, redis: Redis) -> None:

@@ -15,7 +15,7 @@ from service.cli.capacity import capacity
 from service.cli.database import problem
 from service.cli.foreign import foreign
 from service.cli.losses import losses
-from service.cli.output import note, say
+from service.cli.output import ShowSecrets, note, say
 from service.cli.rebuild import rebuild
 from service.cli.recover import recover
 from service.cli.replay import replay
@@ -37,6 +37,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; an error that a user can cause ends it with a sentence."""
+    sys.excepthook = logs.print_fatal_masked
     try:
         app()
     except ConfigError as error:
@@ -71,7 +72,7 @@ def crm(
 
 
 @app.command()
-def up() -> None:
+def up(*, show_secrets: Annotated[bool, ShowSecrets] = False) -> None:
     """Start everything on this machine, until Ctrl-C.
 
     That is a worker and the web process, and PostgreSQL and Valkey unless CRM_DATABASE_URL and
@@ -79,7 +80,7 @@ def up() -> None:
     """
     from service.local.up import up as run  # noqa: PLC0415
 
-    asyncio.run(run(Config.load(), report=say))
+    asyncio.run(run(Config.load(), report=say, show_secrets=show_secrets))
 
 
 @app.command()

@@ -24,6 +24,9 @@ from service.core.json_values import timestamp
 from service.core.printable import printable
 
 AsJson = typer.Option("--json", help="Print one JSON document instead of text.")
+ShowSecrets = typer.Option(
+    "--show-secrets", help="Print URLs with their passwords. Without it, *** takes their place."
+)
 
 _NARROWEST_COLUMN = 24
 """If less than this is left for the last column, each row is printed as a block of lines."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from service.cli.database import connected
-from service.cli.output import AsJson, print_facts, print_json
+from service.cli.output import AsJson, ShowSecrets, print_facts, print_json, say
 from service.config import Config, plain_url
 from service.db.engine import DATABASE_AWAY
 from service.db.operations import dead_letter_removal, foreign_entries, losses
@@ -16,6 +16,8 @@ from service.db.operations.status import database_backlog
 from service.db.operations.trimming import trims
 from service.local.ports import address, reached_at
 from service.local.state import read_state, with_local_stack
+from service.server_trouble import why_away
+from service.server_urls import masked
 from service.streams import groups, redis_client
 
 _UNKNOWN_WITHOUT_DATABASE = (
@@ -33,12 +35,28 @@ _UNKNOWN_WITHOUT_DATABASE = (
 )
 
 
-def status(*, as_json: Annotated[bool, AsJson] = False) -> None:
+def status(
+    *,
+    as_json: Annotated[bool, AsJson] = False,
+    show_secrets: Annotated[bool, ShowSecrets] = False,
+    redis_url: Annotated[
+        bool,
+        typer.Option(
+            "--redis-url", help="Print only the URL of Redis, with its password, for a program."
+        ),
+    ] = False,
+) -> None:
     """Show what runs, where, and how much work is waiting.
 
     Exit status 1 if PostgreSQL or Redis does not answer.
     """
-    report = asyncio.run(read_status(with_local_stack(Config.load())))
+    config = with_local_stack(Config.load())
+    if redis_url:
+        say(config.redis_url or "")
+        return
+    report = asyncio.run(read_status(config))
+    if not show_secrets:
+        report |= {name: masked(report[name]) for name in ("redisUrl", "databaseUrl")}
     if as_json:
         print_json(report)
     else:
@@ -47,7 +65,10 @@ def status(*, as_json: Annotated[bool, AsJson] = False) -> None:
 
 
 async def read_status(config: Config) -> dict[str, Any]:
-    """Ask both servers; return the report. ``ok``: both answer. Unknown numbers are None."""
+    """Ask both servers; return the report, with passwords.
+
+    ``ok``: both answer. Unknown numbers are None.
+    """
     local = read_state(config.data_dir)
     redis, database = await asyncio.gather(_from_redis(config), _from_database(config))
     return {
@@ -70,7 +91,7 @@ async def _from_redis(config: Config) -> dict[str, Any]:
         async with aclosing(redis_client.configured(config)) as redis:
             by_stream = await groups.backlogs(redis, config.orders_streams, config.orders_group)
     except redis_client.REDIS_ERRORS as error:
-        return {"redis": f"away: {type(error).__name__}", "lag": None, "pending": None}
+        return {"redis": f"away: {why_away(error)}", "lag": None, "pending": None}
     backlog = groups.add_up(by_stream)
     lag_by_stream = {name: part.lag for name, part in by_stream.items() if part.lag}
     return {
@@ -93,7 +114,7 @@ async def _from_database(config: Config) -> dict[str, Any]:
             trimmed = await trims(connection)
     except DATABASE_AWAY as error:
         unknown = dict.fromkeys(_UNKNOWN_WITHOUT_DATABASE)
-        return {"database": f"away: {type(error).__name__}", **unknown}
+        return {"database": f"away: {why_away(error)}", **unknown}
     return {
         "database": "ok",
         "deadLetters": work.dead_letters,

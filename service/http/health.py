@@ -13,6 +13,7 @@ from service.http.auth.guard import Scraper
 from service.http.json_response import Json
 from service.http.problems import example
 from service.http.state import WebState, state_of
+from service.server_trouble import why_away
 from service.streams import groups, redis_client
 
 router = APIRouter(tags=["operations"])
@@ -64,7 +65,7 @@ async def _database(state: WebState) -> dict[str, str]:
         async with state.engine.connect() as connection:
             lacking = await migrate.behind(connection)
     except DATABASE_AWAY as error:
-        return {"database": f"not ready: {type(error).__name__}", "schema": "unknown"}
+        return {"database": f"not ready: {why_away(error)}", "schema": "unknown"}
     return {"database": "ok", "schema": f"not ready: {lacking}" if lacking else "ok"}
 
 
@@ -73,7 +74,7 @@ async def _redis(state: WebState) -> dict[str, str]:
     try:
         backlogs = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
     except redis_client.REDIS_ERRORS as error:
-        return {"redis": f"not ready: {type(error).__name__}", "worker": "unknown"}
+        return {"redis": f"not ready: {why_away(error)}", "worker": "unknown"}
     quiet = groups.add_up(backlogs).quietest_seconds
     if quiet is None:
         return {"redis": "ok", "worker": "not ready: no worker has joined the consumer group"}

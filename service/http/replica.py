@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.db.engine import DATABASE_AWAY
 from service.http.rate_limits import Clock
+from service.server_trouble import why_away
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class Replica:
                 connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
                 lag = await connection.scalar(_LAG)
         except DATABASE_AWAY as error:
-            return None, f"it does not answer ({type(error).__name__})"
+            return None, f"it does not answer ({why_away(error)})"
         if lag is None:
             return None, "it has just started, and does not know how old its data are"
         snapshot = ReplicaSnapshot(connection, max(0.0, float(lag)))

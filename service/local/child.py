@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.local.private_file import append_private
+
 LOG_BYTES = 10_000_000
 """A larger log is moved to ``<name>.log.1``, which replaces the one moved before."""
 
@@ -72,7 +74,7 @@ class Log:
         """Move the content away if it is large. The writer appends, so it can go on writing."""
         if self.path.exists() and self.path.stat().st_size > LOG_BYTES:
             with suppress(OSError):  # on a full disk, free space matters more than the copy
-                shutil.copyfile(self.path, self.path.with_suffix(".log.1"))
+                shutil.copy(self.path, self.path.with_suffix(".log.1"))
             os.truncate(self.path, 0)
 
     def tail(self, lines: int = 8) -> str:
@@ -86,7 +88,7 @@ class Log:
     async def spawn(self, child: Child, pid_file: Path) -> Process:
         """Start the child with this log as its output, out of reach of the terminal's Ctrl-C."""
         self.bound()
-        with self.path.open("ab") as file:
+        with append_private(self.path) as file:
             self._start = file.tell()
             return await create_subprocess_exec(
                 *launcher(

@@ -30,6 +30,7 @@ class DataFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("log", "run"):
                 (self.path / name).mkdir(mode=0o700, exist_ok=True)
+                (self.path / name).chmod(0o700)  # also what was made with another umask
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             msg = (

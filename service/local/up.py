@@ -14,6 +14,7 @@ from service.local.crm_processes import crm_processes
 from service.local.launch import birth
 from service.local.stack import LocalStack
 from service.local.state import ProcessRecord, StackState, write_state
+from service.server_urls import masked
 
 _say = partial(print, flush=True)
 
@@ -51,13 +52,19 @@ async def up(
     *,
     report: Callable[[str], None] = _say,
     after_start: Callable[[Running], Awaitable[None]] | None = None,
+    show_secrets: bool = False,
 ) -> None:
     """Run everything on this machine until SIGINT, SIGTERM or SIGHUP.
 
-    A URL in ``config`` replaces that server. Nothing that was started is left running. Raises
-    LocalError if something cannot be started. ``after_start`` is awaited once everything is ready;
-    a signal cancels it, and an error in it ends everything and is raised here.
+    A URL in ``config`` replaces that server, and the report says so. It has URLs with passwords
+    only with ``show_secrets``. Nothing that was started is left running. Raises LocalError if
+    something cannot be started. ``after_start`` is awaited once everything is ready; a signal
+    cancels it, and an error in it ends everything and is raised here.
     """
+
+    def tell(line: str) -> None:
+        report(line if show_secrets else masked(line))
+
     stack = LocalStack(
         config.data_dir,
         postgres=config.database_url is None,
@@ -73,7 +80,13 @@ async def up(
         loop.add_signal_handler(number, stop)
     try:
         async with stack:
-            await _run(config, stack, report, after_start)
+            for server, variable, url in (
+                ("postgres", "CRM_DATABASE_URL", plain_url(config.database_url or "")),
+                ("redis", "CRM_REDIS_URL", config.redis_url),
+            ):
+                if url:
+                    tell(f"{server:<9} given   {url} ({variable}; none is started here)")
+            await _run(config, stack, tell, after_start)
     except asyncio.CancelledError:
         if not stop.requested:
             raise
@@ -130,6 +143,7 @@ async def _run(
         for line in (running.http_url, redis_url, database_url):
             report(line)
         report(f"Ready. Data and logs are in {stack.folder.path}. Ctrl-C stops everything.")
+        report("Programs get the URL of Redis from `crm status --redis-url`.")
         if after_start:
             await after_start(running)
         await stack.supervisor.watch()

@@ -41,22 +41,6 @@ def _orders(count: int, first: int = 0) -> list[dict[bytes, bytes]]:
 
 
 @pytest.fixture
-def postgres(service: Service) -> Embedded:
-    """Return a Postgres that the test may harm; skip the test if there is none."""
-    if service.servers.postgres is None:
-        pytest.skip("the database was given from outside, so the test must not harm it")
-    return service.servers.postgres
-
-
-@pytest.fixture
-def valkey(service: Service) -> Embedded:
-    """Return a Valkey that the test may harm; skip the test if there is none."""
-    if service.servers.redis is None:
-        pytest.skip("the Redis was given from outside, so the test must not harm it")
-    return service.servers.redis
-
-
-@pytest.fixture
 async def replica(service: Service, valkey: Embedded) -> AsyncIterator[Any]:
     """Return a client of a Valkey that the test makes a replica; make it a master afterwards."""
     assert valkey.pid

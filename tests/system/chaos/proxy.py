@@ -15,8 +15,11 @@ _RESET = struct.pack("ii", 1, 0)  # with no time to linger, closing sends RST
 class Proxy:
     """Passes everything on to a port of this machine, unless a fault is set."""
 
-    def __init__(self, target: int) -> None:
-        """Remember the target port; the proxy listens only inside its `async with` block."""
+    def __init__(self, target: int, port: int = 0) -> None:
+        """Remember the target's port and its own one, which is any free one if it is 0.
+
+        It listens only inside its `async with` block.
+        """
         self.delay = 0.0
         """Seconds by which data is late, in both directions."""
         self.silent = False
@@ -27,13 +30,14 @@ class Proxy:
         self.cut = 0
         self._target = target
         self._closing = asyncio.Event()
+        self._wanted = port
         self._connections: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._frozen: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._served: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, HOST, 0)
+        self._server = await asyncio.start_server(self._serve, HOST, self._wanted)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 

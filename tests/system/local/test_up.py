@@ -10,7 +10,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.local.state import read_state
+from service.server_urls import masked
 from tests.system.local.stack_processes import Parent, processes_in, wait_until
+
+
+def _reported(lines: list[str]) -> list[str]:
+    """Return what ``crm up`` reported, without what the test itself prints."""
+    return [line for line in lines if not line.startswith("URLS ")]
 
 
 async def test_up_starts_everything_and_stops_it(data_dir: Path) -> None:
@@ -26,15 +32,19 @@ async def test_up_starts_everything_and_stops_it(data_dir: Path) -> None:
         "web",
     ]
     assert lines[2] == "migrating postgresql+asyncpg"
-    assert lines[6:9] == [urls["http"], urls["redis"], urls["database"]]
+    assert lines[6:9] == [urls["http"], masked(urls["redis"]), masked(urls["database"])]
     assert "Ctrl-C" in lines[9]
+    passwords = {urlsplit(urls[server]).password or "" for server in ("redis", "database")}
+    assert not any(password in line for line in _reported(lines) for password in passwords)
     state = read_state(data_dir)
     assert state
     assert state.http_url == urls["http"]
     assert state.database_url == urls["database"]
     assert state.pid == parent.process.pid
     assert set(state.parts) == {"postgres", "valkey", "worker", "web"}
-    assert stat.S_IMODE((data_dir / "stack.json").stat().st_mode) == 0o600
+    private = [data_dir / "stack.json", *(data_dir / "log").iterdir()]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in private} == {0o600}
+    assert {stat.S_IMODE((data_dir / name).stat().st_mode) for name in ("log", "run")} == {0o700}
     parent.process.send_signal(signal.SIGINT)
     assert await parent.ended() == 0
     assert not processes_in(data_dir)
@@ -84,6 +94,12 @@ async def test_urls_in_the_settings_replace_the_servers(data_dir: Path) -> None:
     urls = await parent.ready()
     assert urls["database"] == given["CRM_DATABASE_URL"]
     assert urls["redis"] == given["CRM_REDIS_URL"]
+    lines = parent.output.splitlines()
+    assert [line.partition(" (CRM_")[0] for line in lines[:2]] == [
+        "postgres  given   postgresql://user:***@database.example/crm",
+        "redis     given   redis://redis.example:6379/0",
+    ]
+    assert not any("secret@" in line for line in _reported(lines))
     state = read_state(data_dir)
     assert state
     assert set(state.parts) == {"worker", "web"}
