@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import NamedTuple
 
 from redis.asyncio import Redis
@@ -56,7 +57,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
     return [
         Chore("customers moved by time", sweep_chunk, config.sweep_seconds),
         Chore("chunks of customers reclassified", reclassify_chunk, 1.0),
-        Chore("answers renewed", renew_answer, config.sweep_seconds),
+        Chore("answers renewed", renew_answer_step(), config.sweep_seconds),
         Chore("checks for losses", check_losses, 1.0),
         Chore("dead letters indexed", index_letters_step(config), _INDEX_SECONDS),
         Chore("dead letters dropped", drop_letters_step(config), _DROP_SECONDS),
@@ -107,12 +108,17 @@ async def reclassify_chunk(connection: AsyncConnection) -> int | None:
     return 1 if await advance(connection) else None
 
 
-async def renew_answer(connection: AsyncConnection) -> int | None:
-    """Recompute one cached answer before a reader has to wait for it.
+def renew_answer_step() -> Step:
+    """Build the step that recomputes one cached answer before a reader has to wait for it.
 
-    Returns 0, so that the log does not mention each renewal.
+    It returns 0, so that the log does not mention each renewal.
     """
-    return 0 if await renew(connection, ANSWERS) else None
+    quick: dict[str, datetime] = {}
+
+    async def step(connection: AsyncConnection) -> int | None:
+        return 0 if await renew(connection, ANSWERS, quick) else None
+
+    return step
 
 
 def index_letters_step(config: Config) -> Step:

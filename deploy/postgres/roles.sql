@@ -35,8 +35,9 @@ BEGIN
   EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
   EXECUTE format(
     'GRANT CONNECT ON DATABASE %I TO crm_worker, crm_web, crm_verify', current_database());
-  -- For copies of a sample, to which `crm verify` applies events again.
-  EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO crm_verify', current_database());
+  -- `crm verify` applies events again to copies of a sample. Workers' pods run it, too, by hand.
+  EXECUTE format(
+    'GRANT TEMPORARY ON DATABASE %I TO crm_verify, crm_worker', current_database());
 END
 $$;
 
@@ -49,7 +50,7 @@ ALTER DEFAULT PRIVILEGES FOR ROLE crm IN SCHEMA public
 ALTER DEFAULT PRIVILEGES FOR ROLE crm IN SCHEMA public
   GRANT INSERT, UPDATE, DELETE ON TABLES TO crm_worker;
 ALTER DEFAULT PRIVILEGES FOR ROLE crm IN SCHEMA public
-  GRANT USAGE, UPDATE ON SEQUENCES TO crm_worker;
+  GRANT USAGE, SELECT, UPDATE ON SEQUENCES TO crm_worker;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO crm_worker, crm_web, crm_verify;
 GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO crm_worker;
-GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO crm_worker;
+GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO crm_worker;

@@ -20,6 +20,7 @@ Ts = TypeVarTuple("Ts")
 
 _BEFORE_ANY_STATEMENT = {"28", "3D", "53", "57"}
 """Classes of SQLSTATE for a refused connection: authorization, database, resources, shutdown."""
+_LACKS_RIGHT = "42501"
 _OLD_SCHEMA = {"42P01", "42703"}  # no such table, no such column
 
 
@@ -56,6 +57,8 @@ def problem(error: BaseException) -> str:
     state = sqlstate(error)
     if state in _OLD_SCHEMA:
         return "the database's schema is older than this release: run `crm migrate`."
+    if state == _LACKS_RIGHT:
+        return "the database user of this command lacks a right: see deploy/postgres/roles.sql."
     if state and state[:2] not in _BEFORE_ANY_STATEMENT:
         return (
             f"PostgreSQL answered with an error ({type(error).__name__} {state}), and nothing was "

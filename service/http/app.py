@@ -121,7 +121,7 @@ async def _connected(
     state = WebState(
         config=config,
         engine=engine,
-        replica=Replica(read_engine, config.database_read_lag_seconds, clock),
+        replica=Replica(read_engine, engine, config.database_read_lag_seconds, clock),
         redis=redis_client.configured(config, retries=1),  # probes must get an answer soon
         medians=MedianCache(),
         feed=Feed(engine, stopping),

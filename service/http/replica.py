@@ -4,6 +4,7 @@ When the replica is away or too far behind, the primary answers in its place.
 """
 
 import asyncio
+import contextlib
 import logging
 from contextlib import AsyncExitStack
 from typing import NamedTuple
@@ -23,9 +24,8 @@ _TIMEOUT_SECONDS = 2.0
 _RETRY_SECONDS = 5.0
 """How long no request tries the replica again after it was away or too far behind."""
 
-# A replica holds everything that was committed before the last transaction that it replayed.
-# Workers commit about once a second, so that transaction is recent while the replica keeps up.
-# While no worker runs, nothing new is written, and the true lag is smaller than this result.
+# A replica holds everything that was committed before the last transaction that it replayed. While
+# the service has nothing to do, nothing is committed, and the true lag is smaller than this result.
 # A server that is not in recovery is the primary itself, or a replica that was promoted by mistake
 # and gets no new data. The time of the workers' last commits tells the two apart.
 _LAG = text("""
@@ -34,6 +34,10 @@ SELECT EXTRACT(epoch FROM clock_timestamp() - CASE
   ELSE (SELECT GREATEST(swept_until, (SELECT max(seen_at) FROM sightings)) FROM sweep)
 END)
 """)
+# A transaction with an id leaves a commit in the log, even if it wrote nothing.
+_COMMIT = text("SELECT pg_current_xact_id()")
+_CATCH_UP_SECONDS = 1.0
+"""How long to wait for the replica to replay a commit that was made for it."""
 
 
 class ReplicaSnapshot(NamedTuple):
@@ -46,9 +50,12 @@ class ReplicaSnapshot(NamedTuple):
 class Replica:
     """Serves reads that may be a little behind. Without an engine, there is no replica."""
 
-    def __init__(self, engine: AsyncEngine | None, most_lag: float, clock: Clock) -> None:
+    def __init__(
+        self, engine: AsyncEngine | None, primary: AsyncEngine, most_lag: float, clock: Clock
+    ) -> None:
         """Create it; the first read connects. More than ``most_lag`` s behind, it is not used."""
         self.engine = engine
+        self._primary = primary
         self.trouble: str | None = None
         """Why the last read used the primary; None while the replica answers."""
         self._most_lag = most_lag
@@ -107,7 +114,7 @@ class Replica:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 pooled = await stack.enter_async_context(engine.connect())
                 connection = await pooled.execution_options(isolation_level="REPEATABLE READ")
-                lag = await connection.scalar(_LAG)
+                lag = await self._measure(connection)
         except DATABASE_AWAY as error:
             return None, f"it does not answer ({why_away(error)})"
         if lag is None:
@@ -116,6 +123,21 @@ class Replica:
         if snapshot.lag > self._most_lag:
             return snapshot, f"it may be {snapshot.lag:.0f} s behind"
         return snapshot, None
+
+    async def _measure(self, connection: AsyncConnection) -> float | None:
+        """Return how far behind the snapshot is; make a commit first if none was made for long."""
+        lag = await connection.scalar(_LAG)
+        if lag is None or lag <= self._most_lag:
+            return lag
+        async with self._primary.begin() as primary:
+            await primary.execute(_COMMIT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                while lag is not None and lag > self._most_lag:
+                    await connection.rollback()  # the next statement takes another snapshot
+                    await asyncio.sleep(_CATCH_UP_SECONDS / 20)
+                    lag = await connection.scalar(_LAG)
+        return lag
 
     def _note(self, trouble: str | None) -> None:
         if trouble and not self.trouble:

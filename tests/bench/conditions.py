@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 from redis.asyncio import Redis
 
-from consumers.chores import renew_answer
+from consumers.chores import renew_answer_step
 from service.core.stream_ids import parse
 from service.db.engine import in_transaction
 from tests.bench import runs
@@ -188,6 +188,7 @@ async def _rates_in_shop(
     await worker.prepare(service)
     await populate(service.servers.database_url, customers, orders, datetime.now(UTC), varied=False)
     # A shop in use has cached answers; they are renewed during the measurement.
+    renew_answer = renew_answer_step()
     while await in_transaction(service.engine, renew_answer) is not None:
         pass
     (row,) = await service.rows("SELECT published FROM relay")

@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from consumers.chores import renew_answer
+from consumers.chores import renew_answer_step
 from consumers.orders import judge_all
 from service.core.envelope import Entry
 from service.core.segment_rules import Segment
@@ -100,6 +100,7 @@ async def _measure(running: Any, chosen: argparse.Namespace) -> None:
             service.config.database_url or "", application="crm bench", planner=BY_INDEX
         )
         await _sweeps(worker)
+        renew_answer = renew_answer_step()
         while await in_transaction(worker, renew_answer) is not None:
             pass
         _print("\n| answer | first, ms | median, ms | goal | plain way, ms | ratio |")

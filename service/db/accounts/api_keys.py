@@ -49,9 +49,10 @@ _LIST = text(f"""
 SELECT id, name, scopes, date_created, expires_at, last_used_at, revoked_at, {_VALID}
 FROM api_keys ORDER BY date_created, id
 """)
+# To the hour: a monitor's key is used all the time, and an idle service should write nothing.
 _TOUCH = text("""
 UPDATE api_keys SET last_used_at = now()
-WHERE id = :id AND coalesce(last_used_at < now() - interval '1 minute', true)
+WHERE id = :id AND coalesce(last_used_at < now() - interval '1 hour', true)
 """)
 _REVOKE = text("UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL")
 

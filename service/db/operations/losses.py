@@ -67,8 +67,9 @@ ON CONFLICT (stream, consumer_group) DO UPDATE SET seen_at = excluded.seen_at,
 # While Redis is away, it delivers nothing, and workers finish the entries that they hold. So all
 # entries counted by now belong to the checkpoint.
 _COUNT_WHILE_AWAY = text(f"""
-UPDATE sightings SET read = {_ENTRIES_READ.format(partition=":partition")}
-WHERE stream = :stream AND consumer_group = :group
+UPDATE sightings SET read = counted.entries
+FROM (SELECT {_ENTRIES_READ.format(partition=":partition")} AS entries) counted
+WHERE stream = :stream AND consumer_group = :group AND read <> counted.entries
 """)
 # A publisher that trims too early does it again and again: that is one loss that grows.
 _EXTEND_LOSS = text("""
@@ -133,6 +134,8 @@ class LossSummary(NamedTuple):
 class CheckResult(NamedTuple):
     """The result of checking one stream."""
 
+    before: Checkpoint | None
+    """What the last check stored. None: there was none."""
     checkpoint: Checkpoint
     loss: Loss | None
     is_ahead: bool
@@ -163,8 +166,14 @@ async def check_and_record(
             _COUNT_WHILE_AWAY,
             [{"stream": name, "group": group, "partition": partition} for name, partition in away],
         )
-    if results:
-        rows = [_row(name, group, result.checkpoint) for name, result in results.items()]
+    # An idle service writes nothing. An older `seen_at` is still a time before which nothing was
+    # lost.
+    if rows := [
+        _row(name, group, result.checkpoint)
+        for name, result in results.items()
+        if result.before is None
+        or result.checkpoint != result.before._replace(seen_at=result.checkpoint.seen_at)
+    ]:
         await connection.execute(_STORE_CHECKPOINT, rows)
     for name, result in results.items():
         at = result.checkpoint.seen_at
@@ -222,7 +231,7 @@ async def check(
             # The rest of a loss shows when the entries that workers hold have been counted.
             least = checkpoint.balance - ((loss.entries or 0) if loss else 0)
         following = next_checkpoint(snapshot, at, read_before.entries, least)
-        results[stream.name] = CheckResult(following, loss, snapshot.is_ahead)
+        results[stream.name] = CheckResult(checkpoint, following, loss, snapshot.is_ahead)
     return results
 
 

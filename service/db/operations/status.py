@@ -7,6 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.segments.sweep import oldest_due
+
 SWEEP_PROMISE = timedelta(minutes=1)
 """The sweep moves a customer within this time after the customer is due."""
 
@@ -43,7 +45,7 @@ class DatabaseBacklog(NamedTuple):
     oldest_unpublished_seconds: float
     """The age of the oldest of them; 0 if there is none."""
     sweep_overdue_seconds: float
-    """How far the sweep is behind its promise; 0 if it keeps it."""
+    """How long ago the sweep should have moved somebody; 0 if it keeps its promise."""
     now: datetime
     """The database's clock at the time of reading."""
 
@@ -75,7 +77,6 @@ SELECT
     (SELECT changed_at FROM segment_changes
      WHERE publish_number > (SELECT published FROM relay) ORDER BY publish_number LIMIT 1)
   ) AS oldest_unpublished,
-  (SELECT swept_until FROM sweep) AS swept_until,
   clock_timestamp() AS now
 """)
 _VERIFICATION = text("SELECT verified_at, broken FROM verification")
@@ -94,12 +95,13 @@ async def totals(connection: AsyncConnection) -> Totals:
 async def database_backlog(connection: AsyncConnection) -> DatabaseBacklog:
     """Return the work that is not done yet. Ages are by the database's clock."""
     row = (await connection.execute(_BACKLOG)).one()
-    oldest = row.oldest_unpublished
+    oldest, due = row.oldest_unpublished, await oldest_due(connection)
+    overdue = row.now - due - SWEEP_PROMISE if due else timedelta()
     return DatabaseBacklog(
         dead_letters=row.dead_letters,
         unpublished=row.unpublished,
         oldest_unpublished_seconds=max(0.0, (row.now - oldest).total_seconds()) if oldest else 0.0,
-        sweep_overdue_seconds=max(0.0, (row.now - row.swept_until - SWEEP_PROMISE).total_seconds()),
+        sweep_overdue_seconds=max(0.0, overdue.total_seconds()),
         now=row.now,
     )
 

@@ -12,13 +12,18 @@ from service.db.locks import AdvisoryLock, try_lock
 from service.streams.trim import Keep, trim
 
 _TRIMS = text("SELECT stream, entries, held_by, held_at FROM trims ORDER BY stream")
+# If nothing has changed, no row may be inserted: a conflict alone locks the row, which PostgreSQL
+# writes to its log.
 _STORE = text("""
 INSERT INTO trims AS t (stream, entries, held_by, held_at)
-VALUES (:stream, :entries, :held_by, :held_at)
+SELECT new.* FROM (
+  SELECT CAST(:stream AS text) AS stream, CAST(:entries AS bigint) AS entries,
+         CAST(:held_by AS text) AS held_by, CAST(:held_at AS text) AS held_at) new
+WHERE NOT EXISTS (
+  SELECT FROM trims known WHERE known.stream = new.stream AND new.entries = 0
+    AND (known.held_by, known.held_at) IS NOT DISTINCT FROM (new.held_by, new.held_at))
 ON CONFLICT (stream) DO UPDATE SET entries = t.entries + excluded.entries,
   held_by = excluded.held_by, held_at = excluded.held_at
-WHERE excluded.entries > 0 OR (excluded.held_by, excluded.held_at)
-  IS DISTINCT FROM (t.held_by, t.held_at)
 RETURNING old.held_by AS held_before
 """)
 # If Redis loses the rest of the out-stream, what was trimmed off it is not published again. The

@@ -24,6 +24,11 @@ OVERLAP = timedelta(seconds=2 * TRANSACTION_SECONDS)
 """How far each sweep looks back beyond the watermark. A batch may judge its customers before a
 moment and commit after the sweep has passed that moment, at most `TRANSACTION_SECONDS` later."""
 
+_IDLE_STRIDE = timedelta(hours=1)
+"""How far the watermark may be behind while nobody is due. Each time it is moved, PostgreSQL writes
+to its log. A service that has nothing to do should write nothing, or its archive fills for no
+reason."""
+
 _LOCK = text("""
 SELECT pg_try_advisory_xact_lock(:lock) AS acquired, swept_until,
        coalesce(CAST(:now AS timestamptz), clock_timestamp()) AS now
@@ -62,6 +67,7 @@ WHERE c.segment_sequence > 0
       END
 ORDER BY due.moment LIMIT :most
 """)
+_CLOCK = text("SELECT swept_until, clock_timestamp() AS now FROM sweep")
 # The watermark never goes back, even if the clock was set back.
 _ADVANCE = text("UPDATE sweep SET swept_until = GREATEST(swept_until, :moment)")
 
@@ -90,9 +96,18 @@ async def sweep(connection: AsyncConnection, now: datetime | None = None) -> Swe
     if due:
         ids = sorted({row.id for row in due})
         moved = await reclassify(connection, ids, Cause.TIME, now)
-    # Customers come in the order of their moments. After a full chunk, everybody up to the moment
-    # of its last customer is done.
-    await connection.execute(
-        _ADVANCE, {"moment": due[-1].moment if len(due) == CHUNK else lock.now}
-    )
+    if due or lock.now - lock.swept_until > _IDLE_STRIDE:
+        # Customers come in the order of their moments. After a full chunk, everybody up to the
+        # moment of its last customer is done.
+        reached = due[-1].moment if len(due) == CHUNK else lock.now
+        await connection.execute(_ADVANCE, {"moment": reached})
     return SweepResult(moved, finished=not due)
+
+
+async def oldest_due(connection: AsyncConnection) -> datetime | None:
+    """Return since when the customer who has waited longest for the sweep is due; None: nobody."""
+    clock = (await connection.execute(_CLOCK)).one()
+    window = max(clock.now - clock.swept_until, timedelta()) + OVERLAP
+    due = await connection.execute(_DUE, {"now": clock.now, "window": window, "most": 1})
+    first = due.first()
+    return None if first is None else first.moment

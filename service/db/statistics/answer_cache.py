@@ -8,8 +8,8 @@ older, the longer it takes to compute.
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -23,6 +23,10 @@ SLOW = 0.1
 _REUSE = 100
 """An answer is renewed once its age is this many times the time it took to compute. So each answer
 costs one percent of one core, however large the shop is."""
+
+QUICK_SECONDS = 60.0
+"""How often a quick answer is computed to see whether it has become slow. It is not stored: nobody
+reads it, and a service that has nothing to do should write nothing."""
 
 Compute = Callable[[AsyncConnection, datetime], Awaitable[Any]]
 """Computes the answer as of a moment. The result is any value that JSON can hold."""
@@ -38,9 +42,9 @@ class CachedAnswer(NamedTuple):
 _READ = text("SELECT as_of, answer FROM kept_answers WHERE name = :name AND seconds >= :slow")
 _LOCK = text("""
 SELECT pg_try_advisory_xact_lock(:lock) AS acquired, clock_timestamp() AS now, ARRAY(
-  SELECT name FROM kept_answers
-  WHERE clock_timestamp() - as_of < seconds * :reuse * interval '1 second'
-) AS fresh
+  SELECT name FROM kept_answers WHERE seconds >= :slow
+    AND clock_timestamp() - as_of < seconds * :reuse * interval '1 second'
+) AS fresh, ARRAY(SELECT name FROM kept_answers WHERE seconds >= :slow) AS slow
 """)
 # A worker's connections have settings for batches, which read by index. An answer scans tables.
 _SCAN_SETTINGS = (
@@ -62,14 +66,20 @@ async def recall(connection: AsyncConnection, name: str) -> CachedAnswer | None:
     return CachedAnswer(row.as_of, row.answer) if row else None
 
 
-async def renew(connection: AsyncConnection, answers: Mapping[str, Compute]) -> bool:
-    """Compute and store one answer that is due, in the caller's transaction.
+async def renew(
+    connection: AsyncConnection,
+    answers: Mapping[str, Compute],
+    quick: MutableMapping[str, datetime],
+) -> bool:
+    """Compute one answer that is due, in the caller's transaction; store it if it is slow.
 
-    Return False if no answer is due, or if another replica is renewing one now.
+    Return False if no answer is due, or if another replica is renewing one now. ``quick`` is the
+    caller's memory of when an answer was last computed quickly.
     """
-    parameters = {"lock": AdvisoryLock.CACHED_ANSWERS, "reuse": _REUSE}
+    parameters = {"lock": AdvisoryLock.CACHED_ANSWERS, "reuse": _REUSE, "slow": SLOW}
     lock = (await connection.execute(_LOCK, parameters)).one()
-    due = answers.keys() - lock.fresh
+    pause = timedelta(seconds=QUICK_SECONDS)
+    due = answers.keys() - lock.fresh - {name for name in quick if lock.now - quick[name] < pause}
     if not lock.acquired or not due:
         return False
     name = random.choice(list(due))  # so that an answer that always fails does not block the others
@@ -78,6 +88,10 @@ async def renew(connection: AsyncConnection, answers: Mapping[str, Compute]) -> 
     started = time.perf_counter()
     answer = json.dumps(await answers[name](connection, lock.now), default=_plain)
     seconds = time.perf_counter() - started
+    if seconds < SLOW:
+        quick[name] = lock.now
+        if name not in lock.slow:
+            return True
     await connection.execute(
         _STORE, {"name": name, "as_of": lock.now, "seconds": seconds, "answer": answer}
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from service.db.grants import WORKER
+from service.server_urls import masked
 from service.streams import groups
 from tests.conftest import Service
 from tests.events import entry, fields
@@ -48,7 +50,11 @@ async def test_status_counts_unread_pending_and_unpublished(
     await service.execute(
         "UPDATE segment_changes SET changed_at = now() - interval '100 seconds' WHERE id = 1"
     )
-    await service.execute("UPDATE sweep SET swept_until = now() - interval '5 minutes'")
+    await service.execute(
+        "UPDATE customers SET segment_manual = true, segment = 'vip',"
+        " segment_held_since = now() - interval '1 hour',"
+        " segment_pinned_until = now() - interval '5 minutes' WHERE id = 1001"
+    )
     for number in range(5):
         await service.publish(fields(f"ORD-W{number}"))
     stream, group = service.config.orders_stream, service.config.orders_group
@@ -59,8 +65,13 @@ async def test_status_counts_unread_pending_and_unpublished(
     report = ended.document
     assert report.keys() >= KEYS
     assert report["httpUrl"] == "http://127.0.0.1:8123"
-    assert report["redisUrl"] == service.config.redis_url
-    assert report["databaseUrl"] == service.servers.database_url
+    database_url, redis_url = service.servers.url_of(WORKER), service.config.redis_url or ""
+    assert report["redisUrl"] == masked(redis_url) != redis_url
+    assert report["databaseUrl"] == masked(database_url) != database_url
+    plain = await crm("status", "--json", "--show-secrets")
+    assert plain.document["redisUrl"] == redis_url
+    assert plain.document["databaseUrl"] == database_url
+    assert (await crm("status", "--redis-url")).out == f"{redis_url}\n"
     assert (report["lag"], report["pending"]) == (3, 2)
     assert (report["deadLetters"], report["unpublished"]) == (1, 2)
     assert 100 <= report["oldestUnpublishedSeconds"] < 160

@@ -10,6 +10,8 @@ import pytest
 
 from service.core.scopes import Role, Scope
 from service.db.accounts import api_keys, users
+from service.db.grants import WORKER
+from service.server_urls import masked
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.cli.conftest import Crm
@@ -128,12 +130,15 @@ async def test_a_terminal_wraps_between_words_and_cuts_nothing(
 ) -> None:
     env = environment(filled.servers, data_dir=tmp_path) | {"TERM": "xterm-256color"}
     env.pop("COLUMNS", None)
+    database_url, redis_url = filled.servers.url_of(WORKER), filled.config.redis_url or ""
     whole = {
         "dead-letters list": (REASON, *ERROR.split()),
         "keys list": (*KEY_NAME.split(), "export"),
         "users list": (EMAIL,),
         "losses": ("1795810790146-0", "1795810790999-17"),
-        "status": (filled.config.redis_url or "", filled.servers.database_url),
+        "status": (masked(redis_url), masked(database_url)),
+        "status --show-secrets": (redis_url, database_url),
+        "status --redis-url": (redis_url,),
         "verify": ("holds", "BROKEN"),
         "losses --acknowledge 77": ("77.",),
         "--help": ("customers", "CRM_DATABASE_URL."),

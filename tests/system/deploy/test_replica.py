@@ -35,7 +35,7 @@ from tests.wait import until
 _SLOW = 60.0
 _LAG = "X-CRM-Replica-Lag-Seconds"
 _BEATS = "UPDATE sweep SET swept_until = now() - make_interval(secs => :ago)"
-"""A statement that a worker commits every few seconds."""
+"""A statement that a worker commits while it has work."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,22 @@ async def _replica_status(http: httpx.AsyncClient) -> str:
     answer = await http.get("/readyz")
     assert answer.status_code == 200, answer.text
     return str(answer.json()["parts"]["replica"])
+
+
+async def test_the_replica_answers_though_nothing_was_committed_for_long(pair: Pair) -> None:
+    most_lag = 1.0
+
+    async def has_been_idle() -> bool:
+        since = "SELECT extract(epoch FROM now() - pg_last_xact_replay_timestamp())"
+        return bool(float(await pair.replica(since)) > 2 * most_lag)
+
+    async with client(pair.service, database_read_lag_seconds=most_lag) as http:
+        await until(lambda: _by_replica(http, pair.service), _SLOW)
+        await until(has_been_idle, _SLOW)
+        total, lag = await _total(http)
+        assert total == 0
+        assert lag is not None
+        assert await _replica_status(http) == "ok"
 
 
 @pytest.mark.timeout(600)

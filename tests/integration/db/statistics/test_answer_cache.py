@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumers.chores import ANSWERS, renew_answer
+from consumers.chores import ANSWERS, renew_answer_step
 from service.db.engine import in_transaction
 from service.db.statistics import answer_cache
 from tests.conftest import Service
@@ -18,6 +18,7 @@ DAY = timedelta(days=1)
 
 
 async def renew_all(service: Service) -> None:
+    renew_answer = renew_answer_step()
     while await in_transaction(service.engine, renew_answer) is not None:
         pass
 
@@ -73,14 +74,25 @@ async def test_an_answer_is_renewed_when_it_is_due_by_one_worker_at_a_time(
         computed += 1
         return computed
 
+    quick: dict[str, datetime] = {}
+
     async def renew(connection: AsyncConnection) -> bool:
-        return await answer_cache.renew(connection, {"x": compute})
+        return await answer_cache.renew(connection, {"x": compute}, quick)
 
     async with service.engine.begin() as other:
         assert await renew(other)
+        quick.clear()
         assert not await in_transaction(service.engine, renew)
-    await service.execute("UPDATE kept_answers SET seconds = 1")
+    assert await service.rows("SELECT name FROM kept_answers") == [], "it was quick"
+    await service.execute(
+        "INSERT INTO kept_answers (name, as_of, seconds, answer) VALUES ('x', now(), 1, '7')"
+    )
     assert not await in_transaction(service.engine, renew)
     await service.execute("UPDATE kept_answers SET as_of = as_of - interval '100 seconds'")
     assert await in_transaction(service.engine, renew)
+    (row,) = await service.rows(
+        "SELECT seconds < :slow AS quick, answer FROM kept_answers", slow=answer_cache.SLOW
+    )
+    assert row == {"quick": True, "answer": 2}, "nobody reads the slow answer any more"
+    assert not await in_transaction(service.engine, renew)
     assert computed == 2
