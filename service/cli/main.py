@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Coroutine
 from importlib.metadata import version
@@ -118,6 +119,7 @@ def web() -> None:
 
     from service.http.app import create_app  # noqa: PLC0415
     from service.http.auth.local_mode import refuse_open_door  # noqa: PLC0415
+    from service.http.middleware import forwarded  # noqa: PLC0415
     from service.http.server import connection  # noqa: PLC0415
 
     config = with_local_stack(Config.load())
@@ -126,9 +128,11 @@ def web() -> None:
     asyncio.run(refuse_open_door(config))
     # Live streams never end on their own, and the server waits for every open connection.
     application = create_app(config, stopping=lambda: server.should_exit)
+    trusted = os.environ.get(forwarded.VARIABLE, forwarded.DEFAULT)
     server = uvicorn.Server(
         uvicorn.Config(
-            application,
+            forwarded.Forwarded(application, trusted),
+            proxy_headers=False,
             host=config.http_host,
             port=config.http_port,
             log_config=None,
