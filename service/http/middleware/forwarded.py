@@ -26,7 +26,7 @@ class Forwarded:
     """Wraps the application in uvicorn's reader of these headers, and watches who sends them."""
 
     def __init__(self, app: ASGIApp, trusted: str) -> None:
-        """Trust the addresses and networks in ``trusted``, separated by commas; ``*``: everybody."""
+        """Trust these addresses and networks, separated by commas. ``*`` is everybody."""
         self._app = ProxyHeadersMiddleware(app, trusted_hosts=trusted)  # type: ignore[arg-type]
         self._named: set[str] = set()
 

@@ -2,7 +2,9 @@
 
 import re
 import tomllib
+from ipaddress import ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -10,6 +12,8 @@ import yaml
 from compose_spec.models import ComposeSpecification, Service
 
 from service.config import Config
+from service.db.engine import SCAN_SECONDS
+from service.db.grants import VERIFY, WEB, WORKER
 from tests.paths import DEPLOY, ROOT
 from tests.system.deploy.resources import FOREIGN, KUBERNETES, name_of, pod_of, resources
 
@@ -118,7 +122,6 @@ def test_compose_is_a_compose_file() -> None:
     known = {field.alias or name for name, field in Service.model_fields.items()}
     for service in compose["services"].values():
         assert service.keys() <= known
-        assert service["env_file"] == ["crm.env"]
 
 
 def test_compose_starts_parts_in_order_and_checks_their_health() -> None:
@@ -131,22 +134,11 @@ def test_compose_starts_parts_in_order_and_checks_their_health() -> None:
         }
         assert services[part]["read_only"] is True
         assert services[part]["cap_drop"] == ["ALL"]
-    for part in services.keys() - {"migrate"}:
+    for part in services.keys() - {"migrate", "verify"}:
         assert services[part]["healthcheck"]["test"]
         assert services[part]["restart"] == "unless-stopped"
     for words in ("--appendonly yes", "--maxmemory-policy noeviction"):
         assert words in services["redis"]["command"][-1]
-
-
-def test_the_example_environment_names_what_compose_uses() -> None:
-    lines = (DEPLOY / "crm.env.example").read_text().splitlines()
-    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    used = set(re.findall(r"\$\$([A-Z_]+)", yaml.safe_dump(compose))) - {"PGDATA"}
-    assert used <= given.keys()
-    assert f":{given['POSTGRES_PASSWORD']}@" in given["CRM_DATABASE_URL"]
-    assert f"//crm:{given['REDIS_SERVICE_PASSWORD']}@" in given["CRM_REDIS_URL"]
-    users = (DEPLOY / "redis/users.acl").read_text()
-    assert set(re.findall(r"<(REDIS_\w+)>", users)) <= given.keys()
 
 
 def test_the_runbook_has_the_rules_of_each_user_of_redis() -> None:
@@ -164,6 +156,73 @@ def test_kubernetes_and_compose_connect_as_the_service() -> None:
     secret = (DEPLOY / "kubernetes/secret.example.yaml").read_text()
     assert "//crm:" in secret
     assert "/users/start.sh valkey-server" in compose["services"]["redis"]["command"][-1]
+
+
+def _example(name: str) -> dict[str, str]:
+    lines = (DEPLOY / name).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_the_example_environments_name_what_compose_uses() -> None:
+    text = (DEPLOY / "compose.yaml").read_text()
+    assert set(re.findall(r"(?<!\$)\$\{([A-Z_]+):\?", text)) == _example("env.example").keys()
+    used = set(re.findall(r"\$\$([A-Z_]+)", text))
+    assert used <= _example("crm.env.example").keys()
+    given = _example("crm.env.example")
+    assert f"//crm:{given['REDIS_SERVICE_PASSWORD']}@" in given["CRM_REDIS_URL"]
+    users = (DEPLOY / "redis/users.acl").read_text()
+    assert set(re.findall(r"<(REDIS_\w+)>", users)) <= given.keys()
+
+
+ROLES = {"migrate": "crm", "worker": WORKER, "web": WEB, "verify": VERIFY}
+
+
+@pytest.mark.parametrize("part", ROLES)
+def test_each_part_gets_the_password_of_its_own_role_only(part: str) -> None:
+    url = compose["services"][part]["environment"]["CRM_DATABASE_URL"]
+    assert url.startswith(f"postgresql://{ROLES[part]}:${{")
+    passwords = re.findall(r"\$\{([A-Z_]+)", yaml.safe_dump(compose["services"][part]))
+    assert len(passwords) == 1
+    assert "PASSWORD" not in "".join(
+        name for name in _example("crm.env.example") if "REDIS" not in name
+    )
+    (pod,) = (it for it in PODS if it["metadata"]["name"] == f"crm-{part}")
+    (container,) = pod_of(pod)["spec"]["containers"]
+    secrets = [it["secretRef"]["name"] for it in container["envFrom"] if "secretRef" in it]
+    assert secrets == ["crm", "crm-owner" if part == "migrate" else f"crm-{part}"]
+    (secret,) = (it for it in resources("Secret") if it["metadata"]["name"] == secrets[-1])
+    assert urlsplit(secret["stringData"]["CRM_DATABASE_URL"]).username == ROLES[part]
+
+
+def test_only_the_proxy_is_believed() -> None:
+    networks = compose["networks"]["default"]["ipam"]["config"]
+    trusted = compose["services"]["web"]["environment"]["FORWARDED_ALLOW_IPS"]
+    assert trusted == networks[0]["gateway"]
+    (config,) = (
+        literals["literals"]
+        for it in resources("Kustomization", under="kubernetes/base")
+        for literals in it["configMapGenerator"]
+    )
+    (value,) = (
+        literal.partition("=")[2] for literal in config if literal.startswith("FORWARDED_ALLOW_IPS")
+    )
+    for network in value.split(","):
+        assert ip_network(network).is_private or network == "100.64.0.0/10"
+    (policy,) = (it for it in resources("NetworkPolicy") if it["metadata"]["name"] == "crm-web")
+    assert all(rule["from"] for rule in policy["spec"]["ingress"])
+
+
+def test_every_job_ends() -> None:
+    for resource in PODS:
+        if resource["kind"] != "Deployment":
+            job = resource["spec"].get("jobTemplate", resource)["spec"]
+            assert job["activeDeadlineSeconds"] > SCAN_SECONDS
+
+
+def test_images_are_pinned_to_a_release() -> None:
+    for service in compose["services"].values():
+        if "build" not in service:
+            assert re.search(r":\d+\.\d+$", service["image"])
 
 
 def test_the_image_installs_the_pins_and_checks_their_hashes() -> None:
