@@ -27,7 +27,8 @@ _RETRY_SECONDS = 5.0
 # A replica holds everything that was committed before the last transaction that it replayed. While
 # the service has nothing to do, nothing is committed, and the true lag is smaller than this result.
 # A server that is not in recovery is the primary itself, or a replica that was promoted by mistake
-# and gets no new data. The time of the workers' last commits tells the two apart.
+# and gets no new data. The time of the workers' last commits tells the two apart while there is work,
+# and `_PLACE` at any time.
 _LAG = text("""
 SELECT EXTRACT(epoch FROM clock_timestamp() - CASE
   WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp()
@@ -36,6 +37,11 @@ END)
 """)
 # A transaction with an id leaves a commit in the log, even if it wrote nothing.
 _COMMIT = text("SELECT pg_current_xact_id()")
+# Where a server writes its log. A promoted replica writes to another timeline.
+_PLACE = text("""
+SELECT left(pg_walfile_name(place), 8) AS timeline, place - '0/0' AS position
+FROM (SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END AS place) its
+""")
 _CATCH_UP_SECONDS = 1.0
 """How long to wait for the replica to replay a commit that was made for it."""
 
@@ -130,7 +136,16 @@ class Replica:
         if lag is None or lag <= self._most_lag:
             return lag
         async with self._primary.begin() as primary:
+            before = (await primary.execute(_PLACE)).one()
+            there = (await connection.execute(_PLACE)).one()
+            after = (await primary.execute(_PLACE)).one()
             await primary.execute(_COMMIT)
+        if there.timeline is not None:
+            is_primary = (
+                there.timeline == before.timeline
+                and before.position <= there.position <= after.position
+            )
+            return 0.0 if is_primary else lag
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CATCH_UP_SECONDS):
                 while lag is not None and lag > self._most_lag:

@@ -201,6 +201,16 @@ async def _replica_status(http: httpx.AsyncClient) -> str:
     return str(answer.json()["parts"]["replica"])
 
 
+async def test_the_primary_may_be_named_as_its_own_replica(pair: Pair) -> None:
+    """Some addresses for reading lead there while there is no replica."""
+    await pair.service.execute(_BEATS, ago=3600)
+    async with client(pair.service, database_read_url=pair.service.config.database_url) as http:
+        total, lag = await _total(http)
+        assert total == 0
+        assert lag == 0
+        assert await _replica_status(http) == "ok"
+
+
 async def test_the_replica_answers_though_nothing_was_committed_for_long(pair: Pair) -> None:
     most_lag = 1.0
 

@@ -62,6 +62,8 @@ def test_every_setting_is_listed_with_its_default_and_no_other() -> None:
     listed: dict[str, str | None] = {}
     for first, default, *_ in table(DOCS / "settings.md"):
         names = quoted(first)
+        if not any(name.startswith("CRM_") for name in names):
+            continue  # a parameter of a URL
         defaults: list[str | None] = [*quoted(default)] or [None] * len(names)
         listed |= zip(names, defaults, strict=True)
     known = {f"CRM_{name.upper()}": field.default for name, field in Config.model_fields.items()}
