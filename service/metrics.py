@@ -111,6 +111,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         foreign = await foreign_entries.summary(connection)
         trimmed = await trims(connection)
         figures = await read_figures(connection)
+        log = await status.write_ahead_log(connection)
     segments = GaugeMetricFamily("crm_customers", "Customers by segment.", labels=["segment"])
     for segment, figure in figures.items():
         segments.add_metric([segment.value], figure.customers)
@@ -142,6 +143,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         *_verification_metrics(verified),
         *_loss_metrics(lost, trimmed),
         *_foreign_metrics(foreign),
+        *_log_metrics(log),
         GaugeMetricFamily(
             "crm_unpublished_changes",
             "Segment changes not yet on the out-stream.",
@@ -223,6 +225,25 @@ def _foreign_metrics(foreign: foreign_entries.ForeignSummary) -> list[Metric]:
             "Changes of the out-stream on which `crm recover` must decide.",
             value=foreign.unknown,
         ),
+    ]
+
+
+def _log_metrics(log: status.WriteAheadLog) -> list[Metric]:
+    fails = GaugeMetricFamily(
+        "crm_archive_failing", "1: PostgreSQL could not archive the last segment of its log."
+    )
+    if log.archive_fails is not None:
+        fails.add_metric([], log.archive_fails)
+    return [
+        CounterMetricFamily(
+            "crm_wal_bytes", "Bytes that PostgreSQL has written to its log.", log.written_bytes
+        ),
+        GaugeMetricFamily(
+            "crm_wal_held_bytes",
+            "Bytes of the log that a replication slot keeps from being removed.",
+            value=log.held_bytes,
+        ),
+        fails,
     ]
 
 

@@ -27,8 +27,8 @@ _RETRY_SECONDS = 5.0
 # A replica holds everything that was committed before the last transaction that it replayed. While
 # the service has nothing to do, nothing is committed, and the true lag is smaller than this result.
 # A server that is not in recovery is the primary itself, or a replica that was promoted by mistake
-# and gets no new data. The time of the workers' last commits tells the two apart while there is work,
-# and `_PLACE` at any time.
+# and gets no new data. The time of the workers' last commits tells the two apart while there is
+# work, and `_PLACE` at any time.
 _LAG = text("""
 SELECT EXTRACT(epoch FROM clock_timestamp() - CASE
   WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp()

@@ -50,6 +50,25 @@ class DatabaseBacklog(NamedTuple):
     """The database's clock at the time of reading."""
 
 
+class WriteAheadLog(NamedTuple):
+    """How PostgreSQL's write-ahead log grows, and what may keep it from being removed."""
+
+    written_bytes: int
+    held_bytes: int
+    """Log that a replication slot keeps, because its reader is behind or gone."""
+    archive_fails: bool | None
+    """Whether the last attempt to archive a segment failed. None: nothing is archived."""
+
+
+_LOG = text("""
+SELECT (place - '0/0')::bigint AS written_bytes,
+  coalesce((SELECT max(place - restart_lsn) FROM pg_replication_slots), 0)::bigint AS held_bytes,
+  CASE WHEN current_setting('archive_mode') <> 'off' THEN (
+    SELECT coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false)
+    FROM pg_stat_archiver) END AS archive_fails
+FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+             ELSE pg_current_wal_lsn() END AS place) its
+""")
 _TOTALS = text("""
 SELECT sum(read)::bigint AS read, sum(applied)::bigint AS applied, sum(stale)::bigint AS stale,
        sum(duplicate)::bigint AS duplicate, sum(conflict)::bigint AS conflict,
@@ -104,6 +123,11 @@ async def database_backlog(connection: AsyncConnection) -> DatabaseBacklog:
         sweep_overdue_seconds=max(0.0, overdue.total_seconds()),
         now=row.now,
     )
+
+
+async def write_ahead_log(connection: AsyncConnection) -> WriteAheadLog:
+    """Return how far the log has grown, and whether it can be removed."""
+    return WriteAheadLog(*(await connection.execute(_LOG)).one())
 
 
 async def verification(connection: AsyncConnection) -> Verification | None:
