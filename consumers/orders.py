@@ -85,7 +85,7 @@ class OrdersConsumer:
         try:
             await self._broker.start()
         except BaseException:
-            await self._broker.stop()
+            await self.stop()
             raise
 
     async def stop(self) -> None:

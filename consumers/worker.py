@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
 """The pause between two attempts to use a server that is away at the start."""
+_ATTEMPT_SECONDS = 5.0
+"""How long a worker that has to stop lets the attempt finish that it is making."""
 _REMIND_SECONDS = 60.0
 """How often the log says again what the worker is waiting for."""
 
@@ -170,9 +172,12 @@ async def _wait(
             tasks[1:] = [asking]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if stopped.done():
+                await asyncio.wait([asking], timeout=_ATTEMPT_SECONDS)
+            if asking.done() and asking.result() is None:
+                return True  # also if it has to stop now: it may have read entries
+            if stopped.done():
                 return False
-            if (lacking := asking.result()) is None:
-                return True
+            lacking = asking.result()
             if lacking != logged or time.monotonic() > logged_at + _REMIND_SECONDS:
                 log.warning("waiting for %s: %s", server, lacking)
                 logged, logged_at = lacking, time.monotonic()

@@ -4,7 +4,6 @@ When the replica is away or too far behind, the primary answers in its place.
 """
 
 import asyncio
-import contextlib
 import logging
 from contextlib import AsyncExitStack
 from typing import NamedTuple
@@ -42,8 +41,8 @@ _PLACE = text("""
 SELECT left(pg_walfile_name(place), 8) AS timeline, place - '0/0' AS position
 FROM (SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END AS place) its
 """)
-_CATCH_UP_SECONDS = 1.0
-"""How long to wait for the replica to replay a commit that was made for it."""
+_CATCH_UP_SECONDS, _CATCH_UP_LOOKS = 1.0, 20
+"""How long the replica may take to replay a commit that was made for it; how often to look."""
 
 
 class ReplicaSnapshot(NamedTuple):
@@ -125,14 +124,14 @@ class Replica:
             return None, f"it does not answer ({why_away(error)})"
         if lag is None:
             return None, "it has just started, and does not know how old its data are"
-        snapshot = ReplicaSnapshot(connection, max(0.0, float(lag)))
+        snapshot = ReplicaSnapshot(connection, max(0.0, lag))
         if snapshot.lag > self._most_lag:
             return snapshot, f"it may be {snapshot.lag:.0f} s behind"
         return snapshot, None
 
     async def _measure(self, connection: AsyncConnection) -> float | None:
         """Return how far behind the snapshot is; make a commit first if none was made for long."""
-        lag = await connection.scalar(_LAG)
+        lag = await _lag(connection)
         if lag is None or lag <= self._most_lag:
             return lag
         async with self._primary.begin() as primary:
@@ -146,12 +145,12 @@ class Replica:
                 and before.position <= there.position <= after.position
             )
             return 0.0 if is_primary else lag
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CATCH_UP_SECONDS):
-                while lag is not None and lag > self._most_lag:
-                    await connection.rollback()  # the next statement takes another snapshot
-                    await asyncio.sleep(_CATCH_UP_SECONDS / 20)
-                    lag = await connection.scalar(_LAG)
+        for _ in range(_CATCH_UP_LOOKS):
+            await connection.rollback()  # the next statement takes another snapshot
+            await asyncio.sleep(_CATCH_UP_SECONDS / _CATCH_UP_LOOKS)
+            lag = await _lag(connection)
+            if lag is None or lag <= self._most_lag:
+                break
         return lag
 
     def _note(self, trouble: str | None) -> None:
@@ -160,3 +159,8 @@ class Replica:
         if self.trouble and not trouble:
             log.info("the read replica answers again")
         self.trouble = trouble
+
+
+async def _lag(connection: AsyncConnection) -> float | None:
+    lag = await connection.scalar(_LAG)
+    return None if lag is None else float(lag)
