@@ -18,6 +18,7 @@ WEB_WRITES: Mapping[str, str] = {
     "customers": "INSERT, UPDATE, DELETE",
     "daily_changes": "INSERT, UPDATE",
     "daily_totals": "INSERT, UPDATE",
+    "dead_letter_counters": "INSERT, UPDATE",
     "dead_letters": "UPDATE, DELETE",
     "erased": "INSERT, UPDATE",
     "former_emails": "INSERT, UPDATE, DELETE",
