@@ -124,4 +124,4 @@ async def test_a_database_that_is_away_is_reported_in_one_sentence(
     monkeypatch.setenv("CRM_DATABASE_URL", "postgresql://crm:x@127.0.0.1:1/crm")
     result = await asyncio.to_thread(lambda: CliRunner().invoke(app, ["keys", "list"]))
     assert result.exit_code == 1
-    assert result.stderr.startswith("crm: a server does not answer")
+    assert result.stderr.startswith("crm: a server cannot be used: nobody listens at its address")

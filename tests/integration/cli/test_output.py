@@ -124,6 +124,7 @@ async def test_a_piped_list_has_one_line_per_row(crm: Crm) -> None:
         assert not BOX & set(ended.out)
 
 
+@pytest.mark.timeout(300)  # it starts nine processes, one after the other
 @pytest.mark.parametrize("columns", WIDTHS)
 async def test_a_terminal_wraps_between_words_and_cuts_nothing(
     filled: Service, tmp_path: Path, columns: int
@@ -137,7 +138,6 @@ async def test_a_terminal_wraps_between_words_and_cuts_nothing(
         "users list": (EMAIL,),
         "losses": ("1795810790146-0", "1795810790999-17"),
         "status": (masked(redis_url), masked(database_url)),
-        "status --show-secrets": (redis_url, database_url),
         "status --redis-url": (redis_url,),
         "verify": ("holds", "BROKEN"),
         "losses --acknowledge 77": ("77.",),
