@@ -67,8 +67,9 @@ LEFT JOIN customers t ON t.id = l.id
 LEFT JOIN former_emails f ON c.id IS NULL AND f.email_key = l.email_key
 LEFT JOIN erased e ON c.id IS NULL AND e.email_hash = {email_hash("l.email_key")}
 """)
-# It changes nothing, but locks the sequence, so that nobody else can take a number.
-_LOCK_SEQUENCE = text("ALTER SEQUENCE customers_id_seq CACHE 1")
+# Whoever takes a number inserts a customer, so nobody takes one while the table is locked. Only the
+# owner could lock the sequence itself.
+_LOCK_NUMBERS = text("LOCK TABLE customers IN SHARE ROW EXCLUSIVE MODE")
 _LAST = text("SELECT last_value FROM customers_id_seq")
 _SET_SEQUENCE = text("SELECT setval('customers_id_seq', :highest)")
 _CREATE = text(f"""
@@ -174,7 +175,7 @@ async def reserve_ids(connection: AsyncConnection, highest: int) -> None:
     """Make new customers get ids greater than ``highest``; needs a transaction of its own."""
     if highest <= (await connection.execute(_LAST)).scalar_one():
         return
-    await connection.execute(_LOCK_SEQUENCE)
+    await connection.execute(_LOCK_NUMBERS)
     if highest > (await connection.execute(_LAST)).scalar_one():
         await connection.execute(_SET_SEQUENCE, {"highest": highest})
 
