@@ -21,6 +21,7 @@ WEB_WRITES: Mapping[str, str] = {
     "dead_letter_counters": "INSERT, UPDATE",
     "dead_letters": "UPDATE, DELETE",
     "erased": "INSERT, UPDATE",
+    "foreign_entries": "UPDATE",
     "former_emails": "INSERT, UPDATE, DELETE",
     "interactions": "INSERT, UPDATE, DELETE",
     "losses": "UPDATE",
@@ -44,6 +45,7 @@ WEB_READS = frozenset(
         "sightings",
         "sweep",
         "trims",
+        "unknown_changes",
         "verification",
     }
 )

@@ -92,7 +92,7 @@ async def test_reading_can_be_started_again_after_it_failed(empty_service: Servi
     target, port = urlsplit(service.config.redis_url or "").port or 0, free_port()
     url = _changed(service.config.redis_url or "", host="127.0.0.1", port=port)
     config = service.config.model_copy(update={"redis_url": url})
-    consumer = OrdersConsumer(config, service.redis, "me", Inbox(1))
+    consumer = OrdersConsumer(config, service.redis, "me", Inbox(config))
     with pytest.raises((RedisError, OSError)):
         await consumer.start()
     async with Proxy(target, port):
