@@ -4,7 +4,7 @@
 set -eu
 archive=${ARCHIVE:-/archive}
 keep=${KEEP_BACKUPS:-2}
-name=$(date -u +%Y-%m-%dT%H%M%SZ)
+name=$(date -u +%Y-%m-%dT%H%M%S.%3NZ)
 
 mkdir -p "$archive/base" "$archive/wal"
 rm -rf "$archive"/base/*.new
