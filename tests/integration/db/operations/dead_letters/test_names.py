@@ -68,6 +68,7 @@ async def test_a_letter_is_listed_and_emptied_in_every_encoding(
         '{"customer": {"phone": "(512) 555-5678", "name": "J. S."}}',
         '{"id": "CUST-1001"}',
         '{"data": {"id": "ORD-1", "totalAmount": "-1"}}',
+        '{"note": "call 512-555-5678", "email": "shop@example.com"}',
     )
     others = (
         '{"email": "other@example.com", "name": "Jane Smith"}',
@@ -83,7 +84,7 @@ async def test_a_letter_is_listed_and_emptied_in_every_encoding(
     theirs = [f"{number}-0" for number in range(1, 1 + len(texts))]
     assert await about(web) == theirs
     page = (await web.get("/customers/CUST-1001/delete")).text
-    assert "5 dead letters that name" in page
+    assert "6 dead letters that name" in page
     assert (await web.delete(CUSTOMER)).status_code == 204
     rows = await service.rows("SELECT stream_id FROM dead_letters WHERE field_values = '{}'")
     assert sorted(row["stream_id"] for row in rows) == theirs
