@@ -31,7 +31,7 @@ ORDERS, PARTITION, CHANGES = "orders", "orders:{0}", "customer-segment-changed"
 ENVIRONMENT = {
     f"REDIS_{name}_PASSWORD": PASSWORD for name in ("ADMIN", "SERVICE", "PUBLISHER", "SUBSCRIBER")
 }
-_DENIED = r"(?i)permission|ACL failure|not allowed"
+_DENIED = r"(?i)permission|ACL failure|not allowed|can't (run|access)"
 NOBODY = (
     ("FLUSHALL",),
     ("KEYS", "*"),
