@@ -12,12 +12,20 @@ from service.cli.output import AsJson, camel, fail, moment, note, print_json, pr
 from service.core.scopes import Scope
 from service.core.tokens import ApiKey
 from service.db.accounts import api_keys
+from service.db.accounts.access import access
 from service.db.accounts.api_keys import ListedKey
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Create, list and revoke API keys, for programs.",
+)
+
+
+FIRST_CREDENTIAL = "This is the first credential. From now on, everybody needs one, for good."
+NOBODY_LEFT = (
+    "Nobody can sign in or use the API any more. `crm users add` and `crm keys create` let somebody"
+    " in again."
 )
 
 
@@ -65,7 +73,7 @@ def create(
     """
     first, key = in_database(_create, name, scope, expires)
     if first:
-        note("This is the first credential. From now on, everybody needs one.")
+        note(FIRST_CREDENTIAL)
     typer.echo(key.reveal())
     note("It cannot be shown again. Send it as `Authorization: Bearer …`.")
 
@@ -91,16 +99,16 @@ def revoke(
 
     Within five seconds, every web process refuses it.
     """
-    credentials_left = in_database(_revoke, key_id)
+    anybody_left = in_database(_revoke, key_id)
     say(f"revoked {key_id}")
-    if not credentials_left:
-        note("No credential is left: anyone on the service's machine may do everything now.")
+    if not anybody_left:
+        note(NOBODY_LEFT)
 
 
 async def _create(
     connection: AsyncConnection, name: str, scopes: list[Scope], expires: datetime | None
 ) -> tuple[bool, ApiKey]:
-    first = not await api_keys.configured(connection)
+    first = not (await access(connection)).required
     key = await api_keys.create_key(connection, name, scopes, expires_at=expires, actor=actor())
     return first, key
 
@@ -108,7 +116,7 @@ async def _create(
 async def _revoke(connection: AsyncConnection, key_id: str) -> bool:
     if not await api_keys.revoke_key(connection, key_id, actor=actor()):
         fail(f"there is no key {key_id} to revoke. `crm keys list` shows all.")
-    return await api_keys.configured(connection)
+    return (await access(connection)).possible
 
 
 def _state(key: ListedKey) -> str:

@@ -2,15 +2,17 @@
 
 import re
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.cli.database import actor, in_database
-from service.cli.output import AsJson, camel, fail, moment, print_json, print_table, say
+from service.cli.keys import FIRST_CREDENTIAL, NOBODY_LEFT
+from service.cli.output import AsJson, camel, fail, moment, note, print_json, print_table, say
 from service.core.scopes import Role
 from service.db.accounts import users
+from service.db.accounts.access import access
 from service.db.accounts.passwords import PasswordError
 from service.db.accounts.users import User
 
@@ -42,8 +44,10 @@ def add(email: Email, role: RoleOption) -> None:
     """Add a user.
 
     In a terminal this asks for the password. Otherwise the password is one line of standard input.
+    It has at least 12 characters and is not easy to guess.
     """
-    in_database(_add, email, _password(), role)
+    if in_database(_add, email, _password(), role):
+        note(FIRST_CREDENTIAL)
     say(f"added, as {role}")
 
 
@@ -85,18 +89,22 @@ def disable(email: Email) -> None:
 
     A new password enables them again. The audit keeps what they did.
     """
-    if not in_database(_disable, email):
-        _no_such_user()
+    anybody_left = in_database(_disable, email)
     say(f"disabled {email}")
+    if not anybody_left:
+        note(NOBODY_LEFT)
 
 
-async def _add(connection: AsyncConnection, email: str, password: str, role: Role) -> None:
+async def _add(connection: AsyncConnection, email: str, password: str, role: Role) -> bool:
+    """Add a user. Return whether this is the first credential."""
+    first = not (await access(connection)).required
     try:
         await users.add_user(connection, email, password, role, actor=actor())
     except users.UserExistsError:
         fail("that user exists already. See `crm users set-role` and `crm users set-password`.")
     except PasswordError as error:
         fail(f"{error}.")
+    return first
 
 
 async def _set_role(connection: AsyncConnection, email: str, role: Role) -> bool:
@@ -111,10 +119,13 @@ async def _set_password(connection: AsyncConnection, email: str, password: str) 
 
 
 async def _disable(connection: AsyncConnection, email: str) -> bool:
-    return await users.disable_user(connection, email, actor=actor())
+    """Disable a user. Return whether anybody can still get in."""
+    if not await users.disable_user(connection, email, actor=actor()):
+        _no_such_user()
+    return (await access(connection)).possible
 
 
-def _no_such_user() -> None:
+def _no_such_user() -> NoReturn:
     fail("there is no such user. `crm users list` shows all.")
 
 

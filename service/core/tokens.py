@@ -1,4 +1,4 @@
-"""Secrets that prove who sends a request: API keys and session tokens.
+"""Secrets that prove who sends a request: API keys, and tokens in cookies.
 
 Only their digests are stored.
 """
@@ -45,15 +45,15 @@ class ApiKey:
         return f"crm_{self.id}_{self._secret}"
 
 
-class SessionToken:
-    """The token in the cookie of a signed-in browser."""
+class CookieToken:
+    """The token in a cookie, of a session or of a device."""
 
     def __init__(self, secret: str) -> None:
-        """Create a token from a cookie's text. Any text is allowed: it may match no session."""
+        """Create a token from a cookie's text. Any text is allowed: it may match nothing."""
         self._secret = secret
 
     @classmethod
-    def make(cls) -> "SessionToken":
+    def make(cls) -> "CookieToken":
         """Return a new token of 256 random bits."""
         return cls(secrets.token_urlsafe(32))
 
@@ -64,7 +64,7 @@ class SessionToken:
 
     @property
     def csrf(self) -> str:
-        """The value that this session's forms carry.
+        """The value that the forms of a session with this token carry.
 
         Pages of other sites can neither read it nor compute it.
         """

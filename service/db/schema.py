@@ -16,6 +16,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
+    Connection,
     Date,
     DateTime,
     Double,
@@ -31,6 +32,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     func,
     text,
 )
@@ -531,6 +533,7 @@ installation = Table(
     metadata,
     Column("one", Boolean, primary_key=True, server_default=text("true")),
     Column("salt", LargeBinary, nullable=False, comment="of the erased e-mails' hashes"),
+    Column("sign_in_since", Moment, comment="set by the first key or user, and never unset"),
     CheckConstraint("one", name="single_row"),
 )
 
@@ -629,3 +632,42 @@ sessions = Table(
     ),
     Column("expires_at", Moment, nullable=False, comment="however it is used"),
 )
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True, comment="SHA-256 of 256 random bits"),
+    Column(
+        "user_id",
+        ForeignKey("users.id", ondelete="CASCADE"),
+        primary_key=True,
+        index=True,
+        comment="a browser may have several users",
+    ),
+    Column("signed_in_at", Moment, nullable=False, server_default=func.now()),
+)
+
+# A trigger, because the statement that makes a credential may be anybody's: a worker of the release
+# before, or a person with psql. It runs with the rights of the tables' owner, so that none of them
+# needs the right to change `installation`.
+_END_LOCAL_MODE = """
+CREATE FUNCTION end_local_mode() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  EXECUTE format(
+    'UPDATE %I.installation SET sign_in_since = now() WHERE sign_in_since IS NULL', TG_TABLE_SCHEMA
+  );
+  RETURN NULL;
+END $$
+"""
+_ON_FIRST_CREDENTIAL = """
+CREATE TRIGGER end_local_mode AFTER INSERT ON {}
+FOR EACH STATEMENT EXECUTE FUNCTION end_local_mode()
+"""
+
+
+@event.listens_for(metadata, "after_create")
+def _create_triggers(_metadata: MetaData, connection: Connection, **_options: object) -> None:
+    connection.exec_driver_sql(_END_LOCAL_MODE)
+    for table in (users, api_keys):
+        connection.exec_driver_sql(_ON_FIRST_CREDENTIAL.format(table.name))

@@ -38,12 +38,12 @@ from service.http.middleware.request_log import RequestLog
 from service.http.middleware.request_spans import RequestSpans
 from service.http.rate_limits import Buckets, Clock
 from service.http.replica import Replica
+from service.http.sign_in_limits import SignInLimits
 from service.http.state import WebState, put_state
 from service.streams import redis_client
 
-ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE = 0.2, 20.0
-"""The rate and the burst of `WebState.failed_attempts`."""
-
+WRONG_KEYS_PER_SECOND, WRONG_KEYS_AT_ONCE = 0.2, 20.0
+"""The rate and the burst of `WebState.wrong_keys`."""
 
 # FastAPI tries routes in this order: the export before /customers/{id}, which would match its path.
 _ROUTERS = (
@@ -128,7 +128,8 @@ async def _connected(
         problem_page=problem_page,
         credentials=CredentialCache(engine, clock),
         request_rate=Buckets(config.rate_limit_per_second, config.rate_limit_burst, clock),
-        failed_attempts=Buckets(ATTEMPTS_PER_SECOND, ATTEMPTS_AT_ONCE, clock),
+        wrong_keys=Buckets(WRONG_KEYS_PER_SECOND, WRONG_KEYS_AT_ONCE, clock),
+        sign_ins=SignInLimits(clock),
     )
     yield state
     await state.redis.aclose()

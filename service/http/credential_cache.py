@@ -1,8 +1,8 @@
 """Remembers for a few seconds what the database says about API keys and sessions.
 
 So most requests need no query for this. The price is a delay of up to REMEMBERED seconds until a
-process notices that a key was revoked or has expired, that a session ended, that the first
-credential was created, or that the last one was removed.
+process notices that a key was revoked or has expired, that a session ended, or that the first
+credential was created.
 """
 
 import asyncio
@@ -13,8 +13,9 @@ from typing import TypeVar
 from cachetools import TTLCache
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.core.tokens import SessionToken
-from service.db.accounts import api_keys, sessions
+from service.core.tokens import CookieToken
+from service.db.accounts import api_keys, devices, sessions
+from service.db.accounts.access import Access, access
 from service.db.accounts.api_keys import StoredKey
 from service.db.accounts.users import User
 from service.db.engine import DATABASE_AWAY
@@ -37,26 +38,33 @@ class CredentialCache:
 
     def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
         """Start empty. ``clock`` returns seconds that never go back."""
-        self.local_mode: bool | None = None
-        """True if no credential existed at the last look; None before the first look."""
+        self._access: Access | None = None
         self._engine = engine
         self._clock = clock
         self._looked_at = float("-inf")
         self._keys: TTLCache[str, StoredKey | None] = TTLCache(_MOST_REMEMBERED, REMEMBERED, clock)
         self._users: TTLCache[bytes, User | None] = TTLCache(_MOST_REMEMBERED, REMEMBERED, clock)
+        self._devices: TTLCache[bytes, frozenset[str]] = TTLCache(
+            _MOST_REMEMBERED, REMEMBERED, clock
+        )
         self._noted: TTLCache[str | bytes, bool] = TTLCache(
             _MOST_REMEMBERED, _SECONDS_BETWEEN_NOTES, clock
         )
         self._writes: set[asyncio.Task[None]] = set()
 
-    async def any_exist(self) -> bool:
-        """Return whether there is any credential: an API key or a user."""
+    @property
+    def local_mode(self) -> bool:
+        """Whether no credential had ever been made, at the last look. False before the first."""
+        return self._access is not None and not self._access.required
+
+    async def access(self) -> Access:
+        """Return whether everybody has to sign in, and whether anybody can."""
         now = self._clock()
-        if self.local_mode is None or now - self._looked_at > REMEMBERED:
+        if self._access is None or now - self._looked_at > REMEMBERED:
             async with self._engine.connect() as connection:
-                self.local_mode = not await api_keys.configured(connection)
+                self._access = await access(connection)
             self._looked_at = now
-        return not self.local_mode
+        return self._access
 
     async def find_key(self, key_id: str) -> StoredKey | None:
         """Return the API key with this id, or None if there is none."""
@@ -67,7 +75,7 @@ class CredentialCache:
         self._keys[key_id] = key
         return key
 
-    async def find_user(self, token: SessionToken) -> User | None:
+    async def find_user(self, token: CookieToken) -> User | None:
         """Return the user whose session this is, or None if there is no such session any more."""
         digest = token.digest
         with suppress(KeyError):
@@ -77,7 +85,17 @@ class CredentialCache:
         self._users[digest] = user
         return user
 
-    async def end_session(self, token: SessionToken) -> None:
+    async def find_device(self, token: CookieToken) -> frozenset[str]:
+        """Return the e-mail keys of the users who have signed in from the browser of this token."""
+        digest = token.digest
+        with suppress(KeyError):
+            return self._devices[digest]
+        async with self._engine.connect() as connection:
+            users = await devices.find(connection, token)
+        self._devices[digest] = users
+        return users
+
+    async def end_session(self, token: CookieToken) -> None:
         """End a session: at once in this process, within REMEMBERED seconds in the others."""
         async with self._engine.begin() as connection:
             await sessions.end(connection, token)
@@ -87,7 +105,7 @@ class CredentialCache:
         """Record that the key is used, at most once a minute."""
         self._note(key_id, api_keys.touch_key, key_id)
 
-    def note_session_use(self, token: SessionToken) -> None:
+    def note_session_use(self, token: CookieToken) -> None:
         """Record that the session is used, at most once a minute. This keeps it alive."""
         self._note(token.digest, sessions.touch, token)
 

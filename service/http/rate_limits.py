@@ -1,12 +1,17 @@
-"""Limit how often one caller may send requests, so that none slows down the others.
+"""Limit how often one caller may do something, and how many do it at once.
+
+So no caller slows down the others.
 
 Each process counts for itself: with n processes behind a load balancer, a caller may send n times
 as many requests.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from ipaddress import IPv6Address, ip_address, ip_network
 
+from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from service.http.problems import ProblemError
@@ -57,6 +62,31 @@ class Buckets:
         self._buckets = in_use if len(in_use) < _MOST_BUCKETS else {}
 
 
+class LaneFullError(Exception):
+    """Too many are waiting already."""
+
+
+class Lane:
+    """Lets ``at_once`` callers through at a time, and lets ``waiting`` more wait for their turn."""
+
+    def __init__(self, *, at_once: int, waiting: int) -> None:
+        """Start empty."""
+        self._turns = asyncio.Semaphore(at_once)
+        self._places = at_once + waiting
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn and hold it. Raises LaneFullError at once if nobody more may wait."""
+        if not self._places:
+            raise LaneFullError
+        self._places -= 1
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self._places += 1
+
+
 def too_many(seconds: float) -> ProblemError:
     """Return the problem for a caller who may try again after ``seconds``."""
     wait = str(int(seconds) + 1)
@@ -67,10 +97,39 @@ def too_many(seconds: float) -> ProblemError:
 def address_of(scope: Scope) -> str:
     """Return the caller's address. For IPv6, return the /64 network: one caller owns all of it."""
     host = str((scope.get("client") or ("unknown",))[0])
+    return _network(host, v4_bits=32) or host
+
+
+def network_of(scope: Scope) -> str | None:
+    """Return the network that a request came from, ``/24`` or ``/64``. None if it is not known.
+
+    It is not known if a proxy has sent the request whose word the server does not take
+    (`FORWARDED_ALLOW_IPS`): then the address is the proxy's.
+    """
+    host = str((scope.get("client") or ("unknown",))[0])
+    forwarded = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
+    if forwarded and host not in map(_without_port, forwarded.split(",")):
+        return None
+    return _network(host, v4_bits=24)
+
+
+def _without_port(address: str) -> str:
+    """Return the host of an address: ``192.0.2.1:80``, ``[2001:db8::1]:80``, or without a port."""
+    address = address.strip()
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
+
+
+def _network(host: str, *, v4_bits: int) -> str | None:
+    """Return the network of an address as text, or None if it is no IP address."""
     try:
         address = ip_address(host)
     except ValueError:
-        return host
-    if isinstance(address, IPv6Address) and not address.ipv4_mapped:
-        return str(ip_network((address, 64), strict=False))
-    return host
+        return None
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is None:
+            return str(ip_network((address, 64), strict=False))
+        address = address.ipv4_mapped
+    network = ip_network((address, v4_bits), strict=False)
+    return str(network if v4_bits < address.max_prefixlen else address)

@@ -1,6 +1,5 @@
 """The state of a web process: connections and caches. Nothing here has to outlive the process."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,13 +12,13 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from service.config import Config
-from service.db.accounts import passwords
 from service.db.statistics.key_figures import MedianCache
 from service.http.activity_feed import Feed
 from service.http.credential_cache import CredentialCache
 from service.http.problems import ProblemPage
 from service.http.rate_limits import Buckets
 from service.http.replica import Replica
+from service.http.sign_in_limits import SignInLimits
 from service.metrics import measured_requests
 
 _REPLICA_LAG = "crm.replica_lag"
@@ -39,13 +38,9 @@ class WebState:
     credentials: CredentialCache
     request_rate: Buckets
     """Limits how often each caller may send requests."""
-    failed_attempts: Buckets
-    """Limits wrong keys per address, and failed sign-ins per address and per account."""
-    sign_ins: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(passwords.AT_ONCE)
-    )
-    """Sign-ins wait here until a password can be hashed. Only then do they take a connection to
-    the database, because other requests need those."""
+    wrong_keys: Buckets
+    """Limits how often each address may send a wrong API key."""
+    sign_ins: SignInLimits
     requests: Histogram = field(default_factory=measured_requests)
     """How long requests took. The request log measures it, ``/metrics`` shows it."""
 

@@ -36,10 +36,6 @@ class ListedKey(NamedTuple):
 
 
 _VALID = "revoked_at IS NULL AND coalesce(expires_at > now(), true) AS valid"
-_CONFIGURED = text("""
-SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL)
-    OR EXISTS (SELECT FROM users WHERE disabled_at IS NULL)
-""")
 _CREATE = text("""
 INSERT INTO api_keys (id, name, secret_hash, scopes, expires_at)
 VALUES (:id, :name, :secret_hash, :scopes, :expires_at)
@@ -54,14 +50,6 @@ UPDATE api_keys SET last_used_at = now()
 WHERE id = :id AND coalesce(last_used_at < now() - interval '1 minute', true)
 """)
 _REVOKE = text("UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL")
-
-
-async def configured(connection: AsyncConnection) -> bool:
-    """Return True if there is a key that is not revoked, or a user who is not disabled.
-
-    An expired key counts. Otherwise the service would open to everybody when the last key expires.
-    """
-    return bool((await connection.execute(_CONFIGURED)).scalar_one())
 
 
 async def create_key(

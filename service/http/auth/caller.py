@@ -9,9 +9,10 @@ from starlette.types import Scope as ASGIScope
 
 from service.core.scopes import LOCAL, Actor, Scope
 from service.core.tokens import ApiKey
+from service.db.accounts.access import Access
 from service.db.engine import DATABASE_AWAY
+from service.http.auth.cookies import session_token
 from service.http.auth.local_mode import from_this_machine
-from service.http.auth.session_cookies import session_token
 from service.http.problems import ProblemError
 from service.http.rate_limits import address_of, too_many
 from service.http.state import WebState, state_of
@@ -55,11 +56,11 @@ async def identify(request: HTTPConnection, state: WebState) -> Caller:
     if sent_key is not None:
         actor = await _actor_of_key(sent_key, state)
         if actor is None:
-            if wait := state.failed_attempts.take(address_of(request.scope)):
+            if wait := state.wrong_keys.take(address_of(request.scope)):
                 raise too_many(wait)
-            raise unauthorized()
+            raise unauthorized(await state.credentials.access())
         return Caller(actor)
-    if not await state.credentials.any_exist():
+    if not (await state.credentials.access()).required:
         return Caller(LOCAL if from_this_machine(request, state.config) else None)
     if (token := session_token(request)) is None:
         return Caller()
@@ -82,15 +83,23 @@ async def still_allowed(request: HTTPConnection, scope: Scope) -> bool:
     return actor is not None and scope in actor.scopes
 
 
-def unauthorized() -> ProblemError:
-    """Return the problem for an unknown caller. It does not say what is wrong with a key."""
-    return ProblemError(
-        401,
-        "Unauthorized",
-        "This needs a valid API key, as `Authorization: Bearer crm_…` or as `X-API-Key`. "
-        "`crm keys create` makes one.",
-        headers={"WWW-Authenticate": "Bearer"},
-    )
+def unauthorized(access: Access | None = None) -> ProblemError:
+    """Return the problem for an unknown caller. It does not say what is wrong with a key.
+
+    If no credential is valid any more, it says how to get in again.
+    """
+    if access is None or access.possible:
+        detail = (
+            "This needs a valid API key, as `Authorization: Bearer crm_…` or as `X-API-Key`. "
+            "`crm keys create` makes one."
+        )
+    else:
+        detail = (
+            "Nobody can get in: every user is disabled, and every API key is revoked, expired or "
+            "gone. On the service's machine, run `crm users add EMAIL --role admin` or "
+            "`crm keys create NAME --scope read`."
+        )
+    return ProblemError(401, "Unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def _sent_key(headers: Mapping[str, str]) -> str | None:

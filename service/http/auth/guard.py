@@ -14,6 +14,7 @@ from starlette.types import Scope as ASGIScope
 from service.core.scopes import LOCAL, Actor, Scope
 from service.db.engine import DATABASE_AWAY
 from service.http.auth.caller import Caller, caller_of, identify, remember_caller, unauthorized
+from service.http.auth.cookies import device_token
 from service.http.auth.local_mode import is_loopback
 from service.http.forms import read_form
 from service.http.problems import ProblemError, database_unavailable, log_database_error
@@ -26,6 +27,7 @@ UNGUARDED = frozenset({"/livez", "/readyz"})
 CSRF_HEADER = "X-CSRF-Token"
 
 _UNLIMITED = frozenset({"/metrics"})
+_TO_SIGN_IN = ("/sign-in", "/static/")
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -45,22 +47,36 @@ class Guard:
         if scope["type"] == "http" and scope["path"] not in UNGUARDED:
             request = HTTPConnection(scope)
             state = state_of(request)
+            bucket = address_of(scope)
             try:
                 caller = await identify(request, state)
+                bucket = await _bucket(request, caller, state)
             except DATABASE_AWAY as error:
                 log_database_error(error)
                 caller = Caller(identified=False)
             remember_caller(scope, caller)
-            _limit_rate(scope, caller, state)
+            if scope["path"] not in _UNLIMITED and (wait := state.request_rate.take(bucket)):
+                raise too_many(wait)
             refuse_other_origins(request, strict=bool(caller.csrf))
         await self._app(scope, receive, send)
 
 
-def _limit_rate(scope: ASGIScope, caller: Caller, state: WebState) -> None:
-    actor = caller.actor
-    key = actor.ref if actor and actor is not LOCAL else address_of(scope)
-    if scope["path"] not in _UNLIMITED and (wait := state.request_rate.take(key)):
-        raise too_many(wait)
+async def _bucket(request: HTTPConnection, caller: Caller, state: WebState) -> str:
+    """Return the name of the bucket that a request takes a token from.
+
+    Strangers have two for each address. So a program that sends too many requests without a key
+    does not keep the people at its address from signing in. A browser in which somebody has signed
+    in before has one of its own.
+    """
+    if caller.actor and caller.actor is not LOCAL:
+        return caller.actor.ref
+    address = address_of(request.scope)
+    if not request.scope["path"].startswith(_TO_SIGN_IN):
+        return address
+    token = device_token(request)
+    if token and await state.credentials.find_device(token):
+        return f"device {token.digest.hex()}"
+    return f"sign-in {address}"
 
 
 def refuse_other_origins(request: HTTPConnection, *, strict: bool) -> None:
@@ -99,7 +115,7 @@ async def _api_actor(
     """Return the actor of an API request, or raise a problem."""
     caller = identified_caller(request)
     if caller.actor is None:
-        raise unauthorized()
+        raise unauthorized(await state_of(request).credentials.access())
     _check_csrf_token(request, caller, request.headers.get(CSRF_HEADER))
     if lacking := _lacking_scope(caller.actor, needed.scopes):
         raise lacks_scope(lacking)
@@ -164,9 +180,19 @@ def require_on_page(scope: Scope) -> Any:
 
 
 def _sign_in_first(request: Request) -> ProblemError:
+    """Return the redirect to the sign-in page, which leads back to the page that was asked for.
+
+    After a form was sent, it leads back to the page with the form. The browser's tab keeps what was
+    typed, and that page's script puts it back.
+    """
     location = "/sign-in"
-    if request.method in {"GET", "HEAD"}:  # a form that was sent is lost: nothing to come back to
-        address = f"{request.url.path}?{request.url.query}".removesuffix("?")
+    page = urlsplit(str(request.url))
+    if request.method not in {"GET", "HEAD"}:
+        page = urlsplit(request.headers.get("referer", ""))
+        if page.netloc != request.headers.get("host"):
+            page = urlsplit("")
+    if page.path:
+        address = f"{page.path}?{page.query}".removesuffix("?")
         location += f"?next={quote(address, safe='/')}"
     return ProblemError(303, "Sign in", "Sign in first.", headers={"Location": location})
 

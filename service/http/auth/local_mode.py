@@ -1,6 +1,7 @@
-"""Local mode: while no credential exists, anyone on this machine may do everything.
+"""Local mode: until the first credential is made, anyone on this machine may do everything.
 
-The first API key or user ends it. It never lets anyone on another machine in.
+The first API key or user ends it for good, even if all of them are revoked, disabled or deleted
+later. It never lets anyone on another machine in.
 """
 
 import logging
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from service.config import Config, ConfigError
-from service.db.accounts import api_keys
+from service.db.accounts.access import access
 from service.db.engine import DATABASE_AWAY, create_engine, sqlstate
 from service.http.credential_cache import CredentialCache
 from service.http.problems import ProblemError
@@ -40,7 +41,7 @@ def from_this_machine(request: HTTPConnection, config: Config) -> bool:
         return False
     if not _names_this_machine(request.headers.get("host", "")):
         detail = (
-            "While no credential exists, the service answers to localhost and 127.0.0.1 only. Use "
+            "In local mode the service answers to localhost and 127.0.0.1 only. Use "
             "one of these addresses, or create an API key or a user."
         )
         raise ProblemError(403, "Forbidden", detail)
@@ -55,36 +56,41 @@ def _names_this_machine(host: str) -> bool:
 
 
 async def warn_at_start(credentials: CredentialCache) -> None:
-    """Log a warning if everybody on this machine may do everything."""
+    """Log a warning if everybody on this machine may do everything, or if nobody can get in."""
     try:
-        any_exist = await credentials.any_exist()
+        access = await credentials.access()
     except DATABASE_AWAY as error:
         log.warning("cannot check whether credentials exist: %s", type(error).__name__)
         return
-    if not any_exist:
+    if not access.required:
         log.warning(
             "NO SIGN-IN: there is no API key and no user, so anyone on this machine may do"
             " everything. Create one with `crm keys create` or `crm users add` to require sign-in."
         )
+    if not access.possible:
+        log.warning(
+            "NOBODY CAN GET IN: no user is enabled and no API key is valid. Create one with"
+            " `crm users add` or `crm keys create`."
+        )
 
 
 async def refuse_open_door(config: Config) -> None:
-    """Raise ConfigError if other machines could reach the service while no credential exists.
+    """Raise ConfigError if other machines could reach the service in local mode.
 
-    If the database does not answer, nobody knows whether one exists. The service starts anyway,
-    because on such an address it lets nobody in without a credential.
+    If the database does not answer, nobody knows whether it is in local mode. The service starts
+    anyway, because on such an address it lets nobody in without a credential.
     """
     if is_loopback(config.http_host):
         return
     engine = create_engine(config.database_url or "", application="crm web", pool_size=1)
     try:
         async with engine.connect() as connection:
-            any_exist = await api_keys.configured(connection)
+            required = (await access(connection)).required
     except DATABASE_AWAY as error:
-        any_exist = sqlstate(error) != _UNDEFINED_TABLE
+        required = sqlstate(error) != _UNDEFINED_TABLE
     finally:
         await engine.dispose()
-    if not any_exist:
+    if not required:
         msg = (
             f"CRM_HTTP_HOST={config.http_host} lets other machines in, and nobody could sign in: "
             "there is no API key and no user. Create one with `crm keys create NAME --scope read` "

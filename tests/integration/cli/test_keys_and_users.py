@@ -60,7 +60,7 @@ async def test_a_key_is_revoked_once(run: Run) -> None:
     key_id = made.stdout[4:12]
     revoked = await run("keys", "revoke", key_id)
     assert (revoked.exit_code, revoked.stdout) == (0, f"revoked {key_id}\n")
-    assert "No credential is left" in revoked.stderr
+    assert "Nobody can sign in or use the API any more" in revoked.stderr
     assert "revoked" in (await run("keys", "list")).stdout
     for unknown in (key_id, "aaaaaaaa"):
         again = await run("keys", "revoke", unknown)
@@ -90,6 +90,7 @@ async def test_users_are_added_changed_and_disabled(empty_service: Service, run:
     typed = f"{PASSWORD}\n"
     added = await run("users", "add", "Jane@x.org", "--role", "viewer", typed=typed)
     assert (added.exit_code, added.stdout) == (0, "added, as viewer\n"), added.output
+    assert "first credential" in added.stderr
     again = await run("users", "add", "jane@x.org", "--role", "viewer", typed=typed)
     assert (again.exit_code, "exists already" in again.stderr) == (1, True)
     assert (await run("users", "set-role", "jane@x.org", "--role", "admin")).exit_code == 0
@@ -99,7 +100,9 @@ async def test_users_are_added_changed_and_disabled(empty_service: Service, run:
         user = await users.verify_password(connection, "jane@x.org", PASSWORD)
         assert user
         assert user.role is Role.ADMIN
-    assert (await run("users", "disable", "jane@x.org")).exit_code == 0
+    disabled = await run("users", "disable", "jane@x.org")
+    assert (disabled.exit_code, disabled.stdout) == (0, "disabled jane@x.org\n")
+    assert "Nobody can sign in or use the API any more" in disabled.stderr
     assert "disabled" in (await run("users", "list")).stdout
     changed = await run("users", "set-password", "jane@x.org", typed="another password\n")
     assert changed.exit_code == 0
@@ -108,8 +111,14 @@ async def test_users_are_added_changed_and_disabled(empty_service: Service, run:
 
 
 async def test_a_mistake_is_answered_with_one_sentence(run: Run) -> None:
-    short = await run("users", "add", "a@x.org", "--role", "viewer", typed="short\n")
-    assert (short.exit_code, "12 to 1,024" in short.stderr) == (1, True)
+    for typed, answer in {
+        "short": "12 to 1,024",
+        "password1234": "easy to guess: this is a very common password. Three or four words",
+        "a@x.orga@x.org": "easy to guess",
+    }.items():
+        refused = await run("users", "add", "a@x.org", "--role", "viewer", typed=f"{typed}\n")
+        assert refused.exit_code == 1
+        assert answer in refused.stderr.replace("\n", " ")
     unknown = await run("users", "disable", "a@x.org")
     assert (unknown.exit_code, "no such user" in unknown.stderr) == (1, True)
     for arguments in (("add", "jane", "--role", "viewer"), ("add", "a@x.org", "--role", "boss")):

@@ -70,7 +70,16 @@ class Browser:
     @property
     def token(self) -> str:
         """The session token in the cookie."""
-        [token] = list(self.http.cookies.values())
+        return self._cookie("crm-session")
+
+    @property
+    def device(self) -> str:
+        """The token by which the browser is known again."""
+        return self._cookie("crm-device")
+
+    def _cookie(self, name: str) -> str:
+        cookies = self.http.cookies
+        [token] = [value for key, value in cookies.items() if key.removeprefix("__Host-") == name]
         return token
 
 

@@ -19,6 +19,8 @@ from tests.wait import until
 FIRST_IN_USE = "0002"
 """The oldest schema that is in use anywhere: migrations up to it ran on empty databases only."""
 
+_USER = "(email, email_key, password_hash, role, disabled_at) VALUES ('a', 'a', '', 'admin', now())"
+_KEY = "(id, name, secret_hash, scopes, revoked_at) VALUES ('a', 'a', '\\x00', '{read}', now())"
 _FILES = """
 SELECT relname, relfilenode FROM pg_class
 WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
@@ -35,6 +37,12 @@ def _revisions() -> list[str]:
     scripts = ScriptDirectory.from_config(migrate._alembic())
     found = [script.revision for script in scripts.iterate_revisions("head", FIRST_IN_USE)]
     return found[::-1]
+
+
+def _before(revision: str) -> str:
+    """Return the revision that a migration starts from."""
+    script = ScriptDirectory.from_config(migrate._alembic()).get_revision(revision)
+    return str(script.down_revision)
 
 
 def _upgrade_to(connection: Connection, revision: str) -> None:
@@ -153,6 +161,30 @@ async def test_an_index_whose_build_was_interrupted_is_built_again(own_servers: 
                 text("SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_customers_figures'")
             )
     assert "USING brin" in (definition or "")
+
+
+@pytest.mark.parametrize(
+    ("before", "over"),
+    [
+        ("SELECT 1", False),
+        ("INSERT INTO audit (actor, action) VALUES ('a test', 'customer.updated')", False),
+        (f"INSERT INTO users {_USER}", True),
+        (f"INSERT INTO api_keys {_KEY}", True),
+        ("INSERT INTO audit (actor, action) VALUES ('a test', 'key.created')", True),
+    ],
+)
+async def test_local_mode_is_over_where_a_key_or_a_user_ever_existed(
+    own_servers: Servers, before: str, *, over: bool
+) -> None:
+    async with _engine(own_servers) as engine:
+        await _up_to(engine, _before("0013"))
+        async with engine.begin() as connection:
+            await connection.execute(text(before))
+            await connection.execute(text("DELETE FROM users"))
+        await _up_to(engine, "0013")
+        async with engine.connect() as connection:
+            query = text("SELECT sign_in_since IS NOT NULL FROM installation")
+            assert await connection.scalar(query) is over
 
 
 async def test_former_emails_from_before_their_table_are_taken_from_the_audit(

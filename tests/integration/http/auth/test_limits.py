@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from service.core.scopes import Scope
-from service.http.app import ATTEMPTS_AT_ONCE, ATTEMPTS_PER_SECOND
+from service.http.app import WRONG_KEYS_AT_ONCE, WRONG_KEYS_PER_SECOND
 from tests.conftest import Service
 from tests.integration.http.auth.conftest import STATISTICS, Web, assert_problem, serve
 
@@ -40,14 +40,14 @@ async def test_without_a_credential_requests_are_counted_by_address(empty_servic
 async def test_wrong_keys_are_limited_more_strictly_than_requests(web: Web) -> None:
     key = await web.key(Scope.READ)
     wrong = {"x-api-key": key.text[:-4] + "AAAA"}
-    for _ in range(int(ATTEMPTS_AT_ONCE)):
+    for _ in range(int(WRONG_KEYS_AT_ONCE)):
         assert_problem(await web.http.get(STATISTICS, headers=wrong), 401)
     refused = await web.http.get(STATISTICS, headers=wrong)
     assert_problem(refused, 429)
-    assert int(refused.headers["retry-after"]) <= 1 / ATTEMPTS_PER_SECOND + 1
+    assert int(refused.headers["retry-after"]) <= 1 / WRONG_KEYS_PER_SECOND + 1
     # From the same address, behind the same proxy:
     assert (await web.http.get(STATISTICS, headers=key.headers)).status_code == 200
-    web.wait(1 / ATTEMPTS_PER_SECOND)
+    web.wait(1 / WRONG_KEYS_PER_SECOND)
     assert_problem(await web.http.get(STATISTICS, headers=wrong), 401)
     assert_problem(await web.http.get(STATISTICS, headers=wrong), 429)
 

@@ -30,29 +30,73 @@ async def test_this_machine_may_do_everything_and_each_answer_names_local_mode(
     assert "crm keys create" in caplog.text
 
 
-async def test_local_mode_ends_with_the_first_credential_and_returns_after_the_last(
-    web: Web,
+_KEY = "INSERT INTO api_keys (id, name, secret_hash, scopes) VALUES ('a', 'a', '\\x00', '{read}')"
+_USER = "INSERT INTO users (email, email_key, password_hash, role) VALUES ('a', 'a', 'x', 'admin')"
+
+
+@pytest.mark.parametrize(
+    ("made", "gone"),
+    [
+        (_KEY, "UPDATE api_keys SET revoked_at = now()"),
+        (_KEY, "UPDATE api_keys SET expires_at = now()"),
+        (_KEY, "DELETE FROM api_keys"),
+        (_KEY, "TRUNCATE api_keys"),
+        (_USER, "UPDATE users SET disabled_at = now()"),
+        (_USER, "DELETE FROM users"),
+        (_USER, "TRUNCATE users, api_keys, sessions, devices, audit RESTART IDENTITY"),
+        (_USER, "WITH gone AS (DELETE FROM users) DELETE FROM installation"),
+    ],
+)
+async def test_local_mode_ends_for_good_with_the_first_credential(
+    empty_service: Service, made: str, gone: str
 ) -> None:
-    assert (await web.probe(Scope.ADMIN)).status_code == 200
-    key = await web.key(Scope.READ)
-    answer = await web.probe(Scope.ADMIN)
-    assert_problem(answer, 401)
-    assert "x-crm-mode" not in answer.headers
-    async with web.service.engine.begin() as connection:
-        await api_keys.revoke_key(connection, key.id, actor="test")
-    web.wait()
-    assert (await web.probe(Scope.ADMIN)).status_code == 200
+    """It does not matter who makes the credential, nor how it goes."""
+    async with serve(empty_service) as web:
+        assert (await web.probe(Scope.ADMIN)).status_code == 200
+        [salt] = await web.service.rows("SELECT * FROM installation")
+        await web.service.execute(made)
+        web.wait()
+        answer = await web.probe(Scope.ADMIN)
+        assert_problem(answer, 401)
+        assert "x-crm-mode" not in answer.headers
+        await web.service.execute(gone)
+        try:
+            web.wait()
+            answer = await web.probe(Scope.ADMIN)
+            assert_problem(answer, 401, "Nobody can get in", "crm users add EMAIL --role admin")
+            async with serve(empty_service) as restarted:
+                assert_problem(await restarted.probe(Scope.READ), 401, "Nobody can get in")
+        finally:
+            await web.service.execute(
+                "INSERT INTO installation (salt) VALUES (:salt) ON CONFLICT DO NOTHING",
+                salt=salt["salt"],
+            )
 
 
-async def test_a_user_ends_local_mode_too(web: Web) -> None:
-    await web.service.execute(
-        "INSERT INTO users (email, email_key, password_hash, role) VALUES ('a', 'a', 'x', 'admin')"
-    )
+async def test_rows_that_came_without_the_trigger_end_local_mode_too(web: Web) -> None:
+    """As after a restore that loads a table without running triggers."""
+    await web.service.execute(_USER)
+    await web.service.execute("UPDATE installation SET sign_in_since = NULL")
     web.wait()
     assert_problem(await web.probe(Scope.READ), 401)
-    await web.service.execute("UPDATE users SET disabled_at = now()")
-    web.wait()
-    assert (await web.probe(Scope.READ)).status_code == 200
+
+
+async def test_when_nobody_can_get_in_the_log_and_the_sign_in_page_say_so(
+    empty_service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    await empty_service.execute(_USER)
+    await empty_service.execute("UPDATE users SET disabled_at = now()")
+    async with serve(empty_service) as web:
+        assert "NOBODY CAN GET IN" in caplog.text
+        assert "NO SIGN-IN" not in caplog.text
+        shown = await web.http.get("/sign-in", headers={"sec-fetch-site": "none"})
+        assert "Nobody can sign in" in shown.text
+        assert "crm users set-password" in shown.text
+        key = await web.key(Scope.READ)
+        assert (await web.probe(Scope.READ, headers=key.headers)).status_code == 200
+        answer = await web.probe(Scope.READ)
+        assert_problem(answer, 401, "crm keys create")
+        assert "Nobody" not in answer.text
 
 
 async def test_a_wrong_key_is_refused_in_local_mode_too(web: Web) -> None:

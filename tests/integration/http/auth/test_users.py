@@ -4,6 +4,7 @@ import logging
 
 import argon2
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.scopes import ROLE_SCOPES, Role, Scope
@@ -116,6 +117,33 @@ async def test_a_password_that_is_too_short_or_too_long_is_refused(
         ):
             with pytest.raises(passwords.PasswordError, match=f"{length:,}"):
                 await attempt
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        *("password1234", "Password1234!", "P@ssw0rd1234", "qwerty123456", "123456789012"),
+        *("1q2w3e4r5t6y", "iloveyou1234", "letmeinletmein", "x" * 1024, "november2026!"),
+        *("jane@example.com", "Jane@Example", "recoveryessentials", "recoverycrm1"),
+    ],
+)
+async def test_a_password_that_attackers_try_first_is_refused(
+    empty_service: Service, password: str
+) -> None:
+    async with empty_service.engine.begin() as connection:
+        await _jane(connection)
+        before = await connection.scalar(text("SELECT password_hash FROM users"))
+        with pytest.raises(passwords.PasswordError, match="easy to guess"):
+            await users.set_password(connection, EMAIL, password, actor="test")
+        assert await connection.scalar(text("SELECT password_hash FROM users")) == before
+
+
+async def test_a_guessable_password_that_is_in_use_still_signs_in(empty_service: Service) -> None:
+    weak = argon2.PasswordHasher(time_cost=1, memory_cost=1024).hash("password1234")
+    async with empty_service.engine.begin() as connection:
+        await _jane(connection)
+        await connection.execute(text("UPDATE users SET password_hash = :it"), {"it": weak})
+        assert await users.verify_password(connection, EMAIL, "password1234")
 
 
 async def test_there_is_one_user_per_email(empty_service: Service) -> None:
