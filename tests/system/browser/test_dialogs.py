@@ -6,22 +6,18 @@ import json
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser as Chromium
 from playwright.async_api import Locator, Page, Route, expect
 
 from service.core.scopes import Role
-from service.db.accounts import users
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.http.auth.conftest import Web, serve
-from tests.processes import HOST, processes
-from tests.system.browser.browser import PASSWORD, Browser, user, words
+from tests.system.browser.browser import Browser, user, words
 from tests.system.browser.browser import browser as open_browser
 from tests.system.browser.conftest import PATIENCE, Site
 
@@ -644,38 +640,6 @@ async def test_an_edit_from_a_profile_page_returns_to_it(site: Site, tab: Page) 
     await expect(tab.locator("#toast")).to_have_text("Changes saved.")
     await expect(dialog).not_to_be_visible()
     await expect(tab.locator("#main h1")).to_have_text("Jane Doe")
-
-
-async def test_a_form_can_be_saved_after_signing_in_again_in_another_tab(
-    empty_service: Service, browser: Chromium, tmp_path: Path
-) -> None:
-    async with empty_service.engine.begin() as connection:
-        await users.add_user(connection, "jane@example.com", PASSWORD, Role.EDITOR, actor="test")
-    await empty_service.ingest(entry(email="ada@example.com", name="Ada"))
-    async with processes(empty_service.servers, tmp_path) as start:
-        context = await browser.new_context(base_url=f"http://{HOST}:{(await start.web()).port}")
-
-        async def signed_in() -> Page:
-            tab = await context.new_page()
-            await tab.goto("/sign-in")
-            await tab.get_by_label("E-mail").fill("jane@example.com")
-            await tab.get_by_label("Password").fill(PASSWORD)
-            await tab.keyboard.press("Enter")
-            await expect(row(tab, "Ada")).to_be_visible()
-            return tab
-
-        tab = await signed_in()
-        dialog, said = tab.locator("#dialog"), tab.locator("#toast")
-        await row(tab, "Ada").get_by_role("link", name="Edit").click()
-        await dialog.get_by_label("Phone").fill("123")
-        await context.clear_cookies()
-        await dialog.get_by_role("button", name="Save changes").click()
-        await expect(said).to_contain_text("You are signed out")
-        await signed_in()
-        await dialog.get_by_role("button", name="Save changes").click()
-        await expect(said).to_have_text("Changes saved.")
-        await expect(dialog).to_contain_text("123")
-        await context.close()
 
 
 @pytest.mark.parametrize("width", [390, 1300])

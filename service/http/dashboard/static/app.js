@@ -1,5 +1,6 @@
 // Every address is a whole page that works without this file. This file opens dialogs over the
-// page, updates lists while somebody types, and keeps pages up to date.
+// page, updates lists while somebody types, and keeps pages up to date. `drafts.js` keeps what was typed
+// when the session has ended.
 
 const dialog = document.getElementById("dialog");
 const toast = document.getElementById("toast");
@@ -8,19 +9,23 @@ const POLL_MS = 5000; // used while the event stream is away
 const TYPING_MS = 250;
 
 // XMLHttpRequest parses HTML with scripts disabled, so this file never turns a string into markup.
-function load(address, form, byPerson = true) {
+function load(address, { form, button, byPerson = true } = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open(form ? "POST" : "GET", address);
     request.responseType = "document";
     request.setRequestHeader("Accept", "text/html");
     if (!byPerson) request.setRequestHeader("X-Background", "1"); // it must not keep a session alive
-    request.onload = () =>
-      request.response
-        ? resolve({ page: request.response, address: request.responseURL, status: request.status })
-        : reject(new Error(`The service sent an unreadable answer (${request.status})`));
+    request.onload = () => {
+      const { response: page, responseURL: from, status } = request;
+      if (!page) reject(new Error(`The service sent an unreadable answer (${status})`));
+      else if (new URL(from).pathname !== "/sign-in") resolve({ page, address: from, status });
+      else if (document.dispatchEvent(new CustomEvent("signed-out", { cancelable: true, detail: { form, address } })))
+        reject(new Error("You are signed out. Sign in in another tab"));
+      // else: the tab is on its way to the sign-in page
+    };
     request.onerror = () => reject(new Error("The service does not answer"));
-    request.send(form ? new URLSearchParams(form) : null);
+    request.send(form ? new URLSearchParams(new FormData(form, button)) : null);
   });
 }
 
@@ -53,7 +58,7 @@ async function refresh() {
   stale = false;
   refreshing = (async () => {
     try {
-      const { page, address, status } = await load(shown, null, false);
+      const { page, address, status } = await load(shown, { byPerson: false });
       stale ||= pressed;
       if (status !== 200 || dialog.open || pressed || new URL(address).pathname !== new URL(shown).pathname) return;
       for (const old of live()) {
@@ -179,7 +184,7 @@ dialog.addEventListener("close", () => document.body.append(toast));
 
 async function post(form, button) {
   const where = button?.hasAttribute("formaction") ? button.formAction : form.action;
-  const send = () => load(where, new FormData(form, button));
+  const send = () => load(where, { form, button });
   let answer = await send();
   if (answer.status === 403) {
     const { csrf } = (await load(location.href)).page.body.dataset;
@@ -188,7 +193,6 @@ async function post(form, button) {
       answer = await send();
     }
   }
-  if (new URL(answer.address).pathname === "/sign-in") throw new Error("You are signed out. Sign in in another tab");
   if (answer.status >= 400 && ![404, 409, 422].includes(answer.status))
     throw new Error(answer.page.querySelector("main p")?.textContent ?? `The service refused this (${answer.status})`);
   return answer;
