@@ -36,7 +36,9 @@ RISKS = {
     "API2": Risk(
         "Broken authentication",
         "Keys of 256 random bits, kept as hashes; passwords in Argon2id; expiry and revocation in "
-        "seconds; failed attempts are limited, and the answer never says what was wrong.",
+        "seconds; failed attempts are limited, without locking users out of browsers that they "
+        "have used before; passwords that are easy to guess are refused; the answer never says "
+        "what was wrong; the first credential ends local mode for good.",
         (
             "integration/http/auth/test_every_route::test_without_a_valid_key_every_protected_operation_is_refused",
             "integration/http/auth/test_keys::test_every_wrong_key_gets_the_same_answer",
@@ -44,7 +46,13 @@ RISKS = {
             "integration/http/auth/test_keys::test_only_a_hash_is_stored_and_the_audit_names_the_key",
             "integration/http/auth/test_limits::test_wrong_keys_are_limited_more_strictly_than_requests",
             "integration/http/auth/test_users::test_refusing_an_unknown_user_takes_as_long_as_a_wrong_password",
+            "integration/http/auth/test_users::test_a_password_that_attackers_try_first_is_refused",
+            "integration/http/auth/test_local::test_local_mode_ends_for_good_with_the_first_credential",
             "integration/http/auth/test_local::test_the_service_refuses_to_start_on_other_addresses_without_a_credential",
+            "unit/http/test_sign_in_limits::test_strangers_at_many_addresses_are_limited_by_account",
+            "unit/http/test_sign_in_limits::test_a_device_is_limited_by_itself_for_each_of_its_users",
+            "system/browser/test_sign_in_limits::test_a_known_device_does_not_wait_for_300_strangers",
+            "system/browser/test_sign_in_limits::test_wrong_keys_and_other_requests_do_not_keep_anybody_from_signing_in",
         ),
     ),
     "API3": Risk(
