@@ -14,7 +14,7 @@ class Stay(NamedTuple):
     """Something that an erasure leaves, and why nobody needs to fear it."""
 
     what: str
-    count: int | None
+    how_many: int | None
     """None: nobody counts them."""
     until: datetime | None
     """None: for good, or until the sentence says."""
@@ -81,7 +81,15 @@ def erasure_json(customer_id: int, erased: Erased, config: Config) -> dict[str, 
             "deadLetters": extent.dead_letters,
         },
         "pseudonymisedOrderIds": extent.order_ids,
-        "stays": [stay._asdict() for stay in what_stays(erased, config)],
+        "stays": [
+            {
+                "what": stay.what,
+                "count": stay.how_many,
+                "until": stay.until,
+                "why": stay.why,
+            }
+            for stay in what_stays(erased, config)
+        ],
         "mentions": mentions_json(erased.mentions),
     }
 
