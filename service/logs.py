@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Literal
 
 from service import tracing
+from service.core.personal_ids import holds_email
 
 Format = Literal["text", "json"]
 
@@ -41,7 +42,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]{1,80}")
 
 def plain(id_: object) -> str:
     """Return an id that a publisher chose, unless it may be personal or forge log lines."""
-    return id_ if isinstance(id_, str) and _PLAIN.fullmatch(id_) else "(not shown)"
+    shown = isinstance(id_, str) and _PLAIN.fullmatch(id_) and not holds_email(id_)
+    return id_ if shown else "(not shown)"
 
 
 def set_up(level: str, form: Format = "text") -> None:

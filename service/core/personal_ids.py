@@ -19,6 +19,7 @@ DIGEST_DIGITS = 32
 
 LIKE_AN_EMAIL = "@|%40"
 """A regular expression, for Python and Postgres alike, that finds ids that may hold an e-mail."""
+_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.\w")
 _ESCAPE = re.compile(r"\\+u([0-9a-f]{4})", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}")
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2}){6,}")
@@ -46,6 +47,11 @@ def pseudonym(id_: str, salt: bytes) -> str:
 def looks_personal(id_: str) -> bool:
     """Return True if an id seems to hold an e-mail, whoever's it is."""
     return re.search(LIKE_AN_EMAIL, id_) is not None
+
+
+def holds_email(id_: str) -> bool:
+    """Return True if an id holds an e-mail, in whatever way it is encoded."""
+    return any(_EMAIL.search(text) for text in _readings(id_))
 
 
 def holds_any(id_: str, identifiers: Identifiers) -> bool:
