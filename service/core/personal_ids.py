@@ -5,13 +5,12 @@ a secret salt. So an event that arrives again still finds its order, and nobody 
 pseudonym whose order it was.
 """
 
-import binascii
 import hashlib
 import re
-from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from urllib.parse import unquote_plus
+
+from service.core.decodings import readings
 
 PREFIX = "erased-"
 DIGEST_DIGITS = 32
@@ -20,8 +19,6 @@ DIGEST_DIGITS = 32
 LIKE_AN_EMAIL = "@|%40"
 """A regular expression, for Python and Postgres alike, that finds ids that may hold an e-mail."""
 _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.\w")
-_ESCAPE = re.compile(r"\\+u([0-9a-f]{4})", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}")
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2}){6,}")
 _LEAST_DIGITS = 7
 """A phone with fewer digits is part of many numbers."""
@@ -85,15 +82,6 @@ def _letters(text: str) -> str:
 
 def _readings(id_: str) -> Iterator[str]:
     """Yield an id as it is written, and decoded in each way that it may be encoded."""
-    yield id_
-    if "%" in id_ or "+" in id_:
-        yield unquote_plus(id_)
-    if "\\" in id_:
-        yield _ESCAPE.sub(lambda found: chr(int(found[1], 16)), id_)
-    for run in _BASE64.findall(id_):
-        standard = run.replace("-", "+").replace("_", "/")
-        for start in range(4):
-            aligned = standard[start:]
-            yield b64decode(aligned[: len(aligned) // 4 * 4]).decode("utf-8", "ignore")
+    yield from readings(id_.encode(errors="replace"))
     for run in _HEX.findall(id_):
-        yield binascii.unhexlify(run).decode("utf-8", "ignore")
+        yield bytes.fromhex(run).decode(errors="replace")

@@ -7,7 +7,6 @@ end. If nobody was ever erased, no stream is read.
 """
 
 import asyncio
-import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
@@ -21,6 +20,7 @@ from service.core.envelope import Entry
 from service.core.judge import Terms, judge
 from service.core.order_event import OrderEvent
 from service.core.partitions import OrdersStream
+from service.core.personal_identifiers import find
 from service.core.stream_ids import NO_ID, StreamId, parse, write
 from service.db.columns import pack, unpack
 from service.db.customers.erasure_keys import email_hash, pseudonym_sql
@@ -29,8 +29,7 @@ from service.streams.delete import delete_acknowledged, read_acknowledged
 
 _REDIS_SECONDS = 10.0
 """How long a step waits for Redis."""
-_PART = r"[^\s\"'<>()\[\]{},;:\\|=&/@]{1,64}"
-_EMAIL = re.compile(f"{_PART}@(?:{_PART}){{1,4}}")
+_EMAIL_TRAIT = "email:"
 
 _REQUESTED = text("""
 SELECT i.erasures, i.late_events, s.erasures AS searched_erasures,
@@ -153,7 +152,7 @@ async def _of_erased(
 
 
 def _emails(entry: Entry) -> Iterator[str]:
-    """Yield the e-mails that stand openly in a refused entry."""
-    for value in entry.fields.values():
-        for match in _EMAIL.finditer(value.decode(errors="replace")):
-            yield match[0].lower()
+    """Yield the e-mails in a refused entry, in whatever way they are written."""
+    for trait in find([*entry.fields, *entry.fields.values()]).identifiers:
+        if trait.startswith(_EMAIL_TRAIT):
+            yield trait.removeprefix(_EMAIL_TRAIT)
