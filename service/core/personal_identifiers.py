@@ -25,6 +25,8 @@ _COMPARED_DIGITS = 9
 
 _AROUND = re.compile(r"""[\s\x00-\x1f\ufffd"<>()\[\]{},;:\\|=&?#/`“”«»]""")
 """What ends an e-mail within a text."""
+_DOMAIN = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){0,5}\.[^\W\d_]{2,63}")
+_SEPARATOR = re.compile(r"[-_+.#!*]")
 _PUNCTUATION = ".,!?'*_-"
 _QUOTE = '"'
 _CUSTOMER = re.compile(r"cust-(\d{1,18})(?!\d)")
@@ -104,7 +106,7 @@ def find(parts: Iterable[bytes]) -> Traits:
             if len(identifiers) > MOST_IDENTIFIERS:
                 return Traits(frozenset(identifiers), frozenset(hints), complete=False)
         _add(hints, chain(keyed.ids, keyed.names))
-        _add(weaker, chain(_digits(lowered), _free_names(normal)))
+        _add(weaker, chain(_emails_within(lowered), _digits(lowered), _free_names(normal)))
     hints |= set(islice(weaker - hints, max(0, _MOST_HINTS - len(hints))))
     return Traits(frozenset(identifiers), frozenset(hints - identifiers))
 
@@ -149,6 +151,15 @@ def _emails(text: str) -> Iterator[str]:
         whole = f"{left.rpartition(_QUOTE)[2]}@{right.partition(_QUOTE)[0]}"
         if not re.search(r"\s", whole):
             yield _email(whole)
+
+
+def _emails_within(text: str) -> Iterator[str]:
+    """Yield e-mails that are a part of an id, such as ``web-jane@example.com-1``."""
+    for before, after in pairwise(text.split("@")):
+        local, domain = _AROUND.split(before[-_LONGEST_EMAIL:])[-1], _DOMAIN.match(after)
+        if domain:
+            starts = (0, *(separator.end() for separator in _SEPARATOR.finditer(local)))
+            yield from (_email(f"{local[at:]}@{domain[0]}") for at in starts if local[at:])
 
 
 def _customers(text: str) -> Iterator[str]:

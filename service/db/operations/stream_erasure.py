@@ -153,6 +153,7 @@ async def _of_erased(
 
 def _emails(entry: Entry) -> Iterator[str]:
     """Yield the e-mails in a refused entry, in whatever way they are written."""
-    for trait in find([*entry.fields, *entry.fields.values()]).identifiers:
+    found = find([*entry.fields, *entry.fields.values()])
+    for trait in found.identifiers | found.hints:
         if trait.startswith(_EMAIL_TRAIT):
             yield trait.removeprefix(_EMAIL_TRAIT)
