@@ -168,6 +168,9 @@ async def test_an_old_event_that_arrives_after_the_erasure_is_deleted_too(scene:
     await scene.consume(3)
     await _erase(scene.service)
     assert await _search(scene) == 1
+    await scene.publish(2)
+    await scene.consume(2)
+    assert await _search(scene) == 0, "it ends behind the last entry that there was"
     late = await _jane(scene, "ORD-LATE", created=placed)
     await scene.publish(1)
     await scene.consume(2)
