@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from migrations.online import create_index_online
 
-revision: str = "0011"
-down_revision: str | None = "0010"
+revision: str = "0012"
+down_revision: str | None = "0011"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
