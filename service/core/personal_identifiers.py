@@ -105,8 +105,8 @@ def find(parts: Iterable[bytes]) -> Traits:
             identifiers.add(trait)
             if len(identifiers) > MOST_IDENTIFIERS:
                 return Traits(frozenset(identifiers), frozenset(hints), complete=False)
-        _add(hints, chain(keyed.ids, keyed.names))
-        _add(weaker, chain(_emails_within(lowered), _digits(lowered), _free_names(normal)))
+        _add(hints, chain(keyed.ids, keyed.emails_in_ids, keyed.names))
+        _add(weaker, chain(_digits(lowered), _free_names(normal)))
     hints |= set(islice(weaker - hints, max(0, _MOST_HINTS - len(hints))))
     return Traits(frozenset(identifiers), frozenset(hints - identifiers))
 
@@ -154,7 +154,10 @@ def _emails(text: str) -> Iterator[str]:
 
 
 def _emails_within(text: str) -> Iterator[str]:
-    """Yield e-mails that are a part of an id, such as ``web-jane@example.com-1``."""
+    """Yield e-mails that are a part of an id, such as ``web-jane@example.com-1``.
+
+    It yields other texts, too, because an id does not tell where an e-mail begins.
+    """
     for before, after in pairwise(text.split("@")):
         local, domain = _AROUND.split(before[-_LONGEST_EMAIL:])[-1], _DOMAIN.match(after)
         if domain:
@@ -184,6 +187,7 @@ class _Keyed:
         whole = (f"{first} {last}" for first, last in pairs)
         self.phones = filter(None, map(_phone, values["phone"]))
         self.ids = map(_id, filter(None, values["id"]))
+        self.emails_in_ids = chain.from_iterable(map(_emails_within, values["id"]))
         self.names = filter(
             None, map(_name, chain(values["name"], whole, values["first"], values["last"]))
         )

@@ -46,18 +46,17 @@ def _stays(erased: Erased, keep: timedelta) -> Iterator[Stay]:
         "streamEntries",
         None,
         erased.at + keep,
-        "The order events that Redis carries are deleted within minutes after every consumer group "
-        "has read them. Redis may keep their bytes in memory and in its files until it frees "
-        "the entries around them, on this day at the latest, and rewrites its append-only file. "
-        "A group that does not read keeps them longer.",
+        "The order events in Redis are deleted within minutes after every program that reads them "
+        "has done so. From then on nobody can read them. Their bytes may stay in Redis's memory and "
+        "files until this day, or until a hundred more events have come, whichever is later.",
     )
     yield Stay(
         "databaseFiles",
         None,
         None,
         "PostgreSQL's files hold deleted rows until the next VACUUM, and examples of values until "
-        "the next ANALYZE. Both run by themselves. Backups and archived WAL hold everything for as "
-        "long as you keep them.",
+        "the next ANALYZE. Both run by themselves. Backups and exported files hold everything for "
+        "as long as you keep them.",
     )
 
 
