@@ -21,10 +21,15 @@ _LEAST = 5
 
 # The index has the name, e-mail and phone of a customer, too, so the notes are compared once more.
 _NOTES = """
+WITH hits AS MATERIALIZED (
+  SELECT customer_id FROM customer_search
+  WHERE searched LIKE ANY(CAST(:patterns AS text[])) AND customer_id <> :id
+)
 SELECT 'notes' AS kind, c.id AS customer_id, NULL AS ref, NULL AS action, c.date_updated AS at
-FROM customer_search s JOIN customers c ON c.id = s.customer_id
-WHERE s.searched LIKE ANY(CAST(:patterns AS text[]))
-  AND lower(c.notes) LIKE ANY(CAST(:patterns AS text[])) AND c.id <> :id
+FROM hits CROSS JOIN LATERAL (
+  SELECT id, notes, date_updated FROM customers WHERE id = hits.customer_id OFFSET 0
+) c
+WHERE lower(c.notes) LIKE ANY(CAST(:patterns AS text[]))
 LIMIT :most
 """
 _INTERACTIONS = """

@@ -47,8 +47,8 @@ def _stays(erased: Erased, keep: timedelta) -> Iterator[Stay]:
         None,
         erased.at + keep,
         "The order events in Redis are deleted within minutes after every program that reads them "
-        "has done so. From then on nobody can read them. Their bytes may stay in Redis's memory and "
-        "files until this day, or until a hundred more events have come, whichever is later.",
+        "has done so. From then on nobody can read them. Their bytes may stay in Redis's memory "
+        "and files until this day, or until a hundred more events have come, whichever is later.",
     )
     yield Stay(
         "databaseFiles",

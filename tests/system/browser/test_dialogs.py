@@ -401,13 +401,18 @@ async def test_the_confirmation_of_a_deletion_lists_what_goes_and_what_stays(
         entry(email="jane@example.com", name="Jane", total="1234.50"),
         entry("ORD-2", email="jane@example.com", total="-1"),
     )
+    await service.ingest(entry("jane@example.com-3", email="jane@example.com", total="0"))
     await patch(plain, notes="x", email="jane.smith@example.com")
+    await create(plain, email="other@example.com", name="Other", notes="ask jane@example.com")
     await plain.post(
         "/customers/CUST-1001/interactions", data={"kind": "note", "text": "x", "when": ""}
     )
     asked = await plain.get("/customers/CUST-1001/delete")
     said = words(asked)
-    assert "1 order of $1,234.50, without a name" in said
+    assert "2 orders of $1,234.50, without a name" in said
+    assert "1 order ID that holds an e-mail, phone or name, replaced by a pseudonym" in said
+    assert "The order events in Redis are deleted within minutes" in said
+    assert "CUST-1002 : notes," in said
     assert "marketing consent, notes" in said
     assert "1 call, e-mail, meeting or note" in said
     assert "the old and new values of 1 edit" in said
