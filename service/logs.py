@@ -42,8 +42,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]{1,80}")
 
 def plain(id_: object) -> str:
     """Return an id that a publisher chose, unless it may be personal or forge log lines."""
-    shown = isinstance(id_, str) and _PLAIN.fullmatch(id_) and not holds_email(id_)
-    return id_ if shown else "(not shown)"
+    if not isinstance(id_, str) or not _PLAIN.fullmatch(id_) or holds_email(id_):
+        return "(not shown)"
+    return id_
 
 
 def set_up(level: str, form: Format = "text") -> None:

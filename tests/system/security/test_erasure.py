@@ -157,7 +157,7 @@ async def _mention(http: httpx.AsyncClient, service: Service) -> None:
     (stored,) = await service.rows(
         "SELECT id FROM dead_letters WHERE stream_id = :id", id=letter.id
     )
-    why = {"reason": f"{NAME} has called"}
+    why = {"why": f"{NAME} has called"}
     answer = await http.delete(f"/api/v1/dead-letters/{stored['id']}", params=why)
     assert answer.status_code == 204
 
