@@ -15,6 +15,7 @@ from service.core.envelope import Entry
 from service.core.stream_ids import StreamId, parse, write
 from service.streams.lua import FIELD_AND_SMALLER
 from service.streams.redis_client import Script
+from service.streams.stream_info import STREAM_INFO
 
 _PAGE_ENTRIES = 500
 _PAGE_BYTES = 1_000_000
@@ -44,25 +45,31 @@ local bound = first_needed()
 # Returns the last id ever added, and the entries between `after` and `bound`, at most so many
 # entries, and not more after so many bytes. An entry that is larger than `largest` has no fields.
 _READ = Script(
-    _BOUND
+    STREAM_INFO
+    + _BOUND
     + """
 local after, most, most_bytes, largest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]),
   tonumber(ARGV[5])
-local info = redis.pcall('XINFO', 'STREAM', stream)
-if info.err then return {'0-0', {}} end
+local info = stream_info(stream)
+if not info then return {'0-0', {}} end
 local entries, bytes = {}, 0
 while bound and #entries < most and bytes < most_bytes do
-  local some = redis.call('XRANGE', stream, '(' .. after, '(' .. bound, 'COUNT', 10)
+  local some = redis.call('XRANGE', stream, '(' .. after, '(' .. bound, 'COUNT', 4)
   for _, entry in ipairs(some) do
     local size = 0
     for _, part in ipairs(entry[2]) do size = size + #part end
-    if size > largest then entry[2] = {} else bytes = bytes + size end
+    if size > largest then
+      entry[2] = {}
+      collectgarbage()
+    else
+      bytes = bytes + size
+    end
     entries[#entries + 1] = entry
     after = entry[1]
   end
-  if #some < 10 then break end
+  if #some < 4 then break end
 end
-return {field(info, 'last-generated-id'), entries}
+return {info['last-generated-id'], entries}
 """
 )
 _DELETE = Script(
