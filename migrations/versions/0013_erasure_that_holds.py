@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from migrations.online import create_index_online
 
-revision: str = "0012"
-down_revision: str | None = "0011"
+revision: str = "0013"
+down_revision: str | None = "0012"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -95,4 +95,8 @@ def downgrade() -> None:
 
 def _allow_scopes(listed: str) -> None:
     op.drop_constraint(op.f("ck_api_keys_scopes"), "api_keys")
-    op.create_check_constraint(op.f("ck_api_keys_scopes"), "api_keys", f"scopes <@ ARRAY[{listed}]")
+    op.execute(
+        "ALTER TABLE api_keys ADD CONSTRAINT ck_api_keys_scopes"
+        f" CHECK (scopes <@ ARRAY[{listed}]) NOT VALID"
+    )
+    op.execute("ALTER TABLE api_keys VALIDATE CONSTRAINT ck_api_keys_scopes")
