@@ -16,10 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.config import Config
 from service.core.loss_arithmetic import Loss
+from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
 from service.db.customers.letter_index import index_waiting
 from service.db.engine import DATABASE_AWAY, in_transaction
-from service.db.operations import losses, trimming
+from service.db.operations import losses, stream_erasure, trimming
 from service.db.operations.dead_letter_removal import drop_excess
 from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
@@ -35,6 +36,7 @@ ANSWERS = {**key_figures.CACHED, cohorts.CACHE_NAME: cohorts.count_cells}
 _TRIM_SECONDS = 5.0
 _INDEX_SECONDS = 1.0
 _DROP_SECONDS = 30.0
+_ERASE_SECONDS = 5.0
 _LOOKS_PER_PAUSE = 10
 """A pause is at least so many times as long as the look before it."""
 
@@ -66,6 +68,14 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
                 f"entries trimmed off {name}", trim_orders_step(redis, config, name), _TRIM_SECONDS
             )
             for name, _ in config.orders_streams
+        ),
+        *(
+            Chore(
+                f"entries of erased people deleted from {stream.name}",
+                erase_entries_step(redis, config, stream),
+                _ERASE_SECONDS,
+            )
+            for stream in config.orders_streams
         ),
         Chore(
             f"entries trimmed off {config.changes_stream}",
@@ -154,6 +164,17 @@ def trim_orders_step(redis: Redis, config: Config, stream: str) -> Step:
     async def step(connection: AsyncConnection) -> int | None:
         result = await trimming.trim_orders(connection, redis, stream, group, keep)
         return _trimmed_entries(stream, result)
+
+    return step
+
+
+def erase_entries_step(redis: Redis, config: Config, stream: OrdersStream) -> Step:
+    """Build the step that deletes entries of erased people from one stream of orders."""
+
+    async def step(connection: AsyncConnection) -> int | None:
+        return await stream_erasure.search_page(
+            connection, redis, stream, config.orders_group, config.terms
+        )
 
     return step
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Literal
 
 from service import tracing
+from service.core.personal_ids import holds_email
 from service.server_urls import masked
 
 Format = Literal["text", "json"]
@@ -42,7 +43,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]{1,80}")
 
 def plain(id_: object) -> str:
     """Return an id that a publisher chose, unless it may be personal or forge log lines."""
-    return id_ if isinstance(id_, str) and _PLAIN.fullmatch(id_) else "(not shown)"
+    if not isinstance(id_, str) or not _PLAIN.fullmatch(id_) or holds_email(id_):
+        return "(not shown)"
+    return id_
 
 
 def set_up(level: str, form: Format = "text") -> None:

@@ -25,6 +25,8 @@ _COMPARED_DIGITS = 9
 
 _AROUND = re.compile(r"""[\s\x00-\x1f\ufffd"<>()\[\]{},;:\\|=&?#/`“”«»]""")
 """What ends an e-mail within a text."""
+_DOMAIN = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){0,5}\.[^\W\d_]{2,63}")
+_SEPARATOR = re.compile(r"[-_+.#!*]")
 _PUNCTUATION = ".,!?'*_-"
 _QUOTE = '"'
 _CUSTOMER = re.compile(r"cust-(\d{1,18})(?!\d)")
@@ -103,7 +105,7 @@ def find(parts: Iterable[bytes]) -> Traits:
             identifiers.add(trait)
             if len(identifiers) > MOST_IDENTIFIERS:
                 return Traits(frozenset(identifiers), frozenset(hints), complete=False)
-        _add(hints, chain(keyed.ids, keyed.names))
+        _add(hints, chain(keyed.ids, keyed.emails_in_ids, keyed.names))
         _add(weaker, chain(_digits(lowered), _free_names(normal)))
     hints |= set(islice(weaker - hints, max(0, _MOST_HINTS - len(hints))))
     return Traits(frozenset(identifiers), frozenset(hints - identifiers))
@@ -151,6 +153,18 @@ def _emails(text: str) -> Iterator[str]:
             yield _email(whole)
 
 
+def _emails_within(text: str) -> Iterator[str]:
+    """Yield e-mails that are a part of an id, such as ``web-jane@example.com-1``.
+
+    It yields other texts, too, because an id does not tell where an e-mail begins.
+    """
+    for before, after in pairwise(text.split("@")):
+        local, domain = _AROUND.split(before[-_LONGEST_EMAIL:])[-1], _DOMAIN.match(after)
+        if domain:
+            starts = (0, *(separator.end() for separator in _SEPARATOR.finditer(local)))
+            yield from (_email(f"{local[at:]}@{domain[0]}") for at in starts if local[at:])
+
+
 def _customers(text: str) -> Iterator[str]:
     for match in _CUSTOMER.finditer(text):
         if not text[match.start() - 1 : match.start()].isalnum():
@@ -173,6 +187,7 @@ class _Keyed:
         whole = (f"{first} {last}" for first, last in pairs)
         self.phones = filter(None, map(_phone, values["phone"]))
         self.ids = map(_id, filter(None, values["id"]))
+        self.emails_in_ids = chain.from_iterable(map(_emails_within, values["id"]))
         self.names = filter(
             None, map(_name, chain(values["name"], whole, values["first"], values["last"]))
         )

@@ -11,6 +11,8 @@ class Scope(StrEnum):
     READ = "read"
     WRITE = "write"
     EXPORT = "export"
+    ERASE = "erase"
+    """Erase people for good. It is apart from `WRITE`, because nobody can undo it."""
     ADMIN = "admin"
 
 

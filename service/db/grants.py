@@ -24,6 +24,7 @@ WEB_WRITES: Mapping[str, str] = {
     "erased": "INSERT, UPDATE",
     "foreign_entries": "UPDATE",
     "former_emails": "INSERT, UPDATE, DELETE",
+    "installation": "UPDATE (ids_replaced, erasures, late_events)",
     "interactions": "INSERT, UPDATE, DELETE",
     "losses": "UPDATE",
     "orders": "INSERT, UPDATE",
@@ -39,11 +40,11 @@ WEB_WRITES: Mapping[str, str] = {
 WEB_READS = frozenset(
     {
         "ingest_counters",
-        "installation",
         "kept_answers",
         "partition_counters",
         "relay",
         "sightings",
+        "stream_searches",
         "sweep",
         "trims",
         "unknown_changes",

@@ -34,6 +34,7 @@ from sqlalchemy import (
     UniqueConstraint,
     event,
     func,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -42,6 +43,7 @@ from service.core.dead_letters import Fate
 from service.core.foreign_kinds import ForeignKind
 from service.core.loss_arithmetic import LossKind
 from service.core.order_event import REGISTERS
+from service.core.personal_ids import LIKE_AN_EMAIL
 from service.core.scopes import Role
 from service.core.segment_event import Cause
 from service.core.segment_rules import Precedence, Segment
@@ -223,6 +225,8 @@ orders = Table(
         "date_created",
         postgresql_where=text("customer_id IS NULL AND NOT erased"),
     ),
+    # An erasure finds ids made of e-mails. Ids never change otherwise, so updates stay HOT.
+    Index("ix_orders_like_an_email", "id", postgresql_where=text(f"id ~ '{LIKE_AN_EMAIL}'")),
     postgresql_with={"fillfactor": "85"},
 )
 
@@ -545,6 +549,27 @@ installation = Table(
     Column("salt", LargeBinary, nullable=False, comment="of the erased e-mails' hashes"),
     Column("sign_in_since", Moment, comment="set by the first key or user, and never unset"),
     Column("salt_digest", LargeBinary, comment="SHA-256: with another salt, no hash is found"),
+    Column(
+        "ids_replaced",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="ids that became pseudonyms; 0: nobody looks for pseudonyms",
+    ),
+    Column(
+        "erasures",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="people erased; with each one, the streams are searched from their beginning",
+    ),
+    Column(
+        "late_events",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="batches that named an erased person; the streams are searched on",
+    ),
     CheckConstraint("one", name="single_row"),
     CheckConstraint("coalesce(salt_digest = sha256(salt), false)", name="salt"),
 )
@@ -554,6 +579,18 @@ erased = Table(
     metadata,
     Column("email_hash", LargeBinary, primary_key=True, comment="SHA-256 of salt and e-mail"),
     Column("erased_at", Moment, nullable=False, comment="orders placed until then name nobody"),
+)
+
+stream_searches = Table(
+    "stream_searches",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    Column("erasures", BigInteger, nullable=False, comment="of the installation, when it began"),
+    Column("late_events", BigInteger, nullable=False, comment="of the installation"),
+    Column("after_id", Text, nullable=False, comment="entries up to it were searched"),
+    Column("until_id", Text, nullable=False, comment="entries up to it are to be searched"),
+    Column("entries", BigInteger, nullable=False, comment="deleted so far"),
+    comment="how far the entries of erased people have been deleted from the orders streams",
 )
 
 audit = Table(
@@ -571,6 +608,13 @@ audit = Table(
         "id",
         postgresql_where=text("customer_id IS NOT NULL"),
     ),
+    Index(
+        "ix_audit_details",
+        literal_column("lower(details::text)").label("searched"),
+        postgresql_using="gin",
+        postgresql_ops={"searched": "gin_trgm_ops"},
+        postgresql_where=text("details <> '{}'"),
+    ),
 )
 
 interactions = Table(
@@ -586,6 +630,12 @@ interactions = Table(
     Column("date_updated", Moment, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint("kind IN ('call', 'email', 'meeting', 'note')", name="kind"),
     Index(None, "customer_id", "happened_at"),
+    Index(
+        "ix_interactions_text",
+        literal_column("lower(text)").label("searched"),
+        postgresql_using="gin",
+        postgresql_ops={"searched": "gin_trgm_ops"},
+    ),
 )
 
 settings_changes = Table(
@@ -612,7 +662,7 @@ api_keys = Table(
     Column("expires_at", Moment),
     Column("last_used_at", Moment),
     Column("revoked_at", Moment),
-    CheckConstraint("scopes <@ ARRAY['read', 'write', 'export', 'admin']", name="scopes"),
+    CheckConstraint("scopes <@ ARRAY['read', 'write', 'export', 'erase', 'admin']", name="scopes"),
 )
 
 users = Table(

@@ -14,8 +14,9 @@ from starlette.responses import HTMLResponse, Response
 ABOUT = """Customers, their orders and their segments.
 
 Send an API key (`crm keys create`) as `Authorization: Bearer crm_…` or as `X-API-Key`. A key has
-one or more of the scopes `read`, `write`, `export` and `admin`; each operation says which one it
-needs. While there is no key and no user, anyone on the service's own machine may do everything.
+one or more of the scopes `read`, `write`, `export`, `erase` and `admin`; each operation says which
+one it needs. While there is no key and no user, anyone on the service's own machine may do
+everything.
 
 Errors are RFC 9457 problem documents. Money is a JSON number with two decimals. Times are in UTC
 and end in `Z`. Every answer has an `X-Request-ID`: yours if you sent one. The log has it, too.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 
 from service.core.printable import printable_bytes
+from service.streams.lua import FIELD_AND_SMALLER
 from service.streams.redis_client import Script
 from service.streams.stream_info import STREAM_INFO
 
@@ -23,6 +24,7 @@ _NODE_ENTRIES = 100
 # trimming.
 _TRIM = Script(
     STREAM_INFO
+    + FIELD_AND_SMALLER
     + """
 local stream = KEYS[1]
 local max_age_ms, keep_entries = ARGV[1], tonumber(ARGV[2])      -- max_age_ms may be ''
@@ -31,22 +33,6 @@ local most_trimmed, node_entries = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local groups = redis.pcall('XINFO', 'GROUPS', stream)
 if groups.err then return {0, 0, '0-0', false, false} end
-local function field(info, name)
-  for i = 1, #info, 2 do if info[i] == name then return info[i + 1] end end
-end
--- Both halves of an id go up to 2^64, and Lua's numbers are exact up to 2^53 only. The halves have
--- no leading zeros, so the longer one is greater, and halves of equal length compare as text.
-local function less(a, b)
-  if #a ~= #b then return #a < #b end
-  return a < b
-end
-local function smaller(a, b)
-  local a1, a2 = string.match(a, '(%d+)-(%d+)')
-  local b1, b2 = string.match(b, '(%d+)-(%d+)')
-  if a1 ~= b1 then return less(a1, b1) end
-  return less(a2, b2)
-end
-
 -- `bound` is the first id that must stay: the smallest one that any group has not acknowledged, or
 -- the last entry. `holder` is the group that needs it.
 local last = stream_info(stream)['last-generated-id']

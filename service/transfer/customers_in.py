@@ -17,7 +17,7 @@ from service.core.segment_event import Cause
 from service.db import registers
 from service.db.accounts.audit import note
 from service.db.columns import pack, unpack
-from service.db.customers.erasure import email_hash
+from service.db.customers.erasure_keys import email_hash
 from service.db.locks import lock_customers, read_clock
 from service.db.search_text import search_text
 from service.db.segments.assign import SLOT, THIS_SLOT, Hold, hold, reclassify

@@ -19,9 +19,10 @@ from service.core.json_values import dumps
 from service.core.order_event import REGISTERS
 from service.db import registers
 from service.db.accounts.audit import note
-from service.db.customers import customer_row, former_emails
+from service.db.customers import customer_row, erasure, former_emails, mentions
 from service.db.customers.customer_row import EDITABLE, CustomerRow, etag
-from service.db.customers.erasure import Extent, erase, extent
+from service.db.customers.erasure import Extent
+from service.db.customers.identifiers import identifiers_of
 from service.db.locks import read_clock
 from service.db.search_text import search_text
 from service.db.segments import assign
@@ -41,6 +42,15 @@ class ChangedMeanwhileError(Exception):
 
 class InvalidEditError(Exception):
     """The edit contradicts itself; ``args`` are the field and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What an erasure erases, and what is left for people to look at."""
+
+    extent: Extent
+    mentions: mentions.Mentions
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,7 @@ async def edit(
         await note(connection, actor, "customer.updated", customer_id=customer_id, details=details)
 
 
-async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> None:
+async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> Erased:
     """Erase a person everywhere. Their orders stay, without a person.
 
     Raises CustomerNotFoundError.
@@ -177,24 +187,32 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> N
     customer = await customer_row.read(connection, customer_id, lock=True)
     if customer is None:
         raise CustomerNotFoundError
-    email_keys = await former_emails.email_keys(connection, customer_id, customer.email)
-    hashes = await erase(connection, customer_id, email_keys)
+    identifiers = await identifiers_of(connection, customer)
+    found = await mentions.of_others(connection, customer_id, identifiers)
+    done = await erasure.erase(connection, customer_id, identifiers)
     await assign.forget(connection, customer_id)
     await note(
-        connection, actor, "customer.erased", customer_id=customer_id, details={"erased": hashes}
+        connection,
+        actor,
+        "customer.erased",
+        customer_id=customer_id,
+        details={"erased": done.hashes},
     )
+    await erasure.count(connection, done.ids_replaced)
+    return Erased(done.extent, found, await read_clock(connection))
 
 
-async def would_erase(connection: AsyncConnection, customer_id: int) -> Extent | None:
-    """Count what `delete` would remove, and the orders that would stay.
-
-    None if there is no such customer.
-    """
+async def would_erase(connection: AsyncConnection, customer_id: int) -> Erased:
+    """Return what `delete` would erase, and what would stay. Raises CustomerNotFoundError."""
     customer = await customer_row.read(connection, customer_id)
     if customer is None:
-        return None
-    email_keys = await former_emails.email_keys(connection, customer_id, customer.email)
-    return await extent(connection, customer_id, email_keys)
+        raise CustomerNotFoundError
+    identifiers = await identifiers_of(connection, customer)
+    return Erased(
+        await erasure.extent(connection, customer_id, identifiers),
+        await mentions.of_others(connection, customer_id, identifiers),
+        await read_clock(connection),
+    )
 
 
 def _with_whole_address(

@@ -22,6 +22,7 @@ from service.core.order_event import REGISTERS, EventKey, OrderEvent
 from service.core.segment_event import Cause
 from service.db import registers
 from service.db.columns import pack, unpack
+from service.db.ingest.erased_orders import hide_erased, remember
 from service.db.ingest.owners import OwnerChangedError, lock_owners
 from service.db.segments.assign import assign_sql
 
@@ -186,7 +187,8 @@ after AS (
 )"""
 
 # Returns the state before the batch of every order that is not new. If the order was written,
-# RETURNING has that state. If not, the table has it.
+# RETURNING has that state. If not, the table has it. A row without an id says that an erasure has
+# replaced ids since the orders were looked up.
 _RESULT = f"""
 SELECT i.id, w.old_customer, {", ".join(f"k.was_{column}" for column in _STATE)}
 FROM (SELECT count(*) FROM announced) a CROSS JOIN incoming i
@@ -197,6 +199,9 @@ CROSS JOIN LATERAL (
   SELECT {", ".join(f"o.{column}" for column in _STATE)} FROM orders o
   WHERE w.id IS NULL AND o.id = i.id
 ) k
+UNION ALL
+SELECT NULL, NULL, {", ".join("NULL" for _ in _STATE)} FROM installation
+WHERE ids_replaced <> CAST(:ids_replaced AS bigint)
 """
 
 _DATED = """
@@ -218,6 +223,10 @@ async def apply_events(
     OwnerChangedError if the transaction must run again from the start.
     """
     owners = await lock_owners(connection, events)
+    hidden = None
+    if owners.touch_erased:
+        hidden = await hide_erased(connection, events, owners)
+        events = hidden.events
     changes, profiles = fold(events, owners.of_events)
     rows = await connection.execute(
         _APPLY,
@@ -227,19 +236,24 @@ async def apply_events(
             **pack({"locked": sorted(owners.locked)}),
             "now": now or owners.locked_at,
             "cause": Cause.ORDER.value,
+            "ids_replaced": owners.ids_replaced,
         },
     )
-    return count_outcomes(changes, _stored(rows, owners.locked))
+    stored = _stored(rows, owners.locked)
+    if hidden:
+        await remember(connection, hidden)
+    return count_outcomes(changes, stored)
 
 
 def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, StoredOrder]:
     """Return the state before the batch of the orders that are not new, by order id.
 
-    Raises OwnerChangedError if an order belonged to a customer whom we have not locked.
+    Raises OwnerChangedError if an order belonged to a customer whom we have not locked, or if an
+    erasure has replaced ids meanwhile.
     """
     stored: dict[str, StoredOrder] = {}
     for row in rows:
-        if row.old_customer is not None and row.old_customer not in locked:
+        if row.id is None or (row.old_customer is not None and row.old_customer not in locked):
             raise OwnerChangedError
         stored[row.id] = _stored_order(row)
     return stored

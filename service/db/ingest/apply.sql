@@ -371,3 +371,6 @@ CROSS JOIN LATERAL (
       o.date_created FROM orders o
   WHERE w.id IS NULL AND o.id = i.id
 ) k
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM installation
+WHERE ids_replaced <> CAST(:ids_replaced AS bigint)

@@ -15,8 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.batch import ERASED, Owner
 from service.core.order_event import OrderEvent
 from service.db.columns import pack, unpack
-from service.db.customers.erasure import email_hash
-from service.db.locks import read_clock
+from service.db.customers.erasure_keys import email_hash, pseudonym_sql
 
 
 class OwnerChangedError(Exception):
@@ -54,7 +53,8 @@ ON CONFLICT (email_key) DO NOTHING
 
 # Locks the customers whom the batch names and those whose orders it touches. For an erased e-mail
 # it returns the time of the erasure and no id. A customer who had an e-mail before a correction
-# comes after its current owner. The clock of the last row is read after the last lock.
+# comes after its current owner. The last row is about the batch, and its clock is read after the
+# last lock. While no id was ever replaced by a pseudonym, nobody looks for pseudonyms.
 _LOCK = text(f"""
 WITH formerly AS MATERIALIZED (
   SELECT f.customer_id AS id, n.email_key FROM ({unpack({"email_key": "text"})}) n
@@ -62,27 +62,40 @@ WITH formerly AS MATERIALIZED (
     SELECT customer_id FROM former_emails WHERE email_key = n.email_key OFFSET 0) f
   WHERE EXISTS (SELECT FROM former_emails)
 ),
+stored AS MATERIALIZED (
+  SELECT o.customer_id, o.erased FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
+    SELECT customer_id, erased FROM orders WHERE id = n.order_id OFFSET 0) o
+  UNION ALL
+  SELECT o.customer_id, true FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
+    SELECT customer_id FROM orders WHERE id = {pseudonym_sql("n.order_id")} OFFSET 0) o
+  WHERE (SELECT ids_replaced FROM installation) > 0
+),
 concerned AS MATERIALIZED (
   SELECT c.id FROM ({unpack({"email_key": "text"})}) e CROSS JOIN LATERAL (
     SELECT id FROM customers WHERE email_key = e.email_key OFFSET 0) c
   UNION SELECT id FROM formerly
   UNION SELECT id FROM ({unpack({"id": "bigint"})}) i
-  UNION SELECT o.customer_id FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
-    SELECT customer_id FROM orders WHERE id = n.order_id OFFSET 0) o
+  UNION SELECT customer_id FROM stored
 ),
 locked AS MATERIALIZED (
   SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY id) k CROSS JOIN LATERAL (
     SELECT id, email_key FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
 )
-SELECT id, email_key, CAST(NULL AS timestamptz) AS erased_at, clock_timestamp() AS locked_at
+SELECT id, email_key, CAST(NULL AS timestamptz) AS erased_at,
+  CAST(NULL AS timestamptz) AS locked_at, CAST(NULL AS bigint) AS ids_replaced,
+  CAST(NULL AS boolean) AS touches_erased, CAST(NULL AS bytea) AS salt
 FROM locked
 UNION ALL
-SELECT id, f.email_key, NULL, clock_timestamp() FROM formerly f JOIN locked USING (id)
+SELECT id, f.email_key, NULL, NULL, NULL, NULL, NULL FROM formerly f JOIN locked USING (id)
 UNION ALL
-SELECT NULL, n.email_key, e.erased_at, clock_timestamp()
+SELECT NULL, n.email_key, e.erased_at, NULL, NULL, NULL, NULL
 FROM ({unpack({"email_key": "text"})}) n
 JOIN erased e ON e.email_hash = {email_hash("n.email_key")}
 WHERE EXISTS (SELECT FROM erased)
+UNION ALL
+SELECT NULL, NULL, NULL, clock_timestamp(), ids_replaced,
+  EXISTS (SELECT FROM stored WHERE erased), salt
+FROM installation
 """)
 
 
@@ -96,6 +109,12 @@ class Owners:
     """The customers whom the batch names, and those whose orders it touches."""
     locked_at: datetime
     """The database's clock, read after the last lock."""
+    touch_erased: bool
+    """An event names somebody who was erased, or belongs to an order of such a person."""
+    ids_replaced: int
+    """How many ids had been replaced by pseudonyms when the orders of the batch were looked up."""
+    salt: bytes
+    """The salt of pseudonyms."""
 
 
 async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent]) -> Owners:
@@ -129,17 +148,21 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
         "id": sorted(known),
         "order_id": [event.order_id for event in events],
     }
-    rows = (await connection.execute(_LOCK, pack(parameters))).all()
+    *rows, batch = (await connection.execute(_LOCK, pack(parameters))).all()
     by_email = {row.email_key: row.id for row in reversed(rows) if row.id is not None}
     erased = {row.email_key: row.erased_at for row in rows if row.id is None}
     if any(key not in by_email and key not in erased for key in email_keys):
         raise OwnerChangedError
     locked = frozenset(by_email.values())
     candidates = _Candidates(locked & known, by_email, erased)
+    of_events = [candidates.owner_of(event) for event in events]
     return Owners(
-        of_events=[candidates.owner_of(event) for event in events],
+        of_events=of_events,
         locked=locked,
-        locked_at=rows[-1].locked_at if rows else await read_clock(connection),
+        locked_at=batch.locked_at,
+        touch_erased=batch.touches_erased or ERASED in of_events,
+        ids_replaced=batch.ids_replaced,
+        salt=batch.salt,
     )
 
 

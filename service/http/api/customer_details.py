@@ -11,8 +11,15 @@ from service.core.json_values import camel
 from service.core.segment_explanation import Explanation as CoreExplanation
 from service.core.segment_explanation import PlainNotation, explain
 from service.core.segment_rules import Facts, Segment
-from service.db.customers import former_emails, interactions, order_history, timeline
+from service.db.customers import (
+    former_emails,
+    interactions,
+    mentions,
+    order_history,
+    timeline,
+)
 from service.db.customers.customer_row import CustomerRow
+from service.db.customers.identifiers import identifiers_of
 from service.db.customers.order_history import OrderRow
 from service.db.customers.paging import Listed
 from service.db.customers.personal_data import dead_letters_about
@@ -23,6 +30,7 @@ from service.http.api.cursors import Cursor, Limit, decode_time, encode_time
 from service.http.api.customer_interactions import interaction_json
 from service.http.api.customer_json import customer_json
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
+from service.http.api.erasure_notice import mentions_json
 from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
@@ -237,11 +245,16 @@ def _explained(why: CoreExplanation) -> dict[str, Any]:
             "deadLetters": [
                 {"streamId": "1764000000000-0", "partition": None, "reason": "invalid_amount"}
             ],
+            "mentions": {"items": [], "complete": True},
         }
     ),
 )
 async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
-    """Return everything that is stored about a person, so that you can send it to them."""
+    """Return everything that is stored about a person, so that you can send it to them.
+
+    `mentions` are texts about others that mention the person. They are for staff to read, and are
+    listed without their contents.
+    """
     async with snapshot(request) as connection:
         customer = await existing(connection, number)
         email_keys = await former_emails.email_keys(connection, number, customer.email)
@@ -249,6 +262,8 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
         event_page = await timeline.timeline(connection, number, _ALL, None)
         noted = await interactions.of_customer(connection, number)
         letters = await dead_letters_about(connection, number, email_keys)
+        identifiers = await identifiers_of(connection, customer)
+        mentioned = await mentions.of_others(connection, number, identifiers)
     return Json(
         {
             "customer": customer_json(customer),
@@ -264,6 +279,7 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
                 }
                 for letter in letters
             ],
+            "mentions": mentions_json(mentioned),
         }
     )
 

@@ -1,4 +1,4 @@
-"""``/api/v1/customers``: list customers; create, read, edit and erase one."""
+"""``/api/v1/customers``: list customers; create, read and edit one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -191,18 +191,6 @@ async def edit_customer(
         state_of(request).engine, _edit, actor.name, number, body, if_match
     )
     return _answer(edited)
-
-
-@router.delete("/{id}", status_code=204, responses=NOT_FOUND)
-async def erase_customer(request: Request, actor: Writer, number: CustomerNumber) -> Response:
-    """Erase a person: profile, notes, interactions, edits and dead letters, but not their orders.
-
-    The orders stay, without a name. Old events that arrive again do not bring the person back.
-    An order that they place from now on creates a new customer.
-    """
-    with _edit_problems():
-        await in_transaction(state_of(request).engine, editing.delete, actor.name, number)
-    return Response(status_code=204)
 
 
 async def existing(connection: AsyncConnection, number: int) -> CustomerRow:

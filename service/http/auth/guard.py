@@ -147,6 +147,7 @@ async def _scraper(request: Request) -> None:
 Reader = Annotated[Actor, require(Scope.READ)]
 Writer = Annotated[Actor, require(Scope.WRITE)]
 Exporter = Annotated[Actor, require(Scope.EXPORT)]
+Eraser = Annotated[Actor, require(Scope.ERASE)]
 Admin = Annotated[Actor, require(Scope.ADMIN)]
 Scraper = Annotated[None, Security(_scraper)]
 
@@ -156,6 +157,7 @@ _RIGHTS = {
     Scope.READ: "look at customers",
     Scope.WRITE: "change customers",
     Scope.EXPORT: "export customers",
+    Scope.ERASE: "delete customers",
     Scope.ADMIN: "administer",
 }
 

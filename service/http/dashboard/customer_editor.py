@@ -15,6 +15,7 @@ from service.db.customers.customer_row import etag as etag_of
 from service.db.engine import in_transaction
 from service.http.api.customer_json import CustomerPatch, NewCustomer, columns, hold
 from service.http.api.customer_routes import CustomerNumber, existing, not_found
+from service.http.api.erasure_notice import page_of, what_stays
 from service.http.dashboard.customer_form import (
     GROUPS,
     LABELS,
@@ -31,7 +32,7 @@ from service.http.dashboard.customer_form import (
 )
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
-from service.http.dashboard.viewer import Editor, Form
+from service.http.dashboard.viewer import Editor, Eraser, Form
 from service.http.state import snapshot, state_of
 
 router = APIRouter(prefix="/customers", include_in_schema=False)
@@ -100,16 +101,26 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
 
 
 @router.get("/{id}/delete")
-async def confirm_deletion(request: Request, actor: Editor, number: CustomerNumber) -> Response:
+async def confirm_deletion(request: Request, actor: Eraser, number: CustomerNumber) -> Response:
     """Show what would be deleted and what would stay, and ask for confirmation."""
     async with snapshot(request) as connection:
         row = await existing(connection, number)
-        extent = await editing.would_erase(connection, number)
-    return page(request, actor, "delete.html", id=customer_ref(number), customer=row, extent=extent)
+        would = await editing.would_erase(connection, number)
+    return page(
+        request,
+        actor,
+        "delete.html",
+        id=customer_ref(number),
+        customer=row,
+        extent=would.extent,
+        stays={stay.what: stay for stay in what_stays(would, state_of(request).config)},
+        mentions=would.mentions,
+        page_of=page_of,
+    )
 
 
 @router.post("/{id}/delete")
-async def delete(request: Request, actor: Editor, number: CustomerNumber) -> Response:
+async def delete(request: Request, actor: Eraser, number: CustomerNumber) -> Response:
     """Delete the customer and all their personal data."""
     try:
         await in_transaction(state_of(request).engine, editing.delete, actor.name, number)

@@ -10,7 +10,7 @@ from fastapi import Request
 
 from service.core.scopes import Role, Scope
 from service.db.accounts import users
-from service.http.dashboard.viewer import Admin, Editor, Exporter, Form, Viewer, csrf_token
+from service.http.dashboard.viewer import Admin, Editor, Eraser, Exporter, Form, Viewer, csrf_token
 from tests.integration.http.auth.conftest import Web, routes_by_scope
 
 PASSWORD = "correct horse battery"
@@ -18,7 +18,13 @@ PAGES = {scope: f"/pages/{scope}" for scope in Scope}
 
 pages = routes_by_scope(
     "/pages",
-    {Scope.READ: Viewer, Scope.WRITE: Editor, Scope.EXPORT: Exporter, Scope.ADMIN: Admin},
+    {
+        Scope.READ: Viewer,
+        Scope.WRITE: Editor,
+        Scope.EXPORT: Exporter,
+        Scope.ERASE: Eraser,
+        Scope.ADMIN: Admin,
+    },
 )
 
 

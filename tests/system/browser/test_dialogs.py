@@ -397,23 +397,28 @@ async def test_the_confirmation_of_a_deletion_lists_what_goes_and_what_stays(
         entry(email="jane@example.com", name="Jane", total="1234.50"),
         entry("ORD-2", email="jane@example.com", total="-1"),
     )
+    await service.ingest(entry("jane@example.com-3", email="jane@example.com", total="0"))
     await patch(plain, notes="x", email="jane.smith@example.com")
+    await create(plain, email="other@example.com", name="Other", notes="ask jane@example.com")
     await plain.post(
         "/customers/CUST-1001/interactions", data={"kind": "note", "text": "x", "when": ""}
     )
     asked = await plain.get("/customers/CUST-1001/delete")
     said = words(asked)
-    assert "1 order of $1,234.50, without a name" in said
+    assert "2 orders of $1,234.50, without a name" in said
+    assert "1 order ID that holds an e-mail, phone or name, replaced by a pseudonym" in said
+    assert "The order events in Redis are deleted within minutes" in said
+    assert "CUST-1002 : notes," in said
     assert "marketing consent, notes" in said
     assert "1 call, e-mail, meeting or note" in said
     assert "the old and new values of 1 edit" in said
     assert "1 dead letter that names them" in said, "the one with their former e-mail"
     assert "Delete Jane " in said
-    assert (await service.rows("SELECT count(*) AS n FROM customers")) == [{"n": 1}]
+    assert (await service.rows("SELECT count(*) AS n FROM customers")) == [{"n": 2}]
     answer = await plain.post("/customers/CUST-1001/delete")
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert "Customer deleted." in words(await plain.get("/"))
-    assert (await service.rows("SELECT count(*) AS n FROM customers")) == [{"n": 0}]
+    assert (await service.rows("SELECT count(*) AS n FROM customers")) == [{"n": 1}]
     [letter] = await service.rows("SELECT error FROM dead_letters")
     assert letter["error"] == "erased with the person it named"
 
@@ -454,11 +459,19 @@ async def test_each_role_sees_and_may_do_only_what_its_scopes_allow(web: Web) ->
             ("/customers/new", {"name": "N", "email": "n@x.org"}),
             ("/customers/CUST-1001/interactions", {"kind": "note", "text": "x"}),
             ("/customers/CUST-1001/interactions/1/remove", {}),
-            ("/customers/CUST-1001/delete", {}),
         ):
             assert (await editor.post(path, data=more)).status_code == 403
             answer = await editor.post(path, data=more | {"csrf": fields["csrf"]})
             assert answer.status_code == 303, path
+        delete = "/customers/CUST-1001/delete"
+        assert delete not in (await editor.get("/customers/CUST-1001")).text
+        assert (await editor.get(delete)).status_code == 403
+        assert (await editor.post(delete, data={"csrf": fields["csrf"]})).status_code == 403
+    await user(web, Role.ADMIN, "admin@example.com")
+    async with open_browser(web) as admin:
+        await admin.sign_in("admin@example.com")
+        assert delete in (await admin.get("/customers/CUST-1001")).text
+        assert (await admin.post(delete, data={"csrf": await token(admin)})).status_code == 303
 
 
 async def token(visitor: Browser) -> str:

@@ -15,7 +15,7 @@ from service.core.order_event import REGISTERS, EventCustomer, OrderEvent
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import parse
 from service.db import registers
-from service.db.customers.erasure import email_hash
+from service.db.customers.erasure_keys import email_hash
 from service.db.operations import losses
 from service.db.operations.verify.findings import MOST_SHOWN, REPLAY, RESTORE, Fault, fault_if
 from service.streams.entries import Limits, read_range

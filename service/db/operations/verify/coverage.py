@@ -53,6 +53,7 @@ _SECRET = Unknowable("only a hash is kept; a wrong one lets nobody in")
 _OBSERVED = Unknowable("what Redis was last seen to have; a worker renews it each second")
 _SHOWN = Unknowable("progress that people are shown; nothing relies on it")
 _LOST = Unknowable("the only record of entries that are gone; `crm losses` shows it")
+_SEARCHED = Unknowable("counts what started a search of the streams, which may be repeated")
 _CACHED = Unknowable("a cache; a worker computes it again")
 _THIS = Unknowable("the result of the last verification; the next one writes it anew")
 _SINGLE = Refused("the check that there is one row")
@@ -180,6 +181,7 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "salt": Refused("ck_installation_salt"),
         "salt_digest": Refused("ck_installation_salt"),
         "sign_in_since": _CLOCK,
+        **dict.fromkeys(("ids_replaced", "erasures", "late_events"), _SEARCHED),
     },
     "interactions": {
         "id": Checked(10),
@@ -298,6 +300,9 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
             "away_since",
         ),
         _OBSERVED,
+    ),
+    "stream_searches": dict.fromkeys(
+        ("stream", "erasures", "late_events", "after_id", "until_id", "entries"), _SEARCHED
     ),
     "sweep": {"one": _SINGLE, "swept_until": Checked(4)},
     "trims": dict.fromkeys(("stream", "entries", "held_by", "held_at"), _SHOWN),

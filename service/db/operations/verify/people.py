@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.customers.erasure import email_hash
+from service.db.customers.erasure_keys import email_hash
 from service.db.operations.verify.findings import (
     MOST_SHOWN,
     REBUILD,

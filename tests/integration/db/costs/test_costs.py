@@ -187,6 +187,19 @@ async def test_rows_are_touched_once_and_found_by_index(
     assert {name: counts["scanned"] for name, counts in cost.items()} == dict.fromkeys(cost, 0)
 
 
+async def test_pseudonyms_cost_one_more_lookup_of_each_order(
+    bench: Bench, batches: list[list[bytes]]
+) -> None:
+    """Only once an id was replaced. Until then, the other tests show that they cost nothing."""
+    await bench.service.execute("UPDATE installation SET ids_replaced = 1")
+    await bench.apply(batches[0])
+    before = await bench.counts()
+    bench.statements.clear()
+    await bench.apply(batches[1], BATCH)
+    assert len(bench.statements) == 4, [s[:60] for s in bench.statements]
+    assert difference(await bench.counts(), before)["orders"]["probes"] <= 4 * BATCH
+
+
 async def test_an_event_applied_before_costs_one_lookup_of_its_order(
     bench: Bench, batches: list[list[bytes]]
 ) -> None:

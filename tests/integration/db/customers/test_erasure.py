@@ -4,8 +4,11 @@ import json
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from service.core.envelope import Entry
+from service.core.personal_ids import Identifiers
+from service.db.customers import mentions
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.db.customers.conftest import Api
@@ -58,7 +61,7 @@ async def test_erasing_leaves_no_personal_data_in_any_table(
     await _known_person(api, service, now)
     words = ("jane@example.com", "Jane Smith", "555-5678", "555-9999")
     assert await _mentions(service, *words), "the search must be able to find something"
-    assert (await api.http.delete("/api/v1/customers/CUST-1001")).status_code == 204
+    assert (await api.http.delete("/api/v1/customers/CUST-1001")).status_code == 200
     assert await _mentions(service, *words) == []
     await api.get("/CUST-1001", 404)
     others = await service.rows("SELECT 1 AS kept FROM dead_letters WHERE field_values <> '{}'")
@@ -103,6 +106,79 @@ async def test_old_events_do_not_bring_an_erased_person_back_but_a_new_order_doe
     assert back["orderIds"] == ["ORD-10"]
 
 
+async def test_the_answer_says_what_was_erased_and_what_stays(
+    api: Api, service: Service, now: datetime
+) -> None:
+    await _known_person(api, service, now)
+    answer = (await api.http.delete("/api/v1/customers/CUST-1001")).json()
+    assert answer["id"] == "CUST-1001"
+    assert answer["erased"] == {"interactions": 1, "edits": 1, "deadLetters": 1}
+    assert answer["pseudonymisedOrderIds"] == 0
+    assert answer["mentions"] == {"items": [], "complete": True}
+    stays = {stay["what"]: stay for stay in answer["stays"]}
+    assert set(stays) == {"orders", "segmentChanges", "streamEntries", "databaseFiles"}
+    assert stays["orders"]["count"] == 2
+    until = datetime.fromisoformat(stays["streamEntries"]["until"])
+    erased = datetime.fromisoformat(answer["erasedAt"])
+    assert until - erased == timedelta(seconds=service.config.orders_keep_seconds)
+
+
+async def test_texts_of_others_that_mention_the_person_are_listed(
+    api: Api, service: Service, now: datetime
+) -> None:
+    await _known_person(api, service, now)
+    other = await api.create(name="Jane Smithson", email="jane.smithson@example.com")
+    await api.patch(other["id"], notes="sister of JANE SMITH")
+    for said in ("wrote to jane@example.com", "call 555-9999 instead", "nothing about her"):
+        await api.http.post(
+            f"/api/v1/customers/{other['id']}/interactions", json={"kind": "note", "text": said}
+        )
+    await api.create(name="Jane Smith", email="a.namesake@example.com")
+    listed = (await api.get("/CUST-1001/data"))["mentions"]
+    assert listed["complete"]
+    assert sorted(item["where"] for item in listed["items"]) == [
+        "audit",
+        "interaction",
+        "interaction",
+        "notes",
+    ], "the old and new notes are in the audit; a namesake is no mention"
+    assert {item["page"] for item in listed["items"]} == {f"/customers/{other['id']}"}
+    assert "sister" not in str(listed)
+    answer = await api.http.delete("/api/v1/customers/CUST-1001")
+    assert answer.json()["mentions"] == listed
+    assert (await api.get(f"/{other['id']}"))["notes"] == "sister of JANE SMITH"
+
+
+async def test_mentions_are_searched_by_index(service: Service) -> None:
+    identifiers = Identifiers(["jane@example.com"], ["512 555 5678"], ["Jane Smith"])
+    patterns = list(mentions._patterns(identifiers))
+    async with service.engine.begin() as connection:
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = await connection.execute(
+            text(f"EXPLAIN {mentions._MENTIONS.text}"),
+            {"id": 1001, "patterns": patterns, "most": 101},
+        )
+        explained = "\n".join(plan.scalars())
+    for index in ("ix_customer_search_searched", "ix_interactions_text", "ix_audit_details"):
+        assert index in explained, explained
+    assert "Seq Scan" not in explained
+
+
+async def test_more_mentions_than_are_listed_are_admitted(
+    api: Api, service: Service, now: datetime
+) -> None:
+    await _known_person(api, service, now)
+    other = await api.create(name="Bob", email="bob@example.com")
+    await service.execute(
+        "INSERT INTO interactions (customer_id, kind, happened_at, author, text)"
+        " SELECT CAST(:id AS bigint), 'note', now(), 'x', 'Jane Smith'"
+        " FROM generate_series(1, 101)",
+        id=int(other["id"].removeprefix("CUST-")),
+    )
+    listed = (await api.get("/CUST-1001/data"))["mentions"]
+    assert not listed["complete"]
+
+
 async def test_a_person_can_get_all_data_about_them(
     api: Api, service: Service, now: datetime
 ) -> None:
@@ -140,7 +216,7 @@ async def test_a_dead_letter_that_names_a_person_is_found_in_any_encoding(
         await service.ingest(Entry(f"{number + 1}-0", {b"data": document.encode()}))
     held = await api.get("/CUST-1001/data")
     assert [letter["streamId"] for letter in held["deadLetters"]] == ["1-0"]
-    assert (await api.http.delete("/api/v1/customers/CUST-1001")).status_code == 204
+    assert (await api.http.delete("/api/v1/customers/CUST-1001")).status_code == 200
     letters = await service.rows(
         "SELECT field_values = '{}' AS emptied FROM dead_letters ORDER BY id"
     )

@@ -16,7 +16,7 @@ from service.core.scopes import Scope
 from service.core.tokens import ApiKey
 from service.db.accounts import api_keys
 from service.http.app import create_app
-from service.http.auth.guard import Admin, Exporter, Reader, Writer
+from service.http.auth.guard import Admin, Eraser, Exporter, Reader, Writer
 from service.http.credential_cache import REMEMBERED
 from service.http.state import WebState, web_state
 from tests.conftest import Service
@@ -43,7 +43,13 @@ def routes_by_scope(
 
 probes = routes_by_scope(
     "/probe",
-    {Scope.READ: Reader, Scope.WRITE: Writer, Scope.EXPORT: Exporter, Scope.ADMIN: Admin},
+    {
+        Scope.READ: Reader,
+        Scope.WRITE: Writer,
+        Scope.EXPORT: Exporter,
+        Scope.ERASE: Eraser,
+        Scope.ADMIN: Admin,
+    },
     posted={Scope.WRITE},
 )
 

@@ -28,6 +28,7 @@ _ROWS = (
          noticed_at, last_noticed_at, acknowledged_at, acknowledged_by)
        VALUES ('gone', 'foreign', '1-0', '2-0', 2, 'not ours', 'x', now(), now(), now(), 'test')""",
     "INSERT INTO devices (token_hash, user_id) SELECT 'x', min(id) FROM users",
+    "INSERT INTO stream_searches VALUES ('gone', 1, 0, '1-0', '2-0', 1)",
     "INSERT INTO trims VALUES ('gone', 5, 'analytics', '1-0')",
     "INSERT INTO partition_counters VALUES (3, 1, 0)",
     "INSERT INTO kept_answers VALUES ('medians', now(), 0.2, '{\"vip\": 1}')",
