@@ -16,10 +16,12 @@ from service.config import Config
 from service.db.accounts import passwords
 from service.db.statistics.key_figures import MedianCache
 from service.http.activity_feed import Feed
+from service.http.budgets import Budgets
 from service.http.credential_cache import CredentialCache
 from service.http.problems import ProblemPage
 from service.http.rate_limits import Buckets
 from service.http.replica import Replica
+from service.http.seal import InstallationSeal
 from service.metrics import measured_requests
 
 _REPLICA_LAG = "crm.replica_lag"
@@ -37,6 +39,7 @@ class WebState:
     feed: Feed
     problem_page: ProblemPage
     credentials: CredentialCache
+    seal: InstallationSeal
     request_rate: Buckets
     """Limits how often each caller may send requests."""
     failed_attempts: Buckets
@@ -46,6 +49,8 @@ class WebState:
     )
     """Sign-ins wait here until a password can be hashed. Only then do they take a connection to
     the database, because other requests need those."""
+    budgets: Budgets = field(default_factory=Budgets)
+    """Limits how much slow work each caller may have under way."""
     requests: Histogram = field(default_factory=measured_requests)
     """How long requests took. The request log measures it, ``/metrics`` shows it."""
 
