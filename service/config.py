@@ -176,7 +176,9 @@ class Config(BaseSettings):
         200.0, ge=1, description="Requests that it may send at once after a pause."
     )
     max_body_bytes: int = Field(
-        1_048_576, ge=1024, description="Larger request bodies are refused with status 413."
+        1_048_576,
+        ge=1024,
+        description="Larger request bodies are refused with status 413. Most routes take less.",
     )
     request_seconds: float = Field(
         30.0, gt=0, description="A request whose answer has not begun by then gets status 503."

@@ -265,7 +265,7 @@ def _verification_metrics(verified: status.Verification | None) -> list[Metric]:
 
 
 async def _redis_metrics(config: Config, redis: Redis) -> list[Metric]:
-    each = await groups.backlogs(redis, config.orders_streams, config.orders_group)
+    each = await groups.prompt_backlogs(redis, config)
     backlog = groups.add_up(each)
     metrics: list[Metric] = [
         GaugeMetricFamily(

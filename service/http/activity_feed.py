@@ -21,8 +21,6 @@ from service.db.operations.activity import ActivityEvent, known_at, latest
 
 log = logging.getLogger(__name__)
 
-LISTENERS = 200
-"""The most streams that one process serves."""
 HEARTBEAT_SECONDS = 15.0
 _POLL_SECONDS = 1.0
 _EVENTS_PER_QUERY = 100
@@ -69,11 +67,6 @@ class Feed:
         """True once the ring has the result of a query since the first listener came."""
         self._poller: asyncio.Task[None] | None = None
         self.listeners = 0
-
-    @property
-    def full(self) -> bool:
-        """True if no further stream is accepted."""
-        return self.listeners >= LISTENERS
 
     @property
     def polling(self) -> bool:

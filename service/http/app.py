@@ -21,6 +21,7 @@ from service.http.api import (
     customer_erasure,
     customer_interactions,
     customer_routes,
+    customer_search,
     dead_letter_removal,
     dead_letter_replay,
     dead_letters,
@@ -34,11 +35,13 @@ from service.http.auth.local_mode import warn_at_start
 from service.http.credential_cache import CredentialCache
 from service.http.dashboard.render import problem_page
 from service.http.middleware import error_answers
-from service.http.middleware.request_limits import BodyLimit, Deadline
+from service.http.middleware.input_limits import BodyLimit, HeadLimit
 from service.http.middleware.request_log import RequestLog
 from service.http.middleware.request_spans import RequestSpans
+from service.http.middleware.time_limits import Deadline, ReadingPace
 from service.http.rate_limits import Buckets, Clock
 from service.http.replica import Replica
+from service.http.seal import InstallationSeal
 from service.http.sign_in_limits import SignInLimits
 from service.http.state import WebState, put_state
 from service.streams import redis_client
@@ -52,6 +55,7 @@ _ROUTERS = (
     health.router,
     statistics.router,
     csv_export.router,
+    customer_search.router,
     customer_routes.router,
     customer_erasure.router,
     customer_details.router,
@@ -99,6 +103,8 @@ def create_app(
     app.add_middleware(Deadline, seconds=config.request_seconds)
     app.add_middleware(BodyLimit, largest=config.max_body_bytes)
     app.add_middleware(Guard)
+    app.add_middleware(HeadLimit)
+    app.add_middleware(ReadingPace)
     app.add_middleware(RequestLog)
     if tracing.on():
         app.add_middleware(RequestSpans)
@@ -129,6 +135,7 @@ async def _connected(
         feed=Feed(engine, stopping),
         problem_page=problem_page,
         credentials=CredentialCache(engine, clock),
+        seal=InstallationSeal(engine),
         request_rate=Buckets(config.rate_limit_per_second, config.rate_limit_burst, clock),
         wrong_keys=Buckets(WRONG_KEYS_PER_SECOND, WRONG_KEYS_AT_ONCE, clock),
         sign_ins=SignInLimits(clock),

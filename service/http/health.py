@@ -1,5 +1,6 @@
 """``/livez``, ``/readyz`` and ``/metrics`` of the web process."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -19,16 +20,20 @@ from service.streams import groups, redis_client
 router = APIRouter(tags=["operations"])
 
 _INFORMATION_ONLY = {"worker", "replica"}
+_DATABASE_SECONDS = 2.0
+"""How long a probe waits for a database that hangs."""
 QUIET_SECONDS = 30.0
 """Workers read every second. If none has read for this long, no worker is running."""
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", responses=example({"status": "ok"}))
 async def livez() -> dict[str, str]:
     """Answer as long as the process serves requests."""
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     responses=example({"status": "ok", "parts": {"database": "ok", "redis": "ok"}})
@@ -41,7 +46,8 @@ async def readyz(request: Request) -> Response:
     never turn the answer into a 503.
     """
     state = state_of(request)
-    parts = {**await _database(state), **await _redis(state), **_replica(state)}
+    database, redis = await asyncio.gather(_database(state), _redis(state))
+    parts = {**database, **redis, **_replica(state)}
     ready = all(status == "ok" for part, status in parts.items() if part not in _INFORMATION_ONLY)
     body: dict[str, Any] = {"status": "ok" if ready else "not ready", "parts": parts}
     return Json(body, status_code=200 if ready else 503)
@@ -62,7 +68,7 @@ async def prometheus(request: Request, _: Scraper) -> Response:
 
 async def _database(state: WebState) -> dict[str, str]:
     try:
-        async with state.engine.connect() as connection:
+        async with asyncio.timeout(_DATABASE_SECONDS), state.engine.connect() as connection:
             lacking = await migrate.behind(connection)
     except DATABASE_AWAY as error:
         return {"database": f"not ready: {why_away(error)}", "schema": "unknown"}
@@ -70,9 +76,8 @@ async def _database(state: WebState) -> dict[str, str]:
 
 
 async def _redis(state: WebState) -> dict[str, str]:
-    config = state.config
     try:
-        backlogs = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
+        backlogs = await groups.prompt_backlogs(state.redis, state.config)
     except redis_client.REDIS_ERRORS as error:
         return {"redis": f"not ready: {why_away(error)}", "worker": "unknown"}
     quiet = groups.add_up(backlogs).quietest_seconds

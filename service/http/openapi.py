@@ -15,7 +15,7 @@ from service.http.api.customer_json import NOT_AN_EMAIL
 from service.http.api.customer_routes import edited_meanwhile, email_taken, not_found
 from service.http.auth.caller import unauthorized
 from service.http.auth.guard import lacks_scope
-from service.http.middleware.request_limits import body_too_large
+from service.http.body_limits import BODY_BYTES, ORDINARY_BYTES, body_too_large
 from service.http.problems import (
     MEDIA_TYPE,
     database_unavailable,
@@ -33,7 +33,7 @@ _EXAMPLES = {
         not_found(),
         email_taken("CUST-1002"),
         edited_meanwhile({"id": "CUST-1001"}),
-        problem_of(body_too_large(1_048_576)),
+        problem_of(body_too_large(ORDINARY_BYTES)),
         invalid("body.email", NOT_AN_EMAIL),
         too_many(1),
         database_unavailable(),
@@ -56,6 +56,11 @@ def install(app: FastAPI) -> None:
 def _finished(document: dict[str, Any]) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
+            most = operation.get(BODY_BYTES, ORDINARY_BYTES)
+            if "requestBody" in operation:
+                operation[BODY_BYTES] = most
+            if too_large := operation["responses"].get("413"):
+                too_large["description"] = f"The body is larger than {most:,} bytes."
             for status, response in operation["responses"].items():
                 if status.isdigit() and int(status) >= 400:  # noqa: PLR2004  errors
                     _as_problem(int(status), response)

@@ -21,6 +21,8 @@ MEDIA_TYPE = "application/problem+json"
 _BAD_STATEMENT = "42"  # the SQLSTATE class of syntax errors and of missing tables and columns
 _MOST_FAULTS = 20
 """Faults listed for one request, so that an answer does not grow with the mistakes in it."""
+_LONGEST_NAME = 100
+"""Characters of a field's name that an answer repeats."""
 _HTTP_TITLES = {404: "Not found", 405: "Method not allowed", 413: "Body too large"}
 _HTTP_DETAILS = {
     404: "There is nothing at this address.",
@@ -115,13 +117,15 @@ def _http_problem(error: HTTPException) -> ProblemError:
     status = error.status_code
     title = _HTTP_TITLES.get(status, HTTPStatus(status).phrase)
     detail = _HTTP_DETAILS.get(status, str(error.detail))
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:  # raised while a body is read
+        return invalid("body", detail)
     return ProblemError(status, title, detail, headers=error.headers)
 
 
 def _invalid_request(error: RequestValidationError) -> ProblemError:
     faults = [
         Fault(
-            where=".".join(str(part) for part in fault["loc"]),
+            where=".".join(str(part)[:_LONGEST_NAME] for part in fault["loc"]),
             message=fault["msg"].removeprefix("Value error, "),
         )
         for fault in error.errors()[:_MOST_FAULTS]

@@ -12,14 +12,22 @@ way to do this. `tests/system/bad_input` sends such input to a real process, and
 
 import asyncio
 from http import HTTPStatus
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.http.middleware.request_log import HEADERS
+from service.http.middleware.time_limits import ABORT
 from service.http.problems import MEDIA_TYPE, Problem, problem_json
 
 LARGEST_HEAD = 65_536
-"""Bytes after which an unfinished head is refused. A head that comes in one read may be larger."""
+"""Bytes after which an unfinished head is refused, and the most that all headers may have."""
+MOST_HEADERS = 100
+"""Every look at a header passes all of them. Browsers and proxies send about thirty."""
+
+
+class HeadTooLargeError(Exception):
+    """The headers of a request are too many or too long."""
 
 
 class Connection(HttpToolsProtocol):
@@ -29,6 +37,7 @@ class Connection(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_head = False
     _head_bytes = 0
+    _header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit for the first request."""
@@ -49,27 +58,34 @@ class Connection(HttpToolsProtocol):
         if was_in_head and self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > LARGEST_HEAD:
-                detail = (
-                    f"The head of the request is larger than {LARGEST_HEAD:,} bytes. "
-                    "Send fewer or shorter headers."
-                )
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+                self._refuse_head()
         if self._answering is None:
             self._start_timer()
 
     def on_message_begin(self) -> None:
         """Note that a head has begun."""
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        cast("dict[str, Any]", self.scope)[ABORT] = self.transport.abort
+        self._in_head, self._head_bytes, self._header_bytes = True, 0, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header. Raises HeadTooLargeError if there are too many; this ends the reading."""
+        super().on_header(name, value)
+        self._header_bytes += len(name) + len(value)
+        if self._head_too_large:
+            raise HeadTooLargeError
 
     def on_headers_complete(self) -> None:
-        """Stop the time limit. From here on, the limits of `request_limits` apply."""
+        """Stop the time limit. From here on, the limits of `middleware` apply."""
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn always passes the same words
-        """Answer bytes that are not HTTP."""
+        """Answer bytes that are not HTTP, or a head that is too large."""
+        if self._head_too_large:
+            self._refuse_head()
+            return
         self._refuse(HTTPStatus.BAD_REQUEST, "These bytes are not a valid HTTP/1.1 request.")
 
     @property
@@ -77,6 +93,10 @@ class Connection(HttpToolsProtocol):
         """The request that is being answered, or None between two requests."""
         cycle: RequestResponseCycle | None = self.cycle  # None before the first
         return None if cycle is None or cycle.response_complete else cycle
+
+    @property
+    def _head_too_large(self) -> bool:
+        return self._header_bytes > LARGEST_HEAD or len(self.headers) > MOST_HEADERS
 
     def _start_timer(self) -> None:
         if self._timer is None:
@@ -94,6 +114,13 @@ class Connection(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, detail)
         else:
             self.transport.close()
+
+    def _refuse_head(self) -> None:
+        detail = (
+            f"The head of the request is larger than {LARGEST_HEAD:,} bytes, or has more than "
+            f"{MOST_HEADERS} headers. Send fewer or shorter ones."
+        )
+        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         """Answer and hang up. If another answer has already begun, only hang up."""

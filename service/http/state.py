@@ -14,10 +14,12 @@ from starlette.types import Scope
 from service.config import Config
 from service.db.statistics.key_figures import MedianCache
 from service.http.activity_feed import Feed
+from service.http.budgets import Budgets
 from service.http.credential_cache import CredentialCache
 from service.http.problems import ProblemPage
 from service.http.rate_limits import Buckets
 from service.http.replica import Replica
+from service.http.seal import InstallationSeal
 from service.http.sign_in_limits import SignInLimits
 from service.metrics import measured_requests
 
@@ -36,11 +38,14 @@ class WebState:
     feed: Feed
     problem_page: ProblemPage
     credentials: CredentialCache
+    seal: InstallationSeal
     request_rate: Buckets
     """Limits how often each caller may send requests."""
     wrong_keys: Buckets
     """Limits how often each address may send a wrong API key."""
     sign_ins: SignInLimits
+    budgets: Budgets = field(default_factory=Budgets)
+    """Limits how much slow work each caller may have under way."""
     requests: Histogram = field(default_factory=measured_requests)
     """How long requests took. The request log measures it, ``/metrics`` shows it."""
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from service.config import Config
 from service.core.envelope import Entry
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import parse
@@ -79,6 +80,19 @@ class Backlog(NamedTuple):
 
 
 _NOTHING = Backlog(0, 0, 0, 0.0, None, ())
+
+ANSWER_SECONDS = 1.0
+"""How long a page, a probe or a scrape waits for Redis. The timeout of the client is much longer,
+and the client tries again after it, because workers have nothing better to do than wait."""
+
+
+async def prompt_backlogs(redis: Redis, config: Config) -> dict[str, Backlog]:
+    """Return, by stream, how far behind the workers are.
+
+    Raises TimeoutError if Redis has not answered after ANSWER_SECONDS.
+    """
+    async with asyncio.timeout(ANSWER_SECONDS):
+        return await backlogs(redis, config.orders_streams, config.orders_group)
 
 
 async def backlogs(redis: Redis, orders: Iterable[OrdersStream], group: str) -> dict[str, Backlog]:

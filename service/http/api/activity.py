@@ -17,9 +17,10 @@ from service.db.operations.activity import latest
 from service.http.activity_feed import Feed, event_json
 from service.http.api.models import Camel, Collection, collection
 from service.http.auth.caller import still_allowed
-from service.http.auth.guard import Reader
+from service.http.auth.guard import Reader, within
+from service.http.budgets import STREAMS
 from service.http.json_response import Json
-from service.http.problems import DOCUMENTED, ProblemError
+from service.http.problems import DOCUMENTED
 from service.http.state import replica_snapshot, state_of
 
 router = APIRouter(prefix="/api/v1/activity", tags=["activity"], responses=DOCUMENTED)
@@ -104,6 +105,7 @@ async def read_activity(
 
 @router.get(
     "/stream",
+    dependencies=[within(STREAMS)],
     response_class=Response,
     responses={
         200: {
@@ -134,11 +136,4 @@ async def stream_activity(
 
     If more than 100 events of one type happen within a second, the latest 100 are sent.
     """
-    feed = state_of(request).feed
-    if feed.full:
-        detail = (
-            "This process cannot serve more live streams. Try again later, or read "
-            "`/api/v1/activity` every few seconds."
-        )
-        raise ProblemError(503, "Too many streams", detail, headers={"Retry-After": "10"})
-    return _EventStream(request, feed, last_event_id or after)
+    return _EventStream(request, state_of(request).feed, last_event_id or after)

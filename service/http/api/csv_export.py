@@ -9,25 +9,24 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from service.core.scopes import Actor
 from service.db.accounts.audit import note
-from service.http.api.customer_routes import ChosenFilter
-from service.http.auth.guard import Exporter
-from service.http.problems import DOCUMENTED, Problem, ProblemError
+from service.db.customers.filters import Filter
+from service.http.api.customer_search import CustomerFilter
+from service.http.auth.guard import Exporter, within
+from service.http.budgets import EXPORTS
+from service.http.problems import DOCUMENTED
 from service.http.state import replica_engine, state_of
 from service.transfer.export import BOM, COLUMNS, Sink, copy_customers
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
-
-STALL_SECONDS = 60
-"""A client that reads nothing for this long is treated as gone, even if it is connected."""
-AT_ONCE = 2
-"""How many exports may run at once in one process. Each holds a database connection."""
-_running = asyncio.Semaphore(AT_ONCE)
 
 _EXAMPLE = {
     "ID": "CUST-1001",
@@ -48,7 +47,6 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         },
         "description": "CSV in UTF-8, separated by commas, with a header line.",
     },
-    429: {"model": Problem, "description": "Too many exports are running; try again later."},
 }
 
 
@@ -114,11 +112,9 @@ class CopiedResponse(Response):
                     }
                 )
                 piece = self._head + piece
-            async with asyncio.timeout(STALL_SECONDS):
-                await send({"type": "http.response.body", "body": piece, "more_body": more})
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
 
-        async with _running:
-            await self._copy(body)
+        await self._copy(body)
         await body(b"", more=False)
 
 
@@ -127,36 +123,60 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-@router.get("/export.csv", response_class=Response, responses=_ANSWERS)
+class CustomerExport(CustomerFilter):
+    """A filter, and how to write the file."""
+
+    bom: bool = Field(
+        default=True,
+        description="Begins the file with a byte order mark, so that Excel reads it as UTF-8.",
+    )
+
+
+class ExportInAddress(CustomerExport):
+    """The same as parameters of an address, of which unknown ones are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+@router.get(
+    "/export.csv", response_class=Response, responses=_ANSWERS, dependencies=[within(EXPORTS)]
+)
 async def export_customers(
-    request: Request,
-    actor: Exporter,
-    filter_: ChosenFilter,
-    *,
-    bom: Annotated[
-        bool,
-        Query(
-            description="Begins the file with a byte order mark, so that Excel reads it as UTF-8."
-        ),
-    ] = True,
+    request: Request, actor: Exporter, wanted: Annotated[ExportInAddress, Query()]
 ) -> Response:
     """Export the customers that match the filters as CSV, in the order of their ids.
 
     A cell that a spreadsheet would run as a formula begins with an apostrophe. If an export breaks
-    off, the response has no proper HTTP end, so clients notice it.
+    off, the response has no proper HTTP end, so clients notice it. A client that reads less than
+    16 kB a second for half a minute is cut off.
     """
-    if _running.locked():
-        raise ProblemError(
-            429,
-            "Too many exports",
-            f"{AT_ONCE} exports are running already. Try again when one is done.",
-            headers={"Retry-After": "10"},
-        )
-    engine = state_of(request).engine
-    # The audit gets the names of the filters only, because their values are personal data.
-    details = {"filters": sorted(set(request.query_params))}
-    async with engine.begin() as connection:
-        await note(connection, actor.name, "customers.exported", details=details)
-    copy = partial(copy_customers, await replica_engine(request), filter_)
+    return await exported(request, actor, wanted.chosen, mark=wanted.bom)
+
+
+@router.post(
+    "/export.csv", response_class=Response, responses=_ANSWERS, dependencies=[within(EXPORTS)]
+)
+async def export_found_customers(
+    request: Request, actor: Exporter, wanted: CustomerExport
+) -> Response:
+    """Export customers, as `GET /api/v1/customers/export.csv` does, with the filters in the body.
+
+    Nothing in the address says whom you look for.
+    """
+    return await exported(request, actor, wanted.chosen, mark=wanted.bom)
+
+
+async def exported(
+    request: Request, actor: Actor, chosen: Filter, *, mark: bool = True
+) -> Response:
+    """Return an export as a response, and note it in the audit log.
+
+    The audit gets the names of the filters only, because their values are personal data.
+    """
+    names = {field: to_camel(field) for field in vars(chosen)} | {"segments": "segment"}
+    used = [names[field] for field, value in vars(chosen).items() if value]
+    async with state_of(request).engine.begin() as connection:
+        await note(connection, actor.name, "customers.exported", details={"filters": sorted(used)})
+    copy = partial(copy_customers, await replica_engine(request), chosen)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
-    return CopiedResponse(copy, f"customers-{day}.csv", BOM if bom else b"")
+    return CopiedResponse(copy, f"customers-{day}.csv", BOM if mark else b"")

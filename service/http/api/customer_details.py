@@ -26,7 +26,7 @@ from service.db.customers.personal_data import dead_letters_about
 from service.db.customers.timeline import TimelineRow
 from service.db.locks import read_clock
 from service.db.segments import rule_settings
-from service.http.api.cursors import Cursor, Limit, decode_time, encode_time
+from service.http.api.cursors import Cursor, Cursors, Limit, SealedCursors
 from service.http.api.customer_interactions import interaction_json
 from service.http.api.customer_json import customer_json
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
@@ -170,27 +170,37 @@ class Explanation(BaseModel):
 
 @router.get("/orders", response_model=Orders)
 async def orders(
-    request: Request, _: Reader, number: CustomerNumber, limit: Limit = 50, cursor: Cursor = None
+    request: Request,
+    _: Reader,
+    number: CustomerNumber,
+    cursors: SealedCursors,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Response:
     """List a customer's orders, the latest first."""
     async with snapshot(request) as connection:
         await existing(connection, number)
-        after = decode_time(cursor, ORDERS)
+        after = cursors.decode_time(cursor, ORDERS)
         page = await order_history.of_customer(connection, number, limit, after)
-    return orders_response(page)
+    return orders_response(page, cursors)
 
 
 @router.get("/timeline", response_model=Timeline)
 async def events(
-    request: Request, _: Reader, number: CustomerNumber, limit: Limit = 50, cursor: Cursor = None
+    request: Request,
+    _: Reader,
+    number: CustomerNumber,
+    cursors: SealedCursors,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Response:
     """List orders, their updates, segment changes, edits and interactions, the latest first."""
     async with snapshot(request) as connection:
         await existing(connection, number)
-        after = decode_time(cursor, _TIMELINE)
+        after = cursors.decode_time(cursor, _TIMELINE)
         page = await timeline.timeline(connection, number, limit, after)
     items = [_event_json(event) for event in page.items]
-    return Json(collection(items, page.total, encode_time(page.end, _TIMELINE)))
+    return Json(collection(items, page.total, cursors.encode_time(page.end, _TIMELINE)))
 
 
 @router.get("/segment", response_model=Explanation)
@@ -284,10 +294,10 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
     )
 
 
-def orders_response(page: Listed[OrderRow]) -> Response:
+def orders_response(page: Listed[OrderRow], cursors: Cursors) -> Response:
     """Return a page of orders as a response."""
     items = [_order_json(order) for order in page.items]
-    return Json(collection(items, page.total, encode_time(page.end, ORDERS)))
+    return Json(collection(items, page.total, cursors.encode_time(page.end, ORDERS)))
 
 
 def _order_json(order: OrderRow) -> dict[str, Any]:

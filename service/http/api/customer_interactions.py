@@ -16,6 +16,7 @@ from service.db.engine import in_transaction
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing, not_found
 from service.http.api.models import Camel, Collection, LongText, NotBlank, collection
 from service.http.auth.guard import Reader, Writer
+from service.http.body_limits import LONG_TEXT_BYTES, body_bytes
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, ProblemError
 from service.http.state import snapshot, state_of
@@ -96,7 +97,12 @@ async def list_interactions(request: Request, _: Reader, number: CustomerNumber)
     return Json(collection([interaction_json(row) for row in rows]))
 
 
-@router.post("", status_code=201, response_model=Interaction)
+@router.post(
+    "",
+    status_code=201,
+    response_model=Interaction,
+    openapi_extra=body_bytes(LONG_TEXT_BYTES),
+)
 async def add_interaction(
     request: Request, actor: Writer, number: CustomerNumber, body: NewInteraction
 ) -> Response:
@@ -123,7 +129,9 @@ async def record(
     return added
 
 
-@router.patch("/{interaction}", response_model=Interaction)
+@router.patch(
+    "/{interaction}", response_model=Interaction, openapi_extra=body_bytes(LONG_TEXT_BYTES)
+)
 async def change_interaction(
     request: Request,
     actor: Writer,

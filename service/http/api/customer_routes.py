@@ -1,38 +1,30 @@
-"""``/api/v1/customers``: list customers; create, read and edit one."""
+"""``/api/v1/customers``: create, read and edit a customer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from service.core.customer_ids import customer_number
-from service.core.segment_rules import Segment
-from service.db.customers import customer_list, customer_row, editing
-from service.db.customers.customer_list import BadPositionError, Page
+from service.db.customers import customer_row, editing
 from service.db.customers.customer_row import CustomerRow, etag
-from service.db.customers.filters import Filter
-from service.db.customers.sorting import Sort
 from service.db.engine import in_transaction
-from service.http.api.cursors import Cursor, Limit, bad_cursor, decode_sorted, encode_sorted
 from service.http.api.customer_json import (
     Customer,
     CustomerPatch,
-    Customers,
     NewCustomer,
     columns,
     customer_json,
     hold,
 )
-from service.http.api.date_ranges import moment
-from service.http.api.models import collection
 from service.http.auth.guard import Reader, Writer
+from service.http.body_limits import LONG_TEXT_BYTES, body_bytes
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Fault, Problem, ProblemError, invalid
-from service.http.state import replica_snapshot, snapshot, state_of
+from service.http.state import snapshot, state_of
 
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
 
@@ -48,8 +40,6 @@ _PRECONDITION: dict[int | str, dict[str, Any]] = {
         "description": "Edited after you read the customer; `current` is the customer as saved.",
     }
 }
-_FROM = "ISO 8601, included. A day without a time starts at 00:00Z."
-_TO = "ISO 8601, excluded. A day without a time is included as a whole."
 
 
 def _customer_number(customer_id: Annotated[str, Path(alias="id", examples=["CUST-1001"])]) -> int:
@@ -83,80 +73,13 @@ def edited_meanwhile(current: dict[str, Any]) -> ProblemError:
     return ProblemError(412, "Edited meanwhile", detail, current=current)
 
 
-def chosen_filter(  # noqa: PLR0913, PLR0917  one parameter for each filter
-    segment: Annotated[
-        list[Segment] | None, Query(description="One or more segments; repeat the parameter.")
-    ] = None,
-    search: Annotated[
-        str,
-        Query(
-            max_length=200,
-            description="Part of a name, e-mail, phone or note, in upper or lower case; or an id.",
-        ),
-    ] = "",
-    date_from: Annotated[str | None, Query(alias="dateFrom", description=_FROM)] = None,
-    date_to: Annotated[str | None, Query(alias="dateTo", description=_TO)] = None,
-    last_order_from: Annotated[str | None, Query(alias="lastOrderFrom", description=_FROM)] = None,
-    last_order_to: Annotated[str | None, Query(alias="lastOrderTo", description=_TO)] = None,
-    spent_from: Annotated[
-        Decimal | None, Query(alias="spentFrom", ge=0, le=10**12, description="Included.")
-    ] = None,
-    spent_to: Annotated[
-        Decimal | None, Query(alias="spentTo", ge=0, le=10**12, description="Included.")
-    ] = None,
-) -> Filter:
-    """Return the filter of a list or an export. A day at the end of a range is included."""
-    if "\x00" in search:
-        raise invalid(
-            "query.search", "contains the character U+0000, which no customer contains; remove it"
-        )
-    return Filter(
-        segments=tuple(segment or ()),
-        search=search,
-        date_from=moment(date_from, "query.dateFrom"),
-        date_to=moment(date_to, "query.dateTo", end=True),
-        last_order_from=moment(last_order_from, "query.lastOrderFrom"),
-        last_order_to=moment(last_order_to, "query.lastOrderTo", end=True),
-        spent_from=spent_from,
-        spent_to=spent_to,
-    )
-
-
-ChosenFilter = Annotated[Filter, Depends(chosen_filter)]
-
-
-@router.get("", response_model=Customers)
-async def list_customers(
-    request: Request,
-    _: Reader,
-    filter_: ChosenFilter,
-    sort: Annotated[
-        str,
-        Query(
-            pattern=f"^-?({'|'.join(Sort)})$",
-            description="The field to sort by; put `-` before it to sort in descending order.",
-        ),
-    ] = "-dateCreated",
-    limit: Limit = 50,
-    cursor: Cursor = None,
-) -> Response:
-    """List customers. While orders come in, pages neither repeat nor skip anybody.
-
-    Send `nextCursor` as `cursor` to get the next page.
-    """
-    by, descending = Sort(sort.removeprefix("-")), sort.startswith("-")
-    order = f"{by}{'DESC' if descending else 'ASC'}"
-    page = Page(by, descending, limit, decode_sorted(cursor, order))
-    async with replica_snapshot(request) as connection:
-        try:
-            matching = await customer_list.find(connection, filter_, page)
-        except BadPositionError:
-            raise bad_cursor() from None
-    items = [customer_json(customer) for customer in matching.items]
-    return Json(collection(items, matching.total, encode_sorted(matching.end, order)))
-
-
-@router.post("", status_code=201, response_model=Customer, responses=_CONFLICT)
+@router.post(
+    "",
+    status_code=201,
+    response_model=Customer,
+    responses=_CONFLICT,
+    openapi_extra=body_bytes(LONG_TEXT_BYTES),
+)
 async def create_customer(request: Request, actor: Writer, body: NewCustomer) -> Response:
     """Create a customer by hand. Later events do not overwrite what you enter here."""
     created = await in_transaction(state_of(request).engine, _create, actor.name, body)
@@ -172,7 +95,12 @@ async def read_customer(request: Request, _: Reader, number: CustomerNumber) -> 
         return _answer(await existing(connection, number))
 
 
-@router.patch("/{id}", response_model=Customer, responses=NOT_FOUND | _CONFLICT | _PRECONDITION)
+@router.patch(
+    "/{id}",
+    response_model=Customer,
+    responses=NOT_FOUND | _CONFLICT | _PRECONDITION,
+    openapi_extra=body_bytes(LONG_TEXT_BYTES),
+)
 async def edit_customer(
     request: Request,
     actor: Writer,

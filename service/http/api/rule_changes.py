@@ -22,7 +22,8 @@ from service.http.api.rule_settings import (
     impossible,
     values_json,
 )
-from service.http.auth.guard import Reader
+from service.http.auth.guard import Reader, within
+from service.http.budgets import PREVIEWS
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError
 from service.http.state import snapshot
@@ -128,7 +129,7 @@ class Change(Camel):
     finished_at: datetime | None
 
 
-@router.post("/preview", response_model=Preview)
+@router.post("/preview", response_model=Preview, dependencies=[within(PREVIEWS)])
 async def preview_settings(request: Request, _: Reader, body: SettingsPatch) -> Response:
     """Show who would move from which segment to which, without saving anything.
 

@@ -22,7 +22,8 @@ from service.db.statistics.key_figures import PERIODS, SegmentShare
 from service.db.statistics.trend import TrendPoint
 from service.http.api.date_ranges import BEGINNING, moment
 from service.http.api.models import collection
-from service.http.auth.guard import require
+from service.http.auth.guard import require, within
+from service.http.budgets import STATISTICS
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, invalid
 from service.http.state import replica_snapshot, state_of
@@ -36,7 +37,7 @@ router = APIRouter(
     prefix="/api/v1/statistics",
     tags=["statistics"],
     responses=DOCUMENTED,
-    dependencies=[require(Scope.READ)],
+    dependencies=[require(Scope.READ), within(STATISTICS)],
 )
 
 

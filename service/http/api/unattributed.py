@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.db.customers import order_history
-from service.http.api.cursors import Cursor, Limit, decode_time
+from service.http.api.cursors import Cursor, Limit, SealedCursors
 from service.http.api.customer_details import ORDERS, Orders, orders_response
 from service.http.auth.guard import Reader
 from service.http.problems import DOCUMENTED
@@ -15,13 +15,17 @@ router = APIRouter(prefix="/api/v1/orders", tags=["orders"], responses=DOCUMENTE
 
 @router.get("/unattributed", response_model=Orders)
 async def unattributed_orders(
-    request: Request, _: Reader, limit: Limit = 50, cursor: Cursor = None
+    request: Request,
+    _: Reader,
+    cursors: SealedCursors,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Response:
     """List orders whose events have named no customer yet, the latest first.
 
     An event that names a customer moves the order to them. Orders of erased people are not listed.
     """
-    after = decode_time(cursor, ORDERS)
+    after = cursors.decode_time(cursor, ORDERS)
     async with replica_snapshot(request) as connection:
         page = await order_history.unattributed(connection, limit, after)
-    return orders_response(page)
+    return orders_response(page, cursors)

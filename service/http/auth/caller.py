@@ -42,6 +42,12 @@ def caller_of(scope: ASGIScope) -> Caller:
     return caller
 
 
+def limited_as(scope: ASGIScope) -> str:
+    """Return whose limits a request counts towards: its key or user, else its address."""
+    actor = caller_of(scope).actor
+    return actor.ref if actor and actor is not LOCAL else address_of(scope)
+
+
 def remember_caller(scope: ASGIScope, caller: Caller) -> None:
     """Store the caller with the request, where `caller_of` finds it."""
     scope[_CALLER] = caller

@@ -1,11 +1,11 @@
 """Steps 2 and 3: the checks of every request, and those that a route asks for."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
-from fastapi import Request, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Send
@@ -13,9 +13,17 @@ from starlette.types import Scope as ASGIScope
 
 from service.core.scopes import LOCAL, Actor, Scope
 from service.db.engine import DATABASE_AWAY
-from service.http.auth.caller import Caller, caller_of, identify, remember_caller, unauthorized
+from service.http.auth.caller import (
+    Caller,
+    caller_of,
+    identify,
+    limited_as,
+    remember_caller,
+    unauthorized,
+)
 from service.http.auth.cookies import device_token
 from service.http.auth.local_mode import is_loopback
+from service.http.budgets import Work
 from service.http.forms import read_form
 from service.http.problems import ProblemError, database_unavailable, log_database_error
 from service.http.rate_limits import address_of, too_many
@@ -200,6 +208,19 @@ def _sign_in_first(request: Request) -> ProblemError:
 
 
 # --- Checks of both kinds of route
+
+
+def within(work: Work) -> Any:
+    """Return a dependency: the route is such work, and counts until its answer is sent.
+
+    Raises a problem, before the route does anything, if the caller has no room for more.
+    """
+
+    async def running(request: Request) -> AsyncIterator[None]:
+        with state_of(request).budgets.spend(work, limited_as(request.scope)):
+            yield
+
+    return Depends(running)
 
 
 def identified_caller(request: Request) -> Caller:

@@ -16,6 +16,7 @@ from service.db.engine import in_transaction
 from service.http.api.customer_json import CustomerPatch, NewCustomer, columns, hold
 from service.http.api.customer_routes import CustomerNumber, existing, not_found
 from service.http.api.erasure_notice import page_of, what_stays
+from service.http.body_limits import LONG_FORM_BYTES, body_bytes
 from service.http.dashboard.customer_form import (
     GROUPS,
     LABELS,
@@ -46,7 +47,7 @@ async def ask_for_new(request: Request, actor: Editor) -> Response:
     return _form(request, actor, blank())
 
 
-@router.post("/new")
+@router.post("/new", openapi_extra=body_bytes(LONG_FORM_BYTES))
 async def create(request: Request, actor: Editor, fields: Form) -> Response:
     """Create the customer, or show the form again with its mistakes."""
     values = entered(fields, blank())
@@ -70,7 +71,7 @@ async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumbe
     return _form(request, actor, was, was=was, etag=etag_of(row), number=number)
 
 
-@router.post("/{id}/edit")
+@router.post("/{id}/edit", openapi_extra=body_bytes(LONG_FORM_BYTES))
 async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: Form) -> Response:
     """Save what was changed. If somebody else changed the customer meanwhile, show both."""
     was, etag, zone = as_shown(fields), fields.get("etag", ""), _zone(request)
@@ -163,7 +164,7 @@ def _form(
         groups=GROUPS,
         faulty=[LABELS[name] for name in LABELS if faults and name in faults],
         required={"email"} | ({"name"} if was is None or was["name"] else set()),
-        was=json.dumps(was) if was else "",
+        was=json.dumps(was, ensure_ascii=False) if was else "",
         etag=etag,
     )
 
@@ -191,7 +192,7 @@ def _conflict_page(
         id=customer_ref(number),
         name=theirs["name"] or theirs["email"],
         values=values,
-        was=json.dumps(theirs),
+        was=json.dumps(theirs, ensure_ascii=False),
         etag=etag,
         rows=[
             {

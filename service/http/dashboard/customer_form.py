@@ -123,11 +123,11 @@ def as_shown(fields: Mapping[str, str]) -> Values:
     """Return the values that the form was shown with, from its hidden control."""
     try:
         was = json.loads(fields.get("was", ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         was = None
     if not isinstance(was, dict) or {*was} != {*blank()}:
         raise invalid("was", "does not belong to this form; open the form again")
-    return {name: str(value) for name, value in was.items()}
+    return {name: value if isinstance(value, str) else "" for name, value in was.items()}
 
 
 def differing(one: Values, other: Values) -> list[str]:

@@ -1,20 +1,26 @@
 """``/``: key figures, the list of customers, charts of the segments, recent activity."""
 
-from fastapi import APIRouter, Request
-from starlette.responses import Response
+from datetime import tzinfo
 
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from service.core.scopes import Actor
 from service.db.customers import customer_list
 from service.db.customers.customer_list import Page
 from service.db.locks import read_clock
 from service.db.operations.activity import latest
 from service.db.statistics.counters import read_figures
 from service.db.statistics.key_figures import segment_shares
+from service.http.api.csv_export import exported
+from service.http.auth.guard import within
+from service.http.budgets import EXPORTS, STATISTICS
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
 from service.http.dashboard.formats import formats_of
-from service.http.dashboard.list_query import ROWS, DateSpan, ListQuery, export_address
+from service.http.dashboard.list_query import ROWS, DateSpan, ListQuery
 from service.http.dashboard.render import page
-from service.http.dashboard.viewer import Viewer
+from service.http.dashboard.viewer import Exporter, Form, Viewer
 from service.http.state import snapshot, state_of
 
 router = APIRouter(include_in_schema=False)
@@ -23,19 +29,41 @@ _EVENTS = 7
 """How many recent events are shown."""
 
 
-@router.get("/")
+@router.get("/", dependencies=[within(STATISTICS)])
 async def list_customers(request: Request, actor: Viewer) -> Response:
-    """Show the page of customers that the query describes."""
-    state = state_of(request)
+    """Show the page of customers that the address describes."""
     wanted = ListQuery.read(request.query_params)
-    zone = formats_of(request, state.config.store_currency).zone
+    if wanted.search:  # an address that somebody wrote: move the search to where nobody logs it
+        return RedirectResponse(wanted.address, status_code=303)
+    return await _show(request, actor, wanted)
+
+
+@router.post("/", dependencies=[within(STATISTICS)])
+async def search_customers(request: Request, actor: Viewer, fields: Form) -> Response:
+    """Show the page of customers that the form describes."""
+    wanted = ListQuery.read(fields)
+    if not wanted.search:
+        return RedirectResponse(wanted.address, status_code=303)
+    return await _show(request, actor, wanted)
+
+
+@router.post("/export", dependencies=[within(EXPORTS)])
+async def export(request: Request, actor: Exporter, fields: Form) -> Response:
+    """Export the customers that the form describes, all pages of them."""
+    wanted = ListQuery.read(fields)
+    async with state_of(request).engine.connect() as connection:
+        now = await read_clock(connection)
+    return await exported(request, actor, wanted.filter(wanted.window(now, _zone(request))))
+
+
+async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
+    state = state_of(request)
     async with snapshot(request) as connection:
         now = await read_clock(connection)
-        window = wanted.window(now, zone)
-        chosen = wanted.filter(window)
+        window = wanted.window(now, _zone(request))
         matching = await customer_list.find(
             connection,
-            chosen,
+            wanted.filter(window),
             Page(wanted.sort, wanted.descending, ROWS, skip=ROWS * (wanted.number - 1)),
         )
         figures = await read_figures(connection, window)
@@ -52,7 +80,6 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         matching=matching,
         first=ROWS * (wanted.number - 1) + 1,
         last_page=max(-(-matching.total // ROWS), 1),
-        export=export_address(chosen),
         now=now,
         cards=key_cards,
         window=window,
@@ -61,3 +88,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
         ring=ring({share.segment: share.customers for share in segments}),
         highest_ltv=max(share.average_ltv for share in segments) or 1,
     )
+
+
+def _zone(request: Request) -> tzinfo:
+    return formats_of(request, state_of(request).config.store_currency).zone

@@ -1,13 +1,16 @@
-"""The query of the customers page: filters, sorting, page number."""
+"""The query of the customers page: filters, sorting, page number.
 
-from collections.abc import Iterator
+What somebody searches for is a person's name or e-mail, and addresses end up in the logs of
+proxies. So the search travels in the body of a form. In the address of the page it stands after the
+``#``, which browsers do not send.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from typing import Self
 from urllib.parse import urlencode
-
-from starlette.datastructures import QueryParams
 
 from service.core.numbers import whole_number
 from service.core.segment_rules import Segment
@@ -68,8 +71,8 @@ class ListQuery:
     number: int = 1
 
     @classmethod
-    def read(cls, query: QueryParams) -> Self:
-        """Read the query of an address."""
+    def read(cls, query: Mapping[str, str]) -> Self:
+        """Read the query of an address, or the fields of the form."""
         sort = query.get("sort", "-dateCreated")
         known = sort.removeprefix("-") in set(Sort)
         return cls(
@@ -87,7 +90,14 @@ class ListQuery:
     def address(self) -> str:
         """The address of this page. Defaults are left out."""
         query = urlencode(list(self._query()))
-        return f"/?{query}" if query else "/"
+        searched = f"#{urlencode({'q': self.search})}" if self.search else ""
+        return f"/?{query}{searched}" if query else f"/{searched}"
+
+    @property
+    def order(self) -> str:
+        """The field to sort by, after ``-`` if it descends; empty for the usual order."""
+        usual = (self.sort, self.descending) == (Sort.DATE_CREATED, True)
+        return "" if usual else f"{'-' if self.descending else ''}{self.sort}"
 
     def with_(self, **changes: object) -> "ListQuery":
         """Return a copy with these changes, back on page one."""
@@ -138,24 +148,10 @@ class ListQuery:
             yield from (
                 (n, d.isoformat()) for n, d in (("from", self.first), ("to", self.last)) if d
             )
-        if self.search:
-            yield "q", self.search
-        if (self.sort, self.descending) != (Sort.DATE_CREATED, True):
-            yield "sort", f"{'-' if self.descending else ''}{self.sort}"
+        if self.order:
+            yield "sort", self.order
         if self.number > 1:
             yield "page", str(self.number)
-
-
-def export_address(wanted: Filter) -> str:
-    """Return the address of the CSV export with the same filter."""
-    query = [("segment", segment.value) for segment in wanted.segments]
-    query += [("search", wanted.search)] if wanted.search else []
-    query += [
-        (name, moment.astimezone(UTC).isoformat().replace("+00:00", "Z"))
-        for name, moment in (("dateFrom", wanted.date_from), ("dateTo", wanted.date_to))
-        if moment
-    ]
-    return f"/api/v1/customers/export.csv?{urlencode(query)}"
 
 
 def _day(written: str) -> date | None:

@@ -16,7 +16,7 @@ from service.db.operations import (
     trimming,
 )
 from service.db.operations.dead_letters import Selection
-from service.http.api.cursors import decode_time, encode_time
+from service.http.api.cursors import SealedCursors
 from service.http.api.customer_details import ORDERS
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Form, Viewer
@@ -35,6 +35,7 @@ _LOSSES = 10
 async def show(
     request: Request,
     actor: Viewer,
+    cursors: SealedCursors,
     reason: Annotated[str | None, Query(max_length=100)] = None,
     before: Annotated[str | None, Query(pattern=r"^\d{1,18}$")] = None,
     orders_after: Annotated[str | None, Query(alias="orders", max_length=500)] = None,
@@ -54,7 +55,7 @@ async def show(
         )
         dropped = await dead_letter_removal.dropped_ever(connection)
         try:
-            after = decode_time(orders_after, ORDERS)
+            after = cursors.decode_time(orders_after, ORDERS)
         except ProblemError:
             after = None
         unattributed = await order_history.unattributed(connection, _ORDERS, after)
@@ -77,7 +78,7 @@ async def show(
         total=total,
         dropped=dropped,
         unattributed=unattributed,
-        older_orders=encode_time(unattributed.end, ORDERS),
+        older_orders=cursors.encode_time(unattributed.end, ORDERS),
     )
 
 
@@ -112,8 +113,7 @@ async def acknowledge_foreign(
 async def _backlog(request: Request) -> groups.Backlog | None:
     state = state_of(request)
     try:
-        config = state.config
-        backlogs = await groups.backlogs(state.redis, config.orders_streams, config.orders_group)
+        backlogs = await groups.prompt_backlogs(state.redis, state.config)
     except redis_client.REDIS_ERRORS:
         return None
     return groups.add_up(backlogs)

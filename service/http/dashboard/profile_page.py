@@ -24,6 +24,7 @@ from service.http.api.customer_interactions import (
     record,
 )
 from service.http.api.customer_routes import CustomerNumber, existing
+from service.http.body_limits import LONG_FORM_BYTES, body_bytes
 from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept_for
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.render import done, page
@@ -47,7 +48,7 @@ async def show(request: Request, actor: Viewer, number: CustomerNumber) -> Respo
     return await _show(request, actor, number)
 
 
-@router.post("/interactions")
+@router.post("/interactions", openapi_extra=body_bytes(LONG_FORM_BYTES))
 async def add_interaction(
     request: Request, actor: Editor, number: CustomerNumber, fields: Form
 ) -> Response:

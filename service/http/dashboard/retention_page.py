@@ -12,6 +12,8 @@ from service.core.segment_rules import Segment
 from service.db.statistics.cohorts import Cohort, cohorts
 from service.db.statistics.key_figures import rolling_window, statistics
 from service.db.statistics.trend import TrendPoint, trend
+from service.http.auth.guard import within
+from service.http.budgets import STATISTICS
 from service.http.dashboard.charts import Scale, bars, stack
 from service.http.dashboard.render import page
 from service.http.dashboard.viewer import Viewer
@@ -27,7 +29,7 @@ WIDTH, HEIGHT = 900, 260
 """The size of the trend chart, in the units of its view box."""
 
 
-@router.get("/retention")
+@router.get("/retention", dependencies=[within(STATISTICS)])
 async def retention(request: Request, actor: Viewer) -> Response:
     """Show the page. The query chooses the period, the months of cohorts, the days of the trend."""
     state = state_of(request)

@@ -24,6 +24,8 @@ from service.db.segments.rule_settings import (
     SettingsRecord,
 )
 from service.http.api.rule_settings import SettingsPatch
+from service.http.auth.guard import within
+from service.http.budgets import PREVIEWS
 from service.http.dashboard.formats import Formats, formats_of
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Form, Viewer
@@ -111,7 +113,7 @@ async def no_preview() -> Response:
     return RedirectResponse("/settings", status_code=303)
 
 
-@router.post("/settings/preview")
+@router.post("/settings/preview", dependencies=[within(PREVIEWS)])
 async def preview(request: Request, actor: Admin, entered: Form) -> Response:
     """Show which customers would move to which segment. Nothing is changed."""
     async with snapshot(request) as connection:

@@ -1,5 +1,7 @@
 """``/livez``, ``/readyz`` and ``/metrics``, with all parts running and with each one away."""
 
+import asyncio
+import signal
 import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -10,10 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.db import migrate
 from service.streams import groups
+from service.streams.redis_client import connection_options
 from tests.conftest import Service
 from tests.events import entry, fields
 from tests.integration.http.conftest import client
 from tests.reading import deliver
+from tests.wait import until
 
 Samples = dict[tuple[str, str], float]
 
@@ -40,6 +44,48 @@ async def metrics(http: httpx.AsyncClient) -> Samples:
 async def test_livez_answers(web: httpx.AsyncClient) -> None:
     response = await web.get("/livez")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+async def test_a_probe_may_ask_for_the_head_only(
+    service: Service, web: httpx.AsyncClient, path: str
+) -> None:
+    assert (await web.head(path)).status_code == 200
+    async with client(service, redis_url="redis://127.0.0.1:1") as without_redis:
+        status = (await without_redis.head(path)).status_code
+    assert status == (503 if path == "/readyz" else 200)
+
+
+@pytest.mark.timeout(300)
+async def test_a_redis_that_hangs_delays_no_page_and_no_probe(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    """Each answer comes before the client of Redis would give up for the first time."""
+    valkey = service.servers.redis
+    if valkey is None:
+        pytest.skip("only a server of our own can be made to hang")
+    patience = connection_options()["socket_timeout"]
+    paths = ("/operations", "/readyz", "/metrics")
+    for path in paths:
+        assert (await web.get(path)).status_code == 200
+    valkey.kill(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(patience):
+            page, ready, scraped = [await web.get(path) for path in paths]
+    finally:
+        valkey.kill(signal.SIGCONT)
+    assert page.status_code == 200
+    assert "Redis does not answer" in page.text
+    assert "Dead letters" in page.text
+    assert (ready.status_code, ready.json()["parts"]["redis"]) == (503, "not ready: TimeoutError")
+    assert ready.json()["parts"]["database"] == "ok"
+    assert 'crm_up{part="redis"} 0.0' in scraped.text
+    assert 'crm_up{part="database"} 1.0' in scraped.text
+
+    async def answers_again() -> bool:
+        return (await web.get("/readyz")).status_code == 200
+
+    await until(answers_again)
 
 
 async def test_livez_answers_while_database_and_redis_are_away(

@@ -1,18 +1,24 @@
 """``export.csv`` as a stream: its memory, slow readers, readers that leave, a failing database."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import httpx
 import psutil
 import pytest
 
-from service.http.api.csv_export import AT_ONCE
+from service.http.budgets import EXPORTS
+from service.http.middleware import time_limits
+from service.http.state import web_state
 from tests.conftest import Service
+from tests.integration.http.activity.conftest import serving
 from tests.processes import HOST, Process, processes
 from tests.wait import PATIENCE, until
 
 EXPORT = "/api/v1/customers/export.csv"
+REQUEST = f"GET {EXPORT} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 MANY = 50_000
 COPYING = "SELECT wait_event FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active'"
 
@@ -39,7 +45,7 @@ async def _ask(web: Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
     async def begins() -> bool:
         reader, writer = await asyncio.open_connection(HOST, web.port)
-        writer.write(f"GET {EXPORT} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        writer.write(REQUEST)
         status = await reader.readline()
         if status.startswith(b"HTTP/1.1 429"):
             writer.close()
@@ -83,7 +89,7 @@ async def test_memory_stays_constant_and_a_slow_reader_slows_postgres_down(
 async def test_a_client_that_leaves_gives_the_connection_back(
     large: Process, migrated: Service
 ) -> None:
-    for _ in range(AT_ONCE + 1):
+    for _ in range(EXPORTS.each + 1):
         _, writer = await _ask(large)
         await until(lambda: _stalled(migrated))
         writer.transport.abort()
@@ -119,10 +125,43 @@ async def _read_while_the_database_fails(web: Process, service: Service) -> None
                 failed = True
 
 
-async def test_no_more_than_two_exports_run_at_once(large: Process, migrated: Service) -> None:
-    asked = [await _ask(large) for _ in range(AT_ONCE)]
-    status, problem = await large.ask(EXPORT)
-    assert (status, problem["title"]) == (429, "Too many exports")
-    for _, writer in asked:
-        writer.transport.abort()
+async def test_of_fifty_exports_at_once_all_but_two_are_refused(
+    large: Process, migrated: Service
+) -> None:
+    _, first = await _ask(large)  # so that no export of an earlier test runs any more
+    first.transport.abort()
     await until(lambda: _nothing_runs(migrated))
+    opened = [await asyncio.open_connection(HOST, large.port) for _ in range(50)]
+    for _, writer in opened:
+        writer.write(REQUEST)
+    lines = [await reader.readline() for reader, _ in opened]
+    for _, writer in opened:
+        writer.transport.abort()
+    assert Counter(lines) == {
+        b"HTTP/1.1 200 OK\r\n": EXPORTS.each,
+        b"HTTP/1.1 429 Too Many Requests\r\n": 50 - EXPORTS.each,
+    }
+    await until(lambda: _nothing_runs(migrated))
+
+
+@pytest.mark.usefixtures("large")
+async def test_a_client_that_reads_too_slowly_is_cut_off(
+    migrated: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_limits, "PATIENCE_SECONDS", 0.5)
+    async with serving(migrated) as web:
+        reader, writer = await asyncio.open_connection(HOST, web.http.base_url.port)
+        writer.write(REQUEST)
+        read = await reader.readline()
+        assert read.startswith(b"HTTP/1.1 200")
+        await until(lambda: _nothing_runs(migrated))
+
+        async def freed() -> bool:
+            return web_state(web.app).budgets.running(EXPORTS) == 0
+
+        await until(freed)
+        with suppress(ConnectionError):
+            while piece := await reader.read(1 << 20):
+                read = (read + piece)[-100:]
+        assert not read.endswith(b"\r\n0\r\n\r\n"), "the file looks complete"
+        writer.close()

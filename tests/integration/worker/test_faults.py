@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -25,10 +26,10 @@ from tests.integration.worker.scene import (
     totals,
     working,
 )
-from tests.processes import Process, Processes, free_port
+from tests.processes import HOST, Process, Processes, free_port
 from tests.redis_users import SERVICE
 from tests.servers import Embedded
-from tests.wait import until
+from tests.wait import PATIENCE, until
 
 MEASURED_SECONDS = 2.0
 
@@ -244,6 +245,9 @@ async def test_readiness_names_the_part_that_is_away(
 ) -> None:
     worker = await crm.worker()
     assert set(await _parts(worker)) == {"database", "redis", "subscriber"}
+    async with httpx.AsyncClient(base_url=f"http://{HOST}:{worker.port}", trust_env=False) as http:
+        for path in ("/livez", "/readyz"):
+            assert (await http.head(path, timeout=PATIENCE)).status_code == 200
     _send_to_all(postgres, signal.SIGSTOP)
     try:
         parts = await _parts(worker)

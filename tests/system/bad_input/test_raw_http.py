@@ -67,7 +67,7 @@ def problem(answer: bytes) -> dict[str, Any]:
 
 
 async def still_serves(web: Process) -> None:
-    status, _ = await web.ask("/api/v1/statistics")
+    status, _ = await web.ask("/api/v1/activity")
     assert status == 200, web.output
 
 

@@ -58,8 +58,10 @@ RISKS = {
     "API3": Risk(
         "Broken object property level authorization",
         "Bodies list the fields that may be written and refuse all others; the service itself "
-        "records who and when. Logs, audit and the out-stream carry no personal data.",
+        "records who and when. Logs, audit, addresses and the out-stream carry no personal data.",
         (
+            "system/browser/test_search::test_pages_and_sorting_of_a_search_keep_the_term_out_of_addresses",
+            "integration/http/test_search::test_a_cursor_shows_no_name_and_is_good_in_every_process",
             "system/security/test_api::test_computed_fields_cannot_be_sent",
             "system/security/test_api::test_nobody_can_name_another_author",
             "unit/security/test_api::test_every_body_refuses_unknown_fields",
@@ -69,8 +71,9 @@ RISKS = {
     ),
     "API4": Risk(
         "Unrestricted resource consumption",
-        "Requests per caller, bodies, heads, pages, exports and live streams have limits, and "
-        "everything that can be slow has a deadline. The proxy limits connections.",
+        "Requests, statistics, previews, exports and live streams of a caller have limits; so have "
+        "bodies, heads, pages and the parts of each; and everything that can be slow has a "
+        "deadline. The proxy limits connections.",
         (
             "integration/http/auth/test_limits::test_a_caller_over_the_limit_is_refused_with_the_seconds_to_wait",
             "integration/http/auth/test_limits::test_a_body_that_is_too_large_is_refused_announced_or_not",
@@ -78,7 +81,10 @@ RISKS = {
             "system/bad_input/test_raw_http::test_a_request_that_never_ends_is_given_up_and_delays_no_other",
             "unit/security/test_api::test_every_parameter_is_bounded",
             "system/security/test_api::test_an_answer_does_not_grow_with_the_mistakes_of_a_request",
-            "integration/transfer/test_streaming::test_no_more_than_two_exports_run_at_once",
+            "integration/http/test_budgets::test_a_caller_whose_budget_is_spent_is_refused_and_no_other",
+            "integration/transfer/test_streaming::test_of_fifty_exports_at_once_all_but_two_are_refused",
+            "integration/transfer/test_streaming::test_a_client_that_reads_too_slowly_is_cut_off",
+            "system/bad_input/test_cost::test_no_request_costs_much_more_than_another",
             "integration/http/activity/test_activity::test_the_number_of_live_streams_is_limited",
         ),
     ),

@@ -9,10 +9,10 @@ const POLL_MS = 5000; // used while the event stream is away
 const TYPING_MS = 250;
 
 // XMLHttpRequest parses HTML with scripts disabled, so this file never turns a string into markup.
-function load(address, { form, button, byPerson = true } = {}) {
+function send(address, { form, button, fields, byPerson = true } = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open(form ? "POST" : "GET", address);
+    request.open(form || fields ? "POST" : "GET", address);
     request.responseType = "document";
     request.setRequestHeader("Accept", "text/html");
     if (!byPerson) request.setRequestHeader("X-Background", "1"); // it must not keep a session alive
@@ -25,8 +25,32 @@ function load(address, { form, button, byPerson = true } = {}) {
       // else: the tab is on its way to the sign-in page
     };
     request.onerror = () => reject(new Error("The service does not answer"));
-    request.send(form ? new URLSearchParams(new FormData(form, button)) : null);
+    const sent = form ? new FormData(form, button) : fields;
+    request.send(sent ? new URLSearchParams(sent) : null);
   });
+}
+
+async function load(address, options = {}) {
+  const search = options.form ? null : searchIn(address);
+  if (!search) return send(address, options);
+  const ask = () => send("/", { ...options, fields: { ...search, csrf: document.body.dataset.csrf ?? "" } });
+  const answer = await ask();
+  const { csrf } = answer.page.body.dataset;
+  if (answer.status !== 403 || !csrf || csrf === document.body.dataset.csrf) return answer;
+  document.body.dataset.csrf = csrf; // the person has signed in again in another tab
+  return ask();
+}
+
+// What somebody searches for stands after the # of an address. Browsers do not send that part, so no
+// log of a proxy shows it. Return the whole query of such an address; null if nothing is searched.
+function searchIn(address) {
+  const { pathname, searchParams, hash } = new URL(address, location.href);
+  const q = pathname === "/" && new URLSearchParams(hash.slice(1)).get("q");
+  return q ? { ...Object.fromEntries(searchParams), q } : null;
+}
+
+function samePage(one, other) {
+  return withoutHash(one) === withoutHash(other) && searchIn(one)?.q === searchIn(other)?.q;
 }
 
 function say(words) {
@@ -66,6 +90,7 @@ async function refresh() {
         if (fresh && !old.contains(document.activeElement)) old.replaceWith(adopt(fresh));
         else if (fresh) keepFocus(old, fresh);
       }
+      document.documentElement.classList.remove("searching");
       delete document.body.dataset.stale;
     } catch {
       document.body.dataset.stale = "yes";
@@ -157,7 +182,7 @@ addEventListener("popstate", () => {
   if (history.state?.dialog) openDialog(location.href, false);
   else {
     dialog.close();
-    if (withoutHash(location.href) !== withoutHash(shown)) location.reload();
+    if (!samePage(location.href, shown)) location.reload();
   }
 });
 dialog.addEventListener("cancel", (event) => {
@@ -238,23 +263,35 @@ document.addEventListener("submit", async (event) => {
 let timer = null;
 let latest = 0;
 
-async function filter(form) {
+async function filter(form, button) {
   const query = new URLSearchParams();
-  for (const [name, value] of new FormData(form)) if (value) query.append(name, value);
-  const address = new URL(form.action);
+  for (const [name, value] of new FormData(form, button)) if (value && name !== "csrf") query.set(name, value);
+  const address = new URL("/", location.href);
+  if (query.has("q")) address.hash = new URLSearchParams({ q: query.get("q") });
+  query.delete("q");
   address.search = query;
+  if (!(await showList(address.href))) return;
+  if (button?.name === "sort") form.querySelector("input[name=sort]").value = button.value;
+  history[button?.name ? "pushState" : "replaceState"](null, "", address);
+}
+
+// Returns whether the list is shown.
+async function showList(address) {
   const turn = ++latest;
   try {
-    const { page } = await load(address.href);
-    if (turn !== latest) return; // the person has typed more
+    const { page, status } = await load(address);
+    if (turn !== latest) return false; // the person has typed more
+    if (status !== 200) throw new Error(page.querySelector("main p")?.textContent ?? `The service refused this (${status})`);
     for (const part of document.querySelectorAll("[data-results]")) {
       const fresh = page.getElementById(part.id);
       if (fresh) part.replaceWith(adopt(fresh));
     }
-    shown = address.href;
-    history.replaceState(null, "", address);
+    document.documentElement.classList.remove("searching");
+    shown = address;
+    return true;
   } catch (error) {
-    say(`${error.message}. Try again.`);
+    say(`${error.message.replace(/\.$/, "")}. Try again.`);
+    return false;
   }
 }
 
@@ -265,11 +302,29 @@ document.addEventListener("input", (event) => {
   timer = setTimeout(() => filter(form), event.target.type === "search" ? TYPING_MS : 0);
 });
 document.addEventListener("submit", (event) => {
-  if (!event.target.matches("form[data-filter]")) return;
+  if (!event.target.matches("form[data-filter]") || event.submitter?.hasAttribute("formaction")) return;
   event.preventDefault();
   clearTimeout(timer);
-  filter(event.target);
+  filter(event.target, event.submitter);
 });
+
+// An address with a search, from a bookmark or by the back button. The sign-in page may come first;
+// the part after the # is kept for the page after it.
+const KEPT = "searched";
+if (location.pathname === "/sign-in") {
+  if (location.hash.startsWith("#q=")) sessionStorage.setItem(KEPT, location.hash);
+} else {
+  const kept = sessionStorage.getItem(KEPT);
+  sessionStorage.removeItem(KEPT);
+  if (kept && location.pathname === "/" && !location.hash) history.replaceState(null, "", kept);
+  const search = searchIn(location.href);
+  if (search) {
+    document.documentElement.classList.add("searching");
+    document.getElementById("q").value = search.q;
+    shown = location.href;
+    showList(shown);
+  }
+}
 
 // The reader's time zone, which browsers do not send -----------------------------------------------
 

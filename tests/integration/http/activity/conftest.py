@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from service.http.activity_feed import Feed
 from service.http.app import create_app
+from service.http.server import connection
 from service.http.state import web_state
 from tests.conftest import Service
 from tests.integration.http.conftest import client
@@ -100,7 +101,15 @@ async def serving(service: Service) -> AsyncIterator[Streaming]:
     """Serve on a port of its own until the block ends."""
     app, port = create_app(service.web_config, stopping=lambda: server.should_exit), free_port()
     server = _Server(
-        uvicorn.Config(app, host=HOST, port=port, log_config=None, access_log=False, ws="none")
+        uvicorn.Config(
+            app,
+            host=HOST,
+            port=port,
+            http=connection(30),
+            log_config=None,
+            access_log=False,
+            ws="none",
+        )
     )
     task = asyncio.create_task(server.serve())
 

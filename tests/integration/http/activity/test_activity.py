@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from service.db.segments.reclassify import advance
 from service.db.segments.rule_settings import save
 from service.http import activity_feed
 from service.http.api.activity import Activity
+from service.http.budgets import STREAMS
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.http.activity.conftest import URL, Streaming, serving
@@ -155,15 +157,14 @@ async def test_a_quiet_stream_sends_heartbeats(
         assert await stream.frame() == {"": "alive"}
 
 
-async def test_the_number_of_live_streams_is_limited(
-    streaming: Streaming, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(activity_feed, "LISTENERS", 1)
-    async with streaming.stream():
+async def test_the_number_of_live_streams_is_limited(streaming: Streaming) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(STREAMS.each):
+            await stack.enter_async_context(streaming.stream())
         refused = await streaming.http.get(f"{URL}/stream")
-        assert refused.status_code == 503
-        assert refused.headers["retry-after"]
-        assert refused.json()["title"] == "Too many streams"
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == str(STREAMS.wait)
+        assert "live streams already" in refused.json()["detail"]
     await streaming.nobody_listens()
     async with streaming.stream():
         pass

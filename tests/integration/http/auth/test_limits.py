@@ -1,12 +1,15 @@
 """Limits on the rate of requests, the size of bodies, and the time until an answer."""
 
+import re
 from collections.abc import AsyncIterator
+from html import unescape
 
 import httpx
 import pytest
 
 from service.core.scopes import Scope
 from service.http.app import WRONG_KEYS_AT_ONCE, WRONG_KEYS_PER_SECOND
+from service.http.body_limits import LONG_TEXT_BYTES, ORDINARY_BYTES
 from tests.conftest import Service
 from tests.integration.http.auth.conftest import STATISTICS, Web, assert_problem, serve
 
@@ -71,6 +74,73 @@ async def test_a_body_that_is_too_large_is_refused_announced_or_not(
             assert answer.headers["x-content-type-options"] == "nosniff"
         if path == "/probe/body":
             assert (await web.http.post(path, content=pieces(4))).json() == 2048
+
+
+async def test_a_body_may_be_as_large_as_its_route_needs(web: Web) -> None:
+    text = "\N{SNOWMAN WITHOUT SNOW}" * 20_000  # the longest note; JSON escapes each character
+    address = "/api/v1/customers"
+    jane = {"name": "Jane", "email": "jane@example.com", "notes": text}
+    assert (await web.http.post(address, json=jane)).status_code == 201
+    assert (await web.http.patch(f"{address}/CUST-1001", json={"notes": text})).status_code == 200
+    noted = {"kind": "note", "text": text}
+    interactions = f"{address}/CUST-1001/interactions"
+    assert (await web.http.post(interactions, json=noted)).status_code == 201
+    form = {"name": "John", "email": "john@example.com", "notes": text}
+    for path in ("/customers/new", "/customers/CUST-1001/interactions"):
+        saved = await web.http.post(path, data=form | noted)
+        assert saved.status_code == 303, saved.text
+    editor = await web.http.get("/customers/CUST-1001/edit", headers={"accept": "text/html"})
+    (was,) = re.findall(r'name="was" value="([^"]*)"', editor.text)
+    (etag,) = re.findall(r'name="etag" value="([^"]*)"', editor.text)
+    edit = {**jane, "was": unescape(was), "etag": unescape(etag), "name": "Jane Smith"}
+    saved = await web.http.post("/customers/CUST-1001/edit", data=edit)
+    assert (saved.status_code, saved.headers.get("location")) == (303, "/customers/CUST-1001")
+
+    kind = {"content-type": "application/json"}
+    for path, most in (
+        ("/api/v1/settings/preview", ORDINARY_BYTES),
+        ("/api/v1/customers/search", ORDINARY_BYTES),
+        ("/probe/json", ORDINARY_BYTES),
+        ("/api/v1/customers", LONG_TEXT_BYTES),
+    ):
+        for content in (b"{" + b" " * most + b"}", pieces(most // 512 + 1)):
+            answer = await web.http.post(path, content=content, headers=kind)
+            assert_problem(answer, 413, f"{most:,} bytes")
+    assert_problem(await web.http.post("/sign-in", data={"email": "a" * 70_000}), 413)
+
+
+async def test_the_document_says_how_large_each_body_may_be(web: Web) -> None:
+    document = web.app.openapi()
+    limits = {
+        f"{method} {path}": (
+            operation["x-max-body-bytes"],
+            operation["responses"]["413"]["description"],
+        )
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if "requestBody" in operation and not path.startswith("/probe/")
+    }
+    assert limits["post /api/v1/customers"] == (
+        LONG_TEXT_BYTES,
+        "The body is larger than 262,144 bytes.",
+    )
+    assert limits["put /api/v1/settings"][0] == ORDINARY_BYTES
+    assert len(limits) > 6
+
+
+async def test_a_document_may_have_as_many_parts_as_makes_sense(web: Web) -> None:
+    address = "/api/v1/customers/search"
+    for body, words in (
+        ({"segment": ["vip"] * 501}, "has more than 500 values"),
+        ({f"k{n}": {"a": 1} for n in range(251)}, "has more than 500 values"),
+        ([[[[[[[[[[[]]]]]]]]]]], "is nested deeper than 10 levels"),
+    ):
+        answer = await web.http.post(address, json=body)
+        assert_problem(answer, 422, words)
+        assert answer.json()["errors"] == [
+            {"where": "body", "message": answer.json()["detail"][6:]}
+        ]
+    assert (await web.http.post(address, json={"segment": ["vip"] * 499})).status_code == 200
 
 
 async def test_an_invalid_content_length_does_not_lift_the_limit(empty_service: Service) -> None:

@@ -1,0 +1,132 @@
+"""``/api/v1/customers``: list and search customers.
+
+`GET` takes the filters in the address, `POST …/search` in the body. Addresses end up in the logs of
+proxies, and a search term is a person's name or e-mail, so programs should search with the latter.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from starlette.responses import Response
+
+from service.core.segment_rules import Segment
+from service.db.customers import customer_list
+from service.db.customers.customer_list import BadPositionError, Page
+from service.db.customers.filters import Filter
+from service.db.customers.sorting import Sort
+from service.http.api.cursors import LONGEST_CURSOR, Cursors, SealedCursors, bad_cursor
+from service.http.api.customer_json import Customers, customer_json
+from service.http.api.date_ranges import parse_moment
+from service.http.api.models import Camel, collection
+from service.http.auth.guard import Reader
+from service.http.json_response import Json
+from service.http.problems import DOCUMENTED
+from service.http.state import replica_snapshot
+
+router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
+
+
+def _searchable(term: str) -> str:
+    if "\x00" in term:
+        msg = "contains the character U+0000, which no customer contains; remove it"
+        raise ValueError(msg)
+    return term
+
+
+_TEXT = WithJsonSchema({"type": "string"})  # a day is allowed, too, so it is no `date-time`
+_Start = Annotated[datetime, BeforeValidator(parse_moment), _TEXT]
+_End = Annotated[datetime, BeforeValidator(partial(parse_moment, end=True)), _TEXT]
+_Amount = Annotated[Decimal, Field(ge=0, le=10**12, decimal_places=6)]
+_FROM = "ISO 8601, included. A day without a time starts at 00:00Z."
+_TO = "ISO 8601, excluded. A day without a time is included as a whole."
+
+
+class CustomerFilter(Camel):
+    """The filter of a list or an export. Fields that are absent filter nothing."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"search": "jane@example.com"}, {"segment": ["vip"]}]}
+    )
+
+    segment: list[Segment] = Field([], description="One or more segments.")
+    search: Annotated[str, AfterValidator(_searchable)] = Field(
+        "",
+        max_length=200,
+        description="Part of a name, e-mail, phone or note, in upper or lower case; or an id.",
+    )
+    date_from: _Start | None = Field(None, description=_FROM)
+    date_to: _End | None = Field(None, description=_TO)
+    last_order_from: _Start | None = Field(None, description=_FROM)
+    last_order_to: _End | None = Field(None, description=_TO)
+    spent_from: _Amount | None = Field(None, description="Included.")
+    spent_to: _Amount | None = Field(None, description="Included.")
+
+    @property
+    def chosen(self) -> Filter:
+        """The filter for the database."""
+        values = {name: getattr(self, name) for name in CustomerFilter.model_fields}
+        return Filter(segments=tuple(values.pop("segment")), **values)
+
+
+class CustomerSearch(CustomerFilter):
+    """A filter, how to sort, and which page to return."""
+
+    sort: str = Field(
+        "-dateCreated",
+        pattern=f"^-?({'|'.join(Sort)})$",
+        description="The field to sort by; put `-` before it to sort in descending order.",
+    )
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = Field(None, max_length=LONGEST_CURSOR)
+
+
+class SearchInAddress(CustomerSearch):
+    """The same search as parameters of an address, of which unknown ones are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+@router.get("", response_model=Customers)
+async def list_customers(
+    request: Request,
+    _: Reader,
+    cursors: SealedCursors,
+    search: Annotated[SearchInAddress, Query()],
+) -> Response:
+    """List customers. While orders come in, pages neither repeat nor skip anybody.
+
+    Send `nextCursor` as `cursor` to get the next page. A search term in the address ends up in the
+    logs of proxies: `POST /api/v1/customers/search` keeps it out of them.
+    """
+    return await _matching(request, cursors, search, "query.cursor")
+
+
+@router.post("/search", response_model=Customers)
+async def search_customers(
+    request: Request, _: Reader, cursors: SealedCursors, search: CustomerSearch
+) -> Response:
+    """List customers, as `GET /api/v1/customers` does, with the filters in the body.
+
+    Nothing in the address says whom you look for.
+    """
+    return await _matching(request, cursors, search, "body.cursor")
+
+
+async def _matching(
+    request: Request, cursors: Cursors, search: CustomerSearch, cursor_at: str
+) -> Response:
+    by, descending = Sort(search.sort.removeprefix("-")), search.sort.startswith("-")
+    order = f"{by}{'DESC' if descending else 'ASC'}"
+    after = cursors.decode_sorted(search.cursor, order, cursor_at)
+    page = Page(by, descending, search.limit, after)
+    async with replica_snapshot(request) as connection:
+        try:
+            matching = await customer_list.find(connection, search.chosen, page)
+        except BadPositionError:
+            raise bad_cursor(cursor_at) from None
+    items: list[Any] = [customer_json(customer) for customer in matching.items]
+    return Json(collection(items, matching.total, cursors.encode_sorted(matching.end, order)))
