@@ -141,7 +141,7 @@ async def running(kind: str, folder: Path) -> AsyncIterator[Servers]:
         async with LocalStack(folder, redis=False, report=lambda _: None) as local:
             child, redis_url = redis_child(local.folder, debian_redis() if kind == REDIS else None)
             path = local.folder.path
-            clock = Clock(path / "redis.clock")
+            clock = Clock(path / "redis.clock", settable=kind != REDIS)
             redis = Server(await local.start(_with_clock(child, clock)), path / "valkey", clock)
             # Postgres is started anew below, with its clock.
             clock = Clock(path / "postgres.clock")
