@@ -20,8 +20,8 @@ class Clock:
 
     file: Path
     settable: bool = True
-    """Whether the server starts under libfaketime. Debian's Redis 7 does not: its allocator asks for
-    the time before the library is ready."""
+    """Whether the server starts under libfaketime. Debian's Redis 7 does not: its memory allocator
+    asks for the time before the library is ready."""
 
     @property
     def environment(self) -> Mapping[str, str]:
