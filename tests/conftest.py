@@ -59,6 +59,7 @@ _USED = text(" UNION ALL ".join(map(_used, _OTHERS)))
 _RESET = [
     *(f"UPDATE {table} SET {values}" for table, values in _KEPT.items()),
     "DELETE FROM settings WHERE version > 1",
+    "UPDATE settings SET changed_by = 'installation'",
     "UPDATE installation SET sign_in_since = NULL",
 ]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Row, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
@@ -29,18 +29,26 @@ _BETWEEN = text(
     f"SELECT {_COLUMNS} FROM segment_changes WHERE publish_number > :after"
     " AND publish_number <= :until ORDER BY publish_number LIMIT :most"
 )
-# The update finds each row by its place (ctid): one look-up per change, whatever size the planner
-# expects the history to have. With a join by id, a plan made while the history was empty read all
-# of it for each change of a page. A place stays valid until the update, because nobody else writes
-# to changes that have no number. Changes of customers of whom the out-stream has unknown changes
-# wait: subscribers would drop them, because their sequences are taken.
-_NUMBER_NEXT = text("""
+# Changes of customers of whom the out-stream has unknown changes wait: subscribers would drop them,
+# because their sequences are taken. That is rare, and the statement without the condition is one
+# that reads the waiting changes and no others, whatever the planner expects.
+_ANY_HELD = text("SELECT EXISTS (SELECT FROM unknown_changes)")
+_NOT_HELD = "AND NOT EXISTS (SELECT FROM unknown_changes u WHERE u.customer_id = s.customer_id)"
+
+
+def _number_next(condition: str = "") -> TextClause:
+    """Return the statement that numbers the next changes.
+
+    The update finds each row by its place (ctid): one look-up per change, whatever size the planner
+    expects the history to have. With a join by id, a plan made while the history was empty read all
+    of it for each change of a page. A place stays valid until the update, because nobody else
+    writes to changes that have no number.
+    """
+    return text(f"""
 WITH next AS MATERIALIZED (
   SELECT place, row_number() OVER (ORDER BY id) AS nth FROM (
     SELECT ctid AS place, id FROM segment_changes s
-    WHERE publish_number IS NULL
-      AND NOT EXISTS (SELECT FROM unknown_changes u WHERE u.customer_id = s.customer_id)
-    ORDER BY id LIMIT :most
+    WHERE publish_number IS NULL {condition} ORDER BY id LIMIT :most
   ) waiting
 ),
 base AS (
@@ -51,6 +59,10 @@ base AS (
 UPDATE segment_changes s SET publish_number = base.numbered + next.nth
 FROM next CROSS JOIN base WHERE s.ctid = next.place
 """)
+
+
+_NUMBER_NEXT = _number_next()
+_NUMBER_NEXT_NOT_HELD = _number_next(_NOT_HELD)
 _READ_STATE = text("SELECT numbered, published, trimmed FROM relay")
 _MARK_PUBLISHED = text("UPDATE relay SET published = :number")
 _REMOVE_NUMBERS = text(
@@ -112,7 +124,8 @@ async def next_changes(connection: AsyncConnection, after: int, most: int) -> li
     """Return changes after publish number ``after``; if there are none, number new ones first."""
     rows = (await connection.execute(_NUMBERED, {"after": after, "most": most})).all()
     if not rows:
-        await connection.execute(_NUMBER_NEXT, {"most": most})
+        held = (await connection.execute(_ANY_HELD)).scalar_one()
+        await connection.execute(_NUMBER_NEXT_NOT_HELD if held else _NUMBER_NEXT, {"most": most})
         rows = (await connection.execute(_NUMBERED, {"after": after, "most": most})).all()
     return _changes(rows)
 

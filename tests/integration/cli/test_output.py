@@ -112,7 +112,7 @@ async def test_empty_lists_are_empty_arrays(empty_service: Service, crm: Crm) ->
 async def test_a_piped_list_has_one_line_per_row(crm: Crm) -> None:
     for command, values in {
         "dead-letters list": (REASON, ERROR),
-        "keys list": (KEY_NAME, "admin export read write"),
+        "keys list": (KEY_NAME, "admin erase export read write"),
         "users list": (EMAIL, "never"),
         "losses": ("1795810790146-0", "at least 6"),
     }.items():

@@ -96,7 +96,8 @@ async def settled(service: Service) -> None:
     """Wait until the work of earlier tests is counted: an idle session reports it when it ends."""
 
     async def alone() -> bool:
-        await service.engine.dispose()
+        for engine in (service.engine, service.owner, service.verifier):
+            await engine.dispose()
         (row,) = await service.rows(
             "SELECT count(*) AS others FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
             " AND application_name = 'crm tests'"

@@ -68,7 +68,8 @@ async def test_local_mode_ends_for_good_with_the_first_credential(
                 assert_problem(await restarted.probe(Scope.READ), 401, "Nobody can get in")
         finally:
             await web.service.execute(
-                "INSERT INTO installation (salt) VALUES (:salt) ON CONFLICT DO NOTHING",
+                "INSERT INTO installation (salt, salt_digest)"
+                " VALUES (CAST(:salt AS bytea), sha256(:salt)) ON CONFLICT DO NOTHING",
                 salt=salt["salt"],
             )
 

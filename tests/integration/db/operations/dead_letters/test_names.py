@@ -85,7 +85,7 @@ async def test_a_letter_is_listed_and_emptied_in_every_encoding(
     assert await about(web) == theirs
     page = (await web.get("/customers/CUST-1001/delete")).text
     assert "6 dead letters that name" in page
-    assert (await web.delete(CUSTOMER)).status_code == 204
+    assert (await web.delete(CUSTOMER)).status_code == 200
     rows = await service.rows("SELECT stream_id FROM dead_letters WHERE field_values = '{}'")
     assert sorted(row["stream_id"] for row in rows) == theirs
     rows = await service.rows(
@@ -164,7 +164,7 @@ async def test_huge_letters_of_an_earlier_release_hurt_nobody(
     assert await about(web) == []
     await index_all(service)
     assert await about(web) == []
-    assert (await web.delete(CUSTOMER)).status_code == 204
+    assert (await web.delete(CUSTOMER)).status_code == 200
     watching.cancel()
     assert peak - before < 200_000_000
     rows = await service.rows("SELECT size, stored FROM dead_letters")
