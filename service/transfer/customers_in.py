@@ -70,7 +70,8 @@ LEFT JOIN erased e ON c.id IS NULL AND e.email_hash = {email_hash("l.email_key")
 # Whoever takes a number inserts a customer, so nobody takes one while the table is locked. Only the
 # owner could lock the sequence itself.
 _LOCK_NUMBERS = text("LOCK TABLE customers IN SHARE ROW EXCLUSIVE MODE")
-_LAST = text("SELECT last_value FROM customers_id_seq")
+# A sequence that was never used will give its `last_value` itself.
+_LAST = text("SELECT last_value - CAST(NOT is_called AS integer) FROM customers_id_seq")
 _SET_SEQUENCE = text("SELECT setval('customers_id_seq', :highest)")
 _CREATE = text(f"""
 INSERT INTO customers (id, email, email_key,
