@@ -95,8 +95,8 @@ async def test_bad_customers_are_refused_with_a_reason(
     )
     await service.execute("INSERT INTO former_emails VALUES ('was@x.org', 1001)")
     await service.execute(
-        "INSERT INTO audit (actor, action, customer_id, details) VALUES"
-        " ('test', 'customer.updated', 1001, jsonb_build_object('email', CAST(:correction AS text[])))",
+        "INSERT INTO audit (actor, action, customer_id, details) SELECT 'test', 'customer.updated',"
+        " 1001, jsonb_build_object('email', CAST(:correction AS text[]))",
         correction=["was@x.org", "a@x.org"],
     )
     path = customers_csv(
