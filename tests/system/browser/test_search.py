@@ -1,6 +1,6 @@
 """Staff search for a person, and no address that leaves the browser says for whom."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote_plus
@@ -47,7 +47,7 @@ async def shop(site: Site) -> Site:
 
 
 @pytest.fixture
-def sent(tab: Page) -> Iterator[list[str]]:
+async def sent(tab: Page) -> AsyncIterator[list[str]]:
     """Collect what a proxy could log of each request, and check it after the test."""
     found: list[str] = []
 
