@@ -44,7 +44,9 @@ async def on_cluster(empty_service: Service, tmp_path: Path) -> AsyncIterator[On
         }
         config = empty_service.config.model_copy(update=settings)
         redis = redis_client.connect(formed.url, cluster=True)
-        servers = dataclasses.replace(empty_service.servers, redis_url=formed.url, redis=None)
+        servers = dataclasses.replace(
+            empty_service.servers, redis_url=formed.url, service_redis_url=None, redis=None
+        )
         service = dataclasses.replace(empty_service, config=config, redis=redis, servers=servers)
         try:
             yield OnCluster(service, formed)
