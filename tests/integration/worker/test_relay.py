@@ -130,7 +130,7 @@ async def test_changes_are_published_again_when_redis_has_an_older_copy(
     await acknowledge_losses(service)
 
 
-async def test_a_crash_between_xadd_and_marking_it_duplicates_nochange(service: Service) -> None:
+async def test_a_crash_between_xadd_and_marking_it_duplicates_no_change(service: Service) -> None:
     await change(service, 1, 2, 3, 4)
     async with relaying(service):
         await all_published(service)
@@ -146,7 +146,7 @@ async def test_a_crash_between_xadd_and_marking_it_duplicates_nochange(service: 
     await in_order_without_holes(service)
 
 
-async def test_a_crash_between_numbering_and_xadd_loses_nochange(service: Service) -> None:
+async def test_a_crash_between_numbering_and_xadd_loses_no_change(service: Service) -> None:
     await change(service, 1, 2)
     await service.execute("UPDATE segment_changes SET publish_number = id")
     await service.execute("UPDATE relay SET numbered = 2")

@@ -17,7 +17,7 @@ import pytest
 from tests.paths import ROOT
 from tests.servers import Servers
 
-COPIED = ("service", "consumers", "migrations", "tests", "pyproject.toml")
+COPIED = ("service", "consumers", "migrations", "deploy", "tests", "pyproject.toml")
 PATIENCE = 300.0
 pytestmark = pytest.mark.timeout(400)
 SOME_FAILED = 1

@@ -153,7 +153,7 @@ async def test_everything_that_cannot_be_undone_is_audited_with_its_actor(
         done = await http.request(method, path, headers=everybody, **more)
         assert done.status_code < 300, done.text
         rows = await service.rows("SELECT actor FROM audit WHERE action = :it", it=action)
-        assert [row["actor"] for row in rows] == ["key read+write+export+admin"], action
+        assert [row["actor"] for row in rows] == ["key read+write+export+erase+admin"], action
 
 
 # --- API8: a process opens and reveals no more than it must

@@ -27,9 +27,25 @@ _FORMS = {
     ),
 }
 _SECRET = {kind: re.compile(form) for kind, form in _FORMS.items()}
-_HARMLESS = {"x", "test", "password", "secret", "pw", "crm", "user", "PASSWORD", "…", "..."} | {
+_HARMLESS = {
+    "x",
+    "p",
+    "p%40x",
+    "a%2Fb%3Fc%23d",
+    "test",
+    "password",
+    "secret",
+    "pw",
+    "crm",
+    "user",
+    "PASSWORD",
+} | {
+    "…",
+    "...",
+    "***",
     "change-me",
     "change-me-too",
+    *(f"change-me-{number}" for number in range(1, 6)),
 }
 """Passwords of servers in examples and tests."""
 _RANDOM = 3.6

@@ -41,6 +41,15 @@ _DAYS = [
 _FAR = 1_000_000
 
 
+_ERASED_EARLIER = text("""
+UPDATE audit SET details = jsonb_set(details, '{erased}', (
+  SELECT jsonb_object_agg(hash, CAST(CAST(at AS timestamptz) - CAST(:span AS interval) AS text))
+  FROM jsonb_each_text(details -> 'erased') AS erased (hash, at)))
+WHERE jsonb_typeof(details -> 'erased') = 'object' AND details -> 'erased' <> '{}'
+""")
+"""The audit of an erasure names its time as well."""
+
+
 class Machine:
     """The service, and the model beside it.
 
@@ -189,6 +198,7 @@ class Machine:
                     earlier = ", ".join(f"{it} = {it} - CAST(:span AS interval)" for it in columns)
                     statement = text(f"UPDATE {table} SET {earlier}")
                     await connection.execute(statement, {"span": timedelta(days=days)})
+            await connection.execute(_ERASED_EARLIER, {"span": timedelta(days=days)})
             for (
                 table,
                 day,
@@ -246,5 +256,6 @@ async def run(
     machine = Machine(service, http)
     for operation in operations:
         await machine.do(operation)
-    assert await service.findings() == []
+    found = await service.findings()
+    assert not found, found
     return machine
