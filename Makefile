@@ -31,7 +31,7 @@ up: env ## Start everything on this machine, without the demo's orders
 # processes, so then tests run one at a time.
 PARALLEL = $(if $(CRM_TEST_DATABASE_URL)$(CRM_TEST_REDIS_URL),,--numprocesses=2 --dist=loadfile --no-loadscope-reorder)
 
-test: env ## Run the tests on real servers (ten minutes)
+test: env ## Run the tests on real servers (a quarter of an hour)
 	@$(BIN)/pytest $(PARALLEL)
 
 test-fast: env ## Run the unit tests, which need no server (seconds)
