@@ -68,5 +68,5 @@ class Reader:
         return self._unclaimed.pop(stream, 0)
 
     def drop(self, stream: str) -> None:
-        """Give back the room of entries that were read and lost on the way. They stay pending."""
+        """Free the room of entries that were read and then dropped. They stay pending in Redis."""
         self._room.give_back(self._unclaimed.pop(stream, 0))

@@ -17,7 +17,7 @@ _UNUSED = "unused: only workers of an earlier release write it"
 
 
 def upgrade() -> None:
-    """Give the one without a default a default."""
+    """Add a default to the column `listening`, and mark both columns as unused."""
     op.alter_column("sightings", "listening", server_default=sa.text("false"), comment=_UNUSED)
     op.alter_column("sightings", "away_since", comment=_UNUSED)
 

@@ -31,7 +31,7 @@ class Bounds(NamedTuple):
     days: float
     letters: int
     bytes: int
-    """Of the content of all letters together."""
+    """The content of all letters together."""
 
 
 class Kept(NamedTuple):

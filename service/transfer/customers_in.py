@@ -67,8 +67,8 @@ LEFT JOIN customers t ON t.id = l.id
 LEFT JOIN former_emails f ON c.id IS NULL AND f.email_key = l.email_key
 LEFT JOIN erased e ON c.id IS NULL AND e.email_hash = {email_hash("l.email_key")}
 """)
-# Whoever takes a number inserts a customer, so nobody takes one while the table is locked. Only the
-# owner could lock the sequence itself.
+# A transaction that takes a number also inserts a customer. So no number is taken while the table
+# is locked. Only the owner could lock the sequence itself.
 _LOCK_NUMBERS = text("LOCK TABLE customers IN SHARE ROW EXCLUSIVE MODE")
 # A sequence that was never used will give its `last_value` itself.
 _LAST = text("SELECT last_value - CAST(NOT is_called AS integer) FROM customers_id_seq")

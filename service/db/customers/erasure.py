@@ -22,9 +22,10 @@ from service.core.personal_ids import (
     looks_personal,
     pseudonym,
 )
+from service.db import installation
 from service.db.columns import pack, unpack
 from service.db.customers.erasure_keys import email_hash
-from service.db.customers.personal_data import dead_letters_about, read_salt
+from service.db.customers.personal_data import dead_letters_about
 
 # A publisher's clock may be ahead of ours. Orders dated in the future are erased as well, so the
 # time that is stored is the latest of their dates, if that is later than now.
@@ -103,7 +104,7 @@ class Erasure(NamedTuple):
 async def extent(connection: AsyncConnection, customer_id: int, identifiers: Identifiers) -> Extent:
     """Count what `erase` would change."""
     found = await _personal_ids(connection, customer_id, identifiers)
-    letters = await dead_letters_about(connection, customer_id, identifiers.email_keys)
+    letters = await dead_letters_about(connection, customer_id, identifiers)
     return await _extent(connection, customer_id, _ids_that_change(found), len(letters))
 
 
@@ -114,7 +115,7 @@ async def erase(connection: AsyncConnection, customer_id: int, identifiers: Iden
     """
     found = await _personal_ids(connection, customer_id, identifiers)
     email_keys = identifiers.email_keys
-    letters = await dead_letters_about(connection, customer_id, email_keys)
+    letters = await dead_letters_about(connection, customer_id, identifiers)
     erased = await _extent(connection, customer_id, _ids_that_change(found), len(letters))
     await connection.execute(_DEAD_LETTERS, {"ids": [letter.id for letter in letters]})
     remembered = await connection.execute(_REMEMBER, {"id": customer_id, "email_keys": email_keys})
@@ -164,7 +165,7 @@ async def _personal_ids(
     An event id is replaced, too, if it only looks like an e-mail. `erased_orders` does the same to
     events that arrive later.
     """
-    salt = await read_salt(connection)
+    salt = await installation.secret(connection)
 
     def replaced(id_: str | None, *, cautiously: bool) -> str | None:
         if id_ is None or not (holds_any(id_, identifiers) or (cautiously and looks_personal(id_))):

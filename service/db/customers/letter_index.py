@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.dead_letters import Fate, digest
 from service.core.envelope import KEPT_BYTES, MOST_FIELDS, Entry, beginning
-from service.db.customers.personal_data import find_in, hashes, read_salt
+from service.db import installation
+from service.db.customers.personal_data import find_in, hashes
 from service.db.schema import COUNTER_SLOTS
 
 _LETTERS_AT_ONCE = 50
@@ -102,7 +103,7 @@ async def index_waiting(connection: AsyncConnection, most_bytes: int) -> int | N
     if not waiting:
         return None
     await measure(connection, [letter.id for letter in waiting if letter.unmeasured], most_bytes)
-    salt = await read_salt(connection)
+    salt = await installation.secret(connection)
     for letter in waiting:
         found = await find_in(connection, letter.id)
         if not found.complete:

@@ -7,7 +7,7 @@ known about them. So the cost does not depend on how many and how large the lett
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,22 +15,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.personal_identifiers import Traits, find, names, of_person
+from service.core.personal_ids import Identifiers
+from service.db import installation
 
-_SALT = text("SELECT salt FROM installation")
-# Staff may have corrected the name or the phone since the letter came.
-_KNOWN = text("""
-SELECT ARRAY(
-    SELECT name FROM customers WHERE id = :id
-    UNION SELECT details -> 'name' ->> place
-    FROM audit, generate_series(0, 1) AS place WHERE customer_id = :id AND details ? 'name'
-  ) AS names,
-  ARRAY(
-    SELECT phone FROM customers WHERE id = :id
-    UNION SELECT details -> 'phone' ->> place
-    FROM audit, generate_series(0, 1) AS place WHERE customer_id = :id AND details ? 'phone'
-  ) AS phones,
-  ARRAY(SELECT id FROM orders WHERE customer_id = :id) AS order_ids
-""")
+_ORDER_IDS = text("SELECT id FROM orders WHERE customer_id = :id")
 # The same rule as `service.core.personal_identifiers.names`.
 _INDEXED = text("""
 SELECT id, stream_id, partition, reason, first_seen FROM dead_letters
@@ -72,12 +60,6 @@ class Hashes(NamedTuple):
     hints: list[int]
 
 
-async def read_salt(connection: AsyncConnection) -> bytes:
-    """Return the installation's salt."""
-    salt: bytes = (await connection.execute(_SALT)).scalar_one()
-    return salt
-
-
 def hashes(salt: bytes, traits: Traits) -> Hashes:
     """Return the hashes of traits. They are of no use to whoever does not know the salt."""
     return Hashes(_hashed(salt, traits.identifiers), _hashed(salt, traits.hints))
@@ -89,31 +71,31 @@ def _hashed(salt: bytes, traits: Iterable[str]) -> list[int]:
 
 
 async def traits_of(
-    connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]
+    connection: AsyncConnection, customer_id: int, identifiers: Identifiers
 ) -> Traits:
     """Return by what a document names a customer: all that is known of them, now and formerly.
 
-    ``email_keys`` are all their e-mails. Call it before their orders are taken from them.
+    Call it before their orders are taken from them.
     """
-    known = (await connection.execute(_KNOWN, {"id": customer_id})).one()
+    order_ids = (await connection.execute(_ORDER_IDS, {"id": customer_id})).scalars().all()
     return of_person(
         customer_id,
-        emails=email_keys,
-        phones=known.phones,
-        names=known.names,
-        order_ids=known.order_ids,
+        emails=identifiers.email_keys,
+        phones=identifiers.phones,
+        names=identifiers.names,
+        order_ids=order_ids,
     )
 
 
 async def dead_letters_about(
-    connection: AsyncConnection, customer_id: int, email_keys: Sequence[str]
+    connection: AsyncConnection, customer_id: int, identifiers: Identifiers
 ) -> list[NamingLetter]:
     """Return the dead letters that name a person, the oldest first. `erase` empties these.
 
     Letters that no worker has indexed yet are read, one after the other.
     """
-    person = await traits_of(connection, customer_id, email_keys)
-    wanted = hashes(await read_salt(connection), person)._asdict()
+    person = await traits_of(connection, customer_id, identifiers)
+    wanted = hashes(await installation.secret(connection), person)._asdict()
     found = [NamingLetter(*row) for row in await connection.execute(_INDEXED, wanted)]
     found += [
         letter

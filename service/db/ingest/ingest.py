@@ -20,8 +20,9 @@ from service.core.envelope import MOST_FIELDS, Entry, beginning
 from service.core.order_event import Judged, OrderEvent, Reason, Refusal
 from service.core.personal_identifiers import find
 from service.core.stream_ids import StreamId, parse
+from service.db import installation
 from service.db.customers.letter_index import count_fates, stored_columns
-from service.db.customers.personal_data import hashes, read_salt
+from service.db.customers.personal_data import hashes
 from service.db.ingest.apply import apply_events
 from service.db.ingest.skip_known import without_repeats
 from service.db.schema import COUNTER_SLOTS
@@ -50,9 +51,9 @@ WHERE stream_id = ANY(:stream_ids) AND digest = ANY(:digests) AND first_seen = n
 """)
 _LONGEST_ERROR = 2000
 _INDEXED_BYTES = 16_384
-"""Of a dead letter that is indexed in the transaction of its batch."""
+"""The transaction of a batch indexes only dead letters up to this size."""
 _INDEXED_BATCH_BYTES = 1_048_576
-"""Of all of them together. Workers index the others a moment later."""
+"""It indexes this much at most. Workers index the other letters a moment later."""
 
 _COUNT = text(f"""
 UPDATE ingest_counters SET
@@ -132,7 +133,7 @@ def _bucket(bounds: Sequence[float], value: float) -> int:
 async def _add_dead_letters(
     connection: AsyncConnection, refused: Sequence[tuple[Entry, Refusal]]
 ) -> None:
-    salt = await read_salt(connection)
+    salt = await installation.secret(connection)
     rows, left = list[dict[str, Any]](), _INDEXED_BATCH_BYTES
     for whole, refusal in sorted(refused, key=lambda pair: _arrival(pair[0])):
         entry = beginning(whole) if _is_too_large(whole, refusal) else whole

@@ -12,7 +12,6 @@ from service.core.segment_explanation import Explanation as CoreExplanation
 from service.core.segment_explanation import PlainNotation, explain
 from service.core.segment_rules import Facts, Segment
 from service.db.customers import (
-    former_emails,
     interactions,
     mentions,
     order_history,
@@ -267,17 +266,16 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
     """
     async with snapshot(request) as connection:
         customer = await existing(connection, number)
-        email_keys = await former_emails.email_keys(connection, number, customer.email)
         order_page = await order_history.of_customer(connection, number, _ALL, None)
         event_page = await timeline.timeline(connection, number, _ALL, None)
         noted = await interactions.of_customer(connection, number)
-        letters = await dead_letters_about(connection, number, email_keys)
         identifiers = await identifiers_of(connection, customer)
+        letters = await dead_letters_about(connection, number, identifiers)
         mentioned = await mentions.of_others(connection, number, identifiers)
     return Json(
         {
             "customer": customer_json(customer),
-            "formerEmails": email_keys[1:],
+            "formerEmails": identifiers.email_keys[1:],
             "orders": [_order_json(order) for order in order_page.items],
             "timeline": [_event_json(event) for event in event_page.items],
             "interactions": [interaction_json(interaction) for interaction in noted],

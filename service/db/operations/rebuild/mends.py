@@ -179,7 +179,7 @@ ON CONFLICT (fate, slot) DO UPDATE SET letters = c.letters + excluded.letters
 
 async def _write_search(connection: AsyncConnection) -> int:
     ids = sorted((await connection.execute(_WRONG_SEARCH_IDS)).scalars())
-    # Whoever edits a customer locks the row, and writes the text after that.
+    # An edit locks the customer's row first, and writes the text after that.
     await lock_customers(connection, ids)
     for statement in (_WRITE_SEARCH, _REMOVE_SEARCH):
         await connection.execute(statement, {"ids": ids})

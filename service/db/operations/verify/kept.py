@@ -13,7 +13,8 @@ from sqlalchemy import CheckConstraint, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.order_event import Reason
-from service.db.customers.personal_data import find_in, hashes, read_salt
+from service.db import installation
+from service.db.customers.personal_data import find_in, hashes
 from service.db.figures import each_figure
 from service.db.operations.verify.findings import MOST_SHOWN, RESTORE, Check, Fault, fault_if, rows
 from service.db.schema import metadata
@@ -91,7 +92,7 @@ KEPT = (
 
 async def letter_index_faults(connection: AsyncConnection) -> list[Fault]:
     """Return dead letters, of a sample, that an erasure would not find by whom they name."""
-    salt = await read_salt(connection)
+    salt = await installation.secret(connection)
     letters = await connection.execute(_INDEXED_LETTERS, {"sample": _LETTER_SAMPLE})
     wrong = []
     for row in letters.all():

@@ -14,7 +14,9 @@ from sqlalchemy import text
 from consumers.chores import index_letters_step
 from service.core.envelope import Entry
 from service.core.personal_identifiers import MOST_IDENTIFIERS
-from service.db.customers import personal_data
+from service.db import installation
+from service.db.customers import customer_row, personal_data
+from service.db.customers.identifiers import identifiers_of
 from service.db.engine import in_transaction
 from tests.conftest import Service
 from tests.events import entry, fields
@@ -176,8 +178,11 @@ async def test_the_index_is_used_and_nothing_else_is_read(service: Service) -> N
     await service.ingest(*(entry(f"BAD-{n}", email=f"{n}@x.org", total="-1") for n in range(300)))
     await service.execute("ANALYZE dead_letters")
     async with service.engine.connect() as connection:
-        traits = await personal_data.traits_of(connection, 1001, ["jane@example.com"])
-        salt = await personal_data.read_salt(connection)
+        jane = await customer_row.read(connection, 1001)
+        assert jane
+        identifiers = await identifiers_of(connection, jane)
+        traits = await personal_data.traits_of(connection, 1001, identifiers)
+        salt = await installation.secret(connection)
         hashes = personal_data.hashes(salt, traits)._asdict()
         await connection.execute(text("SET LOCAL enable_seqscan = off"))
         plan = await connection.execute(text(f"EXPLAIN {personal_data._INDEXED.text}"), hashes)
