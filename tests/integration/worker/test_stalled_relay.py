@@ -67,7 +67,7 @@ async def test_another_relay_takes_over_from_one_that_postgres_no_longer_hears(
     ):
         await leads(cut_off)
         async with relaying(service) as other:
-            # New connections are swallowed, too. Otherwise the relay that was cut off may win again.
+            # New connections are swallowed, too: else the relay that was cut off may win again.
             proxy.silent = True
             await change(service, 1, 2)
             await leads(other)
