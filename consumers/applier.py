@@ -117,8 +117,8 @@ def _lane_of(judged: Judged) -> int:
     if not isinstance(event, OrderEvent):
         return 0
     customer = event.customer
-    named = customer and (customer.email_key or customer.number)
-    return hash(named or event.order_id) % LANES
+    named = customer.identifiers[0] if customer else event.order_id
+    return hash(named) % LANES
 
 
 class Applier:

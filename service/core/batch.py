@@ -12,7 +12,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from service.core.order_event import REGISTERS, EventCustomer, EventKey, OrderEvent
+from service.core.identity import ERASED, Naming
+from service.core.order_event import (
+    EMAIL_REGISTER,
+    NAMED_REGISTERS,
+    EventCustomer,
+    EventKey,
+    OrderEvent,
+)
 
 
 class Outcome(StrEnum):
@@ -25,11 +32,6 @@ class Outcome(StrEnum):
     DEAD_LETTERED = "dead_lettered"
 
 
-Owner = int | None
-"""The number of the customer whom an event names, `ERASED`, or None if it names nobody."""
-ERASED = 0
-
-
 @dataclass(frozen=True, slots=True)
 class OrderChange:
     """The events of one order in a batch, in their order of arrival."""
@@ -38,10 +40,10 @@ class OrderChange:
     events: Sequence[OrderEvent]
     state: OrderEvent
     """The greatest event: the order's state as far as this batch knows."""
-    named: tuple[EventKey, int] | None
-    """The key of the greatest event that names a customer, and that customer. They own the order.
+    named: tuple[EventKey, Naming] | None
+    """The key of the greatest event that has an identifier, and whom it names: the order's owner.
 
-    None if no event names a customer.
+    None if no event has one.
     """
     erased: bool
     """An event names a person who was erased."""
@@ -63,8 +65,9 @@ class Profile:
     at: datetime
     """The time of the latest event that names the customer."""
     event_id: str
-    earliest_order: datetime
-    latest_order: datetime
+    earliest_order: datetime | None
+    """None if events only have the e-mail of the customer, and name somebody else."""
+    latest_order: datetime | None
     values: Mapping[str, ProfileValue]
     """The latest value of each of `REGISTERS` that any event has a value for."""
 
@@ -76,53 +79,73 @@ class StoredOrder(NamedTuple):
     content: tuple[object, ...]
 
 
+class _Mention(NamedTuple):
+    """What an event says about a customer."""
+
+    event: OrderEvent
+    customer: EventCustomer
+    names: bool
+    """The event names this customer. If not, it only has an e-mail of theirs."""
+    has_email: bool
+    """Its e-mail is theirs."""
+
+
 def fold(
-    events: Sequence[OrderEvent], owners: Sequence[Owner]
+    events: Sequence[OrderEvent], namings: Sequence[Naming]
 ) -> tuple[list[OrderChange], list[Profile]]:
     """Fold events into a change per order and a profile per customer, each sorted by id.
 
-    ``owners`` has the customer whom each event names. Rows are locked in the order of their ids.
+    ``namings`` says whom each event names. Rows are locked in the order of their ids.
     """
-    by_order: defaultdict[str, list[tuple[OrderEvent, Owner]]] = defaultdict(list)
-    by_customer: defaultdict[int, list[tuple[OrderEvent, EventCustomer]]] = defaultdict(list)
-    for event, owner in zip(events, owners, strict=True):
-        by_order[event.order_id].append((event, owner))
-        if event.customer and owner:
-            by_customer[owner].append((event, event.customer))
+    by_order: defaultdict[str, list[tuple[OrderEvent, Naming]]] = defaultdict(list)
+    by_customer: defaultdict[int, list[_Mention]] = defaultdict(list)
+    for event, naming in zip(events, namings, strict=True):
+        by_order[event.order_id].append((event, naming))
+        customer, owner, email_owner = event.customer, naming.owner, naming.email_owner
+        if customer and owner:
+            by_customer[owner].append(_Mention(event, customer, True, owner == email_owner))
+            if email_owner and owner != email_owner:
+                # Until the two are merged. Merging keeps the latest e-mail of both.
+                by_customer[email_owner].append(_Mention(event, customer, False, True))
     return (
         [_order_change(order_id, by_order[order_id]) for order_id in sorted(by_order)],
         [_profile(customer_id, by_customer[customer_id]) for customer_id in sorted(by_customer)],
     )
 
 
-def _order_change(order_id: str, events: Sequence[tuple[OrderEvent, Owner]]) -> OrderChange:
+def _order_change(order_id: str, events: Sequence[tuple[OrderEvent, Naming]]) -> OrderChange:
     if len(events) == 1:  # nearly always
-        ((event, owner),) = events
-        named = (event.key, owner) if owner else None
-        return OrderChange(order_id, (event,), event, named, erased=owner == ERASED)
-    namings = [(event.key, owner) for event, owner in events if owner]
+        ((event, naming),) = events
+        named = (event.key, naming) if naming.identifiers else None
+        return OrderChange(order_id, (event,), event, named, erased=naming.owner == ERASED)
+    namings = [(event.key, naming) for event, naming in events if naming.identifiers]
     in_arrival = [event for event, _ in events]
     return OrderChange(
         order_id,
         in_arrival,
         state=max(in_arrival, key=lambda event: event.key),
-        named=max(namings, default=None),
-        erased=any(owner == ERASED for _, owner in events),
+        named=max(namings, key=lambda named: (named[0], named[1].identifiers), default=None),
+        erased=any(naming.owner == ERASED for _, naming in events),
     )
 
 
-def _profile(customer_id: int, events: list[tuple[OrderEvent, EventCustomer]]) -> Profile:
+def _profile(customer_id: int, mentions: list[_Mention]) -> Profile:
     # Versions of different orders do not compare, so the key of a register is time and event id.
-    if len(events) > 1:
-        events.sort(key=lambda pair: (pair[0].profile_at, pair[0].key.event_id))
+    if len(mentions) > 1:
+        mentions.sort(key=lambda mention: (mention.event.profile_at, mention.event.key.event_id))
     values: dict[str, ProfileValue] = {}
-    for event, customer in events:
+    for event, customer, names, has_email in mentions:
         at, event_id = event.profile_at, event.key.event_id
-        for register in REGISTERS:
-            if value := getattr(customer, register):
-                values[register] = ProfileValue(value, at, event_id)
-    dates = [event.date_created for event, _ in events]
-    return Profile(customer_id, at, event_id, min(dates), max(dates), values)
+        if names:
+            for register in NAMED_REGISTERS:
+                if value := getattr(customer, register):
+                    values[register] = ProfileValue(value, at, event_id)
+        if has_email and customer.email:
+            values[EMAIL_REGISTER] = ProfileValue(customer.email, at, event_id)
+    dates = [mention.event.date_created for mention in mentions if mention.names]
+    return Profile(
+        customer_id, at, event_id, min(dates, default=None), max(dates, default=None), values
+    )
 
 
 _ONE_APPLIED: Counter[Outcome] = Counter({Outcome.APPLIED: 1})

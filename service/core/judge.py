@@ -26,6 +26,12 @@ from typing_extensions import TypedDict
 
 from service.core.customer_ids import customer_number
 from service.core.envelope import MOST_FIELDS, Entry, payload
+from service.core.identifiers import (
+    customer_identifier,
+    email_identifier,
+    external_identifier,
+    phone_identifier,
+)
 from service.core.order_event import EventCustomer, EventKey, OrderEvent, Reason, Refusal
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
@@ -56,8 +62,7 @@ def _refuse(reason: Reason, message: str) -> NoReturn:
 
 
 def _reference(value: object) -> object:
-    """Return None for a number: it is an id of another system, and names nobody here."""
-    return None if isinstance(value, int) and not isinstance(value, bool) else value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _amount(value: object) -> int:
@@ -169,6 +174,7 @@ class OrderCloudEvent(TypedDict):
 
     specversion: NotRequired[Literal["1.0"]]
     id: _Id
+    source: NotRequired[_Short | None]
     type: Literal["order-created", "order-updated"]
     time: NotRequired[_Instant | None]
     data: OrderData
@@ -319,7 +325,7 @@ def _checked(
         total_cents=total,
         refunded_cents=refunded,
         date_created=created,
-        customer=_customer(order),
+        customer=_customer(order, event.get("source") or ""),
         traceparent=traceparent if isinstance(traceparent, str) else None,
     )
 
@@ -351,14 +357,24 @@ def _received(entry: Entry) -> datetime:
     return datetime.fromtimestamp(min(entry.milliseconds, _YEAR_2100) / 1000, UTC)
 
 
-def _customer(order: OrderData) -> EventCustomer | None:
+def _customer(order: OrderData, source: str) -> EventCustomer | None:
     customer = order.get("customer")
     if customer is None:
         return None
-    reference = customer.get("id")
-    number = customer_number(reference) if reference else None
-    email = customer.get("email") or None
-    if number is None and email is None:
+    reference = (customer.get("id") or "").strip()
+    email = (customer.get("email") or "").lower() or None
+    phone = (customer.get("phone") or "").strip() or None
+    number = customer_number(reference)
+    identifiers = []
+    if number is not None:
+        identifiers.append(customer_identifier(number))
+    elif reference not in {"", "0"}:
+        identifiers.append(external_identifier(source, reference))
+    if email:
+        identifiers.append(email_identifier(email))
+    if not identifiers and phone and phone.startswith("+"):
+        identifiers.append(phone_identifier(phone.replace(" ", "")))
+    if not identifiers:
         return None
     address = {
         part: value
@@ -366,9 +382,9 @@ def _customer(order: OrderData) -> EventCustomer | None:
         if isinstance(text, str) and (value := text.strip())
     }
     return EventCustomer(
-        number=number,
-        email_key=email and email.lower(),
+        identifiers=tuple(identifiers),
+        email=email,
         name=(customer.get("name") or "").strip() or None,
-        phone=(customer.get("phone") or "").strip() or None,
+        phone=phone,
         address=address or None,
     )

@@ -52,16 +52,20 @@ class EventKey(NamedTuple):
 class EventCustomer(NamedTuple):
     """The customer whom an event names, and their profile in it. Empty values are None."""
 
-    number: int | None
-    """1001 for ``CUST-1001``; None if the event has no id of ours."""
-    email_key: str | None
-    """The e-mail in the form that is compared: trimmed, in lower case."""
+    identifiers: tuple[str, ...]
+    """What names the customer, in the order in which it does; at least one, at most two."""
+    email: str | None
+    """The e-mail in the form that is compared."""
     name: str | None
     phone: str | None
     address: dict[str, str] | None
 
 
-REGISTERS = ("name", "phone", "address")
+NAMED_REGISTERS = ("name", "phone", "address")
+"""Registers of the customer whom an event names."""
+EMAIL_REGISTER = "email"
+"""The register of the customer whose e-mail an event has."""
+REGISTERS = (*NAMED_REGISTERS, EMAIL_REGISTER)
 """The fields of `EventCustomer` that are stored as the customer's profile. Each is stored
 separately: a value, and the time and id of the event that it came with. SQL that handles them is
 generated from this.

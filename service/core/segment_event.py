@@ -18,6 +18,7 @@ class Cause(StrEnum):
     MANUAL = "manual"
     RULES = "rules"
     REBUILD = "rebuild"
+    IDENTITY = "identity"
 
 
 class SegmentChange(BaseModel):

@@ -22,6 +22,12 @@ def unpack(columns: Mapping[str, str]) -> str:
     ) AS u({", ".join(columns)})"""
 
 
+def unpack_numbered(column: str) -> str:
+    """Return a FROM item ``n`` with a column of texts and their ``place``, counted from 1."""
+    array = f"json_array_elements_text(CAST(:{column} AS json))"
+    return f"{array} WITH ORDINALITY AS n({column}, place)"
+
+
 def pack(columns: Mapping[str, Sequence[object]]) -> dict[str, str]:
     """Return the parameters for `unpack`. All columns have the same length."""
     return {name: orjson.dumps(values).decode() for name, values in columns.items()}

@@ -87,6 +87,8 @@ def create_engine(
         **_LOST_CLIENT,
         "jit": "off",  # compiling these statements costs more than it saves
         "random_page_cost": "1.1",  # pages are in the cache or on flash
+        # This release writes `identifiers`. For the release before, triggers do.
+        "crm.identifiers": "written",
         **(planner or {}),
     }
     return create_async_engine(

@@ -1,6 +1,6 @@
 """The tables, as the migrations leave them. A test compares the two.
 
-Columns that are compared as keys (ids, e-mails) have the collation "C". So Postgres sorts and
+Columns that are compared as keys (ids, identifiers) have the collation "C". So Postgres sorts and
 compares them exactly as Python does, whatever locale the database has.
 """
 
@@ -97,8 +97,7 @@ customers = Table(
     "customers",
     metadata,
     Column("id", BigInteger, Identity(start=1001), primary_key=True),
-    Column("email", Text, nullable=False),
-    Column("email_key", Key, nullable=False, comment="lower-cased: e-mails compare without case"),
+    Column("email_key", Key, comment="the normal form of their own e-mail"),
     *chain.from_iterable(
         _register(name, JSONB if name == "address" else Text) for name in REGISTERS
     ),
@@ -128,7 +127,9 @@ customers = Table(
     Column("segment_pinned", Boolean, nullable=False, server_default=text("false")),
     Column("segment_pinned_until", Moment),
     Column("segment_held_since", Moment, comment="when a person set the segment by hand"),
+    # Workers of the release before create customers by it. `identifiers` says whom an e-mail means.
     UniqueConstraint("email_key"),
+    CheckConstraint("(email IS NULL) = (email_key IS NULL)", name="email_key"),
     _one_of("segment", Segment),
     CheckConstraint("total_orders >= 0", name="total_orders"),
     CheckConstraint("total_spent >= 0 AND total_spent < 'NaN'", name="total_spent"),
@@ -165,6 +166,44 @@ customers = Table(
     postgresql_with={"fillfactor": "30"},
 )
 
+identifiers = Table(
+    "identifiers",
+    metadata,
+    Column("identifier", Key, primary_key=True, comment="such as email:jane@example.com"),
+    Column("customer_id", BigInteger, index=True, comment="NULL: it is not a person"),
+    Column("given_by", Text, comment="who gave it to them; NULL: an event did"),
+    Column("since", Moment, nullable=False, server_default=func.now()),
+    comment="whom e-mails, external ids, phones and ids of merged customers mean",
+)
+
+pending_merges = Table(
+    "pending_merges",
+    metadata,
+    Column("low", BigInteger, primary_key=True, autoincrement=False),
+    Column("high", BigInteger, primary_key=True, autoincrement=False, index=True),
+    Column("since", Moment, nullable=False, server_default=func.now()),
+    Column(
+        "protected",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="one of them has too many identifiers: a person decides",
+    ),
+    CheckConstraint("low < high", name="pair"),
+    comment="customers whom an event has put together",
+)
+
+separations = Table(
+    "separations",
+    metadata,
+    Column("low", BigInteger, primary_key=True, autoincrement=False),
+    Column("high", BigInteger, primary_key=True, autoincrement=False, index=True),
+    Column("decided_by", Text, nullable=False),
+    Column("decided_at", Moment, nullable=False, server_default=func.clock_timestamp()),
+    CheckConstraint("low < high", name="pair"),
+    comment="customers who are two people, whatever events say",
+)
+
 customer_search = Table(
     "customer_search",
     metadata,
@@ -193,8 +232,13 @@ orders = Table(
     Column("total", Amount, nullable=False),
     Column("refunded", Amount, nullable=False),
     Column("date_created", Moment, nullable=False),
-    # The customer, and the key of the event that named them. NULL if the order is unattributed.
+    # The customer. NULL if the order is unattributed.
     Column("customer_id", BigInteger),
+    # What named them, and the key of the event that did. The first of the two that means somebody
+    # means the customer. Orders that an earlier release named have none: their customer's e-mail
+    # named them.
+    Column("identifier", Key),
+    Column("other_identifier", Key),
     Column("named_version", BigInteger),
     Column("named_at", Moment),
     Column("named_event_id", Key),
@@ -570,6 +614,13 @@ installation = Table(
         server_default=text("0"),
         comment="batches that named an erased person; the streams are searched on",
     ),
+    Column(
+        "reassignments",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="identifiers that staff gave away; batches that looked meanwhile run again",
+    ),
     CheckConstraint("one", name="single_row"),
     CheckConstraint("coalesce(salt_digest = sha256(salt), false)", name="salt"),
 )
@@ -729,8 +780,54 @@ FOR EACH STATEMENT EXECUTE FUNCTION end_local_mode()
 """
 
 
+# Processes of the release before know customers by `email_key` alone. While they run beside this
+# release, a trigger tells `identifiers` what they do. If another customer has the identifier, the
+# two are merged. Connections of this release set `crm.identifiers`, so that it costs them nothing.
+_TAKE_OVER_EMAIL = """
+CREATE FUNCTION take_over_email() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  owner bigint;
+BEGIN
+  EXECUTE format(
+    'INSERT INTO %I.identifiers AS i (identifier, customer_id) VALUES ($1, $2)'
+    ' ON CONFLICT (identifier) DO UPDATE SET since = i.since RETURNING customer_id', TG_TABLE_SCHEMA
+  ) INTO owner USING 'email:' || NEW.email_key, NEW.id;
+  IF owner <> NEW.id THEN
+    EXECUTE format(
+      'INSERT INTO %I.pending_merges (low, high) VALUES ($1, $2) ON CONFLICT DO NOTHING',
+      TG_TABLE_SCHEMA
+    ) USING least(owner, NEW.id), greatest(owner, NEW.id);
+  END IF;
+  RETURN NULL;
+END $$
+"""
+_ON_EMAIL = """
+CREATE TRIGGER take_over_email AFTER INSERT OR UPDATE OF email_key ON customers FOR EACH ROW
+WHEN (new.email_key IS NOT NULL AND current_setting('crm.identifiers', true) IS NULL)
+EXECUTE FUNCTION take_over_email()
+"""
+# A worker of the release before re-points an order without a word of what named the customer.
+_FORGET_IDENTIFIER = """
+CREATE FUNCTION forget_identifier() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.identifier = NULL;
+  NEW.other_identifier = NULL;
+  RETURN NEW;
+END $$
+"""
+_ON_OWNER = """
+CREATE TRIGGER forget_identifier BEFORE UPDATE OF customer_id ON orders FOR EACH ROW
+WHEN (old.customer_id IS DISTINCT FROM new.customer_id
+      AND current_setting('crm.identifiers', true) IS NULL)
+EXECUTE FUNCTION forget_identifier()
+"""
+
+
 @event.listens_for(metadata, "after_create")
 def _create_triggers(_metadata: MetaData, connection: Connection, **_options: object) -> None:
+    for statement in (_TAKE_OVER_EMAIL, _ON_EMAIL, _FORGET_IDENTIFIER, _ON_OWNER):
+        connection.exec_driver_sql(statement)
     connection.exec_driver_sql(_END_LOCAL_MODE)
     for table in (users, api_keys):
         connection.exec_driver_sql(_ON_FIRST_CREDENTIAL.format(table.name))

@@ -1,6 +1,6 @@
 """The text that searches for customers read. A table of its own has one row per customer."""
 
-SEARCHED_REGISTERS = ("name", "phone")
+SEARCHED_REGISTERS = ("name", "email", "phone")
 """Registers that are part of the text; events may change them."""
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from service.core.identifiers import IdentifierKind, kind_of
 from service.core.order_event import EventKey, OrderEvent
 from service.db.engine import in_transaction, refused_data
 from service.db.ingest.apply import apply_events
@@ -26,6 +27,8 @@ _MARK_ERASED = text(
     " WHERE id IN (SELECT id FROM orders WHERE id = ANY(:ids) AND customer_id IS NULL"
     " AND NOT erased ORDER BY id FOR UPDATE)"
 )
+
+_OURS = IdentifierKind.CUSTOMER
 
 OrderKeys = tuple[EventKey, EventKey | None]
 """The key of the event that gave the order its state, and of the one that named its customer."""
@@ -51,7 +54,7 @@ async def plan_orders(
 
 def _verdict(event: OrderEvent, keys: dict[str, OrderKeys]) -> Verdict:
     """Return what the event changes, and update the keys of its order."""
-    names = bool(event.customer and event.customer.email_key)
+    names = bool(event.customer and kind_of(event.customer.identifiers[-1]) is not _OURS)
     known = keys.get(event.order_id)
     if known is None:
         keys[event.order_id] = (event.key, event.key if names else None)

@@ -22,7 +22,9 @@ class CustomerRow:
     """A customer as stored, with the ids of their orders."""
 
     id: int
-    email: str
+    email: str | None
+    email_key: str | None
+    """Its normal form."""
     name: str | None
     phone: str | None
     address: Mapping[str, str] | None

@@ -15,14 +15,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
+from service.core.identifiers import email_identifier, email_key
 from service.core.json_values import dumps
 from service.core.order_event import REGISTERS
 from service.db import registers
 from service.db.accounts.audit import note
-from service.db.customers import customer_row, erasure, former_emails, mentions
+from service.db.customers import customer_row, erasure, mentions
 from service.db.customers.customer_row import EDITABLE, CustomerRow, etag
 from service.db.customers.erasure import Extent
 from service.db.customers.identifiers import identifiers_of
+from service.db.customers.identity.claims import TakenError, claim
 from service.db.locks import read_clock
 from service.db.search_text import search_text
 from service.db.segments import assign
@@ -33,7 +35,7 @@ class CustomerNotFoundError(Exception):
 
 
 class EmailTakenError(Exception):
-    """Another customer has this e-mail; ``args[0]`` is the id of that customer."""
+    """The e-mail means another customer; ``args[0]`` is the id of that customer."""
 
 
 class ChangedMeanwhileError(Exception):
@@ -102,10 +104,13 @@ def _hold_in_force(customer: CustomerRow | None, now: datetime) -> assign.Hold |
     return assign.Hold(customer.segment, customer.segment_pinned, until)
 
 
-_BY_EMAIL = text("SELECT id FROM customers WHERE email_key = :email_key")
 _CREATE = text("""
-INSERT INTO customers (email, email_key, date_created, name, name_at, name_event)
-VALUES (:email, :email_key, :now, :name, 'infinity', '') RETURNING id
+INSERT INTO customers (date_created, name, name_at, name_event)
+VALUES (:now, :name, 'infinity', '') RETURNING id
+""")
+# Orders that an earlier release named do not say by what. It was the e-mail that changes now.
+_KEEP_NAMED = text("""
+UPDATE orders SET identifier = :identifier WHERE customer_id = :id AND identifier IS NULL
 """)
 _SEARCHED = text(f"""
 UPDATE customer_search s SET searched = {search_text("c")}
@@ -121,18 +126,13 @@ async def create(
 ) -> int:
     """Create a customer by hand and return their number.
 
-    ``fields`` are those of `edit`, with at least ``email`` and ``name``. Raises EmailTakenError,
-    InvalidEditError.
+    ``fields`` are those of `edit`. Raises EmailTakenError, InvalidEditError.
     """
-    email_key = fields["email"].lower()
-    await _refuse_taken(connection, email_key)
-    await former_emails.release(connection, email_key)
     now = await read_clock(connection)
-    created = await connection.execute(
-        _CREATE,
-        {"email": fields["email"], "email_key": email_key, "name": fields["name"], "now": now},
-    )
+    created = await connection.execute(_CREATE, {"name": fields.get("name"), "now": now})
     customer_id = int(created.scalar_one())
+    if fields.get("email"):
+        await _claim(connection, actor, customer_id, fields["email"])
     await assign.hold(connection, customer_id, hold_edit.resolve(None, now), now)
     await _write(connection, customer_id, _with_whole_address(fields, None))
     await note(connection, actor, "customer.created", customer_id=customer_id)
@@ -161,10 +161,12 @@ async def edit(
     wanted = _with_whole_address(fields, customer.address)
     before = {name: getattr(customer, name) for name in wanted}
     changed = {name: value for name, value in wanted.items() if before[name] != value}
-    if "email" in changed and changed["email"].lower() != customer.email.lower():
-        await _refuse_taken(connection, changed["email"].lower())
-        await former_emails.release(connection, changed["email"])
-        await former_emails.keep(connection, customer_id, customer.email)
+    if "email" in changed:
+        if customer.email_key:
+            old = {"id": customer_id, "identifier": email_identifier(customer.email_key)}
+            await connection.execute(_KEEP_NAMED, old)
+        if changed["email"]:
+            await _claim(connection, actor, customer_id, changed["email"])
     now = await read_clock(connection)
     await _write(connection, customer_id, changed)
     details = {name: [before[name], value] for name, value in changed.items()}
@@ -226,10 +228,18 @@ def _with_whole_address(
     return {**fields, "address": {name: value for name, value in whole.items() if value} or None}
 
 
-async def _refuse_taken(connection: AsyncConnection, email_key: str) -> None:
-    taken = (await connection.execute(_BY_EMAIL, {"email_key": email_key})).scalar()
-    if taken is not None:
-        raise EmailTakenError(customer_ref(taken))
+async def _claim(connection: AsyncConnection, actor: str, customer_id: int, email: str) -> None:
+    key = email_key(email)
+    if key is None:
+        raise InvalidEditError("email", "is not an e-mail address")
+    try:
+        await claim(connection, customer_id, email_identifier(key), actor)
+    except TakenError as error:
+        if error.args[1] is None:
+            raise InvalidEditError(
+                "email", "was marked as not a person; take that mark away first"
+            ) from None
+        raise EmailTakenError(customer_ref(error.args[1])) from None
 
 
 async def _write(connection: AsyncConnection, customer_id: int, changed: Mapping[str, Any]) -> None:
@@ -246,7 +256,7 @@ async def _write(connection: AsyncConnection, customer_id: int, changed: Mapping
             settings.append(registers.typed_key(name))
         if name == "email":
             settings.append("email_key = :email_key")
-            parameters["email_key"] = value.lower()
+            parameters["email_key"] = value and email_key(value)
     statement = f"UPDATE customers SET {', '.join(settings)} WHERE id = :id"
     await connection.execute(text(statement), parameters)
     await connection.execute(_SEARCHED, {"id": customer_id})

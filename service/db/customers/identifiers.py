@@ -4,8 +4,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.personal_ids import Identifiers
-from service.db.customers import former_emails
 from service.db.customers.customer_row import CustomerRow
+from service.db.customers.identity.claims import emails_of
 
 # An edit is stored as {"name": [before, after]}.
 _EDITED = text("""
@@ -26,8 +26,9 @@ async def identifiers_of(connection: AsyncConnection, customer: CustomerRow) -> 
         known[field] += [current] if current else []
     for row in await connection.execute(_EDITED, {"id": customer.id}):
         known[row.field] += [row.value] if row.value not in known[row.field] else []
+    emails = await emails_of(connection, customer.id)
     return Identifiers(
-        email_keys=await former_emails.email_keys(connection, customer.id, customer.email),
+        email_keys=sorted(emails, key=lambda email: email != customer.email_key),
         phones=known["phone"],
         names=known["name"],
     )

@@ -1,7 +1,7 @@
 """Apply a batch of order events: a few set-based statements in the caller's transaction.
 
 The greater event key wins, so events may come twice, late, or spread over several batches.
-Customers are created in the order of their e-mails and locked in the order of their ids. Every
+Customers are created in the order of their identifiers and locked in the order of their ids. Every
 writer does the same, so that writers cannot deadlock.
 
 Rows of growing tables are read by lateral subqueries, which cost one index probe each. ``OFFSET 0``
@@ -36,7 +36,8 @@ _STATE = (
     "refunded",
     "date_created",
 )
-_NAMING = ("customer_id", "named_version", "named_at", "named_event_id")
+_NAMED_KEY = ("named_version", "named_at", "named_event_id")
+_NAMING = ("customer_id", "identifier", "other_identifier", *_NAMED_KEY)
 _COLUMNS = ", ".join(("id", *_STATE, *_NAMING, "erased"))
 
 
@@ -45,10 +46,12 @@ def _key(relation: str, *columns: str) -> str:
 
 
 _NEWER = f"{_key('excluded', *_STATE[:3])} > {_key('o', *_STATE[:3])}"
-# If the stored key is NULL, the comparison is NULL. Then any event that names a customer wins.
+# If the stored key is NULL, the comparison is NULL. Then any event that has an identifier wins. An
+# order that an earlier release named has no identifier: then the same event, sent again, adds it.
 _NAMES_LATER = (
-    f"coalesce({_key('excluded', *_NAMING[1:])} > {_key('o', *_NAMING[1:])},"
-    " excluded.customer_id IS NOT NULL)"
+    f"coalesce({_key('excluded', *_NAMED_KEY)} > {_key('o', *_NAMED_KEY)}"
+    f" OR o.identifier IS NULL AND {_key('excluded', *_NAMED_KEY)} = {_key('o', *_NAMED_KEY)},"
+    " excluded.identifier IS NOT NULL)"
 )
 
 
@@ -80,6 +83,8 @@ _ORDER_COLUMNS = {
     "refunded_cents": "bigint",
     "date_created": "timestamptz",
     "customer_id": "bigint",
+    "identifier": "text",
+    "other_identifier": "text",
     "named_version": "bigint",
     "named_at": "timestamptz",
     "named_event_id": "text",
@@ -105,10 +110,11 @@ def _profile_register(register: str) -> str:
 _SOURCE = f"""
 incoming AS (
   SELECT id, version, updated_at, event_id, status, payment_status, total_cents * 0.01 AS total,
-         refunded_cents * 0.01 AS refunded, date_created, customer_id,
-         {_or_usual("named_version", "customer_id", "version")},
-         {_or_usual("named_at", "customer_id", "updated_at")},
-         {_or_usual("named_event_id", "customer_id", "event_id")},
+         refunded_cents * 0.01 AS refunded, date_created,
+         customer_id, identifier, other_identifier,
+         {_or_usual("named_version", "identifier", "version")},
+         {_or_usual("named_at", "identifier", "updated_at")},
+         {_or_usual("named_event_id", "identifier", "event_id")},
          erased
   FROM ({unpack(_ORDER_COLUMNS)}) packed
 ),
@@ -165,6 +171,7 @@ after AS (
   SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
     c.segment_held_since, GREATEST(p.newest_order, e.last_gained) AS newest_order,
     {registers.merged("p", "c")},
+    CASE WHEN {registers.newer("email", "p", "c")} THEN p.email ELSE c.email_key END AS email_key,
     LEAST(c.date_created, p.earliest_order) AS date_created,
     CAST(c.total_orders + coalesce(e.orders, 0) AS integer) AS total_orders,
     c.total_spent + coalesce(e.spent, 0) AS total_spent,
@@ -188,7 +195,7 @@ after AS (
 
 # Returns the state before the batch of every order that is not new. If the order was written,
 # RETURNING has that state. If not, the table has it. A row without an id says that an erasure has
-# replaced ids since the orders were looked up.
+# replaced ids, or that staff have given identifiers away, since the batch looked them up.
 _RESULT = f"""
 SELECT i.id, w.old_customer, {", ".join(f"k.was_{column}" for column in _STATE)}
 FROM (SELECT count(*) FROM announced) a CROSS JOIN incoming i
@@ -201,7 +208,8 @@ CROSS JOIN LATERAL (
 ) k
 UNION ALL
 SELECT NULL, NULL, {", ".join("NULL" for _ in _STATE)} FROM installation
-WHERE ids_replaced <> CAST(:ids_replaced AS bigint)
+WHERE (ids_replaced, reassignments) <>
+  (CAST(:ids_replaced AS bigint), CAST(:reassignments AS bigint))
 """
 
 _DATED = """
@@ -227,7 +235,7 @@ async def apply_events(
     if owners.touch_erased:
         hidden = await hide_erased(connection, events, owners)
         events = hidden.events
-    changes, profiles = fold(events, owners.of_events)
+    changes, profiles = fold(events, owners.namings)
     rows = await connection.execute(
         _APPLY,
         {
@@ -237,6 +245,7 @@ async def apply_events(
             "now": now or owners.locked_at,
             "cause": Cause.ORDER.value,
             "ids_replaced": owners.ids_replaced,
+            "reassignments": owners.reassignments,
         },
     )
     stored = _stored(rows, owners.locked)
@@ -248,8 +257,8 @@ async def apply_events(
 def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, StoredOrder]:
     """Return the state before the batch of the orders that are not new, by order id.
 
-    Raises OwnerChangedError if an order belonged to a customer whom we have not locked, or if an
-    erasure has replaced ids meanwhile.
+    Raises OwnerChangedError if an order belonged to a customer whom we have not locked, or if ids
+    were replaced or identifiers given away meanwhile.
     """
     stored: dict[str, StoredOrder] = {}
     for row in rows:
@@ -277,7 +286,12 @@ def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
         "total_cents": [state.total_cents for state in states],
         "refunded_cents": [state.refunded_cents for state in states],
         "date_created": [state.date_created for state in states],
-        "customer_id": [name and name[1] for name in named],
+        "customer_id": [name and name[1].owner for name in named],
+        "identifier": [name and name[1].identifiers[0] for name in named],
+        "other_identifier": [
+            name[1].identifiers[1] if name and len(name[1].identifiers) > 1 else None
+            for name in named
+        ],
         "erased": [change.erased for change in changes],
         "named_version": [key and key.version for key in other_keys],
         "named_at": [key and key.at for key in other_keys],

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.batch import ERASED
+from service.core.identity import ERASED
 from service.core.order_event import EventCustomer, OrderEvent
 from service.core.personal_ids import Identifiers, holds_any, looks_personal, pseudonym
 from service.db.columns import pack, unpack
@@ -71,8 +71,8 @@ async def hide_erased(
     stored = {row.order_id: _Stored(row.id, row.erased, row.event_ids) for row in rows}
     erased = {order_id for order_id, order in stored.items() if order.erased}
     personal = set[str]()
-    for event, owner in zip(events, owners.of_events, strict=True):
-        if owner == ERASED:
+    for event, naming in zip(events, owners.namings, strict=True):
+        if naming.owner == ERASED:
             erased.add(event.order_id)
             if _holds(event.order_id, event.customer):
                 personal.add(event.order_id)
@@ -100,7 +100,7 @@ async def hide_erased(
 
     return HiddenEvents(
         [with_pseudonyms(event) for event in events],
-        late=ERASED in owners.of_events,
+        late=any(naming.owner == ERASED for naming in owners.namings),
         replaced=bool(personal),
     )
 
@@ -120,7 +120,7 @@ def _holds(id_: str, customer: EventCustomer | None) -> bool:
     return holds_any(
         id_,
         Identifiers(
-            email_keys=[customer.email_key] if customer.email_key else [],
+            email_keys=[customer.email] if customer.email else [],
             phones=[customer.phone] if customer.phone else [],
             names=[customer.name] if customer.name else [],
         ),

@@ -1,67 +1,96 @@
 """Find the customers whom a batch names, create missing ones, and lock everybody concerned.
 
-Customers are created in the order of their e-mails and locked in the order of their ids. Every
+Identifiers are written in their own order and customers are locked in the order of their ids. Every
 writer does the same, so that writers cannot deadlock.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.batch import ERASED, Owner
+from service.core import identity
+from service.core.identifiers import IdentifierKind, value_of
+from service.core.identity import ERASED, Known, Naming, NewIdentifier
 from service.core.order_event import OrderEvent
-from service.db.columns import pack, unpack
-from service.db.customers.erasure_keys import email_hash, pseudonym_sql
+from service.db.columns import pack, unpack, unpack_numbered
+from service.db.customers.erasure_keys import identifier_hash, pseudonym_sql
 
 
 class OwnerChangedError(Exception):
-    """An order or e-mail went to another customer while we waited for locks.
+    """An order or identifier went to another customer while we waited for locks.
 
     The transaction must run again from the start.
     """
 
 
-_KNOWN_IDS = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
+_OURS = f"{IdentifierKind.CUSTOMER}:"
 
-# The key is stored as the e-mail, too, because it must not matter which spelling came first.
-# Skips e-mails that a customer has, or had before a correction. Skips erased e-mails, too, unless
-# an order that names them was placed after the erasure.
-_CREATE = text(f"""
-WITH named AS (
-  SELECT n.*, CASE WHEN EXISTS (SELECT FROM erased) THEN (
-    SELECT erased_at FROM erased WHERE email_hash = {email_hash("n.email_key")}) END AS erased_at
-  FROM (
-    {unpack({"email_key": "text", "earliest": "timestamptz", "latest": "timestamptz"})}
-  ) n
+_NAMED = f"""
+named AS MATERIALIZED (
+  SELECT n.place, i.customer_id FROM {unpack_numbered("identifier")} CROSS JOIN LATERAL (
+    SELECT customer_id FROM identifiers WHERE identifier = n.identifier OFFSET 0) i
+)"""
+_OWNERS = """
+(SELECT array_agg(place) FROM named) AS places, (SELECT array_agg(customer_id) FROM named) AS owners
+"""
+"""Two arrays side by side: one row of a thousand owners is read faster than a thousand rows."""
+
+_FIND = text(f"""
+WITH {_NAMED},
+erasures AS MATERIALIZED (
+  SELECT n.place, e.erased_at FROM {unpack_numbered("identifier")}
+  JOIN erased e ON e.email_hash = {identifier_hash("n.identifier")}
+  WHERE EXISTS (SELECT FROM erased)
 )
-INSERT INTO customers (email, email_key, date_created)
-SELECT email_key, email_key, CASE WHEN erased_at IS NULL THEN earliest ELSE latest END FROM named
-LEFT JOIN LATERAL (
-  SELECT true AS known FROM customers c WHERE c.email_key = named.email_key
-  UNION ALL
-  SELECT true FROM former_emails f
-  WHERE f.email_key = named.email_key AND EXISTS (SELECT FROM former_emails) LIMIT 1
-) c ON true
-WHERE known IS NULL AND coalesce(latest > erased_at, true)
-ORDER BY email_key COLLATE "C"
-ON CONFLICT (email_key) DO NOTHING
+SELECT {_OWNERS}, (SELECT array_agg(place) FROM erasures) AS erased_places,
+  (SELECT array_agg(erased_at) FROM erasures) AS erased_at
+""")
+_EXISTING = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
+_SIZES = text("""
+SELECT customer_id, count(*) AS identifiers FROM identifiers
+WHERE customer_id = ANY(:ids) GROUP BY customer_id
 """)
 
-# Locks the customers whom the batch names and those whose orders it touches. For an erased e-mail
-# it returns the time of the erasure and no id. A customer who had an e-mail before a correction
-# comes after its current owner. The last row is about the batch, and its clock is read after the
-# last lock. While no id was ever replaced by a pseudonym, nobody looks for pseudonyms.
-_LOCK = text(f"""
-WITH formerly AS MATERIALIZED (
-  SELECT f.customer_id AS id, n.email_key FROM ({unpack({"email_key": "text"})}) n
-  CROSS JOIN LATERAL (
-    SELECT customer_id FROM former_emails WHERE email_key = n.email_key OFFSET 0) f
-  WHERE EXISTS (SELECT FROM former_emails)
+_NEW_COLUMNS = {
+    "identifier": "text",
+    "new_customer": "integer",
+    "customer": "bigint",
+    "earliest": "timestamptz",
+}
+# A new customer has the e-mail of their group. If several events have one, `apply` decides.
+# Two transactions may create the same identifier: the second one waits, and finds it taken.
+_CREATE = text(f"""
+WITH named AS (
+  {unpack(_NEW_COLUMNS)}
 ),
+fresh AS MATERIALIZED (
+  SELECT new_customer, nextval('customers_id_seq') AS id
+  FROM (SELECT DISTINCT new_customer FROM named WHERE customer IS NULL ORDER BY 1) numbered
+),
+claimed AS (
+  INSERT INTO identifiers (identifier, customer_id)
+  SELECT identifier, coalesce(customer, id) FROM named LEFT JOIN fresh USING (new_customer)
+  ORDER BY identifier COLLATE "C"
+  ON CONFLICT (identifier) DO NOTHING RETURNING identifier, customer_id
+)
+INSERT INTO customers (id, email, email_key, date_created)
+SELECT id, email, email, earliest FROM (
+  SELECT f.id, min(n.earliest) AS earliest,
+    min(substr(c.identifier, 7)) FILTER (WHERE c.identifier LIKE 'email:%') AS email
+  FROM claimed c JOIN named n USING (identifier) JOIN fresh f ON f.id = c.customer_id
+  GROUP BY f.id
+) created
+ORDER BY id
+""")
+
+# Locks the customers whom the batch names and those whose orders it touches. The clock is read
+# after the last lock. While no id was ever replaced by a pseudonym, nobody looks for pseudonyms.
+_LOCK = text(f"""
+WITH {_NAMED},
 stored AS MATERIALIZED (
   SELECT o.customer_id, o.erased FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
     SELECT customer_id, erased FROM orders WHERE id = n.order_id OFFSET 0) o
@@ -71,31 +100,25 @@ stored AS MATERIALIZED (
   WHERE (SELECT ids_replaced FROM installation) > 0
 ),
 concerned AS MATERIALIZED (
-  SELECT c.id FROM ({unpack({"email_key": "text"})}) e CROSS JOIN LATERAL (
-    SELECT id FROM customers WHERE email_key = e.email_key OFFSET 0) c
-  UNION SELECT id FROM formerly
+  SELECT customer_id AS id FROM named
   UNION SELECT id FROM ({unpack({"id": "bigint"})}) i
   UNION SELECT customer_id FROM stored
 ),
 locked AS MATERIALIZED (
-  SELECT c.id, c.email_key FROM (SELECT id FROM concerned ORDER BY id) k CROSS JOIN LATERAL (
-    SELECT id, email_key FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
+  SELECT c.id FROM (SELECT id FROM concerned ORDER BY id) k CROSS JOIN LATERAL (
+    SELECT id FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
 )
-SELECT id, email_key, CAST(NULL AS timestamptz) AS erased_at,
-  CAST(NULL AS timestamptz) AS locked_at, CAST(NULL AS bigint) AS ids_replaced,
-  CAST(NULL AS boolean) AS touches_erased, CAST(NULL AS bytea) AS salt
-FROM locked
-UNION ALL
-SELECT id, f.email_key, NULL, NULL, NULL, NULL, NULL FROM formerly f JOIN locked USING (id)
-UNION ALL
-SELECT NULL, n.email_key, e.erased_at, NULL, NULL, NULL, NULL
-FROM ({unpack({"email_key": "text"})}) n
-JOIN erased e ON e.email_hash = {email_hash("n.email_key")}
-WHERE EXISTS (SELECT FROM erased)
-UNION ALL
-SELECT NULL, NULL, NULL, clock_timestamp(), ids_replaced,
-  EXISTS (SELECT FROM stored WHERE erased), salt
-FROM installation
+SELECT l.ids AS locked, {_OWNERS}, clock_timestamp() AS locked_at,
+  ids_replaced, reassignments, salt, EXISTS (SELECT FROM stored WHERE erased) AS touches_erased
+FROM (SELECT array_agg(id) AS ids FROM locked) l CROSS JOIN installation
+""")
+
+_DUE_TO_MERGE = text(f"""
+INSERT INTO pending_merges (low, high)
+SELECT low, high FROM ({unpack({"low": "bigint", "high": "bigint"})}) p
+WHERE NOT EXISTS (SELECT FROM separations s WHERE (s.low, s.high) = (p.low, p.high))
+ORDER BY low, high
+ON CONFLICT DO NOTHING
 """)
 
 
@@ -103,8 +126,8 @@ FROM installation
 class Owners:
     """The customers whom the events of a batch name. Everybody concerned is locked."""
 
-    of_events: Sequence[Owner]
-    """The customer whom each event names, in the order of the events."""
+    namings: Sequence[Naming]
+    """Whom each event names, in the order of the events."""
     locked: frozenset[int]
     """The customers whom the batch names, and those whose orders it touches."""
     locked_at: datetime
@@ -113,6 +136,8 @@ class Owners:
     """An event names somebody who was erased, or belongs to an order of such a person."""
     ids_replaced: int
     """How many ids had been replaced by pseudonyms when the orders of the batch were looked up."""
+    reassignments: int
+    """How often staff had given identifiers away when those of the batch were looked up."""
     salt: bytes
     """The salt of pseudonyms."""
 
@@ -120,71 +145,78 @@ class Owners:
 async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent]) -> Owners:
     """Create the customers who are missing and lock everybody concerned.
 
-    Raises OwnerChangedError if an e-mail changed hands meanwhile.
+    Customers who turn out to be one person are noted as due to be merged. Raises OwnerChangedError
+    if an identifier changed hands meanwhile.
     """
-    customers = [(event, event.customer) for event in events if event.customer]
-    numbers = sorted({customer.number for _, customer in customers if customer.number is not None})
-    known: set[int] = set()
-    if numbers:
-        known = set((await connection.execute(_KNOWN_IDS, {"numbers": numbers})).scalars())
-    dates: defaultdict[str, list[datetime]] = defaultdict(list)
-    for event, customer in customers:
-        if customer.number not in known and (key := customer.email_key):
-            dates[key].append(event.date_created)
-    email_keys = sorted(dates)
-    if email_keys:
-        await connection.execute(
-            _CREATE,
-            pack(
-                {
-                    "email_key": email_keys,
-                    "earliest": [min(dates[key]) for key in email_keys],
-                    "latest": [max(dates[key]) for key in email_keys],
-                }
-            ),
-        )
+    identifiers = sorted(
+        {each for event in events if event.customer for each in event.customer.identifiers}
+    )
+    known, ours = await _find(connection, identifiers)
+    sizes: Mapping[int, int] = {}
+    if enlarged := identity.links_to_new(events, known):
+        rows = await connection.execute(_SIZES, {"ids": sorted(enlarged)})
+        sizes = {row.customer_id: row.identifiers for row in rows}
+    if new := identity.new_identifiers(events, known, sizes):
+        await connection.execute(_CREATE, pack(_columns(new)))
     parameters: dict[str, Sequence[object]] = {
-        "email_key": email_keys,
-        "id": sorted(known),
+        "identifier": identifiers,
+        "id": sorted(ours.values()),
         "order_id": [event.order_id for event in events],
     }
-    *rows, batch = (await connection.execute(_LOCK, pack(parameters))).all()
-    by_email = {row.email_key: row.id for row in reversed(rows) if row.id is not None}
-    erased = {row.email_key: row.erased_at for row in rows if row.id is None}
-    if any(key not in by_email and key not in erased for key in email_keys):
+    batch = (await connection.execute(_LOCK, pack(parameters))).one()
+    locked = frozenset(batch.locked or ())
+    owners = _owners(identifiers, batch)
+    owners |= {each: number for each, number in ours.items() if number in locked}
+    expected = known.owners.keys() | {each.identifier for each in new}
+    if not (expected <= owners.keys() and locked.issuperset(filter(None, owners.values()))):
         raise OwnerChangedError
-    locked = frozenset(by_email.values())
-    candidates = _Candidates(locked & known, by_email, erased)
-    of_events = [candidates.owner_of(event) for event in events]
+    known = known._replace(owners=owners)
+    namings = [identity.naming_of(event, known) for event in events]
+    if pairs := sorted(identity.to_merge(namings)):
+        await connection.execute(
+            _DUE_TO_MERGE,
+            pack({"low": [low for low, _ in pairs], "high": [high for _, high in pairs]}),
+        )
     return Owners(
-        of_events=of_events,
+        namings=namings,
         locked=locked,
         locked_at=batch.locked_at,
-        touch_erased=batch.touches_erased or ERASED in of_events,
+        touch_erased=batch.touches_erased or any(naming.owner == ERASED for naming in namings),
         ids_replaced=batch.ids_replaced,
+        reassignments=batch.reassignments,
         salt=batch.salt,
     )
 
 
-@dataclass(frozen=True)
-class _Candidates:
-    numbers: frozenset[int]
-    """Customers whom events name by an id that existed before the batch."""
-    by_email: dict[str, int]
-    """The current owner of each e-mail. If it has none, the customer who had it before."""
-    erased: dict[str, datetime]
-    """When each e-mail was erased. Orders placed up to then name nobody by it."""
+async def _find(
+    connection: AsyncConnection, identifiers: Sequence[str]
+) -> tuple[Known, dict[str, int]]:
+    """Return what is known of identifiers, and those that are ids of ours, with their numbers."""
+    if not identifiers:
+        return Known({}, {}), {}
+    row = (await connection.execute(_FIND, pack({"identifier": identifiers}))).one()
+    owners = _owners(identifiers, row)
+    erased = {
+        identifiers[place - 1]: at
+        for place, at in zip(row.erased_places or (), row.erased_at or (), strict=True)
+    }
+    numbers = {
+        each: int(value_of(each))
+        for each in identifiers
+        if each.startswith(_OURS) and each not in owners
+    }
+    ours: dict[str, int] = {}
+    if numbers:
+        rows = await connection.execute(_EXISTING, {"numbers": list(numbers.values())})
+        existing = set(rows.scalars())
+        ours = {each: number for each, number in numbers.items() if number in existing}
+    return Known(owners | ours, erased), ours
 
-    def owner_of(self, event: OrderEvent) -> Owner:
-        """Return the customer whom an event names: by an id of ours, else by e-mail."""
-        customer = event.customer
-        if customer is None:
-            return None
-        if customer.number in self.numbers:
-            return customer.number
-        key = customer.email_key
-        if key is None:
-            return None
-        if key in self.erased and event.date_created <= self.erased[key]:
-            return ERASED
-        return self.by_email.get(key)
+
+def _owners(identifiers: Sequence[str], row: Row[Any]) -> dict[str, int | None]:
+    places, owners = row.places or (), row.owners or ()
+    return {identifiers[place - 1]: owner for place, owner in zip(places, owners, strict=True)}
+
+
+def _columns(new: Sequence[NewIdentifier]) -> dict[str, list[Any]]:
+    return {name: [getattr(each, name) for each in new] for name in NewIdentifier._fields}

@@ -26,12 +26,12 @@ _COLUMNS = {
 # have become known only after it was applied.
 _KNOWN = text(f"""
 SELECT e.place FROM ({unpack(_COLUMNS)}) e CROSS JOIN LATERAL (
-  SELECT version, updated_at, event_id, customer_id, named_event_id, erased
+  SELECT version, updated_at, event_id, identifier, named_event_id, erased
   FROM orders WHERE id = e.order_id OFFSET 0
 ) o
 WHERE (o.version, o.updated_at, o.event_id) = (e.version, e.updated_at, e.event_id)
   AND (NOT e.names_customer OR o.erased
-       OR (o.customer_id IS NOT NULL AND o.named_event_id = e.event_id))
+       OR (o.identifier IS NOT NULL AND o.named_event_id = e.event_id))
 """)
 
 

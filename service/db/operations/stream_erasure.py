@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any
 
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -23,7 +22,7 @@ from service.core.partitions import OrdersStream
 from service.core.personal_identifiers import find
 from service.core.stream_ids import NO_ID, StreamId, parse, write
 from service.db.columns import pack, unpack
-from service.db.customers.erasure_keys import email_hash, pseudonym_sql
+from service.db.customers.erasure_keys import email_hash, identifier_hash, pseudonym_sql
 from service.db.locks import AdvisoryLock, try_lock
 from service.streams.delete import delete_acknowledged, read_acknowledged
 
@@ -46,23 +45,26 @@ ON CONFLICT (stream) DO UPDATE SET erasures = excluded.erasures,
 _ACCEPTED = {
     "place": "integer",
     "order_id": "text",
-    "email_key": "text",
-    "number": "bigint",
+    "identifier": "text",
+    "alone": "boolean",
     "date_created": "timestamptz",
 }
 # An entry belongs to an erased person if it names them, or if its order does not belong to anybody
 # because its person was erased. A customer number alone names them if it has a history only.
 _OF_ERASED = text(f"""
-SELECT n.place FROM ({unpack(_ACCEPTED)}) n
+SELECT DISTINCT n.place FROM ({unpack(_ACCEPTED)}) n
 WHERE EXISTS (
     SELECT FROM erased e
-    WHERE e.email_hash = {email_hash("n.email_key")} AND n.date_created <= e.erased_at)
+    WHERE e.email_hash = {identifier_hash("n.identifier")} AND n.date_created <= e.erased_at)
   OR EXISTS (
     SELECT FROM orders o WHERE o.id IN (n.order_id, {pseudonym_sql("n.order_id")})
       AND o.erased AND o.customer_id IS NULL)
-  OR (n.email_key IS NULL AND n.number IS NOT NULL
-    AND NOT EXISTS (SELECT FROM customers c WHERE c.id = n.number)
-    AND EXISTS (SELECT FROM segment_changes h WHERE h.customer_id = n.number))
+  OR (n.identifier ~ '^customer:' AND n.alone
+    AND NOT EXISTS (SELECT FROM customers c WHERE c.id = CAST(substr(n.identifier, 10) AS bigint))
+    AND NOT EXISTS (SELECT FROM identifiers i WHERE i.identifier = n.identifier)
+    AND EXISTS (
+      SELECT FROM segment_changes h
+      WHERE h.customer_id = CAST(substr(n.identifier, 10) AS bigint)))
 """)
 _REFUSED = {"place": "integer", "stream_id": "text", "email_key": "text"}
 _REFUSED_OF_ERASED = text(f"""
@@ -127,15 +129,13 @@ async def _of_erased(
     ]
     found = set[int]()
     if accepted:
-        events = [event for _, event in accepted]
-        customers = [event.customer for event in events]
-        columns: dict[str, list[Any]] = {
-            "place": [place for place, _ in accepted],
-            "order_id": [event.order_id for event in events],
-            "email_key": [customer and customer.email_key for customer in customers],
-            "number": [customer and customer.number for customer in customers],
-            "date_created": [event.date_created for event in events],
-        }
+        rows = [
+            (place, event.order_id, identifier, len(identifiers) == 1, event.date_created)
+            for place, event in accepted
+            for identifiers in (event.customer.identifiers if event.customer else (None,),)
+            for identifier in identifiers
+        ]
+        columns = dict(zip(_ACCEPTED, zip(*rows, strict=True), strict=True))
         found.update((await connection.execute(_OF_ERASED, pack(columns))).scalars())
     refused = [
         (place, entries[place].id, email)

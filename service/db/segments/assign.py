@@ -57,7 +57,7 @@ _TAIL = f"""
 updated AS (
   UPDATE customers c SET
     {", ".join(f"{column} = j.{column}" for column in registers.COLUMNS)},
-    date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
+    email_key = j.email_key, date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
     total_orders = j.total_orders, total_spent = j.total_spent,
     first_order_date = j.first_order_date, last_order_date = j.last_order_date,
     segment = j.judged_segment,
@@ -155,7 +155,7 @@ _RECLASSIFY = text(assign_sql(f"after AS ({AS_THEY_ARE} WHERE c.id = ANY(:ids))"
 _HOLD = text(
     assign_sql(
         f"""after AS (
-          SELECT place, id, {", ".join(registers.COLUMNS)}, date_created, total_orders,
+          SELECT place, id, {", ".join(registers.COLUMNS)}, email_key, date_created, total_orders,
                  total_spent, first_order_date, last_order_date, newest_order,
                  coalesce(CAST(:segment AS text), segment) AS segment,
                  CAST(:manual AS boolean) AS segment_manual,

@@ -12,7 +12,8 @@ from service.core.numbers import whole_number
 from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
-from service.db.customers import former_emails, interactions, timeline
+from service.db.customers import interactions, timeline
+from service.db.customers.identity.claims import emails_of
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
 from service.db.locks import read_clock
@@ -101,7 +102,7 @@ async def _show(
         notes = await interactions.of_customer(connection, number)
         events = await timeline.timeline(connection, number, shown["events"], None)
         since = await timeline.segment_since(connection, number)
-        _, *former = await former_emails.email_keys(connection, number, row.email)
+        emails = await emails_of(connection, number)
         current = (await rule_settings.current(connection)).settings
         now = await read_clock(connection)
     facts = Facts(row.total_orders, row.total_spent, row.last_order_date)
@@ -112,7 +113,7 @@ async def _show(
         status=_INVALID if faults else 200,
         id=customer_ref(number),
         c=row,
-        former_emails=former,
+        former_emails=[email for email in emails if email != row.email_key],
         address=_lines(row.address or {}),
         kept_for=kept_for(row, f),
         orders=orders,

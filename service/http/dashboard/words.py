@@ -9,6 +9,7 @@ CAUSES = {
     Cause.MANUAL: "by hand",
     Cause.RULES: "because the rules were changed",
     Cause.REBUILD: "after a recalculation",
+    Cause.IDENTITY: "because customers were merged or split",
 }
 """Why a segment changed. It follows the segment's name."""
 

@@ -18,7 +18,7 @@ from service.db.segments.rules_sql import PROMISED, misplaced_sql
 # A hold ends with an order that was placed after it, whether that order counts or not.
 _AFTER = f"""
 after AS (
-  SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.date_created,
+  SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.email_key, c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
     c.total_orders AS stored_orders, c.total_spent AS stored_spent,
     c.first_order_date AS stored_first, c.last_order_date AS stored_last,

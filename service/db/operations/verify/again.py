@@ -10,12 +10,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.envelope import Entry
+from service.core.identifiers import IdentifierKind, email_identifier, kind_of
 from service.core.judge import Terms, judge
-from service.core.order_event import REGISTERS, EventCustomer, OrderEvent
+from service.core.order_event import EMAIL_REGISTER, REGISTERS, EventCustomer, OrderEvent
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import parse
 from service.db import registers
-from service.db.customers.erasure_keys import email_hash
+from service.db.customers.erasure_keys import identifier_hash
 from service.db.operations import losses
 from service.db.operations.verify.findings import MOST_SHOWN, REPLAY, RESTORE, Fault, fault_if
 from service.streams.entries import Limits, read_range
@@ -25,18 +26,20 @@ _PLACES = 25
 _AT_EACH = 4
 """Entries of a page."""
 
+_OURS = IdentifierKind.CUSTOMER
+
 _STORED = text(f"""
 SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
        CAST(o.total * 100 AS bigint) AS total_cents,
        CAST(o.refunded * 100 AS bigint) AS refunded_cents, o.date_created, o.erased,
-       o.customer_id, o.named_version, o.named_at, o.named_event_id, c.email_key,
-       ARRAY(SELECT f.email_key FROM former_emails f WHERE f.customer_id = c.id) AS former,
+       o.customer_id, o.identifier, o.named_version, o.named_at, o.named_event_id,
+       ARRAY(SELECT i.identifier FROM identifiers i WHERE i.customer_id = c.id) AS identifiers,
        {registers.listed("c")}
 FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE o.id = ANY(:ids)
 """)
 _ERASED = text(f"""
-SELECT email_key FROM unnest(CAST(:email_keys AS text[])) AS u(email_key)
-WHERE EXISTS (SELECT FROM erased e WHERE e.email_hash = {email_hash("u.email_key")})
+SELECT identifier FROM unnest(CAST(:identifiers AS text[])) AS u(identifier)
+WHERE EXISTS (SELECT FROM erased e WHERE e.email_hash = {identifier_hash("u.identifier")})
 """)
 
 # An entry that is well-formed may be a dead letter all the same: it killed workers, or the database
@@ -104,8 +107,9 @@ async def _compare(
     events = [(entry, event) for entry, event in judged if isinstance(event, OrderEvent)]
     ids = [event.order_id for _, event in events]
     stored = {row.id: row for row in await connection.execute(_STORED, {"ids": ids})}
-    keys = [event.customer.email_key for _, event in events if event.customer]
-    erased = set((await connection.execute(_ERASED, {"email_keys": keys})).scalars())
+    named = {each for _, event in events if event.customer for each in event.customer.identifiers}
+    rows = await connection.execute(_ERASED, {"identifiers": sorted(named)})
+    erased = set(rows.scalars())
     entry_ids = [entry.id for entry, _ in events]
     refused = set((await connection.execute(_REFUSED, {"stream_ids": entry_ids})).scalars())
     older, different = list[dict[str, Any]](), list[dict[str, Any]]()
@@ -113,7 +117,7 @@ async def _compare(
         row = stored.get(event.order_id)
         if entry.id in refused:
             continue
-        if event.customer and event.customer.email_key in erased:
+        if event.customer and not erased.isdisjoint(event.customer.identifiers):
             continue  # what this entry says about orders and people may have been erased
         if row is None or _is_older(row, event):
             older.append({"entry": entry.id, "order": event.order_id, "stored": row is not None})
@@ -126,13 +130,14 @@ def _is_older(row: Any, event: OrderEvent) -> bool:
     """Return whether the order, or the event that named its customer, is older than this event."""
     if (row.version, row.updated_at, row.event_id) < event.key:
         return True
-    customer = event.customer
-    if customer is None or not (customer.email_key or customer.number) or row.erased:
+    if event.customer is None or row.erased:
         return False
-    if row.customer_id is None:
-        return customer.email_key is not None
+    # An id of ours may have named nobody when the event was applied.
+    names = any(kind_of(each) is not _OURS for each in event.customer.identifiers)
+    if row.customer_id is None and row.identifier is None:
+        return names
     named = (row.named_version, row.named_at, row.named_event_id)
-    return None in named or (customer.email_key is not None and named < event.key)
+    return None in named or (names and named < event.key)
 
 
 def _differing(row: Any, event: OrderEvent) -> list[str]:
@@ -149,9 +154,8 @@ def _differing(row: Any, event: OrderEvent) -> list[str]:
         fields += [name for name, value in written.items() if getattr(row, name) != value]
     named = (row.named_version, row.named_at, row.named_event_id)
     if event.customer and row.customer_id is not None and named == event.key:
-        if event.customer.email_key not in {None, row.email_key, *row.former} and (
-            event.customer.number is None
-        ):
+        identifiers = event.customer.identifiers
+        if kind_of(identifiers[0]) is not _OURS and set(identifiers).isdisjoint(row.identifiers):
             fields.append("customer")
         fields += _differing_registers(row, event, event.customer)
     return fields
@@ -164,6 +168,8 @@ def _differing_registers(row: Any, event: OrderEvent, customer: EventCustomer) -
         value = getattr(customer, register)
         if value is None:
             continue
+        if register == EMAIL_REGISTER and email_identifier(value) not in row.identifiers:
+            continue  # it is somebody else's
         stored, at, written_by = (getattr(row, name) for name in registers.columns_of(register))
         key = (event.profile_at, event.key.event_id)
         if at is None or written_by is None or (at, written_by) < key:

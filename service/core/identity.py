@@ -1,0 +1,206 @@
+"""Decide who is who in a batch: which identifiers mean one customer, and which are new.
+
+Customers are the connected components of what events put together. An event puts an external id and
+an e-mail together. It names its customer by the first of its identifiers that names somebody.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from service.core.identifiers import IdentifierKind
+from service.core.order_event import OrderEvent
+
+MOST_IDENTIFIERS = 25
+"""Nobody with more identifiers than this is enlarged automatically. They may be a marketplace, or
+a company whose people share an account."""
+
+ERASED = 0
+Owner = int | None
+"""The number of a customer, `ERASED`, or None for nobody."""
+
+_EMAIL = f"{IdentifierKind.EMAIL}:"
+_CUSTOMER = f"{IdentifierKind.CUSTOMER}:"
+
+
+class Naming(NamedTuple):
+    """Whom an event names."""
+
+    owner: Owner
+    identifiers: tuple[str, ...]
+    """The identifiers that are stored with the order. Its customer is whom the first of them names
+    that names somebody. Those of erased people are left out."""
+    email_owner: int | None
+    """Whose e-mail the event has. It is somebody else if two customers are due to be merged."""
+
+
+NOBODY = Naming(None, (), None)
+
+
+class NewIdentifier(NamedTuple):
+    """An identifier that nobody has yet."""
+
+    identifier: str
+    new_customer: int
+    """A number for each new customer of the batch."""
+    customer: int | None
+    """The customer who has it from now on; None: a new one."""
+    earliest: datetime
+    """The earliest date of the orders that named it."""
+
+
+class Known(NamedTuple):
+    """What the database knows of the identifiers of a batch."""
+
+    owners: Mapping[str, int | None]
+    """Whom each known identifier means. None: it was marked as no person."""
+    erased: Mapping[str, datetime]
+    """When an identifier was erased. Orders placed until then name nobody by it."""
+
+    def live(self, event: OrderEvent) -> tuple[str, ...]:
+        """Return the identifiers of an event, without those of erased people."""
+        if event.customer is None:
+            return ()
+        identifiers = event.customer.identifiers
+        if not self.erased:
+            return identifiers
+        return tuple(
+            each
+            for each in identifiers
+            if each not in self.erased or event.date_created > self.erased[each]
+        )
+
+    def named(self, identifiers: Sequence[str]) -> tuple[str, ...]:
+        """Return those that name somebody: all that must have an owner after the batch.
+
+        An e-mail beside an id of ours means nothing more, because the id says who it is.
+        """
+        if not identifiers:
+            return ()
+        if identifiers[0].startswith(_CUSTOMER):
+            if self.owners.get(identifiers[0]) is not None:
+                return (identifiers[0],)
+            identifiers = identifiers[1:]
+        return tuple(each for each in identifiers if self.owners.get(each, 0) is not None)
+
+
+def links_to_new(events: Iterable[OrderEvent], known: Known) -> set[int]:
+    """Return the customers who would get another identifier by a batch."""
+    enlarged = set[int]()
+    for event in events:
+        named = known.named(known.live(event))
+        if len(named) > 1:
+            owners = [known.owners.get(each) for each in named]
+            if None in owners:
+                enlarged.update(owner for owner in owners if owner is not None)
+    return enlarged
+
+
+def new_identifiers(
+    events: Iterable[OrderEvent], known: Known, sizes: Mapping[int, int]
+) -> list[NewIdentifier]:
+    """Return the identifiers that nobody has yet, sorted, and who gets each.
+
+    ``sizes`` has the number of identifiers of the customers of `links_to_new`.
+    """
+    groups = _Groups(known, sizes)
+    earliest: dict[str, datetime] = {}
+    for event in events:
+        named = known.named(known.live(event))
+        for identifier in named:
+            if identifier not in known.owners:
+                at = earliest.get(identifier)
+                if at is None or event.date_created < at:
+                    earliest[identifier] = event.date_created
+        if len(named) > 1:
+            groups.join(*named)
+    numbers: dict[str, int] = {}
+    found = []
+    for identifier in sorted(earliest):
+        root = groups.root(identifier)
+        number = numbers.setdefault(root, len(numbers))
+        found.append(
+            NewIdentifier(identifier, number, groups.customers.get(root), earliest[identifier])
+        )
+    return found
+
+
+class _Groups:
+    """Identifiers of a batch that mean one customer (union-find)."""
+
+    def __init__(self, known: Known, sizes: Mapping[int, int]) -> None:
+        self._known = known
+        self._sizes = dict[str, int]()
+        self._stored_sizes = sizes
+        self._parents = dict[str, str]()
+        self.customers = dict[str, int]()
+        """The customer whom the identifiers of a group mean already: the one with the lowest
+        number."""
+
+    def root(self, identifier: str) -> str:
+        while (parent := self._parents.get(identifier, identifier)) != identifier:
+            identifier = parent
+        return identifier
+
+    def join(self, one: str, other: str) -> None:
+        low, high = sorted((self._start(one), self._start(other)))
+        if low == high:
+            return
+        size = self._size(low), self._size(high)
+        if max(size) > MOST_IDENTIFIERS:
+            return  # the two customers are listed as likely duplicates
+        self._parents[high] = low
+        self._sizes[low] = sum(size)
+        customers = [self.customers[root] for root in (low, high) if root in self.customers]
+        if customers:
+            self.customers[low] = min(customers)
+
+    def _start(self, identifier: str) -> str:
+        """Return the root of an identifier. All identifiers of a customer have one root."""
+        owner = self._known.owners.get(identifier)
+        if owner is None:
+            return self.root(identifier)
+        root = self.root(f"{_CUSTOMER}{owner}")
+        self.customers.setdefault(root, owner)
+        self._sizes.setdefault(root, self._stored_sizes.get(owner, 0))
+        return root
+
+    def _size(self, root: str) -> int:
+        return self._sizes.get(root, 1)
+
+
+def naming_of(event: OrderEvent, known: Known) -> Naming:
+    """Return whom an event names, once every identifier has its owner."""
+    if event.customer is None:
+        return NOBODY
+    live = known.live(event)
+    named = known.named(live)
+    if not named:
+        if len(live) < len(event.customer.identifiers):
+            return Naming(ERASED, (), None)
+        return Naming(None, _without_our_ids(live), None)
+    owner = known.owners[named[0]]
+    if named[0].startswith(_CUSTOMER):
+        return Naming(owner, named, None)
+    last = named[-1]
+    return Naming(
+        owner, _without_our_ids(live), known.owners[last] if last.startswith(_EMAIL) else None
+    )
+
+
+def _without_our_ids(identifiers: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the identifiers without an id of ours that nobody has. It names nobody, ever."""
+    return identifiers[1:] if identifiers[0].startswith(_CUSTOMER) else identifiers
+
+
+def to_merge(namings: Iterable[Naming]) -> set[tuple[int, int]]:
+    """Return the pairs of customers whom events say to be one person, the lower number first."""
+    pairs = set[tuple[int, int]]()
+    for naming in namings:
+        if naming.owner and naming.email_owner and naming.owner != naming.email_owner:
+            pairs.add(_ordered(naming.owner, naming.email_owner))
+    return pairs
+
+
+def _ordered(one: int, other: int) -> tuple[int, int]:
+    return (one, other) if one < other else (other, one)

@@ -1,0 +1,1 @@
+"""Who is who: whom an identifier means, and how people change that."""
