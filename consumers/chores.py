@@ -18,6 +18,7 @@ from service.config import Config
 from service.core.loss_arithmetic import Loss
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
+from service.db.customers.identity.merge import merge_next
 from service.db.customers.letter_index import index_waiting
 from service.db.engine import DATABASE_AWAY, in_transaction
 from service.db.operations import losses, stream_erasure, trimming
@@ -58,6 +59,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
     """Return the chores of every worker; ``check_losses`` is made by `check_losses_step`."""
     return [
         Chore("customers moved by time", sweep_chunk, config.sweep_seconds),
+        Chore("customers merged", merge_next, 1.0),
         Chore("chunks of customers reclassified", reclassify_chunk, 1.0),
         Chore("answers renewed", renew_answer_step(), config.sweep_seconds),
         Chore("checks for losses", check_losses, 1.0),

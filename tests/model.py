@@ -5,6 +5,7 @@ documents as publishers write them, and is simple because it has all events at h
 `Order.counts`, `totals` and `segment` are the tests' only copy of what counts and of the rules.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ class Rules:
 
 @dataclass
 class Order:
-    """An order's newest state, and its owner's e-mail; no owner if no event named a customer."""
+    """An order's newest state, and its owner; no owner if no event named a customer."""
 
     status: str
     payment_status: str | None
@@ -91,6 +92,7 @@ class Customer:
     """A customer; money in dollars and cents."""
 
     created: datetime
+    email: str | None = None
     name: str | None = None
     phone: str | None = None
     address: dict[str, str] | None = None
@@ -103,7 +105,7 @@ class Customer:
 
 @dataclass
 class World:
-    """Orders by id, customers by e-mail in lower case."""
+    """Orders by id, customers by the least of their identifiers."""
 
     orders: dict[str, Order] = field(default_factory=dict)
     customers: dict[str, Customer] = field(default_factory=dict)
@@ -129,11 +131,19 @@ def world(
     rules: Rules | None = None,
     refs: Mapping[str, str] | None = None,
 ) -> World:
-    """Return what valid events end in; ``refs`` has the e-mail of each ``CUST-…`` that exists."""
+    """Return what valid events end in; ``refs`` has an identifier of each ``CUST-…`` that exists.
+
+    Whoever is due to be merged is merged.
+    """
     rules, refs = rules or Rules(), refs or {}
-    events = {document["id"]: document for document in documents}.values()
+    events = list({document["id"]: document for document in documents}.values())
+    people = People(_named(event, refs) for event in events)
     result = World()
-    by_order, by_email = _grouped(events, refs)
+    by_order, by_customer = defaultdict(list), defaultdict(list)
+    for event in events:
+        by_order[event["data"]["id"]].append(event)
+        if named := _named(event, refs):
+            by_customer[people.of(named[0])].append(event)
     for order_id, about in by_order.items():
         oldest_first = sorted(about, key=_key)
         data = oldest_first[-1]["data"]
@@ -145,32 +155,44 @@ def world(
             _time(data["dateCreated"]),
         )
         for event in oldest_first:
-            order.owner = _named(event, refs) or order.owner
+            named = _named(event, refs)
+            order.owner = people.of(named[0]) if named else order.owner
     owned = defaultdict(list)
     for order in result.orders.values():
         owned[order.owner].append(order)
-    for email, naming in by_email.items():
-        result.customers[email] = _customer(naming, owned[email], now, rules)
+    for person, naming in by_customer.items():
+        customer = _customer(naming, owned[person], now, rules)
+        for event in sorted(events, key=_profile_key):
+            email = f"email:{_email(event)}"
+            if email in _named(event, refs) and not _is_ours(event, refs):
+                customer.email = _email(event) if people.of(email) == person else customer.email
+        result.customers[person] = customer
     return result
 
 
-def _grouped(
-    events: Iterable[Document], refs: Mapping[str, str]
-) -> tuple[dict[str, list[Document]], dict[str, list[Document]]]:
-    """Return the events by order, and by the customer that they name."""
-    by_order, by_email = defaultdict(list), defaultdict(list)
-    for event in events:
-        by_order[event["data"]["id"]].append(event)
-        if named := _named(event, refs):
-            by_email[named].append(event)
-    return by_order, by_email
+class People:
+    """The connected components of identifiers."""
+
+    def __init__(self, put_together: Iterable[Sequence[str]]) -> None:
+        """Join what each event puts together."""
+        self._parents: dict[str, str] = {}
+        for identifiers in put_together:
+            for identifier in identifiers:
+                low, high = sorted((self.of(identifiers[0]), self.of(identifier)))
+                self._parents[high] = low
+
+    def of(self, identifier: str) -> str:
+        """Return the least identifier of a person."""
+        while (parent := self._parents.get(identifier, identifier)) != identifier:
+            identifier = parent
+        return identifier
 
 
 def _customer(
     naming: Sequence[Document], orders: Sequence[Order], now: datetime, rules: Rules
 ) -> Customer:
     customer = Customer(min(_time(event["data"]["dateCreated"]) for event in naming))
-    for event in sorted(naming, key=lambda event: (_updated(event), event["id"])):
+    for event in sorted(naming, key=_profile_key):
         person = event["data"]["customer"]
         address = {
             part: value.strip()
@@ -195,10 +217,31 @@ def _updated(event: Document) -> datetime:
     return _time(data.get("dateUpdated") or event.get("time") or data["dateCreated"])
 
 
-def _named(event: Document, refs: Mapping[str, str]) -> str | None:
-    """Return the e-mail of the customer that the event names; None if it names nobody."""
+def _profile_key(event: Document) -> tuple[datetime, str]:
+    return (_updated(event), event["id"])
+
+
+def _is_ours(event: Document, refs: Mapping[str, str]) -> bool:
+    return str((event["data"].get("customer") or {}).get("id")) in refs
+
+
+def _email(event: Document) -> str:
     person = event["data"].get("customer") or {}
-    return refs.get(str(person.get("id"))) or (person.get("email") or "").strip().lower() or None
+    return (person.get("email") or "").strip().lower()
+
+
+def _named(event: Document, refs: Mapping[str, str]) -> list[str]:
+    """Return the identifiers in an event, in the order in which they name a customer."""
+    person = event["data"].get("customer") or {}
+    reference = str(person.get("id") or "").strip()
+    if reference in refs:
+        return [refs[reference]]
+    identifiers = []
+    if reference not in {"", "0"} and not re.fullmatch(r"CUST-\d+", reference):
+        identifiers.append(f"external:{event['source']}#{reference}")
+    if email := _email(event):
+        identifiers.append(f"email:{email}")
+    return identifiers
 
 
 def _amount(written: Any) -> Decimal:

@@ -43,7 +43,8 @@ END $$
 """,
     """
 CREATE TRIGGER take_over_email AFTER INSERT OR UPDATE OF email_key ON customers FOR EACH ROW
-WHEN (new.email_key IS NOT NULL AND current_setting('crm.identifiers', true) IS NULL)
+WHEN (new.email_key IS NOT NULL
+      AND current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
 EXECUTE FUNCTION take_over_email()
 """,
     """
@@ -57,7 +58,7 @@ END $$
     """
 CREATE TRIGGER forget_identifier BEFORE UPDATE OF customer_id ON orders FOR EACH ROW
 WHEN (old.customer_id IS DISTINCT FROM new.customer_id
-      AND current_setting('crm.identifiers', true) IS NULL)
+      AND current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
 EXECUTE FUNCTION forget_identifier()
 """,
 )

@@ -84,9 +84,9 @@ class _Mention(NamedTuple):
 
     event: OrderEvent
     customer: EventCustomer
-    names: bool
+    names: bool = True
     """The event names this customer. If not, it only has an e-mail of theirs."""
-    has_email: bool
+    has_email: bool = True
     """Its e-mail is theirs."""
 
 
@@ -103,10 +103,10 @@ def fold(
         by_order[event.order_id].append((event, naming))
         customer, owner, email_owner = event.customer, naming.owner, naming.email_owner
         if customer and owner:
-            by_customer[owner].append(_Mention(event, customer, True, owner == email_owner))
+            by_customer[owner].append(_Mention(event, customer, has_email=owner == email_owner))
             if email_owner and owner != email_owner:
                 # Until the two are merged. Merging keeps the latest e-mail of both.
-                by_customer[email_owner].append(_Mention(event, customer, False, True))
+                by_customer[email_owner].append(_Mention(event, customer, names=False))
     return (
         [_order_change(order_id, by_order[order_id]) for order_id in sorted(by_order)],
         [_profile(customer_id, by_customer[customer_id]) for customer_id in sorted(by_customer)],

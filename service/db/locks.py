@@ -32,6 +32,8 @@ class AdvisoryLock(IntEnum):
     """One process trims streams."""
     DEAD_LETTERS = 0x43524D08
     """One process drops dead letters."""
+    MERGES = 0x43524D0C
+    """One process merges customers whom events have put together."""
     STREAM_ERASURE = 0x43524D0B
     """One process deletes the entries of erased people from the streams."""
 

@@ -804,7 +804,8 @@ END $$
 """
 _ON_EMAIL = """
 CREATE TRIGGER take_over_email AFTER INSERT OR UPDATE OF email_key ON customers FOR EACH ROW
-WHEN (new.email_key IS NOT NULL AND current_setting('crm.identifiers', true) IS NULL)
+WHEN (new.email_key IS NOT NULL
+      AND current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
 EXECUTE FUNCTION take_over_email()
 """
 # A worker of the release before re-points an order without a word of what named the customer.
@@ -819,7 +820,7 @@ END $$
 _ON_OWNER = """
 CREATE TRIGGER forget_identifier BEFORE UPDATE OF customer_id ON orders FOR EACH ROW
 WHEN (old.customer_id IS DISTINCT FROM new.customer_id
-      AND current_setting('crm.identifiers', true) IS NULL)
+      AND current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
 EXECUTE FUNCTION forget_identifier()
 """
 

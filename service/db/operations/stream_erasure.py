@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
+from typing import Any
 
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -145,9 +146,10 @@ async def _of_erased(
     ]
     if refused:
         places, ids, emails = zip(*refused, strict=True)
-        parameters = pack({"place": places, "stream_id": ids, "email_key": emails})
-        rows = await connection.execute(_REFUSED_OF_ERASED, {**parameters, "partition": partition})
-        found.update(rows.scalars())
+        parameters: dict[str, Any] = pack({"place": places, "stream_id": ids, "email_key": emails})
+        parameters["partition"] = partition
+        of_erased = await connection.execute(_REFUSED_OF_ERASED, parameters)
+        found.update(of_erased.scalars())
     return [entries[place].id for place in sorted(found)]
 
 

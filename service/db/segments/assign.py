@@ -57,7 +57,8 @@ _TAIL = f"""
 updated AS (
   UPDATE customers c SET
     {", ".join(f"{column} = j.{column}" for column in registers.COLUMNS)},
-    email_key = j.email_key, date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
+    email_key = j.email_key,
+    date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
     total_orders = j.total_orders, total_spent = j.total_spent,
     first_order_date = j.first_order_date, last_order_date = j.last_order_date,
     segment = j.judged_segment,

@@ -15,6 +15,7 @@ from service.core.batch import (
     count_outcomes,
     fold,
 )
+from service.core.identity import NOBODY, Naming
 from service.core.order_event import EventCustomer, EventKey, OrderEvent
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -22,8 +23,10 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 moments = st.integers(0, 3).map(lambda hours: START + timedelta(hours=hours))
 people = st.builds(
     EventCustomer,
-    number=st.sampled_from([None, None, 1001, 9999]),
-    email_key=st.sampled_from([None, "a@x.org", "b@x.org", "stranger@x.org"]),
+    identifiers=st.sampled_from(
+        [("email:a@x.org",), ("external:/shop#7", "email:b@x.org"), ("email:marked@x.org",)]
+    ),
+    email=st.sampled_from([None, "a@x.org", "b@x.org"]),
     name=st.sampled_from([None, "Ann", "Bob"]),
     phone=st.sampled_from([None, "1", "2"]),
     address=st.sampled_from([None, {"city": "Austin"}, {"zip": "1"}]),
@@ -41,20 +44,22 @@ event_fields = st.tuples(
 IDS = ["e-1", "e-10", "e-2", "E-3", "é", "\uffff", "😀", "z", "~", "a", "b"]
 
 
-def resolve(event: OrderEvent) -> int | None:
+def naming(event: OrderEvent) -> Naming:
     if event.customer is None:
-        return None
-    if event.customer.number == 1001:
-        return 1001
-    return {"a@x.org": 1001, "b@x.org": 1002}.get(event.customer.email_key or "")
+        return NOBODY
+    owners = {"email:a@x.org": 1001, "external:/shop#7": 1002}
+    email_owners = {"a@x.org": 1001, "b@x.org": 1003}
+    first = event.customer.identifiers[0]
+    email_owner = email_owners.get(event.customer.email or "") if first in owners else None
+    return Naming(owners.get(first), event.customer.identifiers, email_owner)
 
 
 def by_order(events: list[OrderEvent]) -> list[OrderChange]:
-    return fold(events, [resolve(event) for event in events])[0]
+    return fold(events, [naming(event) for event in events])[0]
 
 
 def profiles(events: list[OrderEvent]) -> list[Profile]:
-    return fold(events, [resolve(event) for event in events])[1]
+    return fold(events, [naming(event) for event in events])[1]
 
 
 def outcomes(change: OrderChange, known: StoredOrder | None) -> Counter[Outcome]:
@@ -117,7 +122,7 @@ def test_state_and_owner_come_from_the_events_with_the_greatest_keys(
             (event for event in events if event.order_id == order_id), key=lambda event: event.key
         )
         assert change.state == ours[-1]
-        namings = [(event.key, whom) for event in ours if (whom := resolve(event)) is not None]
+        namings = [(event.key, naming(event)) for event in ours if event.customer]
         assert change.named == (namings[-1] if namings else None)
 
 
@@ -127,13 +132,21 @@ def test_a_profile_keeps_the_latest_value_of_each_field(events: list[OrderEvent]
         told = [
             ((event.profile_at, event.key.event_id), event, event.customer)
             for event in events
-            if event.customer and resolve(event) == profile.customer_id
+            if event.customer and naming(event).owner == profile.customer_id
         ]
         dates = [event.date_created for _, event, _ in told]
-        assert (profile.earliest_order, profile.latest_order) == (min(dates), max(dates))
-        for field in ("name", "phone", "address"):
+        assert profile.earliest_order == min(dates, default=None)
+        assert profile.latest_order == max(dates, default=None)
+        with_email = [
+            ((event.profile_at, event.key.event_id), event, event.customer)
+            for event in events
+            if event.customer and naming(event).email_owner == profile.customer_id
+        ]
+        for field in ("name", "phone", "address", "email"):
             values = [
-                (at, getattr(person, field)) for at, _, person in told if getattr(person, field)
+                (at, getattr(person, field))
+                for at, _, person in (with_email if field == "email" else told)
+                if getattr(person, field)
             ]
             (at, event_id), value = max(
                 values, key=lambda pair: pair[0], default=((None, None), None)
@@ -142,12 +155,13 @@ def test_a_profile_keeps_the_latest_value_of_each_field(events: list[OrderEvent]
 
 
 @given(event_sets(), st.randoms(use_true_random=False))
-def test_only_customers_that_an_event_names_get_a_profile(
+def test_only_customers_that_an_event_concerns_get_a_profile(
     events: list[OrderEvent], rng: random.Random
 ) -> None:
-    named = {whom for event in events if (whom := resolve(event))}
+    namings = [naming(event) for event in events]
+    concerned = {each.owner for each in namings} | {each.email_owner for each in namings}
     told = [profile.customer_id for profile in profiles(shuffled(events, rng))]
-    assert told == sorted(named)
+    assert told == sorted(number for number in concerned if number)
 
 
 def one_by_one(

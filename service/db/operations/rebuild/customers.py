@@ -10,9 +10,9 @@ from service.core.segment_event import Cause
 from service.db import registers
 from service.db.engine import TRANSACTION_SECONDS, limit_transaction
 from service.db.locks import lock_customers, read_clock
-from service.db.operations.order_metrics import ORDER_METRICS
 from service.db.operations.status import SWEEP_PROMISE
 from service.db.segments.assign import JUDGED, assign_sql
+from service.db.segments.order_metrics import ORDER_METRICS
 from service.db.segments.rules_sql import PROMISED, misplaced_sql
 
 # A hold ends with an order that was placed after it, whether that order counts or not.

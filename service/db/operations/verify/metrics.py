@@ -3,8 +3,8 @@
 from sqlalchemy import text
 
 from service.db.figures import FIGURES, each_figure, recounted
-from service.db.operations.order_metrics import ORDER_METRICS
 from service.db.operations.verify.findings import REBUILD, REPLAY, RESTORE, Check
+from service.db.segments.order_metrics import ORDER_METRICS
 
 _METRICS = text(f"""
 WITH aggregate AS (

@@ -76,7 +76,7 @@ async def test_an_accepted_event_is_stored_and_read_back(
     assert (row["total"] * 100, row["refunded"] * 100) == (event.total_cents, event.refunded_cents)
     assert row["date_created"] == event.date_created
     assert (row["email_key"], row["name"], row["phone"]) == (
-        person.email_key,
+        person.email,
         person.name,
         person.phone,
     )

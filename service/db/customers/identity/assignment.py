@@ -1,0 +1,91 @@
+"""Recompute customers whose orders came or went, or of whom two became one.
+
+The caller has locked them, and commits.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.json_values import dumps
+from service.core.segment_event import Cause
+from service.db import registers
+from service.db.search_text import search_text
+from service.db.segments.assign import AS_THEY_ARE, assign_sql
+from service.db.segments.order_metrics import ORDER_METRICS
+
+_DONE = "SELECT count(*) FROM updated CROSS JOIN (SELECT count(*) FROM announced) a"
+_HOLD = ("segment_manual", "segment_pinned", "segment_pinned_until", "segment_held_since")
+_OF_ORDERS = f"(SELECT {ORDER_METRICS} FROM orders WHERE customer_id = c.id)"
+_METRICS = "o.total_orders, o.total_spent, o.first_order_date, o.last_order_date, o.newest_order"
+
+RECOUNT = assign_sql(
+    f"""after AS (
+  SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.email_key,
+    LEAST(c.date_created, o.first_order_date) AS date_created,
+    c.segment, {", ".join(f"c.{column}" for column in _HOLD)}, {_METRICS}
+  FROM customers c CROSS JOIN LATERAL {_OF_ORDERS} o
+  WHERE c.id = ANY(:ids)
+)""",
+    _DONE,
+)
+
+# Each register keeps the greater key, and of two holds the later one stays.
+ABSORB = assign_sql(
+    f"""after AS (
+  SELECT c.place, c.id, {registers.merged("g", "c")},
+    CASE WHEN {registers.newer("email", "g", "c")} THEN g.email_key ELSE c.email_key END
+      AS email_key,
+    LEAST(c.date_created, g.date_created) AS date_created,
+    CASE WHEN h.theirs THEN g.segment ELSE c.segment END AS segment,
+    {
+        ", ".join(
+            f"CASE WHEN h.theirs THEN g.{column} ELSE c.{column} END AS {column}"
+            for column in _HOLD
+        )
+    },
+    {_METRICS}
+  FROM ({AS_THEY_ARE} WHERE c.id = :id) c
+  CROSS JOIN (
+    SELECT * FROM jsonb_populate_record(CAST(NULL AS customers), CAST(:gone AS jsonb))) g
+  CROSS JOIN LATERAL {_OF_ORDERS} o
+  CROSS JOIN LATERAL (
+    SELECT g.segment_manual AND coalesce(g.segment_held_since > c.segment_held_since, true)
+      AS theirs) h
+)""",
+    _DONE,
+)
+_RECOUNT = text(RECOUNT)
+_ABSORB = text(ABSORB)
+_SEARCH = text(f"""
+INSERT INTO customer_search (customer_id, searched)
+SELECT id, {search_text("c")} FROM customers c WHERE id = ANY(:ids)
+ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
+""")
+
+
+async def recount(connection: AsyncConnection, ids: Sequence[int], now: datetime) -> None:
+    """Recompute metrics and segments of customers from their orders."""
+    parameters = {"ids": sorted(ids), "now": now, "cause": Cause.IDENTITY.value}
+    await connection.execute(_RECOUNT, parameters)
+    await connection.execute(_SEARCH, {"ids": sorted(ids)})
+
+
+async def absorb(
+    connection: AsyncConnection, customer_id: int, gone: Mapping[str, Any], now: datetime
+) -> None:
+    """Give a customer the profile and the hold of one who is gone, where those are newer.
+
+    ``gone`` has the columns of their row, as JSON has them. Metrics and segment are recomputed.
+    """
+    parameters = {
+        "id": customer_id,
+        "gone": dumps(gone).decode(),
+        "now": now,
+        "cause": Cause.IDENTITY.value,
+    }
+    await connection.execute(_ABSORB, parameters)
+    await connection.execute(_SEARCH, {"ids": [customer_id]})

@@ -1,0 +1,157 @@
+"""Merge two customers into one: the one with the lower number stays.
+
+Orders, identifiers and interactions move. Each register keeps the greater key. Consent is kept only
+where both had it. What was done to the other one is found by their number, which leads to the one
+who stays.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.customer_ids import customer_ref
+from service.core.identity import MOST_IDENTIFIERS
+from service.db.accounts.audit import note
+from service.db.customers.identity.assignment import absorb
+from service.db.customers.identity.naming import SAY_WHAT_NAMED
+from service.db.locks import AdvisoryLock, lock_customers, try_lock
+from service.db.segments import assign
+
+BY_EVENTS = "order events"
+"""Who merged two customers whom an event put together, for the audit."""
+
+
+class NotTwoCustomersError(Exception):
+    """One of the two does not exist, or they are the same; ``args[0]`` is the missing number."""
+
+
+class Merged(NamedTuple):
+    """What a merge did."""
+
+    stays: int
+    gone: int
+
+
+_ROWS = text("SELECT id, to_jsonb(c) AS row FROM customers c WHERE id = ANY(:ids)")
+_SAY_WHAT_NAMED = text(SAY_WHAT_NAMED)
+_MOVE_ORDERS = text("UPDATE orders SET customer_id = :low WHERE customer_id = :high")
+_MOVE_IDENTIFIERS = text("UPDATE identifiers SET customer_id = :low WHERE customer_id = :high")
+_LEAD_TO_WHO_STAYS = text("""
+INSERT INTO identifiers (identifier, customer_id, given_by)
+VALUES ('customer:' || CAST(:high AS bigint), :low, :actor)
+""")
+_MOVE_INTERACTIONS = text("UPDATE interactions SET customer_id = :low WHERE customer_id = :high")
+
+
+def _move_pairs(table: str, columns: str) -> tuple[TextClause, ...]:
+    """Return statements that make pairs with the one who goes pairs with the one who stays."""
+    return tuple(
+        map(
+            text,
+            (
+                f"DELETE FROM {table} WHERE (low, high) = (:low, :high)",
+                f"""
+INSERT INTO {table} (low, high, {columns})
+SELECT LEAST(other, :low), GREATEST(other, :low), {columns} FROM (
+  SELECT low + high - :high AS other, {columns} FROM {table} WHERE :high IN (low, high)) theirs
+ON CONFLICT DO NOTHING""",
+                f"DELETE FROM {table} WHERE :high IN (low, high)",
+            ),
+        )
+    )
+
+
+_NOT_DUE = text("""
+DELETE FROM pending_merges p WHERE :low IN (low, high)
+  AND EXISTS (SELECT FROM separations s WHERE (s.low, s.high) = (p.low, p.high))
+""")
+_MOVES = (
+    _MOVE_ORDERS,
+    _MOVE_IDENTIFIERS,
+    _LEAD_TO_WHO_STAYS,
+    _MOVE_INTERACTIONS,
+    *_move_pairs("pending_merges", "since, protected"),
+    *_move_pairs("separations", "decided_by, decided_at"),
+    _NOT_DUE,
+)
+_KEEP = text("""
+UPDATE customers SET email_opt_in = email_opt_in AND :email_opt_in,
+  sms_opt_in = sms_opt_in AND :sms_opt_in,
+  notes = CASE WHEN :notes IN ('', notes) THEN notes
+               WHEN notes = '' THEN :notes ELSE notes || E'\\n\\n' || :notes END
+WHERE id = :id
+""")
+_DUE = text("SELECT low, high FROM pending_merges WHERE NOT protected ORDER BY low, high LIMIT 1")
+_SIZES = text("""
+SELECT max(n) FROM (
+  SELECT count(*) AS n FROM identifiers WHERE customer_id IN (:low, :high) GROUP BY customer_id
+) sizes
+""")
+_PROTECT = text("UPDATE pending_merges SET protected = true WHERE (low, high) = (:low, :high)")
+_DROP = text("DELETE FROM pending_merges WHERE (low, high) = (:low, :high)")
+
+
+async def merge(
+    connection: AsyncConnection, one: int, other: int, actor: str, now: datetime | None = None
+) -> Merged:
+    """Merge two customers; the caller commits. Raises NotTwoCustomersError.
+
+    Segments are judged at ``now``. None means the database's clock, read after the lock.
+    """
+    low, high = sorted((one, other))
+    locked_at = await lock_customers(connection, [low, high])
+    found = {row.id: row.row for row in await connection.execute(_ROWS, {"ids": [low, high]})}
+    if low == high or len(found) < 2:  # noqa: PLR2004
+        raise NotTwoCustomersError(high if high not in found or low == high else low)
+    gone: Mapping[str, Any] = found[high]
+    await connection.execute(_SAY_WHAT_NAMED, {"ids": [low, high]})
+    for statement in _MOVES:
+        await connection.execute(statement, {"low": low, "high": high, "actor": actor})
+    await assign.forget(connection, high)
+    await connection.execute(
+        _KEEP, {"id": low, **{name: gone[name] for name in ("email_opt_in", "sms_opt_in", "notes")}}
+    )
+    await absorb(connection, low, gone, now or locked_at)
+    await note(
+        connection,
+        actor,
+        "customer.merged",
+        customer_id=low,
+        details={"other": customer_ref(high), "before": _profile(gone)},
+    )
+    return Merged(low, high)
+
+
+def _profile(gone: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was known of a customer, so that a split can give it back."""
+    names = ("name", "phone", "address", "email", "notes", "email_opt_in", "sms_opt_in")
+    return {name: gone[name] for name in names if gone[name]}
+
+
+async def merge_next(connection: AsyncConnection, now: datetime | None = None) -> int | None:
+    """Merge the next two customers whom an event has put together; the caller commits.
+
+    Return 1, or 0 if a person has to decide about them. None if nobody is due to be merged, or if
+    another replica merges.
+    """
+    if not await try_lock(connection, AdvisoryLock.MERGES):
+        return None
+    pair = (await connection.execute(_DUE)).one_or_none()
+    if pair is None:
+        return None
+    low, high = pair
+    await lock_customers(connection, [low, high])
+    names = {"low": low, "high": high}
+    size = (await connection.execute(_SIZES, names)).scalar() or 0
+    if size > MOST_IDENTIFIERS:
+        await connection.execute(_PROTECT, names)
+        return 0
+    try:
+        await merge(connection, low, high, BY_EVENTS, now)
+    except NotTwoCustomersError:  # one of them is gone meanwhile
+        await connection.execute(_DROP, names)
+        return 0
+    return 1

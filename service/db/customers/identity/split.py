@@ -1,0 +1,126 @@
+"""Split a customer: some of their identifiers, and the orders that these named, are another person.
+
+What a merge kept of the other one is given back, if their number is among the identifiers. No later
+event joins the two again.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.customer_ids import customer_ref
+from service.core.identifiers import IdentifierKind, kind_of, value_of
+from service.db.accounts.audit import note
+from service.db.customers.identity.assignment import recount
+from service.db.customers.identity.claims import of_customer
+from service.db.customers.identity.naming import OWNER_OF_ORDER, SAY_WHAT_NAMED
+from service.db.customers.identity.own_email import keep_own_email
+from service.db.locks import lock_customers
+
+
+class CannotSplitError(Exception):
+    """The identifiers cannot be taken away; ``args[0]`` says why."""
+
+
+_CREATE = text("""
+INSERT INTO customers (date_created) VALUES (:now) RETURNING id
+""")
+_TAKE = text("""
+UPDATE identifiers SET customer_id = :new WHERE identifier = ANY(:identifiers)
+""")
+_SAY_WHAT_NAMED = text(SAY_WHAT_NAMED)
+_TAKE_ORDERS = text(f"""
+UPDATE orders o SET customer_id = :new WHERE customer_id = :old AND {OWNER_OF_ORDER} = :new
+""")
+_BEFORE = text("""
+SELECT details -> 'before' AS before FROM audit
+WHERE action = 'customer.merged' AND details ->> 'other' = ANY(:refs) ORDER BY id DESC LIMIT 1
+""")
+_GIVE_BACK = text("""
+UPDATE customers SET name = :name, name_at = CASE WHEN CAST(:name AS text) IS NOT NULL
+    THEN CAST('-infinity' AS timestamptz) END,
+  name_event = CASE WHEN CAST(:name AS text) IS NOT NULL THEN '' END,
+  phone = :phone, phone_at = CASE WHEN CAST(:phone AS text) IS NOT NULL
+    THEN CAST('-infinity' AS timestamptz) END,
+  phone_event = CASE WHEN CAST(:phone AS text) IS NOT NULL THEN '' END,
+  email_opt_in = :email_opt_in, sms_opt_in = :sms_opt_in, notes = :notes
+WHERE id = :new
+""")
+_SEPARATE = text("""
+INSERT INTO separations (low, high, decided_by)
+VALUES (LEAST(:one, :other), GREATEST(:one, :other), :actor)
+ON CONFLICT DO NOTHING
+""")
+_NOT_DUE = text("""
+DELETE FROM pending_merges WHERE (low, high) = (LEAST(:one, :other), GREATEST(:one, :other))
+""")
+REASSIGNED = text("UPDATE installation SET reassignments = reassignments + 1")
+"""Batches that have looked up identifiers meanwhile run again. Call it last: it is one row."""
+
+
+async def separate(connection: AsyncConnection, one: int, other: int, actor: str) -> None:
+    """Note that two customers are two people, whatever events say; the caller commits."""
+    names = {"one": one, "other": other}
+    await connection.execute(_SEPARATE, {**names, "actor": actor})
+    await connection.execute(_NOT_DUE, names)
+
+
+async def split(
+    connection: AsyncConnection, customer_id: int, identifiers: Collection[str], actor: str
+) -> int:
+    """Make a new customer of some identifiers of one; return their number. The caller commits.
+
+    Raises CannotSplitError.
+    """
+    now = await lock_customers(connection, [customer_id])
+    theirs = {row.identifier for row in await of_customer(connection, customer_id)}
+    taken = sorted(set(identifiers))
+    if not taken:
+        raise CannotSplitError("name at least one identifier that means the other person")
+    if foreign := sorted(set(taken) - theirs):
+        msg = f"this customer does not have {foreign[0]}"
+        raise CannotSplitError(msg)
+    if not theirs - set(taken):
+        raise CannotSplitError("leave at least one identifier to this customer")
+    await connection.execute(_SAY_WHAT_NAMED, {"ids": [customer_id]})
+    new = int((await connection.execute(_CREATE, {"now": now})).scalar_one())
+    await connection.execute(_TAKE, {"new": new, "identifiers": taken})
+    await connection.execute(_TAKE_ORDERS, {"old": customer_id, "new": new})
+    await _give_back(connection, new, taken)
+    await keep_own_email(connection, [customer_id, new])
+    await separate(connection, customer_id, new, actor)
+    await recount(connection, [customer_id, new], now)
+    await note(
+        connection,
+        actor,
+        "customer.split",
+        customer_id=customer_id,
+        details={"other": customer_ref(new), "identifiers": taken},
+    )
+    await connection.execute(REASSIGNED)
+    return new
+
+
+async def _give_back(connection: AsyncConnection, new: int, taken: Collection[str]) -> None:
+    """Give a customer back what they were before they were merged into another one."""
+    refs = [
+        customer_ref(int(value_of(each)))
+        for each in taken
+        if kind_of(each) is IdentifierKind.CUSTOMER
+    ]
+    if not refs:
+        return
+    before: Mapping[str, Any] = (await connection.execute(_BEFORE, {"refs": refs})).scalar() or {}
+    await connection.execute(
+        _GIVE_BACK,
+        {
+            "new": new,
+            "name": before.get("name"),
+            "phone": before.get("phone"),
+            "email_opt_in": before.get("email_opt_in", False),
+            "sms_opt_in": before.get("sms_opt_in", False),
+            "notes": before.get("notes", ""),
+        },
+    )
