@@ -373,7 +373,7 @@ def _customer(order: OrderData, source: str) -> EventCustomer | None:
     if email:
         identifiers.append(email_identifier(email))
     if not identifiers and phone and phone.startswith("+"):
-        identifiers.append(phone_identifier(phone.replace(" ", "")))
+        identifiers.append(phone_identifier(phone.replace(" ", "").replace("-", "")))
     if not identifiers:
         return None
     address = {

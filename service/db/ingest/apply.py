@@ -186,11 +186,17 @@ after AS (
   CROSS JOIN LATERAL (
     SELECT ctid AS place, * FROM customers WHERE id = touched.customer_id OFFSET 0
   ) c
-  WHERE e.customer_id IS NOT NULL  -- if nothing of a customer is new, leave the row alone
-     OR c.segment_sequence = 0
-     OR p.earliest_order < c.date_created
-     OR p.newest_order > c.segment_held_since
-     OR {registers.any_newer("p", "c")}
+  WHERE (
+    e.customer_id IS NOT NULL  -- if nothing of a customer is new, leave the row alone
+    OR c.segment_sequence = 0
+    OR p.earliest_order < c.date_created
+    OR p.newest_order > c.segment_held_since
+    OR {registers.any_newer("p", "c")}
+  ) AND (  -- while we waited for the lock, staff gave the e-mail away: the batch runs again
+    p.email IS NULL OR p.email IS NOT DISTINCT FROM c.email_key
+    OR EXISTS (
+      SELECT FROM identifiers WHERE identifier = 'email:' || p.email AND customer_id = c.id)
+  )
 )"""
 
 # Returns the state before the batch of every order that is not new. If the order was written,

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
 from service.core.identity import MOST_IDENTIFIERS
+from service.db import registers
 from service.db.accounts.audit import note
 from service.db.customers.identity.assignment import absorb
 from service.db.customers.identity.naming import SAY_WHAT_NAMED
@@ -22,6 +23,10 @@ from service.db.segments import assign
 
 BY_EVENTS = "order events"
 """Who merged two customers whom an event put together, for the audit."""
+
+
+KEPT = (*registers.COLUMNS, "notes", "email_opt_in", "sms_opt_in")
+"""Columns of both customers that the audit keeps, so that a split can give them back."""
 
 
 class NotTwoCustomersError(Exception):
@@ -120,15 +125,13 @@ async def merge(
         actor,
         "customer.merged",
         customer_id=low,
-        details={"other": customer_ref(high), "before": _profile(gone)},
+        details={
+            "other": customer_ref(high),
+            "gone": {name: gone[name] for name in KEPT if gone[name]},
+            "stayed": {name: found[low][name] for name in KEPT if found[low][name]},
+        },
     )
     return Merged(low, high)
-
-
-def _profile(gone: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was known of a customer, so that a split can give it back."""
-    names = ("name", "phone", "address", "email", "notes", "email_opt_in", "sms_opt_in")
-    return {name: gone[name] for name in names if gone[name]}
 
 
 async def merge_next(connection: AsyncConnection, now: datetime | None = None) -> int | None:

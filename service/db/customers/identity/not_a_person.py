@@ -81,7 +81,8 @@ UPDATE orders SET customer_id = :id WHERE id IN (SELECT o.id {_NAMED} ORDER BY o
 """)
 _DUE = text("""
 INSERT INTO pending_merges (low, high)
-SELECT LEAST(:id, other), GREATEST(:id, other) FROM unnest(CAST(:others AS bigint[])) AS o (other)
+SELECT LEAST(CAST(:id AS bigint), other), GREATEST(CAST(:id AS bigint), other)
+FROM unnest(CAST(:others AS bigint[])) AS o (other)
 ON CONFLICT DO NOTHING
 """)
 

@@ -4,14 +4,16 @@ What a merge kept of the other one is given back, if their number is among the i
 event joins the two again.
 """
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
 from service.core.identifiers import IdentifierKind, kind_of, value_of
+from service.core.json_values import dumps
+from service.core.order_event import NAMED_REGISTERS
+from service.db import registers
 from service.db.accounts.audit import note
 from service.db.customers.identity.assignment import recount
 from service.db.customers.identity.claims import of_customer
@@ -35,26 +37,44 @@ _TAKE_ORDERS = text(f"""
 UPDATE orders o SET customer_id = :new WHERE customer_id = :old AND {OWNER_OF_ORDER} = :new
 """)
 _BEFORE = text("""
-SELECT details -> 'before' AS before FROM audit
+SELECT details -> 'gone' AS gone, details -> 'stayed' AS stayed FROM audit
 WHERE action = 'customer.merged' AND details ->> 'other' = ANY(:refs) ORDER BY id DESC LIMIT 1
 """)
-_GIVE_BACK = text("""
-UPDATE customers SET name = :name, name_at = CASE WHEN CAST(:name AS text) IS NOT NULL
-    THEN CAST('-infinity' AS timestamptz) END,
-  name_event = CASE WHEN CAST(:name AS text) IS NOT NULL THEN '' END,
-  phone = :phone, phone_at = CASE WHEN CAST(:phone AS text) IS NOT NULL
-    THEN CAST('-infinity' AS timestamptz) END,
-  phone_event = CASE WHEN CAST(:phone AS text) IS NOT NULL THEN '' END,
-  email_opt_in = :email_opt_in, sms_opt_in = :sms_opt_in, notes = :notes
-WHERE id = :new
+
+
+def _registers_of(record: str, condition: str) -> str:
+    """Return assignments of the registers of a record, each if a condition holds for it."""
+    return ", ".join(
+        f"{column} = CASE WHEN {condition.format(at=at, event=event)}"
+        f" THEN {record}.{column} ELSE c.{column} END"
+        for register in NAMED_REGISTERS
+        for column in registers.columns_of(register)
+        for _, at, event in [registers.columns_of(register)]
+    )
+
+
+_RECORD = "(SELECT * FROM jsonb_populate_record(CAST(NULL AS customers), CAST(:{0} AS jsonb))) {0}"
+_GIVE_BACK = text(f"""
+UPDATE customers c SET {_registers_of("gone", "true")},
+  email_opt_in = coalesce(gone.email_opt_in, false), sms_opt_in = coalesce(gone.sms_opt_in, false),
+  notes = coalesce(gone.notes, '')
+FROM {_RECORD.format("gone")} WHERE c.id = :new
+""")
+# What came from the other one, and nothing has replaced since.
+_TAKE_BACK = text(f"""
+UPDATE customers c SET {
+    _registers_of("stayed", "(c.{at}, c.{event}) IS NOT DISTINCT FROM (gone.{at}, gone.{event})")
+}
+FROM {_RECORD.format("gone")}, {_RECORD.format("stayed")} WHERE c.id = :old
 """)
 _SEPARATE = text("""
 INSERT INTO separations (low, high, decided_by)
-VALUES (LEAST(:one, :other), GREATEST(:one, :other), :actor)
+VALUES (LEAST(CAST(:one AS bigint), :other), GREATEST(CAST(:one AS bigint), :other), :actor)
 ON CONFLICT DO NOTHING
 """)
 _NOT_DUE = text("""
-DELETE FROM pending_merges WHERE (low, high) = (LEAST(:one, :other), GREATEST(:one, :other))
+DELETE FROM pending_merges
+WHERE (low, high) = (LEAST(CAST(:one AS bigint), :other), GREATEST(CAST(:one AS bigint), :other))
 """)
 REASSIGNED = text("UPDATE installation SET reassignments = reassignments + 1")
 """Batches that have looked up identifiers meanwhile run again. Call it last: it is one row."""
@@ -88,7 +108,7 @@ async def split(
     new = int((await connection.execute(_CREATE, {"now": now})).scalar_one())
     await connection.execute(_TAKE, {"new": new, "identifiers": taken})
     await connection.execute(_TAKE_ORDERS, {"old": customer_id, "new": new})
-    await _give_back(connection, new, taken)
+    await _give_back(connection, customer_id, new, taken)
     await keep_own_email(connection, [customer_id, new])
     await separate(connection, customer_id, new, actor)
     await recount(connection, [customer_id, new], now)
@@ -103,24 +123,18 @@ async def split(
     return new
 
 
-async def _give_back(connection: AsyncConnection, new: int, taken: Collection[str]) -> None:
-    """Give a customer back what they were before they were merged into another one."""
+async def _give_back(
+    connection: AsyncConnection, old: int, new: int, taken: Collection[str]
+) -> None:
+    """Give both customers back what they were before one was merged into the other."""
     refs = [
         customer_ref(int(value_of(each)))
         for each in taken
         if kind_of(each) is IdentifierKind.CUSTOMER
     ]
-    if not refs:
+    before = (await connection.execute(_BEFORE, {"refs": refs})).one_or_none() if refs else None
+    if before is None or before.gone is None:
         return
-    before: Mapping[str, Any] = (await connection.execute(_BEFORE, {"refs": refs})).scalar() or {}
-    await connection.execute(
-        _GIVE_BACK,
-        {
-            "new": new,
-            "name": before.get("name"),
-            "phone": before.get("phone"),
-            "email_opt_in": before.get("email_opt_in", False),
-            "sms_opt_in": before.get("sms_opt_in", False),
-            "notes": before.get("notes", ""),
-        },
-    )
+    gone, stayed = dumps(before.gone).decode(), dumps(before.stayed).decode()
+    await connection.execute(_GIVE_BACK, {"gone": gone, "new": new})
+    await connection.execute(_TAKE_BACK, {"gone": gone, "stayed": stayed, "old": old})

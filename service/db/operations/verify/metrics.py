@@ -33,8 +33,8 @@ _NAMED = text("""
 SELECT id AS order, customer_id AS customer, erased, named_version, named_at
 FROM orders
 WHERE num_nulls(named_version, named_at, named_event_id) NOT IN (0, 3)
-   OR customer_id IS NOT NULL AND named_at IS NULL
-   OR NOT erased AND (customer_id IS NULL AND named_at IS NOT NULL
+   OR (customer_id IS NOT NULL OR identifier IS NOT NULL) AND named_at IS NULL
+   OR NOT erased AND (customer_id IS NULL AND identifier IS NULL AND named_at IS NOT NULL
                       OR (named_version, named_at, named_event_id)
                          > (version, updated_at, event_id))
 LIMIT :most
