@@ -7,6 +7,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from service.core.customer_ids import customer_number, customer_ref
+from service.core.identifiers import email_key
 from service.core.judge import AHEAD, EARLIEST, CustomerData
 from service.core.segment_rules import Segment
 from service.transfer.formulas import unescaped, unescaped_notes
@@ -20,7 +21,7 @@ _LONGEST_NOTES = 20_000
 class CustomerLine(NamedTuple):
     """A customer as a line describes them. None: the line does not say."""
 
-    email: str
+    email: str | None = None
     id: int | None = None
     name: str | None = None
     phone: str | None = None
@@ -29,9 +30,9 @@ class CustomerLine(NamedTuple):
     segment: Segment | None = None
 
     @property
-    def email_key(self) -> str:
+    def email_key(self) -> str | None:
         """The e-mail as it is compared with others."""
-        return self.email.lower()
+        return email_key(self.email) if self.email else None
 
 
 _CUSTOMER = TypeAdapter(CustomerData)
@@ -40,10 +41,12 @@ _CUSTOMER = TypeAdapter(CustomerData)
 def customer_line(cells: Mapping[str, str], now: datetime) -> CustomerLine | LineFault:
     """Read the cells of a line by column; a missing column is an empty cell."""
     try:
-        person = _person(cells)
+        person, number = _person(cells), _customer_id(cells)
+        if not person.get("email"):
+            _refuse_nameless(person, number)
         return CustomerLine(
-            email=person.get("email") or "",
-            id=_customer_id(cells),
+            email=person.get("email") or None,
+            id=number,
             name=person.get("name") or None,
             phone=person.get("phone") or None,
             notes=_notes(unescaped_notes(cells.get("Notes", ""))),
@@ -82,8 +85,6 @@ def _person(cells: Mapping[str, str]) -> CustomerData:
         column.lower(): unescaped(cells.get(column, "")).strip()
         for column in ("Email", "Name", "Phone")
     }
-    if not values["email"]:
-        raise RefusedLineError("Email", "is empty", "give the customer's e-mail address")
     for name, value in values.items():
         _refuse_nul(name.title(), value)
     try:
@@ -94,6 +95,15 @@ def _person(cells: Mapping[str, str]) -> CustomerData:
         problem = f"is longer than {longest} characters" if longest else fault["msg"]
         problem = problem.partition(";")[0]
         raise RefusedLineError(str(fault["loc"][0]).title(), problem, "correct it") from None
+
+
+def _refuse_nameless(person: CustomerData, number: int | None) -> None:
+    if number is None:
+        raise RefusedLineError(
+            "Email", "is empty", "give it, or the ID of a customer who has no e-mail"
+        )
+    if not (person.get("name") or person.get("phone")):
+        raise RefusedLineError("Name", "is empty", "give a name, a phone or an e-mail")
 
 
 def _notes(value: str) -> str | None:

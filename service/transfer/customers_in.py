@@ -1,6 +1,7 @@
 """Write the customers of a file as if a person had typed them in.
 
-A line creates a customer, changes the one who has its e-mail, changes nothing, or is refused. It is
+A line creates a customer, changes the one whom its e-mail means, changes nothing, or is refused.
+Without an e-mail, its id says whom it means. It is
 planned first, without writing, so a dry run says what an import does. Segments and metrics follow
 from the orders and never come from a file. An empty cell changes nothing.
 """
@@ -12,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
-from service.core.order_event import REGISTERS
+from service.core.order_event import EMAIL_REGISTER, REGISTERS
 from service.core.segment_event import Cause
 from service.db import registers
 from service.db.accounts.audit import note
@@ -37,10 +38,12 @@ class Planned(NamedTuple):
 
 
 _REGISTERS = tuple(register for register in REGISTERS if register in CustomerLine._fields)
+_CHANGED = tuple(register for register in _REGISTERS if register != EMAIL_REGISTER)
+"""A file may have an e-mail that a customer had formerly. That does not make it their own again."""
 _COLUMNS = {
+    "place": "integer",
     "id": "bigint",
     "email_key": "text",
-    "email": "text",
     **{register: registers.KINDS[register] for register in _REGISTERS},
     "notes": "text",
     "date_created": "timestamptz",
@@ -48,23 +51,24 @@ _COLUMNS = {
 _LINES = unpack(_COLUMNS)
 
 
-def _each(template: str, names: Sequence[str] = _REGISTERS, between: str = ", ") -> str:
+def _each(template: str, names: Sequence[str] = _CHANGED, between: str = ", ") -> str:
     return between.join(template.format(it=name) for name in names)
 
 
 # The history of an id stays after its customer was erased, so the id is not given to somebody else.
 _PLAN = text(f"""
-SELECT l.email_key, c.id, c.segment, e.erased_at, f.customer_id AS formerly,
-       t.email_key AS taken_by,
+SELECT l.place, c.id, c.segment, e.erased_at, t.id AS taken_by,
+       i.identifier IS NOT NULL AND i.customer_id IS NULL AS no_person,
        EXISTS (SELECT FROM segment_changes h WHERE h.customer_id = l.id) AS used,
        c.id IS NOT NULL AND (
          {_each("coalesce(l.{it} <> coalesce(c.{it}, ''), false)", between=" OR ")}
          OR coalesce(l.notes <> c.notes, false)
          OR coalesce(l.date_created < c.date_created, false)) AS changes
 FROM ({_LINES}) l
-LEFT JOIN customers c ON c.email_key = l.email_key
+LEFT JOIN identifiers i ON i.identifier = 'email:' || l.email_key
+LEFT JOIN customers c
+  ON c.id = coalesce(i.customer_id, CASE WHEN l.email_key IS NULL THEN l.id END)
 LEFT JOIN customers t ON t.id = l.id
-LEFT JOIN former_emails f ON c.id IS NULL AND f.email_key = l.email_key
 LEFT JOIN erased e ON c.id IS NULL AND e.email_hash = {email_hash("l.email_key")}
 """)
 # A transaction that takes a number also inserts a customer. So no number is taken while the table
@@ -73,14 +77,24 @@ _LOCK_NUMBERS = text("LOCK TABLE customers IN SHARE ROW EXCLUSIVE MODE")
 # A sequence that was never used will give its `last_value` itself.
 _LAST = text("SELECT last_value - CAST(NOT is_called AS integer) FROM customers_id_seq")
 _SET_SEQUENCE = text("SELECT setval('customers_id_seq', :highest)")
+# If somebody takes an e-mail or a number meanwhile, this fails, and the lines are planned again.
 _CREATE = text(f"""
-INSERT INTO customers (id, email, email_key,
+WITH l AS MATERIALIZED (
+  SELECT coalesce(id, nextval('customers_id_seq')) AS number, email_key, notes, date_created,
+    {", ".join(_REGISTERS)}
+  FROM ({_LINES}) lines
+),
+known AS (
+  INSERT INTO identifiers (identifier, customer_id, given_by)
+  SELECT 'email:' || email_key, number, :actor FROM l WHERE email_key IS NOT NULL
+  ORDER BY email_key COLLATE "C"
+)
+INSERT INTO customers (id, email_key,
   {", ".join(", ".join(registers.columns_of(it)) for it in _REGISTERS)}, notes, date_created)
-SELECT coalesce(id, nextval('customers_id_seq')), email, email_key,
+SELECT number, email_key,
   {", ".join(map(registers.typed_values, _REGISTERS))},
   coalesce(notes, ''), coalesce(date_created, clock_timestamp())
-FROM ({_LINES}) l ORDER BY email_key COLLATE "C"
-ON CONFLICT (email_key) DO NOTHING
+FROM l ORDER BY number
 RETURNING id
 """)
 _EDIT = (
@@ -91,13 +105,13 @@ _CHANGE = text(f"""
 WITH l AS ({_LINES}),
 changed AS (
   UPDATE customers c SET
-    {", ".join(registers.typed_if_new(it, "l", "c") for it in _REGISTERS)},
+    {", ".join(registers.typed_if_new(it, "l", "c") for it in _CHANGED)},
     notes = coalesce(l.notes, c.notes),
     date_created = LEAST(c.date_created, l.date_created),
     date_updated = clock_timestamp()
-  FROM l WHERE c.email_key = l.email_key
+  FROM l WHERE c.id = l.id
   RETURNING c.id, {search_text("new")} AS searched,
-    {_each("old.{it} AS old_{it}, new.{it} AS new_{it}", (*_REGISTERS, "notes"))},
+    {_each("old.{it} AS old_{it}, new.{it} AS new_{it}", (*_CHANGED, "notes"))},
     old.date_created AS old_created, new.date_created AS new_created
 ),
 found AS (
@@ -115,7 +129,7 @@ totalled AS ({daily_totals_sql("redated", THIS_SLOT)}
 )
 INSERT INTO audit (actor, action, customer_id, details)
 SELECT CAST(:actor AS text), 'customer.updated', id, jsonb_strip_nulls(jsonb_build_object(
-  {_each(_EDIT, (*_REGISTERS, "notes"))},
+  {_each(_EDIT, (*_CHANGED, "notes"))},
   'dateCreated', CASE WHEN old_created <> new_created
                       THEN jsonb_build_array(old_created, new_created) END))
 FROM changed ORDER BY id
@@ -134,8 +148,8 @@ async def plan_customers(
     if not lines:
         return []
     rows = await connection.execute(_PLAN, _packed(lines))
-    by_key = {row.email_key: row for row in rows}
-    return [_planned(line, by_key[line.email_key]) for line in lines]
+    by_place = {row.place: row for row in rows}
+    return [_planned(line, by_place[place]) for place, line in enumerate(lines)]
 
 
 def _planned(line: CustomerLine, row: Any) -> Planned:
@@ -151,11 +165,11 @@ def _planned(line: CustomerLine, row: Any) -> Planned:
             f"this person was erased on {row.erased_at:%Y-%m-%d}",
             "create them by hand if they asked for that",
         )
-    elif row.formerly is not None:
+    elif row.no_person:
         fault = LineFault(
             "Email",
-            f"{customer_ref(row.formerly)} had this e-mail until it was corrected",
-            "write the e-mail that they have now, or create a different customer by hand",
+            "is marked as not a person",
+            "leave the line out, or take the mark away in the CRM",
         )
     elif row.taken_by is not None:
         fault = LineFault(
@@ -194,7 +208,11 @@ async def write_customers(
     hand; this holds until their next order.
     """
     new = [line for line, plan in lines if not plan.fault and plan.verdict is Verdict.NEW]
-    changed = [line for line, plan in lines if plan.verdict is Verdict.CHANGED]
+    changed = [
+        line._replace(id=plan.customer_id)
+        for line, plan in lines
+        if plan.verdict is Verdict.CHANGED
+    ]
     held = {
         plan.customer_id: line.segment
         for line, plan in lines
@@ -202,7 +220,10 @@ async def write_customers(
     }
     # Every writer works in this order: create, lock, then count. While it waits for a customer, it
     # must not hold the counters, which everybody needs.
-    ids = list((await connection.execute(_CREATE, _packed(new))).scalars()) if new else []
+    ids: list[int] = []
+    if new:
+        created = await connection.execute(_CREATE, {**_packed(new), "actor": actor})
+        ids = list(created.scalars())
     existing = sorted(plan.customer_id for _, plan in lines if plan.customer_id)
     if existing and (changed or held):
         await lock_customers(connection, existing)
@@ -222,4 +243,7 @@ async def write_customers(
 
 
 def _packed(lines: Sequence[CustomerLine]) -> dict[str, str]:
-    return pack({name: [getattr(line, name) for line in lines] for name in _COLUMNS})
+    columns: dict[str, list[Any]] = {
+        name: [getattr(line, name) for line in lines] for name in _COLUMNS if name != "place"
+    }
+    return pack({"place": list(range(len(lines))), **columns})

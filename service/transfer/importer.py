@@ -201,7 +201,8 @@ class _Import:
     def repeated(self, number: int, line: CustomerLine) -> LineFault | None:
         """Return a fault if an earlier line has this line's e-mail or id."""
         remedy = "keep one of the two lines"
-        if first := self.index.first_line(f"e{line.email_key}", number):
+        key = line.email_key
+        if key and (first := self.index.first_line(f"e{key}", number)):
             return LineFault("Email", f"line {first} has the same e-mail", remedy)
         if line.id and (first := self.index.first_line(f"i{line.id}", number)):
             return LineFault("ID", f"line {first} has the same id", remedy)

@@ -85,6 +85,9 @@ async def test_an_imported_value_outranks_events(
     assert await service.rows("SELECT 1 FROM customer_search WHERE searched LIKE '%called%'")
 
 
+_AT = datetime(2026, 11, 1, tzinfo=UTC)
+
+
 async def test_bad_customers_are_refused_with_a_reason(
     service: Service, now: datetime, tmp_path: Path
 ) -> None:
@@ -93,12 +96,7 @@ async def test_bad_customers_are_refused_with_a_reason(
         "INSERT INTO erased SELECT sha256((SELECT salt FROM installation) || 'gone@x.org'), :at",
         at=datetime(2026, 3, 4, tzinfo=UTC),
     )
-    await service.execute("INSERT INTO former_emails VALUES ('was@x.org', 1001)")
-    await service.execute(
-        "INSERT INTO audit (actor, action, customer_id, details) SELECT 'test', 'customer.updated',"
-        " 1001, jsonb_build_object('email', CAST(:correction AS text[]))",
-        correction=["was@x.org", "a@x.org"],
-    )
+    await service.execute("INSERT INTO identifiers (identifier) VALUES ('email:was@x.org')")
     path = customers_csv(
         tmp_path / "c.csv",
         {"Name": "Nobody"},
@@ -130,7 +128,7 @@ async def test_bad_customers_are_refused_with_a_reason(
         ("13", "Name", "is longer than 1000 characters"),
         ("14", "Notes", "is longer than 20,000 characters"),
         ("15", "", "is not CSV: field larger than field limit (131072)"),
-        ("16", "Email", "CUST-1001 had this e-mail until it was corrected"),
+        ("16", "Email", "is marked as not a person"),
     ]
     assert (refusals(path), dry.refused, dry.counts) == (expected, 13, {NEW: 1})
     done = await load(service, path)
@@ -350,7 +348,9 @@ async def test_the_commands_export_and_import(
     dry = crm(service, tmp_path, "import", "customers.csv")
     assert dry.returncode == 1
     assert "Dry run, nothing written: 0 new, 1 changed, 0 unchanged, 1 refused." in dry.stdout
-    assert "line 3, Email: is empty; give the customer's e-mail address" in dry.stdout
+    assert (
+        "line 3, ID: 'x' is not a customer id; write it like CUST-1001, or clear it" in dry.stdout
+    )
     done = crm(service, tmp_path, "import", "customers.csv", "--apply", "--as", "Ops")
     assert "Imported: 0 new, 1 changed, 0 unchanged, 1 refused." in done.stdout
     (noted,) = await service.rows("SELECT actor FROM audit")
@@ -378,3 +378,30 @@ async def test_an_import_that_waits_for_a_customer_holds_no_counters(
         )
         await connection.execute(text("SELECT FROM segment_counters FOR UPDATE NOWAIT"))
     assert (await loading).counts == {NEW: 1, CHANGED: 1}
+
+
+async def test_customers_without_an_email_are_known_by_their_id(
+    service: Service, tmp_path: Path
+) -> None:
+    path = customers_csv(
+        tmp_path / "c.csv",
+        {"ID": "CUST-1500", "Name": "Zoë", "Phone": "+32 471 12 34 56"},
+        {"ID": "CUST-1501"},
+    )
+    assert (await load(service, path)).counts == {NEW: 1}
+    assert refusals(path) == [("3", "Name", "is empty")]
+    again = customers_csv(tmp_path / "c.csv", {"ID": "CUST-1500", "Name": "Zoé"})
+    assert (await load(service, again)).counts == {CHANGED: 1}
+    rows = await service.rows("SELECT id, name, email, phone FROM customers")
+    assert [tuple(row.values()) for row in rows] == [(1500, "Zoé", None, "+32 471 12 34 56")]
+
+
+async def test_another_email_of_a_customer_means_them(service: Service, tmp_path: Path) -> None:
+    await service.ingest(
+        entry("A-1", customer={"id": 7, "email": "a@x.org"}, created=_AT),
+        entry("A-2", customer={"id": 7, "email": "b@x.org"}, created=_AT + timedelta(hours=1)),
+    )
+    path = customers_csv(tmp_path / "c.csv", {"Email": "A@x.org", "Name": "Ann"})
+    assert (await load(service, path)).counts == {CHANGED: 1}
+    rows = await service.rows("SELECT name, email FROM customers")
+    assert [tuple(row.values()) for row in rows] == [("Ann", "b@x.org")]
