@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from service.core.envelope import Entry
+from service.core.identifiers import IdentifierKind, kind_of, value_of
 
 
 class Reason(StrEnum):
@@ -52,13 +53,24 @@ class EventKey(NamedTuple):
 class EventCustomer(NamedTuple):
     """The customer whom an event names, and their profile in it. Empty values are None."""
 
-    number: int | None
-    """1001 for ``CUST-1001``; None if the event has no id of ours."""
-    email_key: str | None
-    """The e-mail in the form that is compared: trimmed, in lower case."""
+    identifiers: tuple[str, ...]
+    """One or two of `service.core.identifiers`, in the order in which they name the customer."""
+    email: str | None
+    """The e-mail in its normal form."""
     name: str | None
     phone: str | None
     address: dict[str, str] | None
+
+    @property
+    def number(self) -> int | None:
+        """Return 1001 for ``CUST-1001``; None if the event has no id of ours."""
+        first = self.identifiers[0]
+        return int(value_of(first)) if kind_of(first) is IdentifierKind.CUSTOMER else None
+
+    @property
+    def email_key(self) -> str | None:
+        """Return the e-mail in its normal form."""
+        return self.email
 
 
 REGISTERS = ("name", "phone", "address")

@@ -109,6 +109,7 @@ async def test_status_names_the_server_that_is_away(migrated: Service, crm: Crm)
     [
         ({"database_url": "mysql://x"}, "CRM_DATABASE_URL: must start with postgres"),
         ({"http_port": "eighty"}, "CRM_HTTP_PORT: Input should be a valid integer"),
+        ({"store_country": "UK"}, "CRM_STORE_COUNTRY: 'UK' is no country with phone numbers; write"),
         ({"database_url": None}, "CRM_DATABASE_URL not set, and no local stack runs in "),
     ],
 )
