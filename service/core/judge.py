@@ -147,7 +147,11 @@ class Address(TypedDict, total=False):
 
 
 class CustomerData(TypedDict, total=False):
-    """The customer of the order. They are named by id and e-mail; without both, by phone."""
+    """The customer of the order. They are named by id and e-mail; without both, by phone.
+
+    ``id`` is what the source calls the customer, or one of ours (``CUST-1001``); 0 is a guest.
+    ``email`` is the customer's own address, not a contact of this order.
+    """
 
     id: _Written | None
     email: _Email | None

@@ -1,6 +1,7 @@
 """Commands: what they do, what they print, and the exit statuses that scripts rely on."""
 
 import asyncio
+import sys
 import tomllib
 from pathlib import Path
 
@@ -109,7 +110,6 @@ async def test_status_names_the_server_that_is_away(migrated: Service, crm: Crm)
     [
         ({"database_url": "mysql://x"}, "CRM_DATABASE_URL: must start with postgres"),
         ({"http_port": "eighty"}, "CRM_HTTP_PORT: Input should be a valid integer"),
-        ({"store_country": "UK"}, "CRM_STORE_COUNTRY: 'UK' is no country with phone numbers; write"),
         ({"database_url": None}, "CRM_DATABASE_URL not set, and no local stack runs in "),
     ],
 )
@@ -121,6 +121,25 @@ async def test_wrong_configuration_is_one_sentence(
     assert ended.out == ""
     assert ended.err.startswith(f"crm: {sentence}")
     assert ended.err.count("\n") == 1
+
+
+_LIBRARIES = """
+import sys
+import consumers.worker, service.http.app
+from service.config import Config
+from service.core.identifiers import email_key
+Config.load()
+assert email_key(" <Jane@example.com>")
+print(sorted({"phonenumbers", "email_validator"} & set(sys.modules)))
+"""
+
+
+async def test_usual_emails_load_no_library_for_unusual_ones_and_phones() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _LIBRARIES, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    assert printed == b"[]\n"
 
 
 async def test_every_wrong_setting_is_named(crm: Crm) -> None:
