@@ -698,6 +698,10 @@ SHOP = "external:/order-management#"
         ({"id": 5512, "phone": "+32 471 12 34 56"}, [f"{SHOP}5512"]),
         ({"id": 0, "email": "jane@x.org"}, ["email:jane@x.org"]),
         ({"email": "jane@x.org", "phone": "+32 471 12 34 56"}, ["email:jane@x.org"]),
+        (
+            {"id": "CUST-1001", "email": "jane@x.org", "phone": "+32 471 12 34 56"},
+            ["customer:1001", "email:jane@x.org"],
+        ),
         ({"id": "0", "phone": "+32 471 12 34 56"}, ["phone:+32471123456"]),
         ({"phone": "+880 1711-000001"}, ["phone:+8801711000001"]),
         ({"id": "CUST-1001"}, ["customer:1001"]),
