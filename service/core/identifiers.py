@@ -10,8 +10,8 @@ from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import unquote
 
-# The libraries for e-mails and phones are imported where they are called: most shops' events need
-# neither, and each takes memory and time at the start of every process.
+# Libraries for unusual e-mails and for phones are imported where they are called: most shops'
+# events need neither, and each takes memory and time at the start of a process.
 
 
 class IdentifierKind(StrEnum):

@@ -130,16 +130,16 @@ from service.config import Config
 from service.core.identifiers import email_key
 Config.load()
 assert email_key(" <Jane@example.com>")
-print(sorted({"phonenumbers", "email_validator"} & set(sys.modules)))
+print("phonenumbers" in sys.modules)
 """
 
 
-async def test_usual_emails_load_no_library_for_unusual_ones_and_phones() -> None:
+async def test_a_shop_whose_orders_have_emails_loads_no_library_for_phones() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _LIBRARIES, stdout=asyncio.subprocess.PIPE
     )
     printed, _ = await process.communicate()
-    assert printed == b"[]\n"
+    assert printed == b"False\n"
 
 
 async def test_every_wrong_setting_is_named(crm: Crm) -> None:
