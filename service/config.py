@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.core.dead_letters import Bounds
+from service.core.identifiers import known_country
 from service.core.judge import Terms
 from service.core.partitions import OrdersStream, orders_streams
 from service.server_urls import parse_postgres_url
@@ -63,6 +64,16 @@ def _enough_for_events(held: int, others: ValidationInfo) -> int:
     return held
 
 
+def _country(code: str) -> str:
+    if code and not known_country(code):
+        msg = (
+            f"{code[:20]!r} is no country with phone numbers; write two capital letters as in "
+            "ISO 3166, such as BD, GB or US, or leave it out"
+        )
+        raise ValueError(msg)
+    return code
+
+
 class Config(BaseSettings):
     """The settings. Units are in the names or the descriptions."""
 
@@ -103,6 +114,11 @@ class Config(BaseSettings):
         "USD",
         pattern="^[A-Z]{3}$",
         description="The store's currency. Orders in others are refused.",
+    )
+    store_country: Annotated[str, AfterValidator(_country)] = Field(
+        "",
+        description="Where phone numbers without + are from, as in ISO 3166: BD, US. "
+        "If not set, only numbers with + identify a customer.",
     )
     orders_stream: str = Field("orders", min_length=1, description="The stream of order events.")
     orders_group: str = Field(
@@ -195,7 +211,7 @@ class Config(BaseSettings):
     @property
     def terms(self) -> Terms:
         """Return what the store accepts."""
-        return Terms(self.store_currency, self.max_event_bytes)
+        return Terms(self.store_currency, self.max_event_bytes, self.store_country or None)
 
     @property
     def dead_letter_bounds(self) -> Bounds:

@@ -1,1 +1,1 @@
-"""The meaning of the product in pure code: standard library and pydantic only."""
+"""The meaning of the product in pure code: no I/O, no database, no web."""

@@ -27,10 +27,14 @@ from typing_extensions import TypedDict
 from service.core.customer_ids import customer_number
 from service.core.envelope import MOST_FIELDS, Entry, payload
 from service.core.identifiers import (
+    LONGEST_EMAIL,
     customer_identifier,
     email_identifier,
+    email_key,
     external_identifier,
     phone_identifier,
+    phone_key,
+    visible,
 )
 from service.core.order_event import EventCustomer, EventKey, OrderEvent, Reason, Refusal
 
@@ -43,25 +47,31 @@ _CENT = Decimal("0.01")
 _WHOLE_CENTS = re.compile(r"\d{1,12}\.\d\d", re.ASCII)
 """The form of nearly every amount. It is read without a Decimal, which is faster."""
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?", re.ASCII)
-_EMAIL = re.compile(r"[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+")
+_LONGEST_NUMBER = 100
+"""The digits of the longest number that is read as text."""
 _UNSTORABLE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 """JSON escapes that may stand for text that Postgres refuses: U+0000 or half a surrogate pair."""
 
 
 class Terms(NamedTuple):
-    """The currency and the size of entries that a store accepts."""
+    """What a store accepts, and where it is."""
 
     currency: str
     """The only currency whose amounts are added up, as in ISO 4217."""
     max_bytes: int
     """The size of the largest entry, all its fields together."""
+    country: str | None = None
+    """Where phone numbers without ``+`` are from, as in ISO 3166. None: they name nobody."""
 
 
 def _refuse(reason: Reason, message: str) -> NoReturn:
     raise PydanticCustomError(reason.value, "{message}", {"message": message})
 
 
-def _reference(value: object) -> object:
+def _text(value: object) -> object:
+    """Return a whole JSON number as its digits; any other value as it is."""
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < _LONGEST_NUMBER:
+        value = int(value) if value == value.to_integral_value() else value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -108,16 +118,26 @@ def _moment(value: str) -> datetime:
 
 
 def _email(value: str) -> str:
-    value = value.strip()
-    # U+0000 is refused later, with a reason of its own.
-    if value and "\x00" not in value and not _EMAIL.fullmatch(value):
+    key = email_key(value)
+    if key is not None:
+        return key
+    if "\x00" in value:
+        return value  # refused later, with a reason of its own
+    if visible(value):
         _refuse(Reason.INVALID_EMAIL, "is not an e-mail address; leave it out when there is none")
-    return value
+    return ""
 
 
 _Id = Annotated[StrictStr, Field(min_length=1, max_length=200)]
 _Short = Annotated[StrictStr, Field(max_length=1000)]
-_Email = Annotated[StrictStr, Field(max_length=320), AfterValidator(_email)]
+_Written = Annotated[_Short, BeforeValidator(_text, json_schema_input_type=_Short | StrictInt)]
+_Reference = Annotated[
+    StrictStr,
+    Field(max_length=200),
+    BeforeValidator(_text, json_schema_input_type=StrictStr | StrictInt),
+]
+"""With its source it is a key, and an index holds keys of up to 2,704 bytes."""
+_Email = Annotated[StrictStr, Field(max_length=LONGEST_EMAIL), AfterValidator(_email)]
 _Amount = Annotated[int, BeforeValidator(_amount)]
 _Instant = Annotated[datetime, BeforeValidator(_instant)]
 
@@ -133,12 +153,16 @@ class Address(TypedDict, total=False):
 
 
 class CustomerData(TypedDict, total=False):
-    """The customer of the order. Without an id of ours or an e-mail it names nobody."""
+    """The customer of the order. They are named by id and e-mail; without both, by phone.
 
-    id: Annotated[_Short | None, BeforeValidator(_reference)]
+    ``id`` is what the source calls the customer, or one of ours (``CUST-1001``); 0 is a guest.
+    ``email`` is the customer's own address, not a contact of this order.
+    """
+
+    id: _Reference | None
     email: _Email | None
     name: _Short | None
-    phone: _Short | None
+    phone: _Written | None
 
 
 class OrderData(TypedDict):
@@ -174,7 +198,7 @@ class OrderCloudEvent(TypedDict):
 
     specversion: NotRequired[Literal["1.0"]]
     id: _Id
-    source: NotRequired[_Short | None]
+    source: NotRequired[Annotated[StrictStr, Field(max_length=200)] | None]
     type: Literal["order-created", "order-updated"]
     time: NotRequired[_Instant | None]
     data: OrderData
@@ -325,7 +349,7 @@ def _checked(
         total_cents=total,
         refunded_cents=refunded,
         date_created=created,
-        customer=_customer(order, event.get("source") or ""),
+        customer=_customer(order, event.get("source") or "", terms.country),
         traceparent=traceparent if isinstance(traceparent, str) else None,
     )
 
@@ -333,7 +357,11 @@ def _checked(
 def _unstorable(event: OrderCloudEvent) -> Refusal | None:
     """Return a refusal if a text cannot be stored. Called only for documents that have escapes."""
     order = event["data"]
-    texts: list[tuple[str, object]] = [("id", event["id"]), ("data.id", order["id"])]
+    texts: list[tuple[str, object]] = [
+        ("id", event["id"]),
+        ("source", event.get("source")),
+        ("data.id", order["id"]),
+    ]
     for part, values in (
         ("customer", order.get("customer")),
         ("shippingAddress", order.get("shippingAddress")),
@@ -357,23 +385,13 @@ def _received(entry: Entry) -> datetime:
     return datetime.fromtimestamp(min(entry.milliseconds, _YEAR_2100) / 1000, UTC)
 
 
-def _customer(order: OrderData, source: str) -> EventCustomer | None:
+def _customer(order: OrderData, source: str, country: str | None) -> EventCustomer | None:
     customer = order.get("customer")
     if customer is None:
         return None
-    reference = (customer.get("id") or "").strip()
-    email = (customer.get("email") or "").lower() or None
+    email = customer.get("email") or None
     phone = (customer.get("phone") or "").strip() or None
-    number = customer_number(reference)
-    identifiers = []
-    if number is not None:
-        identifiers.append(customer_identifier(number))
-    elif reference not in {"", "0"}:
-        identifiers.append(external_identifier(source, reference))
-    if email:
-        identifiers.append(email_identifier(email))
-    if not identifiers and phone and phone.startswith("+"):
-        identifiers.append(phone_identifier(phone.replace(" ", "").replace("-", "")))
+    identifiers = _identifiers((customer.get("id") or "").strip(), source, email, phone, country)
     if not identifiers:
         return None
     address = {
@@ -382,9 +400,38 @@ def _customer(order: OrderData, source: str) -> EventCustomer | None:
         if isinstance(text, str) and (value := text.strip())
     }
     return EventCustomer(
-        identifiers=tuple(identifiers),
+        identifiers=identifiers,
         email=email,
         name=(customer.get("name") or "").strip() or None,
         phone=phone,
         address=address or None,
     )
+
+
+_NO_ID = frozenset(["", "0"])
+"""Shops write these for a guest."""
+
+
+def _identifiers(
+    reference: str, source: str, email: str | None, phone: str | None, country: str | None
+) -> tuple[str, ...]:
+    """Return what names the customer, at most two identifiers, the strongest first.
+
+    ``reference`` is the id that the event gives the customer: one of ours, or of its source.
+    """
+    found = []
+    number = None
+    if reference not in _NO_ID:
+        number = customer_number(reference)
+        if number is None:
+            found.append(external_identifier(source, reference))
+        else:
+            found.append(customer_identifier(number))
+    if email:
+        found.append(email_identifier(email))
+    elif phone and (number is not None or not found):
+        # If there is no customer with this number, the phone is all that names them.
+        key = phone_key(phone, country)
+        if key is not None:
+            found.append(phone_identifier(key))
+    return tuple(found)

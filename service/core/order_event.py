@@ -53,9 +53,9 @@ class EventCustomer(NamedTuple):
     """The customer whom an event names, and their profile in it. Empty values are None."""
 
     identifiers: tuple[str, ...]
-    """What names the customer, in the order in which it does; at least one, at most two."""
+    """One or two of `service.core.identifiers`, in the order in which they name the customer."""
     email: str | None
-    """The e-mail in the form that is compared."""
+    """The e-mail in its normal form."""
     name: str | None
     phone: str | None
     address: dict[str, str] | None

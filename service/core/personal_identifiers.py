@@ -14,11 +14,11 @@ from itertools import chain, islice, pairwise
 from typing import NamedTuple
 
 from service.core.decodings import readings
+from service.core.identifiers import LONGEST_EMAIL, email_key, email_spellings
 
 MOST_IDENTIFIERS = 20_000
 """Nobody's order names more people than this, so more are not looked for."""
 _MOST_HINTS = 2000
-_LONGEST_EMAIL = 320
 _FEWEST_DIGITS = 5
 _COMPARED_DIGITS = 9
 """The digits of a telephone number that are the same with and without a country code."""
@@ -83,7 +83,8 @@ def of_person(
     order_ids: Iterable[str] = (),
 ) -> Traits:
     """Return the traits by which a document names a customer."""
-    identifiers = {f"customer:{customer_id}", *map(_email, emails), *map(_phone, phones)}
+    written = chain.from_iterable(map(_spellings, emails))
+    identifiers = {f"customer:{customer_id}", *written, *map(_phone, phones)}
     hints = {*map(_name, names), *map(_id, order_ids)}
     return Traits(frozenset(identifiers - {None}), frozenset(hints - {None}))  # type: ignore[arg-type]
 
@@ -118,8 +119,17 @@ def _add(known: set[str], traits: Iterable[str]) -> None:
         known.add(trait)
 
 
+@lru_cache(4096)
 def _email(address: str) -> str:
-    return f"email:{unicodedata.normalize('NFKC', address.strip()).lower()}"
+    plain = unicodedata.normalize("NFKC", address.strip()).lower()
+    return f"email:{plain if plain.isascii() else email_key(plain) or plain}"
+
+
+def _spellings(address: str) -> Iterator[str]:
+    """Yield the traits of an e-mail: documents that were read long ago may have the second one."""
+    yield _email(address)
+    for spelling in email_spellings(address)[1:]:
+        yield f"email:{unicodedata.normalize('NFKC', spelling)}"
 
 
 def _phone(text: str | None) -> str | None:
@@ -142,7 +152,7 @@ def _id(text: str) -> str:
 
 def _emails(text: str) -> Iterator[str]:
     for before, after in pairwise(text.split("@")):
-        left, right = before[-_LONGEST_EMAIL:], after[:_LONGEST_EMAIL]
+        left, right = before[-LONGEST_EMAIL:], after[:LONGEST_EMAIL]
         local, domain = _AROUND.split(left)[-1], _AROUND.split(right, maxsplit=1)[0]
         if local and domain:
             yield _email(f"{local}@{domain}")
@@ -159,7 +169,7 @@ def _emails_within(text: str) -> Iterator[str]:
     It yields other texts, too, because an id does not tell where an e-mail begins.
     """
     for before, after in pairwise(text.split("@")):
-        local, domain = _AROUND.split(before[-_LONGEST_EMAIL:])[-1], _DOMAIN.match(after)
+        local, domain = _AROUND.split(before[-LONGEST_EMAIL:])[-1], _DOMAIN.match(after)
         if domain:
             starts = (0, *(separator.end() for separator in _SEPARATOR.finditer(local)))
             yield from (_email(f"{local[at:]}@{domain[0]}") for at in starts if local[at:])

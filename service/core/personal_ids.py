@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from service.core.decodings import readings
+from service.core.identifiers import email_spellings
 
 PREFIX = "erased-"
 DIGEST_DIGITS = 32
@@ -57,7 +58,11 @@ def holds_any(id_: str, identifiers: Identifiers) -> bool:
     It may be written in upper case, percent-encoded, with JSON escapes, in base64 or in
     hexadecimal. Phones are compared by their digits, names by their letters and digits.
     """
-    emails = [email.casefold() for email in identifiers.email_keys]
+    emails = [
+        spelling.casefold()
+        for email in identifiers.email_keys
+        for spelling in email_spellings(email)
+    ]
     phones = [text for text in map(_digits, identifiers.phones) if len(text) >= _LEAST_DIGITS]
     names = [text for text in map(_letters, identifiers.names) if len(text) >= _LEAST_LETTERS]
     for text in _readings(id_):

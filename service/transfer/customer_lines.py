@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from service.core.customer_ids import customer_number, customer_ref
-from service.core.identifiers import email_key
+from service.core.identifiers import email_key, written_email
 from service.core.judge import AHEAD, EARLIEST, CustomerData
 from service.core.segment_rules import Segment
 from service.transfer.formulas import unescaped, unescaped_notes
@@ -22,6 +22,7 @@ class CustomerLine(NamedTuple):
     """A customer as a line describes them. None: the line does not say."""
 
     email: str | None = None
+    """As it is written; in lower case, its normal form."""
     id: int | None = None
     name: str | None = None
     phone: str | None = None
@@ -45,7 +46,7 @@ def customer_line(cells: Mapping[str, str], now: datetime) -> CustomerLine | Lin
         if not person.get("email"):
             _refuse_nameless(person, number)
         return CustomerLine(
-            email=person.get("email") or None,
+            email=written_email(unescaped(cells.get("Email", ""))),
             id=number,
             name=person.get("name") or None,
             phone=person.get("phone") or None,

@@ -11,6 +11,7 @@ from service.config import Config, ConfigError
         ({"REDIS_URL": "redis://a:1,redis://b:2"}, "set CRM_REDIS_CLUSTER=true"),
         ({"REDIS_URL": "unix:///s", "REDIS_CLUSTER": "true"}, "cannot be reached by unix"),
         ({"REDIS_URL": "redis://a:1,http://b", "REDIS_CLUSTER": "true"}, "must start with"),
+        ({"STORE_COUNTRY": "UK"}, "CRM_STORE_COUNTRY: 'UK' is no country .* such as BD, GB or US"),
         ({"ORDERS_PARTITIONS": "0"}, "CRM_ORDERS_PARTITIONS"),
         (
             {"MAX_EVENT_BYTES": "10000000"},
@@ -25,3 +26,11 @@ def test_settings_that_contradict_each_other_are_refused(
         monkeypatch.setenv(f"CRM_{name}", value)
     with pytest.raises(ConfigError, match=message):
         Config.load()
+
+
+@pytest.mark.parametrize(("code", "country"), [("", None), ("BD", "BD")])
+def test_the_country_of_the_store_is_part_of_its_terms(
+    code: str, country: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_STORE_COUNTRY", code)
+    assert Config.load().terms.country == country

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from service.core.customer_ids import customer_number
+from service.core.identifiers import email_key
 from service.core.numbers import whole_number
 from service.core.segment_rules import Segment
 
@@ -35,7 +36,8 @@ class Filter:
     @property
     def term(self) -> str:
         """The search term as the search index holds it; empty if nothing is searched."""
-        return self.search.strip().lower()
+        term = self.search.strip().lower()
+        return term if term.isascii() else email_key(term) or term
 
     def where(
         self, hits: int | None = None, *, in_order: bool = False

@@ -1,6 +1,5 @@
 """The JSON of a customer in requests and in answers."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -8,22 +7,21 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from service.core.customer_ids import customer_ref
+from service.core.identifiers import written_email
 from service.core.segment_rules import Segment
 from service.db.customers.customer_row import CustomerRow
 from service.db.customers.editing import HoldEdit
 from service.http.api.models import Camel, Collection, LongText, NotBlank, ShortText, Storable
 
-_EMAIL = re.compile(r"[^\s@\x00-\x1f,;<>\"()]+@[^\s@.]+(\.[^\s@.]+)+")
-
-
 NOT_AN_EMAIL = "must be an address such as jane@example.com"
 
 
 def _email(value: str) -> str:
-    value = value.strip()
-    if not _EMAIL.fullmatch(value):
+    written = written_email(value)
+    # Events may have an e-mail such as till@shop. A person who types one has left something out.
+    if written is None or "." not in written.partition("@")[2]:
         raise ValueError(NOT_AN_EMAIL)
-    return value
+    return written
 
 
 Name = Annotated[ShortText, NotBlank]

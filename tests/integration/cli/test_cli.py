@@ -1,6 +1,7 @@
 """Commands: what they do, what they print, and the exit statuses that scripts rely on."""
 
 import asyncio
+import sys
 import tomllib
 from pathlib import Path
 
@@ -120,6 +121,25 @@ async def test_wrong_configuration_is_one_sentence(
     assert ended.out == ""
     assert ended.err.startswith(f"crm: {sentence}")
     assert ended.err.count("\n") == 1
+
+
+_LIBRARIES = """
+import sys
+import consumers.worker, service.http.app
+from service.config import Config
+from service.core.identifiers import email_key
+Config.load()
+assert email_key(" <Jane@example.com>")
+print("phonenumbers" in sys.modules)
+"""
+
+
+async def test_a_shop_whose_orders_have_emails_loads_no_library_for_phones() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _LIBRARIES, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    assert printed == b"False\n"
 
 
 async def test_every_wrong_setting_is_named(crm: Crm) -> None:

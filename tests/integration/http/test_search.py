@@ -38,6 +38,14 @@ FILTERS: list[dict[str, Any]] = [
 ]
 
 
+async def test_an_email_is_found_by_its_domain_in_unicode(service: Service) -> None:
+    await service.ingest(entry("ORD-1", email="jane@bücher.example"))
+    async with client(service) as web:
+        for written in ("Jane@Bücher.example", "jane@xn--bcher-kva.example", "jane@"):
+            found = await web.post(SEARCH, json={"search": written})
+            assert [it["orderIds"] for it in found.json()["items"]] == [["ORD-1"]], written
+
+
 @pytest.mark.parametrize("filters", FILTERS)
 async def test_a_search_in_the_body_answers_as_one_in_the_address(
     shop: Service, filters: dict[str, Any]

@@ -63,6 +63,27 @@ async def test_new_customers_are_created(service: Service, tmp_path: Path) -> No
     assert len(found) == 1
 
 
+async def test_emails_of_a_file_are_unwrapped_and_compared(
+    service: Service, tmp_path: Path
+) -> None:
+    path = customers_csv(
+        tmp_path / "c.csv",
+        {"Email": "Jane <jane@x.org>"},
+        {"Email": "jo@bücher.example"},
+        {"Email": "mailto:JO@xn--bcher-kva.example"},
+        {"Email": "a@x.org; b@x.org"},
+    )
+    await load(service, path)
+    assert [row[1] for row in await _customers(service)] == [
+        "jane@x.org",
+        "jo@xn--bcher-kva.example",
+    ]
+    assert [(line, why) for line, _, why in refusals(path)] == [
+        ("4", "line 3 has the same e-mail"),
+        ("5", "is not an e-mail address"),
+    ]
+
+
 async def test_an_imported_value_outranks_events(
     service: Service, now: datetime, tmp_path: Path
 ) -> None:

@@ -156,10 +156,10 @@ _EMAILS = (
 )
 _KINDS = {"number": -1, "bool": True, "list": [[]], "object": {"a": 1}, "text": "x" * 3000}
 _FITTING = {
-    "source": set(_KINDS),  # the service does not read these two
-    "subject": set(_KINDS),
+    "subject": set(_KINDS),  # the service does not read it
     "data.customer": {"object"},
     "data.customer.id": {"number"},
+    "data.customer.phone": {"number"},
     "data.shippingAddress": {"object"},
 }
 

@@ -138,6 +138,19 @@ def test_somebody_else_is_not_taken_for_the_person(document: str) -> None:
     assert not names(find([b"data", document.encode()]), JANE)
 
 
+@pytest.mark.parametrize(
+    "written", ["jane@bücher.example", "Jane@xn--bcher-kva.example", "jane@bu\u0308cher.example"]
+)
+def test_a_domain_in_unicode_and_in_ascii_names_the_same_person(written: str) -> None:
+    document = json.dumps({"customer": {"email": written}}).encode()
+    for known in ("jane@xn--bcher-kva.example", "jane@bücher.example"):
+        assert names(find([document]), person(emails=[known]))
+
+
+def test_a_person_has_the_trait_that_was_stored_for_an_email_before_it_was_in_ascii() -> None:
+    assert "email:jane@bücher.example" in person(emails=["jane@xn--bcher-kva.example"]).identifiers
+
+
 def test_a_person_without_an_email_or_name_is_named_by_nothing() -> None:
     assert of_person(7, emails=[], phones=[None, "12"], names=[None, " ?"]) == Traits(
         frozenset({"customer:7"}), frozenset()

@@ -43,6 +43,12 @@ def test_an_id_of_others_is_not(id_: str) -> None:
     assert not holds_any(id_, JANE)
 
 
+def test_an_id_with_a_domain_in_unicode_is_recognised() -> None:
+    person = Identifiers(["jane@xn--bcher-kva.example"], [], [])
+    assert holds_any("web-JANE@bücher.example-1", person)
+    assert holds_any("web-jane%40xn--bcher-kva.example-1", person)
+
+
 def test_short_names_and_phones_are_part_of_too_many_ids() -> None:
     short = Identifiers([], ["112"], ["Bo"])
     assert not holds_any("BOX-112", short)

@@ -2,6 +2,8 @@
 
 from datetime import datetime, timedelta
 
+import pytest
+
 from service.http.api.customer_json import Customer
 from tests.conftest import Service
 from tests.events import entry
@@ -40,6 +42,32 @@ async def test_an_order_finds_the_customer_by_email_without_case(
     assert (found["totalOrders"], found["orderIds"]) == (1, ["ORD-1"])
     assert found["name"] == "Jane", "what a person typed outranks every event"
     assert found["email"] == "Jane@Example.com"
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (" Jane@X.org. ", "jane@x.org"),
+        ("Jane <jane@x.org>", "jane@x.org"),
+        ("mailto:jane@x.org", "jane@x.org"),
+        ("\ufeffjane@x.org\u200b", "jane@x.org"),
+        ("jane@bu\u0308cher.example", "jane@xn--bcher-kva.example"),
+    ],
+)
+async def test_a_typed_email_is_unwrapped_and_names_the_same_person(
+    api: Api, service: Service, written: str, kept: str
+) -> None:
+    created = await api.create(name="Jane", email=written)
+    assert created["email"] == kept
+    await service.ingest(entry("ORD-1", email=written))
+    assert (await api.get(f"/{created['id']}"))["orderIds"] == ["ORD-1"]
+    await api.create(409, name="Jane", email=kept)
+
+
+@pytest.mark.parametrize("email", ["jane@x", "a@x.org, b@x.org", "a@x.org <b@x.org>", "a b@x.org"])
+async def test_a_typed_text_without_one_whole_address_is_refused(api: Api, email: str) -> None:
+    answer = await api.create(422, name="Jane", email=email)
+    assert [fault["where"] for fault in answer["errors"]] == ["body.email"]
 
 
 async def test_mistakes_are_named_field_by_field(api: Api) -> None:
