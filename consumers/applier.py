@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.event_log import log_batch
 from consumers.room import Room
+from consumers.tasks import together
 from service import tracing
 from service.config import Config
 from service.core.batch import Outcome
@@ -146,9 +147,7 @@ class Applier:
         Raises errors that neither an event's data nor an unreachable server explains: they are
         bugs of this service.
         """
-        async with asyncio.TaskGroup() as group:
-            for lane in self._inbox.lanes:
-                group.create_task(self._serve(lane))
+        await together(*(self._serve(lane) for lane in self._inbox.lanes))
 
     async def reaches_database(self) -> bool:
         """Return True if the database answers."""

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from consumers.applier import Inbox
 from consumers.broker import make_broker
 from consumers.reader import Reader
-from consumers.tasks import end
+from consumers.tasks import end, together
 from service.config import Config
 from service.core.envelope import Entry
 from service.core.judge import judge
@@ -103,9 +103,7 @@ class OrdersConsumer:
         or when its stream moves to another master. Raises SubscriberDiedError if one does not come
         back.
         """
-        async with asyncio.TaskGroup() as group:
-            for name in self._subscribers:
-                group.create_task(self._watch(name))
+        await together(*(self._watch(name) for name in self._subscribers))
 
     async def _watch(self, stream: str) -> None:
         subscriber, failures = self._subscribers[stream], 0
