@@ -161,12 +161,11 @@ def world(
     for order in result.orders.values():
         owned[order.owner].append(order)
     for person, naming in by_customer.items():
-        customer = _customer(naming, owned[person], now, rules)
-        for event in sorted(events, key=_profile_key):
-            email = f"email:{_email(event)}"
-            if email in _named(event, refs) and not _is_ours(event, refs):
-                customer.email = _email(event) if people.of(email) == person else customer.email
-        result.customers[person] = customer
+        result.customers[person] = _customer(naming, owned[person], now, rules)
+    for event in sorted(events, key=_profile_key):
+        email = f"email:{_email(event)}"
+        if email in _named(event, refs) and not _is_ours(event, refs):
+            result.customers[people.of(email)].email = _email(event)
     return result
 
 
