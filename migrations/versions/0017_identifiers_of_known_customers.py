@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 
 from alembic import op
+from sqlalchemy import text
+
+from service.core.identifiers import email_key
 
 revision: str = "0017"
 down_revision: str | None = "0016"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+
+_USUAL = "^[a-z0-9!#$%&''*+/=?^_`{|}~.-]+@[a-z0-9_-]+([.][a-z0-9_-]+)*$"
+"""E-mails that are their own normal form: nearly all."""
 
 
 def upgrade() -> None:
@@ -28,6 +35,46 @@ def upgrade() -> None:
             " SELECT customer_id FROM audit WHERE action = 'customer.created'"
             " OR action = 'customer.updated' AND details ? 'email'))"
         )
+        _normalise()
+
+
+def _normalise() -> None:
+    """Write e-mails in their normal form. Whoever has the same one by that is due to be merged."""
+    connection = op.get_bind()
+    unusual = connection.execute(
+        text(
+            "SELECT identifier, customer_id FROM identifiers WHERE identifier LIKE 'email:%'"
+            " AND substr(identifier, 7) !~ :usual ORDER BY identifier"
+        ),
+        {"usual": _USUAL},
+    ).all()
+    for identifier, customer in unusual:
+        written = identifier.removeprefix("email:")
+        key = email_key(written)
+        if key is None or key == written:
+            continue
+        names = {"identifier": identifier, "new": f"email:{key}", "id": customer}
+        owner = connection.scalar(_TAKE, names)
+        if owner != customer:
+            connection.execute(_DUE, {"low": min(owner, customer), "high": max(owner, customer)})
+            key = None  # no two customers have the same one, so this one has none until the merge
+        connection.execute(_OWN, {"id": customer, "written": written, "key": key})
+        connection.execute(_DROP, names)
+
+
+_TAKE = text("""
+INSERT INTO identifiers AS i (identifier, customer_id) VALUES (:new, :id)
+ON CONFLICT (identifier) DO UPDATE SET since = i.since RETURNING customer_id
+""")
+_DUE = text("""
+INSERT INTO pending_merges (low, high) VALUES (:low, :high) ON CONFLICT DO NOTHING
+""")
+_OWN = text("""
+UPDATE customers SET email_key = CAST(:key AS text),
+  email = CASE WHEN email = email_key OR CAST(:key AS text) IS NULL THEN :key ELSE email END
+WHERE id = :id AND email_key = :written
+""")
+_DROP = text("DELETE FROM identifiers WHERE identifier = :identifier")
 
 
 def downgrade() -> None:

@@ -13,7 +13,12 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core import identity
-from service.core.identifiers import IdentifierKind, value_of
+from service.core.identifiers import (
+    IdentifierKind,
+    email_identifier,
+    email_spellings,
+    value_of,
+)
 from service.core.identity import ERASED, Known, Naming, NewIdentifier
 from service.core.order_event import OrderEvent
 from service.db.columns import pack, unpack, unpack_numbered
@@ -28,6 +33,8 @@ class OwnerChangedError(Exception):
 
 
 _OURS = f"{IdentifierKind.CUSTOMER}:"
+_ASCII_DOMAIN = "xn--"
+"""What domains with letters beyond ASCII contain."""
 
 _NAMED = f"""
 named AS MATERIALIZED (
@@ -194,12 +201,20 @@ async def _find(
     """Return what is known of identifiers, and those that are ids of ours, with their numbers."""
     if not identifiers:
         return Known({}, {}), {}
-    row = (await connection.execute(_FIND, pack({"identifier": identifiers}))).one()
-    owners = _owners(identifiers, row)
-    erased = {
-        identifiers[place - 1]: at
-        for place, at in zip(row.erased_places or (), row.erased_at or (), strict=True)
+    # Earlier releases stored hashes of e-mails as people wrote them, with Unicode domains.
+    spellings = {
+        email_identifier(spelling): each
+        for each in identifiers
+        if _ASCII_DOMAIN in each
+        for spelling in email_spellings(value_of(each))[1:]
     }
+    asked = [*identifiers, *spellings]
+    row = (await connection.execute(_FIND, pack({"identifier": asked}))).one()
+    owners = _owners(identifiers, row)
+    erased: dict[str, datetime] = {}
+    for place, at in zip(row.erased_places or (), row.erased_at or (), strict=True):
+        identifier = spellings.get(asked[place - 1], asked[place - 1])
+        erased[identifier] = max(at, erased.get(identifier, at))
     numbers = {
         each: int(value_of(each))
         for each in identifiers
@@ -215,7 +230,11 @@ async def _find(
 
 def _owners(identifiers: Sequence[str], row: Row[Any]) -> dict[str, int | None]:
     places, owners = row.places or (), row.owners or ()
-    return {identifiers[place - 1]: owner for place, owner in zip(places, owners, strict=True)}
+    return {
+        identifiers[place - 1]: owner
+        for place, owner in zip(places, owners, strict=True)
+        if place <= len(identifiers)
+    }
 
 
 def _columns(new: Sequence[NewIdentifier]) -> dict[str, list[Any]]:

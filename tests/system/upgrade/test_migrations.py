@@ -216,6 +216,81 @@ async def test_former_emails_from_before_their_table_are_taken_from_the_audit(
             assert [tuple(row) for row in found] == [("a@x.org", 1001)]
 
 
+async def test_identifiers_are_taken_from_emails_and_put_into_their_normal_form(
+    own_servers: Servers,
+) -> None:
+    async with _engine(own_servers) as engine:
+        await _up_to(engine, "0015")
+        async with engine.begin() as connection:
+            for email in (
+                "Ann@x.org",
+                "jane@bücher.example",
+                "jane@xn--bcher-kva.example",
+                "joe@köln.example",
+            ):
+                await connection.execute(
+                    text(
+                        "INSERT INTO customers (email, email_key, date_created)"
+                        " VALUES (:email, :key, now())"
+                    ),
+                    {"email": email, "key": email.lower()},
+                )
+            await connection.execute(
+                text("INSERT INTO former_emails (email_key, customer_id) VALUES ('a@x.org', 1001)")
+            )
+        await _up_to(engine, "0017")
+        async with engine.begin() as connection:
+            found = await connection.execute(
+                text("SELECT identifier, customer_id FROM identifiers ORDER BY 2, 1")
+            )
+            assert [tuple(row) for row in found] == [
+                ("email:a@x.org", 1001),
+                ("email:ann@x.org", 1001),
+                ("email:jane@xn--bcher-kva.example", 1003),
+                ("email:joe@xn--kln-sna.example", 1004),
+            ]
+            due = await connection.execute(text("SELECT low, high FROM pending_merges"))
+            assert [tuple(row) for row in due] == [(1002, 1003)]
+            emails = await connection.execute(
+                text("SELECT email, email_key FROM customers ORDER BY id")
+            )
+            assert [tuple(row) for row in emails] == [
+                ("Ann@x.org", "ann@x.org"),
+                (None, None),
+                ("jane@xn--bcher-kva.example", "jane@xn--bcher-kva.example"),
+                ("joe@xn--kln-sna.example", "joe@xn--kln-sna.example"),
+            ]
+
+
+async def test_processes_of_the_release_before_keep_identifiers_up_to_date(
+    own_servers: Servers,
+) -> None:
+    async with _engine(own_servers) as engine:
+        await _up_to(engine, "0017")
+        create = text(
+            "INSERT INTO customers (email, email_key, date_created)"
+            " VALUES (CAST(:email AS text), CAST(:email AS text), now()) RETURNING id"
+        )
+        async with engine.begin() as connection:
+            await connection.execute(create, {"email": "ann@x.org"})
+            await connection.execute(
+                text(
+                    "INSERT INTO identifiers (identifier, customer_id)"
+                    " VALUES ('email:bob@x.org', 1001)"
+                )
+            )
+            await connection.execute(create, {"email": "bob@x.org"})
+            found = await connection.execute(
+                text("SELECT identifier, customer_id FROM identifiers ORDER BY 1")
+            )
+            assert [tuple(row) for row in found] == [
+                ("email:ann@x.org", 1001),
+                ("email:bob@x.org", 1001),
+            ]
+            due = await connection.execute(text("SELECT low, high FROM pending_merges"))
+            assert [tuple(row) for row in due] == [(1001, 1002)]
+
+
 async def test_dead_letters_from_before_their_bounds_wait_to_be_measured(
     own_servers: Servers,
 ) -> None:

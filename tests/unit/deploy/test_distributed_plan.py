@@ -13,8 +13,8 @@ from service.db.schema import metadata
 from tests.paths import DEPLOY, ROOT
 
 PLAN = (DEPLOY / "distributed-postgres.md").read_text()
-_BY_CUSTOMER, _BY_EMAIL = "by customer", "by e-mail"
-_PLACES = {_BY_CUSTOMER, _BY_EMAIL, "reference", "coordinator"}
+_BY_CUSTOMER, _BY_IDENTIFIER = "by customer", "by identifier"
+_PLACES = {_BY_CUSTOMER, _BY_IDENTIFIER, "reference", "coordinator"}
 _CONSTRUCTS = {
     "`ctid`": r"\bctid\b",
     "`FOR UPDATE`, `FOR NO KEY UPDATE`": r"FOR (NO KEY )?UPDATE",
@@ -64,7 +64,7 @@ def test_tables_that_grow_with_customers_have_the_distribution_key() -> None:
             table.name
         )  # one type for all, so that they are colocated
     for name, place in PLACES.items():
-        if place == _BY_EMAIL:
+        if place == _BY_IDENTIFIER:
             (key,) = named(KEYS[name])
             assert list(metadata.tables[name].primary_key.columns.keys()) == [key]
         elif place != _BY_CUSTOMER:
