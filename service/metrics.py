@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.config import Config
 from service.core.dead_letters import Bounds, Fate, Kept, share_used
 from service.core.order_event import Reason
+from service.db.customers.identity import merge
 from service.db.engine import DATABASE_AWAY
 from service.db.ingest.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
 from service.db.operations import dead_letter_removal, dead_letters, foreign_entries, losses, status
@@ -112,6 +113,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         trimmed = await trims(connection)
         figures = await read_figures(connection)
         log = await status.write_ahead_log(connection)
+        merges = await merge.waiting(connection)
     segments = GaugeMetricFamily("crm_customers", "Customers by segment.", labels=["segment"])
     for segment, figure in figures.items():
         segments.add_metric([segment.value], figure.customers)
@@ -144,6 +146,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         *_loss_metrics(lost, trimmed),
         *_foreign_metrics(foreign),
         *_log_metrics(log),
+        *_merge_metrics(merges),
         GaugeMetricFamily(
             "crm_unpublished_changes",
             "Segment changes not yet on the out-stream.",
@@ -224,6 +227,24 @@ def _foreign_metrics(foreign: foreign_entries.ForeignSummary) -> list[Metric]:
             "crm_unknown_changes",
             "Changes of the out-stream on which `crm recover` must decide.",
             value=foreign.unknown,
+        ),
+    ]
+
+
+def _merge_metrics(merges: merge.Waiting) -> list[Metric]:
+    return [
+        GaugeMetricFamily(
+            "crm_merges_due", "Pairs of customers who will be merged.", value=merges.due
+        ),
+        GaugeMetricFamily(
+            "crm_oldest_merge_due_seconds",
+            "Since when the oldest of these pairs is one person.",
+            value=merges.oldest_due_seconds,
+        ),
+        GaugeMetricFamily(
+            "crm_merges_protected",
+            "Pairs that events have put together, and that a person must decide on.",
+            value=merges.protected,
         ),
     ]
 

@@ -99,6 +99,31 @@ _PROTECT = text("UPDATE pending_merges SET protected = true WHERE (low, high) = 
 _DROP = text("DELETE FROM pending_merges WHERE (low, high) = (:low, :high)")
 
 
+class Waiting(NamedTuple):
+    """Pairs of customers whom events have put together, and who are two still."""
+
+    due: int
+    """A worker merges them."""
+    oldest_due_seconds: float
+    """The age of the oldest of these; 0 if there is none."""
+    protected: int
+    """One of them has too many identifiers: a person decides."""
+
+
+_WAITING = text("""
+SELECT count(*) FILTER (WHERE NOT protected) AS due,
+  CAST(coalesce(extract(epoch FROM clock_timestamp() - min(since) FILTER (WHERE NOT protected)), 0)
+    AS float8) AS oldest_due_seconds,
+  count(*) FILTER (WHERE protected) AS protected
+FROM pending_merges
+""")
+
+
+async def waiting(connection: AsyncConnection) -> Waiting:
+    """Return how many pairs of customers wait to be merged."""
+    return Waiting(*(await connection.execute(_WAITING)).one())
+
+
 async def merge(
     connection: AsyncConnection, one: int, other: int, actor: str, now: datetime | None = None
 ) -> Merged:
