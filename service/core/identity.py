@@ -134,8 +134,7 @@ class _Groups:
         self._stored_sizes = sizes
         self._parents = dict[str, str]()
         self.customers = dict[str, int]()
-        """The customer whom the identifiers of a group mean already: the one with the lowest
-        number."""
+        """The customer whom the identifiers of a group mean already, by the group's root."""
 
     def root(self, identifier: str) -> str:
         while (parent := self._parents.get(identifier, identifier)) != identifier:
@@ -144,16 +143,15 @@ class _Groups:
 
     def join(self, one: str, other: str) -> None:
         low, high = sorted((self._start(one), self._start(other)))
-        if low == high:
-            return
+        if low == high or (low in self.customers and high in self.customers):
+            return  # two customers are merged after the batch
         size = self._size(low), self._size(high)
         if max(size) > MOST_IDENTIFIERS:
-            return  # the two customers are listed as likely duplicates
+            return  # a person decides about the two
         self._parents[high] = low
         self._sizes[low] = sum(size)
-        customers = [self.customers[root] for root in (low, high) if root in self.customers]
-        if customers:
-            self.customers[low] = min(customers)
+        if high in self.customers:
+            self.customers[low] = self.customers[high]
 
     def _start(self, identifier: str) -> str:
         """Return the root of an identifier. All identifiers of a customer have one root."""
