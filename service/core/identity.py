@@ -70,17 +70,20 @@ class Known(NamedTuple):
             if each not in self.erased or event.date_created > self.erased[each]
         )
 
-    def named(self, identifiers: Sequence[str]) -> tuple[str, ...]:
+    def named(self, identifiers: tuple[str, ...]) -> tuple[str, ...]:
         """Return those that name somebody: all that must have an owner after the batch.
 
         An e-mail beside an id of ours means nothing more, because the id says who it is.
         """
         if not identifiers:
             return ()
-        if identifiers[0].startswith(_CUSTOMER):
-            if self.owners.get(identifiers[0]) is not None:
-                return (identifiers[0],)
+        first = identifiers[0]
+        if first.startswith(_CUSTOMER):
+            if self.owners.get(first) is not None:
+                return (first,)
             identifiers = identifiers[1:]
+        elif len(identifiers) == 1:  # nearly always
+            return identifiers if self.owners.get(first, 0) is not None else ()
         return tuple(each for each in identifiers if self.owners.get(each, 0) is not None)
 
 
@@ -88,6 +91,8 @@ def links_to_new(events: Iterable[OrderEvent], known: Known) -> set[int]:
     """Return the customers who would get another identifier by a batch."""
     enlarged = set[int]()
     for event in events:
+        if event.customer is None or len(event.customer.identifiers) == 1:  # nearly always
+            continue
         named = known.named(known.live(event))
         if len(named) > 1:
             owners = [known.owners.get(each) for each in named]
