@@ -4,7 +4,7 @@ Customers are the connected components of what events put together. An event put
 an e-mail together. It names its customer by the first of its identifiers that names somebody.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
