@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -243,6 +244,7 @@ async def arrive(
     return read
 
 
+@pytest.mark.timeout(600)  # one database for all examples, and each one is verified twice
 @settings(
     max_examples=80,
     deadline=None,
