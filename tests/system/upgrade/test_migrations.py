@@ -220,7 +220,7 @@ async def test_identifiers_are_taken_from_emails_and_put_into_their_normal_form(
     own_servers: Servers,
 ) -> None:
     async with _engine(own_servers) as engine:
-        await _up_to(engine, "0015")
+        await _up_to(engine, "0016")
         async with engine.begin() as connection:
             for email in (
                 "Ann@x.org",
@@ -238,7 +238,7 @@ async def test_identifiers_are_taken_from_emails_and_put_into_their_normal_form(
             await connection.execute(
                 text("INSERT INTO former_emails (email_key, customer_id) VALUES ('a@x.org', 1001)")
             )
-        await _up_to(engine, "0017")
+        await _up_to(engine, "0018")
         async with engine.begin() as connection:
             found = await connection.execute(
                 text("SELECT identifier, customer_id FROM identifiers ORDER BY 2, 1")
@@ -266,7 +266,7 @@ async def test_processes_of_the_release_before_keep_identifiers_up_to_date(
     own_servers: Servers,
 ) -> None:
     async with _engine(own_servers) as engine:
-        await _up_to(engine, "0017")
+        await _up_to(engine, "0018")
         create = text(
             "INSERT INTO customers (email, email_key, date_created)"
             " VALUES (CAST(:email AS text), CAST(:email AS text), now()) RETURNING id"

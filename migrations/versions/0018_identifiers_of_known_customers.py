@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 from service.core.identifiers import email_key
 
-revision: str = "0017"
-down_revision: str | None = "0016"
+revision: str = "0018"
+down_revision: str | None = "0017"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

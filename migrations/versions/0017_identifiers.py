@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from migrations.online import add_checks_online
 
-revision: str = "0016"
-down_revision: str | None = "0015"
+revision: str = "0017"
+down_revision: str | None = "0016"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
