@@ -88,10 +88,14 @@ class Published(NamedTuple):
         return data["customerId"], data["sequence"]
 
 
-async def out_stream(service: Service) -> list[Published]:
-    """Return all entries of the out-stream."""
+async def out_stream(service: Service, stream: str | None = None) -> list[Published]:
+    """Return all entries of an out-stream, by default that of segment changes."""
     entries = await read_range(
-        service.redis, service.config.changes_stream, "-", "+", Limits(100_000, 1 << 30)
+        service.redis,
+        stream or service.config.changes_stream,
+        "-",
+        "+",
+        Limits(100_000, 1 << 30),
     )
     assert all(list(entry.fields) == [b"__data__"] for entry in entries)
     return [Published(entry.id, entry.fields[b"__data__"]) for entry in entries]

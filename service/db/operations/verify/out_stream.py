@@ -59,22 +59,22 @@ async def _stream_faults(engine: AsyncEngine, redis: Redis, stream: OutStream) -
     return [
         *fault_if(
             short,
-            f"{name} ends before what was published",
+            f"the stream {name} ends before what was published",
             "A worker's relay publishes again what Redis lost.",
         ),
         *fault_if(
-            [{f"unknown{outbox.event.title().replace(' ', '')}s": unknown}] if unknown else [],
-            f"{name} has entries that this database never published",
+            [{"unknownEntries": unknown}] if unknown else [],
+            f"the stream {name} has entries that this database never published",
             outbox.on_unknown,
         ),
         *fault_if(
             foreign[:MOST_SHOWN],
-            f"{name} has an entry that is no {outbox.event} of ours",
+            f"the stream {name} has an entry that is no {outbox.event} of ours",
             "Somebody else writes to the stream: take the right away. A worker's relay removes it.",
         ),
         *fault_if(
             different,
-            f"{name} and the database do not say the same",
+            f"the stream {name} and the database do not say the same",
             f"The stream has what subscribers were told. {RESTORE}",
         ),
     ]
@@ -124,7 +124,7 @@ def _differences(
         if document is None:
             foreign.append({"entry": entry.id, "fault": f"not a {outbox.event}"})
         elif event is None:
-            foreign.append({"entry": entry.id, "fault": "not published", **_named(document)})
+            foreign.append({"entry": entry.id, "fault": "not in the database", **_named(document)})
         elif fields := _differing(document, orjson.loads(event.body)):
             different.append({"entry": entry.id, **_named(document), **fields})
     different += [
