@@ -28,6 +28,7 @@ from tests.wait import until
 
 ADMIN = "admin"
 ORDERS, PARTITION, CHANGES = "orders", "orders:{0}", "customer-segment-changed"
+REMOVALS = "customer-removed"
 ENVIRONMENT = {
     f"REDIS_{name}_PASSWORD": PASSWORD for name in ("ADMIN", "SERVICE", "PUBLISHER", "SUBSCRIBER")
 }
@@ -59,6 +60,8 @@ REFUSED = {
     ),
     PUBLISHER: (
         ("XADD", CHANGES, "*", "__data__", "x"),
+        ("XADD", REMOVALS, "*", "__data__", "x"),
+        ("XRANGE", REMOVALS, "-", "+"),
         ("XADD", "another", "*", "data", "x"),
         ("XRANGE", ORDERS, "-", "+"),
         ("XRANGE", CHANGES, "-", "+"),
@@ -71,8 +74,11 @@ REFUSED = {
     ),
     SUBSCRIBER: (
         ("XADD", CHANGES, "*", "__data__", "x"),
+        ("XADD", REMOVALS, "*", "__data__", "x"),
         ("XADD", ORDERS, "*", "data", "x"),
         ("XDEL", CHANGES, "1-0"),
+        ("XDEL", REMOVALS, "1-0"),
+        ("DEL", REMOVALS),
         ("DEL", CHANGES),
         ("XTRIM", CHANGES, "MAXLEN", "0"),
         ("XSETID", CHANGES, "9-0"),
@@ -131,7 +137,7 @@ async def users(port: int) -> AsyncIterator[dict[str, Any]]:
 
     await until(answers)
     await clients[ADMIN].flushall()
-    for stream in (ORDERS, CHANGES):
+    for stream in (ORDERS, CHANGES, REMOVALS):
         await clients[ADMIN].xadd(stream, {"x": "x"}, id="1-0")
         await clients[ADMIN].xgroup_create(stream, "other", id="0")
     yield clients
