@@ -208,6 +208,8 @@ async def test_metrics_equal_what_was_ingested(
     ]
     for batch in batches:
         await service.ingest(*batch)
+    async with service.engine.begin() as connection:
+        await removals.add(connection, [1, 2], RemovalReason.NOT_A_PERSON)
     samples = await metrics(web)
     expected = {
         ("crm_up", "database"): 1,
@@ -227,6 +229,7 @@ async def test_metrics_equal_what_was_ingested(
         ("crm_dead_letters", "currency_mismatch"): 1,
         ("crm_dead_letters", "not_json"): 0,
         ("crm_unpublished_changes", ""): 3,
+        ("crm_unpublished_removals", ""): 2,
         ("crm_sweep_overdue_seconds", ""): 0,
         ("crm_batch_entries_count", ""): 3,
         ("crm_batch_entries_sum", ""): 19,

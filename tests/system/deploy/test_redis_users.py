@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from service.config import Config
+from service.db.customers import editing
 from service.local import binaries
 from service.streams import redis_client
 from tests import redis_users
@@ -166,6 +167,10 @@ async def test_a_publisher_publishes_and_a_subscriber_reads(users: dict[str, Any
     assert await subscriber.xautoclaim(CHANGES, "mine", "me", 0)
     assert await subscriber.xack(CHANGES, "mine", entries[0][0]) == 1
     assert await subscriber.xinfo_groups(CHANGES)
+    await subscriber.xgroup_create(REMOVALS, "mine", id="0", mkstream=True)
+    read = await subscriber.xreadgroup("mine", "me", {CHANGES: ">", REMOVALS: ">"}, block=10)
+    assert [(stream, len(found)) for stream, found in read] == [(REMOVALS.encode(), 1)]
+    assert await subscriber.xack(REMOVALS, "mine", read[0][1][0][0]) == 1
 
 
 async def test_the_whole_service_runs_as_its_user(
@@ -209,6 +214,9 @@ async def test_the_whole_service_runs_as_its_user(
         finally:
             await crm.end()
         await change(service, 1, 2)
+        (row,) = await service.rows("SELECT max(id) AS id FROM customers")
+        async with service.engine.begin() as connection:
+            await editing.delete(connection, "test", row["id"])
         async with relaying(service):
             await all_published(service)
         for command in ("status", "recover --apply", "replay --all", "foreign --acknowledge 1"):
@@ -216,4 +224,5 @@ async def test_the_whole_service_runs_as_its_user(
             assert told.status == 0, (command, told.out, told.err)
         assert (await redis_client.warn_of_unsafe_settings(redis)) == []
         assert await out_stream(service)
+        assert len(await out_stream(service, REMOVALS)) == 1
     assert await users[ADMIN].execute_command("ACL", "LOG") == []
