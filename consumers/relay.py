@@ -241,7 +241,9 @@ class _Leading:
             )
             for each in tail.unknown
         ]
-        await self._note(ForeignKind.FOREIGN, foreign)
+        await self._note(
+            ForeignKind.FOREIGN, [each for each in foreign if each.reason != outbox.REPEATED]
+        )
         removed = foreign
         if self._outbox.keep is None:
             # Nothing else tells a person which ones there were.

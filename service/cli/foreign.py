@@ -27,7 +27,8 @@ def foreign(
     """List what somebody else wrote to the out-streams, or did to a stream's ids.
 
     `foreign` and `refused` entries were removed. `unknown` ones look like events of this service.
-    On segment changes `crm recover` decides; removals were removed. Find out who can write to Redis, then acknowledge.
+    On segment changes `crm recover` decides; removals were removed. Find out who can write to
+    Redis, then acknowledge.
     """
     found = in_database(_list, acknowledged, everything)
     if as_json:

@@ -33,6 +33,9 @@ _LEASE = text(f"SELECT set_config('idle_session_timeout', '{LEASE_SECONDS}s', fa
 Event = TypeVar("Event", PublishedChange, PublishedRemoval)
 """What an event of an outbox is read back as."""
 
+REPEATED = "this database has it, too, and publishes it itself"
+"""Why an entry is removed that nobody needs to know of: a restored database repeats the event."""
+
 
 class OutboxEvent(NamedTuple):
     """An event, ready for its stream."""

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.customer_ids import customer_ref
 from service.core.published_removal import PublishedRemoval, event_id, read_removal
 from service.core.removal_event import RemovalReason
-from service.db.outbox import CHANNEL, Outbox, OutboxEvent, Unknown
+from service.db.outbox import CHANNEL, REPEATED, Outbox, OutboxEvent, Unknown
 
 _ADD = text(f"""
 WITH added AS (
@@ -25,8 +25,9 @@ WITH added AS (
 )
 SELECT pg_notify('{CHANNEL}', '') FROM added LIMIT 1
 """)
-_PUBLISHED = text("""
-SELECT customer_id FROM removals WHERE customer_id = ANY(:ids) AND publish_number <= :position
+_KNOWN = text("""
+SELECT customer_id, coalesce(publish_number <= :position, false) AS published
+FROM removals WHERE customer_id = ANY(:ids)
 """)
 
 
@@ -50,14 +51,14 @@ async def _refusals(
     connection: AsyncConnection, unknown: Sequence[Unknown[PublishedRemoval]], position: int
 ) -> list[str | None]:
     ids = sorted({each.event.customer_id for each in unknown})
-    rows = await connection.execute(_PUBLISHED, {"ids": ids, "position": position})
-    published = set(rows.scalars())
-    return [
-        "the removal of this customer was published before"
-        if each.event.customer_id in published
-        else None
-        for each in unknown
-    ]
+    rows = await connection.execute(_KNOWN, {"ids": ids, "position": position})
+    reasons = {
+        row.customer_id: "the removal of this customer was published before"
+        if row.published
+        else REPEATED
+        for row in rows
+    }
+    return [reasons.get(each.event.customer_id) for each in unknown]
 
 
 def _event(row: Row[Any]) -> OutboxEvent:

@@ -10,7 +10,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.core.removal_event import RemovalReason
 from service.db import migrate
+from service.db.customers import removals
 from service.streams import groups
 from service.streams.redis_client import connection_options
 from tests.conftest import Service

@@ -98,11 +98,11 @@ class Analytics:
             document = json.loads(fields[b"__data__"])
             data = document["data"]
             customer = data["customerId"]
-            sequence = "removed" if is_removal else data["sequence"]
+            sequence = 0 if is_removal else data["sequence"]
         except (KeyError, TypeError, ValueError):
             self.distrusted += 1
             return
-        if document.get("id") != f"{customer}:{sequence}":
+        if document.get("id") != f"{customer}:{'removed' if is_removal else sequence}":
             self.distrusted += 1
             return
         if is_removal:
