@@ -251,6 +251,7 @@ async def test_one_of_two_relays_publishes(service: Service) -> None:
         await until(one_leads)
         await erase(service, *range(FIRST, FIRST + 15))
         await all_published(service)
+        assert one.leading != two.leading
         await service.rows(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
         )

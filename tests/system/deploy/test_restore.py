@@ -212,7 +212,7 @@ async def _recover(after: Shop, *, replay_first: bool) -> None:
 
 async def _acknowledge_removals(after: Shop) -> None:
     """Acknowledge that subscribers were told of people who are gone, whom nobody had here."""
-    records = (await after.command("foreign", "--json")).document
+    records: Any = (await after.command("foreign", "--json")).document
     assert {(record["stream"], record["kind"]) for record in records} == {
         ("customer-removed", "unknown")
     }
