@@ -69,7 +69,7 @@ class Analytics:
                 answer = await client.xreadgroup(GROUP, "one", wanted, count=_PAGE, block=500)
                 read = {name.decode(): entries for name, entries in answer or ()}
                 for stream, entries in read.items():
-                    for id_, fields in entries:
+                    for _, fields in entries:
                         if fields:
                             self._take(fields, is_removal=stream == REMOVALS)
                     if entries:
