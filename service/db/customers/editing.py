@@ -18,9 +18,10 @@ from service.core.customer_ids import customer_ref
 from service.core.identifiers import email_identifier, email_key
 from service.core.json_values import dumps
 from service.core.order_event import REGISTERS
+from service.core.removal_event import RemovalReason
 from service.db import registers
 from service.db.accounts.audit import note
-from service.db.customers import customer_row, erasure, mentions
+from service.db.customers import customer_row, erasure, mentions, removals
 from service.db.customers.customer_row import EDITABLE, CustomerRow, etag
 from service.db.customers.erasure import Extent
 from service.db.customers.identifiers import identifiers_of
@@ -193,6 +194,7 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> E
     found = await mentions.of_others(connection, customer_id, identifiers)
     done = await erasure.erase(connection, customer_id, identifiers)
     await assign.forget(connection, customer_id)
+    await removals.add(connection, [customer_id], RemovalReason.ERASED)
     await note(
         connection,
         actor,

@@ -14,8 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
 from service.core.identity import MOST_IDENTIFIERS
+from service.core.removal_event import RemovalReason
 from service.db import registers
 from service.db.accounts.audit import note
+from service.db.customers import removals
 from service.db.customers.identity.assignment import absorb
 from service.db.customers.identity.naming import SAY_WHAT_NAMED
 from service.db.locks import AdvisoryLock, lock_customers, try_lock
@@ -141,6 +143,7 @@ async def merge(
     for statement in _MOVES:
         await connection.execute(statement, {"low": low, "high": high, "actor": actor})
     await assign.forget(connection, high)
+    await removals.add(connection, [high], RemovalReason.MERGED, merged_into=low)
     await connection.execute(
         _KEEP, {"id": low, **{name: gone[name] for name in ("email_opt_in", "sms_opt_in", "notes")}}
     )

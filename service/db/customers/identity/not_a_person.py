@@ -11,7 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
 from service.core.identifiers import IdentifierKind, kind_of
+from service.core.removal_event import RemovalReason
 from service.db.accounts.audit import note
+from service.db.customers import removals
 from service.db.customers.identity.assignment import recount
 from service.db.customers.identity.claims import owner_of
 from service.db.customers.identity.naming import OWNER_OF_ORDER, SAY_WHAT_NAMED
@@ -121,6 +123,7 @@ async def mark(connection: AsyncConnection, identifier: str, actor: str) -> int 
     gone = bool((await connection.execute(_IS_EMPTY, {"id": owner})).scalar_one())
     if gone:
         await assign.forget(connection, owner)
+        await removals.add(connection, [owner], RemovalReason.NOT_A_PERSON)
         concerned.remove(owner)
     await recount(connection, sorted(concerned), now)
     await note(
