@@ -2,17 +2,18 @@
 -- Search text, daily totals and the audit follow from what really changed.
 -- One statement: old and new values of each row are needed by all of them.
 WITH l AS (
-  SELECT CAST(u.id AS bigint) AS id, CAST(u.email_key AS text) AS email_key,
-      CAST(u.email AS text) AS email, CAST(u.name AS text) AS name, CAST(u.phone AS text) AS phone,
+  SELECT CAST(u.place AS integer) AS place, CAST(u.id AS bigint) AS id,
+      CAST(u.email_key AS text) AS email_key, CAST(u.name AS text) AS name,
+      CAST(u.phone AS text) AS phone, CAST(u.email AS text) AS email,
       CAST(u.notes AS text) AS notes, CAST(u.date_created AS timestamptz) AS date_created
   FROM ROWS FROM (
-      json_array_elements_text(CAST(:id AS json)),
+      json_array_elements_text(CAST(:place AS json)), json_array_elements_text(CAST(:id AS json)),
       json_array_elements_text(CAST(:email_key AS json)),
-      json_array_elements_text(CAST(:email AS json)), json_array_elements_text(CAST(:name AS json)),
-      json_array_elements_text(CAST(:phone AS json)),
+      json_array_elements_text(CAST(:name AS json)), json_array_elements_text(CAST(:phone AS json)),
+      json_array_elements_text(CAST(:email AS json)),
       json_array_elements_text(CAST(:notes AS json)),
       json_array_elements_text(CAST(:date_created AS json))
-  ) AS u(id, email_key, email, name, phone, notes, date_created)),
+  ) AS u(place, id, email_key, name, phone, email, notes, date_created)),
 changed AS (
   UPDATE customers c SET
     name = coalesce(l.name, c.name),
@@ -24,7 +25,7 @@ changed AS (
     notes = coalesce(l.notes, c.notes),
     date_created = LEAST(c.date_created, l.date_created),
     date_updated = clock_timestamp()
-  FROM l WHERE c.email_key = l.email_key
+  FROM l WHERE c.id = l.id
   RETURNING c.id,
       lower(concat_ws(E'\n', coalesce(new.name, ''), new.email, new.phone, new.notes)) AS searched,
     old.name AS old_name, new.name AS new_name, old.phone AS old_phone, new.phone AS new_phone,

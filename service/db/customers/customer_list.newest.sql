@@ -8,8 +8,8 @@ WITH page AS (
       c.id DESC LIMIT CAST(:one_more AS bigint) + :skip)) gathered
   ORDER BY sort_value DESC, id DESC LIMIT :one_more OFFSET :skip
 )
-SELECT c.id, c.email, c.name, c.phone, c.address, c.email_opt_in, c.sms_opt_in, c.notes,
-    c.date_created, c.date_updated, c.total_orders, c.total_spent, c.first_order_date,
+SELECT c.id, c.email, c.email_key, c.name, c.phone, c.address, c.email_opt_in, c.sms_opt_in,
+    c.notes, c.date_created, c.date_updated, c.total_orders, c.total_spent, c.first_order_date,
     c.last_order_date, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
   ARRAY(SELECT o.id FROM orders o WHERE o.customer_id = c.id ORDER BY o.date_created, o.id)
   AS order_ids, CAST(page.sort_value AS text) AS sort_value

@@ -4,10 +4,11 @@
 WITH
 incoming AS (
   SELECT id, version, updated_at, event_id, status, payment_status, total_cents * 0.01 AS total,
-    refunded_cents * 0.01 AS refunded, date_created, customer_id,
-    coalesce(named_version, CASE WHEN customer_id IS NOT NULL THEN version END) AS named_version,
-    coalesce(named_at, CASE WHEN customer_id IS NOT NULL THEN updated_at END) AS named_at,
-    coalesce(named_event_id, CASE WHEN customer_id IS NOT NULL THEN event_id END) AS named_event_id,
+    refunded_cents * 0.01 AS refunded, date_created,
+    customer_id, identifier, other_identifier,
+    coalesce(named_version, CASE WHEN identifier IS NOT NULL THEN version END) AS named_version,
+    coalesce(named_at, CASE WHEN identifier IS NOT NULL THEN updated_at END) AS named_at,
+    coalesce(named_event_id, CASE WHEN identifier IS NOT NULL THEN event_id END) AS named_event_id,
     erased
   FROM (
     SELECT CAST(u.id AS text) AS id, CAST(u.version AS bigint) AS version,
@@ -16,9 +17,10 @@ incoming AS (
     CAST(u.total_cents AS bigint) AS total_cents,
     CAST(u.refunded_cents AS bigint) AS refunded_cents,
     CAST(u.date_created AS timestamptz) AS date_created,
-    CAST(u.customer_id AS bigint) AS customer_id, CAST(u.named_version AS bigint) AS named_version,
-    CAST(u.named_at AS timestamptz) AS named_at, CAST(u.named_event_id AS text) AS named_event_id,
-    CAST(u.erased AS boolean) AS erased
+    CAST(u.customer_id AS bigint) AS customer_id, CAST(u.identifier AS text) AS identifier,
+    CAST(u.other_identifier AS text) AS other_identifier,
+    CAST(u.named_version AS bigint) AS named_version, CAST(u.named_at AS timestamptz) AS named_at,
+    CAST(u.named_event_id AS text) AS named_event_id, CAST(u.erased AS boolean) AS erased
     FROM ROWS FROM (
         json_array_elements_text(CAST(:id AS json)),
         json_array_elements_text(CAST(:version AS json)),
@@ -30,12 +32,15 @@ incoming AS (
         json_array_elements_text(CAST(:refunded_cents AS json)),
         json_array_elements_text(CAST(:date_created AS json)),
         json_array_elements_text(CAST(:customer_id AS json)),
+        json_array_elements_text(CAST(:identifier AS json)),
+        json_array_elements_text(CAST(:other_identifier AS json)),
         json_array_elements_text(CAST(:named_version AS json)),
         json_array_elements_text(CAST(:named_at AS json)),
         json_array_elements_text(CAST(:named_event_id AS json)),
         json_array_elements_text(CAST(:erased AS json))
     ) AS u(id, version, updated_at, event_id, status, payment_status, total_cents, refunded_cents,
-    date_created, customer_id, named_version, named_at, named_event_id, erased)) packed
+    date_created, customer_id, identifier, other_identifier, named_version, named_at,
+    named_event_id, erased)) packed
 ),
 profile AS (  -- the newest values that the batch has for each customer
   SELECT profile_customer, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
@@ -44,7 +49,9 @@ profile AS (  -- the newest values that the batch has for each customer
     coalesce(phone_at, CASE WHEN phone IS NOT NULL THEN profile_at END) AS phone_at,
     coalesce(phone_event, CASE WHEN phone IS NOT NULL THEN profile_event END) AS phone_event,
     address, coalesce(address_at, CASE WHEN address IS NOT NULL THEN profile_at END) AS address_at,
-    coalesce(address_event, CASE WHEN address IS NOT NULL THEN profile_event END) AS address_event
+    coalesce(address_event, CASE WHEN address IS NOT NULL THEN profile_event END) AS address_event,
+    email, coalesce(email_at, CASE WHEN email IS NOT NULL THEN profile_at END) AS email_at,
+    coalesce(email_event, CASE WHEN email IS NOT NULL THEN profile_event END) AS email_event
   FROM (
     SELECT CAST(u.profile_customer AS bigint) AS profile_customer,
     CAST(u.profile_at AS timestamptz) AS profile_at, CAST(u.profile_event AS text) AS profile_event,
@@ -53,7 +60,9 @@ profile AS (  -- the newest values that the batch has for each customer
     CAST(u.name_at AS timestamptz) AS name_at, CAST(u.name_event AS text) AS name_event,
     CAST(u.phone AS text) AS phone, CAST(u.phone_at AS timestamptz) AS phone_at,
     CAST(u.phone_event AS text) AS phone_event, CAST(u.address AS jsonb) AS address,
-    CAST(u.address_at AS timestamptz) AS address_at, CAST(u.address_event AS text) AS address_event
+    CAST(u.address_at AS timestamptz) AS address_at, CAST(u.address_event AS text) AS address_event,
+    CAST(u.email AS text) AS email, CAST(u.email_at AS timestamptz) AS email_at,
+    CAST(u.email_event AS text) AS email_event
     FROM ROWS FROM (
         json_array_elements_text(CAST(:profile_customer AS json)),
         json_array_elements_text(CAST(:profile_at AS json)),
@@ -68,16 +77,21 @@ profile AS (  -- the newest values that the batch has for each customer
         json_array_elements_text(CAST(:phone_event AS json)),
         json_array_elements_text(CAST(:address AS json)),
         json_array_elements_text(CAST(:address_at AS json)),
-        json_array_elements_text(CAST(:address_event AS json))
+        json_array_elements_text(CAST(:address_event AS json)),
+        json_array_elements_text(CAST(:email AS json)),
+        json_array_elements_text(CAST(:email_at AS json)),
+        json_array_elements_text(CAST(:email_event AS json))
     ) AS u(profile_customer, profile_at, profile_event, earliest_order, newest_order, name, name_at,
-    name_event, phone, phone_at, phone_event, address, address_at, address_event)) packed
+    name_event, phone, phone_at, phone_event, address, address_at, address_event, email, email_at,
+    email_event)) packed
 ),
 written AS (
   INSERT INTO orders AS o (id, version, updated_at, event_id, status, payment_status, total,
-      refunded, date_created, customer_id, named_version, named_at, named_event_id, erased,
-      applied_at)
+      refunded, date_created, customer_id, identifier, other_identifier, named_version, named_at,
+      named_event_id, erased, applied_at)
   SELECT id, version, updated_at, event_id, status, payment_status, total, refunded, date_created,
-      customer_id, named_version, named_at, named_event_id, erased, CAST(:now AS timestamptz)
+      customer_id, identifier, other_identifier, named_version, named_at, named_event_id, erased,
+      CAST(:now AS timestamptz)
   FROM incoming ORDER BY id COLLATE "C"
   ON CONFLICT (id) DO UPDATE SET
     version = CASE
@@ -106,27 +120,55 @@ written AS (
     o.event_id) THEN excluded.date_created ELSE o.date_created END,
     customer_id = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
-    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id),
-    excluded.customer_id IS NOT NULL) THEN excluded.customer_id ELSE o.customer_id END,
+    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
+    OR o.identifier IS NULL
+    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.customer_id
+    ELSE o.customer_id END,
+    identifier = CASE
+    WHEN coalesce((excluded.named_version, excluded.named_at,
+    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
+    OR o.identifier IS NULL
+    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.identifier
+    ELSE o.identifier END,
+    other_identifier = CASE
+    WHEN coalesce((excluded.named_version, excluded.named_at,
+    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
+    OR o.identifier IS NULL
+    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.other_identifier
+    ELSE o.other_identifier END,
     named_version = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
-    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id),
-    excluded.customer_id IS NOT NULL) THEN excluded.named_version ELSE o.named_version END,
+    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
+    OR o.identifier IS NULL
+    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.named_version
+    ELSE o.named_version END,
     named_at = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
-    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id),
-    excluded.customer_id IS NOT NULL) THEN excluded.named_at ELSE o.named_at END,
+    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
+    OR o.identifier IS NULL
+    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.named_at
+    ELSE o.named_at END,
     named_event_id = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
-    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id),
-    excluded.customer_id IS NOT NULL) THEN excluded.named_event_id ELSE o.named_event_id END,
+    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
+    OR o.identifier IS NULL
+    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.named_event_id
+    ELSE o.named_event_id END,
     erased = o.erased OR excluded.erased,
     applied_at = excluded.applied_at
   WHERE (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
       o.event_id)
       OR coalesce((excluded.named_version, excluded.named_at,
-      excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id),
-      excluded.customer_id IS NOT NULL) OR excluded.erased > o.erased
+      excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
+      OR o.identifier IS NULL
+      AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+      o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) OR excluded.erased > o.erased
   RETURNING new.id,
     old.customer_id AS old_customer, old.counts AS old_counts,
     old.total - old.refunded AS old_net, old.date_created AS old_date,
@@ -194,6 +236,18 @@ after AS (
     CASE
     WHEN coalesce((p.address_at, p.address_event) > (c.address_at, c.address_event),
     p.address_at IS NOT NULL) THEN p.address_event ELSE c.address_event END AS address_event,
+    CASE
+    WHEN coalesce((p.email_at, p.email_event) > (c.email_at, c.email_event),
+    p.email_at IS NOT NULL) THEN p.email ELSE c.email END AS email,
+    CASE
+    WHEN coalesce((p.email_at, p.email_event) > (c.email_at, c.email_event),
+    p.email_at IS NOT NULL) THEN p.email_at ELSE c.email_at END AS email_at,
+    CASE
+    WHEN coalesce((p.email_at, p.email_event) > (c.email_at, c.email_event),
+    p.email_at IS NOT NULL) THEN p.email_event ELSE c.email_event END AS email_event,
+    CASE
+    WHEN coalesce((p.email_at, p.email_event) > (c.email_at, c.email_event),
+    p.email_at IS NOT NULL) THEN p.email ELSE c.email_key END AS email_key,
     LEAST(c.date_created, p.earliest_order) AS date_created,
     CAST(c.total_orders + coalesce(e.orders, 0) AS integer) AS total_orders,
     c.total_spent + coalesce(e.spent, 0) AS total_spent,
@@ -208,14 +262,22 @@ after AS (
   CROSS JOIN LATERAL (
     SELECT ctid AS place, * FROM customers WHERE id = touched.customer_id OFFSET 0
   ) c
-  WHERE e.customer_id IS NOT NULL  -- if nothing of a customer is new, leave the row alone
-    OR c.segment_sequence = 0
-    OR p.earliest_order < c.date_created
-    OR p.newest_order > c.segment_held_since
-    OR coalesce((p.name_at, p.name_event) > (c.name_at, c.name_event), p.name_at IS NOT NULL)
-    OR coalesce((p.phone_at, p.phone_event) > (c.phone_at, c.phone_event), p.phone_at IS NOT NULL)
-    OR coalesce((p.address_at, p.address_event) > (c.address_at, c.address_event),
-    p.address_at IS NOT NULL)
+  WHERE (
+      e.customer_id IS NOT NULL  -- if nothing of a customer is new, leave the row alone
+      OR c.segment_sequence = 0
+      OR p.earliest_order < c.date_created
+      OR p.newest_order > c.segment_held_since
+      OR coalesce((p.name_at, p.name_event) > (c.name_at, c.name_event), p.name_at IS NOT NULL)
+      OR coalesce((p.phone_at, p.phone_event) > (c.phone_at, c.phone_event),
+      p.phone_at IS NOT NULL)
+      OR coalesce((p.address_at, p.address_event) > (c.address_at, c.address_event),
+      p.address_at IS NOT NULL)
+      OR coalesce((p.email_at, p.email_event) > (c.email_at, c.email_event), p.email_at IS NOT NULL)
+  ) AND (  -- while we waited for the lock, staff gave the e-mail away: the batch runs again
+      p.email IS NULL OR p.email IS NOT DISTINCT FROM c.email_key
+      OR EXISTS (
+      SELECT FROM identifiers WHERE identifier = 'email:' || p.email AND customer_id = c.id)
+  )
 ),
 limits AS (
   SELECT version, auto_segmentation, precedence,
@@ -257,7 +319,9 @@ updated AS (
   UPDATE customers c SET
     name = j.name, name_at = j.name_at, name_event = j.name_event, phone = j.phone,
     phone_at = j.phone_at, phone_event = j.phone_event, address = j.address,
-    address_at = j.address_at, address_event = j.address_event,
+    address_at = j.address_at, address_event = j.address_event, email = j.email,
+    email_at = j.email_at, email_event = j.email_event,
+    email_key = j.email_key,
     date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
     total_orders = j.total_orders, total_spent = j.total_spent,
     first_order_date = j.first_order_date, last_order_date = j.last_order_date,
@@ -277,6 +341,7 @@ updated AS (
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
     old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
+    OR old.email IS DISTINCT FROM new.email
     OR old.phone IS DISTINCT FROM new.phone AS search_changed,
     lower(concat_ws(E'\n', coalesce(new.name, ''), new.email, new.phone, new.notes)) AS searched
 ),
@@ -373,4 +438,5 @@ CROSS JOIN LATERAL (
 ) k
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM installation
-WHERE ids_replaced <> CAST(:ids_replaced AS bigint)
+WHERE (ids_replaced, reassignments) <>
+(CAST(:ids_replaced AS bigint), CAST(:reassignments AS bigint))

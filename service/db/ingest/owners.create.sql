@@ -2,28 +2,30 @@
 -- A person who was erased is created again only by an order placed after the erasure.
 -- One statement over the whole batch, in the order of the e-mails: so two batches cannot deadlock.
 WITH named AS (
-  SELECT n.*, CASE WHEN EXISTS (SELECT FROM erased) THEN (
-      SELECT erased_at FROM erased
-      WHERE email_hash = sha256((SELECT salt FROM installation) || convert_to(n.email_key,
-      'UTF8'))) END AS erased_at
-  FROM (
-    SELECT CAST(u.email_key AS text) AS email_key, CAST(u.earliest AS timestamptz) AS earliest,
-    CAST(u.latest AS timestamptz) AS latest
-    FROM ROWS FROM (
-        json_array_elements_text(CAST(:email_key AS json)),
-        json_array_elements_text(CAST(:earliest AS json)),
-        json_array_elements_text(CAST(:latest AS json))
-    ) AS u(email_key, earliest, latest)
-  ) n
+  SELECT CAST(u.identifier AS text) AS identifier, CAST(u.new_customer AS integer) AS new_customer,
+      CAST(u.customer AS bigint) AS customer, CAST(u.earliest AS timestamptz) AS earliest
+  FROM ROWS FROM (
+      json_array_elements_text(CAST(:identifier AS json)),
+      json_array_elements_text(CAST(:new_customer AS json)),
+      json_array_elements_text(CAST(:customer AS json)),
+      json_array_elements_text(CAST(:earliest AS json))
+  ) AS u(identifier, new_customer, customer, earliest)
+),
+fresh AS MATERIALIZED (
+  SELECT new_customer, nextval('customers_id_seq') AS id
+  FROM (SELECT DISTINCT new_customer FROM named WHERE customer IS NULL ORDER BY 1) numbered
+),
+claimed AS (
+  INSERT INTO identifiers (identifier, customer_id)
+  SELECT identifier, coalesce(customer, id) FROM named LEFT JOIN fresh USING (new_customer)
+  ORDER BY identifier COLLATE "C"
+  ON CONFLICT (identifier) DO NOTHING RETURNING identifier, customer_id
 )
-INSERT INTO customers (email, email_key, date_created)
-SELECT email_key, email_key, CASE WHEN erased_at IS NULL THEN earliest ELSE latest END FROM named
-LEFT JOIN LATERAL (
-  SELECT true AS known FROM customers c WHERE c.email_key = named.email_key
-  UNION ALL
-  SELECT true FROM former_emails f
-  WHERE f.email_key = named.email_key AND EXISTS (SELECT FROM former_emails) LIMIT 1
-) c ON true
-WHERE known IS NULL AND coalesce(latest > erased_at, true)
-ORDER BY email_key COLLATE "C"
-ON CONFLICT (email_key) DO NOTHING
+INSERT INTO customers (id, email, email_key, date_created)
+SELECT id, email, email, earliest FROM (
+  SELECT f.id, min(n.earliest) AS earliest,
+    min(substr(c.identifier, 7)) FILTER (WHERE c.identifier LIKE 'email:%') AS email
+  FROM claimed c JOIN named n USING (identifier) JOIN fresh f ON f.id = c.customer_id
+  GROUP BY f.id
+) created
+ORDER BY id

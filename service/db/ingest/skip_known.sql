@@ -13,9 +13,9 @@ SELECT e.place FROM (
       json_array_elements_text(CAST(:event_id AS json)),
       json_array_elements_text(CAST(:names_customer AS json))
   ) AS u(place, order_id, version, updated_at, event_id, names_customer)) e CROSS JOIN LATERAL (
-  SELECT version, updated_at, event_id, customer_id, named_event_id, erased
+  SELECT version, updated_at, event_id, identifier, named_event_id, erased
   FROM orders WHERE id = e.order_id OFFSET 0
 ) o
 WHERE (o.version, o.updated_at, o.event_id) = (e.version, e.updated_at, e.event_id)
   AND (NOT e.names_customer OR o.erased
-    OR (o.customer_id IS NOT NULL AND o.named_event_id = e.event_id))
+    OR (o.identifier IS NOT NULL AND o.named_event_id = e.event_id))

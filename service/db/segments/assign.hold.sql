@@ -3,7 +3,7 @@
 -- One statement: row, history, outbox and counters change together or not at all.
 WITH after AS (
   SELECT place, id, name, name_at, name_event, phone, phone_at, phone_event, address, address_at,
-      address_event, date_created, total_orders,
+      address_event, email, email_at, email_event, email_key, date_created, total_orders,
     total_spent, first_order_date, last_order_date, newest_order,
     coalesce(CAST(:segment AS text), segment) AS segment,
     CAST(:manual AS boolean) AS segment_manual,
@@ -57,7 +57,9 @@ updated AS (
   UPDATE customers c SET
     name = j.name, name_at = j.name_at, name_event = j.name_event, phone = j.phone,
     phone_at = j.phone_at, phone_event = j.phone_event, address = j.address,
-    address_at = j.address_at, address_event = j.address_event,
+    address_at = j.address_at, address_event = j.address_event, email = j.email,
+    email_at = j.email_at, email_event = j.email_event,
+    email_key = j.email_key,
     date_created = j.date_created, date_updated = CAST(:now AS timestamptz),
     total_orders = j.total_orders, total_spent = j.total_spent,
     first_order_date = j.first_order_date, last_order_date = j.last_order_date,
@@ -77,6 +79,7 @@ updated AS (
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
     old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
+    OR old.email IS DISTINCT FROM new.email
     OR old.phone IS DISTINCT FROM new.phone AS search_changed,
     lower(concat_ws(E'\n', coalesce(new.name, ''), new.email, new.phone, new.notes)) AS searched
 ),

@@ -4,7 +4,8 @@
 WITH
 after AS (
   SELECT c.ctid AS place, c.id, c.name, c.name_at, c.name_event, c.phone, c.phone_at, c.phone_event,
-      c.address, c.address_at, c.address_event, c.date_created,
+      c.address, c.address_at, c.address_event, c.email, c.email_at, c.email_event, c.email_key,
+      c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
     c.total_orders AS stored_orders, c.total_spent AS stored_spent,
     c.first_order_date AS stored_first, c.last_order_date AS stored_last,
