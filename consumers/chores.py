@@ -22,6 +22,8 @@ from service.db.customers.letter_index import index_waiting
 from service.db.engine import DATABASE_AWAY, in_transaction
 from service.db.operations import losses, stream_erasure, trimming
 from service.db.operations.dead_letter_removal import drop_excess
+from service.db.operations.out_streams import out_streams
+from service.db.out_stream_tail import OutStream
 from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
 from service.db.statistics import cohorts, key_figures
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 ANSWERS = {**key_figures.CACHED, cohorts.CACHE_NAME: cohorts.count_cells}
 """The answers that are slow to compute, by name."""
 _TRIM_SECONDS = 5.0
+_TRIM_REMOVALS_SECONDS = 60.0
+"""Customers are removed seldom."""
 _INDEX_SECONDS = 1.0
 _DROP_SECONDS = 30.0
 _ERASE_SECONDS = 5.0
@@ -77,10 +81,18 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
             )
             for stream in config.orders_streams
         ),
-        Chore(
-            f"entries trimmed off {config.changes_stream}",
-            trim_changes_step(redis, config),
-            _TRIM_SECONDS,
+        *(
+            Chore(
+                f"entries trimmed off {stream.name}",
+                trim_published_step(redis, stream, kept),
+                pause,
+            )
+            for stream, kept, pause in zip(
+                out_streams(config),
+                (config.changes_keep_entries, config.removals_keep_entries),
+                (_TRIM_SECONDS, _TRIM_REMOVALS_SECONDS),
+                strict=True,
+            )
         ),
     ]
 
@@ -179,14 +191,13 @@ def erase_entries_step(redis: Redis, config: Config, stream: OrdersStream) -> St
     return step
 
 
-def trim_changes_step(redis: Redis, config: Config) -> Step:
-    """Build the step that trims the stream of segment changes."""
-    stream = config.changes_stream
-    keep = Keep(None, config.changes_keep_entries)
+def trim_published_step(redis: Redis, stream: OutStream, entries: int) -> Step:
+    """Build the step that trims an out-stream."""
+    keep = Keep(None, entries)
 
     async def step(connection: AsyncConnection) -> int | None:
-        result = await trimming.trim_changes(connection, redis, stream, keep)
-        return _trimmed_entries(stream, result)
+        result = await trimming.trim_published(connection, redis, stream, keep)
+        return _trimmed_entries(stream.name, result)
 
     return step
 

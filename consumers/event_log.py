@@ -7,7 +7,7 @@ import orjson
 
 from service.core.envelope import Entry, payload
 from service.core.order_event import Judged, Refusal
-from service.db.segments.outbox import OutboxChange
+from service.db.outbox import OutboxEvent
 from service.logs import plain
 
 log = logging.getLogger(__name__)
@@ -50,16 +50,24 @@ def log_batch(batch: Sequence[Judged]) -> None:
             )
 
 
-def log_published(changes: Sequence[OutboxChange]) -> None:
-    """Log at DEBUG which segment changes were published."""
+def log_published(events: Sequence[OutboxEvent]) -> None:
+    """Log at DEBUG which events were published."""
     if not log.isEnabledFor(logging.DEBUG):
         return
-    for change in changes:
-        data = orjson.loads(change.body)["data"]
+    for event in events:
+        document = orjson.loads(event.body)
+        data = document["data"]
         log.debug(
-            "%s is %s now, published as %d",
-            *(data["customerId"], data["segment"], change.number),
-            extra={name: data[name] for name in ("customerId", "segment", "sequence")},
+            "%s is %s now, published as %d on %s",
+            data["customerId"],
+            data.get("segment") or data["reason"],
+            event.number,
+            document["type"],
+            extra={
+                name: data[name]
+                for name in ("customerId", "segment", "sequence", "reason")
+                if name in data
+            },
         )
 
 

@@ -62,7 +62,7 @@ class Worker:
         self.applier = Applier(config, engine, redis, self.inbox)
         self.consumer = OrdersConsumer(config, redis, self.name, self.inbox)
         self.reclaimer = Reclaimer(config, redis, self.name, self.inbox, self.applier)
-        self.relay = Relay(engine, redis, config.changes_stream)
+        self.relay = Relay(engine, redis, config)
         self._check_losses = partial(check_losses_step, redis, config)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -117,6 +117,9 @@ class Config(BaseSettings):
     changes_stream: str = Field(
         "customer-segment-changed", min_length=1, description="The stream of segment changes."
     )
+    removals_stream: str = Field(
+        "customer-removed", min_length=1, description="The stream of customers who are gone."
+    )
     orders_keep_seconds: float = Field(
         7 * 86_400.0,
         gt=0,
@@ -129,6 +132,9 @@ class Config(BaseSettings):
     )
     changes_keep_entries: int = Field(
         250_000, ge=1, description="The same, for the stream of segment changes."
+    )
+    removals_keep_entries: int = Field(
+        250_000, ge=1, description="The same, for the stream of customers who are gone."
     )
     dead_letters_keep_days: float = Field(
         365.0, gt=0, description="Dead letters older than this are dropped."

@@ -150,8 +150,13 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
             value=waiting.unpublished,
         ),
         GaugeMetricFamily(
+            "crm_unpublished_removals",
+            "Removed customers not yet announced on the out-stream.",
+            value=waiting.unpublished_removals,
+        ),
+        GaugeMetricFamily(
             "crm_oldest_unpublished_seconds",
-            "Age of the oldest segment change not yet on the out-stream.",
+            "Age of the oldest segment change or removal not yet on its out-stream.",
             value=waiting.oldest_unpublished_seconds,
         ),
         GaugeMetricFamily(
@@ -212,7 +217,7 @@ def _foreign_metrics(foreign: foreign_entries.ForeignSummary) -> list[Metric]:
     return [
         CounterMetricFamily(
             "crm_foreign_entries",
-            "Entries of the out-stream that this service did not publish.",
+            "Entries of the out-streams that this service did not publish.",
             value=foreign.entries,
         ),
         GaugeMetricFamily(
@@ -222,7 +227,7 @@ def _foreign_metrics(foreign: foreign_entries.ForeignSummary) -> list[Metric]:
         ),
         GaugeMetricFamily(
             "crm_unknown_changes",
-            "Changes of the out-stream on which `crm recover` must decide.",
+            "Segment changes of the out-stream on which `crm recover` must decide.",
             value=foreign.unknown,
         ),
     ]

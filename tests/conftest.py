@@ -21,6 +21,7 @@ from service.db.figures import each_figure
 from service.db.grants import VERIFY, WEB, WORKER
 from service.db.ingest.ingest import ingest
 from service.db.ingest.owners import OwnerChangedError
+from service.db.operations.out_streams import out_streams
 from service.db.operations.verify import Report, verify
 from service.db.operations.verify.findings import Finding
 from service.db.schema import metadata
@@ -34,6 +35,7 @@ _KEPT = {
        dead_lettered = 0, batches = 0, seconds = 0, size_buckets = array_fill(0, ARRAY[6]),
        seconds_buckets = array_fill(0, ARRAY[11])""",
     "relay": "numbered = 0, published = 0, trimmed = 0",
+    "removals_relay": "numbered = 0, published = 0, trimmed = 0",
     "sweep": "swept_until = now()",
     "installation": "ids_replaced = 0, erasures = 0, late_events = 0",
 }
@@ -121,7 +123,7 @@ class Service:
             self.redis,
             orders=self.config.orders_streams,
             group=self.config.orders_group,
-            changes=self.config.changes_stream,
+            published=out_streams(self.config),
             terms=self.config.terms,
         )
 

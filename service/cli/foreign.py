@@ -24,10 +24,11 @@ def foreign(
     everything: Annotated[bool, typer.Option("--all", help="List acknowledged ones too.")] = False,
     as_json: Annotated[bool, AsJson] = False,
 ) -> None:
-    """List what somebody else wrote to the out-stream, or did to a stream's ids.
+    """List what somebody else wrote to the out-streams, or did to a stream's ids.
 
-    `foreign` and `refused` entries were removed. `unknown` ones look like segment changes of this
-    service: `crm recover` decides. Find out who can write to Redis, then acknowledge.
+    `foreign` and `refused` entries were removed. `unknown` ones look like events of this service.
+    On segment changes `crm recover` decides; removals were removed. Find out who can write to
+    Redis, then acknowledge.
     """
     found = in_database(_list, acknowledged, everything)
     if as_json:

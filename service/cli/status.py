@@ -25,6 +25,7 @@ _UNKNOWN_WITHOUT_DATABASE = (
     "deadLetterBytes",
     "deadLettersDropped",
     "unpublished",
+    "unpublishedRemovals",
     "oldestUnpublishedSeconds",
     "sweepOverdueSeconds",
     "losses",
@@ -121,6 +122,7 @@ async def _from_database(config: Config) -> dict[str, Any]:
         "deadLetterBytes": kept.bytes,
         "deadLettersDropped": dropped,
         "unpublished": work.unpublished,
+        "unpublishedRemovals": work.unpublished_removals,
         "oldestUnpublishedSeconds": round(work.oldest_unpublished_seconds, 3),
         "sweepOverdueSeconds": round(work.sweep_overdue_seconds, 3),
         "losses": lost.open,
@@ -155,6 +157,7 @@ def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Their content", shown("deadLetterBytes", " bytes")
     yield "Dead letters dropped so far", shown("deadLettersDropped")
     yield "Segment changes to publish", shown("unpublished")
+    yield "Removed customers to publish", shown("unpublishedRemovals")
     yield "Oldest of them waits for", shown("oldestUnpublishedSeconds", " s")
     yield "Sweep overdue by", shown("sweepOverdueSeconds", " s")
     yield "Open losses", shown("losses")

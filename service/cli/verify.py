@@ -13,6 +13,7 @@ from service.cli.output import AsJson, camel, facts_line, print_json, print_tabl
 from service.config import Config
 from service.db.accounts.audit import note
 from service.db.engine import SCAN_SECONDS, in_transaction
+from service.db.operations.out_streams import out_streams
 from service.db.operations.status import note_verification
 from service.db.operations.verify import Report
 from service.db.operations.verify import verify as find_faults
@@ -83,7 +84,7 @@ async def _verify(config: Config, *, accept: bool) -> Report:
             redis,
             orders=config.orders_streams,
             group=config.orders_group,
-            changes=config.changes_stream,
+            published=out_streams(config),
             terms=config.terms,
             accept=accept,
         )

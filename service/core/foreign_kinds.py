@@ -7,9 +7,10 @@ class ForeignKind(StrEnum):
     """What an entry was taken for, or what is wrong with a stream."""
 
     FOREIGN = "foreign"
-    """No change of ours can look like this. The entry was removed from the out-stream."""
+    """No event of ours can look like this. The entry was removed from the out-stream."""
     UNKNOWN = "unknown"
-    """It looks like a change of ours that this database has forgotten. `crm recover` decides."""
+    """It looks like an event of ours that this database has forgotten. On a change, `crm recover`
+    decides; a removal was removed from the out-stream."""
     REFUSED = "refused"
     """`crm recover` refused it, or a person discarded it. It was removed from the out-stream."""
     AHEAD = "ahead"

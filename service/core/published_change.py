@@ -1,33 +1,26 @@
-"""Read a segment change back from the out-stream, without trusting whoever wrote it.
-
-Redis cannot say who added an entry. So an entry is taken for a change of ours only if it has our
-form and every value is one that this service could have written. The bounds leave room: whatever
-passes can be stored, and the numbers that follow it can be, too.
-"""
+"""Read a segment change back from the out-stream, without trusting whoever wrote it."""
 
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from service.core.customer_ids import customer_number, customer_ref
+from service.core.published_event import (
+    MOST_BYTES,
+    NotOursError,
+    is_possible_moment,
+    possible_customer,
+)
 from service.core.segment_event import Cause, SegmentChange, SegmentChangedCloudEvent
 from service.core.segment_rules import Segment
 
-MOST_BYTES = 4096
-"""No change of ours is longer."""
-MOST_NUMBER = 2**53
-"""The greatest publish number that is believed. There is room for as many again."""
-MOST_CUSTOMER = 10**12
 _MOST_COUNTED = 10**9
 _MOST_SPENT = Decimal(10**18)
 _CENT = Decimal("0.01")
-_EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-_AHEAD = timedelta(days=1)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -47,10 +40,6 @@ class PublishedChange(NamedTuple):
     traceparent: str | None
 
 
-class NotOursError(ValueError):
-    """The bytes are not a change that this service could have published; the message says why."""
-
-
 def read_change(body: bytes, now: datetime) -> PublishedChange:
     """Read a change from its CloudEvents JSON. Raises NotOursError."""
     if len(body) > MOST_BYTES:
@@ -62,7 +51,7 @@ def read_change(body: bytes, now: datetime) -> PublishedChange:
     except (ValidationError, ValueError, KeyError, TypeError):
         msg = "it is not a segment change"
         raise NotOursError(msg) from None
-    number = customer_number(event.data.customer_id)
+    number = possible_customer(event.data.customer_id)
     wrong = next(_impossible(event, number, spent, now), None)
     if wrong or number is None:
         msg = f"it has an impossible value: {wrong}"
@@ -88,11 +77,7 @@ def _impossible(
 ) -> Iterator[str]:
     """Yield the names of the fields whose value this service would not write."""
     data = event.data
-    if (
-        number is None
-        or not 1 <= number <= MOST_CUSTOMER
-        or data.customer_id != customer_ref(number)
-    ):
+    if number is None:
         yield "customerId"
     if event.subject != data.customer_id:
         yield "subject"
@@ -105,7 +90,7 @@ def _impossible(
     if data.last_order_date is not None:
         moments["lastOrderDate"] = data.last_order_date
     for name, moment in moments.items():
-        if moment.tzinfo is None or not _EARLIEST <= moment <= now + _AHEAD:
+        if not is_possible_moment(moment, now):
             yield name
     if event.traceparent is not None and not _TRACEPARENT.fullmatch(event.traceparent):
         yield "traceparent"

@@ -44,6 +44,7 @@ from service.core.foreign_kinds import ForeignKind
 from service.core.loss_arithmetic import LossKind
 from service.core.order_event import REGISTERS
 from service.core.personal_ids import LIKE_AN_EMAIL
+from service.core.removal_event import RemovalReason
 from service.core.scopes import Role
 from service.core.segment_event import Cause
 from service.core.segment_rules import Precedence, Segment
@@ -268,22 +269,60 @@ segment_changes = Table(
     ),
 )
 
-relay = Table(
-    "relay",
+removals = Table(
+    "removals",
     metadata,
-    Column("one", Boolean, primary_key=True, server_default=text("true")),
-    Column("numbered", BigInteger, nullable=False, comment="last publish number given"),
-    Column("published", BigInteger, nullable=False, comment="last one known to be in the stream"),
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("customer_id", BigInteger, nullable=False, unique=True),
+    Column("reason", Text, nullable=False),
+    Column("merged_into", BigInteger, comment="who stayed"),
+    Column("removed_at", Moment, nullable=False),
     Column(
-        "trimmed",
+        "publish_number",
         BigInteger,
-        nullable=False,
-        server_default=text("0"),
-        comment="everything up to it was trimmed off on purpose",
+        comment="the out-stream's entry id; NULL: the relay has not taken it up yet",
     ),
-    CheckConstraint("one", name="single_row"),
-    CheckConstraint("published <= numbered", name="published"),
+    _one_of("reason", RemovalReason),
+    CheckConstraint(
+        f"(reason = '{RemovalReason.MERGED}') = (merged_into IS NOT NULL)"
+        " AND merged_into IS DISTINCT FROM customer_id",
+        name="merged_into",
+    ),
+    Index("ix_removals_outbox", "id", postgresql_where=text("publish_number IS NULL")),
+    Index(
+        "uq_removals_publish_number",
+        "publish_number",
+        unique=True,
+        postgresql_where=text("publish_number IS NOT NULL"),
+    ),
+    comment="customers who are gone, for subscribers; their ids are never used again",
 )
+
+
+def _relay(name: str) -> Table:
+    """Return the table that says how far the relay has come with an outbox."""
+    return Table(
+        name,
+        metadata,
+        Column("one", Boolean, primary_key=True, server_default=text("true")),
+        Column("numbered", BigInteger, nullable=False, comment="last publish number given"),
+        Column(
+            "published", BigInteger, nullable=False, comment="last one known to be in the stream"
+        ),
+        Column(
+            "trimmed",
+            BigInteger,
+            nullable=False,
+            server_default=text("0"),
+            comment="everything up to it was trimmed off on purpose",
+        ),
+        CheckConstraint("one", name="single_row"),
+        CheckConstraint("published <= numbered", name="published"),
+    )
+
+
+relay = _relay("relay")
+removals_relay = _relay("removals_relay")
 
 unknown_changes = Table(
     "unknown_changes",

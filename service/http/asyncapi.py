@@ -1,10 +1,11 @@
-"""The AsyncAPI document of both streams. The OpenAPI document comes from the web application."""
+"""The AsyncAPI document of the streams. The OpenAPI document comes from the web application."""
 
 from importlib.metadata import version
 from typing import Any
 
 from service.core.judge import ORDER_EVENT
 from service.core.order_event import Reason
+from service.core.removal_event import CustomerRemovedCloudEvent
 from service.core.segment_event import SegmentChangedCloudEvent
 
 ORDER_EXAMPLE = {
@@ -63,6 +64,22 @@ CHANGE_EXAMPLE = {
     },
 }
 
+REMOVAL_EXAMPLE = {
+    "specversion": "1.0",
+    "id": "CUST-1002:removed",
+    "source": "/recovery-essentials-crm",
+    "type": "customer-removed",
+    "time": "2026-11-22T10:00:00.123456Z",
+    "subject": "CUST-1002",
+    "datacontenttype": "application/json",
+    "data": {
+        "customerId": "CUST-1002",
+        "reason": "merged",
+        "mergedInto": "CUST-1001",
+        "removedAt": "2026-11-22T10:00:00.123456Z",
+    },
+}
+
 _AMOUNT = {
     "oneOf": [
         {"type": "number", "minimum": 0, "exclusiveMaximum": 10**12},
@@ -74,15 +91,15 @@ _INSTANT = {"type": "string", "format": "date-time", "description": "ISO 8601 wi
 
 
 def asyncapi() -> dict[str, Any]:
-    """Return the AsyncAPI 3.0 document of both streams as they are on the wire."""
+    """Return the AsyncAPI 3.0 document of the streams as they are on the wire."""
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Recovery Essentials CRM: streams",
             "version": version("recovery-essentials-crm"),
             "description": (
-                "Two Redis streams. A stream entry is a flat list of fields; `x-redis-field` names "
-                "the field whose value is the JSON document."
+                "Three Redis streams. A stream entry is a flat list of fields; `x-redis-field` "
+                "names the field whose value is the JSON document."
             ),
         },
         "servers": {
@@ -92,18 +109,28 @@ def asyncapi() -> dict[str, Any]:
         "channels": {
             "orders": _channel(
                 "orders",
+                "orders",
                 "Orders, created and updated; both types carry the whole order. If the stream is "
                 "partitioned, `orders:{0}` and so on carry the same.",
             ),
             "customerSegmentChanged": _channel(
+                "customerSegmentChanged",
                 "customer-segment-changed",
                 "Segment changes: each at least once, those of one customer in order. Entry ids "
                 "are `<n>-0`.",
+            ),
+            "customerRemoved": _channel(
+                "customerRemoved",
+                "customer-removed",
+                "Customers who are gone: each at least once. Entry ids are `<n>-0`. There is no "
+                "order between this stream and that of segment changes: ignore segment changes of "
+                "a customer who is gone.",
             ),
         },
         "operations": {
             "receiveOrders": _operation("receive", "orders"),
             "sendSegmentChanges": _operation("send", "customerSegmentChanged"),
+            "sendRemovals": _operation("send", "customerRemoved"),
         },
         "components": {
             "messages": {
@@ -120,17 +147,20 @@ def asyncapi() -> dict[str, Any]:
                     "customerSegmentChanged",
                     CHANGE_EXAMPLE,
                 ),
+                "customerRemoved": _message(
+                    "A customer is gone for good.", "__data__", "customerRemoved", REMOVAL_EXAMPLE
+                ),
             },
             "schemas": {
                 "orders": _order_schema(),
                 "customerSegmentChanged": _inlined(SegmentChangedCloudEvent.model_json_schema()),
+                "customerRemoved": _inlined(CustomerRemovedCloudEvent.model_json_schema()),
             },
         },
     }
 
 
-def _channel(address: str, description: str) -> dict[str, Any]:
-    name = "orders" if address == "orders" else "customerSegmentChanged"
+def _channel(name: str, address: str, description: str) -> dict[str, Any]:
     return {
         "address": address,
         "description": description,

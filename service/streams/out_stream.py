@@ -1,4 +1,4 @@
-"""The out-stream in Redis: add changes, look at what somebody else added, and remove it.
+"""An out-stream in Redis: add events, look at what somebody else added, and remove it.
 
 Ids are compared as text or as Python's whole numbers. Lua's numbers are exact up to 2^53 only, and
 anybody who can write the stream can choose an id of up to 2^64.
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from service.core.envelope import FASTSTREAM_FIELD
-from service.core.published_change import MOST_BYTES
+from service.core.published_event import MOST_BYTES
 from service.core.stream_ids import StreamId, before, parse, write
 from service.streams.redis_client import Script
 
@@ -21,14 +21,14 @@ SAMPLE_BYTES = 1024
 # otherwise Redis lost entries, or somebody else wrote to the stream.
 _ADD = Script("""
 local stream, field, expected = KEYS[1], ARGV[1], ARGV[2]
-local first_change = 3  -- from here on, ARGV holds a number and a body in turn
+local first_event = 3  -- from here on, ARGV holds a number and a body in turn
 local last = '0-0'
 if redis.call('EXISTS', stream) == 1 then
   local info = redis.call('XINFO', 'STREAM', stream)
   for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end
 end
 if last == expected then
-  for i = first_change, #ARGV, 2 do
+  for i = first_event, #ARGV, 2 do
     redis.call('XADD', stream, ARGV[i] .. '-0', field, ARGV[i + 1])
   end
 end
@@ -72,26 +72,26 @@ return 1
 
 
 class StreamEntry(NamedTuple):
-    """An entry of the out-stream that the relay did not expect."""
+    """An entry of an out-stream that the relay did not expect."""
 
     id: StreamId
     size: int
     """Bytes of all fields."""
     body: bytes | None
-    """The change's JSON. None if the entry does not have the form of ours."""
+    """The event's JSON. None if the entry does not have the form of ours."""
     sample: bytes
     """The beginning of the value."""
 
 
 async def add(
-    redis: Redis, stream: str, expected: StreamId, changes: Iterable[tuple[int, bytes]]
+    redis: Redis, stream: str, expected: StreamId, events: Iterable[tuple[int, bytes]]
 ) -> StreamId:
-    """Add changes, by number and body, if the stream's last id is the one expected.
+    """Add events, by number and body, if the stream's last id is the one expected.
 
     Return the last id before that. If it is another one, nothing was added.
     """
     arguments: list[str | int | bytes] = [FASTSTREAM_FIELD, write(expected)]
-    for number, body in changes:
+    for number, body in events:
         arguments += (number, body)
     return parse(await _ADD(redis, stream, *arguments))
 

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from service.core.envelope import FASTSTREAM_FIELD
-from service.db.segments.outbox import numbered_between
+from service.db.segments.change_outbox import CHANGES
 from tests.bench.population import populate
 from tests.bench.runs import measured_service
 from tests.conftest import Service
@@ -69,7 +69,7 @@ async def _publish(service: Service) -> int:
     await service.execute("UPDATE relay SET trimmed = :trimmed", trimmed=trimmed)
     while number < published:
         async with service.engine.connect() as connection:
-            page = await numbered_between(connection, number, number + _PAGE, _PAGE)
+            page = await CHANGES.numbered_between(connection, number, number + _PAGE, _PAGE)
         pipeline: Any = raw.pipeline(transaction=False)
         for change in page:
             pipeline.xadd(stream, {FASTSTREAM_FIELD: change.body}, id=f"{change.number}-0")

@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.customer_ids import customer_ref
 from service.core.json_values import dumps
 from service.core.order_event import REGISTERS
+from service.core.removal_event import RemovalReason
 from service.db import registers
 from service.db.accounts.audit import note
-from service.db.customers import customer_row, erasure, former_emails, mentions
+from service.db.customers import customer_row, erasure, former_emails, mentions, removals
 from service.db.customers.customer_row import EDITABLE, CustomerRow, etag
 from service.db.customers.erasure import Extent
 from service.db.customers.identifiers import identifiers_of
@@ -191,6 +192,7 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> E
     found = await mentions.of_others(connection, customer_id, identifiers)
     done = await erasure.erase(connection, customer_id, identifiers)
     await assign.forget(connection, customer_id)
+    await removals.add(connection, [customer_id], RemovalReason.ERASED)
     await note(
         connection,
         actor,

@@ -11,6 +11,9 @@ from service.core.foreign_kinds import ForeignKind
 from service.core.stream_ids import StreamId, write
 from service.db.accounts.audit import note
 
+MOST_APART = 100
+"""Open records of one kind that are kept apart, if the caller wants them to be. Then they grow."""
+
 # Somebody who writes again and again is recorded once, as a record that grows.
 _EXTEND = text("""
 UPDATE foreign_entries SET last_id = :last_id, entries = entries + :entries,
@@ -18,7 +21,9 @@ UPDATE foreign_entries SET last_id = :last_id, entries = entries + :entries,
 WHERE id = (
   SELECT max(id) FROM foreign_entries
   WHERE stream = :stream AND kind = :kind AND acknowledged_at IS NULL
-    AND last_noticed_at > clock_timestamp() - interval '10 minutes')
+    AND last_noticed_at > clock_timestamp() - interval '10 minutes'
+    AND (SELECT count(*) FROM foreign_entries
+         WHERE stream = :stream AND kind = :kind AND acknowledged_at IS NULL) >= :least)
 """)
 _ADD = text("""
 INSERT INTO foreign_entries (stream, kind, first_id, last_id, entries, reason, sample, noticed_at,
@@ -43,7 +48,7 @@ WHERE id = :id AND acknowledged_at IS NULL
 """)
 _DECIDED = text("""
 UPDATE foreign_entries SET acknowledged_at = clock_timestamp(), acknowledged_by = :by
-WHERE kind = 'unknown' AND acknowledged_at IS NULL
+WHERE stream = :stream AND kind = 'unknown' AND acknowledged_at IS NULL
 """)
 
 
@@ -92,10 +97,12 @@ async def record(
     noticed: Sequence[Noticed],
     *,
     entries: int | None = None,
+    apart: bool = False,
 ) -> bool:
     """Record entries; return False if they continue an open record. The caller commits.
 
-    ``entries`` is how many to count, if not all.
+    ``entries`` is how many to count, if not all. With ``apart`` they become a record of their own,
+    unless there are `MOST_APART` already.
     """
     if not noticed:
         return False
@@ -108,6 +115,7 @@ async def record(
         "entries": len(noticed) if entries is None else entries,
         "reason": first.reason,
         "sample": first.sample,
+        "least": MOST_APART if apart else 0,
     }
     if (await connection.execute(_EXTEND, row)).rowcount:
         return False
@@ -136,6 +144,6 @@ async def acknowledge(connection: AsyncConnection, record_id: int, by: str) -> b
     return bool(acknowledged.rowcount)
 
 
-async def acknowledge_unknown(connection: AsyncConnection, by: str) -> None:
+async def acknowledge_unknown(connection: AsyncConnection, stream: str, by: str) -> None:
     """Acknowledge what was recorded of unknown changes, because somebody has decided on them."""
-    await connection.execute(_DECIDED, {"by": by})
+    await connection.execute(_DECIDED, {"stream": stream, "by": by})

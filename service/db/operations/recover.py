@@ -21,14 +21,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.customer_ids import customer_ref
 from service.core.foreign_kinds import ForeignKind
-from service.core.published_change import NotOursError, PublishedChange, read_change
+from service.core.published_change import PublishedChange, read_change
+from service.core.published_event import NotOursError
+from service.core.removal_event import RemovalReason
 from service.core.segment_event import Cause
 from service.core.stream_ids import StreamId, write
+from service.db import out_stream_tail, outbox
 from service.db.accounts.audit import note
+from service.db.customers import removals
 from service.db.locks import lock_customers, read_clock
 from service.db.operations import foreign_entries
 from service.db.operations.foreign_entries import Noticed
-from service.db.segments import outbox, unknown_changes
+from service.db.out_stream_tail import OutStream
+from service.db.segments.change_outbox import CHANGES
 from service.streams import out_stream
 
 _PAGE = 5000
@@ -86,6 +91,13 @@ FROM latest l WHERE c.id = l.customer_id
 # New customers must not get the ids of customers whom this database has forgotten.
 _RESERVE_IDS = text("""
 SELECT setval(pg_get_serial_sequence('customers', 'id'), CAST(:id AS bigint))
+""")
+# Customers whose changes were taken and who do not exist. Their ids are never given again: those
+# beyond the sequence are reserved, and a restored sequence skips some.
+_LOST = text("""
+SELECT id FROM unnest(CAST(:ids AS bigint[])) AS taken (id)
+WHERE NOT EXISTS (SELECT FROM customers c WHERE c.id = taken.id)
+  AND NOT EXISTS (SELECT FROM removals r WHERE r.customer_id = taken.id)
 """)
 _FORGET_UNKNOWN = text("DELETE FROM unknown_changes")
 
@@ -163,8 +175,10 @@ async def is_needed(connection: AsyncConnection, redis: Redis, stream: str) -> b
     """Return True if the out-stream may have changes that this database has forgotten."""
     if (await foreign_entries.summary(connection)).unknown:
         return True
-    position = (await outbox.state(connection)).published
-    tail = await unknown_changes.read_tail(connection, redis, stream, position, (position, 0))
+    position = (await CHANGES.state(connection)).published
+    tail = await out_stream_tail.read_tail(
+        connection, redis, OutStream(stream, CHANGES), position, (position, 0)
+    )
     return bool(tail.unknown)
 
 
@@ -189,7 +203,7 @@ async def recover(
                 return report
             await _insert(connection, taken, report)
             await connection.execute(_FORGET_UNKNOWN)
-            await foreign_entries.acknowledge_unknown(connection, actor)
+            await foreign_entries.acknowledge_unknown(connection, stream, actor)
             await foreign_entries.record(connection, stream, ForeignKind.FOREIGN, foreign)
             await foreign_entries.record(connection, stream, ForeignKind.REFUSED, refused)
             await note(connection, actor, "changes.recovered", details=_details(report))
@@ -206,15 +220,16 @@ async def _take_in(
     connection: AsyncConnection, redis: Redis, stream: str, report: RecoverReport
 ) -> list[Noticed]:
     """Keep what the relay would keep; return what it would remove."""
-    position = (await outbox.state(connection)).published
+    position = (await CHANGES.state(connection)).published
     foreign = list[Noticed]()
-    tail = await unknown_changes.read_tail(connection, redis, stream, position, (position, 0))
+    changes = OutStream(stream, CHANGES)
+    tail = await out_stream_tail.read_tail(connection, redis, changes, position, (position, 0))
     while tail.read_to is not None:
         for each in tail.foreign:
             foreign.append(Noticed(each.entry.id, each.reason, each.entry.sample))
             report.refuse(each.reason, each.entry.id)
-        position = await unknown_changes.take_in(connection, tail, position)
-        tail = await unknown_changes.read_tail(connection, redis, stream, position, tail.read_to)
+        position = await out_stream_tail.take_in(connection, CHANGES, tail, position)
+        tail = await out_stream_tail.read_tail(connection, redis, changes, position, tail.read_to)
     return foreign
 
 
@@ -293,6 +308,8 @@ async def _insert(
         ]
         await connection.execute(_INSERT_CHANGES, {"changes": json.dumps(page, default=str)})
     await connection.execute(_BRIDGE, {"ids": ids, "cause": Cause.REBUILD.value})
+    lost = (await connection.execute(_LOST, {"ids": ids})).scalars().all()
+    await removals.add(connection, lost, RemovalReason.ERASED)
 
 
 def _details(report: RecoverReport) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.customers.removals import REMOVALS
+from service.db.segments.change_outbox import CHANGES
 from service.db.segments.sweep import oldest_due
 
 SWEEP_PROMISE = timedelta(minutes=1)
@@ -43,8 +45,10 @@ class DatabaseBacklog(NamedTuple):
     dead_letters: int
     unpublished: int
     """Segment changes that are not in the out-stream."""
+    unpublished_removals: int
+    """The same for customers who are gone."""
     oldest_unpublished_seconds: float
-    """The age of the oldest of them; 0 if there is none."""
+    """The age of the oldest of both; 0 if there is none."""
     sweep_overdue_seconds: float
     """How long ago the sweep should have moved somebody; 0 if it keeps its promise."""
     now: datetime
@@ -85,17 +89,23 @@ SELECT sum(read)::bigint AS read, sum(applied)::bigint AS applied, sum(stale)::b
           GROUP BY place) s) AS seconds_buckets
 FROM ingest_counters
 """)
-# An unpublished change either has no publish number yet, or has one beyond the last published. The
+# An unpublished row either has no publish number yet, or has one beyond the last published. The
 # first are read by the outbox's partial index, the second by their number.
-_BACKLOG = text("""
+_UNPUBLISHED = """(SELECT count(*) FROM {outbox} WHERE publish_number IS NULL)
+    + (SELECT numbered - published FROM {relay})"""
+_OLDEST = """(SELECT {at} FROM {outbox} WHERE publish_number IS NULL ORDER BY id LIMIT 1),
+    (SELECT {at} FROM {outbox}
+     WHERE publish_number > (SELECT published FROM {relay}) ORDER BY publish_number LIMIT 1)"""
+_CHANGES = {"outbox": CHANGES.table, "relay": CHANGES.relay, "at": "changed_at"}
+_REMOVALS = {"outbox": REMOVALS.table, "relay": REMOVALS.relay, "at": "removed_at"}
+_BACKLOG = text(f"""
 SELECT
   (SELECT count(*) FROM dead_letters) AS dead_letters,
-  (SELECT count(*) FROM segment_changes WHERE publish_number IS NULL)
-    + (SELECT numbered - published FROM relay) AS unpublished,
+  {_UNPUBLISHED.format(**_CHANGES)} AS unpublished,
+  {_UNPUBLISHED.format(**_REMOVALS)} AS unpublished_removals,
   LEAST(
-    (SELECT changed_at FROM segment_changes WHERE publish_number IS NULL ORDER BY id LIMIT 1),
-    (SELECT changed_at FROM segment_changes
-     WHERE publish_number > (SELECT published FROM relay) ORDER BY publish_number LIMIT 1)
+    {_OLDEST.format(**_CHANGES)},
+    {_OLDEST.format(**_REMOVALS)}
   ) AS oldest_unpublished,
   clock_timestamp() AS now
 """)
@@ -122,6 +132,7 @@ async def database_backlog(connection: AsyncConnection) -> DatabaseBacklog:
     return DatabaseBacklog(
         dead_letters=row.dead_letters,
         unpublished=row.unpublished,
+        unpublished_removals=row.unpublished_removals,
         oldest_unpublished_seconds=max(0.0, (row.now - oldest).total_seconds()) if oldest else 0.0,
         sweep_overdue_seconds=max(0.0, overdue.total_seconds()),
         now=row.now,

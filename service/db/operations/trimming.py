@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.stream_ids import parse
 from service.db.locks import AdvisoryLock, try_lock
+from service.db.out_stream_tail import OutStream
 from service.streams.trim import Keep, trim
 
 _TRIMS = text("SELECT stream, entries, held_by, held_at FROM trims ORDER BY stream")
@@ -26,10 +27,6 @@ ON CONFLICT (stream) DO UPDATE SET entries = t.entries + excluded.entries,
   held_by = excluded.held_by, held_at = excluded.held_at
 RETURNING old.held_by AS held_before
 """)
-# If Redis loses the rest of the out-stream, what was trimmed off it is not published again. The
-# first entry that is left may be somebody else's, with any id.
-_TRIMMED = text("UPDATE relay SET trimmed = GREATEST(trimmed, LEAST(:number, published))")
-_LAST_BIGINT = 2**63 - 1
 
 
 class Trims(NamedTuple):
@@ -66,18 +63,18 @@ async def trim_orders(
     return (await _trim(connection, redis, stream, keep, group))[0]
 
 
-async def trim_changes(
-    connection: AsyncConnection, redis: Redis, stream: str, keep: Keep
+async def trim_published(
+    connection: AsyncConnection, redis: Redis, stream: OutStream, keep: Keep
 ) -> TrimResult | None:
-    """Trim the stream of segment changes; the caller commits. None if another replica is trimming.
+    """Trim an out-stream; the caller commits. None if another replica is trimming.
 
-    The segment changes themselves stay in the database.
+    What was published stays in the database.
     """
     if not await try_lock(connection, AdvisoryLock.TRIMMING):
         return None
-    result, first = await _trim(connection, redis, stream, keep, None)
+    result, first = await _trim(connection, redis, stream.name, keep, None)
     if result.entries:
-        await connection.execute(_TRIMMED, {"number": min(first - 1, _LAST_BIGINT)})
+        await stream.outbox.mark_trimmed(connection, first - 1)
     return result
 
 

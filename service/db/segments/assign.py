@@ -18,15 +18,12 @@ from service.core.segment_event import Cause
 from service.db import registers
 from service.db.figures import FIGURES, added_by, each_figure
 from service.db.locks import lock_customers
+from service.db.outbox import CHANNEL
 from service.db.schema import COUNTER_SLOTS
 from service.db.search_text import SEARCHED_REGISTERS, search_text
 from service.db.segments.rules_sql import LIMITS, hold_ended_sql, segment_sql
 from service.db.segments.trace_context import trace_customer
 from service.db.statistics.daily import daily_changes_sql, daily_totals_sql
-
-CHANNEL = "segment_changes"
-"""The channel that Postgres notifies when a transaction commits segment changes."""
-
 
 JUDGED = f"""
 {LIMITS},

@@ -150,6 +150,9 @@ async def test_forgotten_customers_need_to_be_confirmed(empty_service: Service, 
     assert await last_id(service) == 1003
     await published(service, 4)
     assert (await out_stream(service))[-1].place == ("CUST-1004", 1)
+    gone = await out_stream(service, service.config.removals_stream)
+    assert [entry.document["subject"] for entry in gone] == ["CUST-1002", "CUST-1003"]
+    await sound(service)
 
 
 FORGED = {

@@ -10,7 +10,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.core.removal_event import RemovalReason
 from service.db import migrate
+from service.db.customers import removals
 from service.streams import groups
 from service.streams.redis_client import connection_options
 from tests.conftest import Service
@@ -208,6 +210,8 @@ async def test_metrics_equal_what_was_ingested(
     ]
     for batch in batches:
         await service.ingest(*batch)
+    async with service.engine.begin() as connection:
+        await removals.add(connection, [1, 2], RemovalReason.NOT_A_PERSON)
     samples = await metrics(web)
     expected = {
         ("crm_up", "database"): 1,
@@ -227,6 +231,7 @@ async def test_metrics_equal_what_was_ingested(
         ("crm_dead_letters", "currency_mismatch"): 1,
         ("crm_dead_letters", "not_json"): 0,
         ("crm_unpublished_changes", ""): 3,
+        ("crm_unpublished_removals", ""): 2,
         ("crm_sweep_overdue_seconds", ""): 0,
         ("crm_batch_entries_count", ""): 3,
         ("crm_batch_entries_sum", ""): 19,

@@ -57,7 +57,7 @@ _numbers = itertools.count()
 async def relaying(service: Service) -> AsyncIterator[Relay]:
     """Run a relay and nothing else until the block ends."""
     engine = create_engine(service.config.database_url or "", application="crm relay")
-    relay = Relay(engine, service.redis, service.config.changes_stream)
+    relay = Relay(engine, service.redis, service.config)
     task = asyncio.create_task(relay.run())
     try:
         yield relay
@@ -88,10 +88,14 @@ class Published(NamedTuple):
         return data["customerId"], data["sequence"]
 
 
-async def out_stream(service: Service) -> list[Published]:
-    """Return all entries of the out-stream."""
+async def out_stream(service: Service, stream: str | None = None) -> list[Published]:
+    """Return all entries of an out-stream, by default that of segment changes."""
     entries = await read_range(
-        service.redis, service.config.changes_stream, "-", "+", Limits(100_000, 1 << 30)
+        service.redis,
+        stream or service.config.changes_stream,
+        "-",
+        "+",
+        Limits(100_000, 1 << 30),
     )
     assert all(list(entry.fields) == [b"__data__"] for entry in entries)
     return [Published(entry.id, entry.fields[b"__data__"]) for entry in entries]
@@ -155,10 +159,11 @@ async def all_applied(service: Service, entries: int, seconds: float = PATIENCE)
 
 
 async def all_published(service: Service, seconds: float = PATIENCE) -> None:
-    """Wait until every change is on the out-stream."""
+    """Wait until every change and every removal is on its out-stream."""
 
     async def done() -> bool:
-        return not (await database_backlog(service)).unpublished
+        backlog = await database_backlog(service)
+        return not (backlog.unpublished or backlog.unpublished_removals)
 
     await until(done, seconds)
 

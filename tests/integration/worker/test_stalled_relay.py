@@ -35,7 +35,7 @@ async def relaying_through(
         through(database_url, postgres) if postgres else database_url, application="crm relay"
     )
     client = redis_client.connect(through(redis_url, redis) if redis else redis_url)
-    relay = Relay(engine, client, service.config.changes_stream)
+    relay = Relay(engine, client, service.config)
     task = asyncio.create_task(relay.run())
     try:
         yield relay

@@ -134,7 +134,9 @@ async def _against_consumer(stage: Stage, found: Audit) -> None:
     stored = {f"CUST-{row['id']}": (row["segment"], row["segment_sequence"]) for row in rows}
     seen = stage.analytics
     arrived = {
-        customer: (segment, seen.sequences[customer]) for customer, segment in seen.segments.items()
+        customer: (segment, seen.sequences[customer])
+        for customer, segment in seen.segments.items()
+        if customer not in seen.removed
     }
     for customer in stored.keys() | arrived.keys():
         kept, came = stored.get(customer), arrived.get(customer)
@@ -142,6 +144,12 @@ async def _against_consumer(stage: Stage, found: Audit) -> None:
             found.lost += came is None or (kept is not None and came[1] < kept[1])
             found.doubled += kept is None or (came is not None and came[1] > kept[1])
             found.fault(f"{customer}: analytics has {came}, the database {kept}")
+    gone = await stage.servers.sql("SELECT customer_id FROM removals")
+    announced = {f"CUST-{row['customer_id']}" for row in gone}
+    if announced != seen.removed or not announced:
+        found.lost += len(announced - seen.removed)
+        found.doubled += len(seen.removed - announced)
+        found.fault(f"{len(seen.removed)} removals arrived, not {len(announced)}")
     for hole in seen.holes:
         found.lost += hole.came - hole.after - 1
         found.fault(f"a hole in the out-stream: {hole}")

@@ -102,9 +102,9 @@ def _install() -> None:
     _around(_Leading, "_add", before=BEFORE_ADD, when=lambda given: given[1])
     inner = _Leading._add
 
-    async def add(self: _Leading, changes: Any) -> Any:
-        last = await inner(self, changes)
-        if changes and last == self._expected:
+    async def add(self: _Leading, events: Any) -> Any:
+        last = await inner(self, events)
+        if events and last == self._expected:
             _reach(BEFORE_MARK)
         return last
 

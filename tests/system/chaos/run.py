@@ -86,7 +86,7 @@ async def run(report: Report, folder: Path, say: Callable[[str], None]) -> None:
         backlog=options.backlog,
     ) as stage:
         rng = random.Random(options.seed)
-        async with stage.asking(), stage.publishers.publishing():
+        async with stage.asking(), stage.erasing(), stage.publishers.publishing():
             for number, step in enumerate(steps, 1):
                 at = f"{time.monotonic() - started:6.1f} s"
                 say(f"{at}  {number:>3}/{len(steps)}  {' + '.join(step.faults)}")
@@ -136,6 +136,7 @@ def _count(stage: Stage, found: Audit, report: Report) -> None:
         f" {ledger.repeated:,} repeated, {ledger.late:,} late, {len(ledger.bad):,} bad)",
         "segment changes": f"{seen.seen:,} received, {seen.repeats:,} repeats dropped by sequence,"
         f" stream read from the beginning {seen.restarts} times",
+        "removed": f"{len(seen.removed):,} people were created and erased",
         "redis lost": f"entries in {lossy} faults; the service noticed {found.losses} losses",
         "forged entries": f"{stage.forged} added; the consumer distrusted {seen.distrusted}",
         "web answers": ", ".join(f"{n} × {status}" for status, n in sorted(stage.answers.items())),

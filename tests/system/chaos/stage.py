@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,11 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import httpx
 from redis.exceptions import RedisError
 
 from consumers.tasks import end
 from service.config import asyncpg_url
 from service.db import migrate
+from tests.processes import HOST
 from tests.system.chaos.analytics import Analytics
 from tests.system.chaos.crew import Crew
 from tests.system.chaos.points import Points
@@ -30,6 +33,7 @@ GROUP = "crm"
 BOUND_SECONDS = 120.0
 """Seconds within which all is well again after a fault, also on a slow machine."""
 _LOOK_EVERY = 0.05
+_ERASE_EVERY = 2.0
 _MOVING_SECONDS = 300.0
 AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError, TimeoutError)
 
@@ -104,7 +108,7 @@ class Stage:
         return False
 
     async def drained(self) -> None:
-        """Wait until lag, pending entries and unpublished changes are zero; nobody may publish."""
+        """Wait until lag, pending entries and unpublished events are zero; nobody may publish."""
         await until(self._nothing_waits, BOUND_SECONDS)
 
     async def _nothing_waits(self) -> bool:
@@ -113,8 +117,10 @@ class Stage:
             stream = await self.redis.xinfo_stream(STREAM)
             groups = await self.redis.xinfo_groups(STREAM)
             rows = await self.servers.sql(
-                "SELECT numbered - published + (SELECT count(*) FROM segment_changes"
-                " WHERE publish_number IS NULL) AS unpublished FROM relay"
+                "SELECT r.numbered - r.published + s.numbered - s.published"
+                " + (SELECT count(*) FROM segment_changes WHERE publish_number IS NULL)"
+                " + (SELECT count(*) FROM removals WHERE publish_number IS NULL) AS unpublished"
+                " FROM relay r, removals_relay s"
             )
         except AWAY:
             return False
@@ -143,6 +149,50 @@ class Stage:
             assert not task.done(), "the dashboard has died"
         finally:
             await end([task])
+
+    @contextlib.asynccontextmanager
+    async def erasing(self) -> AsyncIterator[None]:
+        """Create and erase people during the block, whom no order names.
+
+        At its end nobody is left whose erasure had no answer.
+        """
+
+        async def erase() -> None:
+            for number in itertools.count():
+                person = {"name": "Jane Smith", "email": f"erased-{number}@x.org"}
+                await self._request("POST", "/customers", person)
+                with contextlib.suppress(*AWAY):
+                    await self._erase_all()
+                await asyncio.sleep(_ERASE_EVERY)
+
+        async def nobody_is_left() -> bool:
+            try:
+                return not await self._erase_all()
+            except AWAY:
+                return False
+
+        task = asyncio.create_task(erase())
+        try:
+            yield
+            assert not task.done(), "nobody is erased any more"
+        finally:
+            await end([task])
+        await until(nobody_is_left, BOUND_SECONDS)
+
+    async def _erase_all(self) -> int:
+        """Erase those who were created for it; return how many there were."""
+        rows = await self.servers.sql("SELECT id FROM customers WHERE email_key LIKE 'erased-%'")
+        for row in rows:
+            await self._request("DELETE", f"/customers/CUST-{row['id']}")
+        return len(rows)
+
+    async def _request(self, method: str, path: str, body: Any = None) -> None:
+        """Ask a web process to change something. It may be away."""
+        web = self.crew.webs[0]
+        with contextlib.suppress(httpx.TransportError):
+            async with httpx.AsyncClient(trust_env=False) as client:
+                url = f"http://{HOST}:{web.port}/api/v1{path}"
+                await client.request(method, url, json=body)
 
 
 def _through(url: str, proxy: Proxy) -> str:

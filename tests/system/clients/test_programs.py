@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from service.db.customers import editing
 from service.streams import redis_client
 from tests.conftest import Service
 from tests.events import fields
@@ -216,3 +217,53 @@ async def test_no_change_is_handled_twice_when_redis_comes_back_empty(
         await until(both_handled, SECONDS)
         await _all_acknowledged(service)
         assert [change[1:] for change in _changes(*programs)] == [(1, "new"), (1, "new")]
+
+
+@pytest.mark.parametrize("name", SUBSCRIBERS)
+async def test_a_customer_who_is_gone_stays_gone_for_every_subscriber(
+    empty_service: Service, page: Page, name: str
+) -> None:
+    service = empty_service
+    raw: Any = service.redis
+    orders = [fields(f"ORD-{n}", email=f"{who}@x.org") for n, who in enumerate(("jane", "john"))]
+    async with working(service, batch_size=1):
+        await _publish(service, *orders, after=0)
+        jane, john = await service.rows("SELECT id FROM customers ORDER BY id")
+        async with service.engine.begin() as connection:
+            await editing.delete(connection, "test", jane["id"])
+        await all_published(service)
+    gone, stays = f"CUST-{jane['id']}", f"CUST-{john['id']}"
+    removals = service.config.removals_stream
+    (removal,) = await out_stream(service, removals)
+
+    # The subscriber is killed before it has acknowledged the removal, and another one goes on.
+    async with page.running(name, hold=b"XACK") as (first, line):
+
+        async def is_held() -> bool:
+            return line.held
+
+        await until(is_held, SECONDS)
+    async with page.running(name) as (second, _):
+
+        async def both_handled() -> bool:
+            lines = [*first.lines, *second.lines]
+            return f"{gone} is gone" in lines and any(it.startswith(f"{stays} 1") for it in lines)
+
+        await until(both_handled, SECONDS)
+        await _all_acknowledged(service)
+        change = json.loads((await out_stream(service))[0].body)
+        change["id"], change["data"]["sequence"] = f"{gone}:2", 2
+        late = json.dumps(change, separators=(",", ":"))
+        await raw.xadd(service.config.changes_stream, {"__data__": late})
+        await raw.xadd(removals, {"__data__": removal.body})
+        await _all_acknowledged(service)
+
+        async def removals_acknowledged() -> bool:
+            (group,) = [redis_client.texts(it) for it in await raw.xinfo_groups(removals)]
+            last = redis_client.texts(await raw.xinfo_stream(removals))["last-generated-id"]
+            return (group["last-delivered-id"], group["pending"]) == (last, 0)
+
+        await until(removals_acknowledged, SECONDS)
+    lines = [*first.lines, *second.lines]
+    assert lines.count(f"{gone} is gone") == 1
+    assert not [line for line in lines if line.startswith(f"{gone} 2") or "missed" in line]

@@ -30,6 +30,7 @@ _WITHOUT_ALERT = {
     "crm_pending_entries": "their age has an alert; their number says little",
     "crm_stream_pending_entries": "their age has an alert; their number says little",
     "crm_unpublished_changes": "their age has an alert; their number says little",
+    "crm_unpublished_removals": "the same",
     "crm_losses": "crm_open_losses has the alert",
     "crm_foreign_entries": "crm_open_foreign_records has the alert",
     "crm_lost_entries": "the size of a loss; crm_open_losses has the alert",

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from service.config import Config
+from service.db.customers import editing
 from service.local import binaries
 from service.streams import redis_client
 from tests import redis_users
@@ -28,6 +29,7 @@ from tests.wait import until
 
 ADMIN = "admin"
 ORDERS, PARTITION, CHANGES = "orders", "orders:{0}", "customer-segment-changed"
+REMOVALS = "customer-removed"
 ENVIRONMENT = {
     f"REDIS_{name}_PASSWORD": PASSWORD for name in ("ADMIN", "SERVICE", "PUBLISHER", "SUBSCRIBER")
 }
@@ -59,6 +61,8 @@ REFUSED = {
     ),
     PUBLISHER: (
         ("XADD", CHANGES, "*", "__data__", "x"),
+        ("XADD", REMOVALS, "*", "__data__", "x"),
+        ("XRANGE", REMOVALS, "-", "+"),
         ("XADD", "another", "*", "data", "x"),
         ("XRANGE", ORDERS, "-", "+"),
         ("XRANGE", CHANGES, "-", "+"),
@@ -71,8 +75,11 @@ REFUSED = {
     ),
     SUBSCRIBER: (
         ("XADD", CHANGES, "*", "__data__", "x"),
+        ("XADD", REMOVALS, "*", "__data__", "x"),
         ("XADD", ORDERS, "*", "data", "x"),
         ("XDEL", CHANGES, "1-0"),
+        ("XDEL", REMOVALS, "1-0"),
+        ("DEL", REMOVALS),
         ("DEL", CHANGES),
         ("XTRIM", CHANGES, "MAXLEN", "0"),
         ("XSETID", CHANGES, "9-0"),
@@ -131,7 +138,7 @@ async def users(port: int) -> AsyncIterator[dict[str, Any]]:
 
     await until(answers)
     await clients[ADMIN].flushall()
-    for stream in (ORDERS, CHANGES):
+    for stream in (ORDERS, CHANGES, REMOVALS):
         await clients[ADMIN].xadd(stream, {"x": "x"}, id="1-0")
         await clients[ADMIN].xgroup_create(stream, "other", id="0")
     yield clients
@@ -160,6 +167,10 @@ async def test_a_publisher_publishes_and_a_subscriber_reads(users: dict[str, Any
     assert await subscriber.xautoclaim(CHANGES, "mine", "me", 0)
     assert await subscriber.xack(CHANGES, "mine", entries[0][0]) == 1
     assert await subscriber.xinfo_groups(CHANGES)
+    await subscriber.xgroup_create(REMOVALS, "mine", id="0", mkstream=True)
+    read = await subscriber.xreadgroup("mine", "me", {CHANGES: ">", REMOVALS: ">"}, block=10)
+    assert [(stream, len(found)) for stream, found in read] == [(REMOVALS.encode(), 1)]
+    assert await subscriber.xack(REMOVALS, "mine", read[0][1][0][0]) == 1
 
 
 async def test_the_whole_service_runs_as_its_user(
@@ -203,6 +214,9 @@ async def test_the_whole_service_runs_as_its_user(
         finally:
             await crm.end()
         await change(service, 1, 2)
+        (row,) = await service.rows("SELECT max(id) AS id FROM customers")
+        async with service.engine.begin() as connection:
+            await editing.delete(connection, "test", row["id"])
         async with relaying(service):
             await all_published(service)
         for command in ("status", "recover --apply", "replay --all", "foreign --acknowledge 1"):
@@ -210,4 +224,5 @@ async def test_the_whole_service_runs_as_its_user(
             assert told.status == 0, (command, told.out, told.err)
         assert (await redis_client.warn_of_unsafe_settings(redis)) == []
         assert await out_stream(service)
+        assert len(await out_stream(service, REMOVALS)) == 1
     assert await users[ADMIN].execute_command("ACL", "LOG") == []

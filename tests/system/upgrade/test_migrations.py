@@ -216,6 +216,46 @@ async def test_former_emails_from_before_their_table_are_taken_from_the_audit(
             assert [tuple(row) for row in found] == [("a@x.org", 1001)]
 
 
+async def test_who_was_removed_before_there_were_removals_is_announced(
+    own_servers: Servers,
+) -> None:
+    change = (
+        "INSERT INTO segment_changes (customer_id, sequence, segment, cause, settings_version,"
+        " total_orders, total_spent, changed_at) VALUES (:id, :sequence, 'new', 'order', 1, 1, 1,"
+        " now())"
+    )
+    async with _engine(own_servers) as engine:
+        await _up_to(engine, _before("0017"))
+        async with engine.begin() as connection:
+            await connection.execute(
+                text(
+                    "INSERT INTO customers (email, email_key, date_created)"
+                    " VALUES ('b@x.org', 'b@x.org', now())"
+                )
+            )
+            for number in (1001, 1002, 1003):
+                for sequence in (1, 2):
+                    await connection.execute(text(change), {"id": number, "sequence": sequence})
+            await connection.execute(
+                text(
+                    "INSERT INTO audit (actor, action, customer_id, at)"
+                    " VALUES ('a test', 'customer.erased', 1002, '2026-11-01Z')"
+                )
+            )
+        await _up_to(engine, "0017")
+        async with engine.connect() as connection:
+            found = await connection.execute(
+                text(
+                    "SELECT customer_id, reason, removed_at = '2026-11-01Z', publish_number"
+                    " FROM removals ORDER BY customer_id"
+                )
+            )
+            assert [tuple(row) for row in found] == [
+                (1002, "erased", True, None),
+                (1003, "erased", False, None),
+            ]
+
+
 async def test_dead_letters_from_before_their_bounds_wait_to_be_measured(
     own_servers: Servers,
 ) -> None:

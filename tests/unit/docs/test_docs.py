@@ -217,12 +217,13 @@ def test_every_field_of_an_order_event_is_listed_and_no_other() -> None:
         assert shown[f"`data.{field}`"] == {" ".join(values)}
 
 
-def test_the_segment_change_shown_has_every_field_and_no_other() -> None:
+def test_the_published_events_shown_have_every_field_and_no_other() -> None:
     page = (DOCS / "streams.md").read_text()
-    (shown,) = re.findall(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    event = _event("customerSegmentChanged")
-    assert json.loads(shown).keys() == event["properties"].keys() - {"traceparent"}
-    assert json.loads(shown)["data"].keys() == event["properties"]["data"]["properties"].keys()
+    documents = re.findall(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for shown, name in zip(documents, ("customerSegmentChanged", "customerRemoved"), strict=True):
+        event = _event(name)
+        assert json.loads(shown).keys() == event["properties"].keys() - {"traceparent"}
+        assert json.loads(shown)["data"].keys() == event["properties"]["data"]["properties"].keys()
 
 
 def test_every_reason_for_a_refusal_is_listed_and_no_other() -> None:

@@ -13,12 +13,21 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.dead_letters import Fate
+from service.core.removal_event import RemovalReason
 from service.db.engine import in_transaction
 from service.db.ingest.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
 from service.db.locks import lock_customers, read_clock
 from service.db.operations.rebuild import history
 from service.db.operations.status import SWEEP_PROMISE
-from service.db.operations.verify import entries, kept, metrics, people, segments, statistics
+from service.db.operations.verify import (
+    entries,
+    kept,
+    metrics,
+    people,
+    removals,
+    segments,
+    statistics,
+)
 from service.db.operations.verify.findings import rows
 from service.db.search_text import search_text
 from service.db.segments.sweep import OVERLAP
@@ -163,6 +172,11 @@ WHERE NOT EXISTS (SELECT FROM customers c WHERE c.id = i.customer_id)
   AND EXISTS (SELECT FROM audit a WHERE a.customer_id = i.customer_id
               AND a.action = 'customer.erased')
 """
+_ANNOUNCE = f"""
+INSERT INTO removals (customer_id, reason, removed_at)
+SELECT customer, '{RemovalReason.ERASED}', erased_at
+FROM ({removals.UNANNOUNCED_SQL}) erased ORDER BY customer
+"""
 # Workers compute the answers again.
 _ANSWERS = "DELETE FROM kept_answers"
 # The customers are all recomputed after this.
@@ -265,6 +279,11 @@ LAST = (
         "interactions of an erased person were left over",
         _by(text(f"SELECT * FROM ({people.INTERACTIONS_SQL}) i WHERE erased LIMIT :most")),
         _with(_INTERACTIONS),
+    ),
+    Mend(
+        "erased people were not announced to subscribers",
+        _by(removals.UNANNOUNCED),
+        _with(_ANNOUNCE),
     ),
     Mend("cached answers could not become old", _by(statistics.FUTURE_ANSWERS), _with(_ANSWERS)),
     Mend(

@@ -3,7 +3,7 @@
 ``crm verify`` checks them on a live system, and the tests check them after every scenario. All
 queries on the database read one snapshot, so that work that goes on meanwhile cannot look like an
 error. Nothing is loaded whole: rows that break an invariant are found by the database, and the
-out-stream is read page by page. `coverage` lists by what each column of each table is checked.
+out-streams are read page by page. `coverage` lists by what each column of each table is checked.
 """
 
 from collections.abc import Sequence
@@ -30,9 +30,11 @@ from service.db.operations.verify.kept import (
 from service.db.operations.verify.metrics import FIGURES_REBUILT, METRICS
 from service.db.operations.verify.out_stream import out_stream_faults
 from service.db.operations.verify.people import PEOPLE, email_key_faults
+from service.db.operations.verify.removals import REMOVALS
 from service.db.operations.verify.sample import sample_faults
 from service.db.operations.verify.segments import SEGMENTS
 from service.db.operations.verify.statistics import STATISTICS, recount
+from service.db.out_stream_tail import OutStream
 from service.db.segments.sweep import OVERLAP
 
 _INVARIANTS: tuple[tuple[str, Sequence[Check]], ...] = (
@@ -41,7 +43,7 @@ _INVARIANTS: tuple[tuple[str, Sequence[Check]], ...] = (
     ("applying again changes nothing", ()),
     ("segments equal the rules, no sweep is overdue", SEGMENTS),
     ("segment changes are a chain", HISTORY),
-    ("the out-stream says what the history says", ()),
+    ("the out-streams say what the database says", REMOVALS),
     ("statistics equal a recount", STATISTICS),
     ("a rebuild equals the increments", FIGURES_REBUILT),
     ("people are found by what they have", PEOPLE),
@@ -70,19 +72,19 @@ async def verify(
     *,
     orders: Sequence[OrdersStream],
     group: str,
-    changes: str,
+    published: Sequence[OutStream],
     terms: Terms,
     accept: bool = False,
 ) -> Report:
     """Check all invariants. Writes nothing that is not rolled back.
 
-    ``group`` is the name of the consumer group, ``changes`` that of the out-stream, ``terms`` are
-    those by which workers judge entries. With ``accept``, rows that the last verification saw
+    ``group`` is the name of the consumer group, ``published`` are the out-streams, ``terms`` those
+    by which workers judge entries. With ``accept``, rows that the last verification saw
     otherwise are taken as right. Errors of the servers are raised as they come.
     """
     with_redis = {
         2: await entry_faults(engine, redis, orders, group),
-        6: await out_stream_faults(engine, redis, changes),
+        6: await out_stream_faults(engine, redis, published),
         3: await stream_faults(engine, redis, orders, group, terms) + await sample_faults(engine),
     }
     async with engine.connect() as pooled:

@@ -239,6 +239,17 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "published": Checked(6),
         "trimmed": Checked(5),
     },
+    "removals": {
+        "id": Checked(10),
+        # What subscribers were told, as for segment changes.
+        **dict.fromkeys(("customer_id", "removed_at", "publish_number"), Checked(6)),
+        "reason": Refused("ck_removals_reason"),
+        "merged_into": Checked(6),
+    },
+    "removals_relay": {
+        "one": _SINGLE,
+        **dict.fromkeys(("numbered", "published", "trimmed"), Checked(6)),
+    },
     "segment_changes": {
         "id": Checked(10),
         "customer_id": Checked(5),

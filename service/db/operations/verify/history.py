@@ -1,6 +1,6 @@
 """Segment changes are a chain, their facts follow the rules, their numbers are in order (5)."""
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from service.core.segment_event import Cause
 from service.db.operations.verify.findings import REBUILD, RESTORE, Check
@@ -53,14 +53,19 @@ WHERE version IS NULL
    OR {_BY_RULES} AND by_rules <> segment
 LIMIT :most
 """)
-_RELAY = text("""
+
+
+def relay_check(relay: str, outbox: str) -> TextClause:
+    """Return a query for the numbers of a relay that do not fit its outbox."""
+    return text(f"""
 SELECT r.numbered, r.published, r.trimmed, n.highest
 FROM (SELECT true AS one) single
-LEFT JOIN relay r ON true
-CROSS JOIN (SELECT coalesce(max(publish_number), 0) AS highest FROM segment_changes) n
+LEFT JOIN {relay} r ON true
+CROSS JOIN (SELECT coalesce(max(publish_number), 0) AS highest FROM {outbox}) n
 WHERE r.numbered IS NULL OR r.trimmed > r.published
    OR r.numbered <> GREATEST(n.highest, r.published)
 """)
+
 
 HISTORY = (
     Check(
@@ -70,5 +75,9 @@ HISTORY = (
     ),
     Check("a customer has no segment change", REBUILD, _NO_HISTORY),
     Check("a segment change contradicts its own facts and settings", RESTORE, _CONTRADICTIONS),
-    Check("the relay's numbers do not fit the history", RESTORE, _RELAY),
+    Check(
+        "the relay's numbers do not fit the history",
+        RESTORE,
+        relay_check("relay", "segment_changes"),
+    ),
 )

@@ -161,6 +161,14 @@ SETTLED_ROWS = {
         "(SELECT published FROM relay)",
         "bigint",
     ),
+    "removals": Settled(
+        "published removals",
+        "publish_number",
+        "id, customer_id, reason, merged_into, removed_at, publish_number",
+        "removals WHERE publish_number IS NOT NULL",
+        "(SELECT published FROM removals_relay)",
+        "bigint",
+    ),
     "settings": Settled(
         "versions of the settings",
         "version",

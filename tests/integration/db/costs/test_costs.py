@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.orders import judge_all
 from service.core.envelope import Entry
+from service.db import outbox
 from service.db.engine import BY_INDEX, create_engine, in_transaction
 from service.db.ingest.ingest import ingest
-from service.db.segments import outbox
+from service.db.segments.change_outbox import CHANGES
 from tests.bench.load import events, pages
 from tests.conftest import Service
 from tests.integration.db.costs.round_trips import Wire, wire
@@ -240,7 +241,7 @@ async def test_a_relay_whose_plans_were_made_for_an_empty_history_reads_no_more(
 async def number_changes(connection: AsyncConnection) -> int:
     """Do the relay's work in the database; return how many changes there were."""
     position = total = 0
-    while changes := await outbox.next_changes(connection, position, 100):
+    while changes := await CHANGES.next_page(connection, position, 100):
         position = changes[-1].number
         total += len(changes)
     await connection.execute(text("SELECT pg_stat_force_next_flush()"))

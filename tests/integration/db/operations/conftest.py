@@ -27,8 +27,6 @@ async def four_customers(service: Service, now: datetime) -> None:
 
 async def publish_changes(service: Service) -> None:
     """Run a relay until all segment changes are published."""
-    relay = asyncio.create_task(
-        Relay(service.engine, service.redis, service.config.changes_stream).run()
-    )
+    relay = asyncio.create_task(Relay(service.engine, service.redis, service.config).run())
     await all_published(service)
     await end([relay])

@@ -207,7 +207,7 @@ async def test_a_relay_that_runs_meanwhile_publishes_only_what_is_in_order(
     await four_customers(empty_service, now)
     await empty_service.execute("UPDATE segment_changes SET sequence = sequence + 4")
     relay = asyncio.create_task(
-        Relay(empty_service.engine, empty_service.redis, "customer-segment-changed").run()
+        Relay(empty_service.engine, empty_service.redis, empty_service.config).run()
     )
     try:
         await _run(empty_service)

@@ -27,6 +27,8 @@ _ROWS = (
     """INSERT INTO foreign_entries (stream, kind, first_id, last_id, entries, reason, sample,
          noticed_at, last_noticed_at, acknowledged_at, acknowledged_by)
        VALUES ('gone', 'foreign', '1-0', '2-0', 2, 'not ours', 'x', now(), now(), now(), 'test')""",
+    """INSERT INTO removals (customer_id, reason, merged_into, removed_at)
+       VALUES (900, 'merged', 1001, now())""",
     "INSERT INTO devices (token_hash, user_id) SELECT 'x', min(id) FROM users",
     "INSERT INTO stream_searches VALUES ('gone', 1, 0, '1-0', '2-0', 1)",
     "INSERT INTO trims VALUES ('gone', 5, 'analytics', '1-0')",

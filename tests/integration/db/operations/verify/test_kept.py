@@ -5,6 +5,7 @@ from datetime import datetime
 import pytest
 
 from service.db.engine import in_transaction
+from service.db.operations.out_streams import out_streams
 from service.db.operations.status import note_verification
 from service.db.operations.verify import verify
 from tests.conftest import Service
@@ -67,7 +68,7 @@ async def test_a_change_is_reported_until_it_is_accepted(verified: Service) -> N
         verified.redis,
         orders=config.orders_streams,
         group=config.orders_group,
-        changes=config.changes_stream,
+        published=out_streams(config),
         terms=config.terms,
         accept=True,
     )

@@ -274,7 +274,7 @@ async def test_invariant_6_reports_an_entry_that_is_there_twice(sound: Service) 
     (offender,) = await _broken(sound, 6)
     assert offender == {
         "entry": "2-1",
-        "fault": "not in the history",
+        "fault": "not in the database",
         "customer": "CUST-1001",
         "sequence": 2,
     }
@@ -299,6 +299,28 @@ async def test_invariant_6_reports_a_stream_that_is_shorter_or_gone(sound: Servi
     assert {"streamEndsAt": 4, "published": 6} in await _broken(sound, 6)
     await sound.redis.delete(sound.config.changes_stream)
     assert await _broken(sound, 6) == [{"streamEndsAt": 0, "published": 6}]
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        ("INSERT INTO removals VALUES (DEFAULT, 1002, 'erased', NULL, now())", "exists"),
+        ("INSERT INTO removals VALUES (DEFAULT, 900, 'merged', 901, now())", "never was"),
+        ("DELETE FROM customers WHERE id = 1002", "nothing says why"),
+        (
+            "INSERT INTO audit (actor, action, customer_id) VALUES ('x', 'customer.erased', 900)",
+            "not announced",
+        ),
+        ("UPDATE removals_relay SET numbered = 3", "numbers"),
+    ],
+)
+async def test_invariant_6_reports_who_is_gone_and_was_not_announced(
+    sound: Service, damage: str, fault: str
+) -> None:
+    await sound.execute(damage)
+    (finding,) = [finding for finding in await sound.findings() if finding.number == 6]
+    (found,) = finding.faults
+    assert fault in found.what
 
 
 @pytest.mark.parametrize("column", ["customers", "total_spent", "with_orders", "repeat_customers"])
