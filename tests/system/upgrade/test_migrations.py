@@ -225,7 +225,7 @@ async def test_who_was_removed_before_there_were_removals_is_announced(
         " now())"
     )
     async with _engine(own_servers) as engine:
-        await _up_to(engine, _before("0017"))
+        await _up_to(engine, _before("0016"))
         async with engine.begin() as connection:
             await connection.execute(
                 text(
@@ -242,7 +242,7 @@ async def test_who_was_removed_before_there_were_removals_is_announced(
                     " VALUES ('a test', 'customer.erased', 1002, '2026-11-01Z')"
                 )
             )
-        await _up_to(engine, "0017")
+        await _up_to(engine, "0016")
         async with engine.connect() as connection:
             found = await connection.execute(
                 text(
