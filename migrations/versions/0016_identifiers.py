@@ -122,6 +122,7 @@ def upgrade() -> None:
             comment="identifiers that staff gave away; batches that looked meanwhile run again",
         ),
     )
+    op.alter_column("erased", "email_hash", comment="SHA-256 of salt and identifier")
     for statement in _TRIGGERS:
         op.execute(statement)
 
@@ -131,6 +132,7 @@ def downgrade() -> None:
     for trigger, table in (("take_over_email", "customers"), ("forget_identifier", "orders")):
         op.execute(f"DROP TRIGGER {trigger} ON {table}")
         op.execute(f"DROP FUNCTION {trigger}")
+    op.alter_column("erased", "email_hash", comment="SHA-256 of salt and e-mail")
     op.drop_column("installation", "reassignments")
     op.drop_column("orders", "other_identifier")
     op.drop_column("orders", "identifier")

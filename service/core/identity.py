@@ -70,6 +70,16 @@ class Known(NamedTuple):
             if each not in self.erased or event.date_created > self.erased[each]
         )
 
+    def erased_in(self, events: Sequence[OrderEvent]) -> dict[int, list[str]]:
+        """Return the places of events that have identifiers of erased people, and which ones."""
+        found = dict[int, list[str]]()
+        for place, event in enumerate(events):
+            if event.customer is not None:
+                live = self.live(event)
+                if erased := [each for each in event.customer.identifiers if each not in live]:
+                    found[place] = erased
+        return found
+
     def named(self, identifiers: Sequence[str]) -> tuple[str, ...]:
         """Return those that name somebody: all that must have an owner after the batch.
 

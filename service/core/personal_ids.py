@@ -31,9 +31,13 @@ class Identifiers(NamedTuple):
     """What a person is known by, now and before corrections."""
 
     email_keys: Sequence[str]
-    """In lower case. The first one is the current one."""
+    """In their normal form. The first one is their own e-mail, if they have one."""
     phones: Sequence[str]
     names: Sequence[str]
+    keys: Sequence[str] = ()
+    """All identifiers that mean them, such as ``external:/shop#5512``."""
+    customers: Sequence[int] = ()
+    """The number of the customer, then those of the customers who were merged into them."""
 
 
 def pseudonym(id_: str, salt: bytes) -> str:

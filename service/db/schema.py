@@ -628,7 +628,7 @@ installation = Table(
 erased = Table(
     "erased",
     metadata,
-    Column("email_hash", LargeBinary, primary_key=True, comment="SHA-256 of salt and e-mail"),
+    Column("email_hash", LargeBinary, primary_key=True, comment="SHA-256 of salt and identifier"),
     Column("erased_at", Moment, nullable=False, comment="orders placed until then name nobody"),
 )
 

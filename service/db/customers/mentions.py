@@ -40,7 +40,7 @@ LIMIT :most
 _AUDIT = """
 SELECT 'audit', customer_id, id::text, action, at FROM audit
 WHERE lower(details::text) LIKE ANY(CAST(:patterns AS text[])) AND details <> '{}'
-  AND customer_id IS DISTINCT FROM :id
+  AND coalesce(customer_id <> ALL(CAST(:numbers AS bigint[])), true)
 LIMIT :most
 """
 _MENTIONS = text(f"({_NOTES}) UNION ALL ({_INTERACTIONS}) UNION ALL ({_AUDIT}) ORDER BY at DESC")
@@ -76,7 +76,13 @@ async def of_others(
     if not patterns:
         return Mentions([], complete=True)
     rows = await connection.execute(
-        _MENTIONS, {"id": customer_id, "patterns": patterns, "most": MOST + 1}
+        _MENTIONS,
+        {
+            "id": customer_id,
+            "numbers": identifiers.customers,
+            "patterns": patterns,
+            "most": MOST + 1,
+        },
     )
     items = [Mention(*row) for row in rows]
     kinds = [item.kind for item in items]
