@@ -218,9 +218,7 @@ async def test_whoever_stays_is_erased_and_whoever_was_split_off_is_not(
 ) -> None:
     await _two_people(api, service)
     await service.in_transaction(merge, 1001, 1002, STAFF)
-    bob = await service.in_transaction(
-        split, 1001, ["email:bob@x.example", "customer:1002"], STAFF
-    )
+    bob = await service.in_transaction(split, 1001, ["email:bob@x.example", "customer:1002"], STAFF)
     await service.ingest(
         entry("BAD", email="bob@x.example", name="Bob High", phone="+1 512 555 2222", total="-1")
     )
@@ -263,3 +261,18 @@ async def test_dead_letters_that_name_an_external_id_are_emptied(service: Servic
         entry("BAD-2", customer={"id": 5513}, total="-1"),
     )
     assert (await erase(service, 1001)).extent.dead_letters == 1
+
+
+async def test_whoever_is_erased_by_the_release_before_leaves_no_identifiers(
+    empty_service: Service,
+) -> None:
+    service = empty_service
+    await service.ingest(order(1, id=7))
+    await service.ingest(order(2, email="a@x.example"))
+    await service.in_transaction(separate, 1001, 1002, STAFF)
+    await service.execute("UPDATE orders SET customer_id = NULL WHERE customer_id = 1001")
+    await service.execute("DELETE FROM customers WHERE id = 1001")
+    assert await _mentions(service, f"{SHOP}#7") == []
+    assert await service.rows("SELECT 1 FROM separations") == []
+    await service.ingest(order(3, id=7))
+    assert (await owners(service))["ORD-3"] == 1003
