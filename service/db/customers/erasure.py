@@ -50,7 +50,7 @@ SELECT id, event_id, named_event_id FROM orders WHERE customer_id = :id
 UNION ALL
 SELECT id, event_id, named_event_id FROM orders
 WHERE id ~ '{LIKE_AN_EMAIL}' AND customer_id IS DISTINCT FROM :id
-  AND lower(id) LIKE ANY(CAST(:patterns AS text[]))
+  AND lower(normalize(id, NFC)) LIKE ANY(CAST(:patterns AS text[]))
 """)
 _ORDERS = text("""
 UPDATE orders SET customer_id = NULL, erased = true, identifier = NULL, other_identifier = NULL
@@ -228,9 +228,7 @@ async def _erase_from_audit(connection: AsyncConnection, identifiers: Identifier
         {
             "numbers": identifiers.customers,
             "refs": [customer_ref(number).lower() for number in identifiers.customers],
-            "written": _as_values(
-                [*identifiers.keys, *identifiers.email_keys, *identifiers.phones]
-            ),
+            "written": _as_values([*identifiers.keys, *identifiers.emails, *identifiers.phones]),
             "names": _as_values(identifiers.names),
         },
     )
@@ -283,7 +281,7 @@ async def _personal_ids(
 
     patterns = [
         f"%{_like(written)}%"
-        for email in identifiers.email_keys
+        for email in identifiers.emails
         for written in {email, quote(email).lower()}
     ]
     rows = await connection.execute(_IDS, {"id": customer_id, "patterns": patterns})

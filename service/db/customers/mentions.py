@@ -90,7 +90,7 @@ async def of_others(
 
 
 def _patterns(identifiers: Identifiers) -> Iterator[str]:
-    for written in (*identifiers.email_keys, *identifiers.phones, *identifiers.names):
+    for written in (*identifiers.emails, *identifiers.phones, *identifiers.names):
         if len(written) >= _LEAST:
             escaped = written.lower().replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
             yield f"%{escaped}%"

@@ -67,6 +67,27 @@ async def test_no_identifier_of_an_erased_person_names_them_again(
     assert rows == [nothing] * 3
 
 
+SPELLINGS = ("Jane@bücher.example", "jane@xn--bcher-kva.example", "jane@bu\u0308cher.example")
+
+
+@pytest.mark.parametrize("first", SPELLINGS)
+async def test_an_email_is_erased_in_all_its_spellings(
+    api: Api, service: Service, first: str
+) -> None:
+    await service.ingest(order(1, email=first), order(f"{first}-2", email=first))
+    for number, spelling in enumerate(SPELLINGS):
+        await service.ingest(entry(f"BAD-{number}", email=spelling, total="-1"))
+    other = await api.create(name="Bob", email="bob@x.example", notes="was jane@bücher.example")
+    done = (await api.http.delete("/api/v1/customers/CUST-1001")).json()
+    assert (done["erased"]["deadLetters"], done["pseudonymisedOrderIds"]) == (3, 1)
+    assert [each["page"] for each in done["mentions"]["items"]] == [f"/customers/{other['id']}"]
+    await api.patch(other["id"], notes="")
+    await service.execute("UPDATE audit SET details = '{}' WHERE customer_id <> 1001")
+    await service.ingest(*(order(f"again-{n}", email=each) for n, each in enumerate(SPELLINGS)))
+    assert await _mentions(service, "bücher", "bcher-kva", "bu\u0308cher") == []
+    assert {row["id"] for row in await service.rows("SELECT id FROM customers")} == {1002}
+
+
 async def test_a_phone_that_names_somebody_is_erased(service: Service) -> None:
     await service.ingest(order(1, phone="+880 1711-000001", name="Rahim"))
     await erase(service, 1001)
