@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.customers.identity.naming import PREDECESSORS
 from service.db.customers.paging import Listed, TimePosition
 
-# One branch for each kind of event. The audit and the history of a customer who was merged stay under
-# their number.
+# One branch for each kind of event. The audit and the history of a customer who was merged stay
+# under their number.
 _EVENTS = f"""
 SELECT at, kind, ref, details FROM (
   (SELECT date_created AS at, 'order' AS kind, id AS ref, jsonb_build_object('order_id', id,
