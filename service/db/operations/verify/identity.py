@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.identifiers import IdentifierKind, email_identifier, email_key
 from service.db.customers.erasure_keys import identifier_hash
-from service.db.customers.identity.naming import OWNER_OF_ORDER
+from service.db.customers.identity.naming import OWNER_OF_ORDER, PUT_TOGETHER
 from service.db.operations.verify.findings import (
     MOST_SHOWN,
     REBUILD,
@@ -127,22 +127,7 @@ WHERE other_identifier IS NOT NULL
   AND (identifier IS NULL OR other_identifier = identifier OR other_identifier !~ '^({_KINDS}):.')
 LIMIT :most
 """)
-DUE_SQL = """
-SELECT DISTINCT LEAST(i.customer_id, j.customer_id) AS low,
-  GREATEST(i.customer_id, j.customer_id) AS high
-FROM (
-  SELECT o.identifier, j.customer_id
-  FROM orders o JOIN identifiers j ON j.identifier = o.other_identifier
-  WHERE j.customer_id IS DISTINCT FROM o.customer_id AND j.customer_id IS NOT NULL OFFSET 0
-) j JOIN identifiers i ON i.identifier = j.identifier
-WHERE i.customer_id <> j.customer_id
-  AND NOT EXISTS (
-    SELECT FROM pending_merges p WHERE (p.low, p.high) =
-      (LEAST(i.customer_id, j.customer_id), GREATEST(i.customer_id, j.customer_id)))
-  AND NOT EXISTS (
-    SELECT FROM separations s WHERE (s.low, s.high) =
-      (LEAST(i.customer_id, j.customer_id), GREATEST(i.customer_id, j.customer_id)))
-"""
+DUE_SQL = PUT_TOGETHER.format(condition="j.customer_id IS DISTINCT FROM o.customer_id")
 """A query for customers whom an order puts together, and who are not due to be merged."""
 DUE = text(f"SELECT low AS customer, high AS other FROM ({DUE_SQL}) d LIMIT :most")
 _LATE = text("""
