@@ -185,6 +185,8 @@ def _differing_registers(row: Any, event: OrderEvent, customer: EventCustomer) -
         key = (event.profile_at, event.key.event_id)
         if at is not None and at.tzinfo is None:
             continue  # infinity: a person typed it, and no event is later
+        if register == EMAIL_REGISTER and at is None and stored is not None:
+            continue  # it took the place of one that means somebody else now
         if at is None or written_by is None or (at, written_by) < key:
             fields.append(f"{register} is older")
         elif (at, written_by) == key and stored != value:
