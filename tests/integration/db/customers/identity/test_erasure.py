@@ -297,3 +297,18 @@ async def test_whoever_is_erased_by_the_release_before_leaves_no_identifiers(
     assert await service.rows("SELECT 1 FROM separations") == []
     await service.ingest(order(3, id=7))
     assert (await owners(service))["ORD-3"] == 1003
+
+
+async def test_an_order_of_an_erased_person_that_a_mark_names_later_goes_with_the_mark(
+    service: Service,
+) -> None:
+    shop = "email:till@x.example"
+    await service.ingest(order(1, email="a@x.example"))
+    await erase(service, 1001)
+    await service.in_transaction(not_a_person.mark, shop, STAFF)
+    await service.ingest(entry("ORD-1", customer={"email": "till@x.example"}, version=2))
+    await service.ingest(order(2, email="till@x.example"))
+    assert await owners(service) == {"ORD-1": None, "ORD-2": None}
+    number = await service.in_transaction(not_a_person.unmark, shop, STAFF)
+    assert number
+    assert await owners(service) == {"ORD-1": number, "ORD-2": number}
