@@ -104,7 +104,7 @@ class Stage:
         return False
 
     async def drained(self) -> None:
-        """Wait until lag, pending entries and unpublished changes are zero; nobody may publish."""
+        """Wait until nothing is unread, pending, unpublished or to be merged; nobody may publish."""
         await until(self._nothing_waits, BOUND_SECONDS)
 
     async def _nothing_waits(self) -> bool:
@@ -114,7 +114,8 @@ class Stage:
             groups = await self.redis.xinfo_groups(STREAM)
             rows = await self.servers.sql(
                 "SELECT numbered - published + (SELECT count(*) FROM segment_changes"
-                " WHERE publish_number IS NULL) AS unpublished FROM relay"
+                " WHERE publish_number IS NULL) AS unpublished,"
+                " (SELECT count(*) FROM pending_merges WHERE NOT protected) AS due FROM relay"
             )
         except AWAY:
             return False
@@ -124,6 +125,7 @@ class Stage:
             and group["last-delivered-id"] == stream["last-generated-id"]
             and not group["pending"]
             and not rows[0]["unpublished"]
+            and not rows[0]["due"]
         )
 
     @contextlib.asynccontextmanager
