@@ -90,8 +90,8 @@ _EDITS = text("""
 UPDATE audit SET details = '{}' WHERE customer_id = ANY(:numbers) AND details <> '{}'
 """)
 # Merges and splits of others keep profiles and identifiers. Those of the person are removed. They
-# stand under the number of whoever the person was split from, or of no customer. A name alone tells
-# whose a profile is only there.
+# stand under the number of whoever the person was split from, or of no customer. A name or a
+# phone, which several people may have, tells whose a profile is only in the first case.
 _KEPT_ELSEWHERE = text("""
 WITH RECURSIVE related AS (
   SELECT unnest(CAST(:numbers AS bigint[])) AS number
@@ -119,7 +119,7 @@ cut AS (
   FROM kept CROSS JOIN LATERAL jsonb_each(details) AS part (key, value)
   WHERE part.key <> 'other' AND (
     lower(part.value::text) LIKE ANY(CAST(:written AS text[]))
-    OR related AND lower(part.value::text) LIKE ANY(CAST(:names AS text[]))
+    OR related AND lower(part.value::text) LIKE ANY(CAST(:shared AS text[]))
     OR part.key = 'gone' AND lower(details ->> 'other') = ANY(CAST(:refs AS text[])))
   GROUP BY id
 )
@@ -228,8 +228,8 @@ async def _erase_from_audit(connection: AsyncConnection, identifiers: Identifier
         {
             "numbers": identifiers.customers,
             "refs": [customer_ref(number).lower() for number in identifiers.customers],
-            "written": _as_values([*identifiers.keys, *identifiers.emails, *identifiers.phones]),
-            "names": _as_values(identifiers.names),
+            "written": _as_values([*identifiers.keys, *identifiers.emails]),
+            "shared": _as_values([*identifiers.phones, *identifiers.names]),
         },
     )
     await connection.execute(_EDITS, {"numbers": identifiers.customers})
