@@ -61,6 +61,24 @@ WHEN (old.customer_id IS DISTINCT FROM new.customer_id
       AND current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
 EXECUTE FUNCTION forget_identifier()
 """,
+    """
+CREATE FUNCTION forget_customer() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  EXECUTE format('DELETE FROM %I.identifiers WHERE customer_id = $1', TG_TABLE_SCHEMA)
+    USING OLD.id;
+  EXECUTE format('DELETE FROM %I.pending_merges WHERE $1 IN (low, high)', TG_TABLE_SCHEMA)
+    USING OLD.id;
+  EXECUTE format('DELETE FROM %I.separations WHERE $1 IN (low, high)', TG_TABLE_SCHEMA)
+    USING OLD.id;
+  RETURN NULL;
+END $$
+""",
+    """
+CREATE TRIGGER forget_customer AFTER DELETE ON customers FOR EACH ROW
+WHEN (current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
+EXECUTE FUNCTION forget_customer()
+""",
 )
 
 
@@ -122,15 +140,22 @@ def upgrade() -> None:
             comment="identifiers that staff gave away; batches that looked meanwhile run again",
         ),
     )
+    op.alter_column("erased", "email_hash", comment="SHA-256 of salt and identifier")
     for statement in _TRIGGERS:
         op.execute(statement)
 
 
 def downgrade() -> None:
     """Drop what was added. Customers without an e-mail get one that leads nowhere."""
-    for trigger, table in (("take_over_email", "customers"), ("forget_identifier", "orders")):
+    triggers = {
+        "take_over_email": "customers",
+        "forget_identifier": "orders",
+        "forget_customer": "customers",
+    }
+    for trigger, table in triggers.items():
         op.execute(f"DROP TRIGGER {trigger} ON {table}")
         op.execute(f"DROP FUNCTION {trigger}")
+    op.alter_column("erased", "email_hash", comment="SHA-256 of salt and e-mail")
     op.drop_column("installation", "reassignments")
     op.drop_column("orders", "other_identifier")
     op.drop_column("orders", "identifier")

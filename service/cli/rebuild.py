@@ -23,7 +23,7 @@ from service.core.customer_ids import customer_ref
 from service.db.engine import SCAN_SECONDS
 from service.db.operations.rebuild import CustomerMetrics, Difference, RebuildReport
 from service.db.operations.rebuild import rebuild as recompute
-from service.db.operations.rebuild.mends import Mended
+from service.db.operations.rebuild.mend import Mended
 from service.local.state import with_local_stack
 
 _MOST_EXAMPLES = 5

@@ -4,7 +4,7 @@ Customers are the connected components of what events put together. An event put
 an e-mail together. It names its customer by the first of its identifiers that names somebody.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -69,6 +69,16 @@ class Known(NamedTuple):
             for each in identifiers
             if each not in self.erased or event.date_created > self.erased[each]
         )
+
+    def erased_in(self, events: Sequence[OrderEvent]) -> dict[int, list[str]]:
+        """Return the places of events that have identifiers of erased people, and which ones."""
+        found = dict[int, list[str]]()
+        for place, event in enumerate(events):
+            if event.customer is not None:
+                live = self.live(event)
+                if erased := [each for each in event.customer.identifiers if each not in live]:
+                    found[place] = erased
+        return found
 
     def named(self, identifiers: tuple[str, ...]) -> tuple[str, ...]:
         """Return those that name somebody: all that must have an owner after the batch.

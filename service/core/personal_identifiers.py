@@ -75,17 +75,23 @@ def names(found: Traits, person: Traits) -> bool:
 
 
 def of_person(
-    customer_id: int,
-    *,
+    *customer_ids: int,
     emails: Iterable[str],
     phones: Iterable[str | None] = (),
     names: Iterable[str | None] = (),
-    order_ids: Iterable[str] = (),
+    ids: Iterable[str] = (),
 ) -> Traits:
-    """Return the traits by which a document names a customer."""
-    written = chain.from_iterable(map(_spellings, emails))
-    identifiers = {f"customer:{customer_id}", *written, *map(_phone, phones)}
-    hints = {*map(_name, names), *map(_id, order_ids)}
+    """Return the traits by which a document names a customer.
+
+    ``customer_ids`` are their number and those of customers who were merged into them, ``ids`` are
+    those of their orders and what shops call them.
+    """
+    identifiers = {
+        *(f"customer:{number}" for number in customer_ids),
+        *chain.from_iterable(map(_spellings, emails)),
+        *map(_phone, phones),
+    }
+    hints = {*map(_name, names), *map(_id, ids)}
     return Traits(frozenset(identifiers - {None}), frozenset(hints - {None}))  # type: ignore[arg-type]
 
 

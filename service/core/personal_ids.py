@@ -7,6 +7,7 @@ pseudonym whose order it was.
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -31,9 +32,18 @@ class Identifiers(NamedTuple):
     """What a person is known by, now and before corrections."""
 
     email_keys: Sequence[str]
-    """In lower case. The first one is the current one."""
+    """In their normal form. The first one is their own e-mail, if they have one."""
     phones: Sequence[str]
     names: Sequence[str]
+    keys: Sequence[str] = ()
+    """All identifiers that mean them, such as ``external:/shop#5512``."""
+    customers: Sequence[int] = ()
+    """The number of the customer, then those of the customers who were merged into them."""
+
+    @property
+    def emails(self) -> list[str]:
+        """The e-mails, each in all spellings that have one normal form."""
+        return [each for email in self.email_keys for each in email_spellings(email)]
 
 
 def pseudonym(id_: str, salt: bytes) -> str:
@@ -58,15 +68,11 @@ def holds_any(id_: str, identifiers: Identifiers) -> bool:
     It may be written in upper case, percent-encoded, with JSON escapes, in base64 or in
     hexadecimal. Phones are compared by their digits, names by their letters and digits.
     """
-    emails = [
-        spelling.casefold()
-        for email in identifiers.email_keys
-        for spelling in email_spellings(email)
-    ]
+    emails = [spelling.casefold() for spelling in identifiers.emails]
     phones = [text for text in map(_digits, identifiers.phones) if len(text) >= _LEAST_DIGITS]
     names = [text for text in map(_letters, identifiers.names) if len(text) >= _LEAST_LETTERS]
     for text in _readings(id_):
-        folded = text.casefold()
+        folded = unicodedata.normalize("NFC", text).casefold()
         digits, letters = _digits(text), _letters(text)
         if (
             any(email in folded for email in emails)

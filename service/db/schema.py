@@ -667,7 +667,7 @@ installation = Table(
 erased = Table(
     "erased",
     metadata,
-    Column("email_hash", LargeBinary, primary_key=True, comment="SHA-256 of salt and e-mail"),
+    Column("email_hash", LargeBinary, primary_key=True, comment="SHA-256 of salt and identifier"),
     Column("erased_at", Moment, nullable=False, comment="orders placed until then name nobody"),
 )
 
@@ -862,11 +862,38 @@ WHEN (old.customer_id IS DISTINCT FROM new.customer_id
       AND current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
 EXECUTE FUNCTION forget_identifier()
 """
+# When a process of the release before erases a person, nobody else knows that their e-mail is free.
+_FORGET_CUSTOMER = """
+CREATE FUNCTION forget_customer() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  EXECUTE format('DELETE FROM %I.identifiers WHERE customer_id = $1', TG_TABLE_SCHEMA)
+    USING OLD.id;
+  EXECUTE format('DELETE FROM %I.pending_merges WHERE $1 IN (low, high)', TG_TABLE_SCHEMA)
+    USING OLD.id;
+  EXECUTE format('DELETE FROM %I.separations WHERE $1 IN (low, high)', TG_TABLE_SCHEMA)
+    USING OLD.id;
+  RETURN NULL;
+END $$
+"""
+_ON_DELETE = """
+CREATE TRIGGER forget_customer AFTER DELETE ON customers FOR EACH ROW
+WHEN (current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
+EXECUTE FUNCTION forget_customer()
+"""
+_TRIGGERS = (
+    _TAKE_OVER_EMAIL,
+    _ON_EMAIL,
+    _FORGET_IDENTIFIER,
+    _ON_OWNER,
+    _FORGET_CUSTOMER,
+    _ON_DELETE,
+)
 
 
 @event.listens_for(metadata, "after_create")
 def _create_triggers(_metadata: MetaData, connection: Connection, **_options: object) -> None:
-    for statement in (_TAKE_OVER_EMAIL, _ON_EMAIL, _FORGET_IDENTIFIER, _ON_OWNER):
+    for statement in _TRIGGERS:
         connection.exec_driver_sql(statement)
     connection.exec_driver_sql(_END_LOCAL_MODE)
     for table in (users, api_keys):

@@ -1,8 +1,8 @@
 """Fill a large shop at once: the database itself writes customers, orders, history and counters.
 
 The numbers are the same on every machine. Customers come at a steady rate over two years, orders
-are stored in the order in which they were placed, and all derived values are right: `verify` only
-reports that Redis never had the out-stream.
+are stored in the order in which they were placed, each customer has two identifiers, and all
+derived values are right: `verify` only reports that Redis never had the out-stream.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,8 @@ _LAST_NAMES = "ARRAY['Smith', 'Okafor', 'Chen', 'Lindqvist', 'Weiß', 'Moreau', 
 
 _INDEXES = text("""
 SELECT schemaname || '.' || indexname AS name, indexdef AS definition FROM pg_indexes
-WHERE tablename = ANY(ARRAY['customers', 'customer_search', 'orders', 'segment_changes'])
+WHERE tablename = ANY(
+    ARRAY['customers', 'customer_search', 'orders', 'segment_changes', 'identifiers'])
   AND indexname NOT IN (SELECT conname FROM pg_constraint)
 """)
 
@@ -45,12 +46,14 @@ CROSS JOIN LATERAL generate_series(1, 1 + c.number * 5 % 9 * CAST(:orders AS big
 """
 _ORDERS = """
 INSERT INTO orders (id, version, updated_at, event_id, status, payment_status, total, refunded,
-                    date_created, customer_id, named_version, named_at, named_event_id, applied_at)
+                    date_created, customer_id, identifier, other_identifier,
+                    named_version, named_at, named_event_id, applied_at)
 SELECT 'SHOP-' || place, 1, date_created, 'shop-event-' || place,
        CASE WHEN dice < 6 THEN 'cancelled' WHEN dice < 12 THEN 'shipped' ELSE 'delivered' END,
        CASE WHEN dice = 99 THEN 'failed' ELSE 'paid' END, cents * 0.01,
        CASE WHEN dice = 50 THEN 0.5 ELSE 0 END, date_created,
-       named, CASE WHEN named IS NOT NULL THEN 1 END,
+       named, 'external:/shop#' || named - 1000,
+       'email:customer' || named - 1000 || '@example.com', CASE WHEN named IS NOT NULL THEN 1 END,
        CASE WHEN named IS NOT NULL THEN date_created END,
        CASE WHEN named IS NOT NULL THEN 'shop-event-' || place END, date_created
 FROM (
@@ -92,6 +95,12 @@ CROSS JOIN LATERAL (
     ELSE 'Customer' END || ' ' || number AS name
 ) n
 ORDER BY f.id
+"""
+_IDENTIFIERS = """
+INSERT INTO identifiers (identifier, customer_id, since)
+SELECT i.identifier, c.id, c.date_created FROM customers c CROSS JOIN LATERAL (
+  VALUES ('external:/shop#' || c.id - 1000), ('email:' || c.email_key)
+) i (identifier)
 """
 _SEARCH = f"INSERT INTO customer_search SELECT id, {search_text('c')} FROM customers c ORDER BY id"
 _HISTORY = """
@@ -157,6 +166,7 @@ async def populate(
     patient = create_patient_engine(url, application="crm bench")
     async with patient.begin() as connection:
         await connection.execute(text("SET LOCAL jit = off"))
+        await connection.execute(text("SET LOCAL crm.identifiers = 'written'"))
         await connection.execute(text("SET LOCAL work_mem = '512MB'"))
         await connection.execute(text("SET LOCAL maintenance_work_mem = '512MB'"))
         indexes = (await connection.execute(_INDEXES)).all()
@@ -164,7 +174,7 @@ async def populate(
             await connection.execute(text(f"DROP INDEX {index.name}"))
         # Pages are as full as when a transaction first creates empty customers and then fills them.
         await connection.execute(text("ALTER TABLE customers SET (fillfactor = 65)"))
-        for statement in (_PLACED, _ORDERS, _CUSTOMERS, _SEARCH, _HISTORY, *_KEPT):
+        for statement in (_PLACED, _ORDERS, _CUSTOMERS, _IDENTIFIERS, _SEARCH, _HISTORY, *_KEPT):
             await _execute(connection, statement, numbers)
         await connection.execute(text("ALTER TABLE customers SET (fillfactor = 30)"))
         for index in indexes:

@@ -26,7 +26,7 @@ from service.db.customers.customer_row import EDITABLE, CustomerRow, etag
 from service.db.customers.erasure import Extent
 from service.db.customers.identifiers import identifiers_of
 from service.db.customers.identity.claims import TakenError, claim
-from service.db.locks import read_clock
+from service.db.locks import lock_customers, read_clock
 from service.db.search_text import search_text
 from service.db.segments import assign
 
@@ -187,12 +187,13 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> E
 
     Raises CustomerNotFoundError.
     """
+    await lock_customers(connection, await erasure.paired(connection, customer_id))
     customer = await customer_row.read(connection, customer_id, lock=True)
     if customer is None:
         raise CustomerNotFoundError
     identifiers = await identifiers_of(connection, customer)
-    found = await mentions.of_others(connection, customer_id, identifiers)
     done = await erasure.erase(connection, customer_id, identifiers)
+    found = await mentions.of_others(connection, customer_id, identifiers)
     await assign.forget(connection, customer_id)
     await removals.add(connection, [customer_id], RemovalReason.ERASED)
     await note(

@@ -40,7 +40,7 @@ LIMIT :most
 _AUDIT = """
 SELECT 'audit', customer_id, id::text, action, at FROM audit
 WHERE lower(details::text) LIKE ANY(CAST(:patterns AS text[])) AND details <> '{}'
-  AND customer_id IS DISTINCT FROM :id
+  AND coalesce(customer_id <> ALL(CAST(:numbers AS bigint[])), true)
 LIMIT :most
 """
 _MENTIONS = text(f"({_NOTES}) UNION ALL ({_INTERACTIONS}) UNION ALL ({_AUDIT}) ORDER BY at DESC")
@@ -76,7 +76,13 @@ async def of_others(
     if not patterns:
         return Mentions([], complete=True)
     rows = await connection.execute(
-        _MENTIONS, {"id": customer_id, "patterns": patterns, "most": MOST + 1}
+        _MENTIONS,
+        {
+            "id": customer_id,
+            "numbers": identifiers.customers,
+            "patterns": patterns,
+            "most": MOST + 1,
+        },
     )
     items = [Mention(*row) for row in rows]
     kinds = [item.kind for item in items]
@@ -84,7 +90,7 @@ async def of_others(
 
 
 def _patterns(identifiers: Identifiers) -> Iterator[str]:
-    for written in (*identifiers.email_keys, *identifiers.phones, *identifiers.names):
+    for written in (*identifiers.emails, *identifiers.phones, *identifiers.names):
         if len(written) >= _LEAST:
             escaped = written.lower().replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
             yield f"%{escaped}%"

@@ -14,11 +14,14 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.identifiers import IdentifierKind, kind_of, value_of
 from service.core.personal_identifiers import Traits, find, names, of_person
 from service.core.personal_ids import Identifiers
 from service.db import installation
 
 _ORDER_IDS = text("SELECT id FROM orders WHERE customer_id = :id")
+_IN_ITS_SOURCE = "#"
+"""Stands before what a shop calls a customer."""
 # The same rule as `service.core.personal_identifiers.names`.
 _INDEXED = text("""
 SELECT id, stream_id, partition, reason, first_seen FROM dead_letters
@@ -78,12 +81,17 @@ async def traits_of(
     Call it before their orders are taken from them.
     """
     order_ids = (await connection.execute(_ORDER_IDS, {"id": customer_id})).scalars().all()
+    external_ids = [
+        value_of(each).partition(_IN_ITS_SOURCE)[2]
+        for each in identifiers.keys
+        if kind_of(each) is IdentifierKind.EXTERNAL
+    ]
     return of_person(
-        customer_id,
+        *identifiers.customers,
         emails=identifiers.email_keys,
         phones=identifiers.phones,
         names=identifiers.names,
-        order_ids=order_ids,
+        ids=[*order_ids, *external_ids],
     )
 
 

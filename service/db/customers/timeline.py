@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.customers.identity.naming import PREDECESSORS
 from service.db.customers.paging import Listed, TimePosition
 
-# One branch for each kind of event.
-_EVENTS = """
+# One branch for each kind of event. The audit and the history of a customer who was merged stay
+# under their number.
+_EVENTS = f"""
 SELECT at, kind, ref, details FROM (
   (SELECT date_created AS at, 'order' AS kind, id AS ref, jsonb_build_object('order_id', id,
      'status', status, 'total_amount', total, 'refunded_amount', refunded) AS details
@@ -22,11 +24,11 @@ SELECT at, kind, ref, details FROM (
   UNION ALL
   (SELECT changed_at, 'segment', sequence::text, jsonb_build_object('previous_segment', previous,
      'segment', segment, 'cause', cause, 'sequence', sequence)
-   FROM segment_changes WHERE customer_id = :id)
+   FROM segment_changes WHERE customer_id IN {PREDECESSORS})
   UNION ALL
   (SELECT at, 'edit', id::text, jsonb_build_object('actor', actor, 'action', action,
      'changes', details)
-   FROM audit WHERE customer_id = :id)
+   FROM audit WHERE customer_id IN {PREDECESSORS})
   UNION ALL
   (SELECT happened_at, 'interaction', id::text, jsonb_build_object('kind', kind, 'author', author,
      'text', text)

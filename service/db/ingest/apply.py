@@ -48,9 +48,11 @@ def _key(relation: str, *columns: str) -> str:
 _NEWER = f"{_key('excluded', *_STATE[:3])} > {_key('o', *_STATE[:3])}"
 # If the stored key is NULL, the comparison is NULL. Then any event that has an identifier wins. An
 # order that an earlier release named has no identifier: then the same event, sent again, adds it.
+# After an erasure it does not: whoever else the event names did not have the order before.
 _NAMES_LATER = (
     f"coalesce({_key('excluded', *_NAMED_KEY)} > {_key('o', *_NAMED_KEY)}"
-    f" OR o.identifier IS NULL AND {_key('excluded', *_NAMED_KEY)} = {_key('o', *_NAMED_KEY)},"
+    f" OR {_key('excluded', *_NAMED_KEY)} = {_key('o', *_NAMED_KEY)}"
+    " AND o.identifier IS NULL AND NOT o.erased,"
     " excluded.identifier IS NOT NULL)"
 )
 

@@ -121,54 +121,48 @@ written AS (
     customer_id = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
     excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR o.identifier IS NULL
-    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.customer_id
-    ELSE o.customer_id END,
+    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
+    excluded.identifier IS NOT NULL) THEN excluded.customer_id ELSE o.customer_id END,
     identifier = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
     excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR o.identifier IS NULL
-    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.identifier
-    ELSE o.identifier END,
+    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
+    excluded.identifier IS NOT NULL) THEN excluded.identifier ELSE o.identifier END,
     other_identifier = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
     excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR o.identifier IS NULL
-    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.other_identifier
-    ELSE o.other_identifier END,
+    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
+    excluded.identifier IS NOT NULL) THEN excluded.other_identifier ELSE o.other_identifier END,
     named_version = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
     excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR o.identifier IS NULL
-    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.named_version
-    ELSE o.named_version END,
+    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
+    excluded.identifier IS NOT NULL) THEN excluded.named_version ELSE o.named_version END,
     named_at = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
     excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR o.identifier IS NULL
-    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.named_at
-    ELSE o.named_at END,
+    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
+    excluded.identifier IS NOT NULL) THEN excluded.named_at ELSE o.named_at END,
     named_event_id = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
     excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR o.identifier IS NULL
-    AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) THEN excluded.named_event_id
-    ELSE o.named_event_id END,
+    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
+    excluded.identifier IS NOT NULL) THEN excluded.named_event_id ELSE o.named_event_id END,
     erased = o.erased OR excluded.erased,
     applied_at = excluded.applied_at
   WHERE (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
       o.event_id)
       OR coalesce((excluded.named_version, excluded.named_at,
       excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-      OR o.identifier IS NULL
-      AND (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-      o.named_at, o.named_event_id), excluded.identifier IS NOT NULL) OR excluded.erased > o.erased
+      OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
+      o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
+      excluded.identifier IS NOT NULL) OR excluded.erased > o.erased
   RETURNING new.id,
     old.customer_id AS old_customer, old.counts AS old_counts,
     old.total - old.refunded AS old_net, old.date_created AS old_date,

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.identity import ERASED
+from service.core.identity import ERASED, Naming
 from service.core.order_event import EventCustomer, OrderEvent
 from service.core.personal_ids import Identifiers, holds_any, looks_personal, pseudonym
 from service.db.columns import pack, unpack
+from service.db.customers.identity.claims import emails_among
 from service.db.ingest.owners import Owners
 
 _STORED = text(f"""
@@ -71,11 +72,16 @@ async def hide_erased(
     stored = {row.order_id: _Stored(row.id, row.erased, row.event_ids) for row in rows}
     erased = {order_id for order_id, order in stored.items() if order.erased}
     personal = set[str]()
-    for event, naming in zip(events, owners.namings, strict=True):
-        if naming.owner == ERASED:
+    theirs = {
+        place: _of_erased(events[place], owners.namings[place], identifiers)
+        for place, identifiers in owners.naming_erased.items()
+    }
+    for place, known_by in theirs.items():
+        event = events[place]
+        if owners.namings[place].owner == ERASED:
             erased.add(event.order_id)
-            if _holds(event.order_id, event.customer):
-                personal.add(event.order_id)
+        if holds_any(event.order_id, known_by):
+            personal.add(event.order_id)
     stored_openly = {
         order_id for order_id in personal if order_id in stored and stored[order_id].id == order_id
     }
@@ -88,19 +94,23 @@ async def hide_erased(
         order_id for order_id, order in stored.items() if order.id == names[order_id]
     }
 
-    def with_pseudonyms(event: OrderEvent) -> OrderEvent:
+    def with_pseudonyms(place: int, event: OrderEvent) -> OrderEvent:
         order_id, event_id = event.order_id, event.key.event_id
-        if order_id not in erased | hidden:
+        if place not in theirs and order_id not in erased | hidden:
             return event
         event_pseudonym = pseudonym(event_id, salt)
         known = order_id in stored and event_pseudonym in stored[order_id].event_ids
-        if known or looks_personal(event_id) or _holds(event_id, event.customer):
+        if order_id in erased | hidden:
+            personal_id = looks_personal(event_id) or _holds(event_id, event.customer)
+        else:
+            personal_id = holds_any(event_id, theirs[place])
+        if known or personal_id:
             event = event._replace(key=event.key._replace(event_id=event_pseudonym))
         return event._replace(order_id=names[order_id]) if order_id in hidden else event
 
     return HiddenEvents(
-        [with_pseudonyms(event) for event in events],
-        late=any(naming.owner == ERASED for naming in owners.namings),
+        [with_pseudonyms(place, event) for place, event in enumerate(events)],
+        late=bool(owners.naming_erased),
         replaced=bool(personal),
     )
 
@@ -114,14 +124,20 @@ async def remember(connection: AsyncConnection, hidden: HiddenEvents) -> None:
         await connection.execute(_REMEMBER, {"late": hidden.late, "replaced": hidden.replaced})
 
 
+def _of_erased(event: OrderEvent, naming: Naming, identifiers: Sequence[str]) -> Identifiers:
+    """Return what an event says about erased people: all of it, unless it names somebody else."""
+    if event.customer and naming.owner == ERASED:
+        return _known_by(event.customer)
+    return Identifiers(emails_among(identifiers), phones=(), names=())
+
+
 def _holds(id_: str, customer: EventCustomer | None) -> bool:
-    if customer is None:
-        return False
-    return holds_any(
-        id_,
-        Identifiers(
-            email_keys=[customer.email] if customer.email else [],
-            phones=[customer.phone] if customer.phone else [],
-            names=[customer.name] if customer.name else [],
-        ),
+    return customer is not None and holds_any(id_, _known_by(customer))
+
+
+def _known_by(customer: EventCustomer) -> Identifiers:
+    return Identifiers(
+        email_keys=[customer.email] if customer.email else [],
+        phones=[customer.phone] if customer.phone else [],
+        names=[customer.name] if customer.name else [],
     )

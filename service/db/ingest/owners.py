@@ -19,7 +19,7 @@ from service.core.identifiers import (
     email_spellings,
     value_of,
 )
-from service.core.identity import ERASED, Known, Naming, NewIdentifier
+from service.core.identity import Known, Naming, NewIdentifier
 from service.core.order_event import OrderEvent
 from service.db.columns import pack, unpack, unpack_numbered
 from service.db.customers.erasure_keys import identifier_hash, pseudonym_sql
@@ -139,6 +139,8 @@ class Owners:
     """The customers whom the batch names, and those whose orders it touches."""
     locked_at: datetime
     """The database's clock, read after the last lock."""
+    naming_erased: Mapping[int, Sequence[str]]
+    """The places of events that have identifiers of erased people, and these identifiers."""
     touch_erased: bool
     """An event names somebody who was erased, or belongs to an order of such a person."""
     ids_replaced: int
@@ -184,11 +186,13 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
             _DUE_TO_MERGE,
             pack({"low": [low for low, _ in pairs], "high": [high for _, high in pairs]}),
         )
+    naming_erased = known.erased_in(events) if known.erased else {}
     return Owners(
         namings=namings,
+        naming_erased=naming_erased,
         locked=locked,
         locked_at=batch.locked_at,
-        touch_erased=batch.touches_erased or any(naming.owner == ERASED for naming in namings),
+        touch_erased=batch.touches_erased or bool(naming_erased),
         ids_replaced=batch.ids_replaced,
         reassignments=batch.reassignments,
         salt=batch.salt,

@@ -7,6 +7,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from service.core.customer_ids import customer_ref
+from service.core.identifiers import IdentifierKind, kind_of, value_of
 from service.core.json_values import camel
 from service.core.segment_explanation import Explanation as CoreExplanation
 from service.core.segment_explanation import PlainNotation, explain
@@ -19,6 +21,7 @@ from service.db.customers import (
 )
 from service.db.customers.customer_row import CustomerRow
 from service.db.customers.identifiers import identifiers_of
+from service.db.customers.identity.claims import IdentifierRow, of_customer
 from service.db.customers.order_history import OrderRow
 from service.db.customers.paging import Listed
 from service.db.customers.personal_data import dead_letters_about
@@ -247,6 +250,15 @@ def _explained(why: CoreExplanation) -> dict[str, Any]:
     responses=example(
         {
             "customer": {"id": "CUST-1001", "name": "Jane Smith", "email": "jane@example.com"},
+            "identifiers": [
+                {
+                    "identifier": "email:jane@exmaple.com",
+                    "kind": "email",
+                    "value": "jane@exmaple.com",
+                    "since": "2026-10-01T12:00:00Z",
+                    "by": None,
+                }
+            ],
             "formerEmails": ["jane@exmaple.com"],
             "orders": [],
             "timeline": [],
@@ -261,6 +273,7 @@ def _explained(why: CoreExplanation) -> dict[str, Any]:
 async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
     """Return everything that is stored about a person, so that you can send it to them.
 
+    `identifiers` are all that mean the person, with the ids of customers who were merged into them.
     `mentions` are texts about others that mention the person. They are for staff to read, and are
     listed without their contents.
     """
@@ -269,13 +282,17 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
         order_page = await order_history.of_customer(connection, number, _ALL, None)
         event_page = await timeline.timeline(connection, number, _ALL, None)
         noted = await interactions.of_customer(connection, number)
+        meaning = await of_customer(connection, number)
         identifiers = await identifiers_of(connection, customer)
         letters = await dead_letters_about(connection, number, identifiers)
         mentioned = await mentions.of_others(connection, number, identifiers)
     return Json(
         {
             "customer": customer_json(customer),
-            "formerEmails": identifiers.email_keys[1:],
+            "identifiers": [_identifier_json(row) for row in meaning],
+            "formerEmails": [
+                email for email in identifiers.email_keys if email != customer.email_key
+            ],
             "orders": [_order_json(order) for order in order_page.items],
             "timeline": [_event_json(event) for event in event_page.items],
             "interactions": [interaction_json(interaction) for interaction in noted],
@@ -309,6 +326,17 @@ def _order_json(order: OrderRow) -> dict[str, Any]:
         "counts": order.counts,
         "dateCreated": order.date_created,
         "dateUpdated": order.updated_at,
+    }
+
+
+def _identifier_json(row: IdentifierRow) -> dict[str, Any]:
+    kind, value = kind_of(row.identifier), value_of(row.identifier)
+    return {
+        "identifier": row.identifier,
+        "kind": kind,
+        "value": customer_ref(int(value)) if kind is IdentifierKind.CUSTOMER else value,
+        "since": row.since,
+        "by": row.given_by,
     }
 
 

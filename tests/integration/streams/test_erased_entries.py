@@ -182,6 +182,29 @@ async def test_an_old_event_that_arrives_after_the_erasure_is_deleted_too(scene:
     assert await scene.service.findings() == []
 
 
+async def test_an_entry_that_names_her_beside_somebody_else_is_deleted_too(scene: Scene) -> None:
+    placed = datetime.now(UTC) - timedelta(days=3)
+    await _jane(scene, created=placed)
+    await scene.publish(2)
+    await scene.consume(3)
+    await _erase(scene.service)
+    assert await _search(scene) == 1
+    both = await scene.service.publish(
+        fields("ORD-BOTH", customer={"id": 7, "email": JANE}, created=placed)
+    )
+    await scene.publish(1)
+    await scene.consume(2)
+    assert await _search(scene) == 1
+    assert both not in await _ids(scene)
+    (order,) = await scene.service.rows(
+        "SELECT customer_id, identifier, other_identifier FROM orders WHERE id = 'ORD-BOTH'"
+    )
+    assert order["customer_id"]
+    assert order["identifier"].startswith("external:")
+    assert order["other_identifier"] is None
+    assert await scene.service.findings() == []
+
+
 async def test_trimming_goes_on_below_deleted_entries(scene: Scene) -> None:
     await _jane(scene)
     await scene.publish(400)

@@ -108,7 +108,7 @@ class Stage:
         return False
 
     async def drained(self) -> None:
-        """Wait until lag, pending entries and unpublished events are zero; nobody may publish."""
+        """Wait until no entry, no event and no merge waits; nobody may publish meanwhile."""
         await until(self._nothing_waits, BOUND_SECONDS)
 
     async def _nothing_waits(self) -> bool:
@@ -119,7 +119,8 @@ class Stage:
             rows = await self.servers.sql(
                 "SELECT r.numbered - r.published + s.numbered - s.published"
                 " + (SELECT count(*) FROM segment_changes WHERE publish_number IS NULL)"
-                " + (SELECT count(*) FROM removals WHERE publish_number IS NULL) AS unpublished"
+                " + (SELECT count(*) FROM removals WHERE publish_number IS NULL) AS unpublished,"
+                " (SELECT count(*) FROM pending_merges WHERE NOT protected) AS due"
                 " FROM relay r, removals_relay s"
             )
         except AWAY:
@@ -130,6 +131,7 @@ class Stage:
             and group["last-delivered-id"] == stream["last-generated-id"]
             and not group["pending"]
             and not rows[0]["unpublished"]
+            and not rows[0]["due"]
         )
 
     @contextlib.asynccontextmanager

@@ -19,7 +19,7 @@ JANE = of_person(
     emails=["jane.o'hara+crm@example.com", "jäne@münchen.example"],
     phones=["+1 (512) 555-5678"],
     names=["Jane Ö. Smith"],
-    order_ids=["ORD-7"],
+    ids=["ORD-7"],
 )
 
 

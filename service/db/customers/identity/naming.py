@@ -19,3 +19,29 @@ UPDATE orders o SET identifier = coalesce('email:' || c.email_key, 'customer:' |
 FROM customers c WHERE c.id = ANY(:ids) AND o.customer_id = c.id AND o.identifier IS NULL
 """
 """Orders that an earlier release named do not say by what. It was the e-mail, if there is one."""
+
+PUT_TOGETHER = """
+SELECT DISTINCT LEAST(i.customer_id, j.customer_id) AS low,
+  GREATEST(i.customer_id, j.customer_id) AS high
+FROM (
+  SELECT o.identifier, j.customer_id
+  FROM orders o JOIN identifiers j ON j.identifier = o.other_identifier
+  WHERE {condition} AND j.customer_id IS NOT NULL OFFSET 0
+) j JOIN identifiers i ON i.identifier = j.identifier
+WHERE i.customer_id <> j.customer_id
+  AND NOT EXISTS (
+    SELECT FROM pending_merges p WHERE (p.low, p.high) =
+      (LEAST(i.customer_id, j.customer_id), GREATEST(i.customer_id, j.customer_id)))
+  AND NOT EXISTS (
+    SELECT FROM separations s WHERE (s.low, s.high) =
+      (LEAST(i.customer_id, j.customer_id), GREATEST(i.customer_id, j.customer_id)))
+"""
+"""The customers whom ``orders o`` put together, and who are neither due to be merged nor known to
+be two people."""
+
+DUE_TO_MERGE = f"""
+INSERT INTO pending_merges (low, high)
+SELECT low, high FROM ({PUT_TOGETHER.format(condition="o.customer_id = ANY(:ids)")}) together
+ORDER BY low, high ON CONFLICT DO NOTHING
+"""
+"""Notes whom the orders of some customers put together. Call it when identifiers have moved."""

@@ -69,11 +69,11 @@ SELECT c.notes = '' AND coalesce(c.name_at < 'infinity', true)
 FROM customers c WHERE id = :id
 """)
 _NAMED = """
-FROM orders o WHERE NOT erased AND (
-  o.identifier = :identifier
-  OR o.other_identifier = :identifier AND o.customer_id IS NULL)
+FROM orders o WHERE o.identifier = :identifier
+  OR o.other_identifier = :identifier AND o.customer_id IS NULL
 """
-"""The orders that an identifier would name, if it named somebody. It reads all orders: nobody takes
+"""The orders that an identifier would name, if it named somebody. An order whose person was erased
+says by what it was named only if an event did that later. It reads all orders: nobody takes
 a mark away often, and an index would cost every order."""
 _CONCERNED = text(f"SELECT DISTINCT o.customer_id {_NAMED}")
 _EARLIEST = text(f"SELECT min(o.date_created) {_NAMED}")

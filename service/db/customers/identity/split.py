@@ -17,7 +17,7 @@ from service.db import registers
 from service.db.accounts.audit import note
 from service.db.customers.identity.assignment import recount
 from service.db.customers.identity.claims import of_customer
-from service.db.customers.identity.naming import OWNER_OF_ORDER, SAY_WHAT_NAMED
+from service.db.customers.identity.naming import DUE_TO_MERGE, OWNER_OF_ORDER, SAY_WHAT_NAMED
 from service.db.customers.identity.own_email import keep_own_email
 from service.db.locks import lock_customers
 
@@ -72,6 +72,18 @@ INSERT INTO separations (low, high, decided_by)
 VALUES (LEAST(CAST(:one AS bigint), :other), GREATEST(CAST(:one AS bigint), :other), :actor)
 ON CONFLICT DO NOTHING
 """)
+# Whoever was somebody else than the old customer is somebody else than the new one as well.
+_INHERIT = text("""
+INSERT INTO separations (low, high, decided_by)
+SELECT LEAST(other, :new), GREATEST(other, :new), decided_by
+FROM (SELECT low + high - :old AS other, decided_by FROM separations WHERE :old IN (low, high)) s
+ON CONFLICT DO NOTHING
+""")
+# An order may have put the new customer together with the other one of a pair, not the old one.
+_NO_LONGER_DUE = text("""
+DELETE FROM pending_merges WHERE :old IN (low, high) RETURNING low + high - :old
+""")
+_DUE_TO_MERGE = text(DUE_TO_MERGE)
 _NOT_DUE = text("""
 DELETE FROM pending_merges
 WHERE (low, high) = (LEAST(CAST(:one AS bigint), :other), GREATEST(CAST(:one AS bigint), :other))
@@ -110,7 +122,10 @@ async def split(
     await connection.execute(_TAKE_ORDERS, {"old": customer_id, "new": new})
     await _give_back(connection, customer_id, new, taken)
     await keep_own_email(connection, [customer_id, new])
+    await connection.execute(_INHERIT, {"old": customer_id, "new": new})
     await separate(connection, customer_id, new, actor)
+    others = (await connection.execute(_NO_LONGER_DUE, {"old": customer_id})).scalars().all()
+    await connection.execute(_DUE_TO_MERGE, {"ids": [customer_id, new, *others]})
     await recount(connection, [customer_id, new], now)
     await note(
         connection,

@@ -22,7 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.db.accounts.audit import note
 from service.db.engine import in_transaction
 from service.db.operations.rebuild.customers import correct, differences, next_ids
-from service.db.operations.rebuild.mends import FIRST, LAST, Mended, mend
+from service.db.operations.rebuild.mend import Mended, mend
+from service.db.operations.rebuild.mends import FIRST, LAST
 from service.db.operations.rebuild.statistics import correct_statistics
 from service.db.operations.verify import database_findings
 from service.db.operations.verify.findings import Finding

@@ -21,6 +21,7 @@ from service.db.operations.verify.again import stream_faults
 from service.db.operations.verify.entries import ENTRIES, entry_faults
 from service.db.operations.verify.findings import REBUILD, Check, Finding, fault_if, run
 from service.db.operations.verify.history import HISTORY
+from service.db.operations.verify.identity import IDENTITY, replaced_email_faults
 from service.db.operations.verify.kept import (
     KEPT,
     constraint_faults,
@@ -46,7 +47,7 @@ _INVARIANTS: tuple[tuple[str, Sequence[Check]], ...] = (
     ("the out-streams say what the database says", REMOVALS),
     ("statistics equal a recount", STATISTICS),
     ("a rebuild equals the increments", FIGURES_REBUILT),
-    ("people are found by what they have", PEOPLE),
+    ("people are found by what they have", (*PEOPLE, *IDENTITY)),
     ("what was stored stays as it was", (*KEPT, *ACCESS)),
 )
 """The invariants, in the order of their numbers, and the checks that Postgres makes alone."""
@@ -120,7 +121,7 @@ async def database_findings(
             "Start a worker: it sweeps. If one runs, its log says what keeps it from sweeping.",
         ),
         7: counted,
-        9: await email_key_faults(connection),
+        9: await email_key_faults(connection) + await replaced_email_faults(connection),
         10: await letter_index_faults(connection) + await constraint_faults(connection) + settled,
     }
     findings = list[Finding]()

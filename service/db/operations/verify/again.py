@@ -27,12 +27,14 @@ _AT_EACH = 4
 """Entries of a page."""
 
 _OURS = IdentifierKind.CUSTOMER
+_EXTERNAL = f"{IdentifierKind.EXTERNAL}:"
 
 _STORED = text(f"""
 SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
        CAST(o.total * 100 AS bigint) AS total_cents,
        CAST(o.refunded * 100 AS bigint) AS refunded_cents, o.date_created, o.erased,
-       o.customer_id, o.identifier, o.named_version, o.named_at, o.named_event_id,
+       o.customer_id, o.identifier, o.other_identifier,
+       o.named_version, o.named_at, o.named_event_id,
        ARRAY(SELECT i.identifier FROM identifiers i WHERE i.customer_id = c.id) AS identifiers,
        {registers.listed("c")}
 FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE o.id = ANY(:ids)
@@ -153,6 +155,15 @@ def _differing(row: Any, event: OrderEvent) -> list[str]:
         }
         fields += [name for name, value in written.items() if getattr(row, name) != value]
     named = (row.named_version, row.named_at, row.named_event_id)
+    if event.customer and named == event.key:
+        # An e-mail that stands first may be the customer's own: an earlier release did not say by
+        # what it named them. A phone has another form if the store's country was set meanwhile.
+        first, second = row.identifier or "", row.other_identifier
+        if {second, first if first.startswith(_EXTERNAL) else None} - {
+            None,
+            *event.customer.identifiers,
+        }:
+            fields.append("identifiers")
     if event.customer and row.customer_id is not None and named == event.key:
         identifiers = event.customer.identifiers
         if kind_of(identifiers[0]) is not _OURS and set(identifiers).isdisjoint(row.identifiers):
@@ -172,6 +183,10 @@ def _differing_registers(row: Any, event: OrderEvent, customer: EventCustomer) -
             continue  # it is somebody else's
         stored, at, written_by = (getattr(row, name) for name in registers.columns_of(register))
         key = (event.profile_at, event.key.event_id)
+        if at is not None and at.tzinfo is None:
+            continue  # infinity: a person typed it, and no event is later
+        if register == EMAIL_REGISTER and at is None and stored is not None:
+            continue  # it took the place of one that means somebody else now
         if at is None or written_by is None or (at, written_by) < key:
             fields.append(f"{register} is older")
         elif (at, written_by) == key and stored != value:

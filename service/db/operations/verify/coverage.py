@@ -79,11 +79,11 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
     },
     "customers": {
         "id": Checked(5),
-        "email": Checked(9),
         "email_key": Checked(9),
         **{
             column: Checked(3) for register in REGISTERS for column in columns_of(register)
         },  # as far as Redis still has the event
+        "email": Checked(9),
         "name": Checked(9),
         "phone": Checked(9),
         "email_opt_in": _TYPED,
@@ -157,7 +157,15 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "acknowledged_at": _SHOWN,
         "acknowledged_by": _SHOWN,
     },
-    "former_emails": {"email_key": Checked(9), "customer_id": Checked(9)},
+    "former_emails": dict.fromkeys(
+        ("email_key", "customer_id"), Unknowable("only processes of the release before read it")
+    ),
+    "identifiers": {
+        "identifier": Checked(9),
+        "customer_id": Checked(9),
+        "given_by": Unknowable("the audit has who gave it, if a person did"),
+        "since": _CLOCK,
+    },
     "ingest_counters": {
         "slot": Checked(7),
         **dict.fromkeys(
@@ -182,6 +190,7 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "salt_digest": Refused("ck_installation_salt"),
         "sign_in_since": _CLOCK,
         **dict.fromkeys(("ids_replaced", "erasures", "late_events"), _SEARCHED),
+        "reassignments": Unknowable("compared with itself, by batches that run meanwhile"),
     },
     "interactions": {
         "id": Checked(10),
@@ -225,6 +234,8 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "refunded": Checked(1),
         "date_created": Checked(1),
         "customer_id": Checked(1),
+        "identifier": Checked(9),
+        "other_identifier": Checked(9),
         "named_version": Checked(3),
         "named_at": Checked(3),
         "named_event_id": Checked(3),
@@ -233,6 +244,7 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "counts": Refused("a generated column"),
     },
     "partition_counters": {"partition": Checked(2), "slot": _SLOT, "read": Checked(2)},
+    "pending_merges": dict.fromkeys(("low", "high", "since", "protected"), Checked(9)),
     "relay": {
         "one": _SINGLE,
         "numbered": Checked(5),
@@ -276,6 +288,12 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "slot": Checked(7),
         "segment": Checked(7),
         **dict.fromkeys(FIGURES, Checked(7)),
+    },
+    "separations": {
+        "low": Checked(9),
+        "high": Checked(9),
+        "decided_by": _TYPED,
+        "decided_at": _CLOCK,
     },
     "sessions": {
         "token_hash": _SECRET,

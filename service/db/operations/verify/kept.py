@@ -177,12 +177,13 @@ SETTLED_ROWS = {
         "(SELECT max(version) FROM settings)",
         "integer",
     ),
-    # An erasure empties the details of what was done to the person.
+    # An erasure empties the details of what was done to the person, and to their identifiers.
     "audit": Settled(
         "the audit",
         "id",
         "id, at, actor, action, customer_id,"
-        " CASE WHEN customer_id IS NULL OR action = 'customer.erased' THEN details END",
+        " CASE WHEN customer_id IS NULL AND action NOT LIKE 'identifier.%'"
+        " OR action = 'customer.erased' THEN details END",
         "audit",
         f"(SELECT max(id) FROM audit WHERE at <= CAST(:now AS timestamptz) - {SETTLED})",
         "bigint",

@@ -156,7 +156,7 @@ async def test_mentions_are_searched_by_index(service: Service) -> None:
         await connection.execute(text("SET LOCAL enable_seqscan = off"))
         plan = await connection.execute(
             text(f"EXPLAIN {mentions._MENTIONS.text}"),
-            {"id": 1001, "patterns": patterns, "most": 101},
+            {"id": 1001, "numbers": [1001], "patterns": patterns, "most": 101},
         )
         explained = "\n".join(plan.scalars())
     for index in ("ix_customer_search_searched", "ix_interactions_text", "ix_audit_details"):

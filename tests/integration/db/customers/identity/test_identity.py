@@ -321,3 +321,35 @@ async def test_people_who_are_two_are_not_due_to_be_merged(service: Service) -> 
     await service.ingest(order(3, id=7, email="a@x.example"))
     assert await merge_all(service) == 0
     assert sorted((await totals(service)).values()) == [1, 2]
+
+
+async def test_whoever_is_split_off_twice_is_still_nobody_else(service: Service) -> None:
+    await service.ingest(order(1, id=7, email="a@x.example"), order(2, id=7, email="b@x.example"))
+    events = [order(3, id=7, email="a@x.example"), order(4, id=7, email="b@x.example")]
+    first = await service.in_transaction(
+        split, 1001, ["email:a@x.example", "email:b@x.example"], STAFF
+    )
+    second = await service.in_transaction(split, first, ["email:b@x.example"], STAFF)
+    await service.ingest(*events)
+    assert await merge_all(service) == 0
+    assert await totals(service) == {1001: 4, first: 0, second: 0}
+
+
+async def test_whoever_is_due_to_be_merged_is_due_after_a_split_as_well(service: Service) -> None:
+    await service.ingest(order(1, email="a@x.example"), order(2, email="b@x.example"))
+    await service.in_transaction(merge, 1001, 1002, STAFF)
+    await service.ingest(order(3, id=7))
+    await service.ingest(order(4, id=7, email="b@x.example"))
+    new = await service.in_transaction(split, 1001, ["email:b@x.example"], STAFF)
+    assert await merge_all(service) == 1
+    assert await customers(service) == {
+        "CUST-1001": ["customer:1002", "email:a@x.example", "ORD-1"],
+        "CUST-1003": [
+            f"customer:{new}",
+            "email:b@x.example",
+            "external:/order-management#7",
+            "ORD-2",
+            "ORD-3",
+            "ORD-4",
+        ],
+    }

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from consumers.relay import Relay
 from consumers.tasks import end
@@ -15,6 +16,9 @@ from tests.integration.cli.conftest import Crm
 from tests.integration.db.operations.conftest import four_customers, publish_changes
 from tests.integration.db.operations.verify.populated import populate
 from tests.integration.worker.scene import all_published, out_stream
+
+WRITTEN = "SET crm.identifiers = 'written'"
+"""Keeps triggers from telling the orders that somebody else re-pointed them."""
 
 
 @pytest.fixture
@@ -45,8 +49,20 @@ async def _run(service: Service, *, apply: bool = True) -> RebuildReport:
         ("INSERT INTO customer_search VALUES (1003, 'jane smith')",),
         ("UPDATE customers SET email_key = 'z@x.org' WHERE id = 1001",),
         ("UPDATE users SET email_key = 'z@x.org' WHERE id = 1",),
-        ("DELETE FROM former_emails",),
-        ("UPDATE former_emails SET customer_id = 1002",),
+        ("DELETE FROM identifiers",),
+        ("DELETE FROM identifiers WHERE identifier = 'email:new@x.org'",),
+        ("DELETE FROM identifiers WHERE identifier ~ 'customer:'",),
+        ("DELETE FROM identifiers WHERE customer_id IS NULL",),
+        ("UPDATE identifiers SET customer_id = 1001 WHERE customer_id IS NULL",),
+        ("UPDATE identifiers SET customer_id = 9999 WHERE customer_id = 1001",),
+        ("UPDATE identifiers SET customer_id = 1002 WHERE identifier = 'email:new@x.org'",),
+        ("INSERT INTO identifiers VALUES ('customer:1001', 1002)",),
+        (f"{WRITTEN}; UPDATE orders SET customer_id = 9999",),
+        (f"{WRITTEN}; UPDATE orders SET customer_id = 1001 WHERE identifier IS NOT NULL",),
+        (f"{WRITTEN}; UPDATE orders SET customer_id = NULL",),
+        ("UPDATE orders SET identifier = 'email:z@x.org' WHERE customer_id = 1001",),
+        ("DELETE FROM pending_merges WHERE NOT protected",),
+        ("UPDATE pending_merges SET high = 9999", "UPDATE separations SET high = 9999"),
         ("DELETE FROM erased",),
         ("UPDATE erased SET erased_at = erased_at - interval '9 days'",),
         ("UPDATE interactions SET customer_id = 1003",),
@@ -67,8 +83,11 @@ async def _run(service: Service, *, apply: bool = True) -> RebuildReport:
     ],
 )
 async def test_what_can_be_derived_is_mended(populated: Service, damage: tuple[str, ...]) -> None:
-    for statement in damage:
-        await populated.execute(statement)
+    for statements in damage:
+        async with populated.owner.begin() as connection:
+            for statement in statements.split("; "):
+                await connection.execute(text(statement))
+            await connection.execute(text("SET crm.identifiers = ''"))
     before = await populated.findings()
     assert before
     shown = await _run(populated, apply=False)
@@ -87,6 +106,8 @@ async def test_what_can_be_derived_is_mended(populated: Service, damage: tuple[s
     [
         ("DELETE FROM dead_letters WHERE false; UPDATE dead_letters SET digest = ''", 10, "backup"),
         ("UPDATE interactions SET customer_id = 9999", 9, "backup"),
+        ("INSERT INTO identifiers VALUES ('x:1', 1001)", 9, "backup"),
+        ("UPDATE pending_merges SET since = since - interval '11 minutes'", 9, "worker"),
         ("UPDATE settings SET changed_by = changed_by || '.' WHERE version = 1", 10, "--accept"),
         ("UPDATE ingest_counters SET read = read + 1 WHERE slot = 1", 0, ""),
     ],

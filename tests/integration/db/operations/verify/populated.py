@@ -2,12 +2,17 @@
 
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.identifiers import value_of
 from service.core.scopes import Role, Scope
 from service.db.accounts import api_keys, sessions, users
 from service.db.customers import editing, interactions
 from service.db.customers.editing import HoldEdit
+from service.db.customers.identity import not_a_person
+from service.db.customers.identity.merge import merge
+from service.db.customers.identity.split import separate
 from service.db.engine import in_transaction
 from service.db.operations.status import note_verification
 from service.db.segments import reclassify, rule_settings
@@ -18,6 +23,14 @@ from tests.integration.streams.scene import Scene
 
 _ADDRESS = {"street": "1 Main St", "city": "Austin", "zip": "78701"}
 _PASSWORD = "correct horse battery staple"
+_PEOPLE = (
+    {"id": 1, "email": "p@x.org"},
+    {"email": "q@x.org"},
+    {"email": "r@x.org"},
+    {"id": 2},
+    {"id": 2, "email": "r@x.org"},  # so the two are due to be merged
+    {"email": "till@x.org"},
+)
 _NO_HOLD = HoldEdit(frozenset())
 # What no part of the service writes in a test as small as this one.
 _ROWS = (
@@ -61,12 +74,15 @@ async def populate(service: Service, now: datetime) -> None:
         )
     await service.publish(fields("ORD-NOBODY", customer=None))
     await service.publish(fields("ORD-BAD", status="nonsense"))
-    entries = await scene.read(20)
+    for number, person in enumerate(_PEOPLE):
+        await service.publish(fields(f"ORD-P{number}", customer=person, created=now))
+    entries = await scene.read(30)
     # They are applied over the days in which they were placed.
     for entry in reversed(entries[:8]):
         order = int(entry.fields[b"data"].split(b'"ORD-')[1].split(b'"')[0])
         await service.ingest(entry, now=now - timedelta(days=order * 9) + timedelta(hours=1))
-    await service.ingest(*entries[8:])
+    for entry in entries[8:]:
+        await service.ingest(entry)
     await scene.acknowledge(entries)
     await scene.check()
     await service.execute("UPDATE sweep SET swept_until = now()")
@@ -77,12 +93,29 @@ async def populate(service: Service, now: datetime) -> None:
         held = HoldEdit(frozenset({"segment"}), segment="vip")
         await editing.edit(connection, "test", 1002, {}, held, None)
         await editing.delete(connection, "test", 1003)
+        await _who_is_who(connection)
     for statement in _ROWS:
         await service.execute(statement)
     await publish_changes(service)
     report = await service.verify()
     assert report.broken == []
     await in_transaction(service.engine, note_verification, [], report.remembered)
+
+
+async def _who_is_who(connection: AsyncConnection) -> None:
+    """Leave a merged customer, a mark, a separation and pairs that are due to be merged."""
+    rows = await connection.execute(text("SELECT identifier, customer_id FROM identifiers"))
+    who = {value_of(row.identifier): row.customer_id for row in rows}
+    await merge(connection, who["p@x.org"], who["q@x.org"], "test")
+    await not_a_person.mark(connection, "email:till@x.org", "test")
+    await separate(connection, who["p@x.org"], who["r@x.org"], "test")
+    await connection.execute(
+        text(
+            "INSERT INTO pending_merges (low, high, since, protected)"
+            " VALUES (1001, :high, now() - interval '1 day', true)"
+        ),
+        {"high": who["p@x.org"]},
+    )
 
 
 async def _by_people(connection: AsyncConnection) -> None:

@@ -85,6 +85,12 @@ SPECIAL = {
         for damage, columns in _OLDER.items()
         for table, column in columns
     },
+    # A person typed the first customer's e-mail, and no event is later than that.
+    ("customers", "email_at"): Special(where="email_at < 'infinity'"),
+    ("customers", "email_event"): Special("'!' || email_event", "email_at < 'infinity'"),
+    # A pair that a person has to decide about may be as old as it likes.
+    ("pending_merges", "since"): Special(where="NOT protected"),
+    ("pending_merges", "protected"): Special(where="protected"),
     ("orders", "erased"): Special(where="erased"),
     ("orders", "customer_id"): Special("1001", "customer_id <> 1001"),
     ("settings", "auto_segmentation"): Special(where="version = 1"),

@@ -23,7 +23,7 @@ async def owners(service: Service) -> dict[str, int | None]:
     return {row["id"]: row["customer_id"] for row in rows}
 
 
-async def test_orders_with_a_former_email_belong_to_the_customer(
+async def test_orders_with_the_email_before_belong_to_the_customer(
     api: Api, service: Service
 ) -> None:
     first = entry("ORD-1", email="jnae@x.org")
@@ -34,18 +34,24 @@ async def test_orders_with_a_former_email_belong_to_the_customer(
     assert await service.findings() == []
 
 
-async def test_a_current_email_wins_over_a_former_one(api: Api, service: Service) -> None:
+async def test_nobody_else_can_take_an_email_that_means_somebody(
+    api: Api, service: Service
+) -> None:
     await service.ingest(entry("ORD-1", email="a@x.org"))
     await api.patch("CUST-1001", email="b@x.org")
-    await api.create(name="Abe", email="A@x.org")
-    await service.ingest(entry("ORD-2", email="a@x.org"), entry("ORD-3", email="b@x.org"))
-    assert await owners(service) == {"ORD-1": 1001, "ORD-2": 1002, "ORD-3": 1001}
-    await api.patch("CUST-1002", email="c@x.org")
-    await service.ingest(entry("ORD-4", email="a@x.org"))
-    assert (await owners(service))["ORD-4"] == 1002
+    for email in ("A@x.org", "b@x.org"):
+        await api.create(409, name="Abe", email=email)
+    await api.create(name="Abe", email="c@x.org")
+    (abe,) = await service.rows("SELECT id FROM customers WHERE name = 'Abe'")
+    await api.patch(f"CUST-{abe['id']}", 409, email="a@x.org")
+    await service.ingest(entry("ORD-2", email="a@x.org"))
+    assert await owners(service) == {"ORD-1": 1001, "ORD-2": 1001}
+    await api.patch("CUST-1001", email="a@x.org")
+    await service.ingest(entry("ORD-3", email="b@x.org"))
+    assert (await owners(service))["ORD-3"] == 1001
 
 
-async def test_a_former_email_is_personal_data_and_is_erased(
+async def test_an_email_from_before_is_personal_data_and_is_erased(
     api: Api, service: Service, now: datetime
 ) -> None:
     placed = entry("ORD-1", email="jnae@x.org", created=now - timedelta(days=1))
@@ -53,11 +59,12 @@ async def test_a_former_email_is_personal_data_and_is_erased(
     await api.patch("CUST-1001", email="jane@x.org")
     held = await api.get("/CUST-1001/data")
     assert held["formerEmails"] == ["jnae@x.org"]
+    assert [each["value"] for each in held["identifiers"]] == ["jnae@x.org", "jane@x.org"]
     assert [letter["reason"] for letter in held["deadLetters"]] == ["invalid_amount"]
     await api.http.delete("/api/v1/customers/CUST-1001")
     await service.ingest(placed)
     assert await service.rows("SELECT 1 FROM customers") == []
-    assert await service.rows("SELECT 1 FROM former_emails") == []
+    assert await service.rows("SELECT 1 FROM identifiers") == []
 
 
 async def test_correcting_an_email_while_a_batch_waits_leaves_no_order_unattributed(
