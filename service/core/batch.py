@@ -16,7 +16,7 @@ from service.core.identity import ERASED, Naming
 from service.core.order_event import (
     EMAIL_REGISTER,
     NAMED_REGISTERS,
-    EventCustomer,
+    REGISTERS,
     EventKey,
     OrderEvent,
 )
@@ -79,15 +79,10 @@ class StoredOrder(NamedTuple):
     content: tuple[object, ...]
 
 
-class _Mention(NamedTuple):
-    """What an event says about a customer."""
-
-    event: OrderEvent
-    customer: EventCustomer
-    names: bool = True
-    """The event names this customer. If not, it only has an e-mail of theirs."""
-    has_email: bool = True
-    """Its e-mail is theirs."""
+_EMAIL_ALONE = (EMAIL_REGISTER,)
+"""What an event tells of a customer whose e-mail it has, and whom it does not name."""
+_Mention = tuple[OrderEvent, Sequence[str]]
+"""An event, and the registers of a customer that it may have values for."""
 
 
 def fold(
@@ -101,12 +96,15 @@ def fold(
     by_customer: defaultdict[int, list[_Mention]] = defaultdict(list)
     for event, naming in zip(events, namings, strict=True):
         by_order[event.order_id].append((event, naming))
-        customer, owner, email_owner = event.customer, naming.owner, naming.email_owner
-        if customer and owner:
-            by_customer[owner].append(_Mention(event, customer, has_email=owner == email_owner))
-            if email_owner and owner != email_owner:
-                # Until the two are merged. Merging keeps the latest e-mail of both.
-                by_customer[email_owner].append(_Mention(event, customer, names=False))
+        owner, email_owner = naming.owner, naming.email_owner
+        if not owner:
+            continue
+        if owner == email_owner:
+            by_customer[owner].append((event, REGISTERS))
+            continue
+        by_customer[owner].append((event, NAMED_REGISTERS))
+        if email_owner:  # until the two are merged; merging keeps the latest e-mail of both
+            by_customer[email_owner].append((event, _EMAIL_ALONE))
     return (
         [_order_change(order_id, by_order[order_id]) for order_id in sorted(by_order)],
         [_profile(customer_id, by_customer[customer_id]) for customer_id in sorted(by_customer)],
@@ -132,17 +130,16 @@ def _order_change(order_id: str, events: Sequence[tuple[OrderEvent, Naming]]) ->
 def _profile(customer_id: int, mentions: list[_Mention]) -> Profile:
     # Versions of different orders do not compare, so the key of a register is time and event id.
     if len(mentions) > 1:
-        mentions.sort(key=lambda mention: (mention.event.profile_at, mention.event.key.event_id))
+        mentions.sort(key=lambda mention: (mention[0].profile_at, mention[0].key.event_id))
     values: dict[str, ProfileValue] = {}
-    for event, customer, names, has_email in mentions:
-        at, event_id = event.profile_at, event.key.event_id
-        if names:
-            for register in NAMED_REGISTERS:
-                if value := getattr(customer, register):
-                    values[register] = ProfileValue(value, at, event_id)
-        if has_email and customer.email:
-            values[EMAIL_REGISTER] = ProfileValue(customer.email, at, event_id)
-    dates = [mention.event.date_created for mention in mentions if mention.names]
+    dates: list[datetime] = []
+    for event, registers in mentions:
+        at, event_id, customer = event.profile_at, event.key.event_id, event.customer
+        for register in registers:
+            if value := getattr(customer, register):
+                values[register] = ProfileValue(value, at, event_id)
+        if registers is not _EMAIL_ALONE:
+            dates.append(event.date_created)
     return Profile(
         customer_id, at, event_id, min(dates, default=None), max(dates, default=None), values
     )
