@@ -25,7 +25,7 @@ SELECT DISTINCT LEAST(i.customer_id, j.customer_id) AS low,
   GREATEST(i.customer_id, j.customer_id) AS high
 FROM (
   SELECT o.identifier, j.customer_id
-  FROM orders o JOIN identifiers j ON j.identifier = o.other_identifier
+  FROM {orders} o JOIN identifiers j ON j.identifier = o.other_identifier
   WHERE {condition} AND j.customer_id IS NOT NULL OFFSET 0
 ) j JOIN identifiers i ON i.identifier = j.identifier
 WHERE i.customer_id <> j.customer_id
@@ -36,12 +36,13 @@ WHERE i.customer_id <> j.customer_id
     SELECT FROM separations s WHERE (s.low, s.high) =
       (LEAST(i.customer_id, j.customer_id), GREATEST(i.customer_id, j.customer_id)))
 """
-"""The customers whom ``orders o`` put together, and who are neither due to be merged nor known to
+"""The customers whom orders put together, and who are neither due to be merged nor known to
 be two people."""
 
+_OF_THEIRS = PUT_TOGETHER.format(orders="orders", condition="o.customer_id = ANY(:ids)")
 DUE_TO_MERGE = f"""
 INSERT INTO pending_merges (low, high)
-SELECT low, high FROM ({PUT_TOGETHER.format(condition="o.customer_id = ANY(:ids)")}) together
+SELECT low, high FROM ({_OF_THEIRS}) together
 ORDER BY low, high ON CONFLICT DO NOTHING
 """
 """Notes whom the orders of some customers put together. Call it when identifiers have moved."""

@@ -56,6 +56,7 @@ WHERE id = ANY(:ids)
 # say themselves, as orders do that an earlier release named.
 _UNKNOWN = (
     text(f"""
+WITH {identity.SUSPECTS}
 UPDATE orders o SET identifier = NULL, other_identifier = NULL, erased = true
 FROM ({identity.UNKNOWN_SQL}) u
 WHERE o.identifier = u.identifier AND o.customer_id IS NULL AND EXISTS (
@@ -63,6 +64,7 @@ WHERE o.identifier = u.identifier AND o.customer_id IS NULL AND EXISTS (
   WHERE e.email_hash = {identifier_hash("u.identifier")} AND o.date_created <= e.erased_at)
 """),
     text(f"""
+WITH {identity.SUSPECTS}
 INSERT INTO identifiers (identifier, customer_id)
 SELECT u.identifier, c.id FROM ({identity.UNKNOWN_SQL}) u JOIN customers c ON c.id = u.customer_id
 WHERE u.customer_id = u.other_customer AND NOT EXISTS (
@@ -70,6 +72,7 @@ WHERE u.customer_id = u.other_customer AND NOT EXISTS (
 ORDER BY u.identifier ON CONFLICT DO NOTHING
 """),
     text(f"""
+WITH {identity.SUSPECTS}
 UPDATE orders o SET identifier = NULL, other_identifier = NULL,
   named_version = CASE WHEN o.customer_id IS NOT NULL THEN o.named_version END,
   named_at = CASE WHEN o.customer_id IS NOT NULL THEN o.named_at END,
@@ -98,9 +101,14 @@ UPDATE orders o SET customer_id = g.owner, erased = o.erased OR g.owner IS NULL 
 FROM (SELECT *, owner IS NOT NULL OR known AS keep FROM orphans) g WHERE o.id = g.id
 """
 _OWNERS = f"""
-UPDATE orders o SET customer_id = w.owner FROM ({identity.OWNERS_SQL}) w WHERE o.id = w.id
+WITH {identity.SUSPECTS}
+UPDATE orders o SET customer_id = w.owner FROM ({identity.OWNERS_SQL}) w
+WHERE o.identifier = w.identifier
+  AND o.other_identifier IS NOT DISTINCT FROM w.other_identifier
+  AND o.customer_id IS NOT DISTINCT FROM w.customer_id
 """
 _DUE = f"""
+WITH {identity.SUSPECTS}
 INSERT INTO pending_merges (low, high)
 SELECT low, high FROM ({identity.DUE_SQL}) d ORDER BY low, high ON CONFLICT DO NOTHING
 """
@@ -124,6 +132,16 @@ def _one_after_the_other(
 
 def _with(sql: str) -> Callable[[AsyncConnection], Awaitable[int]]:
     return partial(execute, text(sql))
+
+
+def _among_orders(what: str) -> Callable[[AsyncConnection], Awaitable[list[dict[str, Any]]]]:
+    """Return a function that finds one of the faults of orders."""
+
+    async def find(connection: AsyncConnection) -> list[dict[str, Any]]:
+        faults = await identity.order_faults(connection)
+        return [row for fault in faults if fault.what == what for row in fault.offenders]
+
+    return find
 
 
 async def _own_emails(connection: AsyncConnection) -> int:
@@ -178,14 +196,14 @@ IDENTITY = (
     ),
     Mend(
         "orders were named by identifiers that nobody had",
-        by(identity.UNKNOWN),
+        _among_orders(identity.UNKNOWN),
         _one_after_the_other(_UNKNOWN),
         "`crm replay --since TIME` attaches those that are unattributed now, if Redis still has "
         "their events.",
     ),
     Mend(
         "orders belonged to somebody else than their identifiers say",
-        by(identity.OWNERS),
+        _among_orders(identity.OWNERS),
         _with(_OWNERS),
     ),
     Mend(
@@ -195,7 +213,7 @@ IDENTITY = (
     ),
     Mend(
         "customers whom an order puts together were not due to be merged",
-        by(identity.DUE),
+        _among_orders(identity.DUE),
         _with(_DUE),
     ),
 )

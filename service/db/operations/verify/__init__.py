@@ -21,7 +21,11 @@ from service.db.operations.verify.again import stream_faults
 from service.db.operations.verify.entries import ENTRIES, entry_faults
 from service.db.operations.verify.findings import REBUILD, Check, Finding, fault_if, run
 from service.db.operations.verify.history import HISTORY
-from service.db.operations.verify.identity import IDENTITY, replaced_email_faults
+from service.db.operations.verify.identity import (
+    IDENTITY,
+    order_faults,
+    replaced_email_faults,
+)
 from service.db.operations.verify.kept import (
     KEPT,
     constraint_faults,
@@ -121,7 +125,11 @@ async def database_findings(
             "Start a worker: it sweeps. If one runs, its log says what keeps it from sweeping.",
         ),
         7: counted,
-        9: await email_key_faults(connection) + await replaced_email_faults(connection),
+        9: [
+            *await email_key_faults(connection),
+            *await replaced_email_faults(connection),
+            *await order_faults(connection),
+        ],
         10: await letter_index_faults(connection) + await constraint_faults(connection) + settled,
     }
     findings = list[Finding]()
