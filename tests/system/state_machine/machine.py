@@ -10,6 +10,9 @@ import httpx
 from sqlalchemy import Date, DateTime, text
 
 from service.core.envelope import Entry
+from service.db.customers.identity import not_a_person
+from service.db.customers.identity.merge import merge
+from service.db.customers.identity.split import split
 from service.db.schema import metadata
 from tests.conftest import Service
 from tests.events import cloud_event
@@ -21,8 +24,11 @@ from tests.system.state_machine.operations import (
     Create,
     Edit,
     Erase,
+    Mark,
+    Merge,
     Operation,
     Publish,
+    Split,
     Story,
     Wait,
 )
@@ -48,6 +54,11 @@ UPDATE audit SET details = jsonb_set(details, '{erased}', (
 WHERE jsonb_typeof(details -> 'erased') = 'object' AND details -> 'erased' <> '{}'
 """)
 """The audit of an erasure names its time as well."""
+
+
+def _number(customer: Customer) -> int:
+    assert customer.ref
+    return int(customer.ref.removeprefix("CUST-"))
 
 
 class Machine:
@@ -78,21 +89,31 @@ class Machine:
                 await self._publish(operation)
             case Create(body):
                 await self._create(body)
-            case Edit(whom, body):
-                if customer := self._customer(whom):
-                    await self._edit(customer, body)
-            case Erase(whom):
-                if customer := self._customer(whom):
-                    await self._erase(customer)
+            case Mark(email):
+                await self._mark(email)
             case Change(settings):
                 await self._change(settings)
             case Wait(days):
                 await self._wait(days)
+            case Edit() | Erase() | Merge() | Split():
+                if customer := self._customer(operation.whom):
+                    await self._do_to(customer, operation)
         await self.compare()
 
+    async def _do_to(self, customer: Customer, operation: Edit | Erase | Merge | Split) -> None:
+        match operation:
+            case Edit(_, body):
+                await self._edit(customer, body)
+            case Erase():
+                await self._erase(customer)
+            case Merge(_, other):
+                await self._merge(customer, self._customer(other) or customer)
+            case Split(_, which):
+                await self._split(customer, which)
+
     def _customer(self, whom: int) -> Customer | None:
-        emails = sorted(self.world.customers)
-        return self.world.customers[emails[whom % len(emails)]] if emails else None
+        known = sorted(self.world.customers, key=lambda customer: customer.key)
+        return known[whom % len(known)] if known else None
 
     async def _publish(self, publish: Publish) -> None:
         now = self._now()
@@ -161,8 +182,10 @@ class Machine:
         sent, body = self._dated(body)
         before = self._now()
         answer = await self._http.post(_CUSTOMERS, json=sent)
-        if body["email"].lower() in self.world.customers:
-            assert answer.status_code == 409, answer.text
+        email = body["email"].lower()
+        if email in self.world.emails:
+            refused = 409 if self.world.emails[email] else 422
+            assert answer.status_code == refused, answer.text
             return
         assert answer.status_code == 201, answer.text
         created = self._read(answer.json()["dateCreated"])
@@ -173,8 +196,10 @@ class Machine:
     async def _edit(self, customer: Customer, body: dict[str, Any]) -> None:
         sent, body = self._dated(body)
         answer = await self._http.patch(f"{_CUSTOMERS}/{customer.ref}", json=sent)
-        if self.world.customers.get(body.get("email", "").lower(), customer) is not customer:
-            assert answer.status_code == 409, answer.text
+        email = body.get("email", "").lower()
+        if email in self.world.emails and self.world.emails[email] is not customer:
+            refused = 409 if self.world.emails[email] else 422
+            assert answer.status_code == refused, answer.text
             return
         assert answer.status_code == 200, answer.text
         self.world.edit(customer, body, self._now())
@@ -183,6 +208,36 @@ class Machine:
         answer = await self._http.delete(f"{_CUSTOMERS}/{customer.ref}")
         assert answer.status_code == 200, answer.text
         self.world.erase(customer, self._now())
+
+    async def _merge(self, one: Customer, other: Customer) -> None:
+        low, high = sorted((one, other), key=_number)
+        if low is not high:
+            await self._service.in_transaction(merge, _number(low), _number(high), "test")
+            self.world.merge(low, high, self._now())
+
+    async def _split(self, customer: Customer, which: int) -> None:
+        theirs = self.world.identifiers(customer)
+        taken = [
+            each for n, each in enumerate(theirs) if which >> n & 1 and each in self.world.emails
+        ]
+        if not taken or len(taken) == len(theirs):
+            return
+        identifiers = [f"email:{each}" for each in taken]
+        new = await self._service.in_transaction(split, _number(customer), identifiers, "test")
+        answer = await self._http.get(f"{_CUSTOMERS}/CUST-{new}")
+        created = self._read(answer.json()["dateCreated"])
+        assert created
+        assert created <= self._now()
+        self.world.split(customer, taken, f"CUST-{new}", created)
+
+    async def _mark(self, email: str) -> None:
+        identifier = f"email:{email}"
+        if email in self.world.emails and self.world.emails[email] is None:
+            new = await self._service.in_transaction(not_a_person.unmark, identifier, "test")
+            self.world.unmark(email, f"CUST-{new}" if new else None, self._now())
+        else:
+            await self._service.in_transaction(not_a_person.mark, identifier, "test")
+            self.world.mark(email, self._now())
 
     async def _change(self, settings: dict[str, Any]) -> None:
         answer = await self._http.put("/api/v1/settings", json=settings)
@@ -215,17 +270,18 @@ class Machine:
         answer = await self._http.get(_CUSTOMERS, params={"limit": 500})
         assert answer.status_code == 200, answer.text
         items = answer.json()["items"]
-        shown = {item["email"].lower(): self._seen(item) for item in items}
-        assert shown == self.world.seen()
+        shown = {(item["email"] or item["id"]).lower(): self._seen(item) for item in items}
+        assert shown == {key.lower(): seen for key, seen in self.world.seen().items()}
+        known = {customer.key.lower(): customer for customer in self.world.customers}
         for item in items:
-            customer = self.world.customers[item["email"].lower()]
+            customer = known[(item["email"] or item["id"]).lower()]
             assert customer.ref in {None, item["id"]}
             customer.ref = item["id"]
         answer = await self._http.get("/api/v1/orders/unattributed", params={"limit": 500})
         assert {item["id"] for item in answer.json()["items"]} == {
             number
             for number, order in self.world.orders.items()
-            if order.owner is None and not order.erased
+            if self.world.whose(order.by) is None and not order.erased
         }
 
     def _seen(self, item: dict[str, Any]) -> Seen:

@@ -57,6 +57,27 @@ class Erase:
 
 
 @dataclass(frozen=True)
+class Merge:
+    whom: int
+    other: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split; the bits of ``which`` choose among the customer's e-mails."""
+
+    whom: int
+    which: int
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Mark an e-mail as no person; if it is marked, take the mark away."""
+
+    email: str
+
+
+@dataclass(frozen=True)
 class Change:
     settings: dict[str, Any]
 
@@ -66,7 +87,7 @@ class Wait:
     days: int
 
 
-Operation = Publish | Create | Edit | Erase | Change | Wait
+Operation = Publish | Create | Edit | Erase | Merge | Split | Mark | Change | Wait
 
 _names = st.sampled_from(["Ann", "Bob", "Zoë"])
 _phones = st.sampled_from(["1", "2"])
@@ -146,5 +167,15 @@ _changes = st.builds(
 _waits = st.builds(Wait, st.sampled_from([1, 5, 29, 30, 60, 90]))
 
 operations: st.SearchStrategy[Operation] = st.one_of(
-    _publishes, _publishes, _creates, _edits, _edits, st.builds(Erase, _whom), _changes, _waits
+    _publishes,
+    _publishes,
+    _creates,
+    _edits,
+    _edits,
+    st.builds(Erase, _whom),
+    st.builds(Merge, _whom, _whom),
+    st.builds(Split, _whom, st.integers(1, 7)),
+    st.builds(Mark, st.sampled_from([email.lower() for email in EMAILS])),
+    _changes,
+    _waits,
 )
