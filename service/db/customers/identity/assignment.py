@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.json_values import dumps
 from service.core.segment_event import Cause
 from service.db import registers
+from service.db.customers.identity.own_email import keep_own_email
 from service.db.search_text import search_text
 from service.db.segments.assign import AS_THEY_ARE, assign_sql
 from service.db.segments.order_metrics import ORDER_METRICS
@@ -88,4 +89,5 @@ async def absorb(
         "cause": Cause.IDENTITY.value,
     }
     await connection.execute(_ABSORB, parameters)
+    await keep_own_email(connection, [customer_id])
     await connection.execute(_SEARCH, {"ids": [customer_id]})

@@ -45,11 +45,10 @@ WHERE action = 'customer.merged' AND details ->> 'other' = ANY(:refs) ORDER BY i
 def _registers_of(record: str, condition: str) -> str:
     """Return assignments of the registers of a record, each if a condition holds for it."""
     return ", ".join(
-        f"{column} = CASE WHEN {condition.format(at=at, event=event)}"
+        f"{column} = CASE WHEN {condition.format(*registers.columns_of(register))}"
         f" THEN {record}.{column} ELSE c.{column} END"
         for register in NAMED_REGISTERS
         for column in registers.columns_of(register)
-        for _, at, event in [registers.columns_of(register)]
     )
 
 
@@ -60,11 +59,11 @@ UPDATE customers c SET {_registers_of("gone", "true")},
   notes = coalesce(gone.notes, '')
 FROM {_RECORD.format("gone")} WHERE c.id = :new
 """)
-# What came from the other one, and nothing has replaced since.
+# What came from the other one, and nothing has replaced since. The value is compared, too: all that
+# people type has the same key.
+_CAME_FROM_OTHER = "(c.{0}, c.{1}, c.{2}) IS NOT DISTINCT FROM (gone.{0}, gone.{1}, gone.{2})"
 _TAKE_BACK = text(f"""
-UPDATE customers c SET {
-    _registers_of("stayed", "(c.{at}, c.{event}) IS NOT DISTINCT FROM (gone.{at}, gone.{event})")
-}
+UPDATE customers c SET {_registers_of("stayed", _CAME_FROM_OTHER)}
 FROM {_RECORD.format("gone")}, {_RECORD.format("stayed")} WHERE c.id = :old
 """)
 _SEPARATE = text("""

@@ -9,6 +9,7 @@ import pytest
 
 from service.core.envelope import Entry
 from service.core.identity import MOST_IDENTIFIERS
+from service.db.customers import editing
 from service.db.customers.identity import not_a_person
 from service.db.customers.identity.claims import of_customer
 from service.db.customers.identity.merge import merge, merge_next
@@ -19,6 +20,7 @@ from tests.integration.db.ingest.test_concurrency import WAITING
 from tests.wait import until
 
 STAFF = "jane"
+NOTHING = editing.HoldEdit(frozenset())
 
 
 def order(number: int, **customer: Any) -> Entry:
@@ -353,3 +355,28 @@ async def test_whoever_is_due_to_be_merged_is_due_after_a_split_as_well(service:
             "ORD-4",
         ],
     }
+
+
+async def test_a_split_does_not_undo_what_staff_typed_since_the_merge(service: Service) -> None:
+    await service.ingest(order(1, email="a@x.example"), order(2, email="b@x.example"))
+    for number, name in ((1001, "Ann"), (1002, "Bob")):
+        await service.in_transaction(editing.edit, STAFF, number, {"name": name}, NOTHING, None)
+    await service.in_transaction(merge, 1001, 1002, STAFF)
+    await service.in_transaction(editing.edit, STAFF, 1001, {"name": "Anna"}, NOTHING, None)
+    taken = ["customer:1002", "email:b@x.example"]
+    await service.in_transaction(split, 1001, taken, STAFF)
+    rows = await service.rows("SELECT name FROM customers ORDER BY id")
+    assert [row["name"] for row in rows] == ["Anna", "Bob"]
+
+
+async def test_whoever_stays_gets_an_email_that_no_event_has_dated(service: Service) -> None:
+    """Such as that of a customer from before e-mails were registers."""
+    await service.ingest(order(1, id=7))
+    await service.ingest(order(2, email="b@x.example"))
+    await service.execute(
+        "UPDATE customers SET email_at = NULL, email_event = NULL WHERE email IS NOT NULL"
+    )
+    await service.in_transaction(merge, 1001, 1002, STAFF)
+    assert await service.rows("SELECT email, email_key FROM customers") == [
+        {"email": "b@x.example", "email_key": "b@x.example"}
+    ]
