@@ -58,6 +58,10 @@ WEB_READS = frozenset(
 )
 """The other tables. Web processes never write them."""
 
+WEB_NUMBERS = "customers_id_seq"
+"""The sequence whose numbers web processes take: they apply the events of dead letters, and an
+identifier is given to a new customer before the customer is written."""
+
 VERIFY_WRITES: Mapping[str, str] = {"verification": "INSERT, UPDATE"}
 """How ``crm verify`` writes the only table that it writes."""
 
@@ -81,6 +85,8 @@ async def grant_writes(connection: AsyncConnection) -> None:
         )
         for table, rights in writes.items():
             await connection.execute(text(f"GRANT {rights} ON {table} TO {role}"))
+    if WEB in existing:
+        await connection.execute(text(f"GRANT USAGE ON SEQUENCE {WEB_NUMBERS} TO {WEB}"))
     if WORKER in existing:  # it may write every table of the service, and this one is Alembic's
         await connection.execute(
             text(f"REVOKE INSERT, UPDATE, DELETE ON {_REVISION_TABLE} FROM {WORKER}")
