@@ -1,5 +1,6 @@
 """Lists of orders: those of a customer, and those that no event has attributed yet."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -26,6 +27,13 @@ class OrderRow(NamedTuple):
     counts: bool
     date_created: datetime
     updated_at: datetime
+    named_by: Sequence[str]
+    """The identifiers that named the customer; none for orders that an earlier release read."""
+
+
+_COLUMNS = ", ".join(OrderRow._fields[:-1]) + (
+    ", array_remove(ARRAY[identifier, other_identifier], NULL)"
+)
 
 
 async def of_customer(
@@ -55,7 +63,7 @@ async def _page(
         beyond = "AND (date_created, id) < (:at, :last)"
         parameters |= {"at": after.at, "last": after.ref}
     query = text(
-        f"SELECT {', '.join(OrderRow._fields)} FROM orders WHERE {condition} {beyond}"
+        f"SELECT {_COLUMNS} FROM orders WHERE {condition} {beyond}"
         " ORDER BY date_created DESC, id DESC LIMIT :one_more"
     )
     rows = [OrderRow(*row) for row in await connection.execute(query, parameters)]

@@ -14,7 +14,7 @@ from service.db.customers import editing
 from service.db.customers.customer_row import etag as etag_of
 from service.db.engine import in_transaction
 from service.http.api.customer_json import CustomerPatch, NewCustomer, columns, hold
-from service.http.api.customer_routes import CustomerNumber, existing, not_found
+from service.http.api.customer_routes import CustomerNumber, existing, gone
 from service.http.api.erasure_notice import page_of, what_stays
 from service.http.body_limits import LONG_FORM_BYTES, body_bytes
 from service.http.dashboard.customer_form import (
@@ -66,7 +66,7 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
 async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Show the form of a customer."""
     async with snapshot(request) as connection:
-        row = await existing(connection, number)
+        row = await existing(request, connection, number)
     was = shown(row, _zone(request))
     return _form(request, actor, was, was=was, etag=etag_of(row), number=number)
 
@@ -85,7 +85,7 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
             edits = (actor.name, number, columns(body), hold(body), etag)
             await in_transaction(state_of(request).engine, editing.edit, *edits)
         except editing.CustomerNotFoundError:
-            raise not_found() from None
+            raise await gone(request, number) from None
         except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
             faults = _faults(error)
             return _form(request, actor, values, faults, was=was, etag=etag, number=number)
@@ -105,7 +105,7 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
 async def confirm_deletion(request: Request, actor: Eraser, number: CustomerNumber) -> Response:
     """Show what would be deleted and what would stay, and ask for confirmation."""
     async with snapshot(request) as connection:
-        row = await existing(connection, number)
+        row = await existing(request, connection, number)
         would = await editing.would_erase(connection, number)
     return page(
         request,
@@ -126,7 +126,7 @@ async def delete(request: Request, actor: Eraser, number: CustomerNumber) -> Res
     try:
         await in_transaction(state_of(request).engine, editing.delete, actor.name, number)
     except editing.CustomerNotFoundError:
-        raise not_found() from None
+        raise await gone(request, number) from None
     return done("/", "deleted")
 
 

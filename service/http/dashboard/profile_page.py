@@ -97,7 +97,7 @@ async def _show(
     f = formats_of(request, state_of(request).config.store_currency)
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
-        row = await existing(connection, number)
+        row = await existing(request, connection, number)
         orders = await orders_of_customer(connection, number, shown["orders"], None)
         notes = await interactions.of_customer(connection, number)
         events = await timeline.timeline(connection, number, shown["events"], None)

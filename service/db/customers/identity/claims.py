@@ -7,7 +7,12 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.identifiers import IdentifierKind, kind_of, value_of
+from service.core.identifiers import (
+    IdentifierKind,
+    customer_identifier,
+    kind_of,
+    value_of,
+)
 
 _OF_CUSTOMER = text("""
 SELECT identifier, given_by, since FROM identifiers WHERE customer_id = :id
@@ -56,6 +61,11 @@ def emails_among(identifiers: Sequence[str]) -> list[str]:
 async def owner_of(connection: AsyncConnection, identifier: str) -> int | None:
     """Return the customer whom an identifier means; None if nobody, or if it is no person."""
     return (await connection.execute(_OWNER, {"identifier": identifier})).scalar()
+
+
+async def stays_as(connection: AsyncConnection, number: int) -> int | None:
+    """Return the customer into whom a customer was merged; None if they were not."""
+    return await owner_of(connection, customer_identifier(number))
 
 
 async def claim(
