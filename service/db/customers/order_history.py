@@ -50,6 +50,13 @@ async def unattributed(
     return await _page(connection, _UNATTRIBUTED, None, limit, after)
 
 
+async def one_unattributed(connection: AsyncConnection, order_id: str) -> OrderRow | None:
+    """Return an order without a customer; None if there is no such order."""
+    query = text(f"SELECT {_COLUMNS} FROM orders WHERE id = :order_id AND {_UNATTRIBUTED}")
+    row = (await connection.execute(query, {"order_id": order_id, "id": None})).one_or_none()
+    return None if row is None else OrderRow(*row)
+
+
 async def _page(
     connection: AsyncConnection,
     condition: str,

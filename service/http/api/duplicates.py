@@ -32,7 +32,9 @@ _MISSING: dict[int | str, dict[str, Any]] = {
 class Duplicate(Camel):
     """Two customers who may be one person."""
 
-    customers: list[Customer] = Field(min_length=2, max_length=2, description="The older first.")
+    customers: list[Customer] = Field(
+        min_length=2, max_length=2, description="The lower number first."
+    )
     why: list[Why] = Field(
         description="`same_phone`: their phones have the same last nine digits. "
         "`same_name_and_zip`: both are the same. `too_many_identifiers`: events say that they are "

@@ -152,7 +152,9 @@ def _taken(number: int, owner: int | None) -> ProblemError:
         f'send {{"other": "{customer_ref(owner)}"}} to {merge}.'
     )
     faults = [Fault(where="body", message=detail)]
-    return ProblemError(409, "Identifier taken", detail, faults, merge=merge)
+    return ProblemError(
+        409, "Identifier taken", detail, faults, merge=merge, owner=customer_ref(owner)
+    )
 
 
 @router.delete(_OF_CUSTOMER, status_code=204, responses=NOT_FOUND | _NAMES_ORDERS)

@@ -50,7 +50,9 @@ class MergeRequest(Camel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"other": "CUST-1002"}]})
 
-    other: str = Field(max_length=50, description="The other customer. The older one stays.")
+    other: str = Field(
+        max_length=50, description="The other customer. The one with the lower number stays."
+    )
 
 
 class MergedField(Camel):
@@ -75,7 +77,7 @@ class MergeOutcome(Camel):
     """What a merge did, or would do."""
 
     dry_run: bool
-    stays: str = Field(description="The id that stays: the older one. The other one leads to it.")
+    stays: str = Field(description="The id that stays: the lower one. The other one leads to it.")
     gone: str
     before: MergeSides
     after: Customer

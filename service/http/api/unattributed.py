@@ -70,7 +70,7 @@ async def assign_order(
     if number is None:
         raise invalid("body.customer", "must be the id of a customer, such as CUST-1001")
     if "\x00" in order_id:
-        raise _no_order()
+        raise no_order()
     await assigned(request, actor.name, order_id, number)
     async with snapshot(request) as connection:
         return Json(customer_json(await existing(request, connection, number)))
@@ -83,7 +83,7 @@ async def assigned(request: Request, actor: str, order_id: str, number: int) -> 
             state_of(request).engine, by_hand.assign_order, order_id, number, actor
         )
     except by_hand.NoSuchOrderError:
-        raise _no_order() from None
+        raise no_order() from None
     except by_hand.AssignedError as error:
         owner = customer_ref(error.args[0])
         detail = (
@@ -98,5 +98,6 @@ async def assigned(request: Request, actor: str, order_id: str, number: int) -> 
         raise invalid("body.customer", hint) from None
 
 
-def _no_order() -> ProblemError:
+def no_order() -> ProblemError:
+    """Return the problem for an order that does not exist."""
     return ProblemError(404, "Order not found", "There is no order with this id.")
