@@ -21,6 +21,7 @@ _TABLES = (
     "daily_totals",
     "interactions",
     "audit",
+    "removals",
     "installation",
 )
 
