@@ -29,11 +29,15 @@ class OrderRow(NamedTuple):
     updated_at: datetime
     named_by: Sequence[str]
     """The identifiers that named the customer; none for orders that an earlier release read."""
+    by_hand: bool
+    """Staff assigned it to the customer. They may assign it to another one."""
 
 
-_COLUMNS = ", ".join(OrderRow._fields[:-1]) + (
-    ", array_remove(ARRAY[identifier, other_identifier], NULL)"
-)
+_COMPOSED = {
+    "named_by": "array_remove(ARRAY[identifier, other_identifier], NULL) AS named_by",
+    "by_hand": "coalesce(named_at = 'infinity', false) AS by_hand",
+}
+_COLUMNS = ", ".join(_COMPOSED.get(name, name) for name in OrderRow._fields)
 
 
 async def of_customer(
@@ -50,10 +54,13 @@ async def unattributed(
     return await _page(connection, _UNATTRIBUTED, None, limit, after)
 
 
-async def one_unattributed(connection: AsyncConnection, order_id: str) -> OrderRow | None:
-    """Return an order without a customer; None if there is no such order."""
-    query = text(f"SELECT {_COLUMNS} FROM orders WHERE id = :order_id AND {_UNATTRIBUTED}")
-    row = (await connection.execute(query, {"order_id": order_id, "id": None})).one_or_none()
+async def assignable(connection: AsyncConnection, order_id: str) -> OrderRow | None:
+    """Return an order without a customer, or with one whom staff gave it; None for others."""
+    query = text(
+        f"SELECT {_COLUMNS} FROM orders WHERE id = :order_id AND NOT erased"
+        " AND (customer_id IS NULL OR named_at = 'infinity')"
+    )
+    row = (await connection.execute(query, {"order_id": order_id})).one_or_none()
     return None if row is None else OrderRow(*row)
 
 

@@ -66,6 +66,7 @@ class Order(Camel):
                     "dateCreated": "2026-11-22T09:59:58Z",
                     "dateUpdated": "2026-11-22T12:00:00Z",
                     "namedBy": ["email:jane@example.com"],
+                    "assignedByHand": False,
                 }
             ]
         }
@@ -83,6 +84,9 @@ class Order(Camel):
     named_by: list[str] = Field(
         description="The identifiers that its events named the customer by. An unattributed order "
         "has one if it was marked as not a person."
+    )
+    assigned_by_hand: bool = Field(
+        description="Staff gave it to the customer, and may give it to another one."
     )
 
 
@@ -332,6 +336,7 @@ def _order_json(order: OrderRow) -> dict[str, Any]:
         "dateCreated": order.date_created,
         "dateUpdated": order.updated_at,
         "namedBy": order.named_by,
+        "assignedByHand": order.by_hand,
     }
 
 

@@ -24,7 +24,10 @@ router = APIRouter(prefix="/api/v1/orders", tags=["orders"], responses=DOCUMENTE
 
 _REFUSED: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "There is no such order."},
-    409: {"model": Problem, "description": "The order belongs to a customer."},
+    409: {
+        "model": Problem,
+        "description": "The order belongs to a customer, because an event named them.",
+    },
 }
 
 
@@ -64,7 +67,8 @@ async def assign_order(
 ) -> Response:
     """Give an unattributed order to a customer. Later events do not give it to anybody else.
 
-    The answer is the customer with the order.
+    An order that was given to a wrong customer this way is given to the right one the same way. The
+    answer is the customer with the order.
     """
     number = customer_number(body.customer.strip().upper())
     if number is None:

@@ -1,4 +1,4 @@
-"""``/operations/assign``: staff give an order without a customer to one."""
+"""``/operations/assign``: staff give an order without a customer to one, or correct that."""
 
 from typing import Annotated
 
@@ -51,7 +51,7 @@ async def _choose(request: Request, actor: Actor, order_id: str, searched: str) 
     if "\x00" in order_id:
         raise no_order()
     async with snapshot(request) as connection:
-        order = await order_history.one_unattributed(connection, order_id)
+        order = await order_history.assignable(connection, order_id)
         if order is None:
             raise no_order()
         found = await candidates(connection, searched)

@@ -3,6 +3,7 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.customer_ids import customer_ref
 from service.core.identifiers import IdentifierKind, customer_identifier, kind_of
 from service.db.accounts.audit import note
 from service.db.customers.identity.assignment import recount
@@ -46,9 +47,13 @@ _TAKE_AWAY = text("DELETE FROM identifiers WHERE identifier = :identifier")
 _ASSIGN = text("""
 UPDATE orders SET customer_id = :customer, identifier = :identifier, other_identifier = NULL,
   named_version = :version, named_at = 'infinity', named_event_id = ''
-WHERE id = :id AND customer_id IS NULL AND NOT erased
+WHERE id = :id AND NOT erased AND customer_id IS NOT DISTINCT FROM CAST(:owner AS bigint)
+  AND (customer_id IS NULL OR named_at = 'infinity')
 """)
-_OWNER = text("SELECT customer_id, erased FROM orders WHERE id = :id")
+_ORDER = text("""
+SELECT customer_id, erased, customer_id IS NOT NULL AND named_at = 'infinity' AS by_hand
+FROM orders WHERE id = :id
+""")
 
 
 async def give(connection: AsyncConnection, customer_id: int, identifier: str, actor: str) -> None:
@@ -106,31 +111,33 @@ async def take_away(
 async def assign_order(
     connection: AsyncConnection, order_id: str, customer_id: int, actor: str
 ) -> None:
-    """Give an unattributed order to a customer; the caller commits.
+    """Give an order to a customer; the caller commits.
 
-    Raises NoSuchCustomerError, NoSuchOrderError, AssignedError.
+    It is unattributed, or staff gave it to another customer. Raises NoSuchCustomerError,
+    NoSuchOrderError, AssignedError.
     """
-    now = await lock_customers(connection, [customer_id])
+    order = (await connection.execute(_ORDER, {"id": order_id})).one_or_none()
+    owner = order.customer_id if order and order.by_hand else None
+    concerned = sorted({customer_id, owner} - {None})
+    now = await lock_customers(connection, concerned)
     if not (await connection.execute(_EXISTS, {"id": customer_id})).scalar_one():
         raise NoSuchCustomerError
+    if owner == customer_id:
+        return
     parameters = {
         "id": order_id,
         "customer": customer_id,
+        "owner": owner,
         "identifier": customer_identifier(customer_id),
         "version": GREATEST_VERSION,
     }
     if not (await connection.execute(_ASSIGN, parameters)).rowcount:
-        order = (await connection.execute(_OWNER, {"id": order_id})).one_or_none()
+        order = (await connection.execute(_ORDER, {"id": order_id})).one_or_none()
         if order is None or (order.erased and order.customer_id is None):
             raise NoSuchOrderError
-        if order.customer_id != customer_id:
-            raise AssignedError(order.customer_id)
-        return
-    await recount(connection, [customer_id], now)
-    await note(
-        connection,
-        actor,
-        "order.assigned",
-        customer_id=customer_id,
-        details={"order": order_id},
-    )
+        if order.customer_id == customer_id:
+            return
+        raise AssignedError(order.customer_id)
+    await recount(connection, concerned, now)
+    details = {"order": order_id, **({"from": customer_ref(owner)} if owner else {})}
+    await note(connection, actor, "order.assigned", customer_id=customer_id, details=details)

@@ -38,10 +38,29 @@ async def test_an_order_that_was_assigned_stays_where_it_is(
     (noted,) = await service.rows("SELECT * FROM audit WHERE action = 'order.assigned'")
     assert (noted["customer_id"], noted["details"]) == (1001, {"order": "ORD-9"})
     assert await service.findings() == []
-    # It goes with the customer, into a merge.
-    await web.post(f"{API}/customers", json={"name": "Older"})
     again = await web.post(of("ORD-9"), json={"customer": "CUST-1001"})
     assert again.status_code == 200, "they have it already"
+
+
+async def test_an_order_that_was_given_to_a_wrong_customer_is_given_to_the_right_one(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    await service.ingest(order(1, email="a@x.example"), order(2, email="b@x.example"))
+    await service.ingest(entry("ORD-9", total="700"))
+    await web.post(of("ORD-9"), json={"customer": "CUST-1001"})
+    assert (await web.get(ONE)).json()["segment"] == "vip"
+    orders = (await web.get(f"{ONE}/orders")).json()["items"]
+    assert {each["id"]: each["assignedByHand"] for each in orders} == {
+        "ORD-1": False,
+        "ORD-9": True,
+    }
+    answer = await web.post(of("ORD-9"), json={"customer": "CUST-1002"})
+    assert answer.json()["orderIds"] == ["ORD-2", "ORD-9"]
+    assert answer.json()["segment"] == "vip"
+    left = (await web.get(ONE)).json()
+    assert (left["orderIds"], left["segment"], left["totalSpent"]) == (["ORD-1"], "new", 100.0)
+    noted = await service.rows("SELECT details FROM audit WHERE action = 'order.assigned'")
+    assert noted[-1] == {"details": {"order": "ORD-9", "from": "CUST-1001"}}
 
 
 async def test_an_assigned_order_follows_its_customer_into_a_merge(
