@@ -43,7 +43,7 @@ async def shop(site: Site) -> Site:
 
 async def names(site: Site) -> list[tuple[int, str, int]]:
     rows = await site.service.rows("SELECT id, name, total_orders FROM customers ORDER BY id")
-    return [tuple(row.values()) for row in rows]  # type: ignore[misc]
+    return [tuple(row.values()) for row in rows]
 
 
 async def test_two_entries_of_a_person_are_found_compared_merged_and_split_again(
@@ -227,7 +227,7 @@ async def many(web: Web) -> Web:
     return web
 
 
-FORMS = (
+FORMS: tuple[tuple[str, dict[str, str]], ...] = (
     (f"{ONE}/merge", {"q": "j"}),
     (f"{ONE}/merge/CUST-1002", {}),
     (f"{ONE}/split", {"take.1": "email:a@x.example", "confirm": "yes"}),
