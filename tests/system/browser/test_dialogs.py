@@ -378,20 +378,22 @@ async def test_interactions_are_added_and_removed_only_by_their_author(
     assert "Lunch" in words(await plain.get("/customers/CUST-1001"))
     await service.execute("UPDATE interactions SET author = 'somebody else'")
     page = await plain.get("/customers/CUST-1001")
-    assert "/remove" not in page.text
+    assert f"{path}/{noted['id']}/remove" not in page.text
     assert (await plain.post(f"{path}/{noted['id']}/remove")).status_code == 404
     await service.execute("UPDATE interactions SET author = 'local'")
-    assert "/remove" in (await plain.get("/customers/CUST-1001")).text
+    page = await plain.get("/customers/CUST-1001")
+    assert f"{path}/{noted['id']}/remove" in page.text
     assert (await plain.post(f"{path}/{noted['id']}/remove")).status_code == 303
     assert (await plain.get(f"/api/v1{path}")).json()["total"] == 0
 
 
 async def test_a_former_email_is_still_shown(plain: Browser, service: Service) -> None:
     await service.ingest(entry(email="jnae@example.com"))
-    assert "Former e-mails" not in words(await plain.get("/customers/CUST-1001"))
     await patch(plain, email="jane@example.com")
     said = words(await plain.get("/customers/CUST-1001"))
-    assert "Former e-mails jnae@example.com (orders with these still belong here)" in said
+    assert re.search(r"jnae@example\.com E-mail [^@]*, from an order 1 ", said)
+    assert re.search(r" jane@example\.com E-mail [^@]*, entered by the local user 0 ", said)
+    assert "Orders that come with one of these belong to this customer." in said
 
 
 async def test_the_confirmation_of_a_deletion_lists_what_goes_and_what_stays(
@@ -680,7 +682,7 @@ async def test_showing_more_orders_keeps_the_scroll_position(site: Site, tab: Pa
     await tab.goto("/")
     dialog = tab.locator("#dialog")
     await row(tab, "Jane Smith").get_by_role("link", name="View").click()
-    rows = dialog.locator("table tbody tr")
+    rows = dialog.locator("section:has(#orders) tbody tr")
     await expect(rows).to_have_count(10)
     await dialog.get_by_role("link", name="Show more orders").click()
     await expect(rows).to_have_count(12)
