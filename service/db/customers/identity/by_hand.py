@@ -117,8 +117,8 @@ async def assign_order(
     NoSuchOrderError, AssignedError.
     """
     order = (await connection.execute(_ORDER, {"id": order_id})).one_or_none()
-    owner = order.customer_id if order and order.by_hand else None
-    concerned = sorted({customer_id, owner} - {None})
+    owner: int | None = order.customer_id if order and order.by_hand else None
+    concerned = sorted({customer_id, owner or customer_id})
     now = await lock_customers(connection, concerned)
     if not (await connection.execute(_EXISTS, {"id": customer_id})).scalar_one():
         raise NoSuchCustomerError
