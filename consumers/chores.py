@@ -18,6 +18,7 @@ from service.config import Config
 from service.core.loss_arithmetic import Loss
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
+from service.db.customers.identity import duplicates
 from service.db.customers.identity.merge import merge_next
 from service.db.customers.letter_index import index_waiting
 from service.db.engine import DATABASE_AWAY, in_transaction
@@ -34,7 +35,11 @@ from service.streams.trim import Keep
 
 log = logging.getLogger(__name__)
 
-ANSWERS = {**key_figures.CACHED, cohorts.CACHE_NAME: cohorts.count_cells}
+ANSWERS = {
+    **key_figures.CACHED,
+    cohorts.CACHE_NAME: cohorts.count_cells,
+    duplicates.CACHE_NAME: duplicates.find,
+}
 """The answers that are slow to compute, by name."""
 _TRIM_SECONDS = 5.0
 _TRIM_REMOVALS_SECONDS = 60.0

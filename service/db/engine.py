@@ -178,3 +178,19 @@ async def in_transaction(
                 raise
             await asyncio.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 6)))
     raise AssertionError
+
+
+async def undone(
+    connection: AsyncConnection,
+    work: Callable[[AsyncConnection, *Arguments], Awaitable[T]],
+    *args: *Arguments,
+) -> T:
+    """Run ``work(connection, *args)``, undo what it wrote, and return its result.
+
+    A preview that is made this way cannot differ from the act.
+    """
+    savepoint = await connection.begin_nested()
+    try:
+        return await work(connection, *args)
+    finally:
+        await savepoint.rollback()

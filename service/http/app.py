@@ -25,6 +25,9 @@ from service.http.api import (
     dead_letter_removal,
     dead_letter_replay,
     dead_letters,
+    duplicates,
+    identifiers,
+    identity,
     rule_changes,
     rule_settings,
     statistics,
@@ -49,17 +52,21 @@ from service.streams import redis_client
 WRONG_KEYS_PER_SECOND, WRONG_KEYS_AT_ONCE = 0.2, 20.0
 """The rate and the burst of `WebState.wrong_keys`."""
 
-# FastAPI tries routes in this order: the export before /customers/{id}, which would match its path.
+# FastAPI tries routes in this order: export and duplicates before /customers/{id}, which would take
+# their paths.
 _ROUTERS = (
     docs.router,
     health.router,
     statistics.router,
     csv_export.router,
+    duplicates.router,
     customer_search.router,
     customer_routes.router,
     customer_erasure.router,
     customer_details.router,
     customer_interactions.router,
+    identity.router,
+    identifiers.router,
     unattributed.router,
     rule_settings.router,
     rule_changes.router,

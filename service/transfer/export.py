@@ -80,10 +80,11 @@ SELECT json_strip_nulls(json_build_object(
 FROM orders o LEFT JOIN customers c ON c.id = o.customer_id
 CROSS JOIN LATERAL (
   SELECT o.named_version, o.named_at, o.named_event_id, true
-  WHERE c.id IS NOT NULL AND o.named_event_id <> o.event_id
+  WHERE c.id IS NOT NULL AND o.named_event_id <> o.event_id AND o.named_at < 'infinity'
   UNION ALL
   SELECT o.version, o.updated_at, o.event_id,
-         c.id IS NOT NULL AND o.named_event_id = o.event_id
+         -- what staff assigned by hand, no event has named
+         c.id IS NOT NULL AND (o.named_event_id = o.event_id OR o.named_at = 'infinity')
 ) k (version, at, event_id, names)
 ORDER BY o.id
 """

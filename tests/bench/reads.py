@@ -28,6 +28,7 @@ from service.core.envelope import Entry
 from service.core.segment_rules import Segment
 from service.db.customers.customer_list import Page, find
 from service.db.customers.filters import Filter
+from service.db.customers.identity import duplicates
 from service.db.customers.sorting import Sort
 from service.db.engine import BY_INDEX, create_engine, in_transaction
 from service.db.ingest.ingest import ingest
@@ -153,6 +154,12 @@ def _cases() -> list[Case]:
             300,
             lambda connection: cohorts(connection, 12),
             lambda connection: count_cells(connection, datetime.now(UTC), 12),
+        ),
+        Case(
+            "likely duplicates",
+            100,
+            lambda connection: duplicates.duplicates(connection, 50),
+            lambda connection: duplicates.find(connection, datetime.now(UTC)),
         ),
         Case(
             "trend, 90 days",

@@ -12,6 +12,10 @@ SELECT c.id, c.email, c.email_key, c.name, c.phone, c.address, c.email_opt_in, c
     c.notes, c.date_created, c.date_updated, c.total_orders, c.total_spent, c.first_order_date,
     c.last_order_date, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
   ARRAY(SELECT o.id FROM orders o WHERE o.customer_id = c.id ORDER BY o.date_created, o.id)
-  AS order_ids, CAST(page.sort_value AS text) AS sort_value
+  AS order_ids,
+(SELECT coalesce(jsonb_agg(jsonb_build_array(i.identifier, i.given_by, i.since)
+      ORDER BY i.since, i.identifier), '[]')
+  FROM identifiers i WHERE i.customer_id = c.id) AS stored_identifiers,
+      CAST(page.sort_value AS text) AS sort_value
 FROM page CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = page.id OFFSET 0) c
 ORDER BY page.sort_value DESC, c.id DESC

@@ -16,8 +16,10 @@ from service.db.customers.sorting import (
     Branch,
     Sort,
     SortedQuery,
+    after_position,
     branches_sql,
     choose_branches,
+    nullable_parts,
     without_seqscan,
 )
 from service.db.engine import refused_data
@@ -27,7 +29,7 @@ from service.db.statistics.counters import read_figures
 class SortPosition(NamedTuple):
     """The place of a customer in a sorted list: the sort value as text, then their id."""
 
-    value: str
+    value: str | None
     id: int
 
 
@@ -93,12 +95,15 @@ def sorted_query(wanted: Filter, page: Page, hits: int | None) -> SortedQuery:
     where, parameters = wanted.where(hits, in_order=key.in_order)
     direction, beyond = ("DESC", "<") if page.descending else ("ASC", ">")
     if page.after:
-        where += (
-            f" AND ({key.value}, {key.id}) {beyond}"
-            f" (CAST(CAST(:after AS text) AS {key.kind}), :after_id)"
-        )
         parameters |= {"after": page.after.value, "after_id": page.after.id}
     parameters |= {"one_more": page.limit + 1, "skip": page.skip}
+    if key.nullable:
+        after_value = page.after is not None and page.after.value is not None
+        continued = page.after is not None
+        parts = nullable_parts(key, direction, continued=continued, after_value=after_value)
+        return SortedQuery(key, direction, where, parameters, parts)
+    if page.after:
+        where += f" AND {after_position(key, beyond)}"
     return SortedQuery(key, direction, where, parameters)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.json_values import dumps
+from service.db.customers.identity.claims import IdentifierRow
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,16 @@ class CustomerRow:
     segment_pinned_until: datetime | None
     order_ids: Sequence[str]
     """The oldest first."""
+    stored_identifiers: Sequence[tuple[str, str | None, str]]
+    """The values of `identifiers`; times are texts."""
+
+    @property
+    def identifiers(self) -> list[IdentifierRow]:
+        """What means this customer, the oldest first."""
+        return [
+            IdentifierRow(identifier, given_by, datetime.fromisoformat(since))
+            for identifier, given_by, since in self.stored_identifiers
+        ]
 
 
 EDITABLE: Mapping[str, str] = {
@@ -62,9 +73,13 @@ _ORDER_IDS = """
 ARRAY(SELECT o.id FROM orders o WHERE o.customer_id = c.id ORDER BY o.date_created, o.id)
   AS order_ids"""
 
-COLUMNS = ", ".join(
-    _ORDER_IDS if field.name == "order_ids" else f"c.{field.name}" for field in fields(CustomerRow)
-)
+_IDENTIFIERS = """
+(SELECT coalesce(jsonb_agg(jsonb_build_array(i.identifier, i.given_by, i.since)
+                           ORDER BY i.since, i.identifier), '[]')
+ FROM identifiers i WHERE i.customer_id = c.id) AS stored_identifiers"""
+_COMPOSED = {"order_ids": _ORDER_IDS, "stored_identifiers": _IDENTIFIERS}
+
+COLUMNS = ", ".join(_COMPOSED.get(field.name, f"c.{field.name}") for field in fields(CustomerRow))
 """SQL for the columns of a `CustomerRow`, in its order, from ``customers c``."""
 
 
@@ -78,6 +93,15 @@ async def read(
     query = f"SELECT {COLUMNS} FROM customers c WHERE c.id = :id{' FOR UPDATE' if lock else ''}"
     row = (await connection.execute(text(query), {"id": customer_id})).one_or_none()
     return None if row is None else CustomerRow(*row)
+
+
+async def read_all(
+    connection: AsyncConnection, customer_ids: Sequence[int]
+) -> dict[int, CustomerRow]:
+    """Return those customers who exist, by number."""
+    query = text(f"SELECT {COLUMNS} FROM customers c WHERE c.id = ANY(:ids)")
+    rows = await connection.execute(query, {"ids": customer_ids})
+    return {row.id: CustomerRow(*row) for row in rows}
 
 
 def etag(customer: CustomerRow) -> str:

@@ -7,6 +7,7 @@ infinity.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
-from service.core.identifiers import email_identifier, email_key
+from service.core.identifiers import email_identifier, email_key, phone_identifier, phone_key
 from service.core.json_values import dumps
 from service.core.order_event import REGISTERS
 from service.core.removal_event import RemovalReason
@@ -107,7 +108,9 @@ def _hold_in_force(customer: CustomerRow | None, now: datetime) -> assign.Hold |
 
 _CREATE = text("""
 INSERT INTO customers (date_created, name, name_at, name_event)
-VALUES (:now, :name, 'infinity', '') RETURNING id
+SELECT :now, name, CASE WHEN name IS NOT NULL THEN timestamptz 'infinity' END,
+  CASE WHEN name IS NOT NULL THEN '' END
+FROM (SELECT CAST(:name AS text)) AS given (name) RETURNING id
 """)
 # Orders that an earlier release named do not say by what. It was the e-mail that changes now.
 _KEEP_NAMED = text("""
@@ -124,16 +127,23 @@ async def create(
     actor: str,
     fields: Mapping[str, Any],
     hold_edit: HoldEdit,
+    country: str | None = None,
 ) -> int:
     """Create a customer by hand and return their number.
 
-    ``fields`` are those of `edit`. Raises EmailTakenError, InvalidEditError.
+    ``fields`` are those of `edit`; a name, a phone or an e-mail is among them. Without an e-mail,
+    orders that have this phone and nothing else are theirs, unless it means somebody else already.
+    ``country`` is where phones without ``+`` are from. Raises EmailTakenError, InvalidEditError.
     """
+    _require_one(fields)
     now = await read_clock(connection)
     created = await connection.execute(_CREATE, {"name": fields.get("name"), "now": now})
     customer_id = int(created.scalar_one())
     if fields.get("email"):
         await _claim(connection, actor, customer_id, fields["email"])
+    elif key := phone_key(fields.get("phone") or "", country):
+        with suppress(TakenError):  # a phone may be shared; the two are listed as duplicates
+            await claim(connection, customer_id, phone_identifier(key), actor)
     await assign.hold(connection, customer_id, hold_edit.resolve(None, now), now)
     await _write(connection, customer_id, _with_whole_address(fields, None))
     await note(connection, actor, "customer.created", customer_id=customer_id)
@@ -162,6 +172,8 @@ async def edit(
     wanted = _with_whole_address(fields, customer.address)
     before = {name: getattr(customer, name) for name in wanted}
     changed = {name: value for name, value in wanted.items() if before[name] != value}
+    if not changed.keys().isdisjoint(_SHOWN_AS):
+        _require_one({**{name: getattr(customer, name) for name in _SHOWN_AS}, **changed})
     if "email" in changed:
         if customer.email_key:
             old = {"id": customer_id, "identifier": email_identifier(customer.email_key)}
@@ -218,6 +230,15 @@ async def would_erase(connection: AsyncConnection, customer_id: int) -> Erased:
         await mentions.of_others(connection, customer_id, identifiers),
         await read_clock(connection),
     )
+
+
+_SHOWN_AS = ("name", "email", "phone")
+"""What people call a customer by. One of them is enough."""
+
+
+def _require_one(fields: Mapping[str, Any]) -> None:
+    if not any(fields.get(name) for name in _SHOWN_AS):
+        raise InvalidEditError("name", "is missing; give a name, an e-mail or a phone")
 
 
 def _with_whole_address(

@@ -1,5 +1,6 @@
 """Lists of orders: those of a customer, and those that no event has attributed yet."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -26,6 +27,17 @@ class OrderRow(NamedTuple):
     counts: bool
     date_created: datetime
     updated_at: datetime
+    named_by: Sequence[str]
+    """The identifiers that named the customer; none for orders that an earlier release read."""
+    by_hand: bool
+    """Staff assigned it to the customer. They may assign it to another one."""
+
+
+_COMPOSED = {
+    "named_by": "array_remove(ARRAY[identifier, other_identifier], NULL) AS named_by",
+    "by_hand": "coalesce(named_at = 'infinity', false) AS by_hand",
+}
+_COLUMNS = ", ".join(_COMPOSED.get(name, name) for name in OrderRow._fields)
 
 
 async def of_customer(
@@ -42,6 +54,16 @@ async def unattributed(
     return await _page(connection, _UNATTRIBUTED, None, limit, after)
 
 
+async def assignable(connection: AsyncConnection, order_id: str) -> OrderRow | None:
+    """Return an order without a customer, or with one whom staff gave it; None for others."""
+    query = text(
+        f"SELECT {_COLUMNS} FROM orders WHERE id = :order_id AND NOT erased"
+        " AND (customer_id IS NULL OR named_at = 'infinity')"
+    )
+    row = (await connection.execute(query, {"order_id": order_id})).one_or_none()
+    return None if row is None else OrderRow(*row)
+
+
 async def _page(
     connection: AsyncConnection,
     condition: str,
@@ -55,7 +77,7 @@ async def _page(
         beyond = "AND (date_created, id) < (:at, :last)"
         parameters |= {"at": after.at, "last": after.ref}
     query = text(
-        f"SELECT {', '.join(OrderRow._fields)} FROM orders WHERE {condition} {beyond}"
+        f"SELECT {_COLUMNS} FROM orders WHERE {condition} {beyond}"
         " ORDER BY date_created DESC, id DESC LIMIT :one_more"
     )
     rows = [OrderRow(*row) for row in await connection.execute(query, parameters)]

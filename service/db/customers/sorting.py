@@ -23,6 +23,7 @@ class Sort(StrEnum):
     NAME = "name"
     """Ignores case. A name of several lines is sorted by the first."""
     EMAIL = "email"
+    """Customers without an e-mail come after all others."""
     SEGMENT = "segment"
     TOTAL_ORDERS = "totalOrders"
     TOTAL_SPENT = "totalSpent"
@@ -45,6 +46,9 @@ class SortKey(NamedTuple):
     """The column whose BRIN index finds the rows beyond a bound."""
     values: Sequence[str] = ()
     """One SQL condition for each value that very many rows share."""
+    nullable: bool = False
+    """Some customers have no value. They come after all others, and before them in descending
+    order, as in an index."""
 
 
 class Branch(NamedTuple):
@@ -69,7 +73,7 @@ KEYS = {
         "n.customer_id",
         in_order=True,
     ),
-    Sort.EMAIL: SortKey("c.email_key", "text", in_order=True),
+    Sort.EMAIL: SortKey("c.email_key", "text", in_order=True, nullable=True),
     Sort.SEGMENT: SortKey("c.segment", "text", values=[f"c.segment = '{s}'" for s in Segment]),
     Sort.TOTAL_ORDERS: SortKey("c.total_orders", "integer", bounded="c.total_orders"),
     Sort.TOTAL_SPENT: SortKey("c.total_spent", "numeric", bounded="c.total_spent"),
@@ -96,6 +100,33 @@ class SortedQuery(NamedTuple):
     direction: str
     where: str
     parameters: dict[str, Any]
+    parts: Sequence[Branch] = _EVERYBODY
+    """What the page is read from if no other branches are chosen."""
+
+
+def after_position(key: SortKey, beyond: str) -> str:
+    """Return the condition that a row comes after the position that ends the page before."""
+    return f"({key.value}, {key.id}) {beyond} (CAST(CAST(:after AS text) AS {key.kind}), :after_id)"
+
+
+def nullable_parts(
+    key: SortKey, direction: str, *, continued: bool, after_value: bool
+) -> Sequence[Branch]:
+    """Return the rows with a value and those without, as far as they come after a position.
+
+    ``continued`` says that there is one, ``after_value`` that its row has a value. One condition
+    for both could not begin in the middle of an index.
+    """
+    descending = direction == "DESC"
+    beyond = "<" if descending else ">"
+    rest = Branch(f"{key.value} IS NULL", tied=True)
+    if not continued:
+        return (Branch(f"{key.value} IS NOT NULL"), rest)
+    if after_value:
+        further = Branch(after_position(key, beyond))
+        return (further,) if descending else (further, rest)
+    rest = Branch(f"{key.value} IS NULL AND {key.id} {beyond} :after_id", tied=True)
+    return (rest, Branch(f"{key.value} IS NOT NULL")) if descending else (rest,)
 
 
 class _Bound(NamedTuple):
@@ -130,7 +161,7 @@ async def choose_branches(connection: AsyncConnection, query: SortedQuery) -> Se
 
 async def _read_bound(connection: AsyncConnection, query: SortedQuery) -> _Bound | None:
     """Return a bound from a sample of the table. None if the sample is too small."""
-    key, direction, where, parameters = query
+    key, direction, where, parameters, _ = query
     statement = text(f"""
         WITH sample AS MATERIALIZED (
           SELECT {key.value} AS value FROM customers c TABLESAMPLE SYSTEM ({100 * _SAMPLE_SHARE})
@@ -161,14 +192,14 @@ async def without_seqscan(connection: AsyncConnection) -> AsyncIterator[None]:
 def branches_sql(query: SortedQuery, branches: Sequence[Branch] = ()) -> str:
     """Return SQL for the ids and sort values of the first rows of each branch.
 
-    The first rows of the page are among them. Without branches, all customers are one branch.
+    The first rows of the page are among them.
     """
-    key, direction, where, _ = query
+    key, direction, where, _, parts = query
     by_id = f"{key.id} {direction}"
     return " UNION ALL ".join(
         f"(SELECT {key.id} AS id, {key.value} AS sort_value FROM {key.source}"
         f" WHERE {where} AND {branch.condition}"
         f" ORDER BY {by_id if branch.tied else f'sort_value {direction}, {by_id}'}"
         " LIMIT CAST(:one_more AS bigint) + :skip)"
-        for branch in branches or _EVERYBODY
+        for branch in branches or parts
     )

@@ -10,6 +10,7 @@ import orjson
 from fastapi import Depends, Query, Request
 
 from service.db.customers.customer_list import SortPosition
+from service.db.customers.identity.duplicates import PairPosition
 from service.db.customers.paging import TimePosition
 from service.http.problems import ProblemError, invalid
 from service.http.seal import Seal
@@ -17,6 +18,7 @@ from service.http.state import state_of
 
 LONGEST_CURSOR = 6000
 """Characters. A name of 1,000 characters makes a cursor of 5,400."""
+_PAIRS = "duplicates"
 Limit = Annotated[int, Query(ge=1, le=500)]
 """How many items a page may have."""
 Cursor = Annotated[str | None, Query(max_length=LONGEST_CURSOR)]
@@ -58,6 +60,14 @@ class Cursors:
             return None
         at, ref = self._open(cursor, order)
         return TimePosition(datetime.fromisoformat(at).astimezone(UTC), ref)
+
+    def encode_pair(self, position: PairPosition | None) -> str | None:
+        """Return the cursor of a position in the list of duplicates; None for None."""
+        return None if position is None else self._close([*position], _PAIRS)
+
+    def decode_pair(self, cursor: str | None) -> PairPosition | None:
+        """Return the position of a cursor; None without one. Raises a problem if it is invalid."""
+        return None if cursor is None else PairPosition(*self._open(cursor, _PAIRS))
 
     def _close(self, position: list[Any], order: str) -> str:
         return self._seal.close(orjson.dumps(position), order)

@@ -65,6 +65,8 @@ class Order(Camel):
                     "counts": True,
                     "dateCreated": "2026-11-22T09:59:58Z",
                     "dateUpdated": "2026-11-22T12:00:00Z",
+                    "namedBy": ["email:jane@example.com"],
+                    "assignedByHand": False,
                 }
             ]
         }
@@ -79,6 +81,13 @@ class Order(Camel):
     counts: bool = Field(description="Whether it counts towards `totalOrders` and `totalSpent`.")
     date_created: datetime
     date_updated: datetime
+    named_by: list[str] = Field(
+        description="The identifiers that its events named the customer by. An unattributed order "
+        "has one if it was marked as not a person."
+    )
+    assigned_by_hand: bool = Field(
+        description="Staff gave it to the customer, and may give it to another one."
+    )
 
 
 class Orders(Collection):
@@ -181,7 +190,7 @@ async def orders(
 ) -> Response:
     """List a customer's orders, the latest first."""
     async with snapshot(request) as connection:
-        await existing(connection, number)
+        await existing(request, connection, number)
         after = cursors.decode_time(cursor, ORDERS)
         page = await order_history.of_customer(connection, number, limit, after)
     return orders_response(page, cursors)
@@ -198,7 +207,7 @@ async def events(
 ) -> Response:
     """List orders, their updates, segment changes, edits and interactions, the latest first."""
     async with snapshot(request) as connection:
-        await existing(connection, number)
+        await existing(request, connection, number)
         after = cursors.decode_time(cursor, _TIMELINE)
         page = await timeline.timeline(connection, number, limit, after)
     items = [_event_json(event) for event in page.items]
@@ -209,7 +218,7 @@ async def events(
 async def segment(request: Request, _: Reader, number: CustomerNumber) -> Response:
     """Explain the segment: its rule and facts, its beginning, what would change it and when."""
     async with snapshot(request) as connection:
-        customer = await existing(connection, number)
+        customer = await existing(request, connection, number)
         since = await timeline.segment_since(connection, number)
         current = await rule_settings.current(connection)
         now = await read_clock(connection)
@@ -278,7 +287,7 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
     listed without their contents.
     """
     async with snapshot(request) as connection:
-        customer = await existing(connection, number)
+        customer = await existing(request, connection, number)
         order_page = await order_history.of_customer(connection, number, _ALL, None)
         event_page = await timeline.timeline(connection, number, _ALL, None)
         noted = await interactions.of_customer(connection, number)
@@ -326,6 +335,8 @@ def _order_json(order: OrderRow) -> dict[str, Any]:
         "counts": order.counts,
         "dateCreated": order.date_created,
         "dateUpdated": order.updated_at,
+        "namedBy": order.named_by,
+        "assignedByHand": order.by_hand,
     }
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.db.customers import editing
 from service.db.engine import in_transaction
-from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, not_found
+from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, gone
 from service.http.api.erasure_notice import erasure_json
 from service.http.api.models import Camel
 from service.http.auth.guard import Eraser
@@ -116,5 +116,5 @@ async def erase_customer(request: Request, actor: Eraser, number: CustomerNumber
     try:
         erased = await in_transaction(state.engine, editing.delete, actor.name, number)
     except editing.CustomerNotFoundError:
-        raise not_found() from None
+        raise await gone(request, number) from None
     return Json(erasure_json(number, erased, state.config))

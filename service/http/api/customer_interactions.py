@@ -13,7 +13,7 @@ from service.core.scopes import Actor
 from service.db.customers import interactions
 from service.db.customers.interactions import InteractionRow
 from service.db.engine import in_transaction
-from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing, not_found
+from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing, gone
 from service.http.api.models import Camel, Collection, LongText, NotBlank, collection
 from service.http.auth.guard import Reader, Writer
 from service.http.body_limits import LONG_TEXT_BYTES, body_bytes
@@ -92,7 +92,7 @@ class Interactions(Collection):
 async def list_interactions(request: Request, _: Reader, number: CustomerNumber) -> Response:
     """List calls, e-mails, meetings and notes, the latest first."""
     async with snapshot(request) as connection:
-        await existing(connection, number)
+        await existing(request, connection, number)
         rows = await interactions.of_customer(connection, number)
     return Json(collection([interaction_json(row) for row in rows]))
 
@@ -125,7 +125,7 @@ async def record(
         interaction.happened_at,
     )
     if added is None:
-        raise not_found()
+        raise await gone(request, number)
     return added
 
 
@@ -149,7 +149,7 @@ async def change_interaction(
         {name: value for name, value in body if value is not None},
     )
     if changed is None:
-        raise no_interaction()
+        raise await _no_interaction_of(request, number)
     return Json(interaction_json(changed))
 
 
@@ -167,7 +167,7 @@ async def remove_interaction(
         None,
     )
     if not removed:
-        raise no_interaction()
+        raise await _no_interaction_of(request, number)
     return Response(status_code=204)
 
 
@@ -182,6 +182,15 @@ def interaction_number(interaction: str) -> int:
     if number is None:
         raise no_interaction()
     return number
+
+
+async def _no_interaction_of(request: Request, number: int) -> ProblemError:
+    """Return the answer for an interaction of a customer who does not have it.
+
+    It leads to the one who stayed if the customer was merged: the interaction is theirs now.
+    """
+    missing = await gone(request, number)
+    return missing if "Location" in missing.headers else no_interaction()
 
 
 def no_interaction() -> ProblemError:

@@ -7,10 +7,17 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from service.core.customer_ids import customer_ref
-from service.core.identifiers import written_email
+from service.core.identifiers import (
+    IdentifierKind,
+    kind_of,
+    source_and_id,
+    value_of,
+    written_email,
+)
 from service.core.segment_rules import Segment
 from service.db.customers.customer_row import CustomerRow
 from service.db.customers.editing import HoldEdit
+from service.db.customers.identity.claims import IdentifierRow
 from service.http.api.models import Camel, Collection, LongText, NotBlank, ShortText, Storable
 
 NOT_AN_EMAIL = "must be an address such as jane@example.com"
@@ -53,7 +60,11 @@ class PreferencesPatch(Camel):
 
 
 class CustomerPatch(Camel):
-    """Changes to a customer. An absent field stays as it is; null clears phone and address."""
+    """Changes to a customer. An absent field stays as it is; null clears it.
+
+    A name, an e-mail or a phone must be left. Orders that came with an e-mail that you clear still
+    belong to the customer: it stays among their identifiers.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"notes": "Prefers e-mail.", "segment": "vip"}]}
@@ -79,14 +90,51 @@ class CustomerPatch(Camel):
 
 
 class NewCustomer(CustomerPatch):
-    """A customer to create by hand."""
+    """A customer to create by hand: a name, an e-mail or a phone is enough."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "Jane Smith", "email": "jane@example.com"}]}
+        json_schema_extra={
+            "examples": [
+                {"name": "Jane Smith", "email": "jane@example.com"},
+                {"name": "Rahim", "phone": "+880 1711-000001"},
+            ]
+        }
     )
 
-    name: Name
-    email: Email
+
+class Identifier(Camel):
+    """Something by which an event names a customer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "identifier": "external:/shop#5512",
+                    "kind": "external",
+                    "value": "5512",
+                    "source": "/shop",
+                    "since": "2026-09-01T08:30:02.123456Z",
+                    "by": None,
+                }
+            ]
+        }
+    )
+
+    identifier: str = Field(
+        description="Kind and normalised value as one text. Send it back to name the identifier."
+    )
+    kind: IdentifierKind = Field(
+        description="`customer`: the id of a customer who was merged into this one."
+    )
+    value: str
+    source: str | None = Field(description="The system that has this id, for an `external` id.")
+
+
+class CustomerIdentifier(Identifier):
+    """An identifier of a customer."""
+
+    since: datetime
+    by: str | None = Field(description="Who gave it to them. Null: an order event did.")
 
 
 class Customer(Camel):
@@ -120,6 +168,16 @@ class Customer(Camel):
                     "totalOrders": 2,
                     "totalSpent": 229.94,
                     "orderIds": ["ORD-900", "ORD-1001"],
+                    "identifiers": [
+                        {
+                            "identifier": "email:jane@example.com",
+                            "kind": "email",
+                            "value": "jane@example.com",
+                            "source": None,
+                            "since": "2026-09-01T08:30:02.123456Z",
+                            "by": None,
+                        }
+                    ],
                 }
             ]
         }
@@ -127,7 +185,7 @@ class Customer(Camel):
 
     id: str
     name: str | None
-    email: str
+    email: str | None
     phone: str | None
     address: Address
     segment: Segment
@@ -143,6 +201,7 @@ class Customer(Camel):
     total_orders: int
     total_spent: float
     order_ids: list[str]
+    identifiers: list[CustomerIdentifier] = Field(description="All that means them in events.")
 
 
 class Customers(Collection):
@@ -169,10 +228,26 @@ def customer_json(customer: CustomerRow) -> dict[str, Any]:
         "preferences": {
             to_camel(name): getattr(customer, name) for name in Preferences.model_fields
         },
+        "identifiers": [customer_identifier_json(row) for row in customer.identifiers],
     }
     return {
         key: composed[name] if name in composed else getattr(customer, name) for name, key in _KEYS
     }
+
+
+def customer_identifier_json(row: IdentifierRow) -> dict[str, Any]:
+    """Return the JSON of an identifier of a customer."""
+    return identifier_json(row.identifier) | {"since": row.since, "by": row.given_by}
+
+
+def identifier_json(identifier: str) -> dict[str, Any]:
+    """Return the parts of an identifier."""
+    kind, value, source = kind_of(identifier), value_of(identifier), None
+    if kind is IdentifierKind.EXTERNAL:
+        source, value = source_and_id(identifier)
+    elif kind is IdentifierKind.CUSTOMER:
+        value = customer_ref(int(value))
+    return {"identifier": identifier, "kind": kind, "value": value, "source": source}
 
 
 def columns(body: CustomerPatch) -> dict[str, Any]:

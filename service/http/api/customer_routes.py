@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Header, Path, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from service.core.customer_ids import customer_number
+from service.core.customer_ids import customer_number, customer_ref
 from service.db.customers import customer_row, editing
 from service.db.customers.customer_row import CustomerRow, etag
+from service.db.customers.identity.claims import stays_as
 from service.db.engine import in_transaction
 from service.http.api.customer_json import (
     Customer,
@@ -29,12 +30,17 @@ from service.http.state import snapshot, state_of
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "There is no such customer."}
+    301: {"description": "For `GET`: the customer was merged into the one at `Location`."},
+    308: {"description": "For other methods: the same. Send the request there."},
+    404: {"model": Problem, "description": "There is no such customer."},
 }
 _CONFLICT: dict[int | str, dict[str, Any]] = {
-    409: {"model": Problem, "description": "Another customer has this e-mail."}
+    409: {
+        "model": Problem,
+        "description": "Another customer has this e-mail. `merge` is where to merge the two.",
+    }
 }
-_PRECONDITION: dict[int | str, dict[str, Any]] = {
+PRECONDITION: dict[int | str, dict[str, Any]] = {
     412: {
         "model": Problem,
         "description": "Edited after you read the customer; `current` is the customer as saved.",
@@ -58,10 +64,56 @@ def not_found() -> ProblemError:
     return ProblemError(404, "Customer not found", "There is no customer with this id.")
 
 
-def email_taken(customer_id: str) -> ProblemError:
-    """Return the problem for an e-mail that another customer has."""
-    detail = f"{customer_id} has this e-mail. Upper and lower case make no difference."
-    return ProblemError(409, "E-mail taken", detail, [Fault(where="body.email", message=detail)])
+async def gone(
+    request: Request, number: int, connection: AsyncConnection | None = None
+) -> ProblemError:
+    """Return the answer for a customer who is not there: 404, or where the one is who stayed.
+
+    A form of the dashboard leads to the page of the one who stayed, and does nothing: whoever sent
+    it saw another customer.
+    """
+    if connection is None:
+        async with state_of(request).engine.connect() as own:
+            stays = await stays_as(own, number)
+    else:
+        stays = await stays_as(connection, number)
+    if stays is None:
+        return not_found()
+    merged, kept = customer_ref(number), customer_ref(stays)
+    if request.method in {"GET", "HEAD"}:
+        status = 301
+    else:
+        status = 308 if request.url.path.startswith("/api/") else 303
+    path = request.url.path.replace(f"/{merged}", f"/{kept}", 1)
+    if status == 303:  # noqa: PLR2004
+        path = f"/customers/{kept}"
+    elif request.url.query:
+        path += f"?{request.url.query}"
+    detail = f"{merged} was merged into {kept}."
+    return ProblemError(status, "Merged", detail, headers={"Location": path}, stays=kept)
+
+
+def merge_address(customer_id: str) -> str:
+    """Return the address at which another customer is merged with this one."""
+    return f"/api/v1/customers/{customer_id}/merge"
+
+
+def email_taken(owner: str, editing_id: str | None = None) -> ProblemError:
+    """Return the problem for an e-mail that another customer has.
+
+    ``editing_id`` is the customer who should get it; None for a new one.
+    """
+    detail = f"{owner} has this e-mail. Upper and lower case make no difference. "
+    merge = merge_address(editing_id or owner)
+    if editing_id:
+        detail += f'If both are one person, merge them: send {{"other": "{owner}"}} to {merge}.'
+    else:
+        detail += (
+            f"If it is the same person, edit {owner}. If there is another customer for them "
+            f'already, merge the two: send {{"other": "CUST-…"}} to {merge}.'
+        )
+    fault = Fault(where="body.email", message=detail)
+    return ProblemError(409, "E-mail taken", detail, [fault], merge=merge)
 
 
 def edited_meanwhile(current: dict[str, Any]) -> ProblemError:
@@ -82,7 +134,9 @@ def edited_meanwhile(current: dict[str, Any]) -> ProblemError:
 )
 async def create_customer(request: Request, actor: Writer, body: NewCustomer) -> Response:
     """Create a customer by hand. Later events do not overwrite what you enter here."""
-    created = await in_transaction(state_of(request).engine, _create, actor.name, body)
+    state = state_of(request)
+    country = state.config.terms.country
+    created = await in_transaction(state.engine, _create, actor.name, body, country)
     answer = customer_json(created)
     headers = {"ETag": etag(created), "Location": f"/api/v1/customers/{answer['id']}"}
     return Json(answer, status_code=201, headers=headers)
@@ -92,13 +146,13 @@ async def create_customer(request: Request, actor: Writer, body: NewCustomer) ->
 async def read_customer(request: Request, _: Reader, number: CustomerNumber) -> Response:
     """Read a customer. The `ETag` covers what can be edited; new orders do not change it."""
     async with snapshot(request) as connection:
-        return _answer(await existing(connection, number))
+        return _answer(await existing(request, connection, number))
 
 
 @router.patch(
     "/{id}",
     response_model=Customer,
-    responses=NOT_FOUND | _CONFLICT | _PRECONDITION,
+    responses=NOT_FOUND | _CONFLICT | PRECONDITION,
     openapi_extra=body_bytes(LONG_TEXT_BYTES),
 )
 async def edit_customer(
@@ -112,35 +166,43 @@ async def edit_customer(
     ] = None,
 ) -> Response:
     """Change a customer. With `If-Match`, only if nobody has edited them since you read them."""
-    for required in ("name", "email"):
-        if required in body.model_fields_set and getattr(body, required) is None:
-            raise invalid(_in_body(required), "must not be null; leave it out to keep the old one")
-    edited = await in_transaction(
-        state_of(request).engine, _edit, actor.name, number, body, if_match
-    )
+    try:
+        edited = await in_transaction(
+            state_of(request).engine, _edit, actor.name, number, body, if_match
+        )
+    except editing.CustomerNotFoundError:
+        raise await gone(request, number) from None
     return _answer(edited)
 
 
-async def existing(connection: AsyncConnection, number: int) -> CustomerRow:
-    """Return a customer. Raises the problem 404 if there is none."""
+async def existing(request: Request, connection: AsyncConnection, number: int) -> CustomerRow:
+    """Return a customer. Raises the problem 404 if there is none, or leads to who stayed."""
     customer = await customer_row.read(connection, number)
     if customer is None:
-        raise not_found()
+        raise await gone(request, number, connection)
     return customer
 
 
-async def _create(connection: AsyncConnection, actor: str, body: NewCustomer) -> CustomerRow:
+async def _create(
+    connection: AsyncConnection, actor: str, body: NewCustomer, country: str | None
+) -> CustomerRow:
     with _edit_problems():
-        number = await editing.create(connection, actor, columns(body), hold(body))
-    return await existing(connection, number)
+        number = await editing.create(connection, actor, columns(body), hold(body), country)
+    return await _written(connection, number)
 
 
 async def _edit(
     connection: AsyncConnection, actor: str, number: int, body: CustomerPatch, if_match: str | None
 ) -> CustomerRow:
-    with _edit_problems():
+    with _edit_problems(number):
         await editing.edit(connection, actor, number, columns(body), hold(body), if_match)
-    return await existing(connection, number)
+    return await _written(connection, number)
+
+
+async def _written(connection: AsyncConnection, number: int) -> CustomerRow:
+    customer = await customer_row.read(connection, number)
+    assert customer  # noqa: S101  this transaction has written and locked them
+    return customer
 
 
 def _answer(customer: CustomerRow) -> Response:
@@ -148,14 +210,12 @@ def _answer(customer: CustomerRow) -> Response:
 
 
 @contextmanager
-def _edit_problems() -> Iterator[None]:
-    """Turn the errors of editing into problems."""
+def _edit_problems(number: int | None = None) -> Iterator[None]:
+    """Turn the errors of editing into problems. ``number`` None: a customer is created."""
     try:
         yield
-    except editing.CustomerNotFoundError:
-        raise not_found() from None
     except editing.EmailTakenError as error:
-        raise email_taken(error.args[0]) from None
+        raise email_taken(error.args[0], customer_ref(number) if number else None) from None
     except editing.ChangedMeanwhileError as error:
         raise edited_meanwhile(customer_json(error.args[0])) from None
     except editing.InvalidEditError as error:

@@ -3,9 +3,13 @@
 from fastapi import FastAPI
 
 from service.http.dashboard import (
+    assign_page,
     customer_editor,
     dead_letter_page,
+    duplicates_page,
+    identifier_page,
     list_page,
+    merge_page,
     operations_page,
     profile_page,
     render,
@@ -22,8 +26,12 @@ def install(app: FastAPI) -> None:
     # Before the profile page, whose /customers/{id} would take `new` for an id.
     app.include_router(customer_editor.router)
     app.include_router(profile_page.router)
+    app.include_router(merge_page.router)
+    app.include_router(identifier_page.router)
+    app.include_router(duplicates_page.router)
     app.include_router(retention_page.router)
     app.include_router(settings_page.router)
     app.include_router(operations_page.router)
+    app.include_router(assign_page.router)
     app.include_router(dead_letter_page.router)
     app.include_router(sign_in_page.router)

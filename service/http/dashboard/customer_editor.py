@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import tzinfo
+from typing import NamedTuple
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from service.db.customers import editing
 from service.db.customers.customer_row import etag as etag_of
 from service.db.engine import in_transaction
 from service.http.api.customer_json import CustomerPatch, NewCustomer, columns, hold
-from service.http.api.customer_routes import CustomerNumber, existing, not_found
+from service.http.api.customer_routes import CustomerNumber, existing, gone
 from service.http.api.erasure_notice import page_of, what_stays
 from service.http.body_limits import LONG_FORM_BYTES, body_bytes
 from service.http.dashboard.customer_form import (
@@ -50,12 +51,18 @@ async def ask_for_new(request: Request, actor: Editor) -> Response:
 @router.post("/new", openapi_extra=body_bytes(LONG_FORM_BYTES))
 async def create(request: Request, actor: Editor, fields: Form) -> Response:
     """Create the customer, or show the form again with its mistakes."""
+    state = state_of(request)
     values = entered(fields, blank())
-    filled = {"name", "email", *differing(blank(), values)}
+    filled = differing(blank(), values)
     try:
         body = NewCustomer.model_validate(patch(values, filled, _zone(request)))
         number = await in_transaction(
-            state_of(request).engine, editing.create, actor.name, columns(body), hold(body)
+            state.engine,
+            editing.create,
+            actor.name,
+            columns(body),
+            hold(body),
+            state.config.terms.country,
         )
     except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
         return _form(request, actor, values, _faults(error))
@@ -66,7 +73,7 @@ async def create(request: Request, actor: Editor, fields: Form) -> Response:
 async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumber) -> Response:
     """Show the form of a customer."""
     async with snapshot(request) as connection:
-        row = await existing(connection, number)
+        row = await existing(request, connection, number)
     was = shown(row, _zone(request))
     return _form(request, actor, was, was=was, etag=etag_of(row), number=number)
 
@@ -85,10 +92,17 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
             edits = (actor.name, number, columns(body), hold(body), etag)
             await in_transaction(state_of(request).engine, editing.edit, *edits)
         except editing.CustomerNotFoundError:
-            raise not_found() from None
+            raise await gone(request, number) from None
         except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
-            faults = _faults(error)
-            return _form(request, actor, values, faults, was=was, etag=etag, number=number)
+            return _form(
+                request,
+                actor,
+                values,
+                _faults(error),
+                was=was,
+                etag=etag,
+                number=number,
+            )
         except editing.ChangedMeanwhileError as error:
             theirs, etag = shown(error.args[0], zone), etag_of(error.args[0])
             not_mine = differing(values, theirs)
@@ -105,7 +119,7 @@ async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: 
 async def confirm_deletion(request: Request, actor: Eraser, number: CustomerNumber) -> Response:
     """Show what would be deleted and what would stay, and ask for confirmation."""
     async with snapshot(request) as connection:
-        row = await existing(connection, number)
+        row = await existing(request, connection, number)
         would = await editing.would_erase(connection, number)
     return page(
         request,
@@ -126,7 +140,7 @@ async def delete(request: Request, actor: Eraser, number: CustomerNumber) -> Res
     try:
         await in_transaction(state_of(request).engine, editing.delete, actor.name, number)
     except editing.CustomerNotFoundError:
-        raise not_found() from None
+        raise await gone(request, number) from None
     return done("/", "deleted")
 
 
@@ -134,19 +148,30 @@ def _zone(request: Request) -> tzinfo:
     return formats_of(request, state_of(request).config.store_currency).zone
 
 
-def _faults(error: Exception) -> dict[str, str]:
+class _Faults(NamedTuple):
+    at: Mapping[str, str]
+    """What is wrong, by control."""
+    taken_by: str | None = None
+    """The id of the customer who has the e-mail, if that is what is wrong."""
+
+
+_NONE = _Faults({})
+
+
+def _faults(error: Exception) -> _Faults:
     if isinstance(error, ValidationError):
-        return faults_of(error)
+        return _Faults(faults_of(error))
     if isinstance(error, editing.EmailTakenError):
-        return fault_at("email", f"already belongs to {error.args[0]}")
-    return fault_at(*error.args)
+        owner = error.args[0]
+        return _Faults(fault_at("email", f"already belongs to {owner}"), owner)
+    return _Faults(fault_at(*error.args))
 
 
 def _form(
     request: Request,
     actor: Actor,
     values: Values,
-    faults: Mapping[str, str] | None = None,
+    faults: _Faults = _NONE,
     *,
     was: Values | None = None,
     etag: str = "",
@@ -157,13 +182,13 @@ def _form(
         request,
         actor,
         "editor.html",
-        status=_INVALID if faults else 200,
+        status=_INVALID if faults.at else 200,
         id=customer_ref(number) if number else None,
         values=values,
-        faults=faults or {},
+        faults=faults.at,
         groups=GROUPS,
-        faulty=[LABELS[name] for name in LABELS if faults and name in faults],
-        required={"email"} | ({"name"} if was is None or was["name"] else set()),
+        faulty=[LABELS[name] for name in LABELS if name in faults.at],
+        taken_by=faults.taken_by,
         was=json.dumps(was, ensure_ascii=False) if was else "",
         etag=etag,
     )
@@ -190,7 +215,7 @@ def _conflict_page(
         "conflict.html",
         status=_CONFLICT,
         id=customer_ref(number),
-        name=theirs["name"] or theirs["email"],
+        name=theirs["name"] or theirs["email"] or theirs["phone"] or customer_ref(number),
         values=values,
         was=json.dumps(theirs, ensure_ascii=False),
         etag=etag,

@@ -145,7 +145,9 @@ def patch(values: Values, changed: Collection[str], zone: tzinfo) -> dict[str, A
     for name in changed:
         field = FIELDS[name]
         owner = body.setdefault(field.within, {}) if field.within else body
-        owner[name] = bool(values[name]) if field.kind == "check" else values[name]
+        # An empty line clears the field.
+        empty = None if field.kind == "line" else ""
+        owner[name] = bool(values[name]) if field.kind == "check" else values[name] or empty
     if "segment" in changed:
         body["segment"] = values["segment"] or None
         if values["segment"]:

@@ -13,7 +13,7 @@ from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
 from service.db.customers import interactions, timeline
-from service.db.customers.identity.claims import emails_of
+from service.db.customers.identity.claims import orders_named_by
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
 from service.db.locks import read_clock
@@ -97,12 +97,12 @@ async def _show(
     f = formats_of(request, state_of(request).config.store_currency)
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
-        row = await existing(connection, number)
+        row = await existing(request, connection, number)
         orders = await orders_of_customer(connection, number, shown["orders"], None)
         notes = await interactions.of_customer(connection, number)
         events = await timeline.timeline(connection, number, shown["events"], None)
         since = await timeline.segment_since(connection, number)
-        emails = await emails_of(connection, number)
+        named_by = await orders_named_by(connection, number)
         current = (await rule_settings.current(connection)).settings
         now = await read_clock(connection)
     facts = Facts(row.total_orders, row.total_spent, row.last_order_date)
@@ -113,8 +113,8 @@ async def _show(
         status=_INVALID if faults else 200,
         id=customer_ref(number),
         c=row,
-        former_emails=[email for email in emails if email != row.email_key],
-        address=_lines(row.address or {}),
+        named_by=named_by,
+        address=address_lines(row.address or {}),
         kept_for=kept_for(row, f),
         orders=orders,
         interactions=notes[: shown["interactions"]],
@@ -139,7 +139,7 @@ async def _show(
     )
 
 
-def _lines(address: Mapping[str, str]) -> list[str]:
+def address_lines(address: Mapping[str, str]) -> list[str]:
     """Return the lines of an address, as on an envelope."""
     region = " ".join(filter(None, (address.get("state"), address.get("zip"))))
     town = ", ".join(filter(None, (address.get("city"), region)))

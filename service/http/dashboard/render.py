@@ -42,6 +42,14 @@ _MESSAGES = {
     "saved": "Changes saved.",
     "unchanged": "Nothing was changed.",
     "deleted": "Customer deleted. Their orders stay, without a name.",
+    "merged": "Merged. This is the customer who stays.",
+    "split": "Split into two customers.",
+    "separated": "They stay two customers, and are no longer listed here.",
+    "marked": "Marked as not a person. Its orders belong to nobody now.",
+    "unmarked": "The mark is taken away. Its orders belong to a customer again.",
+    "identifier-added": "Identifier added.",
+    "identifier-removed": "Identifier removed.",
+    "assigned": "The order belongs to the customer now.",
     "interaction-added": "Interaction added.",
     "interaction-removed": "Interaction removed.",
     "loss-acknowledged": "Loss acknowledged.",
@@ -98,6 +106,7 @@ _environment.globals |= {
     "asset": asset,
     "causes": words.CAUSES,
     "kinds": words.INTERACTIONS,
+    "reasons_alike": words.ALIKE,
 }
 _environment.filters |= {
     "coded": coded,
@@ -108,6 +117,9 @@ _environment.filters |= {
     "by": words.by,
     "person": words.person,
     "customer_ref": customer_ref,
+    "called": words.called,
+    "identifier_kind": words.identifier_kind,
+    "identifier_value": words.identifier_value,
 }
 
 

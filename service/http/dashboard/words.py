@@ -1,7 +1,10 @@
 """The words that staff read for the codes that the service stores: causes, reasons, actions."""
 
+from service.core.customer_ids import customer_ref
+from service.core.identifiers import IdentifierKind, kind_of, source_and_id, value_of
 from service.core.order_event import Reason
 from service.core.segment_event import Cause
+from service.db.customers.customer_row import CustomerRow
 
 CAUSES = {
     Cause.ORDER: "because of an order",
@@ -12,6 +15,20 @@ CAUSES = {
     Cause.IDENTITY: "because customers were merged or split",
 }
 """Why a segment changed. It follows the segment's name."""
+
+ALIKE = {
+    "same_phone": "Same phone",
+    "same_name_and_zip": "Same name and postal code",
+    "too_many_identifiers": "Orders say they are one person, but one has very many e-mails or IDs",
+}
+"""Why two customers may be one person."""
+
+IDENTIFIERS = {
+    IdentifierKind.EMAIL: "E-mail",
+    IdentifierKind.PHONE: "Phone",
+    IdentifierKind.EXTERNAL: "ID in another system",
+    IdentifierKind.CUSTOMER: "Merged customer",
+}
 
 INTERACTIONS = {"call": "Call", "email": "E-mail", "meeting": "Meeting", "note": "Note"}
 
@@ -40,7 +57,15 @@ ACTIONS = {
     "customer.created": "Customer added",
     "customer.updated": "Customer edited",
     "customer.erased": "Customer deleted",
+    "customer.merged": "Customers merged",
+    "customer.split": "Customer split into two people",
+    "customers.separated": "Marked as two people",
     "customers.exported": "Customers exported",
+    "identifier.added": "Identifier added",
+    "identifier.removed": "Identifier removed",
+    "identifier.marked": "Marked as not a person",
+    "identifier.unmarked": "No longer marked as not a person",
+    "order.assigned": "Order assigned by hand",
     "interaction.updated": "Interaction corrected",
     "interaction.removed": "Interaction removed",
     "settings.updated": "Settings changed",
@@ -62,6 +87,29 @@ ACTIONS = {
     "key.revoked": "API key revoked",
 }
 """What somebody did, for each action of the audit log. "by jane@example.com" may follow."""
+
+
+def called(customer: CustomerRow) -> str:
+    """Return what people call a customer by: name, e-mail, phone, or else the id."""
+    return customer.name or customer.email or customer.phone or customer_ref(customer.id)
+
+
+def identifier_kind(identifier: str) -> str:
+    """Write what an identifier is, and of which system an id of another system is."""
+    kind = kind_of(identifier)
+    if kind is IdentifierKind.EXTERNAL:
+        return f"ID in {source_and_id(identifier)[0]}"
+    return IDENTIFIERS[kind]
+
+
+def identifier_value(identifier: str) -> str:
+    """Write an identifier without what it is."""
+    kind = kind_of(identifier)
+    if kind is IdentifierKind.EXTERNAL:
+        return source_and_id(identifier)[1]
+    if kind is IdentifierKind.CUSTOMER:
+        return customer_ref(int(value_of(identifier)))
+    return value_of(identifier)
 
 
 def status(code: str) -> str:

@@ -23,6 +23,7 @@ _PAGES = {
     "customers": "/",
     "details": "/customers/CUST-1001",
     "edit": "/customers/CUST-1001/edit",
+    "duplicates": "/duplicates",
     "retention": "/retention",
     "settings": "/settings",
     "operations": "/operations",

@@ -145,7 +145,11 @@ async def test_a_customer_without_a_name_can_be_edited(plain: Browser, service: 
 @pytest.mark.parametrize(
     ("changed", "control", "said"),
     [
-        ({"name": " "}, "name", "Name must not be blank."),
+        (
+            {"name": " ", "email": "", "phone": ""},
+            "name",
+            "Name is missing; give a name, an e-mail or a phone.",
+        ),
         ({"email": "nobody"}, "email", "E-mail must be an address such as jane@example.com."),
         ({"email": "JOHN@example.com"}, "email", "E-mail already belongs to CUST-1002."),
         ({"street": "x" * 1001}, "street", "Street must not be longer than 1,000 characters."),
@@ -181,7 +185,7 @@ async def test_a_mistake_is_shown_at_its_field_and_the_input_is_kept(
     new = {name: value for name, value in fields.items() if name not in {"was", "etag"}}
     again = await plain.post("/customers/new", data={"name": "X", "email": "x@x.org"} | new)
     assert again.status_code == 422
-    assert form_of(again, "/customers/new")["phone"] == "999"
+    assert form_of(again, "/customers/new")["phone"] == fields["phone"]
 
 
 async def test_a_customer_is_created(plain: Browser, service: Service) -> None:
@@ -374,20 +378,22 @@ async def test_interactions_are_added_and_removed_only_by_their_author(
     assert "Lunch" in words(await plain.get("/customers/CUST-1001"))
     await service.execute("UPDATE interactions SET author = 'somebody else'")
     page = await plain.get("/customers/CUST-1001")
-    assert "/remove" not in page.text
+    assert f"{path}/{noted['id']}/remove" not in page.text
     assert (await plain.post(f"{path}/{noted['id']}/remove")).status_code == 404
     await service.execute("UPDATE interactions SET author = 'local'")
-    assert "/remove" in (await plain.get("/customers/CUST-1001")).text
+    page = await plain.get("/customers/CUST-1001")
+    assert f"{path}/{noted['id']}/remove" in page.text
     assert (await plain.post(f"{path}/{noted['id']}/remove")).status_code == 303
     assert (await plain.get(f"/api/v1{path}")).json()["total"] == 0
 
 
 async def test_a_former_email_is_still_shown(plain: Browser, service: Service) -> None:
     await service.ingest(entry(email="jnae@example.com"))
-    assert "Former e-mails" not in words(await plain.get("/customers/CUST-1001"))
     await patch(plain, email="jane@example.com")
     said = words(await plain.get("/customers/CUST-1001"))
-    assert "Former e-mails jnae@example.com (orders with these still belong here)" in said
+    assert re.search(r"jnae@example\.com E-mail [^@]*, from an order 1 ", said)
+    assert re.search(r" jane@example\.com E-mail [^@]*, entered by the local user 0 ", said)
+    assert "Orders that come with one of these belong to this customer." in said
 
 
 async def test_the_confirmation_of_a_deletion_lists_what_goes_and_what_stays(
@@ -676,7 +682,7 @@ async def test_showing_more_orders_keeps_the_scroll_position(site: Site, tab: Pa
     await tab.goto("/")
     dialog = tab.locator("#dialog")
     await row(tab, "Jane Smith").get_by_role("link", name="View").click()
-    rows = dialog.locator("table tbody tr")
+    rows = dialog.locator("section:has(#orders) tbody tr")
     await expect(rows).to_have_count(10)
     await dialog.get_by_role("link", name="Show more orders").click()
     await expect(rows).to_have_count(12)

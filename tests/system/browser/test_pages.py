@@ -19,7 +19,7 @@ from tests.wait import PATIENCE
 SECONDS = 30_000
 LIVE_SECONDS = 10.0
 """How long a change may take to show. Two are promised; a loaded machine gets more."""
-PAGES = ("/", "/retention", "/settings", "/operations")
+PAGES = ("/", "/duplicates", "/retention", "/settings", "/operations")
 SIGN_IN = "/sign-in"
 ACCEPT = {"accept": "text/html"}
 

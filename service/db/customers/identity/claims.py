@@ -7,7 +7,12 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.identifiers import IdentifierKind, kind_of, value_of
+from service.core.identifiers import (
+    IdentifierKind,
+    customer_identifier,
+    kind_of,
+    value_of,
+)
 
 _OF_CUSTOMER = text("""
 SELECT identifier, given_by, since FROM identifiers WHERE customer_id = :id
@@ -20,6 +25,18 @@ ON CONFLICT (identifier) DO UPDATE SET since = identifiers.since RETURNING custo
 """)
 
 
+# Orders that an earlier release named do not say by what. It was the e-mail.
+_ORDERS = text("""
+SELECT n.identifier, count(*) AS came_with,
+  count(*) FILTER (WHERE n.identifier = coalesce(o.identifier, 'email:' || c.email_key)) AS follow
+FROM orders o JOIN customers c ON c.id = o.customer_id
+CROSS JOIN LATERAL (
+  SELECT DISTINCT identifier FROM unnest(ARRAY[
+    coalesce(o.identifier, 'email:' || c.email_key), o.other_identifier]) AS u (identifier)) n
+WHERE o.customer_id = :id AND n.identifier IS NOT NULL GROUP BY n.identifier
+""")
+
+
 class IdentifierRow(NamedTuple):
     """An identifier of a customer."""
 
@@ -27,6 +44,14 @@ class IdentifierRow(NamedTuple):
     given_by: str | None
     """Who gave it to them; None: an event did."""
     since: datetime
+
+
+class OrdersNamed(NamedTuple):
+    """The orders of an identifier."""
+
+    came_with: int
+    follow: int
+    """Those that it named before any other. They go where it goes."""
 
 
 class TakenError(Exception):
@@ -40,6 +65,12 @@ async def of_customer(connection: AsyncConnection, customer_id: int) -> list[Ide
     """Return the identifiers of a customer, the oldest first."""
     rows = await connection.execute(_OF_CUSTOMER, {"id": customer_id})
     return [IdentifierRow(*row) for row in rows]
+
+
+async def orders_named_by(connection: AsyncConnection, customer_id: int) -> dict[str, OrdersNamed]:
+    """Return how many of a customer's orders came with each identifier that any came with."""
+    rows = await connection.execute(_ORDERS, {"id": customer_id})
+    return {row.identifier: OrdersNamed(row.came_with, row.follow) for row in rows}
 
 
 async def emails_of(connection: AsyncConnection, customer_id: int) -> list[str]:
@@ -56,6 +87,11 @@ def emails_among(identifiers: Sequence[str]) -> list[str]:
 async def owner_of(connection: AsyncConnection, identifier: str) -> int | None:
     """Return the customer whom an identifier means; None if nobody, or if it is no person."""
     return (await connection.execute(_OWNER, {"identifier": identifier})).scalar()
+
+
+async def stays_as(connection: AsyncConnection, number: int) -> int | None:
+    """Return the customer into whom a customer was merged; None if they were not."""
+    return await owner_of(connection, customer_identifier(number))
 
 
 async def claim(

@@ -28,21 +28,23 @@ WHERE o.customer_id IS NOT NULL AND c.id IS NULL
 GROUP BY o.customer_id LIMIT :most
 """)
 # An erasure leaves the key of the event that named the person. The key of the state belongs to the
-# greatest event of all, so no event that named somebody is greater.
+# greatest event of all, so no event that named somebody is greater. Staff who assign an order by
+# hand outrank all events: the time of their key is infinity.
 _NAMED = text("""
 SELECT id AS order, customer_id AS customer, erased, named_version, named_at
 FROM orders
 WHERE num_nulls(named_version, named_at, named_event_id) NOT IN (0, 3)
    OR (customer_id IS NOT NULL OR identifier IS NOT NULL) AND named_at IS NULL
    OR NOT erased AND (customer_id IS NULL AND identifier IS NULL AND named_at IS NOT NULL
-                      OR (named_version, named_at, named_event_id)
+                      OR named_at < 'infinity' AND (named_version, named_at, named_event_id)
                          > (version, updated_at, event_id))
 LIMIT :most
 """)
 # Entries dated more than a day ahead are refused. Such an order would not take any later event.
 _AHEAD = text("""
 SELECT id AS order, updated_at, date_created FROM orders
-WHERE GREATEST(updated_at, named_at, date_created) > CAST(:now AS timestamptz) + interval '2 days'
+WHERE GREATEST(updated_at, nullif(named_at, 'infinity'), date_created)
+      > CAST(:now AS timestamptz) + interval '2 days'
 LIMIT :most
 """)
 

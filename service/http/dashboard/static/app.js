@@ -326,6 +326,19 @@ if (location.pathname === "/sign-in") {
   }
 }
 
+// How much waits for somebody, beside a page's name. No page waits for this figure.
+for (const place of document.querySelectorAll("[data-count]")) {
+  const request = new XMLHttpRequest();
+  request.open("GET", place.dataset.count);
+  request.setRequestHeader("X-Background", "1");
+  request.onload = () => {
+    const waiting = request.status === 200 && Number(request.responseText);
+    place.hidden = !waiting;
+    if (waiting) place.textContent = waiting.toLocaleString(document.documentElement.lang);
+  };
+  request.send();
+}
+
 // The reader's time zone, which browsers do not send -----------------------------------------------
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;

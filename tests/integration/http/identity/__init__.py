@@ -1,0 +1,1 @@
+"""The API of identity: merge, split, identifiers, duplicates, assignment."""
