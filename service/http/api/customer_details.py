@@ -7,8 +7,6 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from service.core.customer_ids import customer_ref
-from service.core.identifiers import IdentifierKind, kind_of, value_of
 from service.core.json_values import camel
 from service.core.segment_explanation import Explanation as CoreExplanation
 from service.core.segment_explanation import PlainNotation, explain
@@ -21,7 +19,6 @@ from service.db.customers import (
 )
 from service.db.customers.customer_row import CustomerRow
 from service.db.customers.identifiers import identifiers_of
-from service.db.customers.identity.claims import IdentifierRow, of_customer
 from service.db.customers.order_history import OrderRow
 from service.db.customers.paging import Listed
 from service.db.customers.personal_data import dead_letters_about
@@ -30,7 +27,7 @@ from service.db.locks import read_clock
 from service.db.segments import rule_settings
 from service.http.api.cursors import Cursor, Cursors, Limit, SealedCursors
 from service.http.api.customer_interactions import interaction_json
-from service.http.api.customer_json import customer_json
+from service.http.api.customer_json import customer_identifier_json, customer_json
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
 from service.http.api.erasure_notice import mentions_json
 from service.http.api.models import Camel, Collection, collection
@@ -264,6 +261,7 @@ def _explained(why: CoreExplanation) -> dict[str, Any]:
                     "identifier": "email:jane@exmaple.com",
                     "kind": "email",
                     "value": "jane@exmaple.com",
+                    "source": None,
                     "since": "2026-10-01T12:00:00Z",
                     "by": None,
                 }
@@ -291,14 +289,13 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
         order_page = await order_history.of_customer(connection, number, _ALL, None)
         event_page = await timeline.timeline(connection, number, _ALL, None)
         noted = await interactions.of_customer(connection, number)
-        meaning = await of_customer(connection, number)
         identifiers = await identifiers_of(connection, customer)
         letters = await dead_letters_about(connection, number, identifiers)
         mentioned = await mentions.of_others(connection, number, identifiers)
     return Json(
         {
             "customer": customer_json(customer),
-            "identifiers": [_identifier_json(row) for row in meaning],
+            "identifiers": [customer_identifier_json(row) for row in customer.identifiers],
             "formerEmails": [
                 email for email in identifiers.email_keys if email != customer.email_key
             ],
@@ -337,17 +334,6 @@ def _order_json(order: OrderRow) -> dict[str, Any]:
         "dateUpdated": order.updated_at,
         "namedBy": order.named_by,
         "assignedByHand": order.by_hand,
-    }
-
-
-def _identifier_json(row: IdentifierRow) -> dict[str, Any]:
-    kind, value = kind_of(row.identifier), value_of(row.identifier)
-    return {
-        "identifier": row.identifier,
-        "kind": kind,
-        "value": customer_ref(int(value)) if kind is IdentifierKind.CUSTOMER else value,
-        "since": row.since,
-        "by": row.given_by,
     }
 
 

@@ -63,6 +63,8 @@ async def test_two_entries_of_a_person_are_found_compared_merged_and_split_again
     await dialog.get_by_role("button", name="Merge", exact=True).click()
     await expect(tab.get_by_role("status")).to_contain_text("This is the customer who stays")
     assert (await names(shop))[0] == (1001, "J. Smith", 2)
+    timeline = dialog.locator("section:has(#events)")
+    await expect(timeline).to_contain_text("Customers merged CUST-1002 by the local user")
 
     await dialog.get_by_role("link", name="These are two people").click()
     await dialog.get_by_role("checkbox", name="CUST-1002").check()
