@@ -20,15 +20,21 @@ from service.db.locks import AdvisoryLock
 CHANNEL = "segment_changes"
 """Transactions that add to an outbox notify the relay here."""
 _LAST_BIGINT = 2**63 - 1
-# Index look-ups find a page of rows. The planner cannot know how many rows have no number. As long
-# as its statistics say that the table is small, it would read all of it for each page.
-_BY_INDEX = text("""
-SELECT set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false)
-""")
 LEASE_SECONDS = 15
 """The server ends the session of a relay that sends nothing for this long, and frees its lock. The
 relay may hang, or be cut off by something that keeps the connection open towards the server."""
-_LEASE = text(f"SELECT set_config('idle_session_timeout', '{LEASE_SECONDS}s', false)")
+# One statement takes the lock and sets the lease, so that no session holds the one without the
+# other. A session that is cut off between the messages of one statement is not idle, but in a
+# transaction: that is what the second setting ends.
+# Index look-ups find a page of rows. The planner cannot know how many rows have no number. As long
+# as its statistics say that the table is small, it would read all of it for each page.
+_LEAD = text(f"""
+SELECT CASE WHEN pg_try_advisory_lock({AdvisoryLock.RELAY:d}) THEN
+  set_config('idle_session_timeout', '{LEASE_SECONDS}s', false)
+  || set_config('transaction_timeout', '{LEASE_SECONDS}s', false)
+  || set_config('enable_hashjoin', 'off', false) || set_config('enable_mergejoin', 'off', false)
+END IS NOT NULL
+""")
 
 Event = TypeVar("Event", PublishedChange, PublishedRemoval)
 """What an event of an outbox is read back as."""
@@ -225,11 +231,4 @@ FROM next CROSS JOIN base WHERE s.ctid = next.place
 
 async def lead(connection: AsyncConnection) -> bool:
     """Try to become the one relay while the connection lives; return whether that worked."""
-    held = await connection.execute(
-        text("SELECT pg_try_advisory_lock(:lock)"), {"lock": AdvisoryLock.RELAY}
-    )
-    if not held.scalar_one():
-        return False
-    await connection.execute(_BY_INDEX)
-    await connection.execute(_LEASE)
-    return True
+    return bool((await connection.execute(_LEAD)).scalar_one())
