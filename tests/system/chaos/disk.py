@@ -15,6 +15,7 @@ import psutil
 from tests.system.chaos.skipped import Skipped
 
 ROOMY = "16g"
+_ATTEMPTS = 50
 PAGE = 4096
 
 
@@ -41,9 +42,13 @@ class Disk:
 
     def fill(self) -> None:
         """Leave no free space. Deleting a file frees a little."""
-        used = os.statvfs(self.path)
-        pages = used.f_blocks - used.f_bfree
-        assert _run("mount", "-o", f"remount,size={pages * used.f_frsize + PAGE}", str(self.path))
+        for _ in range(_ATTEMPTS):  # a disk that grows meanwhile cannot be made that small
+            used = os.statvfs(self.path)
+            size = (used.f_blocks - used.f_bfree) * used.f_frsize + PAGE
+            if _run("mount", "-o", f"remount,size={size}", str(self.path)):
+                return
+        msg = f"{self.path} grows too fast to be filled"
+        raise OSError(msg)
 
     def free(self) -> None:
         """Free the disk."""

@@ -25,6 +25,8 @@ _WITHOUT_ALERT = {
     "crm_entries_applied": "the rate depends on the shop; CrmEntriesStuck fires if none is applied",
     "crm_entries_stale": "late events are ordinary",
     "crm_entries_duplicate": "repeats are ordinary",
+    "crm_merges_due": "it matters how long they wait: crm_oldest_merge_due_seconds",
+    "crm_merges_protected": "a marketplace has many; staff look at the page Duplicates",
     "crm_dead_letters_kept_bytes": "crm_dead_letters_bound_used_ratio compares it with the bound",
     "crm_batch_entries": "small batches are a quiet hour",
     "crm_pending_entries": "their age has an alert; their number says little",
