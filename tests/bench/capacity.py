@@ -35,7 +35,8 @@ _TICK = 0.05
 
 _WAL = "SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS bigint) AS bytes"
 _SIZES = """
-SELECT (pg_total_relation_size('customers') + pg_total_relation_size('customer_search'))
+SELECT (pg_total_relation_size('customers') + pg_total_relation_size('customer_search')
+          + pg_total_relation_size('identifiers'))
          / (SELECT count(*) FROM customers)::float8 AS customer,
        pg_total_relation_size('orders') / (SELECT count(*) FROM orders)::float8 AS "order",
        pg_total_relation_size('segment_changes')
