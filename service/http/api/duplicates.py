@@ -36,7 +36,7 @@ class Duplicate(Camel):
         min_length=2, max_length=2, description="The lower number first."
     )
     why: list[Why] = Field(
-        description="`same_phone`: their phones have the same last nine digits. "
+        description="`same_phone`: their phones have the same last ten digits. "
         "`same_name_and_zip`: both are the same. `too_many_identifiers`: events say that they are "
         "one person, but one has more identifiers than a person has."
     )

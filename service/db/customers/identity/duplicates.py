@@ -30,7 +30,7 @@ _MOST_ALIKE = MOST_IDENTIFIERS
 _FIND = text("""
 WITH alike AS (
   SELECT why, array_agg(DISTINCT id) AS ids FROM (
-    SELECT 'same_phone' AS why, id, right(digits, 9) AS value FROM (
+    SELECT 'same_phone' AS why, id, right(ltrim(digits, '0'), 10) AS value FROM (
       SELECT id, regexp_replace(phone, '\\D', '', 'g') AS digits
       FROM customers WHERE phone IS NOT NULL
       UNION ALL

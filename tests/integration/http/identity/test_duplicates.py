@@ -39,9 +39,11 @@ async def test_the_same_phone_with_two_emails_is_listed(
         order(4, phone="+8801711000002", email="d@x.example"),
         order(5, phone="123", email="e@x.example"),
         order(6, phone="123", email="f@x.example"),
+        order(7, phone="(901) 555-0182", email="g@x.example"),
+        order(8, phone="(801) 555-0182", email="h@x.example"),  # another area
     )
     assert await pairs(web) == [
-        ("CUST-1001", "CUST-1006", ["same_phone"]),
+        ("CUST-1001", "CUST-1008", ["same_phone"]),
         ("CUST-1001", "CUST-1002", ["same_phone"]),
     ]
 
