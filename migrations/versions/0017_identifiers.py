@@ -1,4 +1,4 @@
-"""Say in one place whom an e-mail, an external id or a phone means. Customers may have no e-mail.
+"""Add `identifiers`: whom an e-mail, an external id or a phone means. An e-mail becomes optional.
 
 The next revision fills the table. Triggers keep it up to date while processes of the release before
 run beside this one.

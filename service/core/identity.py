@@ -28,10 +28,11 @@ class Naming(NamedTuple):
 
     owner: Owner
     identifiers: tuple[str, ...]
-    """The identifiers that are stored with the order. Its customer is whom the first of them names
-    that names somebody. Those of erased people are left out."""
+    """The identifiers that are stored with the order, without those of erased people. The first one
+    that names somebody decides the order's customer."""
     email_owner: int | None
-    """Whose e-mail the event has. It is somebody else if two customers are due to be merged."""
+    """The customer who has the event's e-mail. If this is not the owner, the two are due to be
+    merged."""
 
 
 NOBODY = Naming(None, (), None)
@@ -211,9 +212,6 @@ def to_merge(namings: Iterable[Naming]) -> set[tuple[int, int]]:
     pairs = set[tuple[int, int]]()
     for naming in namings:
         if naming.owner and naming.email_owner and naming.owner != naming.email_owner:
-            pairs.add(_ordered(naming.owner, naming.email_owner))
+            low, high = sorted((naming.owner, naming.email_owner))
+            pairs.add((low, high))
     return pairs
-
-
-def _ordered(one: int, other: int) -> tuple[int, int]:
-    return (one, other) if one < other else (other, one)

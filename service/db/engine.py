@@ -162,15 +162,19 @@ async def in_transaction(
     work: Callable[[AsyncConnection, *Arguments], Awaitable[T]],
     *args: *Arguments,
     retry_on: tuple[type[Exception], ...] = (),
+    dry_run: bool = False,
 ) -> T:
     """Run ``work(connection, *args)`` in a transaction and return its result.
 
     After a deadlock, a serialization failure or an error of ``retry_on`` it runs again, in a new
-    transaction. After `_ATTEMPTS` attempts the error is raised.
+    transaction. After `_ATTEMPTS` attempts the error is raised. With ``dry_run``, what it wrote is
+    undone. A preview that is made this way cannot differ from the act.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with engine.begin() as connection:
+                if dry_run:
+                    return await _undone(connection, work, *args)
                 return await work(connection, *args)
         except Exception as error:
             retryable = isinstance(error, retry_on) or sqlstate(error) in _RETRYABLE
@@ -180,15 +184,12 @@ async def in_transaction(
     raise AssertionError
 
 
-async def undone(
+async def _undone(
     connection: AsyncConnection,
     work: Callable[[AsyncConnection, *Arguments], Awaitable[T]],
     *args: *Arguments,
 ) -> T:
-    """Run ``work(connection, *args)``, undo what it wrote, and return its result.
-
-    A preview that is made this way cannot differ from the act.
-    """
+    """Run ``work(connection, *args)``, undo what it wrote, and return its result."""
     savepoint = await connection.begin_nested()
     try:
         return await work(connection, *args)

@@ -11,7 +11,7 @@ from service.core.customer_ids import customer_ref
 from service.db.customers.identity import by_hand, not_a_person, outcomes
 from service.db.customers.identity.claims import TakenError, of_customer
 from service.db.customers.identity.outcomes import Marked
-from service.db.engine import in_transaction, undone
+from service.db.engine import in_transaction
 from service.http.api.customer_json import (
     CustomerIdentifier,
     Identifier,
@@ -219,13 +219,15 @@ async def marked(
     dry_run: bool,  # noqa: FBT001
 ) -> Marked:
     """Mark an identifier as not a person, or try it. Raises a problem."""
-    engine, again = state_of(request).engine, (not_a_person.OwnerChangedError,)
     try:
-        if dry_run:
-            return await in_transaction(
-                engine, undone, outcomes.mark, identifier, actor, retry_on=again
-            )
-        return await in_transaction(engine, outcomes.mark, identifier, actor, retry_on=again)
+        return await in_transaction(
+            state_of(request).engine,
+            outcomes.mark,
+            identifier,
+            actor,
+            retry_on=(not_a_person.OwnerChangedError,),
+            dry_run=dry_run,
+        )
     except not_a_person.CannotMarkError as error:
         raise invalid("body", error.args[0]) from None
 
@@ -247,13 +249,15 @@ async def unmarked(
     dry_run: bool,  # noqa: FBT001
 ) -> Marked:
     """Take a mark away, or try it. Raises a problem."""
-    engine, again = state_of(request).engine, (not_a_person.OwnerChangedError,)
     try:
-        if dry_run:
-            return await in_transaction(
-                engine, undone, outcomes.unmark, identifier, actor, retry_on=again
-            )
-        return await in_transaction(engine, outcomes.unmark, identifier, actor, retry_on=again)
+        return await in_transaction(
+            state_of(request).engine,
+            outcomes.unmark,
+            identifier,
+            actor,
+            retry_on=(not_a_person.OwnerChangedError,),
+            dry_run=dry_run,
+        )
     except not_a_person.NotMarkedError:
         detail = "This identifier is not marked as not a person."
         raise ProblemError(404, "Not marked", detail) from None

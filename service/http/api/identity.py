@@ -12,7 +12,7 @@ from service.db.customers.customer_row import CustomerRow, etag
 from service.db.customers.identity import outcomes
 from service.db.customers.identity.outcomes import Merge, Split
 from service.db.customers.identity.split import CannotSplitError
-from service.db.engine import in_transaction, undone
+from service.db.engine import in_transaction
 from service.http.api.customer_json import Customer, customer_json
 from service.http.api.customer_routes import (
     NOT_FOUND,
@@ -152,18 +152,14 @@ async def merged(
     if number == other:
         raise invalid("body.other", "is the same customer; name another one")
     try:
-        if dry_run:
-            return await in_transaction(
-                state_of(request).engine,
-                undone,
-                outcomes.merge_by_hand,
-                number,
-                other,
-                actor,
-                if_match,
-            )
         return await in_transaction(
-            state_of(request).engine, outcomes.merge_by_hand, number, other, actor, if_match
+            state_of(request).engine,
+            outcomes.merge_by_hand,
+            number,
+            other,
+            actor,
+            if_match,
+            dry_run=dry_run,
         )
     except editing.CustomerNotFoundError as error:
         raise await _missing(request, number, other, error.args[0]) from None
@@ -223,18 +219,14 @@ async def split_up(
 ) -> Split:
     """Split a customer, or try it. Raises a problem."""
     try:
-        if dry_run:
-            return await in_transaction(
-                state_of(request).engine,
-                undone,
-                outcomes.split_by_hand,
-                number,
-                identifiers,
-                actor,
-                if_match,
-            )
         return await in_transaction(
-            state_of(request).engine, outcomes.split_by_hand, number, identifiers, actor, if_match
+            state_of(request).engine,
+            outcomes.split_by_hand,
+            number,
+            identifiers,
+            actor,
+            if_match,
+            dry_run=dry_run,
         )
     except editing.CustomerNotFoundError:
         raise await gone(request, number) from None

@@ -8,7 +8,7 @@ from service.core.identifiers import IdentifierKind, customer_identifier, kind_o
 from service.db.accounts.audit import note
 from service.db.customers.identity.assignment import recount
 from service.db.customers.identity.claims import claim, of_customer
-from service.db.customers.identity.naming import SAY_WHAT_NAMED
+from service.db.customers.identity.naming import say_what_named
 from service.db.customers.identity.own_email import keep_own_email
 from service.db.customers.identity.split import REASSIGNED
 from service.db.locks import lock_customers
@@ -37,7 +37,6 @@ class AssignedError(Exception):
 
 
 _EXISTS = text("SELECT EXISTS (SELECT FROM customers WHERE id = :id)")
-_SAY_WHAT_NAMED = text(SAY_WHAT_NAMED)
 _NAMES_ORDERS = text("""
 SELECT EXISTS (SELECT FROM orders WHERE customer_id = :id
   AND :identifier IN (identifier, other_identifier))
@@ -91,7 +90,7 @@ async def take_away(
         raise NoSuchCustomerError
     if identifier not in {row.identifier for row in await of_customer(connection, customer_id)}:
         raise NotTheirsError
-    await connection.execute(_SAY_WHAT_NAMED, {"ids": [customer_id]})
+    await say_what_named(connection, [customer_id])
     merged = kind_of(identifier) is IdentifierKind.CUSTOMER
     if merged or (await connection.execute(_NAMES_ORDERS, names)).scalar_one():
         raise NamesOrdersError

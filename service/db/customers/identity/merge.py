@@ -19,7 +19,7 @@ from service.db import registers
 from service.db.accounts.audit import note
 from service.db.customers import removals
 from service.db.customers.identity.assignment import absorb
-from service.db.customers.identity.naming import SAY_WHAT_NAMED
+from service.db.customers.identity.naming import say_what_named
 from service.db.locks import AdvisoryLock, lock_customers, try_lock
 from service.db.segments import assign
 
@@ -43,7 +43,6 @@ class Merged(NamedTuple):
 
 
 _ROWS = text("SELECT id, to_jsonb(c) AS row FROM customers c WHERE id = ANY(:ids)")
-_SAY_WHAT_NAMED = text(SAY_WHAT_NAMED)
 _MOVE_ORDERS = text("UPDATE orders SET customer_id = :low WHERE customer_id = :high")
 _MOVE_IDENTIFIERS = text("UPDATE identifiers SET customer_id = :low WHERE customer_id = :high")
 _LEAD_TO_WHO_STAYS = text("""
@@ -139,7 +138,7 @@ async def merge(
     if low == high or len(found) < 2:  # noqa: PLR2004
         raise NotTwoCustomersError(high if high not in found or low == high else low)
     gone: Mapping[str, Any] = found[high]
-    await connection.execute(_SAY_WHAT_NAMED, {"ids": [low, high]})
+    await say_what_named(connection, [low, high])
     for statement in _MOVES:
         await connection.execute(statement, {"low": low, "high": high, "actor": actor})
     await assign.forget(connection, high)

@@ -1,5 +1,10 @@
 """SQL that says whom an order belongs to, by the identifiers that named it."""
 
+from collections.abc import Sequence
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 OWNER_OF_ORDER = """
 coalesce(
   (SELECT i.customer_id FROM identifiers i WHERE i.identifier = o.identifier),
@@ -14,11 +19,10 @@ PREDECESSORS = """
  WHERE customer_id = :id AND identifier LIKE 'customer:%')"""
 """The number ``:id``, and those of the customers who were merged into them."""
 
-SAY_WHAT_NAMED = """
+_SAY_WHAT_NAMED = text("""
 UPDATE orders o SET identifier = coalesce('email:' || c.email_key, 'customer:' || c.id)
 FROM customers c WHERE c.id = ANY(:ids) AND o.customer_id = c.id AND o.identifier IS NULL
-"""
-"""Orders that an earlier release named do not say by what. It was the e-mail, if there is one."""
+""")
 
 PUT_TOGETHER = """
 SELECT DISTINCT LEAST(i.customer_id, j.customer_id) AS low,
@@ -46,3 +50,11 @@ SELECT low, high FROM ({_OF_THEIRS}) together
 ORDER BY low, high ON CONFLICT DO NOTHING
 """
 """Notes whom the orders of some customers put together. Call it when identifiers have moved."""
+
+
+async def say_what_named(connection: AsyncConnection, ids: Sequence[int]) -> None:
+    """Write what named those orders of customers that do not say so.
+
+    An earlier release named them, by the customer's e-mail or, if there is none, by their id.
+    """
+    await connection.execute(_SAY_WHAT_NAMED, {"ids": ids})

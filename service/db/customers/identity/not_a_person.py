@@ -15,8 +15,8 @@ from service.core.removal_event import RemovalReason
 from service.db.accounts.audit import note
 from service.db.customers import removals
 from service.db.customers.identity.assignment import recount
-from service.db.customers.identity.claims import owner_of
-from service.db.customers.identity.naming import OWNER_OF_ORDER, SAY_WHAT_NAMED
+from service.db.customers.identity.claims import claim, owner_of
+from service.db.customers.identity.naming import OWNER_OF_ORDER, say_what_named
 from service.db.customers.identity.own_email import keep_own_email
 from service.db.customers.identity.split import REASSIGNED
 from service.db.locks import lock_customers
@@ -43,14 +43,10 @@ ON CONFLICT (identifier) DO UPDATE
 _UNMARK = text("""
 DELETE FROM identifiers WHERE identifier = :identifier AND customer_id IS NULL
 """)
-_GIVE = text("""
-INSERT INTO identifiers (identifier, customer_id, given_by) VALUES (:identifier, :id, :actor)
-""")
 _MARKED = text("""
 SELECT identifier, given_by, since FROM identifiers WHERE customer_id IS NULL ORDER BY since DESC
 """)
-_SAY_WHAT_NAMED = text(SAY_WHAT_NAMED)
-# Whoever else the orders may belong to, by their other identifier.
+# The customers whom these orders may belong to by their other identifier.
 _OTHERS = text("""
 SELECT DISTINCT i.customer_id FROM orders o JOIN identifiers i
   ON i.identifier IN (o.identifier, o.other_identifier)
@@ -97,8 +93,8 @@ async def marked(connection: AsyncConnection) -> Sequence[tuple[str, str, object
 async def mark(connection: AsyncConnection, identifier: str, actor: str) -> int | None:
     """Mark an identifier as no person; the caller commits.
 
-    Return the number of the customer who is gone by that, because nothing else was known of them;
-    None if nobody is. Raises CannotMarkError, OwnerChangedError.
+    Return the number of the customer who is removed, because nothing else was known of them; None
+    if nobody is. Raises CannotMarkError, OwnerChangedError.
     """
     if kind_of(identifier) is IdentifierKind.CUSTOMER:
         raise CannotMarkError("the id of a customer cannot be marked; delete the customer instead")
@@ -116,7 +112,7 @@ async def mark(connection: AsyncConnection, identifier: str, actor: str) -> int 
         (await connection.execute(_OTHERS, of_owner)).scalars()
     ):
         raise OwnerChangedError
-    await connection.execute(_SAY_WHAT_NAMED, {"ids": [owner]})
+    await say_what_named(connection, [owner])
     await connection.execute(_MARK, names)
     await connection.execute(_LEAVE, of_owner)
     await keep_own_email(connection, [owner])
@@ -154,7 +150,7 @@ async def unmark(connection: AsyncConnection, identifier: str, actor: str) -> in
     if concerned:
         earliest = (await connection.execute(_EARLIEST, names)).scalar_one()
         new = int((await connection.execute(_CREATE, {"at": earliest})).scalar_one())
-        await connection.execute(_GIVE, {**names, "id": new, "actor": actor})
+        await claim(connection, new, identifier, actor)
         await connection.execute(_TAKE, {**names, "id": new})
         await keep_own_email(connection, [new])
         # An order with two identifiers says that both are one person.

@@ -22,8 +22,8 @@ WHERE c.id = :id AND c.email_key IS DISTINCT FROM e.email AND NOT EXISTS (
 async def keep_own_email(connection: AsyncConnection, ids: Iterable[int]) -> None:
     """Replace own e-mails that do not mean these customers any more, one after the other.
 
-    The first of their other e-mails takes its place, or none. The caller has locked them. Whoever
-    loses an e-mail comes before whoever gets it, because no two customers may have the same one.
+    The first of their other e-mails takes its place, or none. The caller has locked them, and lists
+    a customer who loses an e-mail before the one who gets it: no two may have the same one.
     """
     for customer_id in ids:
         await connection.execute(_REPLACE, {"id": customer_id})

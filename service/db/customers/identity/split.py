@@ -17,7 +17,7 @@ from service.db import registers
 from service.db.accounts.audit import note
 from service.db.customers.identity.assignment import recount
 from service.db.customers.identity.claims import of_customer
-from service.db.customers.identity.naming import DUE_TO_MERGE, OWNER_OF_ORDER, SAY_WHAT_NAMED
+from service.db.customers.identity.naming import DUE_TO_MERGE, OWNER_OF_ORDER, say_what_named
 from service.db.customers.identity.own_email import keep_own_email
 from service.db.locks import lock_customers
 
@@ -32,7 +32,6 @@ INSERT INTO customers (date_created) VALUES (:now) RETURNING id
 _TAKE = text("""
 UPDATE identifiers SET customer_id = :new WHERE identifier = ANY(:identifiers)
 """)
-_SAY_WHAT_NAMED = text(SAY_WHAT_NAMED)
 _TAKE_ORDERS = text(f"""
 UPDATE orders o SET customer_id = :new WHERE customer_id = :old AND {OWNER_OF_ORDER} = :new
 """)
@@ -71,7 +70,7 @@ INSERT INTO separations (low, high, decided_by)
 VALUES (LEAST(CAST(:one AS bigint), :other), GREATEST(CAST(:one AS bigint), :other), :actor)
 ON CONFLICT DO NOTHING
 """)
-# Whoever was somebody else than the old customer is somebody else than the new one as well.
+# Customers who are two people with the old customer are two people with the new one, too.
 _INHERIT = text("""
 INSERT INTO separations (low, high, decided_by)
 SELECT LEAST(other, :new), GREATEST(other, :new), decided_by
@@ -115,7 +114,7 @@ async def split(
         raise CannotSplitError(msg)
     if not theirs - set(taken):
         raise CannotSplitError("leave at least one identifier to this customer")
-    await connection.execute(_SAY_WHAT_NAMED, {"ids": [customer_id]})
+    await say_what_named(connection, [customer_id])
     new = int((await connection.execute(_CREATE, {"now": now})).scalar_one())
     await connection.execute(_TAKE, {"new": new, "identifiers": taken})
     await connection.execute(_TAKE_ORDERS, {"old": customer_id, "new": new})

@@ -1,4 +1,4 @@
-"""Whoever is gone was announced, and whoever was announced is gone (6)."""
+"""Every customer who is gone was announced, and nobody else was (6)."""
 
 from sqlalchemy import text
 
