@@ -7,7 +7,7 @@ AUDIT := $(VENV)/audit/bin/pip-audit
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo up test test-fast check lint types matrix bench bench-reads chaos tools pictures contracts sql licences audit lock clean
+.PHONY: help env demo up test test-fast check lint types matrix bench bench-reads search chaos tools pictures contracts sql licences audit lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ bench: env ## Measure how fast events are applied, beside other designs (ten min
 
 bench-reads: env ## Measure how fast a large shop's data is read (ten minutes)
 	@$(BIN)/python -m tests.bench.reads
+
+search: env ## Try random mixtures of operations against the model (EXAMPLES=1000, five minutes)
+	@CRM_TEST_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/pytest tests/system/state_machine/test_machine.py
 
 chaos: env tools ## Inject faults into real processes, then audit (SECONDS=600 SEED=7 REDIS=valkey|redis)
 	@for redis in $(or $(REDIS),valkey redis); do \

@@ -7,6 +7,7 @@ from random import Random, SystemRandom
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 from sqlalchemy import Table, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -28,6 +29,11 @@ from service.db.schema import metadata
 from service.streams import redis_client
 from tests.servers import Servers, servers
 from tests.wait import until
+
+# The same examples in each run: a change is never refused for a fault that another run would not
+# find. `make search` looks for new ones.
+hypothesis_settings.register_profile("repeatable", derandomize=True, database=None)
+hypothesis_settings.load_profile("repeatable")
 
 T = TypeVar("T")
 

@@ -231,3 +231,12 @@ async def test_a_browser_that_stores_nothing_keeps_the_form_open(desk: Desk) -> 
         "You are signed out. Sign in in another tab"
     )
     await expect(dialog.get_by_label("Phone")).to_have_value("123")
+
+
+async def test_the_sign_in_page_leaves_alone_what_somebody_types(desk: Desk) -> None:
+    """A page that loaded itself again took the form for unsaved work, and went away with it."""
+    tab = await desk.context.new_page()
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.resource_type))
+    await tab.goto("/sign-in", wait_until="networkidle")
+    assert not {"xhr", "fetch"} & set(asked)

@@ -228,7 +228,7 @@ class Machine:
         created = self._read(answer.json()["dateCreated"])
         assert created
         assert created <= self._now()
-        self.world.split(customer, taken, f"CUST-{new}", created)
+        self.world.split(customer, taken, f"CUST-{new}", created, self._now())
 
     async def _mark(self, email: str) -> None:
         identifier = f"email:{email}"

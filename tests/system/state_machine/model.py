@@ -346,9 +346,11 @@ class World:
         low.created = min(low.created, high.created)
         self._recount(low, now)
 
-    def split(self, customer: Customer, taken: Sequence[str], ref: str, now: datetime) -> None:
-        """Make another customer of some e-mails."""
-        new = Customer(ref, now)
+    def split(
+        self, customer: Customer, taken: Sequence[str], ref: str, created: datetime, now: datetime
+    ) -> None:
+        """Make another customer of some e-mails, created when its first order was."""
+        new = Customer(ref, created)
         self.customers.append(new)
         for email in taken:
             self.emails[email] = new
