@@ -18,6 +18,7 @@ from service.core.order_event import (
     NAMED_REGISTERS,
     REGISTERS,
     EventKey,
+    OrderContent,
     OrderEvent,
 )
 
@@ -47,6 +48,8 @@ class OrderChange:
     """
     erased: bool
     """An event names a person who was erased."""
+    most_refunded: int
+    """The greatest refund that an event tells, in hundredths of its currency."""
 
 
 class ProfileValue(NamedTuple):
@@ -73,10 +76,18 @@ class Profile:
 
 
 class StoredOrder(NamedTuple):
-    """The state of an order before the batch."""
+    """The state of an order, and the key of the event that it comes from."""
 
     key: EventKey
-    content: tuple[object, ...]
+    content: OrderContent
+
+
+class Conflict(NamedTuple):
+    """Two events of an order that have the same version and times, and say different things."""
+
+    order_id: str
+    one: StoredOrder
+    other: StoredOrder
 
 
 _EMAIL_ALONE = (EMAIL_REGISTER,)
@@ -115,7 +126,9 @@ def _order_change(order_id: str, events: Sequence[tuple[OrderEvent, Naming]]) ->
     if len(events) == 1:  # nearly always
         ((event, naming),) = events
         named = (event.key, naming) if naming.identifiers else None
-        return OrderChange(order_id, (event,), event, named, erased=naming.owner == ERASED)
+        return OrderChange(
+            order_id, (event,), event, named, naming.owner == ERASED, event.refunded_cents
+        )
     namings = [(event.key, naming) for event, naming in events if naming.identifiers]
     in_arrival = [event for event, _ in events]
     return OrderChange(
@@ -124,6 +137,7 @@ def _order_change(order_id: str, events: Sequence[tuple[OrderEvent, Naming]]) ->
         state=max(in_arrival, key=lambda event: event.key),
         named=max(namings, key=lambda named: (named[0], named[1].identifiers), default=None),
         erased=any(naming.owner == ERASED for _, naming in events),
+        most_refunded=max(event.refunded_cents for event in in_arrival),
     )
 
 
@@ -148,41 +162,47 @@ def _profile(customer_id: int, mentions: list[_Mention]) -> Profile:
 _ONE_APPLIED: Counter[Outcome] = Counter({Outcome.APPLIED: 1})
 
 
-def count_outcomes(
+def outcomes_of(
     changes: Iterable[OrderChange], stored: Mapping[str, StoredOrder]
-) -> Counter[Outcome]:
-    """Count the outcomes of the events, as if they had arrived one by one.
+) -> tuple[Counter[Outcome], list[Conflict]]:
+    """Count the outcomes of the events, as if they had arrived one by one; return conflicts too.
 
     ``stored`` has the state of each order that was known before the batch.
     """
     counted: Counter[Outcome] = Counter()
+    conflicts: list[Conflict] = []
     for change in changes:
-        counted += _outcomes(change, stored.get(change.order_id))
-    return counted
+        counted += _outcomes(change, stored.get(change.order_id), conflicts)
+    if conflicts:
+        counted[Outcome.CONFLICT] = len(conflicts)
+    return counted, conflicts
 
 
-def _outcomes(change: OrderChange, known: StoredOrder | None) -> Counter[Outcome]:
+def _outcomes(
+    change: OrderChange, known: StoredOrder | None, conflicts: list[Conflict]
+) -> Counter[Outcome]:
+    """Return the outcomes of one order's events, and add their conflicts to the list."""
     if known is None and len(change.events) == 1:  # nearly always
         return _ONE_APPLIED
     counted: Counter[Outcome] = Counter()
     for event in change.events:
-        if known is None or event.key > known.key:
+        told = StoredOrder(event.key, event.content)
+        if known is not None and _conflict(told, known):
+            conflicts.append(Conflict(change.order_id, told, known))
+        if known is None or told.key > known.key:
             counted[Outcome.APPLIED] += 1
-        elif event.key.event_id == known.key.event_id:
+            known = told
+        elif told.key.event_id == known.key.event_id:
             counted[Outcome.DUPLICATE] += 1
         else:
             counted[Outcome.STALE] += 1
-        if known is not None and _conflict(event, known):
-            counted[Outcome.CONFLICT] += 1
-        if known is None or event.key > known.key:
-            known = StoredOrder(event.key, event.content)
     return counted
 
 
-def _conflict(event: OrderEvent, known: StoredOrder) -> bool:
-    """Return True if two events have the same version and time, but another id and content."""
+def _conflict(one: StoredOrder, other: StoredOrder) -> bool:
+    """Return True if two events have the same version and times, but another id and content."""
     return (
-        event.key[:2] == known.key[:2]
-        and event.key.event_id != known.key.event_id
-        and event.content != known.content
+        one.key[:3] == other.key[:3]
+        and one.key.event_id != other.key.event_id
+        and one.content != other.content
     )

@@ -16,8 +16,10 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainValidator,
     StrictInt,
     StrictStr,
+    StringConstraints,
     TypeAdapter,
     ValidationError,
 )
@@ -44,6 +46,7 @@ AHEAD = timedelta(days=1)
 
 _YEAR_2100 = 4_102_444_800_000  # Unix milliseconds
 _CENT = Decimal("0.01")
+_TOO_MANY_CENTS = 10**14
 _WHOLE_CENTS = re.compile(r"\d{1,12}\.\d\d", re.ASCII)
 """The form of nearly every amount. It is read without a Decimal, which is faster."""
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?", re.ASCII)
@@ -51,13 +54,19 @@ _LONGEST_NUMBER = 100
 """The digits of the longest number that is read as text."""
 _UNSTORABLE = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 """JSON escapes that may stand for text that Postgres refuses: U+0000 or half a surrogate pair."""
+_UNSTORABLE_TEXT = re.compile("[\x00\ud800-\udfff]")
+_LONGEST_TEXT = 1000
+"""The characters of a name, a phone or a part of an address that are kept."""
+_CURRENCY = re.compile(r"[A-Za-z]{3}", re.ASCII)
+_RATE_PLACES = Decimal("1E-10")
+"""Places of an exchange rate that are kept."""
 
 
 class Terms(NamedTuple):
     """What a store accepts, and where it is."""
 
     currency: str
-    """The only currency whose amounts are added up, as in ISO 4217."""
+    """The store's currency, as in ISO 4217: that of orders which name none."""
     max_bytes: int
     """The size of the largest entry, all its fields together."""
     country: str | None = None
@@ -75,22 +84,106 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _amount(value: object) -> int:
-    if isinstance(value, str) and _WHOLE_CENTS.fullmatch(value):
-        return int(value[:-3] + value[-2:])
+def _decimal(value: object) -> Decimal | None:
+    """Return a decimal string or a JSON number as a decimal; None for anything else."""
     if isinstance(value, str) and len(value) <= 64 and _DECIMAL.fullmatch(value):  # noqa: PLR2004
-        value = Decimal(value)
+        return Decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    return Decimal(value)
+
+
+def _amount(written: object) -> int:
+    if isinstance(written, str) and _WHOLE_CENTS.fullmatch(written):
+        return int(written[:-3] + written[-2:])
+    value = _decimal(written)
+    if value is None:
         _refuse(
             Reason.INVALID_AMOUNT, 'must be a decimal string or a JSON number, such as "129.97"'
         )
     if value < 0:
         _refuse(Reason.INVALID_AMOUNT, "must not be negative")
     # Compare first: quantize fails on numbers that are far too large.
-    cents = int(Decimal(value).quantize(_CENT, ROUND_HALF_UP).scaleb(2)) if value < 10**12 else None
-    if cents is None or cents >= 10**14:
+    cents = int(value.quantize(_CENT, ROUND_HALF_UP).scaleb(2)) if value < 10**12 else None
+    if cents is None or cents >= _TOO_MANY_CENTS:
         _refuse(Reason.INVALID_AMOUNT, "must be less than 1,000,000,000,000")
     return cents
+
+
+def _optional_amount(written: object) -> int | None:
+    return None if written is None or written == "" else _amount(written)
+
+
+def _rate(written: object) -> Decimal | None:
+    if written is None or written == "":
+        return None
+    value = _decimal(written)
+    if value is None or not _RATE_PLACES <= value < 10**12:
+        _refuse(
+            Reason.INVALID_AMOUNT,
+            'must be a positive decimal, such as "1.0853": the store\'s currency per unit of the'
+            " order's",
+        )
+    return value.quantize(_RATE_PLACES, ROUND_HALF_UP).normalize()
+
+
+def _currency(written: object) -> str | None:
+    """Return the code in capitals. None if there is none."""
+    if written is None or (isinstance(written, str) and not written.strip()):
+        return None
+    if not isinstance(written, str) or not _CURRENCY.fullmatch(written.strip()):
+        _refuse(Reason.INVALID_CURRENCY, "must be a code of ISO 4217, such as USD")
+    return written.strip().upper()
+
+
+_SAME = {"voided": "failed", "authorized": "pending", "canceled": "cancelled"}
+"""Words of other systems for statuses of ours."""
+
+
+@lru_cache(256)
+def _word(written: str) -> str | None:
+    word = re.sub(r"[\s-]+", "_", written.strip().lower())
+    return _SAME.get(word, word) or None
+
+
+def _status(written: object) -> object:
+    """Return a status as we write it: without capitals, with underscores; ``""`` is None."""
+    return _word(written) if isinstance(written, str) else written
+
+
+def _absent_if_empty(value: object) -> object:
+    """Return None for an empty text or list, which some languages write for an empty object."""
+    return None if value in ("", []) else value
+
+
+def _told(value: object) -> str | None:
+    """Return a text of the profile as it is stored. None if there is none.
+
+    An order is never refused for such a text. Characters that cannot be stored are left out.
+    """
+    value = _text(value)
+    if not isinstance(value, str):
+        return None
+    return _UNSTORABLE_TEXT.sub("", value[:_LONGEST_TEXT]).strip() or None
+
+
+_STREETS = (("street",), ("line1", "line2"), ("address1", "address2"))
+"""What the street is called, in the order in which names are looked for."""
+
+
+def _address(value: object) -> dict[str, str] | None:
+    """Return the parts of an address that say something; None if there is none."""
+    if not isinstance(value, dict):
+        return None
+    address = {}
+    for names in _STREETS:
+        if street := ", ".join(filter(None, (_told(value.get(name)) for name in names))):
+            address["street"] = street
+            break
+    for part in ("city", "state", "zip", "country"):
+        if text := _told(value.get(part)):
+            address[part] = text
+    return address or None
 
 
 def _instant(value: object) -> datetime:
@@ -129,8 +222,14 @@ def _email(value: str) -> str:
 
 
 _Id = Annotated[StrictStr, Field(min_length=1, max_length=200)]
-_Short = Annotated[StrictStr, Field(max_length=1000)]
-_Written = Annotated[_Short, BeforeValidator(_text, json_schema_input_type=_Short | StrictInt)]
+_OrderId = Annotated[
+    str,
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200),
+    BeforeValidator(_text, json_schema_input_type=StrictStr | StrictInt),
+]
+_Told = Annotated[
+    str | None, PlainValidator(_told, json_schema_input_type=StrictStr | StrictInt | None)
+]
 _Reference = Annotated[
     StrictStr,
     Field(max_length=200),
@@ -139,17 +238,25 @@ _Reference = Annotated[
 """With its source it is a key, and an index holds keys of up to 2,704 bytes."""
 _Email = Annotated[StrictStr, Field(max_length=LONGEST_EMAIL), AfterValidator(_email)]
 _Amount = Annotated[int, BeforeValidator(_amount)]
+_OptionalAmount = Annotated[int | None, BeforeValidator(_optional_amount)]
 _Instant = Annotated[datetime, BeforeValidator(_instant)]
 
 
 class Address(TypedDict, total=False):
-    """A postal address. Every part may be missing."""
+    """A postal address. Every part may be missing, or be a number.
 
-    street: _Short | None
-    city: _Short | None
-    state: _Short | None
-    zip: _Short | None
-    country: _Short | None
+    The street may also be written as ``line1`` and ``line2``, or ``address1`` and ``address2``.
+    """
+
+    street: StrictStr | StrictInt | None
+    line1: StrictStr | StrictInt | None
+    line2: StrictStr | StrictInt | None
+    address1: StrictStr | StrictInt | None
+    address2: StrictStr | StrictInt | None
+    city: StrictStr | StrictInt | None
+    state: StrictStr | StrictInt | None
+    zip: StrictStr | StrictInt | None
+    country: StrictStr | StrictInt | None
 
 
 class CustomerData(TypedDict, total=False):
@@ -161,34 +268,58 @@ class CustomerData(TypedDict, total=False):
 
     id: _Reference | None
     email: _Email | None
-    name: _Short | None
-    phone: _Written | None
+    name: _Told
+    phone: _Told
 
 
 class OrderData(TypedDict):
-    """The whole order. Both event types carry it."""
+    """The whole order. Both event types carry it.
 
-    id: _Id
+    ``refundedAmount`` is all that was refunded so far. ``exchangeRate`` is the store's currency per
+    unit of ``currency``. Statuses are read without regard to capitals; ``authorized`` means pending
+    and ``voided`` means failed.
+    """
+
+    id: _OrderId
     version: NotRequired[Annotated[StrictInt, Field(ge=0, lt=2**63)] | None]
-    customer: NotRequired[CustomerData | None]
-    status: Literal[
-        "pending",
-        "processing",
-        "shipped",
-        "delivered",
-        "cancelled",
-        "refunded",
-        "on_hold",
-        "backordered",
-        "completed",
+    customer: NotRequired[Annotated[CustomerData | None, BeforeValidator(_absent_if_empty)]]
+    status: Annotated[
+        Literal[
+            "pending",
+            "processing",
+            "shipped",
+            "delivered",
+            "cancelled",
+            "refunded",
+            "on_hold",
+            "backordered",
+            "completed",
+        ],
+        BeforeValidator(_status),
     ]
     paymentStatus: NotRequired[
-        Literal["pending", "paid", "failed", "refunded", "partially_refunded"] | None
+        Annotated[
+            Literal["pending", "paid", "failed", "refunded", "partially_refunded"] | None,
+            BeforeValidator(_status),
+        ]
     ]
     totalAmount: _Amount
-    refundedAmount: NotRequired[_Amount | None]
-    currency: NotRequired[StrictStr | None]
-    shippingAddress: NotRequired[Address | None]
+    refundedAmount: NotRequired[_OptionalAmount]
+    currency: NotRequired[
+        Annotated[str | None, PlainValidator(_currency, json_schema_input_type=StrictStr | None)]
+    ]
+    exchangeRate: NotRequired[
+        Annotated[
+            Decimal | None,
+            PlainValidator(_rate, json_schema_input_type=StrictStr | StrictInt | float | None),
+        ]
+    ]
+    shippingAddress: NotRequired[
+        Annotated[
+            dict[str, str] | None,
+            PlainValidator(_address, json_schema_input_type=Address | None),
+        ]
+    ]
     dateCreated: _Instant
     dateUpdated: NotRequired[_Instant | None]
 
@@ -317,16 +448,15 @@ def _checked(
 ) -> OrderEvent | Refusal:
     """Apply the rules that concern several fields, the store or the clock."""
     order = event["data"]
-    currency = order.get("currency")
-    if currency is not None and currency.upper() != terms.currency:
+    currency, rate = order.get("currency"), order.get("exchangeRate")
+    if currency == terms.currency:
+        currency = None
+    if currency is None:
+        rate = None
+    elif rate is not None and order["totalAmount"] * rate >= _TOO_MANY_CENTS:
         return Refusal(
-            Reason.CURRENCY_MISMATCH,
-            f"`data.currency` is {currency[:20]!r}, but this store adds up {terms.currency} only",
-        )
-    total, refunded = order["totalAmount"], order.get("refundedAmount") or 0
-    if refunded > total:
-        return Refusal(
-            Reason.REFUND_EXCEEDS_TOTAL, "`data.refundedAmount` exceeds `data.totalAmount`"
+            Reason.INVALID_AMOUNT,
+            "`data.exchangeRate` makes 1,000,000,000,000 or more of `data.totalAmount`",
         )
     created, updated, sent = order["dateCreated"], order.get("dateUpdated"), event.get("time")
     horizon = now + AHEAD
@@ -342,14 +472,16 @@ def _checked(
     at = updated or sent or created
     return OrderEvent(
         order_id=order["id"],
-        key=EventKey(order.get("version") or 0, at, event["id"]),
+        key=EventKey(order.get("version") or 0, at, sent or at, event["id"]),
         profile_at=at,
         status=order["status"],
         payment_status=order.get("paymentStatus"),
-        total_cents=total,
-        refunded_cents=refunded,
+        total_cents=order["totalAmount"],
+        refunded_cents=order.get("refundedAmount") or 0,
         date_created=created,
         customer=_customer(order, event.get("source") or "", terms.country),
+        currency=currency,
+        exchange_rate=rate,
         traceparent=traceparent if isinstance(traceparent, str) else None,
     )
 
@@ -357,17 +489,14 @@ def _checked(
 def _unstorable(event: OrderCloudEvent) -> Refusal | None:
     """Return a refusal if a text cannot be stored. Called only for documents that have escapes."""
     order = event["data"]
-    texts: list[tuple[str, object]] = [
+    customer = order.get("customer") or {}
+    for where, text in (
         ("id", event["id"]),
         ("source", event.get("source")),
         ("data.id", order["id"]),
-    ]
-    for part, values in (
-        ("customer", order.get("customer")),
-        ("shippingAddress", order.get("shippingAddress")),
+        ("data.customer.id", customer.get("id")),
+        ("data.customer.email", customer.get("email")),
     ):
-        texts += [(f"data.{part}.{name}", text) for name, text in (values or {}).items()]
-    for where, text in texts:
         if not isinstance(text, str):
             continue
         if "\x00" in text:
@@ -390,21 +519,16 @@ def _customer(order: OrderData, source: str, country: str | None) -> EventCustom
     if customer is None:
         return None
     email = customer.get("email") or None
-    phone = (customer.get("phone") or "").strip() or None
+    phone = customer.get("phone")
     identifiers = _identifiers((customer.get("id") or "").strip(), source, email, phone, country)
     if not identifiers:
         return None
-    address = {
-        part: value
-        for part, text in (order.get("shippingAddress") or {}).items()
-        if isinstance(text, str) and (value := text.strip())
-    }
     return EventCustomer(
         identifiers=identifiers,
         email=email,
-        name=(customer.get("name") or "").strip() or None,
+        name=customer.get("name"),
         phone=phone,
-        address=address or None,
+        address=order.get("shippingAddress"),
     )
 
 

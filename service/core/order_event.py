@@ -1,6 +1,7 @@
 """An order event as the service works with it, and the verdict on a stream entry."""
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -21,10 +22,9 @@ class Reason(StrEnum):
     INVALID_FIELD = "invalid_field"
     INVALID_TEXT = "invalid_text"
     INVALID_AMOUNT = "invalid_amount"
-    REFUND_EXCEEDS_TOTAL = "refund_exceeds_total"
+    INVALID_CURRENCY = "invalid_currency"
     INVALID_TIME = "invalid_time"
     INVALID_EMAIL = "invalid_email"
-    CURRENCY_MISMATCH = "currency_mismatch"
     NOT_APPLICABLE = "not_applicable"
     """It passed the contract, but the database refused its data: a fault of this service."""
     TOO_MANY_DELIVERIES = "too_many_deliveries"
@@ -46,6 +46,9 @@ class EventKey(NamedTuple):
 
     version: int
     at: datetime
+    """When the order was changed."""
+    sent: datetime
+    """The event's own time, which many shops write more precisely."""
     event_id: str
 
 
@@ -72,8 +75,23 @@ generated from this.
 """
 
 
+class OrderContent(NamedTuple):
+    """What two events of the same version and times must agree on."""
+
+    status: str
+    payment_status: str | None
+    total_cents: int
+    refunded_cents: int
+    date_created: datetime
+    currency: str | None
+    exchange_rate: Decimal | None
+
+
 class OrderEvent(NamedTuple):
-    """One state of one order as a publisher wrote it. Amounts are in cents, times in UTC."""
+    """One state of one order as a publisher wrote it. Times are in UTC.
+
+    Amounts are in hundredths of the order's currency.
+    """
 
     order_id: str
     key: EventKey
@@ -83,20 +101,27 @@ class OrderEvent(NamedTuple):
     payment_status: str | None
     total_cents: int
     refunded_cents: int
+    """All that was refunded so far. It may be more than the total."""
     date_created: datetime
     customer: EventCustomer | None
+    currency: str | None = None
+    """Of the amounts, as in ISO 4217. None: the store's."""
+    exchange_rate: Decimal | None = None
+    """The store's currency per unit of this order's. None: unknown, or it is the store's."""
     traceparent: str | None = None
     """The publisher's trace context (W3C), as the document has it; not checked."""
 
     @property
-    def content(self) -> tuple[object, ...]:
-        """Return what two events of the same version and time must agree on."""
-        return (
+    def content(self) -> OrderContent:
+        """Return the order's state without its key."""
+        return OrderContent(
             self.status,
             self.payment_status,
             self.total_cents,
             self.refunded_cents,
             self.date_created,
+            self.currency,
+            self.exchange_rate,
         )
 
 

@@ -12,9 +12,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import reduce
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from service.core.counting import CountFrom
+from service.core.time_zones import known_time_zone
 
 
 class Segment(StrEnum):
@@ -54,6 +57,11 @@ class SegmentSettings(BaseModel):
     inactive_days: int = Field(90, ge=1, le=36_500)
     auto_segmentation: bool = True
     precedence: Precedence = Precedence.RECENCY_FIRST
+    count_from: CountFrom = CountFrom.PLACED
+    count_free_orders: bool = True
+    """Whether orders with a total of 0 count."""
+    time_zone: Annotated[str, AfterValidator(known_time_zone)] = "UTC"
+    """The store's, as in the IANA database. Days and months are those of this zone."""
 
     @model_validator(mode="after")
     def _risk_comes_before_inactivity(self) -> Self:

@@ -87,7 +87,7 @@ def create_engine(
         **_LOST_CLIENT,
         "jit": "off",  # compiling these statements costs more than it saves
         "random_page_cost": "1.1",  # pages are in the cache or on flash
-        # This release writes `identifiers`. For the release before, triggers do.
+        # This release writes `identifiers` and `orders.counts`. For earlier ones, triggers do.
         "crm.identifiers": "written",
         **(planner or {}),
     }

@@ -39,6 +39,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from service.core.counting import CountFrom
 from service.core.dead_letters import Fate
 from service.core.foreign_kinds import ForeignKind
 from service.core.loss_arithmetic import LossKind
@@ -48,6 +49,7 @@ from service.core.removal_event import RemovalReason
 from service.core.scopes import Role
 from service.core.segment_event import Cause
 from service.core.segment_rules import Precedence, Segment
+from service.db.counting import COUNTS_BY_DEFAULT, NET
 from service.db.figures import SegmentFigures
 
 metadata = MetaData(
@@ -227,12 +229,16 @@ orders = Table(
     # The event key of the state. The greatest key wins.
     Column("version", BigInteger, nullable=False),
     Column("updated_at", Moment, nullable=False),
+    Column("sent_at", Moment, comment="the event's time; NULL: the same as updated_at"),
     Column("event_id", Key, nullable=False),
     Column("status", Text, nullable=False),
     Column("payment_status", Text),
     Column("total", Amount, nullable=False),
-    Column("refunded", Amount, nullable=False),
+    Column("refunded", Amount, nullable=False, comment="all that was refunded so far, as told"),
+    Column("currency", Text, comment="of total and refunded; NULL: the store's"),
+    Column("exchange_rate", Numeric, comment="the store's currency per unit of this one"),
     Column("date_created", Moment, nullable=False),
+    Column("most_refunded", Amount, comment="told once, and more than refunded: the refund fell"),
     # The customer. NULL if the order is unattributed.
     Column("customer_id", BigInteger),
     # What named them, and the key of the event that did. The first of the two that means somebody
@@ -242,6 +248,7 @@ orders = Table(
     Column("other_identifier", Key),
     Column("named_version", BigInteger),
     Column("named_at", Moment),
+    Column("named_sent_at", Moment, comment="NULL: the same as named_at"),
     Column("named_event_id", Key),
     Column(
         "erased",
@@ -251,18 +258,17 @@ orders = Table(
         comment="the person it named was erased; without a customer it is not unattributed",
     ),
     Column("applied_at", Moment, nullable=False, server_default=func.now()),
-    Column(
-        "counts",
-        Boolean,
-        Computed(
-            "status NOT IN ('cancelled', 'refunded')"
-            " AND coalesce(payment_status NOT IN ('failed', 'refunded'), true)",
-            persisted=True,
-        ),
-        nullable=False,
-    ),
+    Column("counts", Boolean, nullable=False, comment="by the settings when it was written"),
+    Column("net", Numeric, Computed(NET, persisted=False)),
     CheckConstraint("total >= 0 AND total < 1000000000000", name="total"),
-    CheckConstraint("refunded >= 0 AND refunded <= total", name="refunded"),
+    CheckConstraint("refunded >= 0 AND refunded < 1000000000000", name="refunded"),
+    CheckConstraint("most_refunded > refunded", name="most_refunded"),
+    CheckConstraint(
+        "currency ~ '^[A-Z]{3}$' AND exchange_rate IS NULL"
+        " OR currency ~ '^[A-Z]{3}$' AND exchange_rate > 0 AND exchange_rate < 'Infinity'"
+        " OR currency IS NULL AND exchange_rate IS NULL",
+        name="currency",
+    ),
     Index(None, "customer_id", "date_created"),
     Index(None, "date_created", postgresql_include=["customer_id", "counts"]),
     Index(
@@ -270,9 +276,33 @@ orders = Table(
         "date_created",
         postgresql_where=text("customer_id IS NULL AND NOT erased"),
     ),
+    Index(
+        "ix_orders_other_currencies",
+        "customer_id",
+        "currency",
+        postgresql_include=["total", "refunded", "counts"],
+        postgresql_where=text("currency IS NOT NULL AND exchange_rate IS NULL"),
+    ),
     # An erasure finds ids made of e-mails. Ids never change otherwise, so updates stay HOT.
     Index("ix_orders_like_an_email", "id", postgresql_where=text(f"id ~ '{LIKE_AN_EMAIL}'")),
     postgresql_with={"fillfactor": "85"},
+)
+
+order_conflicts = Table(
+    "order_conflicts",
+    metadata,
+    Column(
+        "order_id",
+        ForeignKey("orders.id", onupdate="CASCADE", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("event_id", Key, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("sent_at", Moment, nullable=False),
+    Column("content", JSONB, nullable=False, comment="what it says of the order's state"),
+    Column("noticed_at", Moment, nullable=False, server_default=func.now()),
+    comment="events of the same version and times as another that says something else",
 )
 
 segment_changes = Table(
@@ -469,7 +499,11 @@ settings = Table(
     Column("inactive_days", Integer, nullable=False),
     Column("auto_segmentation", Boolean, nullable=False),
     Column("precedence", Text, nullable=False),
+    Column("count_from", Text, nullable=False, server_default=text(f"'{CountFrom.PLACED}'")),
+    Column("count_free_orders", Boolean, nullable=False, server_default=text("true")),
+    Column("time_zone", Text, nullable=False, server_default=text("'UTC'")),
     _one_of("precedence", Precedence),
+    _one_of("count_from", CountFrom),
     CheckConstraint("at_risk_days >= 1 AND at_risk_days < inactive_days", name="days"),
     CheckConstraint("vip_order_count >= 1 AND vip_total_spent >= 0", name="vip"),
 )
@@ -630,6 +664,7 @@ installation = Table(
     metadata,
     Column("one", Boolean, primary_key=True, server_default=text("true")),
     Column("salt", LargeBinary, nullable=False, comment="of the erased e-mails' hashes"),
+    Column("store_currency", Text, comment="set by the first start: amounts are in it"),
     Column("sign_in_since", Moment, comment="set by the first key or user, and never unset"),
     Column("salt_digest", LargeBinary, comment="SHA-256: with another salt, no hash is found"),
     Column(
@@ -881,7 +916,39 @@ CREATE TRIGGER forget_customer AFTER DELETE ON customers FOR EACH ROW
 WHEN (current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
 EXECUTE FUNCTION forget_customer()
 """
+# A worker of the release before does not know what counts, and leaves the new parts of a key alone.
+_COUNT_ORDER = f"""
+CREATE FUNCTION count_order() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_OP = 'UPDATE' THEN
+    IF NEW.event_id <> OLD.event_id THEN
+      NEW.sent_at = NULL;
+      NEW.currency = NULL;
+      NEW.exchange_rate = NULL;
+    END IF;
+    IF NEW.named_event_id IS DISTINCT FROM OLD.named_event_id THEN
+      NEW.named_sent_at = NULL;
+    END IF;
+    IF NEW.refunded <> OLD.refunded THEN
+      NEW.most_refunded = GREATEST(OLD.most_refunded, OLD.refunded);
+      IF NEW.most_refunded <= NEW.refunded THEN
+        NEW.most_refunded = NULL;
+      END IF;
+    END IF;
+  END IF;
+  SELECT {COUNTS_BY_DEFAULT} INTO NEW.counts
+  FROM (SELECT NEW.status, NEW.payment_status, NEW.total, NEW.refunded) o;
+  RETURN NEW;
+END $$
+"""
+_ON_ORDER = """
+CREATE TRIGGER count_order BEFORE INSERT OR UPDATE ON orders FOR EACH ROW
+WHEN (current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
+EXECUTE FUNCTION count_order()
+"""
 _TRIGGERS = (
+    _COUNT_ORDER,
+    _ON_ORDER,
     _TAKE_OVER_EMAIL,
     _ON_EMAIL,
     _FORGET_IDENTIFIER,

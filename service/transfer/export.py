@@ -66,7 +66,7 @@ def _profile(value: str) -> str:
 _ORDERS = f"""
 SELECT json_strip_nulls(json_build_object(
   'specversion', '1.0', 'id', k.event_id, 'source', '{SOURCE}', 'type', 'order-updated',
-  'time', k.at, 'subject', o.id,
+  'time', k.sent, 'subject', o.id,
   'erased', CASE WHEN o.erased AND o.customer_id IS NULL THEN true END,
   'data', json_build_object(
     'id', o.id, 'version', k.version,
@@ -74,18 +74,18 @@ SELECT json_strip_nulls(json_build_object(
       'email', c.email, 'name', {_profile("name")}, 'phone', {_profile("phone")}) END,
     'status', o.status, 'paymentStatus', o.payment_status,
     'totalAmount', CAST(o.total AS text), 'refundedAmount', CAST(o.refunded AS text),
-    'currency', CAST(:currency AS text),
+    'currency', coalesce(o.currency, :currency), 'exchangeRate', CAST(o.exchange_rate AS text),
     'shippingAddress', CASE WHEN k.names THEN {_profile("address")} END,
     'dateCreated', o.date_created, 'dateUpdated', k.at)))
 FROM orders o LEFT JOIN customers c ON c.id = o.customer_id
 CROSS JOIN LATERAL (
-  SELECT o.named_version, o.named_at, o.named_event_id, true
+  SELECT o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at), o.named_event_id, true
   WHERE c.id IS NOT NULL AND o.named_event_id <> o.event_id AND o.named_at < 'infinity'
   UNION ALL
-  SELECT o.version, o.updated_at, o.event_id,
+  SELECT o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id,
          -- what staff assigned by hand, no event has named
          c.id IS NOT NULL AND (o.named_event_id = o.event_id OR o.named_at = 'infinity')
-) k (version, at, event_id, names)
+) k (version, at, sent, event_id, names)
 ORDER BY o.id
 """
 

@@ -56,5 +56,5 @@ class FileIndex:
 
 
 def _key(parts: Any) -> EventKey:
-    version, at, event_id = parts
-    return EventKey(version, datetime.fromisoformat(at), event_id)
+    version, at, sent, event_id = parts
+    return EventKey(version, datetime.fromisoformat(at), datetime.fromisoformat(sent), event_id)

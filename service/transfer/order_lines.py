@@ -30,6 +30,7 @@ COLUMNS = {
     "totalAmount": ("totalAmount",),
     "refundedAmount": ("refundedAmount",),
     "currency": ("currency",),
+    "exchangeRate": ("exchangeRate",),
     "street": ("shippingAddress", "street"),
     "city": ("shippingAddress", "city"),
     "state": ("shippingAddress", "state"),
@@ -43,7 +44,7 @@ COLUMNS = {
 _QUOTED_PATH = re.compile(r"`([^`]+)`")
 _COLUMN_OF_PATH = {"data." + ".".join(path): column for column, path in COLUMNS.items()}
 _REMEDIES = {
-    Reason.CURRENCY_MISMATCH: "leave it out, or import it where that currency is the store's",
+    Reason.INVALID_CURRENCY: "correct it, or clear it if it is the store's currency",
     Reason.MISSING_FIELD: "give it a value",
     Reason.NOT_JSON: "write each order as one JSON object on one line; is this one cut off?",
     Reason.TOO_LARGE: "leave out items and attachments",
@@ -88,7 +89,7 @@ def order_cells(cells: Mapping[str, str], terms: Terms, now: datetime) -> OrderL
         value = unescaped(cells.get(column, "")).strip()
         if value:
             inside = order.setdefault(above[0], {}) if above else order
-            inside[name] = value.lower() if column in {"status", "paymentStatus"} else value
+            inside[name] = value
     version = order.get("version", "0")
     number = whole_number(version)
     if number is None:

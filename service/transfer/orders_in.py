@@ -18,7 +18,8 @@ from service.transfer.lines import Verdict
 from service.transfer.order_lines import OrderLine
 
 _STORED = text("""
-SELECT id, version, updated_at, event_id, customer_id, erased, named_version, named_at,
+SELECT id, version, updated_at, coalesce(sent_at, updated_at) AS sent_at, event_id, customer_id,
+       erased, named_version, named_at, coalesce(named_sent_at, named_at) AS named_sent_at,
        named_event_id
 FROM orders WHERE id = ANY(:ids)
 """)
@@ -45,8 +46,8 @@ async def plan_orders(
     ids = sorted({line.event.order_id for line in lines})
     keys: dict[str, OrderKeys] = {}
     for row in await connection.execute(_STORED, {"ids": ids}):
-        state = EventKey(row.version, row.updated_at, row.event_id)
-        naming = EventKey(row.named_version, row.named_at, row.named_event_id)
+        state = EventKey(row.version, row.updated_at, row.sent_at, row.event_id)
+        naming = EventKey(row.named_version, row.named_at, row.named_sent_at, row.named_event_id)
         keys[row.id] = (state, naming if row.customer_id else state if row.erased else None)
     keys.update(earlier)
     return [_verdict(event, keys) for event, _ in lines], keys

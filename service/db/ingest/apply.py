@@ -17,35 +17,47 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.batch import OrderChange, Outcome, Profile, StoredOrder, count_outcomes, fold
-from service.core.order_event import REGISTERS, EventKey, OrderEvent
+from service.core.batch import (
+    Conflict,
+    OrderChange,
+    Outcome,
+    Profile,
+    StoredOrder,
+    fold,
+    outcomes_of,
+)
+from service.core.order_event import REGISTERS, EventKey, OrderContent, OrderEvent
 from service.core.segment_event import Cause
 from service.db import registers
 from service.db.columns import pack, unpack
+from service.db.counting import RULES_OF_NOW, counts_sql
 from service.db.ingest.erased_orders import hide_erased, remember
 from service.db.ingest.owners import OwnerChangedError, lock_owners
 from service.db.segments.assign import assign_sql
 
+_KEY = ("version", "updated_at", "sent_at", "event_id")
 _STATE = (
-    "version",
-    "updated_at",
-    "event_id",
+    *_KEY,
     "status",
     "payment_status",
     "total",
     "refunded",
     "date_created",
+    "currency",
+    "exchange_rate",
 )
-_NAMED_KEY = ("named_version", "named_at", "named_event_id")
+_NAMED_KEY = ("named_version", "named_at", "named_sent_at", "named_event_id")
 _NAMING = ("customer_id", "identifier", "other_identifier", *_NAMED_KEY)
-_COLUMNS = ", ".join(("id", *_STATE, *_NAMING, "erased"))
+_COLUMNS = ", ".join(("id", *_STATE, "counts", *_NAMING, "erased"))
 
 
-def _key(relation: str, *columns: str) -> str:
-    return f"({', '.join(f'{relation}.{column}' for column in columns)})"
+def _key(relation: str, version: str, at: str, sent_at: str, event_id: str) -> str:
+    """Return a key as SQL. ``sent_at`` is NULL if it is the same as ``at``."""
+    sent = f"coalesce({relation}.{sent_at}, {relation}.{at})"
+    return f"({relation}.{version}, {relation}.{at}, {sent}, {relation}.{event_id})"
 
 
-_NEWER = f"{_key('excluded', *_STATE[:3])} > {_key('o', *_STATE[:3])}"
+_NEWER = f"{_key('excluded', *_KEY)} > {_key('o', *_KEY)}"
 # If the stored key is NULL, the comparison is NULL. Then any event that has an identifier wins. An
 # order that an earlier release named has no identifier: then the same event, sent again, adds it.
 # After an erasure it does not: whoever else the event names did not have the order before.
@@ -64,6 +76,13 @@ def _replace_if(condition: str, columns: Sequence[str]) -> str:
     )
 
 
+# The refund of one state may be less than that of an earlier one: then the greater one is kept.
+_MOST_REFUNDED = "GREATEST(o.most_refunded, o.refunded, excluded.most_refunded, excluded.refunded)"
+_REFUND_FELL = (
+    "coalesce(excluded.most_refunded, excluded.refunded) > GREATEST(o.most_refunded, o.refunded)"
+)
+
+
 def _or_usual(column: str, value: str, usual: str) -> str:
     """Return SQL for a part of a key, with the usual value where the batch left it out.
 
@@ -78,17 +97,22 @@ _ORDER_COLUMNS = {
     "id": "text",
     "version": "bigint",
     "updated_at": "timestamptz",
+    "sent_at": "timestamptz",
     "event_id": "text",
     "status": "text",
     "payment_status": "text",
     "total_cents": "bigint",
     "refunded_cents": "bigint",
     "date_created": "timestamptz",
+    "currency": "text",
+    "exchange_rate": "numeric",
+    "most_refunded_cents": "bigint",
     "customer_id": "bigint",
     "identifier": "text",
     "other_identifier": "text",
     "named_version": "bigint",
     "named_at": "timestamptz",
+    "named_sent_at": "timestamptz",
     "named_event_id": "text",
     "erased": "boolean",
 }
@@ -109,16 +133,21 @@ def _profile_register(register: str) -> str:
     )
 
 
-_SOURCE = f"""
+_SOURCE = f"""{RULES_OF_NOW},
+told AS (
+  SELECT *, total_cents * 0.01 AS total, refunded_cents * 0.01 AS refunded
+  FROM ({unpack(_ORDER_COLUMNS)}) packed
+),
 incoming AS (
-  SELECT id, version, updated_at, event_id, status, payment_status, total_cents * 0.01 AS total,
-         refunded_cents * 0.01 AS refunded, date_created,
+  SELECT id, {", ".join(_STATE)}, {counts_sql()} AS counts,
+         most_refunded_cents * 0.01 AS most_refunded,
          customer_id, identifier, other_identifier,
          {_or_usual("named_version", "identifier", "version")},
          {_or_usual("named_at", "identifier", "updated_at")},
+         {_or_usual("named_sent_at", "identifier", "sent_at")},
          {_or_usual("named_event_id", "identifier", "event_id")},
          erased
-  FROM ({unpack(_ORDER_COLUMNS)}) packed
+  FROM told CROSS JOIN counting
 ),
 profile AS (  -- the newest values that the batch has for each customer
   SELECT profile_customer, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
@@ -126,20 +155,22 @@ profile AS (  -- the newest values that the batch has for each customer
   FROM ({unpack(_PROFILE_COLUMNS)}) packed
 ),
 written AS (
-  INSERT INTO orders AS o ({_COLUMNS}, applied_at)
-  SELECT {_COLUMNS}, CAST(:now AS timestamptz)
+  INSERT INTO orders AS o ({_COLUMNS}, most_refunded, applied_at)
+  SELECT {_COLUMNS}, most_refunded, CAST(:now AS timestamptz)
   FROM incoming ORDER BY id COLLATE "C"
   ON CONFLICT (id) DO UPDATE SET
-    {_replace_if(_NEWER, _STATE)},
+    {_replace_if(_NEWER, (*_STATE, "counts"))},
+    most_refunded = NULLIF({_MOST_REFUNDED},
+      CASE WHEN {_NEWER} THEN excluded.refunded ELSE o.refunded END),
     {_replace_if(_NAMES_LATER, _NAMING)},
     erased = o.erased OR excluded.erased,
     applied_at = excluded.applied_at
-  WHERE {_NEWER} OR {_NAMES_LATER} OR excluded.erased > o.erased
+  WHERE {_NEWER} OR {_NAMES_LATER} OR excluded.erased > o.erased OR {_REFUND_FELL}
   RETURNING new.id,
     old.customer_id AS old_customer, old.counts AS old_counts,
-    old.total - old.refunded AS old_net, old.date_created AS old_date,
+    old.net AS old_net, old.date_created AS old_date,
     new.customer_id AS new_customer, new.counts AS new_counts,
-    new.total - new.refunded AS new_net, new.date_created AS new_date,
+    new.net AS new_net, new.date_created AS new_date,
     {", ".join(f"old.{column} AS was_{column}" for column in _STATE)}
 ),
 effects AS (  -- what each written order takes from its old customer and gives to its new one
@@ -228,6 +259,20 @@ UNION ALL SELECT old_date, 0, -1, -old_net FROM written WHERE old_counts
 
 _APPLY = text(assign_sql(_SOURCE, _RESULT, _DATED))
 
+_CONFLICT_COLUMNS = {
+    "order_id": "text",
+    "event_id": "text",
+    "version": "bigint",
+    "updated_at": "timestamptz",
+    "sent_at": "timestamptz",
+    "content": "jsonb",
+}
+_NOTE_CONFLICTS = text(f"""
+INSERT INTO order_conflicts ({", ".join(_CONFLICT_COLUMNS)})
+{unpack(_CONFLICT_COLUMNS)} ORDER BY order_id COLLATE "C", event_id COLLATE "C"
+ON CONFLICT DO NOTHING
+""")
+
 
 async def apply_events(
     connection: AsyncConnection, events: Sequence[OrderEvent], now: datetime | None = None
@@ -256,10 +301,43 @@ async def apply_events(
             "reassignments": owners.reassignments,
         },
     )
-    stored = _stored(rows, owners.locked)
+    counted, conflicts = outcomes_of(changes, _stored(rows, owners.locked))
+    if conflicts:
+        await _note_conflicts(connection, conflicts)
     if hidden:
         await remember(connection, hidden)
-    return count_outcomes(changes, stored)
+    return counted
+
+
+async def _note_conflicts(connection: AsyncConnection, conflicts: Sequence[Conflict]) -> None:
+    """Keep both events of each conflict. An order's state is the greater of them."""
+    both = [
+        (conflict.order_id, event)
+        for conflict in conflicts
+        for event in (conflict.one, conflict.other)
+    ]
+    rows = sorted(
+        {(order_id, event.key.event_id): event for order_id, event in both}.items(),
+        key=lambda row: row[0],
+    )
+    await connection.execute(
+        _NOTE_CONFLICTS,
+        pack(
+            {
+                "order_id": [order_id for (order_id, _), _ in rows],
+                "event_id": [event_id for (_, event_id), _ in rows],
+                "version": [event.key.version for _, event in rows],
+                "updated_at": [event.key.at for _, event in rows],
+                "sent_at": [event.key.sent for _, event in rows],
+                "content": [_document(event.content) for _, event in rows],
+            }
+        ),
+    )
+
+
+def _document(content: OrderContent) -> dict[str, Any]:
+    rate = content.exchange_rate
+    return content._asdict() | {"exchange_rate": None if rate is None else str(rate)}
 
 
 def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, StoredOrder]:
@@ -288,12 +366,21 @@ def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
         "id": [state.order_id for state in states],
         "version": [state.key.version for state in states],
         "updated_at": [state.key.at for state in states],
+        "sent_at": [None if state.key.sent == state.key.at else state.key.sent for state in states],
         "event_id": [state.key.event_id for state in states],
         "status": [state.status for state in states],
         "payment_status": [state.payment_status for state in states],
         "total_cents": [state.total_cents for state in states],
         "refunded_cents": [state.refunded_cents for state in states],
         "date_created": [state.date_created for state in states],
+        "currency": [state.currency for state in states],
+        "exchange_rate": [
+            None if state.exchange_rate is None else str(state.exchange_rate) for state in states
+        ],
+        "most_refunded_cents": [
+            None if change.most_refunded == change.state.refunded_cents else change.most_refunded
+            for change in changes
+        ],
         "customer_id": [name and name[1].owner for name in named],
         "identifier": [name and name[1].identifiers[0] for name in named],
         "other_identifier": [
@@ -303,6 +390,7 @@ def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
         "erased": [change.erased for change in changes],
         "named_version": [key and key.version for key in other_keys],
         "named_at": [key and key.at for key in other_keys],
+        "named_sent_at": [key and key.sent for key in other_keys],
         "named_event_id": [key and key.event_id for key in other_keys],
     }
 
@@ -334,12 +422,19 @@ def _profile_columns(profiles: Sequence[Profile]) -> dict[str, list[Any]]:
 
 def _stored_order(row: Row[Any]) -> StoredOrder:
     return StoredOrder(
-        key=EventKey(row.was_version, row.was_updated_at, row.was_event_id),
-        content=(
+        EventKey(
+            row.was_version,
+            row.was_updated_at,
+            row.was_sent_at or row.was_updated_at,
+            row.was_event_id,
+        ),
+        OrderContent(
             row.was_status,
             row.was_payment_status,
             int(row.was_total * 100),
             int(row.was_refunded * 100),
             row.was_date_created,
+            row.was_currency,
+            row.was_exchange_rate,
         ),
     )

@@ -18,6 +18,7 @@ _COLUMNS = {
     "order_id": "text",
     "version": "bigint",
     "updated_at": "timestamptz",
+    "sent_at": "timestamptz",
     "event_id": "text",
     "names_customer": "boolean",
 }
@@ -26,10 +27,11 @@ _COLUMNS = {
 # have become known only after it was applied.
 _KNOWN = text(f"""
 SELECT e.place FROM ({unpack(_COLUMNS)}) e CROSS JOIN LATERAL (
-  SELECT version, updated_at, event_id, identifier, named_event_id, erased
+  SELECT version, updated_at, sent_at, event_id, identifier, named_event_id, erased
   FROM orders WHERE id = e.order_id OFFSET 0
 ) o
-WHERE (o.version, o.updated_at, o.event_id) = (e.version, e.updated_at, e.event_id)
+WHERE (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    = (e.version, e.updated_at, e.sent_at, e.event_id)
   AND (NOT e.names_customer OR o.erased
        OR (o.identifier IS NOT NULL AND o.named_event_id = e.event_id))
 """)
@@ -47,6 +49,7 @@ async def without_repeats(
                 "order_id": [event.order_id for event in events],
                 "version": [event.key.version for event in events],
                 "updated_at": [event.key.at for event in events],
+                "sent_at": [event.key.sent for event in events],
                 "event_id": [event.key.event_id for event in events],
                 "names_customer": [event.customer is not None for event in events],
             }

@@ -99,7 +99,7 @@ SELECT day, sum(created), sum(orders), sum(revenue) FROM (
   SELECT {day_of("date_created")} AS day, count(*) AS created, 0 AS orders, 0 AS revenue
   FROM customers GROUP BY 1
   UNION ALL
-  SELECT {day_of("date_created")}, 0, count(*), sum(total - refunded)
+  SELECT {day_of("date_created")}, 0, count(*), sum(net)
   FROM orders WHERE counts GROUP BY 1
 ) both_kinds GROUP BY day"""
 _MISMATCHED_TOTALS = text(f"""

@@ -44,10 +44,9 @@ REASONS = {
     Reason.INVALID_FIELD: "Invalid field",
     Reason.INVALID_TEXT: "Invalid text",
     Reason.INVALID_AMOUNT: "Invalid amount",
-    Reason.REFUND_EXCEEDS_TOTAL: "Refund exceeds total",
     Reason.INVALID_TIME: "Invalid time",
     Reason.INVALID_EMAIL: "Invalid e-mail",
-    Reason.CURRENCY_MISMATCH: "Other currency",
+    Reason.INVALID_CURRENCY: "Unknown currency",
     Reason.NOT_APPLICABLE: "Refused by the database",
     Reason.TOO_MANY_DELIVERIES: "Crashed every worker",
 }

@@ -12,8 +12,8 @@ from service.core.batch import (
     Outcome,
     Profile,
     StoredOrder,
-    count_outcomes,
     fold,
+    outcomes_of,
 )
 from service.core.identity import NOBODY, Naming
 from service.core.order_event import EventCustomer, EventKey, OrderEvent
@@ -35,8 +35,10 @@ event_fields = st.tuples(
     st.sampled_from(["O-1", "O-2", "O-3"]),
     st.integers(0, 2),
     moments,
+    moments,
     st.sampled_from(["pending", "completed"]),
     st.sampled_from([None, "paid"]),
+    st.integers(0, 2),
     st.integers(0, 2),
     moments,
     st.none() | people,
@@ -63,7 +65,7 @@ def profiles(events: list[OrderEvent]) -> list[Profile]:
 
 
 def outcomes(change: OrderChange, known: StoredOrder | None) -> Counter[Outcome]:
-    return count_outcomes([change], {change.order_id: known} if known else {})
+    return outcomes_of([change], {change.order_id: known} if known else {})[0]
 
 
 @st.composite
@@ -74,18 +76,27 @@ def event_sets(draw: st.DrawFn) -> list[OrderEvent]:
     return [
         OrderEvent(
             order_id=order_id,
-            key=EventKey(version, at, event_id),
+            key=EventKey(version, at, sent, event_id),
             profile_at=at,
             status=status,
             payment_status=payment,
             total_cents=cents,
-            refunded_cents=0,
+            refunded_cents=refunded,
             date_created=created,
             customer=person,
         )
-        for event_id, (order_id, version, at, status, payment, cents, created, person) in zip(
-            ids, told, strict=False
-        )
+        for event_id, (
+            order_id,
+            version,
+            at,
+            sent,
+            status,
+            payment,
+            cents,
+            refunded,
+            created,
+            person,
+        ) in zip(ids, told, strict=False)
     ]
 
 
@@ -101,7 +112,10 @@ def test_states_and_owners_do_not_depend_on_the_order(
     events: list[OrderEvent], rng: random.Random
 ) -> None:
     def facts(events: list[OrderEvent]) -> list[tuple[object, ...]]:
-        return [(change.order_id, change.state, change.named) for change in by_order(events)]
+        return [
+            (change.order_id, change.state, change.named, change.most_refunded)
+            for change in by_order(events)
+        ]
 
     assert facts(events) == facts(shuffled(events, rng))
 
@@ -164,13 +178,18 @@ def test_only_customers_that_an_event_concerns_get_a_profile(
     assert told == sorted(number for number in concerned if number)
 
 
+def change_of(event: OrderEvent) -> OrderChange:
+    told = event.refunded_cents
+    return OrderChange(event.order_id, [event], event, None, erased=False, most_refunded=told)
+
+
 def one_by_one(
     events: list[OrderEvent], known: StoredOrder | None
 ) -> tuple[Counter[Outcome], object]:
     """Fold each event alone, and keep what a database would keep."""
     counted: Counter[Outcome] = Counter()
     for event in events:
-        counted += outcomes(OrderChange(event.order_id, [event], event, None, erased=False), known)
+        counted += outcomes(change_of(event), known)
         if known is None or event.key > known.key:
             known = StoredOrder(event.key, event.content)
     return counted, known
@@ -194,7 +213,7 @@ def test_outcomes_of_a_batch_are_those_of_its_events_one_by_one(
 def event(event_id: str, version: int = 1, cents: int = 100, hours: int = 0) -> OrderEvent:
     at = START + timedelta(hours=hours)
     return OrderEvent(
-        "O-1", EventKey(version, at, event_id), at, "completed", "paid", cents, 0, START, None
+        "O-1", EventKey(version, at, at, event_id), at, "completed", "paid", cents, 0, START, None
     )
 
 

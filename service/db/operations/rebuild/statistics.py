@@ -30,7 +30,7 @@ _CORRECT_DAILY_TOTALS = text(
         """(
           SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue FROM customers
           UNION ALL
-          SELECT date_created, 0, 1, total - refunded FROM orders WHERE counts
+          SELECT date_created, 0, 1, net FROM orders WHERE counts
           UNION ALL
           SELECT day AT TIME ZONE 'UTC', -created, -orders, -revenue FROM daily_totals
         ) dated""",

@@ -1,7 +1,7 @@
 """Orders say what their events say (3): a sample of the entries that Redis still has."""
 
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,11 +30,14 @@ _OURS = IdentifierKind.CUSTOMER
 _EXTERNAL = f"{IdentifierKind.EXTERNAL}:"
 
 _STORED = text(f"""
-SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
+SELECT o.id, o.version, o.updated_at, coalesce(o.sent_at, o.updated_at) AS sent_at, o.event_id,
+       o.status, o.payment_status,
        CAST(o.total * 100 AS bigint) AS total_cents,
        CAST(o.refunded * 100 AS bigint) AS refunded_cents, o.date_created, o.erased,
+       o.currency, o.exchange_rate,
        o.customer_id, o.identifier, o.other_identifier,
-       o.named_version, o.named_at, o.named_event_id,
+       o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at) AS named_sent_at,
+       o.named_event_id,
        ARRAY(SELECT i.identifier FROM identifiers i WHERE i.customer_id = c.id) AS identifiers,
        {registers.listed("c")}
 FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE o.id = ANY(:ids)
@@ -130,7 +133,7 @@ async def _compare(
 
 def _is_older(row: Any, event: OrderEvent) -> bool:
     """Return whether the order, or the event that named its customer, is older than this event."""
-    if (row.version, row.updated_at, row.event_id) < event.key:
+    if (row.version, row.updated_at, row.sent_at, row.event_id) < event.key:
         return True
     if event.customer is None or row.erased:
         return False
@@ -138,23 +141,17 @@ def _is_older(row: Any, event: OrderEvent) -> bool:
     names = any(kind_of(each) is not _OURS for each in event.customer.identifiers)
     if row.customer_id is None and row.identifier is None:
         return names
-    named = (row.named_version, row.named_at, row.named_event_id)
+    named = (row.named_version, row.named_at, row.named_sent_at, row.named_event_id)
     return None in named or (names and named < event.key)
 
 
 def _differing(row: Any, event: OrderEvent) -> list[str]:
     """Return the fields that the event wrote, and that hold something else now."""
     fields = []
-    if (row.version, row.updated_at, row.event_id) == event.key:
-        written: Mapping[str, object] = {
-            "status": event.status,
-            "payment_status": event.payment_status,
-            "total_cents": event.total_cents,
-            "refunded_cents": event.refunded_cents,
-            "date_created": event.date_created,
-        }
+    if (row.version, row.updated_at, row.sent_at, row.event_id) == event.key:
+        written = event.content._asdict()
         fields += [name for name, value in written.items() if getattr(row, name) != value]
-    named = (row.named_version, row.named_at, row.named_event_id)
+    named = (row.named_version, row.named_at, row.named_sent_at, row.named_event_id)
     if event.customer and named == event.key:
         # An e-mail that stands first may be the customer's own: an earlier release did not say by
         # what it named them. A phone has another form if the store's country was set meanwhile.

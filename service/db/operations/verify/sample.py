@@ -22,7 +22,8 @@ _SAMPLE_SIZE = 500
 
 _SAMPLE = text("""
 SELECT o.id, o.version, o.updated_at, o.event_id, o.status, o.payment_status,
-       o.total, o.refunded, o.date_created
+       coalesce(o.sent_at, o.updated_at) AS sent_at, o.total, o.refunded, o.date_created,
+       o.currency, o.exchange_rate
 FROM orders o ORDER BY hashtext(o.id || :seed) LIMIT :most
 """)
 
@@ -60,7 +61,7 @@ async def sample_faults(engine: AsyncEngine) -> list[Fault]:
         events = [
             OrderEvent(
                 order_id=row.id,
-                key=EventKey(row.version, row.updated_at, row.event_id),
+                key=EventKey(row.version, row.updated_at, row.sent_at, row.event_id),
                 profile_at=row.updated_at,
                 status=row.status,
                 payment_status=row.payment_status,
@@ -68,6 +69,8 @@ async def sample_faults(engine: AsyncEngine) -> list[Fault]:
                 refunded_cents=int(row.refunded * 100),
                 date_created=row.date_created,
                 customer=None,
+                currency=row.currency,
+                exchange_rate=row.exchange_rate,
             )
             for row in rows
         ]

@@ -1,0 +1,69 @@
+"""The rule of what counts, and how much an order adds, as SQL. It stands nowhere else."""
+
+from service.core.counting import CountFrom, NotCounted
+
+SAYS_REFUNDED = "(status = 'refunded' OR coalesce(payment_status = 'refunded', false))"
+_REFUNDED_IN_FULL = (
+    f"CASE WHEN total > 0 THEN refunded >= total OR refunded = 0 AND {SAYS_REFUNDED}"
+    f" ELSE {SAYS_REFUNDED} END"
+)
+_PAID = "('paid', 'partially_refunded', 'refunded')"
+"""What was refunded only in part was paid before, whatever word the shop has for it."""
+_CONDITIONS = {
+    NotCounted.CANCELLED: "status = 'cancelled'",
+    NotCounted.PAYMENT_FAILED: "coalesce(payment_status = 'failed', false)",
+    NotCounted.REFUNDED_IN_FULL: _REFUNDED_IN_FULL,
+    NotCounted.UNPAID: (
+        f"{{count_from}} = '{CountFrom.PAID}' AND coalesce(payment_status NOT IN {_PAID}, true)"
+    ),
+    NotCounted.FREE: "total = 0 AND NOT {count_free_orders}",
+}
+
+RULES_OF_NOW = """
+counting AS MATERIALIZED (
+  SELECT count_from, count_free_orders, time_zone FROM settings ORDER BY version DESC LIMIT 1
+)"""
+"""A CTE: what counts by the newest settings, in one row."""
+
+
+def not_counted_sql(
+    count_from: str = "counting.count_from",
+    count_free_orders: str = "counting.count_free_orders",
+) -> str:
+    """Return a CASE: why the order of this row does not count, as in `NotCounted`; NULL: it does.
+
+    It reads the columns ``status``, ``payment_status``, ``total`` and ``refunded``.
+    """
+    whens = " ".join(
+        f"WHEN {condition} THEN '{reason}'"
+        for reason, condition in (
+            (reason, text.format(count_from=count_from, count_free_orders=count_free_orders))
+            for reason, text in _CONDITIONS.items()
+        )
+    )
+    return f"CASE {whens} END"
+
+
+def counts_sql(
+    count_from: str = "counting.count_from",
+    count_free_orders: str = "counting.count_free_orders",
+) -> str:
+    """Return the condition that the order of this row counts."""
+    tests = (
+        text.format(count_from=count_from, count_free_orders=count_free_orders)
+        for text in _CONDITIONS.values()
+    )
+    return f"NOT ({' OR '.join(f'({test})' for test in tests)})"
+
+
+COUNTS_BY_DEFAULT = counts_sql(f"'{CountFrom.PLACED}'", "true")
+"""By the settings of a new shop. Processes of a release that had no others count like that."""
+
+NET = (
+    "CASE WHEN currency IS NULL THEN total - LEAST(refunded, total)"
+    " WHEN exchange_rate IS NOT NULL"
+    " THEN round((total - LEAST(refunded, total)) * exchange_rate, 2)"
+    " ELSE 0.00 END"
+)
+"""The column ``orders.net``: what an order that counts adds, in the store's currency. The money of
+another currency without a rate is kept apart."""
