@@ -35,6 +35,7 @@ from service.db.engine import (
     create_engine,
     in_transaction,
 )
+from service.db.installation import OtherCurrencyError, claim_currency
 from service.server_trouble import why_away
 from service.streams import redis_client
 
@@ -86,13 +87,16 @@ class Worker:
         """Return what the database lacks for this release, or why it cannot be asked.
 
         A worker must apply what it reads. Until the schema is there, entries are left to workers
-        of the old release.
+        of the old release. Raises OtherCurrencyError.
         """
         try:
             async with self.engine.connect() as connection:
-                return await migrate.behind(connection)
+                lacking = await migrate.behind(connection)
+            if lacking is None:
+                await claim_currency(self.engine, self.config.store_currency)
         except DATABASE_AWAY as error:
             return f"{why_away(error)} (CRM_DATABASE_URL)"
+        return lacking
 
     async def _cannot_read(self) -> str | None:
         """Start reading. Return why that is not possible yet; None if it has started."""
@@ -192,7 +196,10 @@ def _stream_names(config: Config) -> str:
 
 
 async def run_worker(config: Config) -> None:
-    """Run a worker until SIGTERM or SIGINT. Raises if a part of it has died."""
+    """Run a worker until SIGTERM or SIGINT. Raises if a part of it has died.
+
+    Raises OtherCurrencyError if the amounts in the database are in another currency.
+    """
     # A batch is thousands of small objects that live briefly and hold no cycles. Searching them
     # for garbage every 700 allocations cost a tenth of a worker's time.
     gc.freeze()
@@ -210,6 +217,8 @@ async def run_worker(config: Config) -> None:
     redis = redis_client.configured(config)
     try:
         await Worker(config, engine, redis).run(stop)
+    except* OtherCurrencyError as refused:
+        raise refused.exceptions[0] from None
     finally:
         await redis.aclose()
         await engine.dispose()

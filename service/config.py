@@ -113,7 +113,7 @@ class Config(BaseSettings):
     store_currency: str = Field(
         "USD",
         pattern="^[A-Z]{3}$",
-        description="The store's currency. Orders in others are refused.",
+        description="The store's currency, as in ISO 4217. It stays once there are orders.",
     )
     store_country: Annotated[str, AfterValidator(_country)] = Field(
         "",

@@ -70,7 +70,7 @@ _RESET = [
     *(f"UPDATE {table} SET {values}" for table, values in _KEPT.items()),
     "DELETE FROM settings WHERE version > 1",
     "UPDATE settings SET changed_by = 'installation'",
-    "UPDATE installation SET sign_in_since = NULL",
+    "UPDATE installation SET sign_in_since = NULL, store_currency = NULL",
 ]
 
 

@@ -24,6 +24,7 @@ from service.config import Config
 from service.core.order_event import Reason
 from service.core.printable import printable
 from service.db.engine import DATABASE_AWAY
+from service.db.installation import check_currency
 from service.db.operations import dead_letter_removal, dead_letter_replay, dead_letters
 from service.db.operations.dead_letter_replay import ReplayResult
 from service.db.operations.dead_letters import (
@@ -224,6 +225,7 @@ async def _replay(letter_id: int | None, reason: Reason | None) -> ReplayResult:
     config = with_local_stack(Config.load())
     async with connected(config, "crm dead-letters") as engine:
         try:
+            await check_currency(engine, config.store_currency)
             if letter_id is not None:
                 return await dead_letter_replay.replay(engine, actor(), [letter_id], config.terms)
             replayed, _ = await dead_letter_replay.replay_all(

@@ -25,6 +25,7 @@ from service.cli.output import (
 )
 from service.config import Config
 from service.core.printable import printable
+from service.db.installation import check_currency
 from service.local.state import with_local_stack
 from service.transfer.export import export
 from service.transfer.importer import JSON_SUFFIXES, ImportOutcome, ImportRequest, import_file
@@ -66,6 +67,7 @@ def export_command(
 
 async def _export(config: Config, path: Path, kind: FileKind) -> int:
     async with connected(config, "crm export") as engine:
+        await check_currency(engine, config.store_currency)
         with _output(path) as file:
             return await export(engine, kind, config.store_currency, file)
 

@@ -13,7 +13,7 @@ import typer
 from service import logs, tracing
 from service.cli import dead_letters, files, keys, users
 from service.cli.capacity import capacity
-from service.cli.database import problem
+from service.cli.database import connected, problem
 from service.cli.foreign import foreign
 from service.cli.losses import losses
 from service.cli.output import ShowSecrets, note, say
@@ -24,6 +24,7 @@ from service.cli.status import status
 from service.cli.verify import verify
 from service.config import Config, ConfigError
 from service.db.engine import DATABASE_AWAY
+from service.db.installation import check_currency
 from service.local import LocalError
 from service.local.state import with_local_stack
 from service.streams import redis_client
@@ -126,6 +127,7 @@ def web() -> None:
     logs.set_up(config.log_level, config.log_format)
     tracing.set_up("crm-web")
     asyncio.run(refuse_open_door(config))
+    asyncio.run(_refuse_other_currency(config))
     # Live streams never end on their own, and the server waits for every open connection.
     application = create_app(config, stopping=lambda: server.should_exit)
     trusted = os.environ.get(forwarded.VARIABLE, forwarded.DEFAULT)
@@ -170,6 +172,13 @@ app.command("export")(files.export_command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
 app.command()(capacity)
+
+
+async def _refuse_other_currency(config: Config) -> None:
+    """Raise OtherCurrencyError. If the database does not answer, `/readyz` looks again."""
+    async with connected(config, "crm web") as engine:
+        with contextlib.suppress(*DATABASE_AWAY):
+            await check_currency(engine, config.store_currency)
 
 
 def _run_fast(work: Coroutine[Any, Any, object]) -> None:

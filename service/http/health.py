@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from service import metrics
 from service.db import migrate
 from service.db.engine import DATABASE_AWAY
+from service.db.installation import OtherCurrencyError, check_currency
 from service.http.auth.guard import Scraper
 from service.http.json_response import Json
 from service.http.problems import example
@@ -70,6 +71,10 @@ async def _database(state: WebState) -> dict[str, str]:
     try:
         async with asyncio.timeout(_DATABASE_SECONDS), state.engine.connect() as connection:
             lacking = await migrate.behind(connection)
+        if lacking is None:  # it may have been away when this process started
+            await check_currency(state.engine, state.config.store_currency)
+    except OtherCurrencyError as error:
+        return {"database": f"not ready: {error}", "schema": "ok"}
     except DATABASE_AWAY as error:
         return {"database": f"not ready: {why_away(error)}", "schema": "unknown"}
     return {"database": "ok", "schema": f"not ready: {lacking}" if lacking else "ok"}

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.db.customers.filters import Filter
+from service.db.customers.other_currencies import OF_CUSTOMER_IN_A_CELL
 from service.db.engine import SCAN_SECONDS, limit_transaction
 from service.transfer.formulas import escaped_notes_sql, escaped_sql
 from service.transfer.lines import FileKind
@@ -40,6 +41,7 @@ _COLUMNS = {
     "Total Orders": "c.total_orders",
     "Total Spent": "c.total_spent",
     "Notes": escaped_notes_sql("c.notes"),
+    "Other Currencies": OF_CUSTOMER_IN_A_CELL,
 }
 """The columns of customers.csv, and the SQL of each."""
 COLUMNS = tuple(_COLUMNS)
@@ -74,7 +76,8 @@ SELECT json_strip_nulls(json_build_object(
       'email', c.email, 'name', {_profile("name")}, 'phone', {_profile("phone")}) END,
     'status', o.status, 'paymentStatus', o.payment_status,
     'totalAmount', CAST(o.total AS text), 'refundedAmount', CAST(o.refunded AS text),
-    'currency', coalesce(o.currency, :currency), 'exchangeRate', CAST(o.exchange_rate AS text),
+    'currency', coalesce(o.currency, CAST(:currency AS text)),
+    'exchangeRate', CAST(o.exchange_rate AS text),
     'shippingAddress', CASE WHEN k.names THEN {_profile("address")} END,
     'dateCreated', o.date_created, 'dateUpdated', k.at)))
 FROM orders o LEFT JOIN customers c ON c.id = o.customer_id

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.config import Config
 from service.core.judge import Terms
 from service.db.engine import BY_INDEX, create_engine, in_transaction
+from service.db.installation import check_currency, claim_currency
 from service.transfer import order_lines
 from service.transfer.customer_lines import CustomerLine, customer_line, stated_id
 from service.transfer.customers_in import Planned, plan_customers, reserve_ids, write_customers
@@ -83,12 +84,15 @@ async def import_file(
 
     Each batch is one transaction, and a line that was imported before changes nothing. So after an
     interruption, the same call continues where it stopped. ``progress`` is called with the number
-    of bytes read so far. Raises UnreadableError, and whatever the database raises.
+    of bytes read so far. Raises UnreadableError, OtherCurrencyError, and whatever the database
+    raises.
     """
     engine = create_engine(
         config.database_url or "", application="crm import", pool_size=1, planner=BY_INDEX
     )
     try:
+        guard = claim_currency if request.apply else check_currency
+        await guard(engine, config.store_currency)
         with ExitStack() as files:
             run = _Import(
                 request=request,

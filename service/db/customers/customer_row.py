@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.json_values import dumps
 from service.db.customers.identity.claims import IdentifierRow
+from service.db.customers.other_currencies import OF_CUSTOMER, MoneyApart
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ class CustomerRow:
     """The oldest first."""
     stored_identifiers: Sequence[tuple[str, str | None, str]]
     """The values of `identifiers`; times are texts."""
+    stored_money_apart: Sequence[tuple[str, int, str]]
+    """The values of `money_apart`; amounts are texts."""
+
+    @property
+    def money_apart(self) -> list[MoneyApart]:
+        """What this customer spent in other currencies, and `total_spent` leaves out."""
+        return [
+            MoneyApart(currency, orders, Decimal(amount))
+            for currency, orders, amount in self.stored_money_apart
+        ]
 
     @property
     def identifiers(self) -> list[IdentifierRow]:
@@ -77,7 +88,11 @@ _IDENTIFIERS = """
 (SELECT coalesce(jsonb_agg(jsonb_build_array(i.identifier, i.given_by, i.since)
                            ORDER BY i.since, i.identifier), '[]')
  FROM identifiers i WHERE i.customer_id = c.id) AS stored_identifiers"""
-_COMPOSED = {"order_ids": _ORDER_IDS, "stored_identifiers": _IDENTIFIERS}
+_COMPOSED = {
+    "order_ids": _ORDER_IDS,
+    "stored_identifiers": _IDENTIFIERS,
+    "stored_money_apart": f"{OF_CUSTOMER} AS stored_money_apart",
+}
 
 COLUMNS = ", ".join(_COMPOSED.get(field.name, f"c.{field.name}") for field in fields(CustomerRow))
 """SQL for the columns of a `CustomerRow`, in its order, from ``customers c``."""

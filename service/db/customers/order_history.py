@@ -23,7 +23,14 @@ class OrderRow(NamedTuple):
     status: str
     payment_status: str | None
     total: Decimal
+    """In the order's currency, as is what was refunded."""
     refunded: Decimal
+    currency: str | None
+    """None: the store's."""
+    exchange_rate: Decimal | None
+    """The store's currency per unit of this one. None: unknown, or it is the store's."""
+    net: Decimal
+    """What it adds to the customer's total if it counts, in the store's currency."""
     counts: bool
     date_created: datetime
     updated_at: datetime

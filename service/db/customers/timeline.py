@@ -15,7 +15,8 @@ from service.db.customers.paging import Listed, TimePosition
 _EVENTS = f"""
 SELECT at, kind, ref, details FROM (
   (SELECT date_created AS at, 'order' AS kind, id AS ref, jsonb_build_object('order_id', id,
-     'status', status, 'total_amount', total, 'refunded_amount', refunded) AS details
+     'status', status, 'total_amount', total, 'refunded_amount', refunded,
+     'currency', currency) AS details
    FROM orders WHERE customer_id = :id)
   UNION ALL
   (SELECT updated_at, 'order-updated', id, jsonb_build_object('order_id', id, 'status', status,

@@ -17,8 +17,8 @@ from service.core.numbers import whole_number
 
 _ORDERS = text("""
 SELECT o.*, c.name FROM (
-  SELECT id, version, updated_at, status, payment_status, total, refunded, counts, customer_id,
-         date_created AS at, applied_at
+  SELECT id, version, updated_at, status, payment_status, total, refunded, currency, counts,
+         customer_id, date_created AS at, applied_at
   FROM orders ORDER BY date_created DESC LIMIT :most
 ) o LEFT JOIN customers c ON c.id = o.customer_id
 """)
@@ -47,6 +47,8 @@ class OrderActivity(NamedTuple):
     payment_status: str | None
     total_amount: Decimal
     refunded_amount: Decimal
+    currency: str | None
+    """Of both amounts. None: the store's."""
     counts: bool
 
 
@@ -108,7 +110,7 @@ def _order(row: Row[Any]) -> ActivityEvent:
     state = f"{row.id}\n{row.version}\n{row.updated_at}\n{row.customer_id}"
     key = hashlib.sha256(state.encode()).hexdigest()[:16]
     details = OrderActivity(
-        row.id, row.status, row.payment_status, row.total, row.refunded, row.counts
+        row.id, row.status, row.payment_status, row.total, row.refunded, row.currency, row.counts
     )
     return _event(row, "order", key, 0, row.applied_at, details)
 

@@ -52,6 +52,9 @@ class Happening(Camel):
     payment_status: str | None = None
     total_amount: float | None = None
     refunded_amount: float | None = None
+    currency: str | None = Field(
+        None, description="Of an order's amounts, as in ISO 4217. Null: the store's."
+    )
     counts: bool | None = None
     previous_segment: Segment | None = None
     segment: Segment | None = None

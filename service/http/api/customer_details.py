@@ -59,6 +59,9 @@ class Order(Camel):
                     "paymentStatus": "paid",
                     "totalAmount": 129.97,
                     "refundedAmount": 0.00,
+                    "currency": None,
+                    "exchangeRate": None,
+                    "netAmount": 129.97,
                     "counts": True,
                     "dateCreated": "2026-11-22T09:59:58Z",
                     "dateUpdated": "2026-11-22T12:00:00Z",
@@ -75,6 +78,17 @@ class Order(Camel):
     payment_status: str | None
     total_amount: float
     refunded_amount: float
+    currency: str | None = Field(
+        description="Of these two amounts, as in ISO 4217. Null: the store's."
+    )
+    exchange_rate: float | None = Field(
+        description="The store's currency per unit of `currency`. Null: none was sent, or the "
+        "order is in the store's currency."
+    )
+    net_amount: float | None = Field(
+        description="What the order adds to `totalSpent` while it counts, in the store's currency. "
+        "Null: it is in another currency, and no exchange rate was sent."
+    )
     counts: bool = Field(description="Whether it counts towards `totalOrders` and `totalSpent`.")
     date_created: datetime
     date_updated: datetime
@@ -329,6 +343,9 @@ def _order_json(order: OrderRow) -> dict[str, Any]:
         "paymentStatus": order.payment_status,
         "totalAmount": order.total,
         "refundedAmount": order.refunded,
+        "currency": order.currency,
+        "exchangeRate": None if order.exchange_rate is None else float(order.exchange_rate),
+        "netAmount": None if order.currency and order.exchange_rate is None else order.net,
         "counts": order.counts,
         "dateCreated": order.date_created,
         "dateUpdated": order.updated_at,

@@ -137,6 +137,18 @@ class CustomerIdentifier(Identifier):
     by: str | None = Field(description="Who gave it to them. Null: an order event did.")
 
 
+class OtherCurrency(Camel):
+    """Money in another currency than the store's. It is in no other figure.
+
+    An order in another currency counts, with its date. If its event has an `exchangeRate`, its
+    money is converted and added; if not, it stands here.
+    """
+
+    currency: str = Field(description="As in ISO 4217.")
+    orders: int = Field(description="Counted orders in this currency without an exchange rate.")
+    amount: float = Field(description="Their totals less refunds, in this currency.")
+
+
 class Customer(Camel):
     """A customer."""
 
@@ -167,6 +179,7 @@ class Customer(Camel):
                     "lastOrderDate": "2026-11-22T09:59:58Z",
                     "totalOrders": 2,
                     "totalSpent": 229.94,
+                    "otherCurrencies": [{"currency": "EUR", "orders": 1, "amount": 80.00}],
                     "orderIds": ["ORD-900", "ORD-1001"],
                     "identifiers": [
                         {
@@ -199,7 +212,8 @@ class Customer(Camel):
     first_order_date: datetime | None
     last_order_date: datetime | None
     total_orders: int
-    total_spent: float
+    total_spent: float = Field(description="In the store's currency.")
+    other_currencies: list[OtherCurrency]
     order_ids: list[str]
     identifiers: list[CustomerIdentifier] = Field(description="All that means them in events.")
 
@@ -229,6 +243,7 @@ def customer_json(customer: CustomerRow) -> dict[str, Any]:
             to_camel(name): getattr(customer, name) for name in Preferences.model_fields
         },
         "identifiers": [customer_identifier_json(row) for row in customer.identifiers],
+        "other_currencies": [each._asdict() for each in customer.money_apart],
     }
     return {
         key: composed[name] if name in composed else getattr(customer, name) for name, key in _KEYS

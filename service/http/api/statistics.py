@@ -1,5 +1,6 @@
 """``/api/v1/statistics``: key figures, their split by segment, cohorts and trend."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from service.core.json_values import camel
 from service.core.scopes import Scope
 from service.core.segment_rules import Segment
+from service.db.customers.other_currencies import MoneyApart, money_apart
 from service.db.locks import read_clock
 from service.db.statistics import cohorts as cohort_figures
 from service.db.statistics import key_figures as figures
@@ -20,6 +22,7 @@ from service.db.statistics.cohorts import Cohort
 from service.db.statistics.counters import Window
 from service.db.statistics.key_figures import PERIODS, SegmentShare
 from service.db.statistics.trend import TrendPoint
+from service.http.api.customer_json import OtherCurrency
 from service.http.api.date_ranges import BEGINNING, moment
 from service.http.api.models import collection
 from service.http.auth.guard import require, within
@@ -59,6 +62,7 @@ class _Statistics(BaseModel):
                     "totalRevenue": 228682.79,
                     "retentionRate": 54.48,
                     "repeatPurchaseRate": 48.30,
+                    "otherCurrencies": [{"currency": "EUR", "orders": 12, "amount": 840.00}],
                     "unattributedOrders": 19,
                     "asOf": "2026-11-22T12:32:21.349535Z",
                 }
@@ -76,6 +80,10 @@ class _Statistics(BaseModel):
     )
     repeatPurchaseRate: float = Field(
         description="100 · customers with 2 or more counted orders / with 1 or more, in percent."
+    )
+    otherCurrencies: list[OtherCurrency] = Field(
+        description="What these customers spent in other currencies without an exchange rate. It "
+        "is in none of the figures above."
     )
     unattributedOrders: int = Field(description="Orders whose events have named no customer yet.")
     customersWhoOrdered: int | None = Field(
@@ -232,7 +240,8 @@ async def statistics(request: Request, span: Annotated[Span, Depends()]) -> Resp
         window = await span.window(connection)
         medians = state_of(request).medians
         answer = await figures.statistics(connection, window, medians)
-    return Json(_statistics_json(answer))
+        apart = await money_apart(connection, window)
+    return Json(_statistics_json(answer, apart))
 
 
 @router.get("/segments", response_model=SegmentItems)
@@ -282,7 +291,7 @@ async def _by_segment(request: Request, span: Span) -> Response:
     return Json(collection([_share_json(share) for share in shares]))
 
 
-def _statistics_json(answer: figures.Statistics) -> dict[str, Any]:
+def _statistics_json(answer: figures.Statistics, apart: Sequence[MoneyApart]) -> dict[str, Any]:
     period_figures = {
         "customersWhoOrdered": answer.customers_who_ordered,
         "periodRetention": answer.period_retention,
@@ -292,6 +301,7 @@ def _statistics_json(answer: figures.Statistics) -> dict[str, Any]:
     return {
         **_camel_ltv(key_figures),
         **{name: customers[segment] for segment, name in _COUNTS.items()},
+        "otherCurrencies": [each._asdict() for each in apart],
         "unattributedOrders": answer.unattributed_orders,
         **{name: value for name, value in period_figures.items() if value is not None},
         "asOf": answer.as_of,

@@ -32,11 +32,11 @@ class Formats:
         """Write a number with its digits grouped."""
         return str(format_decimal(value, locale=self.locale))
 
-    def money(self, amount: Decimal | float | None) -> str:
-        """Write an amount of the store's currency with its cents. "–" for None."""
+    def money(self, amount: Decimal | float | None, currency: str | None = None) -> str:
+        """Write an amount with its cents: of the store's currency, or of another. "–" for None."""
         if amount is None:
             return "–"
-        return str(format_currency(amount, self.currency, locale=self.locale))
+        return str(format_currency(amount, currency or self.currency, locale=self.locale))
 
     def round_money(self, amount: Decimal) -> str:
         """Write an amount of the store's currency, without cents when it has none."""

@@ -8,6 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from service.core.scopes import Actor
 from service.db.customers import customer_list
 from service.db.customers.customer_list import Page
+from service.db.customers.other_currencies import money_apart
 from service.db.locks import read_clock
 from service.db.operations.activity import latest
 from service.db.statistics.counters import read_figures
@@ -69,6 +70,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         figures = await read_figures(connection, window)
         medians = await state.medians.get(connection, window)
         key_cards = await cards(connection, figures, window, now)
+        apart = await money_apart(connection, window)
         events = (await latest(connection, _EVENTS))[:_EVENTS]
     segments = segment_shares(figures, medians)
     return page(
@@ -82,6 +84,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         last_page=max(-(-matching.total // ROWS), 1),
         now=now,
         cards=key_cards,
+        apart=apart,
         window=window,
         segments=segments,
         events=events,
