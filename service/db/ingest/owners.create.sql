@@ -1,6 +1,6 @@
--- Create the customers whom a batch names by an e-mail that nobody has, or had before a correction.
--- A person who was erased is created again only by an order placed after the erasure.
--- One statement over the whole batch, in the order of the e-mails: so two batches cannot deadlock.
+-- Create the identifiers that nobody has, and the customers whom they name; `new_customer` numbers
+-- these. If another transaction is faster with an identifier, this one skips it.
+-- One statement over the whole batch, in the order of the identifiers: so two cannot deadlock.
 WITH named AS (
   SELECT CAST(u.identifier AS text) AS identifier, CAST(u.new_customer AS integer) AS new_customer,
       CAST(u.customer AS bigint) AS customer, CAST(u.earliest AS timestamptz) AS earliest

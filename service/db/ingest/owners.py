@@ -41,21 +41,15 @@ named AS MATERIALIZED (
   SELECT n.place, i.customer_id FROM {unpack_numbered("identifier")} CROSS JOIN LATERAL (
     SELECT customer_id FROM identifiers WHERE identifier = n.identifier OFFSET 0) i
 )"""
-_OWNERS = """
-(SELECT array_agg(place) FROM named) AS places, (SELECT array_agg(customer_id) FROM named) AS owners
-"""
-"""Two arrays side by side: one row of a thousand owners is read faster than a thousand rows."""
 
-_FIND = text(f"""
-WITH {_NAMED},
-erasures AS MATERIALIZED (
-  SELECT n.place, e.erased_at FROM {unpack_numbered("identifier")}
-  JOIN erased e ON e.email_hash = {identifier_hash("n.identifier")}
-  WHERE EXISTS (SELECT FROM erased)
-)
-SELECT {_OWNERS}, (SELECT array_agg(place) FROM erasures) AS erased_places,
-  (SELECT array_agg(erased_at) FROM erasures) AS erased_at
-""")
+
+def _aligned(relation: str, *columns: str) -> str:
+    """Return columns as arrays, side by side: one row is read faster than a thousand rows."""
+    return ", ".join(
+        f"(SELECT array_agg({column}) FROM {relation}) AS {relation}_{column}" for column in columns
+    )
+
+
 _EXISTING = text("SELECT id FROM customers WHERE id = ANY(:numbers)")
 _SIZES = text("""
 SELECT customer_id, count(*) AS identifiers FROM identifiers
@@ -94,17 +88,30 @@ SELECT id, email, email, earliest FROM (
 ORDER BY id
 """)
 
-# Locks the customers whom the batch names and those whose orders it touches. The clock is read
-# after the last lock. While no id was ever replaced by a pseudonym, nobody looks for pseudonyms.
+# Finds whom the identifiers of a batch mean. If all that are `wanted` are known, which is usual, it
+# locks the customers whom the batch names and those whose orders it touches. Otherwise identifiers
+# are inserted first. The clock is read after the last lock. While nobody was erased, nobody looks
+# for erasures, and while no id was replaced by a pseudonym, nobody looks for pseudonyms.
 _LOCK = text(f"""
 WITH {_NAMED},
+known AS MATERIALIZED (
+  SELECT coalesce(count(*) FILTER (WHERE place <= CAST(:wanted AS bigint)) = :wanted, true)
+    AS enough
+  FROM named
+),
+erasures AS MATERIALIZED (
+  SELECT n.place, e.erased_at FROM {unpack_numbered("identifier")}
+  JOIN erased e ON e.email_hash = {identifier_hash("n.identifier")}
+  WHERE EXISTS (SELECT FROM erased)
+),
 stored AS MATERIALIZED (
   SELECT o.customer_id, o.erased FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
     SELECT customer_id, erased FROM orders WHERE id = n.order_id OFFSET 0) o
+  WHERE (SELECT enough FROM known)
   UNION ALL
   SELECT o.customer_id, true FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
     SELECT customer_id FROM orders WHERE id = {pseudonym_sql("n.order_id")} OFFSET 0) o
-  WHERE (SELECT ids_replaced FROM installation) > 0
+  WHERE (SELECT enough FROM known) AND (SELECT ids_replaced FROM installation) > 0
 ),
 concerned AS MATERIALIZED (
   SELECT customer_id AS id FROM named
@@ -112,12 +119,15 @@ concerned AS MATERIALIZED (
   UNION SELECT customer_id FROM stored
 ),
 locked AS MATERIALIZED (
-  SELECT c.id FROM (SELECT id FROM concerned ORDER BY id) k CROSS JOIN LATERAL (
-    SELECT id FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
+  SELECT c.id FROM (
+    SELECT id FROM concerned WHERE (SELECT enough FROM known) ORDER BY id) k
+  CROSS JOIN LATERAL (SELECT id FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
 )
-SELECT l.ids AS locked, {_OWNERS}, clock_timestamp() AS locked_at,
+SELECT l.ids AS locked, enough, {_aligned("named", "place", "customer_id")},
+  {_aligned("erasures", "place", "erased_at")},
+  clock_timestamp() AS locked_at,
   ids_replaced, reassignments, salt, EXISTS (SELECT FROM stored WHERE erased) AS touches_erased
-FROM (SELECT array_agg(id) AS ids FROM locked) l CROSS JOIN installation
+FROM (SELECT array_agg(id) AS ids FROM locked) l CROSS JOIN known CROSS JOIN installation
 """)
 
 _DUE_TO_MERGE = text(f"""
@@ -160,26 +170,22 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     identifiers = sorted(
         {each for event in events if event.customer for each in event.customer.identifiers}
     )
-    known, ours = await _find(connection, identifiers)
-    sizes: Mapping[int, int] = {}
-    if enlarged := identity.links_to_new(events, known):
-        rows = await connection.execute(_SIZES, {"ids": sorted(enlarged)})
-        sizes = {row.customer_id: row.identifiers for row in rows}
-    if new := identity.new_identifiers(events, known, sizes):
-        await connection.execute(_CREATE, pack(_columns(new)))
-    parameters: dict[str, Sequence[object]] = {
-        "identifier": identifiers,
-        "id": sorted(ours.values()),
-        "order_id": [event.order_id for event in events],
-    }
-    batch = (await connection.execute(_LOCK, pack(parameters))).one()
+    order_ids = [event.order_id for event in events]
+    spellings = _spellings(identifiers)
+    batch = await _lock(connection, [*identifiers, *spellings], order_ids, wanted=len(identifiers))
+    known = Known(_owners(identifiers, batch), _erased([*identifiers, *spellings.values()], batch))
+    if not batch.enough:
+        ours = await _ours(connection, [each for each in identifiers if each not in known.owners])
+        known = known._replace(owners=known.owners | ours)
+        new = await _create(connection, events, known)
+        batch = await _lock(connection, identifiers, order_ids, ids=sorted(ours.values()))
+        expected = known.owners.keys() | new
+        known = known._replace(owners=ours | _owners(identifiers, batch))
+        if not expected <= known.owners.keys():
+            raise OwnerChangedError
     locked = frozenset(batch.locked or ())
-    owners = _owners(identifiers, batch)
-    owners |= {each: number for each, number in ours.items() if number in locked}
-    expected = known.owners.keys() | {each.identifier for each in new}
-    if not (expected <= owners.keys() and locked.issuperset(filter(None, owners.values()))):
+    if not locked.issuperset(filter(None, known.owners.values())):
         raise OwnerChangedError
-    known = known._replace(owners=owners)
     namings = [identity.naming_of(event, known) for event in events]
     if pairs := sorted(identity.to_merge(namings)):
         await connection.execute(
@@ -199,46 +205,78 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     )
 
 
-async def _find(
-    connection: AsyncConnection, identifiers: Sequence[str]
-) -> tuple[Known, dict[str, int]]:
-    """Return what is known of identifiers, and those that are ids of ours, with their numbers."""
-    if not identifiers:
-        return Known({}, {}), {}
-    # Earlier releases stored hashes of e-mails as people wrote them, with Unicode domains.
-    spellings = {
+async def _lock(
+    connection: AsyncConnection,
+    identifiers: Sequence[str],
+    order_ids: Sequence[str],
+    *,
+    ids: Sequence[int] = (),
+    wanted: int | None = None,
+) -> Row[Any]:
+    """Find whom identifiers mean, and lock everybody concerned.
+
+    Nobody is locked if not all of the first ``wanted`` identifiers are known. ``ids`` are those of
+    customers who are locked as well.
+    """
+    columns = {"identifier": identifiers, "id": ids, "order_id": order_ids}
+    return (await connection.execute(_LOCK, {**pack(columns), "wanted": wanted})).one()
+
+
+async def _ours(connection: AsyncConnection, unknown: Sequence[str]) -> dict[str, int]:
+    """Return the numbers of the identifiers that are ids of customers."""
+    numbers = {each: int(value_of(each)) for each in unknown if each.startswith(_OURS)}
+    if not numbers:
+        return {}
+    rows = await connection.execute(_EXISTING, {"numbers": list(numbers.values())})
+    existing = set(rows.scalars())
+    return {each: number for each, number in numbers.items() if number in existing}
+
+
+async def _create(
+    connection: AsyncConnection, events: Sequence[OrderEvent], known: Known
+) -> set[str]:
+    """Insert the identifiers that nobody has yet, and the customers who are missing; return them.
+
+    If another transaction was faster, the identifier is another customer's.
+    """
+    sizes: Mapping[int, int] = {}
+    if enlarged := identity.links_to_new(events, known):
+        rows = await connection.execute(_SIZES, {"ids": sorted(enlarged)})
+        sizes = {row.customer_id: row.identifiers for row in rows}
+    if new := identity.new_identifiers(events, known, sizes):
+        await connection.execute(_CREATE, pack(_columns(new)))
+    return {each.identifier for each in new}
+
+
+def _spellings(identifiers: Sequence[str]) -> dict[str, str]:
+    """Return the identifiers of e-mails with Unicode domains, by their other spellings.
+
+    Earlier releases stored hashes of erased e-mails as people wrote them.
+    """
+    return {
         email_identifier(spelling): each
         for each in identifiers
         if _ASCII_DOMAIN in each
         for spelling in email_spellings(value_of(each))[1:]
     }
-    asked = [*identifiers, *spellings]
-    row = (await connection.execute(_FIND, pack({"identifier": asked}))).one()
-    owners = _owners(identifiers, row)
-    erased: dict[str, datetime] = {}
-    for place, at in zip(row.erased_places or (), row.erased_at or (), strict=True):
-        identifier = spellings.get(asked[place - 1], asked[place - 1])
-        erased[identifier] = max(at, erased.get(identifier, at))
-    numbers = {
-        each: int(value_of(each))
-        for each in identifiers
-        if each.startswith(_OURS) and each not in owners
-    }
-    ours: dict[str, int] = {}
-    if numbers:
-        rows = await connection.execute(_EXISTING, {"numbers": list(numbers.values())})
-        existing = set(rows.scalars())
-        ours = {each: number for each, number in numbers.items() if number in existing}
-    return Known(owners | ours, erased), ours
 
 
 def _owners(identifiers: Sequence[str], row: Row[Any]) -> dict[str, int | None]:
-    places, owners = row.places or (), row.owners or ()
+    places, owners = row.named_place or (), row.named_customer_id or ()
     return {
         identifiers[place - 1]: owner
         for place, owner in zip(places, owners, strict=True)
         if place <= len(identifiers)
     }
+
+
+def _erased(identifiers: Sequence[str], row: Row[Any]) -> dict[str, datetime]:
+    """Return when identifiers were erased. An identifier may come in several spellings."""
+    erased: dict[str, datetime] = {}
+    for place, at in zip(row.erasures_place or (), row.erasures_erased_at or (), strict=True):
+        identifier = identifiers[place - 1]
+        erased[identifier] = max(at, erased.get(identifier, at))
+    return erased
 
 
 def _columns(new: Sequence[NewIdentifier]) -> dict[str, list[Any]]:

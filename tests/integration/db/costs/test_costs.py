@@ -136,12 +136,12 @@ def difference(
     }
 
 
-async def test_a_batch_of_any_size_is_four_statements_and_one_more_if_somebody_is_new(
+async def test_a_batch_of_any_size_is_three_statements_and_two_more_if_somebody_is_new(
     bench: Bench, batches: list[list[bytes]]
 ) -> None:
     for number, size in enumerate((1, 10, BATCH)):
         batch = batches[number][:size]
-        for statements in (5, 4):
+        for statements in (5, 3):
             bench.statements.clear()
             await bench.apply(batch)
             assert len(bench.statements) == statements, [s[:60] for s in bench.statements]
@@ -191,6 +191,18 @@ async def test_rows_are_touched_once_and_found_by_index(
     assert cost["customer_search"]["probes"] <= seen
     assert cost["segment_changes"]["probes"] <= seen
     assert {name: counts["scanned"] for name, counts in cost.items()} == dict.fromkeys(cost, 0)
+
+
+async def test_who_is_known_is_looked_up_once(bench: Bench, batches: list[list[bytes]]) -> None:
+    await bench.apply(batches[0])
+    await bench.forget_plans()
+    known = [document.replace(b'"ORD-', b'"NEXT-') for document in batches[0]]
+    known = [document.replace(b'"event-', b'"next-') for document in known]
+    before = await bench.counts()
+    await bench.apply(known, BATCH)
+    cost = difference(await bench.counts(), before)
+    assert cost["identifiers"]["probes"] <= BATCH
+    assert cost["orders"]["inserted"] > 0.7 * BATCH
 
 
 async def test_pseudonyms_cost_one_more_lookup_of_each_order(
