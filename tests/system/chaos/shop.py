@@ -1,12 +1,15 @@
 """The shop whose events a run publishes. The seed determines all of them, family by family.
 
-A family is a few customers whose orders may move among them. The result of its events depends on no
-other family, so the model can work it out alone.
+A family is a few customers whose orders may move among them. The shop has given each an id, which
+comes with some events, and one of them uses two e-mails: so who is one person shows only when some
+of the events are there. The result of a family's events depends on no other family, so the model
+can work it out alone.
 """
 
 import json
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -49,15 +52,16 @@ class Shop:
         """Return a family's events, in the order in which they happened."""
         rng = random.Random(f"{self.seed} {number}")
         if number >= PROBES:
-            return [self._document(rng, f"P{number}", 1, f"probe{number}@x.org", self.start)]
-        people = [f"f{number}-{n}@x.org" for n in range(1 if number >= HOT else 3)]
+            probe = {"email": f"probe{number}@x.org"}
+            return [self._document(rng, f"P{number}", 1, probe, self.start)]
+        people = [f"f{number}-{n}" for n in range(1 if number >= HOT else 3)]
         documents: list[Document] = []
         ages = self._soon(rng) if rng.random() < 0.25 else _AGES
         for order in range(4):
             created = self.start - timedelta(days=rng.choice(ages), hours=1)
             for version in range(1, rng.randint(2, 4)):
                 document = self._document(
-                    rng, f"F{number}-{order}", version, _written(rng, rng.choice(people)), created
+                    rng, f"F{number}-{order}", version, _person(rng, people), created
                 )
                 documents.append(document)
         # Two events with the same version and time, and one without a version.
@@ -75,13 +79,20 @@ class Shop:
         return (60 - ahead, 90 - ahead, 400)
 
     def _document(
-        self, rng: random.Random, order: str, version: int, email: str | None, created: datetime
+        self,
+        rng: random.Random,
+        order: str,
+        version: int,
+        known_by: dict[str, str],
+        created: datetime,
     ) -> Document:
         updated = created + timedelta(minutes=version)
-        person: dict[str, Any] = {"id": None, "name": rng.choice(("Ann", " Bob", "Zoë", "", None))}
-        if email:
-            person["email"] = email
-            person["phone"] = rng.choice(("555-1", "555-2", "", None))
+        person: dict[str, Any] = {
+            "id": None,
+            "name": rng.choice(("Ann", " Bob", "Zoë", "", None)),
+            "phone": rng.choice(("555-1", "555-2", "", None)),
+            **known_by,
+        }
         total = rng.choice(("0", "99.995", "250.00", 108.24917500000001, "500.00"))
         document: Document = {
             "specversion": "1.0",
@@ -93,7 +104,7 @@ class Shop:
             "data": {
                 "id": order,
                 "version": version,
-                "customer": person if email else None,
+                "customer": person if known_by else None,
                 "status": rng.choice(_STATUSES),
                 "paymentStatus": rng.choice(_PAYMENTS),
                 "totalAmount": total,
@@ -107,9 +118,13 @@ class Shop:
         return document
 
 
-def _written(rng: random.Random, email: str) -> str | None:
-    """Return an e-mail as people write it; now and then none."""
-    return rng.choice((email, email, email, email.upper(), f" {email} ", None))
+def _person(rng: random.Random, people: Sequence[str]) -> dict[str, str]:
+    """Return an e-mail of somebody as people write it, or their id, or both; now and then none."""
+    person = rng.choice(people)
+    email = f"{person}@x.org" if person != people[0] else f"{person}{rng.choice('ab')}@x.org"
+    written = rng.choice((email, email, email, email.upper(), f" {email} ", None))
+    id_ = rng.choice((person, None, None))
+    return {name: value for name, value in (("id", id_), ("email", written)) if value}
 
 
 def bad(number: int) -> dict[bytes, bytes]:
