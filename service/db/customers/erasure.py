@@ -32,6 +32,7 @@ from service.core.personal_ids import (
 from service.db import installation
 from service.db.columns import pack, unpack
 from service.db.customers.erasure_keys import identifier_hash
+from service.db.customers.identity import pairs
 from service.db.customers.personal_data import dead_letters_about
 
 # A publisher's clock may be ahead of ours. Orders dated in the future are erased as well, so the
@@ -75,10 +76,6 @@ UPDATE orders SET other_identifier = NULL,
                     WHEN other_identifier <> ALL(:keys) THEN other_identifier END
 WHERE customer_id = ANY(:paired) AND (identifier = ANY(:keys) OR other_identifier = ANY(:keys))
 """)
-_PAIRS = tuple(
-    text(f"DELETE FROM {table} WHERE :id IN (low, high)")
-    for table in ("pending_merges", "separations")
-)
 _IDENTIFIERS = text("DELETE FROM identifiers WHERE customer_id = :id")
 _REPLACE_IDS = text(f"""
 UPDATE orders o SET id = n.new_id, event_id = n.event_id, named_event_id = n.named_event_id
@@ -203,8 +200,9 @@ async def erase(connection: AsyncConnection, customer_id: int, identifiers: Iden
     hashes = {row.email_hash: row.at for row in remembered}
     others = await paired(connection, customer_id)
     await connection.execute(_MENTIONS, {"keys": identifiers.keys, "paired": others})
-    for statement in (_ORDERS, _INTERACTIONS, _IDENTIFIERS, *_PAIRS):
+    for statement in (_ORDERS, _INTERACTIONS, _IDENTIFIERS):
         await connection.execute(statement, {"id": customer_id})
+    await pairs.forget(connection, customer_id)
     await _erase_from_audit(connection, identifiers)
     if found:
         before, after = list(found), list(found.values())

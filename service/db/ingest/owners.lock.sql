@@ -45,7 +45,8 @@ concerned AS MATERIALIZED (
 ),
 locked AS MATERIALIZED (
   SELECT c.id FROM (
-    SELECT id FROM concerned WHERE (SELECT enough FROM known) ORDER BY id) k
+    SELECT id FROM concerned WHERE (SELECT enough FROM known) ORDER BY id
+  ) k
   CROSS JOIN LATERAL (SELECT id FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
 )
 SELECT l.ids AS locked, enough, (SELECT array_agg(place) FROM named) AS named_place,

@@ -23,6 +23,7 @@ from service.core.identity import Known, Naming, NewIdentifier
 from service.core.order_event import OrderEvent
 from service.db.columns import pack, unpack, unpack_numbered
 from service.db.customers.erasure_keys import identifier_hash, pseudonym_sql
+from service.db.customers.identity.pairs import put_together
 
 
 class OwnerChangedError(Exception):
@@ -120,7 +121,8 @@ concerned AS MATERIALIZED (
 ),
 locked AS MATERIALIZED (
   SELECT c.id FROM (
-    SELECT id FROM concerned WHERE (SELECT enough FROM known) ORDER BY id) k
+    SELECT id FROM concerned WHERE (SELECT enough FROM known) ORDER BY id
+  ) k
   CROSS JOIN LATERAL (SELECT id FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
 )
 SELECT l.ids AS locked, enough, {_aligned("named", "place", "customer_id")},
@@ -128,14 +130,6 @@ SELECT l.ids AS locked, enough, {_aligned("named", "place", "customer_id")},
   clock_timestamp() AS locked_at,
   ids_replaced, reassignments, salt, EXISTS (SELECT FROM stored WHERE erased) AS touches_erased
 FROM (SELECT array_agg(id) AS ids FROM locked) l CROSS JOIN known CROSS JOIN installation
-""")
-
-_DUE_TO_MERGE = text(f"""
-INSERT INTO pending_merges (low, high)
-SELECT low, high FROM ({unpack({"low": "bigint", "high": "bigint"})}) p
-WHERE NOT EXISTS (SELECT FROM separations s WHERE (s.low, s.high) = (p.low, p.high))
-ORDER BY low, high
-ON CONFLICT DO NOTHING
 """)
 
 
@@ -187,11 +181,7 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     if not locked.issuperset(filter(None, known.owners.values())):
         raise OwnerChangedError
     namings = [identity.naming_of(event, known) for event in events]
-    if pairs := sorted(identity.to_merge(namings)):
-        await connection.execute(
-            _DUE_TO_MERGE,
-            pack({"low": [low for low, _ in pairs], "high": [high for _, high in pairs]}),
-        )
+    await put_together(connection, identity.to_merge(namings))
     naming_erased = known.erased_in(events) if known.erased else {}
     return Owners(
         namings=namings,

@@ -7,18 +7,18 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
-from sqlalchemy import Date, DateTime, text
+from sqlalchemy import Date, DateTime, Row, TextClause, text
 
 from service.core.envelope import Entry
 from service.db.customers.identity import not_a_person
-from service.db.customers.identity.merge import merge
+from service.db.customers.identity.merge import merge, merge_next
 from service.db.customers.identity.split import split
 from service.db.schema import metadata
 from tests.conftest import Service
 from tests.events import cloud_event
 from tests.integration.db.segments.settings.conftest import apply_all
 from tests.integration.db.segments.sweeping import sweep_all
-from tests.system.state_machine.model import Customer, Event, Seen, World
+from tests.system.state_machine.model import Customer, Event, Kept, Seen, World, email
 from tests.system.state_machine.operations import (
     Change,
     Create,
@@ -54,11 +54,27 @@ UPDATE audit SET details = jsonb_set(details, '{erased}', (
 WHERE jsonb_typeof(details -> 'erased') = 'object' AND details -> 'erased' <> '{}'
 """)
 """The audit of an erasure names its time as well."""
-
-
-def _number(customer: Customer) -> int:
-    assert customer.ref
-    return int(customer.ref.removeprefix("CUST-"))
+_MERGED_EARLIER = text("""
+UPDATE audit SET details = details || (
+  SELECT jsonb_object_agg(part, profile) FROM (
+    SELECT part, jsonb_object_agg(key, CASE WHEN key LIKE '%\\_at'
+      THEN to_jsonb(CAST(value #>> '{}' AS timestamptz) - CAST(:span AS interval)) ELSE value END
+    ) AS profile
+    FROM unnest('{gone,stayed}'::text[]) AS p (part)
+    CROSS JOIN LATERAL jsonb_each(details -> part) AS kept (key, value) GROUP BY part) profiles)
+WHERE action = 'customer.merged' AND (details -> 'gone' <> '{}' OR details -> 'stayed' <> '{}')
+""")
+"""The audit of a merge keeps the profiles of both, with the times that they came with."""
+_KEPT = text("""
+SELECT details ->> 'other' AS ref, details ? 'gone' AS gone, details ? 'stayed' AS stayed
+FROM audit WHERE action = 'customer.merged' AND details ? 'other' ORDER BY id
+""")
+"""What is left of the profiles that merges kept. Which of them an erasure removes is for the tests
+of erasures."""
+_IDENTIFIERS = text("""
+SELECT regexp_replace(identifier, '^customer:', 'CUST-') AS identifier,
+  'CUST-' || customer_id AS ref FROM identifiers
+""")
 
 
 class Machine:
@@ -89,8 +105,8 @@ class Machine:
                 await self._publish(operation)
             case Create(body):
                 await self._create(body)
-            case Mark(email):
-                await self._mark(email)
+            case Mark(identifier):
+                await self._mark(identifier)
             case Change(settings):
                 await self._change(settings)
             case Wait(days):
@@ -98,6 +114,7 @@ class Machine:
             case Edit() | Erase() | Merge() | Split():
                 if customer := self._customer(operation.whom):
                     await self._do_to(customer, operation)
+        await self._merge_due()
         await self.compare()
 
     async def _do_to(self, customer: Customer, operation: Edit | Erase | Merge | Split) -> None:
@@ -131,7 +148,8 @@ class Machine:
         created = now - timedelta(days=story.created)
         # If an event of an order names nobody, all events of that order have the same date.
         earlier = [event for event in self._events if event.order == story.order]
-        if earlier and None in {story.email, *(event.email for event in earlier)}:
+        names = [story.email or story.external, *(e.email or e.ref for e in earlier)]
+        if earlier and None in names:
             created = max(earlier, key=lambda event: event.key).created
         self._entries += 1
         return Event(
@@ -144,7 +162,7 @@ class Machine:
             payment=story.payment,
             total=Decimal(total),
             refunded=Decimal(refunded),
-            ref=customer.ref if customer else None,
+            ref=customer.ref if customer else story.external,
             email=story.email,
             name=story.name,
             phone=story.phone,
@@ -182,9 +200,9 @@ class Machine:
         sent, body = self._dated(body)
         before = self._now()
         answer = await self._http.post(_CUSTOMERS, json=sent)
-        email = body["email"].lower()
-        if email in self.world.emails:
-            refused = 409 if self.world.emails[email] else 422
+        identifier = email(body["email"])
+        if identifier in self.world.known:
+            refused = 409 if self.world.known[identifier] else 422
             assert answer.status_code == refused, answer.text
             return
         assert answer.status_code == 201, answer.text
@@ -196,9 +214,10 @@ class Machine:
     async def _edit(self, customer: Customer, body: dict[str, Any]) -> None:
         sent, body = self._dated(body)
         answer = await self._http.patch(f"{_CUSTOMERS}/{customer.ref}", json=sent)
-        email = body.get("email", "").lower()
-        if email in self.world.emails and self.world.emails[email] is not customer:
-            refused = 409 if self.world.emails[email] else 422
+        known = self.world.known
+        identifier = email(body.get("email", ""))
+        if identifier in known and known[identifier] is not customer:
+            refused = 409 if known[identifier] else 422
             assert answer.status_code == refused, answer.text
             return
         assert answer.status_code == 200, answer.text
@@ -208,36 +227,58 @@ class Machine:
         answer = await self._http.delete(f"{_CUSTOMERS}/{customer.ref}")
         assert answer.status_code == 200, answer.text
         self.world.erase(customer, self._now())
+        left = {row.ref: row for row in await self._rows(_KEPT)}
+        self.world.kept = {
+            ref: Kept(
+                kept.gone if left[ref].gone else None, kept.stayed if left[ref].stayed else None
+            )
+            for ref, kept in self.world.kept.items()
+            if ref in left
+        }
 
     async def _merge(self, one: Customer, other: Customer) -> None:
-        low, high = sorted((one, other), key=_number)
+        low, high = sorted((one, other), key=lambda customer: customer.number)
         if low is not high:
-            await self._service.in_transaction(merge, _number(low), _number(high), "test")
+            await self._service.in_transaction(merge, low.number, high.number, "test")
             self.world.merge(low, high, self._now())
+
+    async def _merge_due(self) -> None:
+        """Do the chore of merging whom events put together."""
+        await self._learn_refs()
+        while await self._service.in_transaction(merge_next) is not None:
+            pass
+        self.world.merge_due(self._now())
+
+    async def _learn_refs(self) -> None:
+        """Learn the ids of new customers by their identifiers; all these mean the same."""
+        refs = {row.identifier: row.ref for row in await self._rows(_IDENTIFIERS)}
+        for customer in self.world.customers:
+            if customer.ref is None:
+                found = {refs.get(each) for each in self.world.identifiers(customer)}
+                assert len(found) == 1, found
+                (customer.ref,) = found
 
     async def _split(self, customer: Customer, which: int) -> None:
         theirs = self.world.identifiers(customer)
-        taken = [
-            each for n, each in enumerate(theirs) if which >> n & 1 and each in self.world.emails
-        ]
+        taken = [each for n, each in enumerate(theirs) if which >> n & 1]
         if not taken or len(taken) == len(theirs):
             return
-        identifiers = [f"email:{each}" for each in taken]
-        new = await self._service.in_transaction(split, _number(customer), identifiers, "test")
+        identifiers = [each.replace("CUST-", "customer:") for each in taken]
+        new = await self._service.in_transaction(split, customer.number, identifiers, "test")
         answer = await self._http.get(f"{_CUSTOMERS}/CUST-{new}")
         created = self._read(answer.json()["dateCreated"])
         assert created
         assert created <= self._now()
         self.world.split(customer, taken, f"CUST-{new}", created, self._now())
 
-    async def _mark(self, email: str) -> None:
-        identifier = f"email:{email}"
-        if email in self.world.emails and self.world.emails[email] is None:
-            new = await self._service.in_transaction(not_a_person.unmark, identifier, "test")
-            self.world.unmark(email, f"CUST-{new}" if new else None, self._now())
+    async def _mark(self, identifier: str) -> None:
+        if identifier in self.world.known and self.world.known[identifier] is None:
+            owner = await self._service.in_transaction(not_a_person.unmark, identifier, "test")
+            ref = f"CUST-{owner}" if owner else None
+            self.world.unmark(identifier, ref, self._now())
         else:
             await self._service.in_transaction(not_a_person.mark, identifier, "test")
-            self.world.mark(email, self._now())
+            self.world.mark(identifier, self._now())
 
     async def _change(self, settings: dict[str, Any]) -> None:
         answer = await self._http.put("/api/v1/settings", json=settings)
@@ -253,7 +294,8 @@ class Machine:
                     earlier = ", ".join(f"{it} = {it} - CAST(:span AS interval)" for it in columns)
                     statement = text(f"UPDATE {table} SET {earlier}")
                     await connection.execute(statement, {"span": timedelta(days=days)})
-            await connection.execute(_ERASED_EARLIER, {"span": timedelta(days=days)})
+            for statement in (_ERASED_EARLIER, _MERGED_EARLIER):
+                await connection.execute(statement, {"span": timedelta(days=days)})
             for (
                 table,
                 day,
@@ -266,7 +308,7 @@ class Machine:
         self.world.settle(self._now())
 
     async def compare(self) -> None:
-        """Compare all customers and unattributed orders of the service with the model."""
+        """Compare customers, identifiers and unattributed orders of the service with the model."""
         answer = await self._http.get(_CUSTOMERS, params={"limit": 500})
         assert answer.status_code == 200, answer.text
         items = answer.json()["items"]
@@ -281,8 +323,17 @@ class Machine:
         assert {item["id"] for item in answer.json()["items"]} == {
             number
             for number, order in self.world.orders.items()
-            if self.world.whose(order.by) is None and not order.erased
+            if self.world.whose(order) is None and not order.erased
         }
+        means = {row.identifier: row.ref for row in await self._rows(_IDENTIFIERS)}
+        assert means == {
+            identifier: customer and customer.ref
+            for identifier, customer in [*self.world.known.items(), *self.world.merged.items()]
+        }
+
+    async def _rows(self, query: TextClause) -> Sequence[Row[Any]]:
+        async with self._service.engine.connect() as connection:
+            return (await connection.execute(query)).all()
 
     def _seen(self, item: dict[str, Any]) -> Seen:
         created = self._read(item["dateCreated"])

@@ -23,6 +23,20 @@ class Key(NamedTuple):
     event_id: str
 
 
+def email(written: str) -> str:
+    """Return the identifier of an e-mail."""
+    return f"email:{written.lower()}"
+
+
+def external(id_: str) -> str:
+    """Return the identifier of a customer in the shop's own system."""
+    return f"external:/order-management#{id_}"
+
+
+def _is_ours(identifier: str) -> bool:
+    return identifier.startswith("CUST-")
+
+
 @dataclass(frozen=True)
 class Event:
     """One state of one order, as published."""
@@ -37,10 +51,16 @@ class Event:
     total: Decimal
     refunded: Decimal
     ref: str | None
-    """A customer id, which may be one of ours."""
+    """The customer's id: one of ours, or the shop's own."""
     email: str | None
     name: str | None
     phone: str | None
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """What names the customer, in this order: one of our ids, ``external:…``, ``email:…``."""
+        ref = self.ref if self.ref is None or _is_ours(self.ref) else external(self.ref)
+        return tuple(filter(None, (ref, self.email and email(self.email))))
 
     @property
     def key(self) -> Key:
@@ -90,12 +110,18 @@ class Customer:
         """The e-mail in lower case, or the id of a customer without one."""
         return (self.email.value or "").lower() if self.email else self.ref or ""
 
+    @property
+    def number(self) -> int:
+        """The number in ``CUST-…``. Of two customers who are merged, the lower one stays."""
+        assert self.ref
+        return int(self.ref.removeprefix("CUST-"))
+
 
 @dataclass(eq=False)
 class Order:
     state: Event
-    by: str | None = None
-    """The e-mail or customer id that named its owner."""
+    by: tuple[str, ...] = ()
+    """What named its owner: the first identifier that means somebody."""
     named: Key | None = None
     erased: bool = False
 
@@ -140,64 +166,100 @@ class Seen(NamedTuple):
     until: datetime | None
 
 
+@dataclass(frozen=True)
+class Profile:
+    """What a merge keeps of one of the two customers, so that a split can give it back."""
+
+    name: Register | None
+    phone: Register | None
+    notes: str
+
+    @classmethod
+    def of(cls, customer: Customer) -> "Profile":
+        """Copy the profile of a customer."""
+        return cls(customer.name, customer.phone, customer.notes)
+
+
+NOTHING = Profile(None, None, "")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The profiles before a merge; None if an erasure has removed one of them."""
+
+    gone: Profile | None
+    stayed: Profile | None
+
+
+Pair = frozenset[Customer]
+
+
 @dataclass
 class World:
     """Customers, what means them, and orders by id.
 
-    An identifier is an e-mail in lower case or a customer id.
+    An identifier is ``email:…`` with the e-mail in lower case, ``external:…``, or a customer id.
     """
 
     customers: list[Customer] = field(default_factory=list)
-    emails: dict[str, Customer | None] = field(default_factory=dict)
-    """Whom each e-mail means, the oldest first; None: it was marked as no person."""
+    known: dict[str, Customer | None] = field(default_factory=dict)
+    """Whom each e-mail and external id means, the oldest first; None: it was marked as no person.
+    """
     merged: dict[str, Customer] = field(default_factory=dict)
     """Whom the ids of merged customers mean, the latest merge last."""
+    kept: dict[str, Kept] = field(default_factory=dict)
+    """By the ids of merged customers, the latest merge last."""
+    due: set[Pair] = field(default_factory=set)
+    """Customers whom an event put together, until they are merged."""
+    separated: set[Pair] = field(default_factory=set)
+    """Customers who are two people, whatever events say."""
     orders: dict[str, Order] = field(default_factory=dict)
     erased: dict[str, datetime] = field(default_factory=dict)
     """The time up to which orders with an identifier belong to a person who was erased."""
     settings: dict[str, Any] = field(default_factory=lambda: dict(DEFAULTS))
 
-    def whose(self, identifier: str | None) -> Customer | None:
+    def means(self, identifier: str) -> Customer | None:
         """Return whom an identifier means; None if nobody."""
-        own = (customer for customer in self.customers if identifier and customer.ref == identifier)
-        return (
-            next(own, None)
-            or self.merged.get(identifier or "")
-            or self.emails.get(identifier or "")
-        )
+        own = (customer for customer in self.customers if customer.ref == identifier)
+        return next(own, None) or self.merged.get(identifier) or self.known.get(identifier)
+
+    def whose(self, order: Order) -> Customer | None:
+        """Return whose an order is; None if nobody's."""
+        return next(filter(None, map(self.means, order.by)), None)
 
     def identifiers(self, customer: Customer) -> list[str]:
-        """Return the e-mails that mean a customer, then the ids of merged ones."""
+        """Return what means a customer, then the ids of merged ones."""
         return [
             identifier
-            for table in (self.emails, self.merged)
+            for table in (self.known, self.merged)
             for identifier, whose in table.items()
             if whose is customer
         ]
 
     def orders_of(self, customer: Customer) -> list[Order]:
-        return [order for order in self.orders.values() if self.whose(order.by) is customer]
+        return [order for order in self.orders.values() if self.whose(order) is customer]
 
     def totals(self, customer: Customer) -> model.Totals:
         return model.totals(order.state.as_order for order in self.orders_of(customer))
 
     def apply(self, batch: Sequence[Event], now: datetime) -> None:
-        """Apply the events of one batch."""
+        """Apply the events of one batch. Whom they put together is merged by `merge_due`."""
         named: dict[Customer, list[Event]] = {}
-        self._create_missing(batch)
+        self._give_new_identifiers(batch)
         for event in batch:
             order = self.orders.setdefault(event.order, Order(event))
             order.state = max(order.state, event, key=lambda each: each.key)
-            by, names_erased = self._named(event)
-            if by is None:
-                order.erased = order.erased or names_erased
-                continue
-            if customer := self.whose(by):
-                named.setdefault(customer, []).append(event)
-                if by in self.emails:
-                    self._update(customer, "email", by, event)
-            if order.named is None or event.key > order.named:
-                order.named, order.by = event.key, by
+            naming = self._naming(event)
+            if naming and (order.named is None or event.key > order.named):
+                order.named, order.by = event.key, naming
+            if not naming and len(self._live(event)) < len(event.identifiers):
+                order.erased = True
+            if means := [each for each in naming if self.means(each)]:
+                owner = self._meant(means[0])
+                named.setdefault(owner, []).append(event)
+                if means[-1] in self.known:
+                    self._put_together(owner, self._meant(means[-1]))
+                    self._update_email(means[-1], event)
         for customer, events in named.items():
             for event in events:
                 self._update_profile(customer, event)
@@ -205,52 +267,77 @@ class World:
             self._end_hold(customer, newest)
         self.settle(now)
 
-    def _create_missing(self, batch: Sequence[Event]) -> None:
-        new: dict[str, datetime] = {}
+    def _give_new_identifiers(self, batch: Sequence[Event]) -> None:
+        """Give the identifiers that nobody has to whom events put them with, or to new customers.
+
+        An event joins what it puts together, unless two customers would meet: these are merged
+        later.
+        """
+        groups: list[set[str | Customer]] = []
+        dates: dict[str, list[datetime]] = {}
         for event in batch:
-            if email := self._creates(event):
-                new[email] = min(event.created, new.get(email, event.created))
-        for email in sorted(new):
-            self._add(email, Customer(None, new[email]))
+            naming = [each for each in self._naming(event) if self.known.get(each, event)]
+            if not any(map(_is_ours, naming)):
+                _join(groups, [self.known.get(each) or each for each in naming])
+            for each in naming:
+                dates.setdefault(each, []).append(event.created)
+        given: dict[str, Customer] = {}
+        for group in groups:
+            new = sorted(each for each in group if isinstance(each, str))
+            owner = next((each for each in group if isinstance(each, Customer)), None)
+            if new and owner is None:
+                owner = Customer(None, min(at for each in new for at in dates[each]))
+                self.customers.append(owner)
+            given |= {each: owner for each in new if owner}
+        self.known |= {each: given[each] for each in sorted(given)}
+        for customer in dict.fromkeys(given.values()):
+            if customer.ref is None:
+                self._keep_own_email(customer)
+
+    def _put_together(self, one: Customer, other: Customer) -> None:
+        pair = frozenset((one, other))
+        if one is not other and pair not in self.separated:
+            self.due.add(pair)
+
+    def merge_due(self, now: datetime) -> None:
+        """Merge whom events put together."""
+        while self.due:
+            low, high = min((sorted(pair, key=_number) for pair in self.due), key=_numbers)
+            self.merge(low, high, now)
 
     def _end_hold(self, customer: Customer, newest: datetime) -> None:
         hold = customer.hold
         if hold and not hold.pinned and hold.until is None and newest > hold.since:
             customer.hold = None
 
-    def _live(self, event: Event) -> list[str]:
+    def _live(self, event: Event) -> tuple[str, ...]:
         """Return the identifiers of an event, without those of erased people."""
-        given = [event.ref, event.email.lower() if event.email else None]
-        return [
+        return tuple(
             each
-            for each in given
-            if each and not (each in self.erased and event.created <= self.erased[each])
-        ]
+            for each in event.identifiers
+            if not (each in self.erased and event.created <= self.erased[each])
+        )
 
-    def _creates(self, event: Event) -> str | None:
-        """Return the e-mail by which an event creates a customer; None if it does not."""
+    def _naming(self, event: Event) -> tuple[str, ...]:
+        """Return what an order keeps of an event's identifiers. One of our ids stands alone."""
         live = self._live(event)
-        if event.ref in live and self.whose(event.ref):
-            return None
-        email = event.email.lower() if event.email else None
-        return email if email in live and email not in self.emails else None
+        whole = len(live) == len(event.identifiers)
+        if live and _is_ours(live[0]):
+            if self.means(live[0]):
+                return live[:1]
+            live = live[1:]
+        names = any(self.known.get(each, event) for each in live)
+        return live if names or whole else ()
 
-    def _named(self, event: Event) -> tuple[str | None, bool]:
-        """Return by what an event names its customer, and whether it names an erased person."""
-        live = self._live(event)
-        erased = len(live) < sum(each is not None for each in (event.ref, event.email))
-        for identifier in live:
-            if self.whose(identifier):
-                return identifier, False
-        if erased:
-            return None, True
-        return next((each for each in live if each in self.emails), None), False
+    def _meant(self, identifier: str) -> Customer:
+        customer = self.means(identifier)
+        assert customer
+        return customer
 
-    def _add(self, email: str, customer: Customer) -> None:
-        self.emails[email] = customer
-        if customer not in self.customers:
-            self.customers.append(customer)
-            customer.email = Register(email, None)
+    def _update_email(self, identifier: str, event: Event) -> None:
+        if identifier.startswith("email:"):
+            value = identifier.removeprefix("email:")
+            self._update(self._meant(identifier), "email", value, event)
 
     def _update(self, customer: Customer, attribute: str, value: str, event: Event) -> None:
         before = getattr(customer, attribute)
@@ -276,7 +363,8 @@ class World:
     def create(self, ref: str, body: Mapping[str, Any], now: datetime) -> None:
         """Apply a POST that was accepted."""
         customer = Customer(ref, now)
-        self._add(body["email"].lower(), customer)
+        self.customers.append(customer)
+        self.known[email(body["email"])] = customer
         customer.email = Register(body["email"], FOREVER)
         customer.name = Register(body["name"], FOREVER)
         customer.phone = Register(body["phone"], FOREVER) if "phone" in body else None
@@ -291,7 +379,7 @@ class World:
             if attribute in body and body[attribute] != (before and before.value):
                 setattr(customer, attribute, Register(body[attribute], FOREVER))
         if "email" in body:
-            self.emails.setdefault(body["email"].lower(), customer)
+            self.known.setdefault(email(body["email"]), customer)
         customer.notes = body.get("notes", customer.notes)
         if "segment" in body or "segmentPinned" in body or "segmentPinnedUntil" in body:
             self._hold(customer, body, now)
@@ -320,21 +408,32 @@ class World:
         until = max([now, *(order.state.created for order in theirs)])
         for identifier in [*self.identifiers(customer), customer.ref or ""]:
             self.erased[identifier] = until
-            self.emails.pop(identifier, None)
+            self.known.pop(identifier, None)
             self.merged.pop(identifier, None)
+            for order in self.orders.values():
+                order.by = tuple(each for each in order.by if each != identifier)
         for order in theirs:
-            order.by, order.erased = None, True
+            order.by, order.erased = (), True
+        self._remove(customer)
+
+    def _remove(self, customer: Customer) -> None:
         self.customers.remove(customer)
+        self.due = {pair for pair in self.due if customer not in pair}
+        self.separated = {pair for pair in self.separated if customer not in pair}
 
     def merge(self, low: Customer, high: Customer, now: datetime) -> None:
         """Merge two customers; ``low`` has the lower number and stays."""
-        for table in (self.emails, self.merged):
+        for table in (self.known, self.merged):
             for identifier, whose in table.items():
                 if whose is high:
                     table[identifier] = low
-        self.customers.remove(high)
-        self.merged.pop(high.ref or "", None)
+        separated = _of_one(self.separated, high, low)
+        due = _of_one(self.due, high, low) - separated
+        self._remove(high)
+        self.due, self.separated = due, separated
         self.merged[high.ref or ""] = low
+        self.kept.pop(high.ref or "", None)
+        self.kept[high.ref or ""] = Kept(Profile.of(high), Profile.of(low))
         for name in ("email", "name", "phone"):
             mine, other = getattr(low, name), getattr(high, name)
             if other and other.at and (mine is None or mine.loses_to(other.at, other.event_id)):
@@ -344,45 +443,82 @@ class World:
         if high.hold and (low.hold is None or high.hold.since > low.hold.since):
             low.hold, low.segment = high.hold, high.segment
         low.created = min(low.created, high.created)
+        self._keep_own_email(low)
         self._recount(low, now)
 
     def split(
         self, customer: Customer, taken: Sequence[str], ref: str, created: datetime, now: datetime
     ) -> None:
-        """Make another customer of some e-mails, created when its first order was."""
+        """Make another customer of some identifiers, created when its first order was."""
         new = Customer(ref, created)
         self.customers.append(new)
-        for email in taken:
-            self.emails[email] = new
+        for identifier in taken:
+            table = self.merged if _is_ours(identifier) else self.known
+            table[identifier] = new
+        self._give_back(customer, new, taken)
+        self.separated |= {frozenset((customer, new))} | {
+            pair - {customer} | {new} for pair in self.separated if customer in pair
+        }
         for each in (customer, new):
             self._keep_own_email(each)
             self._recount(each, now)
 
-    def mark(self, email: str, now: datetime) -> None:
-        """Mark an e-mail as no person. A customer of whom nothing else is known is gone."""
-        owner = self.emails.pop(email, None)
-        self.emails[email] = None
+    def _give_back(self, old: Customer, new: Customer, taken: Sequence[str]) -> None:
+        """Give both what they were before the last merge with one of the ids that are taken."""
+        kept = next((self.kept[ref] for ref in reversed(self.kept) if ref in taken), None)
+        if kept is None or kept.gone is None:
+            return
+        stayed = kept.stayed or NOTHING
+        new.name, new.phone, new.notes = kept.gone.name, kept.gone.phone, kept.gone.notes
+        for name in ("name", "phone"):
+            if getattr(old, name) == getattr(kept.gone, name):
+                setattr(old, name, getattr(stayed, name))
+
+    def mark(self, identifier: str, now: datetime) -> None:
+        """Mark an identifier as no person. A customer of whom nothing else is known is gone."""
+        owner = self.known.pop(identifier, None)
+        before = {order.state.order: self.whose(order) for order in self.orders.values()}
+        self.known[identifier] = None
         if owner is None:
             return
         self._keep_own_email(owner)
         typed = owner.notes or (owner.name and owner.name.at == FOREVER)
-        if typed or self.identifiers(owner) or self.orders_of(owner):
-            self._recount(owner, now)
-        else:
-            self.customers.remove(owner)
+        if not (typed or self.identifiers(owner) or self.orders_of(owner)):
+            self._remove(owner)
+        for customer in self.customers:
+            if customer is owner or any(
+                before[order.state.order] is not customer for order in self.orders_of(customer)
+            ):
+                self._recount(customer, now)
 
-    def unmark(self, email: str, ref: str | None, now: datetime) -> None:
-        """Take a mark away. ``ref`` is the new customer's, who has the orders."""
-        del self.emails[email]
-        if ref is None:
+    def unmark(self, identifier: str, ref: str | None, now: datetime) -> None:
+        """Take a mark away. ``ref`` is the customer's who has the identifier from now on.
+
+        It is a new one's, unless its orders have another identifier that means somebody.
+        """
+        del self.known[identifier]
+        orders = [order for order in self.orders.values() if identifier in order.by]
+        if not orders:
+            assert ref is None
             return
-        orders = [order for order in self.orders.values() if order.by == email]
-        customer = Customer(ref, min(order.state.created for order in orders))
-        self._add(email, customer)
-        self._recount(customer, now)
+        owners = dict.fromkeys(filter(None, map(self.whose, orders)))
+        customer = min(owners, key=_number, default=None)
+        if customer is None:
+            customer = Customer(ref, min(order.state.created for order in orders))
+            self.customers.append(customer)
+        assert customer.ref == ref
+        self.known[identifier] = customer
+        self._keep_own_email(customer)
+        for each in {customer: None, **owners}:
+            self._put_together(customer, each)
+            self._recount(each, now)
 
     def _keep_own_email(self, customer: Customer) -> None:
-        emails = [email for email, whose in self.emails.items() if whose is customer]
+        emails = [
+            each.removeprefix("email:")
+            for each, whose in self.known.items()
+            if whose is customer and each.startswith("email:")
+        ]
         if customer.email is None or customer.key not in emails:
             customer.email = Register(emails[0], None) if emails else None
 
@@ -412,3 +548,30 @@ class World:
             bool(hold and hold.pinned),
             hold.until if hold else None,
         )
+
+
+def _join(groups: list[set[str | Customer]], together: Sequence[str | Customer]) -> None:
+    """Join the groups of what one event puts together, if no two customers meet there."""
+    found = [group for group in groups if not group.isdisjoint(together)]
+    joined = set(together).union(*found)
+    if sum(isinstance(each, Customer) for each in joined) > 1:
+        for each in together:
+            _join(groups, [each])
+        return
+    groups[:] = [group for group in groups if group not in found]
+    if joined:
+        groups.append(joined)
+
+
+def _of_one(pairs: set[Pair], gone: Customer, stays: Customer) -> set[Pair]:
+    """Return the pairs after a merge."""
+    moved = {frozenset(stays if each is gone else each for each in pair) for pair in pairs}
+    return {pair for pair in moved if len(pair) > 1}
+
+
+def _number(customer: Customer) -> int:
+    return customer.number
+
+
+def _numbers(pair: Sequence[Customer]) -> list[int]:
+    return [customer.number for customer in pair]

@@ -9,7 +9,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.system.state_machine.model import email, external
+
 EMAILS = ["a@x.org", "b@x.org", "C@x.org"]
+EXTERNALS = ["7", "8"]
+"""Ids of customers in the shop's own system."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Story:
     """The number of a customer that the event names by ``CUST-…``, which outranks its e-mail."""
     name: str | None
     phone: str | None
+    external: str | None = None
+    """The customer's id in the shop's own system. An event has only one id."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Merge:
 
 @dataclass(frozen=True)
 class Split:
-    """A split; the bits of ``which`` choose among the customer's e-mails."""
+    """A split; the bits of ``which`` choose among the customer's identifiers."""
 
     whom: int
     which: int
@@ -72,9 +78,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Mark:
-    """Mark an e-mail as no person; if it is marked, take the mark away."""
+    """Mark an identifier as no person; if it is marked, take the mark away."""
 
-    email: str
+    identifier: str
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ stories = st.builds(
     by_ref=st.sampled_from([None, None, None, None, 0, 1]),
     name=st.none() | _names,
     phone=st.none() | _phones,
+    external=st.sampled_from([None, None, *EXTERNALS]),
 )
 
 _segments = st.sampled_from(["new", "returning", "vip", "at_risk", "inactive"])
@@ -174,8 +181,8 @@ operations: st.SearchStrategy[Operation] = st.one_of(
     _edits,
     st.builds(Erase, _whom),
     st.builds(Merge, _whom, _whom),
-    st.builds(Split, _whom, st.integers(1, 7)),
-    st.builds(Mark, st.sampled_from([email.lower() for email in EMAILS])),
+    st.builds(Split, _whom, st.integers(1, 31)),
+    st.builds(Mark, st.sampled_from([*map(email, EMAILS), *map(external, EXTERNALS)])),
     _changes,
     _waits,
 )

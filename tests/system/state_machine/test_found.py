@@ -12,8 +12,11 @@ from tests.system.state_machine.operations import (
     Create,
     Edit,
     Erase,
+    Mark,
+    Merge,
     Operation,
     Publish,
+    Split,
     Story,
     Wait,
 )
@@ -77,6 +80,45 @@ FOUND: dict[str, list[Operation]] = {
         ANNS,
         Edit(0, {"email": "d@x.org"}),
         Publish((replace(ANN, order="ORD-3"), replace(ANN, version=0)), again=(0,)),
+    ],
+    "an e-mail that came with an id while it was no person is theirs once the mark is gone": [
+        Mark("email:b@x.org"),
+        Publish((replace(ANN, email="b@x.org", external="7"),)),
+        Mark("email:b@x.org"),
+    ],
+    "a split takes back what staff had typed for the other one": [
+        Publish((ANN, replace(ANN, order="ORD-2", email="b@x.org", name="Bob"))),
+        Edit(1, {"name": "Zoë", "phone": "1"}),
+        Merge(0, 1),
+        Wait(1),
+        Split(0, 0b110),
+    ],
+    "the ids of two merged customers are split off at once": [
+        Publish(
+            (
+                ANN,
+                replace(ANN, order="ORD-2", email="b@x.org", name="Bob"),
+                replace(ANN, order="ORD-3", email="C@x.org", name="Zoë"),
+            )
+        ),
+        Merge(0, 1),
+        Merge(0, 1),
+        Split(0, 0b11110),
+    ],
+    "whoever was marked as no person is not two people with anybody": [
+        Publish((ANN, replace(ANN, order="ORD-2", email="b@x.org", external="7"))),
+        Merge(0, 1),
+        Split(0, 0b1),
+        Mark("email:a@x.org"),
+    ],
+    "a split after one of both profiles was erased": [
+        Publish((ANN, replace(ANN, order="ORD-2", email="b@x.org", name="Bob"))),
+        Publish((replace(ANN, order="ORD-3", email="C@x.org", name="Zoë"),)),
+        Merge(0, 1),
+        Merge(0, 1),
+        Split(0, 0b1),
+        Erase(1),
+        Split(0, 0b101),
     ],
     "an e-mail is corrected back and forth": [
         ANNS,

@@ -1,4 +1,4 @@
-"""Recompute customers whose orders came or went, or of whom two became one.
+"""Create customers for orders, and recompute those whose orders came or went.
 
 The caller has locked them, and commits.
 """
@@ -59,6 +59,7 @@ ABSORB = assign_sql(
 )""",
     _DONE,
 )
+_CREATE = text("INSERT INTO customers (date_created) VALUES (:at) RETURNING id")
 _RECOUNT = text(RECOUNT)
 _ABSORB = text(ABSORB)
 _SEARCH = text(f"""
@@ -66,6 +67,11 @@ INSERT INTO customer_search (customer_id, searched)
 SELECT id, {search_text("c")} FROM customers c WHERE id = ANY(:ids)
 ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 """)
+
+
+async def create_empty(connection: AsyncConnection, date_created: datetime) -> int:
+    """Create a customer who gets identifiers and orders next; return their number."""
+    return int((await connection.execute(_CREATE, {"at": date_created})).scalar_one())
 
 
 async def recount(connection: AsyncConnection, ids: Sequence[int], now: datetime) -> None:

@@ -13,7 +13,7 @@ from service.core.identity import MOST_IDENTIFIERS
 from service.core.json_values import dumps
 from service.db.accounts.audit import note
 from service.db.customers.identity.by_hand import NoSuchCustomerError
-from service.db.customers.identity.split import separate
+from service.db.customers.identity.pairs import separate
 from service.db.locks import lock_customers, read_clock
 from service.db.statistics.answer_cache import recall
 

@@ -154,11 +154,16 @@ async def merge(
         customer_id=low,
         details={
             "other": customer_ref(high),
-            "gone": {name: gone[name] for name in KEPT if gone[name]},
-            "stayed": {name: found[low][name] for name in KEPT if found[low][name]},
+            "gone": _kept(gone),
+            "stayed": _kept(found[low]),
         },
     )
     return Merged(low, high)
+
+
+def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the audit keeps of a customer. The event id of a typed value is empty."""
+    return {name: row[name] for name in KEPT if row[name] is not None}
 
 
 async def merge_next(connection: AsyncConnection, now: datetime | None = None) -> int | None:

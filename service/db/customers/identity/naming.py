@@ -43,14 +43,6 @@ WHERE i.customer_id <> j.customer_id
 """The customers whom orders put together, and who are neither due to be merged nor known to
 be two people."""
 
-_OF_THEIRS = PUT_TOGETHER.format(orders="orders", condition="o.customer_id = ANY(:ids)")
-DUE_TO_MERGE = f"""
-INSERT INTO pending_merges (low, high)
-SELECT low, high FROM ({_OF_THEIRS}) together
-ORDER BY low, high ON CONFLICT DO NOTHING
-"""
-"""Notes whom the orders of some customers put together. Call it when identifiers have moved."""
-
 
 async def say_what_named(connection: AsyncConnection, ids: Sequence[int]) -> None:
     """Write what named those orders of customers that do not say so.

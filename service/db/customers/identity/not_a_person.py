@@ -14,10 +14,12 @@ from service.core.identifiers import IdentifierKind, kind_of
 from service.core.removal_event import RemovalReason
 from service.db.accounts.audit import note
 from service.db.customers import removals
-from service.db.customers.identity.assignment import recount
+from service.db.customers.identity import pairs
+from service.db.customers.identity.assignment import create_empty, recount
 from service.db.customers.identity.claims import claim, owner_of
 from service.db.customers.identity.naming import OWNER_OF_ORDER, say_what_named
 from service.db.customers.identity.own_email import keep_own_email
+from service.db.customers.identity.pairs import put_together
 from service.db.customers.identity.split import REASSIGNED
 from service.db.locks import lock_customers
 from service.db.segments import assign
@@ -64,24 +66,14 @@ SELECT c.notes = '' AND coalesce(c.name_at < 'infinity', true)
   AND NOT EXISTS (SELECT FROM interactions WHERE customer_id = :id)
 FROM customers c WHERE id = :id
 """)
-_NAMED = """
-FROM orders o WHERE o.identifier = :identifier
-  OR o.other_identifier = :identifier AND o.customer_id IS NULL
-"""
-"""The orders that an identifier would name, if it named somebody. An order whose person was erased
-says by what it was named only if an event did that later. It reads all orders: nobody takes
-a mark away often, and an index would cost every order."""
+# An order whose person was erased says by what it was named only if an event did that later. This
+# reads all orders: nobody takes a mark away often, and an index would cost every order.
+_NAMED = "FROM orders o WHERE :identifier IN (o.identifier, o.other_identifier)"
 _CONCERNED = text(f"SELECT DISTINCT o.customer_id {_NAMED}")
 _EARLIEST = text(f"SELECT min(o.date_created) {_NAMED}")
-_CREATE = text("INSERT INTO customers (date_created) VALUES (:at) RETURNING id")
 _TAKE = text(f"""
-UPDATE orders SET customer_id = :id WHERE id IN (SELECT o.id {_NAMED} ORDER BY o.id)
-""")
-_DUE = text("""
-INSERT INTO pending_merges (low, high)
-SELECT LEAST(CAST(:id AS bigint), other), GREATEST(CAST(:id AS bigint), other)
-FROM unnest(CAST(:others AS bigint[])) AS o (other)
-ON CONFLICT DO NOTHING
+UPDATE orders SET customer_id = :id
+WHERE id IN (SELECT o.id {_NAMED} AND {OWNER_OF_ORDER} = :id ORDER BY o.id)
 """)
 
 
@@ -119,6 +111,7 @@ async def mark(connection: AsyncConnection, identifier: str, actor: str) -> int 
     gone = bool((await connection.execute(_IS_EMPTY, {"id": owner})).scalar_one())
     if gone:
         await assign.forget(connection, owner)
+        await pairs.forget(connection, owner)
         await removals.add(connection, [owner], RemovalReason.NOT_A_PERSON)
         concerned.remove(owner)
     await recount(connection, sorted(concerned), now)
@@ -134,9 +127,11 @@ async def mark(connection: AsyncConnection, identifier: str, actor: str) -> int 
 
 
 async def unmark(connection: AsyncConnection, identifier: str, actor: str) -> int | None:
-    """Take the mark away; the caller commits. Return the customer who has the orders from now on.
+    """Take the mark away; the caller commits. Return the customer who has it from now on.
 
-    None if no order names the identifier. Raises NotMarkedError, OwnerChangedError.
+    An order with two identifiers says that both mean one person, so it goes to the owner of such an
+    order. Otherwise a new customer gets it, with its orders. None if no order names it. Raises
+    NotMarkedError, OwnerChangedError.
     """
     names = {"identifier": identifier}
     concerned = set((await connection.execute(_CONCERNED, names)).scalars())
@@ -146,16 +141,16 @@ async def unmark(connection: AsyncConnection, identifier: str, actor: str) -> in
         raise NotMarkedError
     if not concerned.issuperset((await connection.execute(_CONCERNED, names)).scalars()):
         raise OwnerChangedError
-    new = None
-    if concerned:
+    owner = owners[0] if owners else None
+    if concerned and owner is None:
         earliest = (await connection.execute(_EARLIEST, names)).scalar_one()
-        new = int((await connection.execute(_CREATE, {"at": earliest})).scalar_one())
-        await claim(connection, new, identifier, actor)
-        await connection.execute(_TAKE, {**names, "id": new})
-        await keep_own_email(connection, [new])
-        # An order with two identifiers says that both are one person.
-        await connection.execute(_DUE, {"id": new, "others": owners})
-        await recount(connection, [*owners, new], now)
-    await note(connection, actor, "identifier.unmarked", customer_id=new, details=names)
+        owner = await create_empty(connection, earliest)
+    if owner is not None:
+        await claim(connection, owner, identifier, actor)
+        await connection.execute(_TAKE, {**names, "id": owner})
+        await keep_own_email(connection, [owner])
+        await put_together(connection, [(owner, other) for other in owners if other != owner])
+        await recount(connection, sorted({owner, *owners}), now)
+    await note(connection, actor, "identifier.unmarked", customer_id=owner, details=names)
     await connection.execute(REASSIGNED)
-    return new
+    return owner

@@ -15,10 +15,11 @@ from service.core.json_values import dumps
 from service.core.order_event import NAMED_REGISTERS
 from service.db import registers
 from service.db.accounts.audit import note
-from service.db.customers.identity.assignment import recount
+from service.db.customers.identity.assignment import create_empty, recount
 from service.db.customers.identity.claims import of_customer
-from service.db.customers.identity.naming import DUE_TO_MERGE, OWNER_OF_ORDER, say_what_named
+from service.db.customers.identity.naming import OWNER_OF_ORDER, say_what_named
 from service.db.customers.identity.own_email import keep_own_email
+from service.db.customers.identity.pairs import divide
 from service.db.locks import lock_customers
 
 
@@ -26,9 +27,6 @@ class CannotSplitError(Exception):
     """The identifiers cannot be taken away; ``args[0]`` says why."""
 
 
-_CREATE = text("""
-INSERT INTO customers (date_created) VALUES (:now) RETURNING id
-""")
 _TAKE = text("""
 UPDATE identifiers SET customer_id = :new WHERE identifier = ANY(:identifiers)
 """)
@@ -59,42 +57,17 @@ UPDATE customers c SET {_registers_of("gone", "true")},
 FROM {_RECORD.format("gone")} WHERE c.id = :new
 """)
 # What came from the other one, and nothing has replaced since. The value is compared, too: all that
-# people type has the same key.
-_CAME_FROM_OTHER = "(c.{0}, c.{1}, c.{2}) IS NOT DISTINCT FROM (gone.{0}, gone.{1}, gone.{2})"
+# people type has the same key. Earlier releases did not keep its empty event id.
+_CAME_FROM_OTHER = (
+    "(c.{0}, c.{1}, coalesce(c.{2}, ''))"
+    " IS NOT DISTINCT FROM (gone.{0}, gone.{1}, coalesce(gone.{2}, ''))"
+)
 _TAKE_BACK = text(f"""
 UPDATE customers c SET {_registers_of("stayed", _CAME_FROM_OTHER)}
 FROM {_RECORD.format("gone")}, {_RECORD.format("stayed")} WHERE c.id = :old
 """)
-_SEPARATE = text("""
-INSERT INTO separations (low, high, decided_by)
-VALUES (LEAST(CAST(:one AS bigint), :other), GREATEST(CAST(:one AS bigint), :other), :actor)
-ON CONFLICT DO NOTHING
-""")
-# Customers who are two people with the old customer are two people with the new one, too.
-_INHERIT = text("""
-INSERT INTO separations (low, high, decided_by)
-SELECT LEAST(other, :new), GREATEST(other, :new), decided_by
-FROM (SELECT low + high - :old AS other, decided_by FROM separations WHERE :old IN (low, high)) s
-ON CONFLICT DO NOTHING
-""")
-# An order may have put the new customer together with the other one of a pair, not the old one.
-_NO_LONGER_DUE = text("""
-DELETE FROM pending_merges WHERE :old IN (low, high) RETURNING low + high - :old
-""")
-_DUE_TO_MERGE = text(DUE_TO_MERGE)
-_NOT_DUE = text("""
-DELETE FROM pending_merges
-WHERE (low, high) = (LEAST(CAST(:one AS bigint), :other), GREATEST(CAST(:one AS bigint), :other))
-""")
 REASSIGNED = text("UPDATE installation SET reassignments = reassignments + 1")
 """Batches that have looked up identifiers meanwhile run again. Call it last: it is one row."""
-
-
-async def separate(connection: AsyncConnection, one: int, other: int, actor: str) -> None:
-    """Note that two customers are two people, whatever events say; the caller commits."""
-    names = {"one": one, "other": other}
-    await connection.execute(_SEPARATE, {**names, "actor": actor})
-    await connection.execute(_NOT_DUE, names)
 
 
 async def split(
@@ -115,15 +88,12 @@ async def split(
     if not theirs - set(taken):
         raise CannotSplitError("leave at least one identifier to this customer")
     await say_what_named(connection, [customer_id])
-    new = int((await connection.execute(_CREATE, {"now": now})).scalar_one())
+    new = await create_empty(connection, now)
     await connection.execute(_TAKE, {"new": new, "identifiers": taken})
     await connection.execute(_TAKE_ORDERS, {"old": customer_id, "new": new})
     await _give_back(connection, customer_id, new, taken)
     await keep_own_email(connection, [customer_id, new])
-    await connection.execute(_INHERIT, {"old": customer_id, "new": new})
-    await separate(connection, customer_id, new, actor)
-    others = (await connection.execute(_NO_LONGER_DUE, {"old": customer_id})).scalars().all()
-    await connection.execute(_DUE_TO_MERGE, {"ids": [customer_id, new, *others]})
+    await divide(connection, customer_id, new, actor)
     await recount(connection, [customer_id, new], now)
     await note(
         connection,

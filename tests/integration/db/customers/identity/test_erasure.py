@@ -10,7 +10,8 @@ from service.core.personal_ids import pseudonym
 from service.db.customers import editing
 from service.db.customers.identity import not_a_person
 from service.db.customers.identity.merge import merge
-from service.db.customers.identity.split import separate, split
+from service.db.customers.identity.pairs import separate
+from service.db.customers.identity.split import split
 from service.db.operations.status import note_verification
 from tests.conftest import Service
 from tests.events import entry

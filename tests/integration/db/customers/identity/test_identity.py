@@ -13,7 +13,8 @@ from service.db.customers import editing
 from service.db.customers.identity import not_a_person
 from service.db.customers.identity.claims import of_customer
 from service.db.customers.identity.merge import merge, merge_next
-from service.db.customers.identity.split import CannotSplitError, separate, split
+from service.db.customers.identity.pairs import separate
+from service.db.customers.identity.split import CannotSplitError, split
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.db.ingest.test_concurrency import WAITING

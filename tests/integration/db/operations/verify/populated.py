@@ -12,7 +12,7 @@ from service.db.customers import editing, interactions
 from service.db.customers.editing import HoldEdit
 from service.db.customers.identity import not_a_person
 from service.db.customers.identity.merge import merge
-from service.db.customers.identity.split import separate
+from service.db.customers.identity.pairs import separate
 from service.db.engine import in_transaction
 from service.db.operations.status import note_verification
 from service.db.segments import reclassify, rule_settings

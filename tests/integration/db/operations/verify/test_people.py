@@ -7,7 +7,7 @@ import pytest
 from service.db.customers import editing
 from service.db.customers.editing import HoldEdit
 from service.db.customers.identity.merge import merge
-from service.db.customers.identity.split import separate
+from service.db.customers.identity.pairs import separate
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.db.operations.verify.populated import populate
