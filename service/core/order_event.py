@@ -29,6 +29,10 @@ class Reason(StrEnum):
     """It passed the contract, but the database refused its data: a fault of this service."""
     TOO_MANY_DELIVERIES = "too_many_deliveries"
     """Every worker that took the entry died."""
+    CURRENCY_MISMATCH = "currency_mismatch"
+    """Another currency. Only earlier releases refused it, so a replay succeeds."""
+    REFUND_EXCEEDS_TOTAL = "refund_exceeds_total"
+    """A refund above the total. Only earlier releases refused it, so a replay succeeds."""
 
 
 class Refusal(NamedTuple):

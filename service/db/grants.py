@@ -28,6 +28,7 @@ WEB_WRITES: Mapping[str, str] = {
     "installation": "UPDATE (ids_replaced, erasures, late_events, reassignments)",
     "interactions": "INSERT, UPDATE, DELETE",
     "losses": "UPDATE",
+    "order_conflicts": "INSERT, UPDATE, DELETE",
     "orders": "INSERT, UPDATE",
     "pending_merges": "INSERT, UPDATE, DELETE",
     "removals": "INSERT",

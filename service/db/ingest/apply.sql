@@ -2,45 +2,70 @@
 -- The greater key wins in every register, so events may come twice, late or in several batches.
 -- One statement, because all of it must see one snapshot, taken after the customers were locked.
 WITH
-incoming AS (
-  SELECT id, version, updated_at, event_id, status, payment_status, total_cents * 0.01 AS total,
-    refunded_cents * 0.01 AS refunded, date_created,
-    customer_id, identifier, other_identifier,
-    coalesce(named_version, CASE WHEN identifier IS NOT NULL THEN version END) AS named_version,
-    coalesce(named_at, CASE WHEN identifier IS NOT NULL THEN updated_at END) AS named_at,
-    coalesce(named_event_id, CASE WHEN identifier IS NOT NULL THEN event_id END) AS named_event_id,
-    erased
+counting AS MATERIALIZED (
+  SELECT count_from, count_free_orders, time_zone FROM settings ORDER BY version DESC LIMIT 1
+),
+told AS (
+  SELECT *, total_cents * 0.01 AS total, refunded_cents * 0.01 AS refunded
   FROM (
     SELECT CAST(u.id AS text) AS id, CAST(u.version AS bigint) AS version,
-    CAST(u.updated_at AS timestamptz) AS updated_at, CAST(u.event_id AS text) AS event_id,
-    CAST(u.status AS text) AS status, CAST(u.payment_status AS text) AS payment_status,
-    CAST(u.total_cents AS bigint) AS total_cents,
+    CAST(u.updated_at AS timestamptz) AS updated_at, CAST(u.sent_at AS timestamptz) AS sent_at,
+    CAST(u.event_id AS text) AS event_id, CAST(u.status AS text) AS status,
+    CAST(u.payment_status AS text) AS payment_status, CAST(u.total_cents AS bigint) AS total_cents,
     CAST(u.refunded_cents AS bigint) AS refunded_cents,
-    CAST(u.date_created AS timestamptz) AS date_created,
+    CAST(u.date_created AS timestamptz) AS date_created, CAST(u.currency AS text) AS currency,
+    CAST(u.exchange_rate AS numeric) AS exchange_rate,
+    CAST(u.most_refunded_cents AS bigint) AS most_refunded_cents,
     CAST(u.customer_id AS bigint) AS customer_id, CAST(u.identifier AS text) AS identifier,
     CAST(u.other_identifier AS text) AS other_identifier,
     CAST(u.named_version AS bigint) AS named_version, CAST(u.named_at AS timestamptz) AS named_at,
+    CAST(u.named_sent_at AS timestamptz) AS named_sent_at,
     CAST(u.named_event_id AS text) AS named_event_id, CAST(u.erased AS boolean) AS erased
     FROM ROWS FROM (
         json_array_elements_text(CAST(:id AS json)),
         json_array_elements_text(CAST(:version AS json)),
         json_array_elements_text(CAST(:updated_at AS json)),
+        json_array_elements_text(CAST(:sent_at AS json)),
         json_array_elements_text(CAST(:event_id AS json)),
         json_array_elements_text(CAST(:status AS json)),
         json_array_elements_text(CAST(:payment_status AS json)),
         json_array_elements_text(CAST(:total_cents AS json)),
         json_array_elements_text(CAST(:refunded_cents AS json)),
         json_array_elements_text(CAST(:date_created AS json)),
+        json_array_elements_text(CAST(:currency AS json)),
+        json_array_elements_text(CAST(:exchange_rate AS json)),
+        json_array_elements_text(CAST(:most_refunded_cents AS json)),
         json_array_elements_text(CAST(:customer_id AS json)),
         json_array_elements_text(CAST(:identifier AS json)),
         json_array_elements_text(CAST(:other_identifier AS json)),
         json_array_elements_text(CAST(:named_version AS json)),
         json_array_elements_text(CAST(:named_at AS json)),
+        json_array_elements_text(CAST(:named_sent_at AS json)),
         json_array_elements_text(CAST(:named_event_id AS json)),
         json_array_elements_text(CAST(:erased AS json))
-    ) AS u(id, version, updated_at, event_id, status, payment_status, total_cents, refunded_cents,
-    date_created, customer_id, identifier, other_identifier, named_version, named_at,
-    named_event_id, erased)) packed
+    ) AS u(id, version, updated_at, sent_at, event_id, status, payment_status, total_cents,
+    refunded_cents, date_created, currency, exchange_rate, most_refunded_cents, customer_id,
+    identifier, other_identifier, named_version, named_at, named_sent_at, named_event_id,
+    erased)) packed
+),
+incoming AS (
+  SELECT id, version, updated_at, sent_at, event_id, status, payment_status, total, refunded,
+      date_created, currency, exchange_rate,
+      NOT ((status = 'cancelled') OR (coalesce(payment_status = 'failed', false))
+      OR (CASE WHEN total > 0 THEN refunded >= total OR refunded = 0
+      AND (status = 'refunded' OR coalesce(payment_status = 'refunded', false))
+      ELSE (status = 'refunded' OR coalesce(payment_status = 'refunded', false)) END)
+      OR (counting.count_from = 'paid'
+      AND coalesce(payment_status NOT IN ('paid', 'partially_refunded', 'refunded'), true))
+      OR (total = 0 AND NOT counting.count_free_orders)) AS counts,
+    most_refunded_cents * 0.01 AS most_refunded,
+    customer_id, identifier, other_identifier,
+    coalesce(named_version, CASE WHEN identifier IS NOT NULL THEN version END) AS named_version,
+    coalesce(named_at, CASE WHEN identifier IS NOT NULL THEN updated_at END) AS named_at,
+    coalesce(named_sent_at, CASE WHEN identifier IS NOT NULL THEN sent_at END) AS named_sent_at,
+    coalesce(named_event_id, CASE WHEN identifier IS NOT NULL THEN event_id END) AS named_event_id,
+    erased
+  FROM told CROSS JOIN counting
 ),
 profile AS (  -- the newest values that the batch has for each customer
   SELECT profile_customer, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
@@ -86,91 +111,164 @@ profile AS (  -- the newest values that the batch has for each customer
     email_event)) packed
 ),
 written AS (
-  INSERT INTO orders AS o (id, version, updated_at, event_id, status, payment_status, total,
-      refunded, date_created, customer_id, identifier, other_identifier, named_version, named_at,
-      named_event_id, erased, applied_at)
-  SELECT id, version, updated_at, event_id, status, payment_status, total, refunded, date_created,
-      customer_id, identifier, other_identifier, named_version, named_at, named_event_id, erased,
+  INSERT INTO orders AS o (id, version, updated_at, sent_at, event_id, status, payment_status,
+      total, refunded, date_created, currency, exchange_rate, counts, customer_id, identifier,
+      other_identifier, named_version, named_at, named_sent_at, named_event_id, erased,
+      most_refunded, applied_at)
+  SELECT id, version, updated_at, sent_at, event_id, status, payment_status, total, refunded,
+      date_created, currency, exchange_rate, counts, customer_id, identifier, other_identifier,
+      named_version, named_at, named_sent_at, named_event_id, erased, most_refunded,
       CAST(:now AS timestamptz)
   FROM incoming ORDER BY id COLLATE "C"
   ON CONFLICT (id) DO UPDATE SET
     version = CASE
-    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
-    o.event_id) THEN excluded.version ELSE o.version END,
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.version ELSE o.version END,
     updated_at = CASE
-    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
-    o.event_id) THEN excluded.updated_at ELSE o.updated_at END,
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.updated_at ELSE o.updated_at END,
+    sent_at = CASE
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.sent_at ELSE o.sent_at END,
     event_id = CASE
-    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
-    o.event_id) THEN excluded.event_id ELSE o.event_id END,
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.event_id ELSE o.event_id END,
     status = CASE
-    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
-    o.event_id) THEN excluded.status ELSE o.status END,
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.status ELSE o.status END,
     payment_status = CASE
-    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
-    o.event_id) THEN excluded.payment_status ELSE o.payment_status END,
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.payment_status ELSE o.payment_status END,
     total = CASE
-    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
-    o.event_id) THEN excluded.total ELSE o.total END,
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.total ELSE o.total END,
     refunded = CASE
-    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
-    o.event_id) THEN excluded.refunded ELSE o.refunded END,
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.refunded ELSE o.refunded END,
     date_created = CASE
-    WHEN (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
-    o.event_id) THEN excluded.date_created ELSE o.date_created END,
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.date_created ELSE o.date_created END,
+    currency = CASE
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.currency ELSE o.currency END,
+    exchange_rate = CASE
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.exchange_rate ELSE o.exchange_rate END,
+    counts = CASE
+    WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+    excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+    THEN excluded.counts ELSE o.counts END,
+    most_refunded = NULLIF(GREATEST(o.most_refunded, o.refunded, excluded.most_refunded,
+    excluded.refunded),
+      CASE
+      WHEN (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+      excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
+      THEN excluded.refunded ELSE o.refunded END),
     customer_id = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
-    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
-    excluded.identifier IS NOT NULL) THEN excluded.customer_id ELSE o.customer_id END,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) > (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id)
+    OR (excluded.named_version, excluded.named_at,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) = (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id) AND o.identifier IS NULL AND NOT o.erased, excluded.identifier IS NOT NULL)
+    THEN excluded.customer_id ELSE o.customer_id END,
     identifier = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
-    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
-    excluded.identifier IS NOT NULL) THEN excluded.identifier ELSE o.identifier END,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) > (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id)
+    OR (excluded.named_version, excluded.named_at,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) = (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id) AND o.identifier IS NULL AND NOT o.erased, excluded.identifier IS NOT NULL)
+    THEN excluded.identifier ELSE o.identifier END,
     other_identifier = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
-    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
-    excluded.identifier IS NOT NULL) THEN excluded.other_identifier ELSE o.other_identifier END,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) > (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id)
+    OR (excluded.named_version, excluded.named_at,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) = (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id) AND o.identifier IS NULL AND NOT o.erased, excluded.identifier IS NOT NULL)
+    THEN excluded.other_identifier ELSE o.other_identifier END,
     named_version = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
-    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
-    excluded.identifier IS NOT NULL) THEN excluded.named_version ELSE o.named_version END,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) > (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id)
+    OR (excluded.named_version, excluded.named_at,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) = (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id) AND o.identifier IS NULL AND NOT o.erased, excluded.identifier IS NOT NULL)
+    THEN excluded.named_version ELSE o.named_version END,
     named_at = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
-    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
-    excluded.identifier IS NOT NULL) THEN excluded.named_at ELSE o.named_at END,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) > (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id)
+    OR (excluded.named_version, excluded.named_at,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) = (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id) AND o.identifier IS NULL AND NOT o.erased, excluded.identifier IS NOT NULL)
+    THEN excluded.named_at ELSE o.named_at END,
+    named_sent_at = CASE
+    WHEN coalesce((excluded.named_version, excluded.named_at,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) > (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id)
+    OR (excluded.named_version, excluded.named_at,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) = (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id) AND o.identifier IS NULL AND NOT o.erased, excluded.identifier IS NOT NULL)
+    THEN excluded.named_sent_at ELSE o.named_sent_at END,
     named_event_id = CASE
     WHEN coalesce((excluded.named_version, excluded.named_at,
-    excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-    OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-    o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
-    excluded.identifier IS NOT NULL) THEN excluded.named_event_id ELSE o.named_event_id END,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) > (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id)
+    OR (excluded.named_version, excluded.named_at,
+    coalesce(excluded.named_sent_at, excluded.named_at),
+    excluded.named_event_id) = (o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at),
+    o.named_event_id) AND o.identifier IS NULL AND NOT o.erased, excluded.identifier IS NOT NULL)
+    THEN excluded.named_event_id ELSE o.named_event_id END,
     erased = o.erased OR excluded.erased,
     applied_at = excluded.applied_at
-  WHERE (excluded.version, excluded.updated_at, excluded.event_id) > (o.version, o.updated_at,
-      o.event_id)
+  WHERE (excluded.version, excluded.updated_at, coalesce(excluded.sent_at, excluded.updated_at),
+      excluded.event_id) > (o.version, o.updated_at, coalesce(o.sent_at, o.updated_at), o.event_id)
       OR coalesce((excluded.named_version, excluded.named_at,
-      excluded.named_event_id) > (o.named_version, o.named_at, o.named_event_id)
-      OR (excluded.named_version, excluded.named_at, excluded.named_event_id) = (o.named_version,
-      o.named_at, o.named_event_id) AND o.identifier IS NULL AND NOT o.erased,
-      excluded.identifier IS NOT NULL) OR excluded.erased > o.erased
+      coalesce(excluded.named_sent_at, excluded.named_at),
+      excluded.named_event_id) > (o.named_version, o.named_at,
+      coalesce(o.named_sent_at, o.named_at), o.named_event_id)
+      OR (excluded.named_version, excluded.named_at,
+      coalesce(excluded.named_sent_at, excluded.named_at),
+      excluded.named_event_id) = (o.named_version, o.named_at,
+      coalesce(o.named_sent_at, o.named_at), o.named_event_id) AND o.identifier IS NULL
+      AND NOT o.erased, excluded.identifier IS NOT NULL) OR excluded.erased > o.erased
+      OR coalesce(excluded.most_refunded, excluded.refunded) > GREATEST(o.most_refunded, o.refunded)
   RETURNING new.id,
     old.customer_id AS old_customer, old.counts AS old_counts,
-    old.total - old.refunded AS old_net, old.date_created AS old_date,
+    old.net AS old_net, old.date_created AS old_date,
     new.customer_id AS new_customer, new.counts AS new_counts,
-    new.total - new.refunded AS new_net, new.date_created AS new_date,
-    old.version AS was_version, old.updated_at AS was_updated_at, old.event_id AS was_event_id,
-    old.status AS was_status, old.payment_status AS was_payment_status, old.total AS was_total,
-    old.refunded AS was_refunded, old.date_created AS was_date_created
+    new.net AS new_net, new.date_created AS new_date,
+    old.version AS was_version, old.updated_at AS was_updated_at, old.sent_at AS was_sent_at,
+    old.event_id AS was_event_id, old.status AS was_status,
+    old.payment_status AS was_payment_status, old.total AS was_total, old.refunded AS was_refunded,
+    old.date_created AS was_date_created, old.currency AS was_currency,
+    old.exchange_rate AS was_exchange_rate
 ),
 effects AS (  -- what each written order takes from its old customer and gives to its new one
   SELECT old_customer AS customer_id, -1 AS orders, -old_net AS spent,
@@ -418,19 +516,22 @@ totalled AS (
   ON CONFLICT (day, slot) DO UPDATE SET created = t.created + excluded.created,
       orders = t.orders + excluded.orders, revenue = t.revenue + excluded.revenue
 )
-SELECT i.id, w.old_customer, k.was_version, k.was_updated_at, k.was_event_id, k.was_status,
-    k.was_payment_status, k.was_total, k.was_refunded, k.was_date_created
+SELECT i.id, w.old_customer, k.was_version, k.was_updated_at, k.was_sent_at, k.was_event_id,
+    k.was_status, k.was_payment_status, k.was_total, k.was_refunded, k.was_date_created,
+    k.was_currency, k.was_exchange_rate
 FROM (SELECT count(*) FROM announced) a CROSS JOIN incoming i
 LEFT JOIN written w ON w.id = i.id
 CROSS JOIN LATERAL (
-  SELECT w.was_version, w.was_updated_at, w.was_event_id, w.was_status, w.was_payment_status,
-      w.was_total, w.was_refunded, w.was_date_created WHERE w.was_event_id IS NOT NULL
+  SELECT w.was_version, w.was_updated_at, w.was_sent_at, w.was_event_id, w.was_status,
+      w.was_payment_status, w.was_total, w.was_refunded, w.was_date_created, w.was_currency,
+      w.was_exchange_rate WHERE w.was_event_id IS NOT NULL
   UNION ALL
-  SELECT o.version, o.updated_at, o.event_id, o.status, o.payment_status, o.total, o.refunded,
-      o.date_created FROM orders o
+  SELECT o.version, o.updated_at, o.sent_at, o.event_id, o.status, o.payment_status, o.total,
+      o.refunded, o.date_created, o.currency, o.exchange_rate FROM orders o
   WHERE w.id IS NULL AND o.id = i.id
 ) k
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM installation
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM installation
 WHERE (ids_replaced, reassignments) <>
 (CAST(:ids_replaced AS bigint), CAST(:reassignments AS bigint))

@@ -8,7 +8,9 @@ settings AS (
       CAST(:at_risk_days AS INTEGER) AS at_risk_days,
       CAST(:inactive_days AS INTEGER) AS inactive_days,
       CAST(:auto_segmentation AS BOOLEAN) AS auto_segmentation,
-      CAST(:precedence AS TEXT) AS precedence
+      CAST(:precedence AS TEXT) AS precedence, CAST(:count_from AS TEXT) AS count_from,
+      CAST(:count_free_orders AS BOOLEAN) AS count_free_orders,
+      CAST(:time_zone AS TEXT) AS time_zone
 ),
 after AS (SELECT c.ctid AS place, c.*, CAST(NULL AS timestamptz) AS newest_order FROM customers c),
 limits AS (

@@ -46,9 +46,11 @@ REASONS = {
     Reason.INVALID_AMOUNT: "Invalid amount",
     Reason.INVALID_TIME: "Invalid time",
     Reason.INVALID_EMAIL: "Invalid e-mail",
-    Reason.INVALID_CURRENCY: "Unknown currency",
+    Reason.INVALID_CURRENCY: "Invalid currency",
     Reason.NOT_APPLICABLE: "Refused by the database",
     Reason.TOO_MANY_DELIVERIES: "Crashed every worker",
+    Reason.CURRENCY_MISMATCH: "Other currency: retry it",
+    Reason.REFUND_EXCEEDS_TOTAL: "Refund above total: retry it",
 }
 """Why an entry became a dead letter."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.conftest import Service
 from tests.events import entry
+from tests.integration.db.operations.dead_letters.conftest import EARLIER, refused_earlier
 from tests.paths import ROOT
 from tests.processes import environment
 
@@ -33,13 +34,14 @@ async def dead_letters(
 async def test_dead_letters_are_listed_shown_replayed_and_discarded(
     service: Service, tmp_path: Path
 ) -> None:
-    await service.ingest(
-        entry("ORD-1", email="a@x.org", currency="EUR", note="\x1b[2J"),
-        entry("ORD-2", email="a@x.org", currency="EUR"),
-        entry("ORD-3", total="-1"),
+    await refused_earlier(
+        service,
+        entry("ORD-1", email="a@x.org", currency="EUR", note="\x1b[2J" * 500),
+        entry("ORD-2", email="a@x.org", currency="EUR", note="x" * 2000),
     )
+    await service.ingest(entry("ORD-3", total="-1"))
     status, output = await dead_letters(
-        service, tmp_path, "list", "--json", "--reason", "currency_mismatch"
+        service, tmp_path, "list", "--json", "--reason", EARLIER.reason
     )
     letters = json.loads(output)
     assert (status, len(letters)) == (0, 2)
@@ -50,17 +52,15 @@ async def test_dead_letters_are_listed_shown_replayed_and_discarded(
     assert "a@x.org" in json.loads(output)["fields"]["data"]
     assert "\x1b" not in output
     status, output = await dead_letters(
-        service, tmp_path, "replay", "--reason", "currency_mismatch"
+        service, tmp_path, "replay", "--reason", EARLIER.reason, max_event_bytes="2000"
     )
     assert (status, output.splitlines()[0]) == (
         1,
         "2 retried: none accepted; 2 refused again",
     )
-    status, output = await dead_letters(
-        service, tmp_path, "replay", str(letters[0]["id"]), store_currency="EUR"
-    )
+    status, output = await dead_letters(service, tmp_path, "replay", str(letters[0]["id"]))
     assert (status, output.strip()) == (0, "1 retried: 1 applied; 0 refused again")
-    status, output = await dead_letters(service, tmp_path, "replay", "--all", store_currency="EUR")
+    status, output = await dead_letters(service, tmp_path, "replay", "--all")
     assert (status, output.splitlines()[0]) == (1, "2 retried: 1 applied; 1 refused again")
     (remaining,) = await service.rows("SELECT id FROM dead_letters")
     assert (await dead_letters(service, tmp_path, "replay", "1", "--all"))[0] == 2
@@ -76,7 +76,7 @@ async def test_dead_letters_are_listed_shown_replayed_and_discarded(
 
 async def test_many_are_discarded_after_a_question(service: Service, tmp_path: Path) -> None:
     await service.ingest(
-        *(entry(f"ORD-{n}", total="-1") for n in range(3)), entry("ORD-9", currency="EUR")
+        *(entry(f"ORD-{n}", total="-1") for n in range(3)), entry("ORD-9", currency="euros")
     )
     chosen = ("discard", "--reason", "invalid_amount", "--before", "2100-01-01T00:00:00Z")
     status, output = await dead_letters(service, tmp_path, *chosen, "--why", "a flood")

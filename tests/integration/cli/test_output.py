@@ -20,8 +20,8 @@ from tests.processes import environment
 
 KEY_NAME = "nightly export of everything to the data warehouse of the finance department"
 EMAIL = "a.person.with.a.very.long.address@department.subdomain.example.com"
-REASON = "currency_mismatch"
-ERROR = "`data.currency` is 'EUR', but this store adds up USD only"
+REASON = "invalid_currency"
+ERROR = "`data.currency` must be a code of ISO 4217, such as USD"
 LOST = """
 INSERT INTO losses (stream, kind, after_id, until_id, entries, since, noticed_at, last_noticed_at)
 VALUES ('orders', 'removed', '1795810790146-0', '1795810790999-17', 6, now(), now(), now())
@@ -37,7 +37,7 @@ async def filled(empty_service: Service) -> Service:
     """Fill every list with something that is long."""
     service = empty_service
     await service.ingest(
-        entry("ORD-1", email="a@x.org", currency="EUR"), entry("ORD-2", email="b@x.org")
+        entry("ORD-1", email="a@x.org", currency="euros"), entry("ORD-2", email="b@x.org")
     )
     async with service.engine.begin() as connection:
         await api_keys.create_key(connection, KEY_NAME, list(Scope), actor="a test")

@@ -252,7 +252,7 @@ async def test_orders_are_imported_from_json(
         "",
         bare,
         cloud_event("A-1", email="a@x.org", version=2, status="cancelled", created=now),
-        {**bare, "currency": "EUR"},
+        {**bare, "currency": "euros"},
         '{"id": "C-1", ',
         "[]",
         {**bare, "totalAmount": None},

@@ -93,7 +93,7 @@ def _carriers() -> Iterator[tuple[str, Fields, Reason]]:
     yield "older envelope of text", {b"data": older_envelope('"text"')}, Reason.NOT_AN_OBJECT
     yield "older envelope, no UTF-8", {b"data": older_envelope("\ud800")}, not_json
     for escape in ("\\u0000", "\\ud800"):
-        inner = with_json("data.customer.name", f'"{escape}"').decode()
+        inner = with_json("data.customer.id", f'"{escape}"').decode()
         hidden = older_envelope(inner).replace(b"\\\\u", b"\\u005cu")
         yield f"older envelope that hides {escape}", {b"data": hidden}, Reason.INVALID_TEXT
 
@@ -139,7 +139,7 @@ def _documents() -> Iterator[tuple[str, bytes, Reason]]:
 
 _AMOUNTS = (
     *("1e400", "-1e400", "1e12", "1e999999999", "999999999999.995", "-0.001", "-1e-400"),
-    *('"NaN"', '"-Infinity"', '"1e400"', '"1,00"', '"1 000"', '"１"', '"1\\u0000"', '""', "true"),
+    *('"NaN"', '"-Infinity"', '"1e400"', '"1,00"', '"1 000"', '"１"', '"1\\u0000"', '" "', "true"),
     *("9" * 4000, "-" + "9" * 4000, '"' + "9" * 4000 + '"', '"0.' + "0" * 4000 + '1"', "[1]"),
 )
 _TIMES: tuple[object, ...] = (
@@ -155,12 +155,20 @@ _EMAILS = (
     *("mailto:a b@c", "\u202ea b@c", "\x1b[2J"),
 )
 _KINDS = {"number": -1, "bool": True, "list": [[]], "object": {"a": 1}, "text": "x" * 3000}
+_ANYTHING = set(_KINDS)
 _FITTING = {
-    "subject": set(_KINDS),  # the service does not read it
+    "subject": _ANYTHING,  # the service does not read it
+    "data.id": {"number"},
     "data.customer": {"object"},
     "data.customer.id": {"number"},
-    "data.customer.phone": {"number"},
-    "data.shippingAddress": {"object"},
+    # No order is refused for these.
+    "data.customer.name": _ANYTHING,
+    "data.customer.phone": _ANYTHING,
+    "data.shippingAddress": _ANYTHING,
+    "data.shippingAddress.street": _ANYTHING,
+    "data.shippingAddress.city": _ANYTHING,
+    "data.shippingAddress.zip": _ANYTHING,
+    "data.shippingAddress.country": _ANYTHING,
 }
 
 
@@ -184,10 +192,13 @@ def _numbers_and_times() -> Iterator[tuple[str, bytes, Reason]]:
         for field in ("totalAmount", "refundedAmount"):
             name = f"{field} {literal[:20]}, {len(literal)} long"
             yield name, with_json(f"data.{field}", literal), Reason.INVALID_AMOUNT
+    for rate in ("0", "-1", "1e-11", "1e12", '"fast"', "true", "[1]", "9" * 4000):
+        name = f"exchangeRate {rate[:20]}, {len(rate)} long"
+        yield name, with_json("data.exchangeRate", rate), Reason.INVALID_AMOUNT
     yield (
-        "a refund too large",
-        with_json("data.refundedAmount", "100.005"),
-        (Reason.REFUND_EXCEEDS_TOTAL),
+        "an exchange rate that makes too much of the total",
+        with_json("data.exchangeRate", '"1e11"').replace(b'"USD"', b'"EUR"'),
+        Reason.INVALID_AMOUNT,
     )
     for field in ("time", "data.dateCreated", "data.dateUpdated"):
         for value in _TIMES:
@@ -210,12 +221,12 @@ def _texts() -> Iterator[tuple[str, bytes, Reason]]:
         encoded(with_value("data.customer.email", huge)),
         Reason.INVALID_FIELD,
     )
-    for path in ("id", "data.id", "data.customer.name", "data.shippingAddress.street"):
+    for path in ("id", "source", "data.id", "data.customer.id", "data.customer.email"):
         for text in ("\x00", "\ud800", "\udc00\ud800"):
             yield f"{path} {text!r}", encoded(with_value(path, text)), Reason.INVALID_TEXT
-    for currency in ("EUR", "", " ", "usd\x00", "\ud800", "💵", "U\u202eSD", "x" * 100_000):
+    for currency in ("EURO", "E U", "usd\x00", "\ud800", "💵", "U\u202eSD", "x" * 100_000):
         name = f"currency {currency[:10]!r}"
-        yield name, encoded(with_value("data.currency", currency)), Reason.CURRENCY_MISMATCH
+        yield name, encoded(with_value("data.currency", currency)), Reason.INVALID_CURRENCY
     for kind in ("order-deleted", "", "\x00", "com.example.order", "ORDER-CREATED", "x" * 100_000):
         yield f"type {kind[:20]!r}", encoded(with_value("type", kind)), Reason.UNKNOWN_TYPE
     yield "CloudEvents 0.3", encoded(with_value("specversion", "0.3")), Reason.UNSUPPORTED_VERSION
@@ -262,6 +273,16 @@ def tolerated() -> dict[str, Fields]:
         "1e-400": ("totalAmount", "1e-400"),
         "a float's error": ("totalAmount", "108.24917500000001"),
         "the refund is the total": ("refundedAmount", "100.0049999"),
+        "the refund is more than the total": ("refundedAmount", "999999999999.99"),
+        "no refund, as text": ("refundedAmount", '""'),
+        "another currency": ("currency", '"eur"'),
+        "no currency": ("currency", '" "'),
+        "a status in capitals": ("status", '"ON HOLD"'),
+        "a number as the zip": ("shippingAddress.zip", "78701"),
+        "an object as the name": ("customer.name", '{"first": "\\u0000"}'),
+        "an address that is a text": ("shippingAddress", '"1 Main St"'),
+        "half a pair in a name": ("customer.name", '"a\\ud800"'),
+        "no customer, as a list": ("customer", "[]"),
         "midnight of 1990": ("dateCreated", '"1990-01-01T00:00:00Z"'),
         "nanoseconds": ("dateCreated", '"2020-02-29t10:00:00.123456789z"'),
         "an offset of 14 hours": ("dateCreated", '"2020-02-29T10:00:00+14:00"'),

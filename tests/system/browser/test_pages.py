@@ -13,6 +13,7 @@ from service.core.envelope import Entry
 from service.db.segments.reclassify import advance
 from tests.conftest import Service
 from tests.events import entry, fields
+from tests.integration.db.operations.dead_letters.conftest import refused_earlier
 from tests.system.browser.conftest import Site
 from tests.wait import PATIENCE
 
@@ -200,11 +201,8 @@ async def test_dead_letters_are_inspected_replayed_and_discarded(shop: Site, tab
 
 
 async def test_a_dead_letter_that_is_accepted_now_is_applied(site: Site, tab: Page) -> None:
-    await site.service.ingest(Entry("1700000000000-0", fields("ORD-7", currency="EUR")))
-    await site.service.execute(
-        "UPDATE dead_letters SET field_values = ARRAY[CAST(replace(convert_from(field_values[1],"
-        " 'UTF8'), 'EUR', 'USD') AS bytea)]"
-    )
+    entry = Entry("1700000000000-0", fields("ORD-7", currency="EUR"))
+    await refused_earlier(site.service, entry)
     await tab.goto("/operations")
     await tab.get_by_role("link", name="Inspect").click()
     await tab.get_by_role("dialog").get_by_role("button", name="Retry").click()

@@ -134,7 +134,7 @@ async def test_an_answer_does_not_grow_with_the_mistakes_of_a_request(
 async def test_everything_that_cannot_be_undone_is_audited_with_its_actor(
     service: Service, http: httpx.AsyncClient
 ) -> None:
-    await service.ingest(entry("ORD-1", currency="EUR"), entry("ORD-2", currency="EUR"))
+    await service.ingest(entry("ORD-1", currency="euros"), entry("ORD-2", currency="euros"))
     url = await create(http, "a@x.org")
     everybody = await key(service, *Scope)
     letters = (await http.get("/api/v1/dead-letters", headers=everybody)).json()["items"]

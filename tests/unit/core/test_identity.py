@@ -26,7 +26,7 @@ NOTHING = Known({}, {})
 
 def event(*identifiers: str, created: datetime = START) -> OrderEvent:
     customer = EventCustomer(identifiers, None, None, None, None) if identifiers else None
-    key = EventKey(1, created, "e")
+    key = EventKey(1, created, created, "e")
     return OrderEvent("O-1", key, created, "completed", "paid", 1, 0, created, customer)
 
 

@@ -200,9 +200,14 @@ def test_every_reason_has_an_entry_that_is_refused_for_it() -> None:
         refusal = judged(fields)
         assert isinstance(refusal, Refusal)
         assert refusal.reason is reason
-    # The contract never gives these two: the worker does.
-    later = {Reason.NOT_APPLICABLE, Reason.TOO_MANY_DELIVERIES}
-    assert EXAMPLES.keys() == set(Reason) - later
+    # The contract never gives these: the worker gives two, and an earlier release gave the others.
+    others = {
+        Reason.NOT_APPLICABLE,
+        Reason.TOO_MANY_DELIVERIES,
+        Reason.CURRENCY_MISMATCH,
+        Reason.REFUND_EXCEEDS_TOTAL,
+    }
+    assert EXAMPLES.keys() == set(Reason) - others
 
 
 # --- Amounts
@@ -286,7 +291,7 @@ def test_a_string_may_leave_out_the_digits_on_one_side_of_the_point(written: str
 )
 @pytest.mark.parametrize("field", ["totalAmount", "refundedAmount"])
 def test_a_value_that_is_no_amount_is_refused(field: str, written: str) -> None:
-    if field == "refundedAmount" and written == "null":
+    if field == "refundedAmount" and written in {"null", '""'}:
         assert accepted(with_json(f"data.{field}", written)).refunded_cents == 0
         return
     refusal = refused(with_json(f"data.{field}", written))
@@ -429,20 +434,29 @@ def test_any_moment_between_1990_and_tomorrow_is_read(moment: datetime, zone: An
 # --- Keys
 
 
-def test_the_key_is_version_time_and_event_id() -> None:
+def test_the_key_is_version_time_the_events_own_time_and_its_id() -> None:
     updated, sent = PLACED + timedelta(hours=1), PLACED + timedelta(hours=2)
     event = accepted(document(version=7, updated=updated, event_time=sent))
-    assert event.key == (7, updated, "e-1")
+    assert event.key == (7, updated, sent, "e-1")
     assert event.profile_at == updated
 
 
-def test_the_key_falls_back_without_version_and_update_time() -> None:
+def test_the_key_falls_back_without_version_and_times() -> None:
     sent = PLACED + timedelta(hours=2)
     found = document(version=None, event_time=sent)
     del found["data"]["dateUpdated"]
-    assert accepted(found).key == (0, sent, "e-1")
+    assert accepted(found).key == (0, sent, sent, "e-1")
     del found["time"]
-    assert accepted(found).key == (0, PLACED, "e-1")
+    assert accepted(found).key == (0, PLACED, PLACED, "e-1")
+
+
+def test_the_time_of_an_event_decides_between_states_of_the_same_second() -> None:
+    """Shops write when an order was changed in whole seconds."""
+    pending = with_value("id", "S1:9")
+    pending["time"] = "2026-11-22T10:00:00.100Z"
+    cancelled = with_value("id", "S1:10")
+    cancelled["time"] = "2026-11-22T10:00:00.200Z"
+    assert accepted(cancelled).key > accepted(pending).key
 
 
 # --- Fields
@@ -527,22 +541,13 @@ WRONG: dict[str, tuple[object, ...]] = {
     "id": (1, None, True, [], "", "x" * 201),
     "source": (1, True, [], {}, "x" * 201),
     "data": (1, None, "{}", [], True),
-    "data.id": (1, None, True, [], {}, "", "x" * 201),
+    "data.id": (1.5, 1e300, None, True, [], {}, "", " ", "x" * 201),
     "data.version": (-1, 2**63, "1", 1.5, 1.0, True, []),
-    "data.status": (1, None, "", "Pending", "paid", []),
-    "data.paymentStatus": (1, "", "Paid", "cancelled", {}),
-    "data.currency": (1, True, [], {}),
-    "data.customer": (1, "Jane", [], True),
+    "data.status": (1, None, "", "lost", "paid", []),
+    "data.paymentStatus": (1, "cancelled", {}),
+    "data.customer": (1, "Jane", ["Jane"], True),
     "data.customer.id": (1.5, 1e300, True, [], {}, "x" * 1001, 10**1000),
     "data.customer.email": (1, [], {}, True, "x" * 309 + "@example.org"),
-    "data.customer.name": (1, [], {}, True, "x" * 1001),
-    "data.customer.phone": (5.5, True, [], {}, "1" * 1001),
-    "data.shippingAddress": (1, "1 Main St", [], True),
-    "data.shippingAddress.street": (1, [], {}, "x" * 1001),
-    "data.shippingAddress.city": (1, [], {}, "x" * 1001),
-    "data.shippingAddress.state": (1, [], {}, "x" * 1001),
-    "data.shippingAddress.zip": (78701, [], {}, "x" * 1001),
-    "data.shippingAddress.country": (1, [], {}, "x" * 1001),
 }
 
 
@@ -625,13 +630,6 @@ def test_an_order_id_may_be_a_number_and_is_trimmed(written: object, taken: str)
     assert accepted(with_value("data.id", written)).order_id == taken
 
 
-@pytest.mark.parametrize("written", ["", " ", None, True, [], {}, "x" * 201])
-def test_what_is_no_order_id_is_refused(written: object) -> None:
-    refusal = refused(with_value("data.id", written))
-    assert refusal.reason is Reason.INVALID_FIELD
-    assert "`data.id`" in refusal.message
-
-
 @pytest.mark.parametrize(
     ("address", "street"),
     [
@@ -685,12 +683,22 @@ def test_words_of_other_systems_for_payments(written: object, status: str | None
     assert accepted(with_value("data.paymentStatus", written)).payment_status == status
 
 
+ACCESSORIES = [
+    "data.customer.name",
+    "data.customer.phone",
+    "data.shippingAddress",
+    *(f"data.shippingAddress.{part}" for part in ("street", "city", "state", "zip", "country")),
+]
+
+
+@pytest.mark.parametrize("path", ACCESSORIES)
 @pytest.mark.parametrize(
-    "path", ["data.customer.name", "data.customer.phone", "data.shippingAddress"]
+    "value", [1, 1.5, 1e300, True, "", "x" * 5000, [], ["x"], {}, {"x": 1}, "\x00", "\ud800"]
 )
-@pytest.mark.parametrize("value", ["", [], {}, True, {"x": 1}, ["x"], "x" * 5000, "\x00", 1.5])
 def test_an_accessory_never_has_an_order_refused(path: str, value: object) -> None:
-    assert accepted(with_value(path, value)).total_cents == 10000
+    event = accepted(with_value(path, value))
+    assert event.total_cents == 10000
+    json.dumps(event.customer, ensure_ascii=False).encode()
 
 
 def test_texts_of_the_profile_are_cut_and_freed_of_what_cannot_be_stored() -> None:
@@ -713,28 +721,12 @@ def test_an_empty_refund_is_none() -> None:
     assert accepted(with_value("data.refundedAmount", "")).refunded_cents == 0
 
 
-def test_the_time_of_an_event_decides_between_states_of_the_same_second() -> None:
-    """Shops write when an order was changed in whole seconds."""
-    pending = with_value("id", "S1:9")
-    pending["time"] = "2026-11-22T10:00:00.100Z"
-    cancelled = with_value("id", "S1:10")
-    cancelled["time"] = "2026-11-22T10:00:00.200Z"
-    assert accepted(cancelled).key > accepted(pending).key
-
-
 USED_TEXT = [
     "id",
     "source",
     "data.id",
     "data.customer.id",
     "data.customer.email",
-    "data.customer.name",
-    "data.customer.phone",
-    "data.shippingAddress.street",
-    "data.shippingAddress.city",
-    "data.shippingAddress.state",
-    "data.shippingAddress.zip",
-    "data.shippingAddress.country",
 ]
 
 
@@ -915,7 +907,8 @@ def check_verdict(verdict: OrderEvent | Refusal) -> None:
         assert verdict.message
         verdict.message.encode()
         return
-    assert 0 <= verdict.refunded_cents <= verdict.total_cents < 10**14
+    assert 0 <= verdict.refunded_cents < 10**14
+    assert 0 <= verdict.total_cents < 10**14
     assert verdict.key.version in range(2**63)
     assert verdict.date_created.tzinfo is UTC
     json.dumps(verdict.customer, ensure_ascii=False).encode()

@@ -147,6 +147,9 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "inactive_days": 90,
         "auto_segmentation": True,
         "precedence": "recency_first",
+        "count_from": "placed",
+        "count_free_orders": True,
+        "time_zone": "UTC",
     }
 
 

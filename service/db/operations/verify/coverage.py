@@ -54,6 +54,7 @@ _OBSERVED = Unknowable("what Redis was last seen to have; a worker renews it eac
 _SHOWN = Unknowable("progress that people are shown; nothing relies on it")
 _LOST = Unknowable("the only record of entries that are gone; `crm losses` shows it")
 _SEARCHED = Unknowable("counts what started a search of the streams, which may be repeated")
+_TOLD = Unknowable("what events said that were replaced; Redis may not have them any more")
 _CACHED = Unknowable("a cache; a worker computes it again")
 _THIS = Unknowable("the result of the last verification; the next one writes it anew")
 _SINGLE = Refused("the check that there is one row")
@@ -190,6 +191,7 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "salt_digest": Refused("ck_installation_salt"),
         "sign_in_since": _CLOCK,
         **dict.fromkeys(("ids_replaced", "erasures", "late_events"), _SEARCHED),
+        "store_currency": _TYPED,
         "reassignments": Unknowable("compared with itself, by batches that run meanwhile"),
     },
     "interactions": {
@@ -221,27 +223,38 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "acknowledged_at": Refused("ck_losses_acknowledged"),
         "acknowledged_by": Refused("ck_losses_acknowledged"),
     },
+    "order_conflicts": {
+        "order_id": Refused("fk_order_conflicts_order_id"),
+        **dict.fromkeys(("event_id", "version", "updated_at", "sent_at", "content"), _TOLD),
+        "noticed_at": _CLOCK,
+    },
     "orders": {
         # What only the event says can be compared as long as Redis has the event. A key that is
         # too great looks like that of a later event, so only an older one is found.
         "id": Checked(3),
         "version": Checked(3),
         "updated_at": Checked(3),
+        "sent_at": Checked(3),
         "event_id": Checked(3),
         "status": Checked(3),
         "payment_status": Checked(3),
         "total": Checked(1),
         "refunded": Checked(1),
+        "currency": Checked(1),
+        "exchange_rate": Checked(1),
         "date_created": Checked(1),
         "customer_id": Checked(1),
         "identifier": Checked(9),
         "other_identifier": Checked(9),
         "named_version": Checked(3),
         "named_at": Checked(3),
+        "named_sent_at": Checked(3),
         "named_event_id": Checked(3),
         "erased": Checked(1),
         "applied_at": _CLOCK,
-        "counts": Refused("a generated column"),
+        "counts": Checked(1),
+        "net": Refused("a generated column"),
+        "most_refunded": _TOLD,
     },
     "partition_counters": {"partition": Checked(2), "slot": _SLOT, "read": Checked(2)},
     "pending_merges": dict.fromkeys(("low", "high", "since", "protected"), Checked(9)),

@@ -4,7 +4,7 @@
 WITH aggregate AS (
   SELECT customer_id,
     CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
-    coalesce(sum(total - refunded) FILTER (WHERE counts), 0.00) AS total_spent,
+    coalesce(sum(net) FILTER (WHERE counts), 0.00) AS total_spent,
     min(date_created) FILTER (WHERE counts) AS first_order_date,
     max(date_created) FILTER (WHERE counts) AS last_order_date,
     max(date_created) AS newest_order

@@ -15,7 +15,7 @@ from tests.integration.http.auth.conftest import Web, serve
 
 _UNDOCUMENTED = {"get /metrics": "read"}
 """Not in the OpenAPI document: only Prometheus needs it, and docs/http.md describes it."""
-_SHOWN = {"id": "CUST-1001", "interaction": "1", "reason": "currency_mismatch", "why": "a test"}
+_SHOWN = {"id": "CUST-1001", "interaction": "1", "reason": "invalid_amount", "why": "a test"}
 
 
 class Operation(NamedTuple):

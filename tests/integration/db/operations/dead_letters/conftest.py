@@ -8,8 +8,10 @@ from sqlalchemy import text
 
 from service.core.dead_letters import digest
 from service.core.envelope import Entry
+from service.core.order_event import Judged, Reason, Refusal
 from service.core.scopes import Scope
 from service.db.accounts.api_keys import create_key
+from service.db.ingest.ingest import ingest
 from tests.conftest import Service
 from tests.integration.http.conftest import client
 
@@ -45,3 +47,11 @@ async def old_letter(service: Service, entry: Entry, reason: str = "not_json") -
                 "digest": digest(entry),
             },
         )
+
+
+EARLIER = Refusal(Reason.CURRENCY_MISMATCH, "`data.currency` is 'EUR', but this store is in USD")
+
+
+async def refused_earlier(service: Service, *entries: Entry) -> None:
+    """Store entries as dead letters that an earlier release refused for their currency."""
+    await service.in_transaction(ingest, [Judged(entry, EARLIER) for entry in entries])

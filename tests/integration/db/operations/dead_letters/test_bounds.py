@@ -243,7 +243,7 @@ async def test_many_are_discarded_by_reason_and_age(
     monkeypatch.setattr(dead_letter_removal, "PAGE", 2)
     await service.ingest(
         *(entry(f"ORD-{n}", total="-1") for n in range(5)),
-        entry("ORD-9", currency="EUR"),
+        entry("ORD-9", currency="euros"),
     )
     await service.execute(
         "UPDATE dead_letters SET first_seen = first_seen - interval '3 days' WHERE id <> 5"
@@ -257,7 +257,7 @@ async def test_many_are_discarded_by_reason_and_age(
     assert done.json() == {"discarded": 4, "remaining": 0}
     assert [row["reason"] for row in await letters(service)] == [
         "invalid_amount",
-        "currency_mismatch",
+        "invalid_currency",
     ]
     noted = await service.rows("SELECT actor, action, details FROM audit ORDER BY id")
     assert [row["details"]["letters"] for row in noted] == [2, 2]
@@ -291,7 +291,7 @@ async def test_a_careless_discard_of_many_is_refused(
 async def test_many_are_discarded_on_the_page_after_they_were_counted(
     service: Service, web: httpx.AsyncClient
 ) -> None:
-    await service.ingest(entry("ORD-1", total="-1"), entry("ORD-2", currency="EUR"))
+    await service.ingest(entry("ORD-1", total="-1"), entry("ORD-2", currency="euros"))
     url = "/operations/dead-letters/discard"
     assert "Nothing is deleted yet" in (await web.get(url)).text
     chosen = await web.get(url, params={"reason": "invalid_amount"})
@@ -300,7 +300,7 @@ async def test_many_are_discarded_on_the_page_after_they_were_counted(
     assert len(await letters(service)) == 2, "nothing was chosen"
     done = await web.post(url, data={"reason": "invalid_amount", "before": "", "why": "a test"})
     assert done.status_code in {200, 303}
-    assert [row["reason"] for row in await letters(service)] == ["currency_mismatch"]
+    assert [row["reason"] for row in await letters(service)] == ["invalid_currency"]
 
 
 async def test_discarding_stops_at_the_number_allowed(

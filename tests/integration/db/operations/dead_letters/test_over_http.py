@@ -1,8 +1,7 @@
 """The routes for dead letters, with entries that the ingestion itself refused."""
 
 import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +15,7 @@ from service.http.api.dead_letter_replay import ReplayedLetter, ReplayedLetters
 from service.http.api.dead_letters import DeadLetters, OpenedDeadLetter, Summary
 from tests.conftest import Service
 from tests.events import entry
-from tests.integration.db.operations.dead_letters.conftest import key
+from tests.integration.db.operations.dead_letters.conftest import EARLIER, key, refused_earlier
 from tests.integration.http.conftest import client
 
 URL = "/api/v1/dead-letters"
@@ -26,14 +25,12 @@ def bad(stream_id: str, fields: dict[bytes, bytes]) -> Entry:
     return Entry(stream_id, fields)
 
 
-@asynccontextmanager
-async def in_euros(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    """Yield a client for a web process with the currency EUR, which the publisher always used.
+def narrow(service: Service) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    """Return a client for a web process that takes no event of more than 100 bytes.
 
-    This is the fix after which the dead letters are accepted: the currency was configured wrong.
+    The fix after which it accepts dead letters is a configuration that takes larger ones.
     """
-    async with client(service, store_currency="EUR") as http:
-        yield http
+    return client(service, max_event_bytes=100)
 
 
 async def body(response: httpx.Response, model: Any, status: int = 200) -> dict[str, Any]:
@@ -64,7 +61,7 @@ async def test_the_list_has_the_newest_first_in_pages_and_can_be_filtered_by_rea
     service: Service, web: httpx.AsyncClient
 ) -> None:
     await service.ingest(
-        *(entry(f"ORD-{n}", currency="EUR") for n in range(3)),
+        *(entry(f"ORD-{n}", currency="euros") for n in range(3)),
         *(entry(f"ORD-{n}", total="-1") for n in range(2)),
         bad("1800000000000-0", {b"other": b"\xff"}),
     )
@@ -82,12 +79,12 @@ async def test_the_list_has_the_newest_first_in_pages_and_can_be_filtered_by_rea
         listed += [int(item["id"]) for item in page["items"]]
         query = {"limit": 4, "cursor": page["nextCursor"]} if page["nextCursor"] else {}
     assert listed == ids
-    euros = await body(await web.get(URL, params={"reason": "currency_mismatch"}), DeadLetters)
+    euros = await body(await web.get(URL, params={"reason": "invalid_currency"}), DeadLetters)
     assert (euros["total"], len(euros["items"])) == (3, 3)
     assert (await web.get(URL, params={"reason": "bad_luck"})).status_code == 422
     summary = await body(await web.get(f"{URL}/summary"), Summary)
     assert [(item["reason"], item["count"]) for item in summary["items"]] == [
-        ("currency_mismatch", 3),
+        ("invalid_currency", 3),
         ("invalid_amount", 2),
         ("no_data_field", 1),
     ]
@@ -152,25 +149,27 @@ async def test_an_id_without_a_dead_letter_is_not_found(
 async def test_replaying_a_dead_letter_after_a_fix_applies_and_removes_it(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
-    await service.ingest(entry("ORD-1", email="a@x.org", currency="EUR", created=now))
-    (letter,) = (await web.get(URL)).json()["items"]
+    await refused_earlier(service, entry("ORD-1", email="a@x.org", currency="EUR", created=now))
+    (letter,) = (await web.get(URL, params={"reason": EARLIER.reason})).json()["items"]
+    assert (letter["reason"], letter["error"]) == EARLIER
+    url = f"{URL}/{letter['id']}/replay"
     before = await counters(service)
-    refused = await body(await web.post(f"{URL}/{letter['id']}/replay"), ReplayedLetter)
+    async with narrow(service) as mistaken:
+        refused = await body(await mistaken.post(url), ReplayedLetter)
     assert (refused["outcome"], refused["removed"]) == ("dead_lettered", False)
-    assert (refused["reason"], refused["error"]) == ("currency_mismatch", letter["error"])
+    assert refused["reason"] == "too_large"
     (remaining,) = (await web.get(URL)).json()["items"]
-    assert remaining["attempts"] == 2
+    assert (remaining["attempts"], remaining["error"]) == (2, refused["error"])
     assert remaining["lastSeen"] > letter["lastSeen"]
-    async with in_euros(service) as fixed:
-        done = await body(await fixed.post(f"{URL}/{letter['id']}/replay"), ReplayedLetter)
-        assert done == {
-            "id": letter["id"],
-            "outcome": "applied",
-            "removed": True,
-            "reason": None,
-            "error": None,
-        }
-        assert (await fixed.post(f"{URL}/{letter['id']}/replay")).status_code == 404
+    done = await body(await web.post(url), ReplayedLetter)
+    assert done == {
+        "id": letter["id"],
+        "outcome": "applied",
+        "removed": True,
+        "reason": None,
+        "error": None,
+    }
+    assert (await web.post(url)).status_code == 404
     assert (await web.get(URL)).json()["total"] == 0
     assert await service.rows("SELECT segment, total_orders FROM customers") == [
         {"segment": "new", "total_orders": 1}
@@ -186,11 +185,10 @@ async def test_replaying_a_dead_letter_after_a_fix_applies_and_removes_it(
 async def test_a_replayed_event_older_than_the_order_is_stale_and_removed(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
-    await service.ingest(entry("ORD-1", email="a@x.org", currency="EUR", created=now, version=1))
+    await refused_earlier(service, entry("ORD-1", email="a@x.org", created=now, version=1))
     await service.ingest(entry("ORD-1", email="a@x.org", created=now, version=2, total="7"))
     (letter,) = (await web.get(URL)).json()["items"]
-    async with in_euros(service) as fixed:
-        done = await body(await fixed.post(f"{URL}/{letter['id']}/replay"), ReplayedLetter)
+    done = await body(await web.post(f"{URL}/{letter['id']}/replay"), ReplayedLetter)
     assert (done["outcome"], done["removed"]) == ("stale", True)
     (row,) = await service.rows("SELECT total_spent FROM customers")
     assert row["total_spent"] == 7
@@ -200,24 +198,24 @@ async def test_replaying_a_reason_replays_all_its_dead_letters_and_no_others(
     service: Service, web: httpx.AsyncClient, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letter_replay, "PAGE", 3)
-    await service.ingest(
+    await refused_earlier(
+        service,
         *(entry(f"ORD-{n}", email=f"{n % 2}@x.org", currency="EUR", created=now) for n in range(7)),
-        entry("ORD-8", currency="GBP"),
-        entry("ORD-9", total="-1"),
+        entry("ORD-8", currency="pounds"),
     )
-    async with in_euros(service) as fixed:
-        response = await fixed.post(f"{URL}/replay", params={"reason": "currency_mismatch"})
+    await service.ingest(entry("ORD-9", total="-1"))
+    response = await web.post(f"{URL}/replay", params={"reason": EARLIER.reason})
     assert await body(response, ReplayedLetters) == {
         "replayed": 8,
         "removed": 7,
         "outcomes": {"applied": 7, "dead_lettered": 1},
-        "refused": {"currency_mismatch": 1},
+        "refused": {"invalid_currency": 1},
         "nextCursor": None,
     }
     remaining = (await web.get(URL)).json()["items"]
     assert [(item["reason"], item["attempts"]) for item in remaining] == [
         ("invalid_amount", 1),
-        ("currency_mismatch", 2),
+        ("invalid_currency", 2),
     ]
     rows = await service.rows("SELECT total_orders FROM customers ORDER BY id")
     assert [row["total_orders"] for row in rows] == [4, 3]
@@ -229,8 +227,8 @@ async def test_a_long_replay_continues_at_its_cursor(
 ) -> None:
     monkeypatch.setattr(dead_letter_replay, "PAGE", 2)
     monkeypatch.setattr("service.http.api.dead_letter_replay._MOST_REPLAYED", 4)
-    await service.ingest(*(entry(f"ORD-{n}", currency="EUR") for n in range(5)))
-    query = {"reason": "currency_mismatch"}
+    await service.ingest(*(entry(f"ORD-{n}", currency="euros") for n in range(5)))
+    query = {"reason": "invalid_currency"}
     first = await body(await web.post(f"{URL}/replay", params=query), ReplayedLetters)
     assert (first["replayed"], first["nextCursor"] is None) == (4, False)
     query["cursor"] = first["nextCursor"]
@@ -243,13 +241,12 @@ async def test_a_long_replay_continues_at_its_cursor(
 async def test_a_dead_letter_that_the_database_refuses_does_not_block_the_others(
     service: Service, web: httpx.AsyncClient, now: datetime
 ) -> None:
-    await service.ingest(
-        *(entry(f"ORD-{n}", email=f"{n}@x.org", currency="EUR", created=now) for n in range(5))
+    await refused_earlier(
+        service, *(entry(f"ORD-{n}", email=f"{n}@x.org", created=now) for n in range(5))
     )
     await service.execute("ALTER TABLE orders ADD CONSTRAINT no_third CHECK (id <> 'ORD-3')")
     try:
-        async with in_euros(service) as fixed:
-            response = await fixed.post(f"{URL}/replay", params={"reason": "currency_mismatch"})
+        response = await web.post(f"{URL}/replay", params={"reason": EARLIER.reason})
         done = await body(response, ReplayedLetters)
         assert done["outcomes"] == {"applied": 4, "dead_lettered": 1}
         assert done["refused"] == {"not_applicable": 1}
@@ -257,29 +254,27 @@ async def test_a_dead_letter_that_the_database_refuses_does_not_block_the_others
         assert (remaining["reason"], remaining["attempts"]) == ("not_applicable", 2)
     finally:
         await service.execute("ALTER TABLE orders DROP CONSTRAINT no_third")
-    async with in_euros(service) as fixed:
-        replayed = await fixed.post(f"{URL}/{remaining['id']}/replay")
+    replayed = await web.post(f"{URL}/{remaining['id']}/replay")
     assert replayed.json()["outcome"] == "applied"
 
 
 async def test_a_dead_letter_emptied_by_an_erasure_stays_as_it_is(
     service: Service, web: httpx.AsyncClient
 ) -> None:
-    await service.ingest(entry("ORD-1", currency="EUR"))
+    await refused_earlier(service, entry("ORD-1"))
     await service.execute(
         "UPDATE dead_letters SET field_names = '{}', field_values = '{}', error = 'erased'"
     )
     (letter,) = (await web.get(URL)).json()["items"]
-    async with in_euros(service) as fixed:
-        done = (await fixed.post(f"{URL}/{letter['id']}/replay")).json()
+    done = (await web.post(f"{URL}/{letter['id']}/replay")).json()
     assert (done["removed"], done["error"]) == (False, "erased")
-    assert done["reason"] == "currency_mismatch"
+    assert done["reason"] == EARLIER.reason
 
 
 async def test_discarding_keeps_the_actor_and_the_reason_but_no_content(
     service: Service, web: httpx.AsyncClient
 ) -> None:
-    await service.ingest(entry("ORD-1", email="secret@x.org", currency="EUR"))
+    await service.ingest(entry("ORD-1", email="secret@x.org", currency="euros"))
     (letter,) = (await web.get(URL)).json()["items"]
     url = f"{URL}/{letter['id']}"
     for missing in ({}, {"why": ""}, {"why": "  "}, {"reason": "a test"}):
@@ -293,7 +288,7 @@ async def test_discarding_keeps_the_actor_and_the_reason_but_no_content(
         "action": "dead-letter.discarded",
         "details": {
             "deadLetter": letter["id"],
-            "reasonCode": "currency_mismatch",
+            "reasonCode": "invalid_currency",
             "reason": "a test of theirs",
         },
     }
@@ -302,7 +297,7 @@ async def test_discarding_keeps_the_actor_and_the_reason_but_no_content(
 async def test_reading_replaying_and_discarding_need_their_scopes(
     service: Service, web: httpx.AsyncClient
 ) -> None:
-    await service.ingest(entry("ORD-1", currency="EUR"))
+    await service.ingest(entry("ORD-1", currency="euros"))
     reader = await key(service, Scope.READ)
     writer = await key(service, Scope.WRITE)
     assert (await web.get(URL, headers=writer)).status_code == 403
