@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 ANSWERS = {
     **key_figures.CACHED,
-    cohorts.CACHE_NAME: cohorts.count_cells,
+    cohorts.CACHE_NAME: cohorts.compute,
     duplicates.CACHE_NAME: duplicates.find,
 }
 """The answers that are slow to compute, by name."""

@@ -6,7 +6,7 @@ The API and the dashboard show these texts.
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from service.core.segment_rules import (
     SegmentSettings,
     segment_of,
 )
+from service.core.store_days import day_of
 
 
 class Notation(Protocol):
@@ -37,8 +38,11 @@ class Notation(Protocol):
         """Write the date of a moment."""
 
 
+@dataclass(frozen=True)
 class PlainNotation:
-    """The API's notation: English digits, no currency, ISO dates."""
+    """The API's notation: English digits, no currency, ISO dates of the store's days."""
+
+    zone: tzinfo
 
     def number(self, value: int) -> str:
         """Write a count."""
@@ -54,7 +58,7 @@ class PlainNotation:
 
     def day(self, moment: datetime) -> str:
         """Write the date of a moment."""
-        return f"{moment:%Y-%m-%d}"
+        return day_of(moment, self.zone).isoformat()
 
 
 class Fit(NamedTuple):

@@ -47,9 +47,10 @@ WITH locked AS MATERIALIZED (
 SELECT count(*), clock_timestamp() AS now FROM locked
 """)
 # The rows of a replica are as old as the last transaction that it has replayed.
-_CLOCK = text("""
-SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE clock_timestamp() END
-""")
+CLOCK = """CASE WHEN pg_is_in_recovery()
+  THEN pg_last_xact_replay_timestamp() ELSE clock_timestamp() END"""
+"""The SQL expression for the database's clock."""
+_CLOCK = text(f"SELECT {CLOCK}")
 
 
 async def try_lock(connection: AsyncConnection, lock: AdvisoryLock) -> bool:

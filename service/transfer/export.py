@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.db.customers.filters import Filter
 from service.db.customers.other_currencies import OF_CUSTOMER_IN_A_CELL
 from service.db.engine import SCAN_SECONDS, limit_transaction
+from service.db.store_clock import STORE_ZONE
 from service.transfer.formulas import escaped_notes_sql, escaped_sql
 from service.transfer.lines import FileKind
 
@@ -30,6 +31,10 @@ def _utc(column: str) -> str:
     return f"replace(CAST({column} AT TIME ZONE 'UTC' AS text), ' ', 'T') || 'Z'"
 
 
+def _day(column: str) -> str:
+    return f"CAST({column} AT TIME ZONE {STORE_ZONE} AS date)"
+
+
 _COLUMNS = {
     "ID": "'CUST-' || c.id",
     "Name": escaped_sql("c.name"),
@@ -42,8 +47,11 @@ _COLUMNS = {
     "Total Spent": "c.total_spent",
     "Notes": escaped_notes_sql("c.notes"),
     "Other Currencies": OF_CUSTOMER_IN_A_CELL,
+    "Day Created": _day("c.date_created"),
+    "Day of Last Order": _day("c.last_order_date"),
 }
-"""The columns of customers.csv, and the SQL of each."""
+"""The columns of customers.csv, and the SQL of each. Times are UTC and end with Z; days are those
+of the store's time zone, so that a spreadsheet groups them as the dashboard does."""
 COLUMNS = tuple(_COLUMNS)
 _CUSTOMERS = f"""
 SELECT {", ".join(f'{sql} AS "{column}"' for column, sql in _COLUMNS.items())}

@@ -153,7 +153,7 @@ def _cases() -> list[Case]:
             "cohorts, 12 months",
             300,
             lambda connection: cohorts(connection, 12),
-            lambda connection: count_cells(connection, datetime.now(UTC), 12),
+            lambda connection: count_cells(connection, datetime.now(UTC), UTC, 12),
         ),
         Case(
             "likely duplicates",

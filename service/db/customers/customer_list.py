@@ -61,14 +61,18 @@ class CustomerPage:
     """Where the page ended. None: it is the last one."""
 
 
-async def find(connection: AsyncConnection, wanted: Filter, page: Page) -> CustomerPage:
+async def find(
+    connection: AsyncConnection, wanted: Filter, page: Page, hits: int | None = None
+) -> CustomerPage:
     """Return a page of the customers that match a filter, and count all that match.
+
+    ``hits`` is how many customers the search finds; without it, they are counted.
 
     Both are read in the caller's snapshot. A page continues after the sort value and the id of the
     last row of the page before, so writes in between neither repeat nor skip anybody. Raises
     BadPositionError.
     """
-    hits = await _count_hits(connection, wanted)
+    hits = await count_hits(connection, wanted) if hits is None else hits
     query = sorted_query(wanted, page, hits)
     try:
         rows: Sequence[Row[Any]] = ()
@@ -129,7 +133,7 @@ async def _rows(
     return (await connection.execute(statement, query.parameters)).all()
 
 
-async def _count_hits(connection: AsyncConnection, wanted: Filter) -> int | None:
+async def count_hits(connection: AsyncConnection, wanted: Filter) -> int | None:
     """Count the hits of the search alone, from the search index. None if nothing is searched."""
     if not wanted.term:
         return None

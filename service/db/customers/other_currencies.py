@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.customers.filters import Filter
 from service.db.statistics.counters import Window
 
 _APART = "o.counts AND o.currency IS NOT NULL AND o.exchange_rate IS NULL"
@@ -60,3 +61,20 @@ async def money_apart(
         else await connection.execute(_IN_WINDOW, window._asdict())
     )
     return [MoneyApart(*row) for row in rows]
+
+
+async def money_apart_of(
+    connection: AsyncConnection, chosen: Filter, hits: int | None = None
+) -> list[MoneyApart]:
+    """Return what the customers whom a filter chooses spent in other currencies.
+
+    ``hits`` is the number of hits of the filter's search, if it is known.
+    """
+    if chosen == Filter():
+        return await money_apart(connection)
+    where, parameters = chosen.where(hits)
+    query = text(f"""
+SELECT {_SUMS} FROM orders o JOIN customers c ON c.id = o.customer_id
+WHERE {_APART} AND {where} GROUP BY o.currency ORDER BY o.currency
+""")
+    return [MoneyApart(*row) for row in await connection.execute(query, parameters)]

@@ -2,7 +2,7 @@
 
 Each answer carries the time it was computed at. Answers that are quick to compute are not read from
 the cache. So a small shop always gets the current state. In a large shop, an answer may be the
-older, the longer it takes to compute.
+older, the longer it takes to compute. A change of the settings makes each answer due.
 """
 
 import json
@@ -44,6 +44,8 @@ _LOCK = text("""
 SELECT pg_try_advisory_xact_lock(:lock) AS acquired, clock_timestamp() AS now, ARRAY(
   SELECT name FROM kept_answers WHERE seconds >= :slow
     AND clock_timestamp() - as_of < seconds * :reuse * interval '1 second'
+    -- what counts and whose days they are may have changed since
+    AND as_of > (SELECT changed_at FROM settings ORDER BY version DESC LIMIT 1)
 ) AS fresh, ARRAY(SELECT name FROM kept_answers WHERE seconds >= :slow) AS slow
 """)
 # A worker's connections have settings for batches, which read by index. An answer scans tables.

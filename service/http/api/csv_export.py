@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from service.core.scopes import Actor
 from service.db.accounts.audit import note
 from service.db.customers.filters import Filter
+from service.db.store_clock import StoreClock, read_store_clock
 from service.http.api.customer_search import CustomerFilter
 from service.http.auth.guard import Exporter, within
 from service.http.budgets import EXPORTS
@@ -150,7 +150,7 @@ async def export_customers(
     off, the response has no proper HTTP end, so clients notice it. A client that reads less than
     16 kB a second for half a minute is cut off.
     """
-    return await exported(request, actor, wanted.chosen, mark=wanted.bom)
+    return await exported(request, actor, lambda clock: wanted.chosen(clock.zone), mark=wanted.bom)
 
 
 @router.post(
@@ -163,20 +163,21 @@ async def export_found_customers(
 
     Nothing in the address says whom you look for.
     """
-    return await exported(request, actor, wanted.chosen, mark=wanted.bom)
+    return await exported(request, actor, lambda clock: wanted.chosen(clock.zone), mark=wanted.bom)
 
 
 async def exported(
-    request: Request, actor: Actor, chosen: Filter, *, mark: bool = True
+    request: Request, actor: Actor, choose: Callable[[StoreClock], Filter], *, mark: bool = True
 ) -> Response:
-    """Return an export as a response, and note it in the audit log.
+    """Return an export of the customers that ``choose`` returns, and note it in the audit log.
 
     The audit gets the names of the filters only, because their values are personal data.
     """
-    names = {field: to_camel(field) for field in vars(chosen)} | {"segments": "segment"}
-    used = [names[field] for field, value in vars(chosen).items() if value]
     async with state_of(request).engine.begin() as connection:
+        clock = await read_store_clock(connection)
+        chosen = choose(clock)
+        names = {field: to_camel(field) for field in vars(chosen)} | {"segments": "segment"}
+        used = [names[field] for field, value in vars(chosen).items() if value]
         await note(connection, actor.name, "customers.exported", details={"filters": sorted(used)})
     copy = partial(copy_customers, await replica_engine(request), chosen)
-    day = datetime.now(UTC).strftime("%Y-%m-%d")
-    return CopiedResponse(copy, f"customers-{day}.csv", BOM if mark else b"")
+    return CopiedResponse(copy, f"customers-{clock.today}.csv", BOM if mark else b"")

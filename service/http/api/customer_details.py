@@ -11,6 +11,7 @@ from service.core.json_values import camel
 from service.core.segment_explanation import Explanation as CoreExplanation
 from service.core.segment_explanation import PlainNotation, explain
 from service.core.segment_rules import Facts, Segment
+from service.core.time_zones import zone_of
 from service.db.customers import (
     interactions,
     mentions,
@@ -234,6 +235,7 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
         current = await rule_settings.current(connection)
         now = await read_clock(connection)
     facts = Facts(customer.total_orders, customer.total_spent, customer.last_order_date)
+    notation = PlainNotation(zone_of(current.settings.time_zone))
     return Json(
         {
             "segment": customer.segment,
@@ -244,7 +246,7 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
             "autoSegmentation": current.settings.auto_segmentation,
             "facts": camel(facts._asdict()),
             "hold": _hold(customer) if customer.segment_manual else None,
-            **_explained(explain(facts, current.settings, now, PlainNotation())),
+            **_explained(explain(facts, current.settings, now, notation)),
         }
     )
 

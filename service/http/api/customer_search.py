@@ -4,13 +4,12 @@
 proxies, and a search term is a person's name or e-mail, so programs should search with the latter.
 """
 
-from datetime import datetime
+from datetime import tzinfo
 from decimal import Decimal
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, Field
 from starlette.responses import Response
 
 from service.core.segment_rules import Segment
@@ -18,9 +17,10 @@ from service.db.customers import customer_list
 from service.db.customers.customer_list import BadPositionError, Page
 from service.db.customers.filters import Filter
 from service.db.customers.sorting import Sort
+from service.db.store_clock import read_store_clock
 from service.http.api.cursors import LONGEST_CURSOR, Cursors, SealedCursors, bad_cursor
 from service.http.api.customer_json import Customers, customer_json
-from service.http.api.date_ranges import parse_moment
+from service.http.api.date_ranges import Bound
 from service.http.api.models import Camel, collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
@@ -37,12 +37,12 @@ def _searchable(term: str) -> str:
     return term
 
 
-_TEXT = WithJsonSchema({"type": "string"})  # a day is allowed, too, so it is no `date-time`
-_Start = Annotated[datetime, BeforeValidator(parse_moment), _TEXT]
-_End = Annotated[datetime, BeforeValidator(partial(parse_moment, end=True)), _TEXT]
 _Amount = Annotated[Decimal, Field(ge=0, le=10**12, decimal_places=6)]
-_FROM = "ISO 8601, included. A day without a time starts at 00:00Z."
-_TO = "ISO 8601, excluded. A day without a time is included as a whole."
+_FROM = "ISO 8601, included. A day without a time is one of the store's time zone."
+_TO = (
+    "ISO 8601, excluded. A day without a time is one of the store's time zone, and is included as "
+    "a whole."
+)
 
 
 class CustomerFilter(Camel):
@@ -58,18 +58,25 @@ class CustomerFilter(Camel):
         max_length=200,
         description="Part of a name, e-mail, phone or note, in upper or lower case; or an id.",
     )
-    date_from: _Start | None = Field(None, description=_FROM)
-    date_to: _End | None = Field(None, description=_TO)
-    last_order_from: _Start | None = Field(None, description=_FROM)
-    last_order_to: _End | None = Field(None, description=_TO)
+    date_from: Bound | None = Field(None, description=_FROM)
+    date_to: Bound | None = Field(None, description=_TO)
+    last_order_from: Bound | None = Field(None, description=_FROM)
+    last_order_to: Bound | None = Field(None, description=_TO)
     spent_from: _Amount | None = Field(None, description="Included.")
     spent_to: _Amount | None = Field(None, description="Included.")
 
-    @property
-    def chosen(self) -> Filter:
-        """The filter for the database."""
-        values = {name: getattr(self, name) for name in CustomerFilter.model_fields}
-        return Filter(segments=tuple(values.pop("segment")), **values)
+    def chosen(self, zone: tzinfo) -> Filter:
+        """Return the filter for the database. Days are those of ``zone``."""
+        return Filter(
+            segments=tuple(self.segment),
+            search=self.search,
+            date_from=self.date_from and self.date_from.start(zone),
+            date_to=self.date_to and self.date_to.end(zone),
+            last_order_from=self.last_order_from and self.last_order_from.start(zone),
+            last_order_to=self.last_order_to and self.last_order_to.end(zone),
+            spent_from=self.spent_from,
+            spent_to=self.spent_to,
+        )
 
 
 class CustomerSearch(CustomerFilter):
@@ -124,8 +131,9 @@ async def _matching(
     after = cursors.decode_sorted(search.cursor, order, cursor_at)
     page = Page(by, descending, search.limit, after)
     async with replica_snapshot(request) as connection:
+        zone = (await read_store_clock(connection)).zone
         try:
-            matching = await customer_list.find(connection, search.chosen, page)
+            matching = await customer_list.find(connection, search.chosen(zone), page)
         except BadPositionError:
             raise bad_cursor(cursor_at) from None
     items: list[Any] = [customer_json(customer) for customer in matching.items]

@@ -22,8 +22,9 @@ from service.db.operations.dead_letters import (
     Selection,
     StoredField,
 )
+from service.db.store_clock import read_store_clock
 from service.http.api.cursors import Limit
-from service.http.api.date_ranges import moment
+from service.http.api.date_ranges import day_or_moment
 from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Reader, Writer
 from service.http.json_response import Json
@@ -162,19 +163,30 @@ def letter_number(letter_id: Annotated[str, Path(alias="id", examples=["17"])]) 
     return number
 
 
-def selection(
+async def selection(
+    request: Request,
     reason: Annotated[Reason | None, Query(description="Only those with this reason.")] = None,
     before: Annotated[
         str | None,
         Query(
             max_length=40,
-            description="Only those that were first seen before this time, or this day.",
+            description="Only those that were first seen before this time, or before this day of "
+            "the store's time zone.",
             examples=["2026-11-22T10:00:00Z"],
         ),
     ] = None,
 ) -> Selection:
     """Return the dead letters that a query selects."""
-    return Selection(reason and reason.value, moment(before, "query.before"))
+    return Selection(reason and reason.value, await first_seen_before(request, before))
+
+
+async def first_seen_before(request: Request, written: str | None) -> datetime | None:
+    """Read a day of the store or a moment; None for None. Raises a problem for anything else."""
+    bound = day_or_moment(written, "query.before")
+    if bound is None or bound.moment is not None:
+        return bound and bound.moment
+    async with snapshot(request) as connection:
+        return bound.start((await read_store_clock(connection)).zone)
 
 
 Selected = Annotated[Selection, Depends(selection)]

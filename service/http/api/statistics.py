@@ -14,7 +14,6 @@ from service.core.json_values import camel
 from service.core.scopes import Scope
 from service.core.segment_rules import Segment
 from service.db.customers.other_currencies import MoneyApart, money_apart
-from service.db.locks import read_clock
 from service.db.statistics import cohorts as cohort_figures
 from service.db.statistics import key_figures as figures
 from service.db.statistics import trend as daily_figures
@@ -22,8 +21,9 @@ from service.db.statistics.cohorts import Cohort
 from service.db.statistics.counters import Window
 from service.db.statistics.key_figures import PERIODS, SegmentShare
 from service.db.statistics.trend import TrendPoint
+from service.db.store_clock import read_store_clock
 from service.http.api.customer_json import OtherCurrency
-from service.http.api.date_ranges import BEGINNING, moment
+from service.http.api.date_ranges import BEGINNING, day_or_moment
 from service.http.api.models import collection
 from service.http.auth.guard import require, within
 from service.http.budgets import STATISTICS
@@ -92,7 +92,8 @@ class _Statistics(BaseModel):
     periodRetention: float | None = Field(
         None,
         description="Only with a period: the percentage of the customers of the previous period "
-        "of the same length who ordered again in this one.",
+        "of the same length who ordered again in this one. If the period was given as days, it is "
+        "compared with as many days.",
     )
     asOf: datetime = Field(description=_AS_OF)
 
@@ -143,22 +144,28 @@ class SegmentItems(BaseModel):
 
 
 class CohortMonth(BaseModel):
-    """One of the months after a cohort's first."""
+    """A month of a cohort: the month of the first orders (`monthsLater` is 0), or a later one."""
 
     monthsLater: int
     month: str = Field(examples=["2026-11"])
     customers: int = Field(
-        description="Customers of the cohort who placed a counted order in this month."
+        description="Customers of the cohort who placed a counted order in this month. With "
+        "`monthsLater` 0: those who placed a second one, because everybody placed the first."
     )
     percentage: float = Field(description="Their share of the cohort's size, in percent.")
+    complete: bool = Field(
+        description="Whether the month is over. If not, more customers may come back in it."
+    )
 
 
 class CohortItem(BaseModel):
-    """The customers whose first counted order was placed in a month (UTC)."""
+    """The customers whose first counted order was placed in a month of the store's time zone."""
 
     month: str = Field(examples=["2026-10"])
     size: int
-    retention: list[CohortMonth] = Field(description="Every later month, the current one included.")
+    retention: list[CohortMonth] = Field(
+        description="The month of the first orders, and every later one up to the current one."
+    )
 
 
 class CohortItems(BaseModel):
@@ -175,7 +182,7 @@ SegmentCounts = create_model("SegmentCounts", __doc__="Customers per segment.", 
 
 
 class TrendDay(BaseModel):
-    """A day in UTC. Money is in the store's currency."""
+    """A day of the store's time zone. Money is in the store's currency."""
 
     date: str = Field(examples=["2026-11-22"])
     segments: SegmentCounts = Field(
@@ -207,30 +214,45 @@ class Span:
         ] = None,
         date_from: Annotated[
             str | None,
-            Query(alias="dateFrom", description="ISO 8601. A day without a time starts at 00:00Z."),
+            Query(
+                alias="dateFrom",
+                description="ISO 8601. A day without a time is one of the store's time zone.",
+            ),
         ] = None,
         date_to: Annotated[
             str | None,
-            Query(alias="dateTo", description="ISO 8601. A day without a time is included."),
+            Query(
+                alias="dateTo",
+                description="ISO 8601. A day without a time is one of the store's time zone, and "
+                "is included.",
+            ),
         ] = None,
     ) -> None:
         """Read the parameters. Raises a problem if they contradict each other."""
         if period is not None and (date_from is not None or date_to is not None):
             raise invalid("query.period", "contradicts dateFrom and dateTo; send one or the other")
         self.period = period
-        self.start = moment(date_from, "query.dateFrom")
-        self.end = moment(date_to, "query.dateTo", end=True)
-        if self.start and self.end and self.start >= self.end:
-            raise invalid("query.dateTo", "must lie after dateFrom")
+        self.date_from = day_or_moment(date_from, "query.dateFrom")
+        self.date_to = day_or_moment(date_to, "query.dateTo")
 
     async def window(self, connection: AsyncConnection) -> Window | None:
-        """Return the window by the database's clock. None means everybody."""
+        """Return the window by the database's clock and the store's days. None means everybody.
+
+        Raises a problem if the window ends before it starts.
+        """
         if self.period in PERIODS:
             return await figures.rolling_window(connection, self.period)
-        if self.start or self.end:
-            end = self.end or await read_clock(connection)
-            return Window(self.start or BEGINNING, end)
-        return None
+        if not (self.date_from or self.date_to):
+            return None
+        clock = await read_store_clock(connection)
+        start = self.date_from.start(clock.zone) if self.date_from else BEGINNING
+        end = self.date_to.end(clock.zone) if self.date_to else clock.now
+        if self.date_from and self.date_to:
+            if start >= end:
+                raise invalid("query.dateTo", "must lie after dateFrom")
+            if self.date_from.day and self.date_to.day:
+                return Window.of_days(self.date_from.day, self.date_to.day, clock.zone)
+        return Window(start, end)
 
 
 @router.get("", response_model=Statistics, response_model_exclude_none=True)
@@ -258,13 +280,15 @@ async def ltv(request: Request, span: Annotated[Span, Depends()]) -> Response:
 
 @router.get("/cohorts", response_model=CohortItems)
 async def cohorts(request: Request, months: Annotated[int, Query(ge=1, le=60)] = 12) -> Response:
-    """Return the retention of each cohort: how many of its customers ordered in later months.
+    """Return the retention of each cohort: how many of its customers came back, and when.
 
-    The customers of a cohort placed their first counted order in its month (UTC). `percentage` is
-    100 · customers of the cohort who placed a counted order in a later month / the cohort's size.
-    This is the usual definition, as in SHOPLINE's "Customer Group Analysis",
+    The customers of a cohort placed their first counted order in its month, which is one of the
+    store's time zone. `percentage` is 100 · customers of the cohort who placed a counted order in a
+    later month / the cohort's size. This is the usual definition, as in SHOPLINE's "Customer Group
+    Analysis",
     `https://help.shopline.com/hc/en-001/articles/17735006852121-Customer-Group-Analysis`.
-    The first month is always 100 % and is left out.
+    `retention[0]` is the month of the first orders itself. Everybody ordered in it, so it counts
+    those who ordered a second time. The current month has `complete: false`.
     """
     async with replica_snapshot(request) as connection:
         result = await cohort_figures.cohorts(connection, months)
@@ -274,7 +298,7 @@ async def cohorts(request: Request, months: Annotated[int, Query(ge=1, le=60)] =
 
 @router.get("/trend", response_model=TrendDays)
 async def trend(request: Request, days: Annotated[int, Query(ge=1, le=731)] = 90) -> Response:
-    """Return segments and key figures for each UTC day; the last one is today so far.
+    """Return segments and key figures for each day of the store; the last one is today so far.
 
     Segments are as known at the end of the day. Orders and revenue count on the day the order was
     placed, customers on their `dateCreated`.

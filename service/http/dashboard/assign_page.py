@@ -10,6 +10,7 @@ from service.core.scopes import Actor
 from service.db.customers import order_history
 from service.http.api.unattributed import assigned, no_order
 from service.http.dashboard.candidates import candidates
+from service.http.dashboard.formats import store_clock
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form
 from service.http.problems import ProblemError
@@ -51,6 +52,7 @@ async def _choose(request: Request, actor: Actor, order_id: str, searched: str) 
     if "\x00" in order_id:
         raise no_order()
     async with snapshot(request) as connection:
+        await store_clock(request, connection)
         order = await order_history.assignable(connection, order_id)
         if order is None:
             raise no_order()

@@ -1,18 +1,29 @@
-"""The four key figures above the list, each compared with the previous period."""
+"""The four key figures above the list, each compared with an earlier period.
 
-from datetime import UTC, datetime, timedelta
+They follow every filter of the list: segment, search and dates. So "Total Customers" is always the
+number of customers in the list.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.figures import Figures
-from service.db.statistics.counters import Window, read_figures
+from service.core.segment_rules import Segment
+from service.db.customers.filtered_figures import filtered_figures
+from service.db.customers.filters import Filter
+from service.db.figures import NOTHING, Figures
+from service.db.statistics.counters import Window
 from service.db.statistics.daily import figures_at
-from service.db.statistics.key_figures import key_figures
+from service.db.statistics.key_figures import KeyFigures, key_figures
+from service.db.store_clock import StoreClock
 
-SINCE = timedelta(days=30)
-"""How far back the figures are compared when no date filter is set."""
+DAYS_BACK = 30
+"""How many days the figures are compared over when no date filter is set."""
+_SMALLEST = Decimal("0.05")
+"""A smaller change would be written as 0.0."""
 
 
 class Card(NamedTuple):
@@ -20,41 +31,85 @@ class Card(NamedTuple):
 
     name: str
     kind: str
-    value: Any
+    value: Any | None
+    """None for the retention rate if all of the customers are New."""
     before: Any | None
     """None if it is not known."""
 
     @property
     def change(self) -> Decimal | None:
-        """The change in percent, or in percentage points for a percentage, to one decimal.
+        """The change in percent, or in percentage points for a percentage.
 
-        None if there is nothing to compare with.
+        None if there is nothing to compare with: percent of 0 are no number.
         """
-        if self.before is None or (not self.before and self.kind != "percent"):
+        if self.value is None or self.before is None:
             return None
         change = Decimal(self.value) - Decimal(self.before)
-        if self.kind != "percent":
-            change = 100 * change / Decimal(self.before)
-        return round(change, 1)
+        if self.kind == "percent" or not change:
+            return change
+        return 100 * change / Decimal(self.before) if self.before else None
+
+    @property
+    def tiny(self) -> bool:
+        """Whether the change is too small to be written with one decimal."""
+        return self.change is not None and abs(self.change) < _SMALLEST
+
+
+class Cards(NamedTuple):
+    """The cards of a list."""
+
+    items: list[Card]
+    known_before: bool
+    """Whether the figures of the period before are known."""
+    nobody_before: bool
+    """Whether it is known that there was nobody then."""
 
 
 async def cards(
-    connection: AsyncConnection, current: Figures, window: Window | None, now: datetime
-) -> list[Card]:
-    """Return the cards for everybody, or for the customers created in a window."""
-    figures = key_figures(current, Decimal(0))
-    past = (
-        await read_figures(connection, window.before)
-        if window
-        else await figures_at(connection, (now - SINCE).astimezone(UTC).date())
+    connection: AsyncConnection,
+    wanted: Filter,
+    figures: Figures,
+    window: Window | None,
+    clock: StoreClock,
+    hits: int | None,
+) -> Cards:
+    """Return the cards of the customers that a filter chooses.
+
+    ``figures`` are theirs, of all segments, and ``window`` is the filter's time span. With one, the
+    cards are compared with the span before it. Without, and if nothing is searched, they are
+    compared with what was known 30 days ago. What a search would have found then is not known.
+    """
+    past: Figures | None = None
+    if window:
+        before = window.before
+        of_before = replace(wanted, date_from=before.start, date_to=before.end)
+        past = await filtered_figures(connection, of_before, hits)
+    elif not wanted.term:
+        past = await figures_at(connection, clock.today - timedelta(days=DAYS_BACK))
+    now = key_figures(_only(figures, wanted), Decimal(0))
+    then = key_figures(_only(past, wanted), Decimal(0)) if past else None
+    return Cards(
+        [
+            Card(name, kind, _value(now, key), None if then is None else _value(then, key))
+            for name, kind, key in (
+                ("Total Customers", "number", "total_customers"),
+                ("Average LTV", "money", "average_ltv"),
+                ("Active Customers", "number", "active_customers"),
+                ("Retention Rate", "percent", "retention_rate"),
+            )
+        ],
+        known_before=then is not None,
+        nobody_before=then is not None and not then.total_customers,
     )
-    before = key_figures(past, Decimal(0)) if past else None
-    return [
-        Card(name, kind, getattr(figures, key), before and getattr(before, key))
-        for name, kind, key in (
-            ("Total Customers", "number", "total_customers"),
-            ("Average LTV", "money", "average_ltv"),
-            ("Active Customers", "number", "active_customers"),
-            ("Retention Rate", "percent", "retention_rate"),
-        )
-    ]
+
+
+def _only(figures: Figures, wanted: Filter) -> Figures:
+    """Return the figures of the filter's segments; nothing for the others."""
+    chosen = wanted.segments or Segment
+    return {segment: figures[segment] if segment in chosen else NOTHING for segment in Segment}
+
+
+def _value(figures: KeyFigures, key: str) -> Any:
+    if key == "retention_rate" and figures.total_customers == figures.customers[Segment.NEW]:
+        return None
+    return getattr(figures, key)

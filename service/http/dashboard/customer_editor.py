@@ -32,7 +32,7 @@ from service.http.dashboard.customer_form import (
     patch,
     shown,
 )
-from service.http.dashboard.formats import formats_of
+from service.http.dashboard.formats import formats_of, store_clock
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Eraser, Form
 from service.http.state import snapshot, state_of
@@ -52,10 +52,10 @@ async def ask_for_new(request: Request, actor: Editor) -> Response:
 async def create(request: Request, actor: Editor, fields: Form) -> Response:
     """Create the customer, or show the form again with its mistakes."""
     state = state_of(request)
-    values = entered(fields, blank())
+    values, zone = entered(fields, blank()), await _zone(request)
     filled = differing(blank(), values)
     try:
-        body = NewCustomer.model_validate(patch(values, filled, _zone(request)))
+        body = NewCustomer.model_validate(patch(values, filled, zone))
         number = await in_transaction(
             state.engine,
             editing.create,
@@ -74,14 +74,14 @@ async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumbe
     """Show the form of a customer."""
     async with snapshot(request) as connection:
         row = await existing(request, connection, number)
-    was = shown(row, _zone(request))
+        was = shown(row, (await store_clock(request, connection)).zone)
     return _form(request, actor, was, was=was, etag=etag_of(row), number=number)
 
 
 @router.post("/{id}/edit", openapi_extra=body_bytes(LONG_FORM_BYTES))
 async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: Form) -> Response:
     """Save what was changed. If somebody else changed the customer meanwhile, show both."""
-    was, etag, zone = as_shown(fields), fields.get("etag", ""), _zone(request)
+    was, etag, zone = as_shown(fields), fields.get("etag", ""), await _zone(request)
     values = entered(fields, was)
     changed = differing(was, values)
     if not changed:
@@ -121,6 +121,7 @@ async def confirm_deletion(request: Request, actor: Eraser, number: CustomerNumb
     async with snapshot(request) as connection:
         row = await existing(request, connection, number)
         would = await editing.would_erase(connection, number)
+        await store_clock(request, connection)
     return page(
         request,
         actor,
@@ -144,8 +145,9 @@ async def delete(request: Request, actor: Eraser, number: CustomerNumber) -> Res
     return done("/", "deleted")
 
 
-def _zone(request: Request) -> tzinfo:
-    return formats_of(request, state_of(request).config.store_currency).zone
+async def _zone(request: Request) -> tzinfo:
+    async with snapshot(request) as connection:
+        return (await store_clock(request, connection)).zone
 
 
 class _Faults(NamedTuple):
@@ -207,7 +209,7 @@ def _conflict_page(
     ``versions`` are the form as it was shown, as it was entered, and as others saved it.
     """
     was, values, theirs = versions
-    f = formats_of(request, state_of(request).config.store_currency)
+    f = formats_of(request)
     changed = differing(was, values)
     return page(
         request,

@@ -7,13 +7,14 @@ are written; the others stay open to later events.
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Any, Literal
 
 from pydantic import ValidationError
 from pydantic.alias_generators import to_snake
 
 from service.core.segment_rules import Segment
+from service.core.store_days import beginning_of, day_of
 from service.db.customers.customer_row import CustomerRow
 from service.http.dashboard.formats import Formats
 from service.http.problems import invalid
@@ -197,7 +198,7 @@ def kept_for(row: CustomerRow, f: Formats) -> str:
         return "for good"
     if until is None:
         return "until their next order"
-    if until.astimezone(f.zone).time() == time():
+    if until == beginning_of(day_of(until, f.zone), f.zone):
         return f"until the end of {f.day(_last_day(until, f.zone))}"
     return f"until {f.moment(until)}"
 
@@ -230,14 +231,14 @@ def _canonical(values: Values) -> Values:
 
 
 def _last_day(until: datetime, zone: tzinfo) -> date:
-    return (until - timedelta(microseconds=1)).astimezone(zone).date()
+    return day_of(until - timedelta(microseconds=1), zone)
 
 
 def _end_of(written: str, zone: tzinfo) -> datetime | str:
     day = _day(written)
     if day is None:
         return written  # the model refuses it
-    return datetime.combine(day + timedelta(days=1), time(), zone).astimezone(UTC)
+    return beginning_of(day + timedelta(days=1), zone)
 
 
 def _day(written: str) -> date | None:

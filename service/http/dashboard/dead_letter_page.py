@@ -8,9 +8,9 @@ from starlette.responses import Response
 from service.db.operations import dead_letters
 from service.db.operations.dead_letters import Selection
 from service.http.api import dead_letter_removal
-from service.http.api.date_ranges import moment
 from service.http.api.dead_letter_replay import replay_one
-from service.http.api.dead_letters import LetterNumber, open_letter
+from service.http.api.dead_letters import LetterNumber, first_seen_before, open_letter
+from service.http.dashboard.formats import store_clock
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Editor, Form, Viewer
 from service.http.state import snapshot
@@ -29,7 +29,7 @@ async def choose(
     before: Annotated[str, Query(max_length=40)] = "",
 ) -> Response:
     """Ask which dead letters to discard, and say how many they are."""
-    selected = _selection(reason, before)
+    selected = await _selection(request, reason, before)
     async with snapshot(request) as connection:
         reasons = await dead_letters.summary(connection)
         chosen = await dead_letters.count(connection, selected) if any(selected) else None
@@ -50,7 +50,7 @@ async def choose(
 @router.post("/operations/dead-letters/discard")
 async def discard_chosen(request: Request, actor: Admin, fields: Form) -> Response:
     """Delete the dead letters of a reason and an age. The reason given stays in the audit log."""
-    selected = _selection(fields.get("reason", ""), fields.get("before", ""))
+    selected = await _selection(request, fields.get("reason", ""), fields.get("before", ""))
     if any(selected):
         await dead_letter_removal.discard_selected(request, actor, selected, _why(fields))
     return done("/operations", "letters-discarded" if any(selected) else "unchanged")
@@ -60,6 +60,8 @@ async def discard_chosen(request: Request, actor: Admin, fields: Form) -> Respon
 async def inspect(request: Request, actor: Viewer, number: LetterNumber) -> Response:
     """Show a dead letter. Only people who may write or administer see its contents."""
     letter, parts = await open_letter(request, number, _SHOWN_BYTES)
+    async with snapshot(request) as connection:
+        await store_clock(request, connection)
     opened = [(_as_text(part.name), _as_text(part.value), part) for part in parts]
     return page(
         request,
@@ -88,8 +90,8 @@ async def discard(request: Request, actor: Admin, number: LetterNumber, fields: 
     return done("/operations", "discarded")
 
 
-def _selection(reason: str, before: str) -> Selection:
-    return Selection(reason or None, moment(before or None, "query.before"))
+async def _selection(request: Request, reason: str, before: str) -> Selection:
+    return Selection(reason or None, await first_seen_before(request, before or None))
 
 
 def _why(fields: Form) -> str:

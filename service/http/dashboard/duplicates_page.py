@@ -12,6 +12,7 @@ from service.http.api.cursors import LONGEST_CURSOR, SealedCursors
 from service.http.api.duplicates import dismissed
 from service.http.auth.guard import within
 from service.http.budgets import STATISTICS
+from service.http.dashboard.formats import store_clock
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form, Viewer
 from service.http.json_response import Json
@@ -38,6 +39,7 @@ async def show(
     except ProblemError:
         after = None
     async with snapshot(request) as connection:
+        await store_clock(request, connection)
         found = await duplicates.duplicates(connection, _PAIRS, after)
         ids = sorted({number for pair in found.items for number in (pair.low, pair.high)})
         rows = await customer_row.read_all(connection, ids)

@@ -1,21 +1,28 @@
-"""Numbers, money and dates in the reader's language and time zone.
+"""Numbers, money and dates in the reader's language and the store's time zone.
 
-The language comes with each request. The time zone does not, so a script puts it into a cookie.
-Until then, and without scripts, times are in UTC and say so.
+The language comes with each request. The time zone is the store's for every reader, so that two
+people who look at one page see the same days. A page that shows dates reads it from the settings,
+with `store_clock`, in the snapshot from which it reads everything else.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
+from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_datetime, format_timedelta
 from babel.numbers import format_compact_currency, format_currency, format_decimal, format_percent
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
-ZONE_COOKIE = "crm_zone"
+from service.core.store_days import day_of
+from service.db.store_clock import StoreClock, read_store_clock
+from service.http.state import state_of
+
+_CLOCK = "crm.store_clock"
+"""Where a request keeps the clock that it has read."""
 _MOST_LANGUAGES = 10
 """How many languages of a header are tried at most."""
 
@@ -25,8 +32,17 @@ class Formats:
     """The conventions of one reader, as functions for templates and for `segment_explanation`."""
 
     locale: Locale
-    zone: tzinfo
     currency: str
+    clock: StoreClock | None
+    """None on a page that shows no dates."""
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The store's time zone."""
+        if self.clock is None:
+            msg = "this page shows dates, so it has to call store_clock first"
+            raise LookupError(msg)
+        return self.clock.zone
 
     def number(self, value: Decimal | float) -> str:
         """Write a number with its digits grouped."""
@@ -62,21 +78,23 @@ class Formats:
         )
         return str(format_percent(Decimal(value) / 100, pattern, locale=self.locale))
 
+    def points(self, value: Decimal | float) -> str:
+        """Write a difference between two percentages with at most one decimal."""
+        return str(format_decimal(value, "#,##0.#", locale=self.locale))
+
     def day(self, moment: datetime | date | None) -> str:
         """Write a date. "–" for None."""
         if moment is None:
             return "–"
         if isinstance(moment, datetime):
-            moment = moment.astimezone(self.zone).date()
+            moment = day_of(moment, self.zone)
         return str(format_date(moment, "medium", locale=self.locale))
 
     def moment(self, moment: datetime | None) -> str:
-        """Write date and time to the second. Only UTC is named as the zone. "–" for None."""
+        """Write date and time to the second. "–" for None."""
         if moment is None:
             return "–"
-        local = moment.astimezone(self.zone)
-        written = format_datetime(local, "medium", tzinfo=self.zone, locale=self.locale)
-        return f"{written} UTC" if self.zone is UTC else str(written)
+        return str(format_datetime(moment, "medium", tzinfo=self.zone, locale=self.locale))
 
     def ago(self, moment: datetime, now: datetime) -> str:
         """Write roughly how long ago a moment was."""
@@ -87,17 +105,20 @@ class Formats:
         year, number = month.split("-")
         return str(format_date(date(int(year), int(number), 1), "LLL yyyy", locale=self.locale))
 
-    def today(self, now: datetime) -> date:
-        """Return today's date in the reader's time zone."""
-        return now.astimezone(self.zone).date()
+
+async def store_clock(request: Request, connection: AsyncConnection) -> StoreClock:
+    """Read the store's clock for this request. Its page then writes dates in that time zone."""
+    clock: StoreClock = await read_store_clock(connection)
+    request.scope[_CLOCK] = clock
+    return clock
 
 
-def formats_of(request: Request, currency: str) -> Formats:
-    """Return the reader's conventions; US English and UTC if the request names no known ones."""
+def formats_of(request: Request) -> Formats:
+    """Return the reader's conventions; US English if the request names no known language."""
     return Formats(
         _locale(request.headers.get("accept-language", "")[:200]),
-        _zone(request.cookies.get(ZONE_COOKIE, "")),
-        currency,
+        state_of(request).config.store_currency,
+        request.scope.get(_CLOCK),
     )
 
 
@@ -110,11 +131,3 @@ def _locale(accepted: str) -> Locale:
         except (UnknownLocaleError, ValueError, TypeError):
             continue
     return Locale("en", "US")
-
-
-@lru_cache(1000)
-def _zone(name: str) -> tzinfo:
-    try:
-        return ZoneInfo(name) if name else UTC
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return UTC

@@ -1,24 +1,21 @@
 """``/``: key figures, the list of customers, charts of the segments, recent activity."""
 
-from datetime import tzinfo
-
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from service.core.scopes import Actor
 from service.db.customers import customer_list
 from service.db.customers.customer_list import Page
-from service.db.customers.other_currencies import money_apart
-from service.db.locks import read_clock
+from service.db.customers.filtered_figures import filtered_figures, filtered_medians
+from service.db.customers.other_currencies import money_apart_of
 from service.db.operations.activity import latest
-from service.db.statistics.counters import read_figures
 from service.db.statistics.key_figures import segment_shares
 from service.http.api.csv_export import exported
 from service.http.auth.guard import within
 from service.http.budgets import EXPORTS, STATISTICS
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
-from service.http.dashboard.formats import formats_of
+from service.http.dashboard.formats import store_clock
 from service.http.dashboard.list_query import ROWS, DateSpan, ListQuery
 from service.http.dashboard.render import page
 from service.http.dashboard.viewer import Exporter, Form, Viewer
@@ -52,25 +49,26 @@ async def search_customers(request: Request, actor: Viewer, fields: Form) -> Res
 async def export(request: Request, actor: Exporter, fields: Form) -> Response:
     """Export the customers that the form describes, all pages of them."""
     wanted = ListQuery.read(fields)
-    async with state_of(request).engine.connect() as connection:
-        now = await read_clock(connection)
-    return await exported(request, actor, wanted.filter(wanted.window(now, _zone(request))))
+    return await exported(request, actor, lambda clock: wanted.filter(wanted.window(clock)))
 
 
 async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
     state = state_of(request)
     async with snapshot(request) as connection:
-        now = await read_clock(connection)
-        window = wanted.window(now, _zone(request))
+        clock = await store_clock(request, connection)
+        window = wanted.window(clock)
+        chosen = wanted.filter(window)
+        hits = await customer_list.count_hits(connection, chosen)
         matching = await customer_list.find(
             connection,
-            wanted.filter(window),
+            chosen,
             Page(wanted.sort, wanted.descending, ROWS, skip=ROWS * (wanted.number - 1)),
+            hits,
         )
-        figures = await read_figures(connection, window)
-        medians = await state.medians.get(connection, window)
-        key_cards = await cards(connection, figures, window, now)
-        apart = await money_apart(connection, window)
+        figures = await filtered_figures(connection, chosen, hits)
+        medians = await filtered_medians(connection, chosen, state.medians, hits)
+        key_cards = await cards(connection, chosen, figures, window, clock, hits)
+        apart = await money_apart_of(connection, chosen, hits)
         events = (await latest(connection, _EVENTS))[:_EVENTS]
     segments = segment_shares(figures, medians)
     return page(
@@ -82,16 +80,12 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         matching=matching,
         first=ROWS * (wanted.number - 1) + 1,
         last_page=max(-(-matching.total // ROWS), 1),
-        now=now,
+        now=clock.now,
         cards=key_cards,
         apart=apart,
-        window=window,
+        compared=wanted.compared(clock.today),
         segments=segments,
         events=events,
         ring=ring({share.segment: share.customers for share in segments}),
         highest_ltv=max(share.average_ltv for share in segments) or 1,
     )
-
-
-def _zone(request: Request) -> tzinfo:
-    return formats_of(request, state_of(request).config.store_currency).zone

@@ -7,9 +7,9 @@ proxies. So the search travels in the body of a form. In the address of the page
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import date, timedelta
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlencode
 
 from service.core.numbers import whole_number
@@ -17,15 +17,18 @@ from service.core.segment_rules import Segment
 from service.db.customers.filters import Filter
 from service.db.customers.sorting import Sort
 from service.db.statistics.counters import Window
+from service.db.store_clock import StoreClock
 
 ROWS = 10
 _DIGITS = 9
 _LONGEST_SEARCH = 200
 _FIRST_YEAR, _LAST_YEAR = 1990, 2199
+_FIRST_DAY = date(_FIRST_YEAR, 1, 1)
+"""The first of the chosen days, if only the last one is given."""
 
 
 class DateSpan(StrEnum):
-    """The date ranges of the filter, by when a customer was created, in the reader's days."""
+    """The date ranges of the filter, by when a customer was created, in the store's days."""
 
     ALL = "all"
     TODAY = "today"
@@ -55,6 +58,15 @@ class DateSpan(StrEnum):
             DateSpan.THIS_MONTH: (first, today),
             DateSpan.LAST_MONTH: (last_month.replace(day=1), last_month),
         }.get(self)
+
+
+class Compared(NamedTuple):
+    """With what a figure is compared, in words."""
+
+    since: str
+    """Follows a change: "50% from the 7 days before"."""
+    then: str
+    """Follows an earlier value: "0 in the 7 days before"."""
 
 
 @dataclass(frozen=True)
@@ -118,17 +130,41 @@ class ListQuery:
         """Whether a filter or a search is set."""
         return bool(self.segment or self.search or self.span != DateSpan.ALL)
 
-    def window(self, now: datetime, zone: tzinfo) -> Window | None:
-        """Return the chosen days of the reader's zone as a window of time. None for all time."""
-        today = now.astimezone(zone).date()
-        first, last = self.span.days(today) or (None, None)
+    def days(self, today: date) -> tuple[date, date] | None:
+        """Return the first and the last of the chosen days. None for all time."""
         if self.span == DateSpan.CUSTOM and (self.first or self.last):
-            first = self.first or date(_FIRST_YEAR, 1, 1)
+            first = self.first or _FIRST_DAY
             last = self.last or max(first, today)
-            first, last = min(first, last), max(first, last)
-        if first is None or last is None:
+            return min(first, last), max(first, last)
+        return self.span.days(today)
+
+    def window(self, clock: StoreClock) -> Window | None:
+        """Return the chosen days of the store as a window of time. None for all time.
+
+        It is compared with as many days before it, and last month with the month before it.
+        """
+        days = self.days(clock.today)
+        if days is None:
             return None
-        return Window(_midnight(first, zone), _midnight(last + timedelta(days=1), zone))
+        month_before = (days[0] - timedelta(days=1)).replace(day=1)
+        first_before = month_before if self.span == DateSpan.LAST_MONTH else None
+        return Window.of_days(*days, clock.zone, first_before)
+
+    def compared(self, today: date) -> Compared | None:
+        """Return with what the figures of the list are compared. None if nothing can be."""
+        days = self.days(today)
+        if days is None:
+            return None if self.search else Compared("in 30 days", "30 days ago")
+        first, last = days
+        if first == _FIRST_DAY:
+            return None
+        length = (last - first).days + 1
+        name = "the day before" if length == 1 else f"the {length} days before"
+        if self.span == DateSpan.LAST_MONTH:
+            name = "the month before"
+        # A day that is not over is compared with a whole one.
+        so_far = "so far, " if last >= today else ""
+        return Compared(f"{so_far}from {name}", name if length == 1 else f"in {name}")
 
     def filter(self, window: Window | None) -> Filter:
         """Return the filter for the database."""
@@ -160,7 +196,3 @@ def _day(written: str) -> date | None:
     except ValueError:
         return None
     return day if _FIRST_YEAR <= day.year <= _LAST_YEAR else None
-
-
-def _midnight(day: date, zone: tzinfo) -> datetime:
-    return datetime.combine(day, time(), zone).astimezone(UTC)

@@ -14,12 +14,12 @@ from service.http.api.customer_routes import CustomerNumber, existing, not_found
 from service.http.api.identity import compared, merged, split_up, whose
 from service.http.dashboard.candidates import candidates
 from service.http.dashboard.customer_form import LABELS, kept_for
-from service.http.dashboard.formats import Formats, formats_of
+from service.http.dashboard.formats import Formats, formats_of, store_clock
 from service.http.dashboard.profile_page import address_lines
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form
 from service.http.problems import ProblemError
-from service.http.state import snapshot, state_of
+from service.http.state import snapshot
 
 router = APIRouter(prefix="/customers/{id}", include_in_schema=False)
 
@@ -104,7 +104,9 @@ async def _compare(
     request: Request, actor: Actor, number: int, other: int, *, edited: bool = False
 ) -> Response:
     outcome = await merged(request, actor.name, number, other, dry_run=True)
-    f = formats_of(request, state_of(request).config.store_currency)
+    async with snapshot(request) as connection:
+        await store_clock(request, connection)
+    f = formats_of(request)
     asked = outcome.stays if outcome.stays.id == number else outcome.gone
     return page(
         request,

@@ -18,6 +18,7 @@ from service.db.operations import (
 from service.db.operations.dead_letters import Selection
 from service.http.api.cursors import SealedCursors
 from service.http.api.customer_details import ORDERS
+from service.http.dashboard.formats import store_clock
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Form, Viewer
 from service.http.problems import ProblemError
@@ -43,6 +44,7 @@ async def show(
     """Show the state of the service. Without Redis, the page says that Redis is away."""
     state = state_of(request)
     async with snapshot(request) as connection:
+        await store_clock(request, connection)
         waiting = await status.database_backlog(connection)
         verified = await status.verification(connection)
         lost = await losses.recorded_losses(connection, most=_LOSSES)

@@ -16,7 +16,6 @@ from service.db.customers import interactions, timeline
 from service.db.customers.identity.claims import orders_named_by
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
-from service.db.locks import read_clock
 from service.db.segments import rule_settings
 from service.http.api.customer_interactions import (
     NewInteraction,
@@ -27,7 +26,7 @@ from service.http.api.customer_interactions import (
 from service.http.api.customer_routes import CustomerNumber, existing
 from service.http.body_limits import LONG_FORM_BYTES, body_bytes
 from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept_for
-from service.http.dashboard.formats import formats_of
+from service.http.dashboard.formats import formats_of, store_clock
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form, Viewer
 from service.http.state import snapshot, state_of
@@ -54,7 +53,8 @@ async def add_interaction(
     request: Request, actor: Editor, number: CustomerNumber, fields: Form
 ) -> Response:
     """Add an interaction, or show the page again with its mistakes."""
-    zone = formats_of(request, state_of(request).config.store_currency).zone
+    async with snapshot(request) as connection:
+        zone = (await store_clock(request, connection)).zone
     try:
         body = NewInteraction.model_validate(
             {
@@ -94,7 +94,6 @@ async def _show(
     entered: Mapping[str, str] | None = None,
     faults: Mapping[str, str] | None = None,
 ) -> Response:
-    f = formats_of(request, state_of(request).config.store_currency)
     shown = {name: _count(request.query_params.get(name, ""), n) for name, n in _FIRST.items()}
     async with snapshot(request) as connection:
         row = await existing(request, connection, number)
@@ -104,7 +103,8 @@ async def _show(
         since = await timeline.segment_since(connection, number)
         named_by = await orders_named_by(connection, number)
         current = (await rule_settings.current(connection)).settings
-        now = await read_clock(connection)
+        now = (await store_clock(request, connection)).now
+    f = formats_of(request)
     facts = Facts(row.total_orders, row.total_spent, row.last_order_date)
     return page(
         request,
@@ -160,7 +160,7 @@ def _more(shown: Mapping[str, int], name: str, total: int) -> str | None:
 
 
 def _moment(written: str, zone: tzinfo) -> datetime | str | None:
-    """Read a date and time as a control sends it: without a zone, in the reader's."""
+    """Read a date and time as a control sends it: without a zone, so it is the store's."""
     if not written:
         return None
     try:

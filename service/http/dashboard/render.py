@@ -19,7 +19,6 @@ from service.http.dashboard import words
 from service.http.dashboard.formats import formats_of
 from service.http.dashboard.viewer import csrf_token
 from service.http.problems import Problem, ProblemError
-from service.http.state import state_of
 
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -132,7 +131,6 @@ def page(
     **values: Any,
 ) -> Response:
     """Render a whole page. Dialogs are whole pages too, for browsers without scripts."""
-    state = state_of(request)
     message = request.cookies.get(_MESSAGE_COOKIE, "")
     body = _environment.get_template(template).render(
         path=request.url.path,
@@ -140,7 +138,7 @@ def page(
         may=lambda scope: actor is not None and scope in actor.scopes,
         local=actor is LOCAL,
         csrf=csrf_token(request),
-        f=formats_of(request, state.config.store_currency),
+        f=formats_of(request),
         message=_MESSAGES.get(message, ""),
         **values,
     )

@@ -15,6 +15,7 @@ from service.db.statistics.trend import TrendPoint, trend
 from service.http.auth.guard import within
 from service.http.budgets import STATISTICS
 from service.http.dashboard.charts import Scale, bars, stack
+from service.http.dashboard.formats import store_clock
 from service.http.dashboard.render import page
 from service.http.dashboard.viewer import Viewer
 from service.http.state import replica_snapshot, state_of
@@ -35,6 +36,7 @@ async def retention(request: Request, actor: Viewer) -> Response:
     state = state_of(request)
     period, months, days = _chosen(request.query_params)
     async with replica_snapshot(request) as connection:
+        await store_clock(request, connection)
         window = await rolling_window(connection, period)
         figures = await statistics(connection, None, state.medians)
         period_figures = await statistics(connection, window, state.medians)

@@ -26,7 +26,7 @@ from service.db.segments.rule_settings import (
 from service.http.api.rule_settings import SettingsPatch
 from service.http.auth.guard import within
 from service.http.budgets import PREVIEWS
-from service.http.dashboard.formats import Formats, formats_of
+from service.http.dashboard.formats import Formats, formats_of, store_clock
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Form, Viewer
 from service.http.state import snapshot, state_of
@@ -125,6 +125,7 @@ async def preview(request: Request, actor: Admin, entered: Form) -> Response:
         except ValidationError as error:
             return await _page(request, actor, connection, version, entered, _faults(error))
         cells = await rule_settings.preview(connection, proposed)
+        await store_clock(request, connection)
     return page(
         request,
         actor,
@@ -134,7 +135,7 @@ async def preview(request: Request, actor: Admin, entered: Form) -> Response:
         width="wide",
         entered=entered,
         version=version,
-        changes=_changes(version.settings, proposed, _formats(request)),
+        changes=_changes(version.settings, proposed, formats_of(request)),
         fields=tuple(_LABELS),
         cells={(cell.previous, cell.segment): cell for cell in cells},
         moving=[cell for cell in cells if cell.previous != cell.segment],
@@ -169,9 +170,10 @@ async def _page(
     *,
     outdated: bool = False,
 ) -> Response:
+    await store_clock(request, connection)
     progress = await rule_settings.progress(connection, version.version)
     versions, total = await rule_settings.history(connection, _HISTORY + 1)
-    f = _formats(request)
+    f = formats_of(request)
     changes = [_changes(old.settings, new.settings, f) for new, old in pairwise(versions)]
     return page(
         request,
@@ -190,10 +192,6 @@ async def _page(
         labels=_LABELS,
         precedences={choice: _in_order(choice) for choice in Precedence},
     )
-
-
-def _formats(request: Request) -> Formats:
-    return formats_of(request, state_of(request).config.store_currency)
 
 
 def _in_order(choice: Precedence) -> str:

@@ -26,7 +26,7 @@ def explained(
     orders: int, spent: str, days: int | None, settings: SegmentSettings = DEFAULT
 ) -> Explanation:
     last = None if days is None else NOW - timedelta(days=days)
-    return explain(Facts(orders, Decimal(spent), last), settings, NOW, PlainNotation())
+    return explain(Facts(orders, Decimal(spent), last), settings, NOW, PlainNotation(UTC))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_explanation_agrees_with_the_rules(
 ) -> None:
     facts = Facts(orders, spent, None if age is None else NOW - age)
     settings = SegmentSettings(precedence=precedence)
-    why = explain(facts, settings, NOW, PlainNotation())
+    why = explain(facts, settings, NOW, PlainNotation(UTC))
     assert why.by_rules.segment == segment_of(facts, settings, NOW)
     limits = settings.limits(NOW)
     assert [fit.segment for fit in why.fits] == [

@@ -340,12 +340,5 @@ for (const place of document.querySelectorAll("[data-count]")) {
   request.send();
 }
 
-// The reader's time zone, which browsers do not send -----------------------------------------------
-
-const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-if (zone && !document.cookie.includes(`crm_zone=${zone}`)) {
-  document.cookie = `crm_zone=${zone}; path=/; max-age=31536000; samesite=strict`;
-  refresh();
-}
 document.documentElement.classList.add("scripted");
 follow();
