@@ -1,7 +1,7 @@
 """Read a line of a customers file, in the columns of the export, without a database."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
@@ -39,8 +39,13 @@ class CustomerLine(NamedTuple):
 _CUSTOMER = TypeAdapter(CustomerData)
 
 
-def customer_line(cells: Mapping[str, str], now: datetime) -> CustomerLine | LineFault:
-    """Read the cells of a line by column; a missing column is an empty cell."""
+def customer_line(
+    cells: Mapping[str, str], now: datetime, zone: tzinfo
+) -> CustomerLine | LineFault:
+    """Read the cells of a line by column; a missing column is an empty cell.
+
+    A date without an offset is one of ``zone``.
+    """
     try:
         person, number = _person(cells), _customer_id(cells)
         if not person.get("email"):
@@ -51,7 +56,7 @@ def customer_line(cells: Mapping[str, str], now: datetime) -> CustomerLine | Lin
             name=person.get("name") or None,
             phone=person.get("phone") or None,
             notes=_notes(unescaped_notes(cells.get("Notes", ""))),
-            date_created=_date_created(_cell(cells, "Date Created"), now),
+            date_created=_date_created(_cell(cells, "Date Created"), now, zone),
             segment=_segment(_cell(cells, "Segment")),
         )
     except RefusedLineError as error:
@@ -131,12 +136,12 @@ def _segment(value: str) -> Segment | None:
     return Segment(segment) if segment else None
 
 
-def _date_created(value: str, now: datetime) -> datetime | None:
+def _date_created(value: str, now: datetime, zone: tzinfo) -> datetime | None:
     if not value:
         return None
     try:
         moment = datetime.fromisoformat(value.upper())
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         problem = f"{_quoted(value)} is not a date in ISO 8601"
         remedy = (

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +17,7 @@ from service.config import Config
 from service.core.judge import Terms
 from service.db.engine import BY_INDEX, create_engine, in_transaction
 from service.db.installation import check_currency, claim_currency
+from service.db.store_clock import read_store_clock
 from service.transfer import order_lines
 from service.transfer.customer_lines import CustomerLine, customer_line, stated_id
 from service.transfer.customers_in import Planned, plan_customers, reserve_ids, write_customers
@@ -93,12 +94,15 @@ async def import_file(
     try:
         guard = claim_currency if request.apply else check_currency
         await guard(engine, config.store_currency)
+        async with engine.connect() as connection:
+            zone = (await read_store_clock(connection)).zone
         with ExitStack() as files:
             run = _Import(
                 request=request,
                 engine=engine,
                 terms=config.terms,
                 now=datetime.now(UTC),
+                zone=zone,
                 refused_lines=files.enter_context(closing(_RefusedLines(request.refused_path))),
                 index=files.enter_context(closing(FileIndex())),
             )
@@ -138,6 +142,8 @@ class _Import:
     engine: AsyncEngine
     terms: Terms
     now: datetime
+    zone: tzinfo
+    """The store's, in which a date without an offset is read."""
     refused_lines: _RefusedLines
     index: FileIndex
     outcome: ImportOutcome = field(default_factory=ImportOutcome)
@@ -181,7 +187,7 @@ class _Import:
         numbered: list[tuple[int, CustomerLine]] = []
         faults: list[tuple[int, LineFault]] = []
         for number, cells in batch:
-            line = cells if isinstance(cells, LineFault) else customer_line(cells, self.now)
+            line = self.customer_line(cells)
             if isinstance(line, LineFault):
                 faults.append((number, line))
             elif fault := self.repeated(number, line):
@@ -201,6 +207,11 @@ class _Import:
             held = plan.other_segment and self.request.hold_segments
             self.outcome.counts[Verdict.CHANGED if held else plan.verdict] += 1
         self.refuse(faults)
+
+    def customer_line(self, cells: dict[str, str] | LineFault) -> CustomerLine | LineFault:
+        if isinstance(cells, LineFault):
+            return cells
+        return customer_line(cells, self.now, self.zone)
 
     def repeated(self, number: int, line: CustomerLine) -> LineFault | None:
         """Return a fault if an earlier line has this line's e-mail or id."""

@@ -22,8 +22,6 @@ from service.db.store_clock import StoreClock
 
 DAYS_BACK = 30
 """How many days the figures are compared over when no date filter is set."""
-_SMALLEST = Decimal("0.05")
-"""A smaller change would be written as 0.0."""
 
 
 class Card(NamedTuple):
@@ -51,8 +49,8 @@ class Card(NamedTuple):
 
     @property
     def tiny(self) -> bool:
-        """Whether the change is too small to be written with one decimal."""
-        return self.change is not None and abs(self.change) < _SMALLEST
+        """Whether the change would be written as 0, with one decimal."""
+        return self.change is not None and not round(self.change, 1)
 
 
 class Cards(NamedTuple):

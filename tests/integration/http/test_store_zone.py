@@ -1,0 +1,274 @@
+"""Whatever the store's time zone is, all that counts by days and months agrees, for every reader.
+
+The model computes local dates with `zoneinfo`, order by order. Orders lie around midnights and
+around changes of the clocks. List, `total`, cards, segments, statistics, export, cohorts and trend
+have to say the same as the model, to readers of any language, and whatever cookie they bring.
+"""
+
+import csv
+import html
+import io
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+
+from tests.conftest import Service
+from tests.events import cloud_event
+from tests.integration.db.ingest.test_model import entries
+from tests.integration.http.conftest import client
+from tests.model import Customer, Document, world
+from tests.store_zone import move_to
+
+ZONES = [
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/St_Johns",  # half an hour
+    "Australia/Lord_Howe",  # changes by half an hour
+    "Pacific/Apia",  # 13 hours ahead
+    "Asia/Kathmandu",  # a quarter of an hour
+    "Africa/Casablanca",  # changes for Ramadan
+    "Africa/Cairo",  # changes at midnight
+    "America/Havana",  # midnight comes twice
+]
+READERS = [
+    {"accept-language": "en-US"},
+    {"accept-language": "de-DE", "cookie": "crm_zone=Pacific/Kiritimati"},
+]
+SEGMENTS = ("new", "returning", "vip", "at_risk", "inactive")
+DAY = timedelta(days=1)
+_DAYS_OF_TREND = 731
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def changes_of_clocks(zone: ZoneInfo, now: datetime) -> list[date]:
+    """Return the days of the last two years that had not 24 hours."""
+    days = [now.date() - n * DAY for n in range(2, 700)]
+    return [day for day in days if midnight(day + DAY, zone) - midnight(day, zone) != DAY]
+
+
+def orders_around_midnights(rng: Random, zone: ZoneInfo, now: datetime) -> list[Document]:
+    changes = changes_of_clocks(zone, now)
+    months = [(now.date() - n * 30 * DAY).replace(day=1) for n in range(1, 20)]
+    documents = []
+    for number in range(70):
+        day = rng.choice([*changes, *months, now.date() - rng.randrange(2, 700) * DAY])
+        moment = midnight(day + rng.choice([0, 1]) * DAY, zone) + rng.choice(
+            [
+                timedelta(0),
+                -timedelta(microseconds=1),
+                timedelta(minutes=rng.choice([-61, -59, -29, -1, 1, 29, 59, 61])),
+                timedelta(seconds=rng.randrange(-86_400, 86_400)),
+            ]
+        )
+        customer = int(rng.triangular(0, 45, 0))
+        documents.append(
+            cloud_event(
+                f"ORD-{number}",
+                email=f"c{customer}@x.org",
+                name=f"Name {customer % 4}",
+                created=moment,
+                status=rng.choice(["completed"] * 6 + ["cancelled"]),
+                total=str(rng.randrange(30_000) / 100),
+            )
+        )
+    return documents
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter of the list. Days belong to it, the last one too."""
+
+    segment: str | None
+    search: str
+    days: tuple[date, date] | None
+
+    @property
+    def of_api(self) -> dict[str, str]:
+        first, last = self.days or (None, None)
+        given = {
+            "segment": self.segment,
+            "search": self.search,
+            "dateFrom": first and first.isoformat(),
+            "dateTo": last and last.isoformat(),
+        }
+        return {name: value for name, value in given.items() if value}
+
+    @property
+    def of_page(self) -> dict[str, str]:
+        first, last = self.days or (None, None)
+        given = {
+            "segment": self.segment,
+            "q": self.search,
+            "span": "custom" if self.days else None,
+            "from": first and first.isoformat(),
+            "to": last and last.isoformat(),
+        }
+        return {name: value for name, value in given.items() if value}
+
+    def holds(self, email: str, customer: Customer, zone: ZoneInfo) -> bool:
+        name = (customer.name or "").lower()
+        return (
+            self.segment in {None, customer.segment}
+            and (self.search in email or self.search in name)
+            and (not self.days or self.days[0] <= local_day(customer, zone) <= self.days[1])
+        )
+
+
+def local_day(customer: Customer, zone: ZoneInfo) -> date:
+    return customer.created.astimezone(zone).date()
+
+
+def filters(rng: Random, zone: ZoneInfo, now: datetime) -> Iterator[Filter]:
+    days = changes_of_clocks(zone, now) or [now.date() - 100 * DAY]
+    yield Filter(None, "", None)
+    yield Filter("vip", "", None)
+    yield Filter(None, "name 1", None)
+    for _ in range(9):
+        first = rng.choice([*days, now.date() - rng.randrange(2, 700) * DAY])
+        last = first + rng.choice([0, 0, 1, 30, 365]) * DAY
+        segment = rng.choice([None, None, *SEGMENTS])
+        yield Filter(segment, rng.choice(["", "", "c1", "name 3"]), (first, last))
+
+
+def digits(written: str) -> str:
+    return re.sub(r"\D", "", written)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page of customers shows, as digits: languages write them with other signs."""
+
+    cards: list[str]
+    total: int
+    segments: dict[str, int]
+
+    @classmethod
+    def read(cls, answer: httpx.Response) -> "Shown":
+        assert answer.status_code == 200, answer.text
+        page = html.unescape(answer.text)
+        total = re.search(r"Showing \S+ to \S+ of ([^<]+)<", page)
+        legend = re.findall(r'<li class="(\w+)"><span class="key">.*?<b>([^<]*)</b>', page)
+        return cls(
+            [digits(card) for card in re.findall(r'<dd class="figure">(.*?)</dd>', page)],
+            int(digits(total[1])) if total else 0,
+            {name: int(digits(count)) for name, count in legend},
+        )
+
+
+def cents(amount: Decimal) -> str:
+    return digits(str(amount.quantize(Decimal("0.01"), ROUND_HALF_UP)))
+
+
+async def pages_of(web: httpx.AsyncClient, chosen: Filter) -> list[Shown]:
+    """Return the page of customers as each reader sees it."""
+    shown = []
+    for reader in READERS:
+        headers = {"accept": "text/html", **reader}
+        if chosen.search:
+            answer = await web.post("/", data=chosen.of_page, headers=headers)
+        else:
+            answer = await web.get("/", params=chosen.of_page, headers=headers)
+        shown.append(Shown.read(answer))
+    return shown
+
+
+async def lines_of(web: httpx.AsyncClient, method: str, path: str, **sent: Any) -> Any:
+    answer = await web.request(method, path, **sent)
+    assert answer.status_code == 200, answer.text
+    return list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
+
+
+@pytest.mark.parametrize("name", ZONES)
+async def test_list_cards_total_export_and_segments_agree_in_any_zone(
+    service: Service, now: datetime, rng: Random, name: str
+) -> None:
+    zone = ZoneInfo(name)
+    documents = orders_around_midnights(rng, zone, now)
+    await service.ingest(*entries(documents))
+    await move_to(service, name)
+    customers = world(documents, now).customers
+    async with client(service) as web:
+        for chosen in filters(rng, zone, now):
+            expected = {
+                customer.email: customer
+                for customer in customers.values()
+                if chosen.holds(customer.email or "", customer, zone)
+            }
+            listed = (
+                await web.get("/api/v1/customers", params={**chosen.of_api, "limit": "500"})
+            ).json()
+            assert {each["email"] for each in listed["items"]} == set(expected), chosen
+            assert listed["total"] == len(expected), chosen
+
+            spent = sum((customer.spent for customer in expected.values()), Decimal(0))
+            mean = spent / len(expected) if expected else Decimal(0)
+            active = [c for c in expected.values() if c.segment in {"new", "returning", "vip"}]
+            of_all_segments = Counter(
+                customer.segment
+                for customer in customers.values()
+                if Filter(None, chosen.search, chosen.days).holds(
+                    customer.email or "", customer, zone
+                )
+            )
+            for shown in await pages_of(web, chosen):
+                assert shown.total == len(expected), chosen
+                assert shown.cards[:3] == [str(len(expected)), cents(mean), str(len(active))]
+                assert shown.segments == {each: of_all_segments[each] for each in SEGMENTS}
+
+            for lines in (
+                await lines_of(web, "GET", "/api/v1/customers/export.csv", params=chosen.of_api),
+                await lines_of(web, "POST", "/export", data=chosen.of_page),
+            ):
+                days = {line["Email"]: line["Day Created"] for line in lines}
+                assert days == {
+                    email: local_day(customer, zone).isoformat()
+                    for email, customer in expected.items()
+                }
+            if chosen.days and not chosen.search and not chosen.segment:
+                figures = (await web.get("/api/v1/statistics", params=chosen.of_api)).json()
+                assert figures["totalCustomers"] == len(expected)
+                assert Decimal(str(figures["totalRevenue"])) == spent
+                by_segment = await web.get("/api/v1/statistics/segments", params=chosen.of_api)
+                counts = {each["segment"]: each["count"] for each in by_segment.json()["items"]}
+                assert counts == {each: of_all_segments[each] for each in SEGMENTS}
+
+
+@pytest.mark.parametrize("name", ZONES)
+async def test_cohorts_have_the_months_of_the_store(
+    service: Service, now: datetime, rng: Random, name: str
+) -> None:
+    zone = ZoneInfo(name)
+    documents = orders_around_midnights(rng, zone, now)
+    await service.ingest(*entries(documents))
+    await move_to(service, name)
+    months: dict[str, Counter[str]] = defaultdict(Counter)
+    for order in world(documents, now).orders.values():
+        if order.counts and order.owner:
+            months[order.owner][f"{order.created.astimezone(zone):%Y-%m}"] += 1
+    this_month = f"{datetime.now(zone):%Y-%m}"
+    async with client(service) as web:
+        cohorts = (await web.get("/api/v1/statistics/cohorts", params={"months": 60})).json()
+    assert cohorts["items"][-1]["month"] == this_month
+    for cohort in cohorts["items"]:
+        members = [ordered for ordered in months.values() if min(ordered) == cohort["month"]]
+        assert cohort["size"] == len(members)
+        own, *later = cohort["retention"]
+        assert (own["monthsLater"], own["month"]) == (0, cohort["month"])
+        assert own["customers"] == sum(ordered[cohort["month"]] >= 2 for ordered in members)
+        for month in later:
+            assert month["customers"] == sum(month["month"] in ordered for ordered in members)
+        for month in cohort["retention"]:
+            assert month["complete"] is (month["month"] < this_month)
