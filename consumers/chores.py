@@ -25,11 +25,13 @@ from service.db.engine import DATABASE_AWAY, in_transaction
 from service.db.operations import losses, stream_erasure, trimming
 from service.db.operations.dead_letter_removal import drop_excess
 from service.db.operations.out_streams import out_streams
+from service.db.operations.past_days import compute_past_days
 from service.db.out_stream_tail import OutStream
 from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
 from service.db.statistics import cohorts, key_figures
 from service.db.statistics.answer_cache import renew
+from service.db.statistics.generations import follow_time_zone
 from service.streams.redis_client import REDIS_ERRORS
 from service.streams.trim import Keep
 
@@ -71,6 +73,8 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("customers merged", merge_next, 1.0),
         Chore("chunks of customers reclassified", reclassify_chunk, 1.0),
         Chore("answers renewed", renew_answer_step(), config.sweep_seconds),
+        Chore("time zones followed", follow_zone, 1.0),
+        Chore("times past days were computed", compute_days, 1.0),
         Chore("checks for losses", check_losses, 1.0),
         Chore("dead letters indexed", index_letters_step(config), _INDEX_SECONDS),
         Chore("dead letters dropped", drop_letters_step(config), _DROP_SECONDS),
@@ -135,6 +139,16 @@ async def sweep_chunk(connection: AsyncConnection) -> int | None:
 async def reclassify_chunk(connection: AsyncConnection) -> int | None:
     """Apply new settings to one chunk of customers."""
     return 1 if await advance(connection) else None
+
+
+async def follow_zone(connection: AsyncConnection) -> int | None:
+    """Begin to write days of the store's time zone, if it has changed."""
+    return 1 if await follow_time_zone(connection) else None
+
+
+async def compute_days(connection: AsyncConnection) -> int | None:
+    """Compute the figures of past days, if a new time zone or somebody wants them."""
+    return 1 if await compute_past_days(connection) else None
 
 
 def renew_answer_step() -> Step:

@@ -48,7 +48,11 @@ _KEPT = {
     "installation": "ids_replaced = 0, erasures = 0, late_events = 0, reassignments = 0",
 }
 """Tables whose rows are never deleted, and the values of these rows in an empty service."""
-_OTHERS = [table for table in metadata.sorted_tables if table.name not in {*_KEPT, "settings"}]
+_OTHERS = [
+    table
+    for table in metadata.sorted_tables
+    if table.name not in {*_KEPT, "settings", "daily_generations"}
+]
 
 
 def _used(table: Table) -> str:
@@ -71,6 +75,9 @@ _RESET = [
     "DELETE FROM settings WHERE version > 1",
     "UPDATE settings SET changed_by = 'installation'",
     "UPDATE installation SET sign_in_since = NULL, store_currency = NULL",
+    "DELETE FROM daily_generations",
+    """INSERT INTO daily_generations (generation, time_zone, counted_at)
+       OVERRIDING SYSTEM VALUE VALUES (0, 'UTC', now())""",
 ]
 
 

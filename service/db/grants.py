@@ -44,9 +44,11 @@ WEB_WRITES: Mapping[str, str] = {
 
 WEB_READS = frozenset(
     {
+        "daily_generations",
         "ingest_counters",
         "kept_answers",
         "partition_counters",
+        "reconstructions",
         "relay",
         "removals_relay",
         "sightings",

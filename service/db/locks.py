@@ -34,6 +34,8 @@ class AdvisoryLock(IntEnum):
     """One process drops dead letters."""
     MERGES = 0x43524D0C
     """One process merges customers whom events have put together."""
+    PAST_DAYS = 0x43524D0D
+    """One process computes the daily figures of past days, or corrects them."""
     STREAM_ERASURE = 0x43524D0B
     """One process deletes the entries of erased people from the streams."""
 

@@ -45,6 +45,7 @@ from service.core.foreign_kinds import ForeignKind
 from service.core.loss_arithmetic import LossKind
 from service.core.order_event import REGISTERS
 from service.core.personal_ids import LIKE_AN_EMAIL
+from service.core.reconstruction import ReconstructionCause
 from service.core.removal_event import RemovalReason
 from service.core.scopes import Role
 from service.core.segment_event import Cause
@@ -69,6 +70,8 @@ Total = Numeric(22, 2)  # a sum of very many amounts
 
 COUNTER_SLOTS = 8
 """The rows that each counter is spread over, so that parallel writers seldom wait for one row."""
+GENERATION_SLOTS = 16
+"""The slots of one generation of daily figures: those of writers, and one for what was computed."""
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -525,7 +528,7 @@ daily_changes = Table(
     Column("slot", SmallInteger, primary_key=True, autoincrement=False),
     Column("segment", Text, primary_key=True),
     *_figures(),
-    comment="by how much the segment counters changed on a UTC day, by when it was told",
+    comment="by how much the segment counters changed on a day, by when it was told",
     postgresql_with={"fillfactor": "50"},
 )
 
@@ -537,8 +540,29 @@ daily_totals = Table(
     Column("created", BigInteger, nullable=False, comment="customers, by their dateCreated"),
     Column("orders", BigInteger, nullable=False, comment="that count, by their dateCreated"),
     Column("revenue", Total, nullable=False, comment="of these orders, less refunds"),
-    comment="what is dated in a UTC day, whenever it was told",
+    comment="what is dated in a day, whenever it was told",
     postgresql_with={"fillfactor": "50"},
+)
+
+daily_generations = Table(
+    "daily_generations",
+    metadata,
+    Column("generation", SmallInteger, Identity(start=1), primary_key=True),
+    Column("time_zone", Text, nullable=False, comment="whose days these figures are of"),
+    Column("counted_at", Moment, comment="NULL: not complete yet, so nobody reads it"),
+    Column("reconstructed_until", Date, comment="changes up to this day come from the orders"),
+    CheckConstraint("generation BETWEEN 0 AND 2047", name="generation"),
+    comment="sets of daily figures. Writers write all; readers read the newest complete one",
+)
+
+reconstructions = Table(
+    "reconstructions",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("requested_at", Moment, nullable=False, server_default=func.clock_timestamp()),
+    Column("cause", Text, nullable=False),
+    _one_of("cause", ReconstructionCause),
+    comment="requests to compute the figures of past days from the orders; deleted when done",
 )
 
 kept_answers = Table(

@@ -1,12 +1,12 @@
-"""Figures by UTC day. The transaction that changes a figure writes it; reading adds up days.
+"""Figures by day. The transaction that changes a figure writes it; reading adds up days.
 
 The table `daily_changes` says by how much the counters of a segment changed on the day when we
 learned of a change. Today's counters less the later changes are what was known when a day ended.
 The table `daily_totals` counts customers and orders on the day of their own `dateCreated`, whenever
 we learned of them.
 
-Both tables are spread over slots. A writer holds locks on all counters of its slot first, so it
-never waits for a row of these tables.
+Days are those of the store's time zone: see `generations`. Both tables are spread over slots. A
+writer holds locks on all counters of its slot first, so it never waits for a row of these tables.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,9 @@ from service.db.figures import (
     figures_of,
     minus,
 )
+from service.db.schema import GENERATION_SLOTS
 from service.db.statistics.counters import read_figures
+from service.db.statistics.generations import COMPUTED_SLOT, IN_USE, READ
 
 
 class Total(NamedTuple):
@@ -41,16 +43,22 @@ class Total(NamedTuple):
     """Their total less refunds."""
 
 
-_SUM_TOTALS = ", ".join(f"sum({field}) AS {field}" for field in Total._fields)
+TOTALS = Total._fields
+_SUM_TOTALS = ", ".join(f"sum({field}) AS {field}" for field in TOTALS)
+_ANY_TOTAL = " OR ".join(f"sum({field}) <> 0" for field in TOTALS)
 
 
-def day_of(moment: str) -> str:
-    """Return the SQL expression for the UTC day of a moment."""
-    return f"CAST({moment} AT TIME ZONE 'UTC' AS date)"
+def day_of(moment: str, zone: str = "g.time_zone") -> str:
+    """Return the SQL expression for the day of a moment in a time zone."""
+    return f"CAST({moment} AT TIME ZONE {zone} AS date)"
 
 
 def _added(table: str, columns: tuple[str, ...]) -> str:
     return ", ".join(f"{column} = {table}.{column} + excluded.{column}" for column in columns)
+
+
+def _slot(slot: str) -> str:
+    return f"{slot} + {GENERATION_SLOTS} * g.generation"
 
 
 def daily_changes_sql(changes: str, moment: str) -> str:
@@ -60,8 +68,9 @@ def daily_changes_sql(changes: str, moment: str) -> str:
     """
     return f"""
   INSERT INTO daily_changes AS d (day, slot, segment, {", ".join(FIGURES)})
-  SELECT {day_of(moment)}, slot, segment, {", ".join(FIGURES)} FROM {changes}
-  ORDER BY segment
+  SELECT {day_of(moment)}, {_slot("slot")}, segment, {", ".join(FIGURES)}
+  FROM {changes} CROSS JOIN daily_generations g
+  ORDER BY g.generation, segment
   ON CONFLICT (day, slot, segment) DO UPDATE SET {_added("d", FIGURES)}"""
 
 
@@ -72,43 +81,60 @@ def daily_totals_sql(dated: str, slot: str) -> str:
     the differences. ``slot`` is a scalar. The caller has locked the counters of this slot.
     """
     return f"""
-  INSERT INTO daily_totals AS t (day, slot, {", ".join(Total._fields)})
-  SELECT {day_of("midnight")} AS day, {slot}, {", ".join(Total._fields)} FROM (
-    -- one group per day; cheaper than a cast to the day for every row
-    SELECT date_bin('1 day', at, '2000-01-01 00:00Z') AS midnight, {_SUM_TOTALS}
+  INSERT INTO daily_totals AS t (day, slot, {", ".join(TOTALS)})
+  SELECT {day_of("minute")} AS day, {_slot(slot)}, {_SUM_TOTALS}
+  FROM (
+    -- One cast for each minute, not for each row. In no zone does a day begin within a minute.
+    SELECT date_bin('1 minute', at, '2000-01-01 00:00Z') AS minute, {_SUM_TOTALS}
     FROM {dated} GROUP BY 1
-  ) sums
-  WHERE ({", ".join(Total._fields)}) <> (0, 0, 0) ORDER BY day
-  ON CONFLICT (day, slot) DO UPDATE SET {_added("t", Total._fields)}"""
+  ) minutes CROSS JOIN daily_generations g
+  GROUP BY g.generation, day
+  HAVING {_ANY_TOTAL}
+  ORDER BY g.generation, day
+  ON CONFLICT (day, slot) DO UPDATE SET {_added("t", TOTALS)}"""
 
 
 _CHANGES = text(f"""
 SELECT day, segment, {each_figure("sum({figure}) AS {figure}")}
-FROM daily_changes WHERE day >= :first GROUP BY day, segment
+FROM daily_changes WHERE {READ} AND day >= :first GROUP BY day, segment
 """)
-_ANY_KNOWN = text("SELECT EXISTS (SELECT FROM daily_changes WHERE day <= :day)")
+_ANY_KNOWN = text(f"SELECT EXISTS (SELECT FROM daily_changes WHERE {READ} AND day <= :day)")
 _TOTALS = text(f"""
 SELECT day, {_SUM_TOTALS}
-FROM daily_totals WHERE day >= :first GROUP BY day
+FROM daily_totals WHERE {READ} AND day >= :first GROUP BY day
 """)
+_ZONE = f"(SELECT time_zone FROM daily_generations WHERE generation = {IN_USE})"
 _STORED_TOTALS = f"""
 SELECT day, {_SUM_TOTALS}
-FROM daily_totals GROUP BY day"""
+FROM daily_totals WHERE {READ} GROUP BY day"""
 _RECOUNTED_TOTALS = f"""
-SELECT day, sum(created), sum(orders), sum(revenue) FROM (
-  SELECT {day_of("date_created")} AS day, count(*) AS created, 0 AS orders, 0 AS revenue
+SELECT day, {_SUM_TOTALS} FROM (
+  SELECT {day_of("date_created", _ZONE)} AS day, count(*) AS created, 0 AS orders, 0 AS revenue
   FROM customers GROUP BY 1
   UNION ALL
-  SELECT {day_of("date_created")}, 0, count(*), sum(net)
+  SELECT {day_of("date_created", _ZONE)}, 0, count(*), sum(net)
   FROM orders WHERE counts GROUP BY 1
 ) both_kinds GROUP BY day"""
 _MISMATCHED_TOTALS = text(f"""
-WITH kept AS ({_STORED_TOTALS} HAVING (sum(created), sum(orders), sum(revenue)) <> (0, 0, 0)),
+WITH kept AS ({_STORED_TOTALS} HAVING {_ANY_TOTAL}),
 counted AS ({_RECOUNTED_TOTALS})
 (SELECT 'kept' AS side, * FROM (SELECT * FROM kept EXCEPT SELECT * FROM counted) k)
 UNION ALL
 (SELECT 'recounted', * FROM (SELECT * FROM counted EXCEPT SELECT * FROM kept) c)
 ORDER BY day LIMIT :most
+""")
+
+
+_CORRECT_TOTALS = text(f"""
+INSERT INTO daily_totals AS t (day, slot, {", ".join(TOTALS)})
+SELECT day, {GENERATION_SLOTS} * {IN_USE} + {COMPUTED_SLOT}, {_SUM_TOTALS}
+FROM (
+  {_RECOUNTED_TOTALS}
+  UNION ALL
+  SELECT day, {", ".join(f"-{field}" for field in TOTALS)} FROM ({_STORED_TOTALS}) stored
+) missing
+GROUP BY day HAVING {_ANY_TOTAL}
+ON CONFLICT (day, slot) DO UPDATE SET {_added("t", TOTALS)}
 """)
 
 
@@ -127,13 +153,18 @@ async def read_totals(connection: AsyncConnection, first: date) -> dict[date, To
     return {row.day: Total(int(row.created), int(row.orders), row.revenue) for row in rows}
 
 
+async def correct_totals(connection: AsyncConnection) -> None:
+    """Set the totals of all days to a recount. The caller has locked all counters, and commits."""
+    await connection.execute(_CORRECT_TOTALS)
+
+
 def undo_changes(figures: Figures, changes: Mapping[Segment, SegmentFigures]) -> Figures:
     """Return the figures as they were before the changes."""
     return {segment: minus(now, changes.get(segment, NOTHING)) for segment, now in figures.items()}
 
 
 async def figures_at(connection: AsyncConnection, day: date) -> Figures | None:
-    """Return the figures of all customers as they were known when a UTC day ended.
+    """Return the figures of all customers as they were known when a day ended.
 
     None if nothing was known by then. Call it in one snapshot.
     """

@@ -186,13 +186,19 @@ class TrendDay(BaseModel):
 
     date: str = Field(examples=["2026-11-22"])
     segments: SegmentCounts = Field(
-        description="Customers per segment at the end of the day, as known at that time. "
-        "All are 0 for days before the service knew of any customer."
+        description="Customers per segment at the end of the day, as known at that time, or "
+        "`reconstructed`. All are 0 for days before the first customer."
+    )
+    reconstructed: bool = Field(
+        description="`segments` are computed from the orders by today's rules, because they were "
+        "not known when the day ended. Segments set by hand are left out."
     )
     totalCustomers: int = Field(description="Customers created up to the end of the day.")
     newCustomers: int = Field(description="Customers whose `dateCreated` lies in the day.")
     orders: int = Field(description="Counted orders placed on the day, attributed or not.")
-    revenue: float = Field(description="The total of these orders less refunds.")
+    revenue: float = Field(
+        description="The total of these orders less refunds. A refund reduces the day of its order."
+    )
 
 
 class TrendDays(BaseModel):
@@ -298,13 +304,14 @@ async def cohorts(request: Request, months: Annotated[int, Query(ge=1, le=60)] =
 
 @router.get("/trend", response_model=TrendDays)
 async def trend(request: Request, days: Annotated[int, Query(ge=1, le=731)] = 90) -> Response:
-    """Return segments and key figures for each day of the store; the last one is today so far.
+    """Return segments and key figures for each day; the last one is today so far.
 
-    Segments are as known at the end of the day. Orders and revenue count on the day the order was
-    placed, customers on their `dateCreated`.
+    Days are those of the store's time zone. Segments are as known at the end of the day, or
+    reconstructed. Orders and revenue count on the day the order was placed, customers on their
+    `dateCreated`.
     """
     async with replica_snapshot(request) as connection:
-        points = await daily_figures.trend(connection, days)
+        points, _ = await daily_figures.trend(connection, days)
     return Json(collection([_trend_json(point) for point in points]))
 
 
@@ -353,6 +360,7 @@ def _trend_json(point: TrendPoint) -> dict[str, Any]:
     return {
         "date": point.day.isoformat(),
         "segments": {segment.value: count for segment, count in point.segments.items()},
+        "reconstructed": point.reconstructed,
         "totalCustomers": point.total_customers,
         "newCustomers": point.new_customers,
         "orders": point.orders,

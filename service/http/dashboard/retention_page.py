@@ -41,7 +41,7 @@ async def retention(request: Request, actor: Viewer) -> Response:
         figures = await statistics(connection, None, state.medians)
         period_figures = await statistics(connection, window, state.medians)
         groups = (await cohorts(connection, months)).items
-        history = await trend(connection, days)
+        history, _ = await trend(connection, days)
     step = -(-days // _MOST_POINTS)
     shown = _thinned(history, step)
     # The history of segments begins when the service got its first customer.

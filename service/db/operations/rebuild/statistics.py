@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
 from service.db.figures import Figures, SegmentFigures, each_figure
+from service.db.locks import AdvisoryLock, wait_for_lock
 from service.db.statistics import daily
 from service.db.statistics.counters import read_figures, recount_figures
 
@@ -25,18 +26,9 @@ _ADD_TO_DAILY_CHANGES = text(
         "clock_timestamp()",
     )
 )
-_CORRECT_DAILY_TOTALS = text(
-    daily.daily_totals_sql(
-        """(
-          SELECT date_created AS at, 1 AS created, 0 AS orders, 0.00 AS revenue FROM customers
-          UNION ALL
-          SELECT date_created, 0, 1, net FROM orders WHERE counts
-          UNION ALL
-          SELECT day AT TIME ZONE 'UTC', -created, -orders, -revenue FROM daily_totals
-        ) dated""",
-        "0",
-    )
-)
+# Past days that are being computed in a snapshot from before this would be wrong. This makes their
+# transaction fail, and begin again.
+_RESTART_PAST_DAYS = text("UPDATE daily_generations SET counted_at = counted_at")
 
 
 async def correct_statistics(connection: AsyncConnection) -> None:
@@ -45,13 +37,15 @@ async def correct_statistics(connection: AsyncConnection) -> None:
     Every transaction that changes customers or orders writes these counters, too. While we hold a
     lock on all counters, the customers and orders that we see are exactly those that were counted.
     """
+    await wait_for_lock(connection, AdvisoryLock.PAST_DAYS)
+    await connection.execute(_RESTART_PAST_DAYS)
     await connection.execute(_LOCK_COUNTERS)
     counted, stored = await recount_figures(connection), await read_figures(connection)
     await _add_missing(connection, _ADD_TO_COUNTERS, counted, [stored])
     corrected = await read_figures(connection)
     changes = await daily.read_changes(connection, date.min)
     await _add_missing(connection, _ADD_TO_DAILY_CHANGES, corrected, changes.values())
-    await connection.execute(_CORRECT_DAILY_TOTALS)
+    await daily.correct_totals(connection)
 
 
 async def _add_missing(

@@ -106,13 +106,19 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
     "customer_search": {"customer_id": Checked(9), "searched": Checked(9)},
     "daily_changes": {
         "day": Checked(10),
-        "slot": _SLOT,
+        "slot": Checked(7),
         "segment": Checked(7),
         **dict.fromkeys(FIGURES, Checked(7)),
     },
+    "daily_generations": {
+        "generation": Checked(7),
+        "time_zone": Checked(7),
+        "counted_at": _CLOCK,
+        "reconstructed_until": Unknowable("only the orders of that time could tell"),
+    },
     "daily_totals": {
         "day": Checked(7),
-        "slot": _SLOT,
+        "slot": Checked(7),
         "created": Checked(7),
         "orders": Checked(7),
         "revenue": Checked(7),
@@ -258,6 +264,11 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
     },
     "partition_counters": {"partition": Checked(2), "slot": _SLOT, "read": Checked(2)},
     "pending_merges": dict.fromkeys(("low", "high", "since", "protected"), Checked(9)),
+    "reconstructions": {
+        "id": Checked(10),
+        "requested_at": Unknowable("an older one is only done earlier"),
+        "cause": Refused("ck_reconstructions_cause"),
+    },
     "relay": {
         "one": _SINGLE,
         "numbered": Checked(5),

@@ -19,6 +19,7 @@ from service.db.figures import each_figure
 from service.db.operations.verify.findings import MOST_SHOWN, RESTORE, Check, Fault, fault_if, rows
 from service.db.schema import metadata
 from service.db.segments.rules_sql import SETTINGS
+from service.db.statistics.generations import IN_USE, READ
 
 SETTLED = "interval '1 hour'"
 """No transaction lasts longer. So what is older will not be joined by a row that is older still."""
@@ -141,6 +142,8 @@ class Settled(NamedTuple):
     """A scalar: the last place that is settled at ``:now``; NULL if nothing is."""
     kind: str
     """The type of a place in SQL."""
+    since: str = "CAST(NULL AS text)"
+    """A scalar that changes when all rows may have been written anew. Then nothing is compared."""
 
 
 SETTLED_ROWS = {
@@ -148,9 +151,12 @@ SETTLED_ROWS = {
         "figures of past days",
         "day",
         f"day, segment, {each_figure('sum({figure})')}",
-        "daily_changes GROUP BY day, segment",
-        f"CAST((CAST(:now AS timestamptz) - {SETTLED}) AT TIME ZONE 'UTC' AS date) - 1",
+        f"daily_changes WHERE {READ} GROUP BY day, segment",
+        f"""(SELECT CAST((CAST(:now AS timestamptz) - {SETTLED}) AT TIME ZONE time_zone AS date) - 1
+             FROM daily_generations WHERE generation = {IN_USE})""",
         "date",
+        f"""(SELECT concat_ws(' ', generation, reconstructed_until, counted_at)
+             FROM daily_generations WHERE generation = {IN_USE})""",
     ),
     "segment_changes": Settled(
         "published segment changes",
@@ -223,9 +229,12 @@ async def remembered_faults(
     memory: Mapping[str, Any] = {} if accept else stored or {}
     following, changed = dict[str, Any](), list[dict[str, Any]]()
     for name, settled in SETTLED_ROWS.items():
-        end = text(f"SELECT CAST({settled.until} AS text) AS until")
-        until = (await rows(connection, end, {"now": now}))[0]["until"]
+        end = text(f"SELECT CAST({settled.until} AS text) AS until, {settled.since} AS since")
+        (ends,) = await rows(connection, end, {"now": now})
+        until, since = ends["until"], ends["since"]
         before = memory.get(name)
+        if before and before.get("since") != since:
+            before = None
         places = {"before": before and before["until"], "until": until}
         seen = (await connection.execute(_digest(settled), places)).one()
         if before and (seen.before_rows, seen.before_digest) != (before["rows"], before["digest"]):
@@ -239,7 +248,12 @@ async def remembered_faults(
             )
             following[name] = before
         elif until is not None:
-            following[name] = {"until": until, "rows": seen.now_rows, "digest": seen.now_digest}
+            following[name] = {
+                "until": until,
+                "rows": seen.now_rows,
+                "digest": seen.now_digest,
+                "since": since,
+            }
     return fault_if(
         changed,
         "rows that never change are not what the last verification saw",

@@ -10,6 +10,7 @@ from service.db.operations.verify.findings import MOST_SHOWN, REBUILD, Check
 from service.db.schema import COUNTER_SLOTS
 from service.db.statistics import daily
 from service.db.statistics.counters import read_figures, recount_figures
+from service.db.statistics.generations import IN_USE
 
 _SEGMENTS = ", ".join(f"('{segment}')" for segment in Segment)
 MISSING_COUNTERS = f"""
@@ -28,8 +29,24 @@ WHERE as_of > CAST(:now AS timestamptz) + interval '1 day' OR NOT (seconds BETWE
 LIMIT :most
 """)
 
+# It takes a worker a minute or two, and in the largest shops some more.
+OVERDUE_DAYS = text(f"""
+SELECT time_zone AS "storeZone", (
+         SELECT time_zone FROM daily_generations WHERE generation = {IN_USE}) AS "countedZone"
+FROM settings
+WHERE version = (SELECT max(version) FROM settings)
+  AND changed_at < CAST(:now AS timestamptz) - interval '1 hour'
+  AND time_zone IS DISTINCT FROM (
+    SELECT time_zone FROM daily_generations WHERE generation = {IN_USE})
+""")
+
 STATISTICS = (
     Check("a row of the counters is missing", REBUILD, text(MISSING_COUNTERS)),
+    Check(
+        "days are not yet counted in the store's time zone",
+        "Start a worker: it counts them. If one runs, its log says what keeps it from that.",
+        OVERDUE_DAYS,
+    ),
     Check("a cached answer can never become old", REBUILD, FUTURE_ANSWERS),
 )
 

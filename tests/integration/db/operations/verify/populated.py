@@ -44,6 +44,7 @@ _ROWS = (
        VALUES (900, 'merged', 1001, now())""",
     "INSERT INTO devices (token_hash, user_id) SELECT 'x', min(id) FROM users",
     "INSERT INTO stream_searches VALUES ('gone', 1, 0, '1-0', '2-0', 1)",
+    "INSERT INTO reconstructions (cause) VALUES ('asked')",
     "INSERT INTO trims VALUES ('gone', 5, 'analytics', '1-0')",
     "INSERT INTO partition_counters VALUES (3, 1, 0)",
     "INSERT INTO kept_answers VALUES ('medians', now(), 0.2, '{\"vip\": 1}')",

@@ -75,6 +75,7 @@ SPECIAL = {
     ("segment_changes", "settings_version"): Special("2", "settings_version = 1"),
     ("segment_changes", "customer_id"): Special("customer_id + 1000003"),
     ("daily_changes", "segment"): Special("'x' || segment", "segment = 'new'"),
+    ("daily_generations", "time_zone"): Special("'Asia/Tokyo'"),
     ("segment_counters", "segment"): Special("'x' || segment"),
     ("dead_letters", "partition"): Special("7"),
     # A key that is too great looks like that of a later event.
