@@ -19,11 +19,15 @@ _CONDITIONS = {
     NotCounted.FREE: "total = 0 AND NOT {count_free_orders}",
 }
 
-RULES_OF_NOW = """
+COUNTING = (
+    "SELECT count_from, count_free_orders, time_zone FROM settings ORDER BY version DESC LIMIT 1"
+)
+"""A query: what counts by the newest settings, in one row."""
+RULES_OF_NOW = f"""
 counting AS MATERIALIZED (
-  SELECT count_from, count_free_orders, time_zone FROM settings ORDER BY version DESC LIMIT 1
+  {COUNTING}
 )"""
-"""A CTE: what counts by the newest settings, in one row."""
+"""A CTE of `COUNTING`."""
 
 
 def not_counted_sql(
@@ -56,8 +60,11 @@ def counts_sql(
     return f"NOT ({' OR '.join(f'({test})' for test in tests)})"
 
 
-COUNTS_BY_DEFAULT = counts_sql(f"'{CountFrom.PLACED}'", "true")
-"""By the settings of a new shop. Processes of a release that had no others count like that."""
+STORED_REASON = f"CASE WHEN NOT counts THEN {not_counted_sql()} END"
+"""Why the stored order does not count, by the newest settings. Needs ``counting``.
+
+NULL: it does, or it will as soon as the recount has come to it.
+"""
 
 NET = (
     "CASE WHEN currency IS NULL THEN total - LEAST(refunded, total)"

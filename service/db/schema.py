@@ -50,7 +50,7 @@ from service.core.removal_event import RemovalReason
 from service.core.scopes import Role
 from service.core.segment_event import Cause
 from service.core.segment_rules import Precedence, Segment
-from service.db.counting import COUNTS_BY_DEFAULT, NET
+from service.db.counting import COUNTING, NET, counts_sql
 from service.db.figures import SegmentFigures
 
 metadata = MetaData(
@@ -796,8 +796,27 @@ settings_changes = Table(
     Column("moved", BigInteger, nullable=False, server_default=text("0")),
     Column("last_id", BigInteger, nullable=False, server_default=text("0")),
     Column("started_at", Moment, nullable=False, server_default=func.clock_timestamp()),
-    Column("finished_at", Moment),
+    Column("finished_at", Moment, comment="all customers were judged, or a newer version was saved"),
+    # The recount of the orders. Workers of the release before do not know it.
+    Column(
+        "counted_since",
+        Integer,
+        comment="orders not reached yet count as a version from here on says; 0: nobody knows"
+        " how; NULL: no recount",
+    ),
+    Column("orders_total", BigInteger, nullable=False, server_default=text("0")),
+    Column("orders_examined", BigInteger, nullable=False, server_default=text("0")),
+    Column("orders_changed", BigInteger, nullable=False, server_default=text("0")),
+    Column("customers_moved", BigInteger, nullable=False, server_default=text("0")),
+    Column("last_order", Key, nullable=False, server_default=text("''")),
+    Column("ids_replaced", BigInteger, comment="of the installation, when the recount began"),
+    Column("recounted_at", Moment, comment="NULL: the recount goes on, if no newer version has one"),
     CheckConstraint("0 <= moved AND moved <= examined AND examined <= total", name="progress"),
+    CheckConstraint(
+        "0 <= orders_changed AND orders_changed <= orders_examined"
+        " AND orders_examined <= orders_total AND customers_moved >= 0",
+        name="recount_progress",
+    ),
 )
 
 api_keys = Table(
@@ -960,8 +979,11 @@ BEGIN
       END IF;
     END IF;
   END IF;
-  SELECT {COUNTS_BY_DEFAULT} INTO NEW.counts
-  FROM (SELECT NEW.status, NEW.payment_status, NEW.total, NEW.refunded) o;
+  IF TG_OP = 'INSERT' OR (NEW.status, NEW.payment_status, NEW.total, NEW.refunded)
+     IS DISTINCT FROM (OLD.status, OLD.payment_status, OLD.total, OLD.refunded) THEN
+    SELECT {counts_sql()} INTO NEW.counts
+    FROM (SELECT NEW.status, NEW.payment_status, NEW.total, NEW.refunded) o, ({COUNTING}) counting;
+  END IF;
   RETURN NEW;
 END $$
 """

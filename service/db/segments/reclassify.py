@@ -1,7 +1,8 @@
-"""Judge all customers by new settings, chunk by chunk, in the order of their ids.
+"""Apply new settings: count the orders again if need be, then judge all customers.
 
-A chunk and the id that it ends at are committed together. If a worker is killed, the next one goes
-on after the last commit. Replicas take turns by locking the row of the job.
+Customers are judged chunk by chunk, in the order of their ids. A chunk and the id that it ends at
+are committed together. If a worker is killed, the next one goes on after the last commit. Replicas
+take turns by locking the row of the job.
 """
 
 from datetime import datetime
@@ -12,13 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.segment_event import Cause
 from service.db.locks import read_clock
 from service.db.segments.assign import AS_THEY_ARE, JUDGED, reclassify
+from service.db.segments.recount import RECOUNTING, recount_page
 
 CHUNK = 2000
 """Customers examined per transaction."""
 
-_LOCK_JOB = text("""
-SELECT version, last_id FROM settings_changes WHERE finished_at IS NULL
-FOR UPDATE SKIP LOCKED
+# Customers are judged when the orders have been counted again: so each moves once.
+_LOCK_JOB = text(f"""
+SELECT s.version, s.last_id, s.last_order, r.version IS NOT NULL AS recounts
+FROM settings_changes s LEFT JOIN {RECOUNTING} r ON true
+WHERE CASE WHEN r.version IS NULL THEN s.finished_at IS NULL ELSE s.version = r.version END
+FOR UPDATE OF s SKIP LOCKED
 """)
 # Customers are read without a lock, because every other statement that judges them now uses the
 # same settings.
@@ -40,7 +45,7 @@ WHERE version = :version
 
 
 async def advance(connection: AsyncConnection, now: datetime | None = None) -> bool:
-    """Examine one more chunk for the job of the newest settings. The caller commits and repeats.
+    """Do one more step of the job of the newest settings. The caller commits and repeats.
 
     Return False if there is no unfinished job, or if another replica works on it. None for ``now``
     means the database's clock.
@@ -48,6 +53,9 @@ async def advance(connection: AsyncConnection, now: datetime | None = None) -> b
     job = (await connection.execute(_LOCK_JOB)).one_or_none()
     if job is None:
         return False
+    if job.recounts:
+        await recount_page(connection, job.version, job.last_order, now)
+        return True
     moment = now or await read_clock(connection)
     chunk = (
         await connection.execute(_EXAMINE, {"after": job.last_id, "most": CHUNK, "now": moment})

@@ -1,10 +1,11 @@
-"""The segment settings: read them, preview a change, save a new version.
+"""The settings: read them, preview a change, save a new version.
 
 The preview runs the same SQL that applies the settings. Saving writes a new version and a job for
-`service.db.segments.reclassify`. Every customer who is judged after that is judged by the new
-settings. So the job only has to find the customers whom the old settings left in another segment.
+`service.db.segments.reclassify`. Whatever is judged after that, an order or a customer, is judged by
+the new settings. So the job only has to find what the old settings left otherwise.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -14,8 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment, SegmentSettings
 from service.db.accounts.audit import note
+from service.db.counting import COUNTING, counts_sql
 from service.db.locks import AdvisoryLock, read_clock, wait_for_lock
-from service.db.segments.assign import AS_THEY_ARE, JUDGED
+from service.db.segments.assign import JUDGED
+from service.db.segments.order_metrics import ORDER_METRICS
+from service.db.segments.recount import RECOUNTING, WRONG
 from service.db.segments.rules_sql import PROPOSED_SETTINGS, SETTINGS
 
 VERSION_DIGITS = 9
@@ -23,6 +27,8 @@ VERSION_DIGITS = 9
 NO_VERSION = -1
 """The expected version if the client sent a text that cannot be a version. It matches no version,
 so saving fails."""
+COUNTING_SETTINGS = ("count_from", "count_free_orders")
+"""The settings that say which orders count."""
 SAMPLE = 5
 """Customers shown for each cell of a preview."""
 
@@ -43,27 +49,83 @@ _INSERT = text(f"""
 INSERT INTO settings (version, changed_at, changed_by, {", ".join(SETTINGS)})
 VALUES (:version, clock_timestamp(), :changed_by, {", ".join(f":{name}" for name in SETTINGS)})
 """)
-_START_JOB = text("""
-INSERT INTO settings_changes (version, total, finished_at)
-SELECT CAST(:version AS integer), CASE WHEN :runs THEN sum(customers) ELSE 0 END,
-       CASE WHEN NOT :runs THEN clock_timestamp() END
+# A recount that has not come to its end begins anew: its orders may be counted as before it.
+_START_JOB = text(f"""
+INSERT INTO settings_changes (version, total, finished_at, counted_since)
+SELECT CAST(:version AS integer), CASE WHEN :judges THEN sum(customers) ELSE 0 END,
+       CASE WHEN NOT :judges THEN clock_timestamp() END,
+       coalesce((SELECT counted_since FROM {RECOUNTING} r), CAST(:counted_since AS integer))
 FROM segment_counters
 """)
-_PROGRESS = text("SELECT * FROM settings_changes WHERE version = :version")
+_PROGRESS = text("""
+SELECT s.*, counted_since IS NOT NULL AND EXISTS (
+    SELECT FROM settings_changes later
+    WHERE later.version > s.version AND later.counted_since IS NOT NULL) AS counted_later
+FROM settings_changes s WHERE version = :version
+""")
 
-_PREVIEW = text(f"""
+# Only customers with an order that would count otherwise have other figures.
+_COUNTED_ANEW = f"""
+counting AS (SELECT count_from, count_free_orders FROM settings),
+anew AS MATERIALIZED (
+  SELECT customer_id, {ORDER_METRICS}
+  FROM (
+    SELECT customer_id, date_created, net, {counts_sql()} AS counts, {WRONG} AS changed
+    FROM orders CROSS JOIN counting WHERE customer_id IS NOT NULL
+  ) judged_again
+  GROUP BY customer_id HAVING bool_or(changed)
+)"""
+_COUNTED_AS_NOW = """
+anew AS (
+  SELECT id AS customer_id, total_orders, total_spent, first_order_date, last_order_date
+  FROM customers WHERE false
+)"""
+
+
+def preview_sql(counted: str) -> str:
+    """Return the statement of a preview; ``counted`` is the CTE with the figures that change."""
+    return f"""
 WITH {PROPOSED_SETTINGS},
-after AS ({AS_THEY_ARE}), {JUDGED},
+{counted},
+after AS (
+  SELECT c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
+    c.segment_held_since, CAST(NULL AS timestamptz) AS newest_order,
+    a.customer_id IS NOT NULL AS recounted,
+    c.total_orders AS stored_orders, c.total_spent AS stored_spent,
+    coalesce(a.total_orders, c.total_orders) AS total_orders,
+    coalesce(a.total_spent, c.total_spent) AS total_spent,
+    CASE WHEN a.customer_id IS NULL THEN c.last_order_date ELSE a.last_order_date END
+      AS last_order_date
+  FROM customers c LEFT JOIN anew a ON a.customer_id = c.id
+), {JUDGED},
 cells AS (
-  SELECT segment, judged_segment, count(*) AS customers, array_agg(id) AS ids
+  SELECT segment, judged_segment, count(*) AS customers, array_agg(id) AS ids,
+    count(*) FILTER (WHERE recounted) AS recounted,
+    sum(stored_orders) AS orders_before, sum(total_orders) AS orders_after,
+    sum(stored_spent) AS revenue_before, sum(total_spent) AS revenue_after
   FROM judged GROUP BY segment, judged_segment
 )
 SELECT cells.segment AS previous, cells.judged_segment AS segment, cells.customers,
-       c.id, c.name, c.total_orders, c.total_spent, c.last_order_date
+       cells.recounted, cells.orders_before, cells.orders_after, cells.revenue_before,
+       cells.revenue_after, c.id, c.name, coalesce(a.total_orders, c.total_orders) AS total_orders,
+       coalesce(a.total_spent, c.total_spent) AS total_spent,
+       CASE WHEN a.customer_id IS NULL THEN c.last_order_date ELSE a.last_order_date END
+         AS last_order_date
 FROM cells
 CROSS JOIN LATERAL (SELECT i.id FROM unnest(cells.ids) AS i(id) ORDER BY i.id LIMIT :sample) f
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = f.id OFFSET 0) c
+LEFT JOIN anew a ON a.customer_id = c.id
 ORDER BY c.id
+"""
+
+
+_PREVIEW = text(preview_sql(_COUNTED_AS_NOW))
+_PREVIEW_OF_COUNTING = text(preview_sql(_COUNTED_ANEW))
+_COUNTS_OTHERWISE = text(f"""
+SELECT (count_from, count_free_orders) <>
+         (CAST(:count_from AS text), CAST(:count_free_orders AS boolean))
+  OR EXISTS (SELECT FROM {RECOUNTING} r)
+FROM ({COUNTING}) counting
 """)
 
 
@@ -90,30 +152,89 @@ class PreviewedCustomer(NamedTuple):
     last_order_date: datetime | None
 
 
+class Sums(NamedTuple):
+    """What the counted orders of all customers add up to."""
+
+    orders: int
+    revenue: Decimal
+
+
 class Cell(NamedTuple):
     """The customers who are in segment ``previous`` and would be in ``segment``."""
 
     previous: Segment
     segment: Segment
     customers: int
+    recounted: int
+    """Those of them whose figures would be others."""
+    before: Sums
+    after: Sums
     sample: list[PreviewedCustomer]
-    """The customers with the smallest ids, `SAMPLE` at most."""
+    """The customers with the smallest ids, `SAMPLE` at most, with the figures they would have."""
+
+
+class Preview(NamedTuple):
+    """What proposed settings would do."""
+
+    cells: list[Cell]
+    """One for each pair of segments that has customers, in the order of the lifecycle."""
+
+    @property
+    def moving(self) -> list[Cell]:
+        """Return the cells of customers who would move to another segment."""
+        return [cell for cell in self.cells if cell.previous != cell.segment]
+
+    @property
+    def moves(self) -> int:
+        """Return how many customers would move. Each move is an event."""
+        return sum(cell.customers for cell in self.moving)
+
+    @property
+    def recounted(self) -> int:
+        """Return how many customers would have other figures."""
+        return sum(cell.recounted for cell in self.cells)
+
+    @property
+    def before(self) -> Sums:
+        """Return what all customers' orders add up to now."""
+        return _added_up(cell.before for cell in self.cells)
+
+    @property
+    def after(self) -> Sums:
+        """Return what they would add up to."""
+        return _added_up(cell.after for cell in self.cells)
+
+
+def _added_up(sums: Iterable[Sums]) -> Sums:
+    orders, revenue = 0, Decimal("0.00")
+    for each in sums:
+        orders, revenue = orders + each.orders, revenue + each.revenue
+    return Sums(orders, revenue)
+
+
+class RecountProgress(NamedTuple):
+    """How far the orders are counted again, because other orders count now."""
+
+    total: int
+    examined: int
+    changed: int
+    finished_at: datetime | None
 
 
 class Progress(NamedTuple):
-    """The progress of the job that judges all customers by a version of the settings."""
+    """The progress of the job that applies a version of the settings."""
 
     version: int
     total: int
+    """Customers to judge, after the orders are counted."""
     examined: int
     moved: int
     started_at: datetime
     finished_at: datetime | None
-
-    @property
-    def superseded(self) -> bool:
-        """Return whether a newer version was saved before this job was done."""
-        return self.finished_at is not None and self.examined < self.total
+    superseded: bool
+    """A newer version was saved before this job was done."""
+    recount: RecountProgress | None
+    """None: the version changed nothing about what counts."""
 
 
 async def current(connection: AsyncConnection) -> SettingsRecord:
@@ -137,26 +258,38 @@ def merged(settings: SegmentSettings, changes: dict[str, Any]) -> SegmentSetting
 
 async def preview(
     connection: AsyncConnection, proposed: SegmentSettings, now: datetime | None = None
-) -> list[Cell]:
+) -> Preview:
     """Return which customers would be in which segment if these settings were applied.
 
-    There is one cell for each pair of segments that has customers, in the order of the lifecycle.
     Holds are respected. Without automatic segmentation, no customer moves. None for ``now`` means
     the database's clock.
     """
     now = now or await read_clock(connection)
     parameters = {**_columns(proposed), "now": now, "sample": SAMPLE}
+    counting = {name: parameters[name] for name in COUNTING_SETTINGS}
+    otherwise = (await connection.execute(_COUNTS_OTHERWISE, counting)).scalar_one()
+    statement = _PREVIEW_OF_COUNTING if otherwise else _PREVIEW
     cells: dict[tuple[Segment, Segment], Cell] = {}
-    for row in await connection.execute(_PREVIEW, parameters):
+    for row in await connection.execute(statement, parameters):
         pair = Segment(row.previous), Segment(row.segment)
-        cell = cells.setdefault(pair, Cell(*pair, row.customers, []))
+        cell = cells.setdefault(
+            pair,
+            Cell(
+                *pair,
+                row.customers,
+                row.recounted,
+                Sums(row.orders_before, row.revenue_before),
+                Sums(row.orders_after, row.revenue_after),
+                [],
+            ),
+        )
         cell.sample.append(
             PreviewedCustomer(
                 row.id, row.name, row.total_orders, row.total_spent, row.last_order_date
             )
         )
     pairs = ((previous, segment) for previous in Segment for segment in Segment)
-    return [cells[pair] for pair in pairs if pair in cells]
+    return Preview([cells[pair] for pair in pairs if pair in cells])
 
 
 async def save(
@@ -182,7 +315,17 @@ async def save(
     await connection.execute(
         _INSERT, {"version": version, "changed_by": actor, **_columns(settings)}
     )
-    await connection.execute(_START_JOB, {"version": version, "runs": settings.auto_segmentation})
+    counts_otherwise = any(
+        getattr(settings, name) != getattr(before.settings, name) for name in COUNTING_SETTINGS
+    )
+    await connection.execute(
+        _START_JOB,
+        {
+            "version": version,
+            "judges": settings.auto_segmentation,
+            "counted_since": before.version if counts_otherwise else None,
+        },
+    )
     old, new = before.settings.model_dump(), settings.model_dump()
     details = {name: [old[name], new[name]] for name in SETTINGS if old[name] != new[name]}
     await note(connection, actor, "settings.updated", details=details)
@@ -192,11 +335,32 @@ async def save(
 async def progress(connection: AsyncConnection, version: int) -> Progress | None:
     """Return the progress of a version's job; None if it never had one."""
     row = (await connection.execute(_PROGRESS, {"version": version})).one_or_none()
-    return None if row is None else Progress(*(getattr(row, name) for name in Progress._fields))
+    if row is None:
+        return None
+    recount, ends = None, [row.finished_at]
+    if row.counted_since is not None:
+        recount = RecountProgress(
+            row.orders_total, row.orders_examined, row.orders_changed, row.recounted_at
+        )
+        ends.append(row.finished_at if row.counted_later else row.recounted_at)
+    return Progress(
+        version=row.version,
+        total=row.total,
+        examined=row.examined,
+        moved=row.moved + row.customers_moved,
+        started_at=row.started_at,
+        finished_at=None if None in ends else max(ends),
+        superseded=row.finished_at is not None
+        and (row.examined < row.total or row.counted_later and row.recounted_at is None),
+        recount=recount,
+    )
 
 
 def _columns(settings: SegmentSettings) -> dict[str, Any]:
-    return settings.model_dump() | {"precedence": settings.precedence.value}
+    return settings.model_dump() | {
+        "precedence": settings.precedence.value,
+        "count_from": settings.count_from.value,
+    }
 
 
 def _record(row: Row[Any]) -> SettingsRecord:
