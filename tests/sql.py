@@ -19,7 +19,7 @@ from service.db.customers.sorting import Sort
 from service.db.ingest import apply, owners, skip_known
 from service.db.operations.rebuild import customers as rebuilt
 from service.db.operations.verify import metrics, segments
-from service.db.segments import assign, reclassify, rule_settings, sweep
+from service.db.segments import assign, reclassify, recount, rule_settings, sweep
 from service.transfer import customers_in
 from tests.paths import ROOT
 
@@ -41,7 +41,9 @@ STATEMENTS: dict[str, TextClause] = {
     "db/segments/assign.forget.sql": assign._FORGET,
     "db/segments/sweep.due.sql": sweep._DUE,
     "db/segments/reclassify.chunk.sql": reclassify._EXAMINE,
-    "db/segments/rule_settings.preview.sql": rule_settings._PREVIEW,
+    "db/segments/recount.page.sql": recount._FIND,
+    "db/segments/recount.customers.sql": recount._RECOUNT,
+    "db/segments/rule_settings.preview.sql": rule_settings._PREVIEW_OF_COUNTING,
     "transfer/customers_in.plan.sql": customers_in._PLAN,
     "transfer/customers_in.create.sql": customers_in._CREATE,
     "transfer/customers_in.change.sql": customers_in._CHANGE,

@@ -56,9 +56,7 @@ END $$
 _JUDGE = f"""IF TG_OP = 'INSERT' OR (NEW.status, NEW.payment_status, NEW.total, NEW.refunded)
      IS DISTINCT FROM (OLD.status, OLD.payment_status, OLD.total, OLD.refunded) THEN
     SELECT {
-    _COUNTS.format(
-        count_from="counting.count_from", count_free_orders="counting.count_free_orders"
-    )
+    _COUNTS.format(count_from="counting.count_from", count_free_orders="counting.count_free_orders")
 } INTO NEW.counts
     FROM (SELECT NEW.status, NEW.payment_status, NEW.total, NEW.refunded) o, (
       SELECT count_from, count_free_orders, time_zone FROM settings ORDER BY version DESC LIMIT 1

@@ -4,12 +4,13 @@ The API and the dashboard show these texts.
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
+from service.core.counting import NotCounted, not_counted_in_words
 from service.core.segment_rules import (
     OTHERWISE,
     RULES,
@@ -102,12 +103,21 @@ class Explanation:
     upcoming: list[Step]
     after_next_order: Segment
     """The segment after one more order, placed at this moment."""
+    not_counted: str
+    """How many of their orders do not count, and why: whole sentences. Empty if all count."""
 
 
 def explain(
-    facts: Facts, settings: SegmentSettings, now: datetime, notation: Notation
+    facts: Facts,
+    settings: SegmentSettings,
+    now: datetime,
+    notation: Notation,
+    not_counted: Mapping[NotCounted, int],
 ) -> Explanation:
-    """Return why the rules give a customer their segment, and what would change it."""
+    """Return why the rules give a customer their segment, and what would change it.
+
+    ``not_counted`` has the number of their orders that do not count, by the reason.
+    """
     segment = segment_of(facts, settings, now)
     limits = settings.limits(now)
     return Explanation(
@@ -122,6 +132,7 @@ def explain(
         after_next_order=segment_of(
             Facts(facts.total_orders + 1, facts.total_spent, now), settings, now
         ),
+        not_counted=not_counted_in_words(not_counted),
     )
 
 

@@ -796,7 +796,9 @@ settings_changes = Table(
     Column("moved", BigInteger, nullable=False, server_default=text("0")),
     Column("last_id", BigInteger, nullable=False, server_default=text("0")),
     Column("started_at", Moment, nullable=False, server_default=func.clock_timestamp()),
-    Column("finished_at", Moment, comment="all customers were judged, or a newer version was saved"),
+    Column(
+        "finished_at", Moment, comment="all customers were judged, or a newer version was saved"
+    ),
     # The recount of the orders. Workers of the release before do not know it.
     Column(
         "counted_since",
@@ -810,7 +812,9 @@ settings_changes = Table(
     Column("customers_moved", BigInteger, nullable=False, server_default=text("0")),
     Column("last_order", Key, nullable=False, server_default=text("''")),
     Column("ids_replaced", BigInteger, comment="of the installation, when the recount began"),
-    Column("recounted_at", Moment, comment="NULL: the recount goes on, if no newer version has one"),
+    Column(
+        "recounted_at", Moment, comment="NULL: the recount goes on, if no newer version has one"
+    ),
     CheckConstraint("0 <= moved AND moved <= examined AND examined <= total", name="progress"),
     CheckConstraint(
         "0 <= orders_changed AND orders_changed <= orders_examined"

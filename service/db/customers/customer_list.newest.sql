@@ -16,6 +16,12 @@ SELECT c.id, c.email, c.email_key, c.name, c.phone, c.address, c.email_opt_in, c
 (SELECT coalesce(jsonb_agg(jsonb_build_array(i.identifier, i.given_by, i.since)
       ORDER BY i.since, i.identifier), '[]')
   FROM identifiers i WHERE i.customer_id = c.id) AS stored_identifiers,
-      CAST(page.sort_value AS text) AS sort_value
+(SELECT coalesce(jsonb_agg(jsonb_build_array(a.currency, a.orders, CAST(a.amount AS text))
+      ORDER BY a.currency), '[]')
+  FROM (SELECT o.currency, count(*) AS orders, sum(o.total - LEAST(o.refunded, o.total)) AS amount
+      FROM orders o
+    WHERE o.customer_id = c.id AND o.counts AND o.currency IS NOT NULL
+    AND o.exchange_rate IS NULL GROUP BY o.currency) a) AS stored_money_apart,
+    CAST(page.sort_value AS text) AS sort_value
 FROM page CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = page.id OFFSET 0) c
 ORDER BY page.sort_value DESC, c.id DESC

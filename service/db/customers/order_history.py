@@ -5,9 +5,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.counting import NotCounted
+from service.db.counting import COUNTING, STORED_REASON
 from service.db.customers.paging import Listed, TimePosition
 
 _OF_CUSTOMER = "customer_id = :id"
@@ -32,6 +34,8 @@ class OrderRow(NamedTuple):
     net: Decimal
     """What it adds to the customer's total if it counts, in the store's currency."""
     counts: bool
+    not_counted: NotCounted | None
+    """Why it does not count. None if it does, or if it will when a recount comes to it."""
     date_created: datetime
     updated_at: datetime
     named_by: Sequence[str]
@@ -41,10 +45,19 @@ class OrderRow(NamedTuple):
 
 
 _COMPOSED = {
+    "not_counted": f"{STORED_REASON} AS not_counted",
     "named_by": "array_remove(ARRAY[identifier, other_identifier], NULL) AS named_by",
     "by_hand": "coalesce(named_at = 'infinity', false) AS by_hand",
 }
 _COLUMNS = ", ".join(_COMPOSED.get(name, name) for name in OrderRow._fields)
+_NOT_COUNTED = text(f"""
+SELECT reason, count(*) AS orders FROM (
+  SELECT {STORED_REASON} AS reason FROM orders CROSS JOIN ({COUNTING}) counting
+  WHERE customer_id = :id
+) o
+WHERE reason IS NOT NULL GROUP BY reason
+""")
+_ORDERS = f"SELECT {_COLUMNS} FROM orders CROSS JOIN ({COUNTING}) counting"
 
 
 async def of_customer(
@@ -64,11 +77,18 @@ async def unattributed(
 async def assignable(connection: AsyncConnection, order_id: str) -> OrderRow | None:
     """Return an order without a customer, or with one whom staff gave it; None for others."""
     query = text(
-        f"SELECT {_COLUMNS} FROM orders WHERE id = :order_id AND NOT erased"
+        f"{_ORDERS} WHERE id = :order_id AND NOT erased"
         " AND (customer_id IS NULL OR named_at = 'infinity')"
     )
     row = (await connection.execute(query, {"order_id": order_id})).one_or_none()
-    return None if row is None else OrderRow(*row)
+    return None if row is None else _order(row)
+
+
+async def not_counted(connection: AsyncConnection, customer_id: int) -> dict[NotCounted, int]:
+    """Return how many orders of a customer do not count, by the reason, in the enum's order."""
+    rows = await connection.execute(_NOT_COUNTED, {"id": customer_id})
+    found = {NotCounted(row.reason): row.orders for row in rows}
+    return {reason: found[reason] for reason in NotCounted if reason in found}
 
 
 async def _page(
@@ -84,10 +104,9 @@ async def _page(
         beyond = "AND (date_created, id) < (:at, :last)"
         parameters |= {"at": after.at, "last": after.ref}
     query = text(
-        f"SELECT {_COLUMNS} FROM orders WHERE {condition} {beyond}"
-        " ORDER BY date_created DESC, id DESC LIMIT :one_more"
+        f"{_ORDERS} WHERE {condition} {beyond} ORDER BY date_created DESC, id DESC LIMIT :one_more"
     )
-    rows = [OrderRow(*row) for row in await connection.execute(query, parameters)]
+    rows = [_order(row) for row in await connection.execute(query, parameters)]
     total = await connection.execute(
         text(f"SELECT count(*) FROM orders WHERE {condition}"), {"id": customer_id}
     )
@@ -97,3 +116,8 @@ async def _page(
         int(total.scalar_one()),
         TimePosition(last.date_created, last.id) if last else None,
     )
+
+
+def _order(row: Row[Any]) -> OrderRow:
+    order = OrderRow(*row)
+    return order._replace(not_counted=order.not_counted and NotCounted(order.not_counted))

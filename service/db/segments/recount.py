@@ -185,9 +185,7 @@ async def recount_page(
     """
     if not after:
         await connection.execute(_BEGIN, {"version": version})
-    page = (
-        await connection.execute(_FIND, {"after": after, "page": PAGE, "chunk": CHUNK})
-    ).one()
+    page = (await connection.execute(_FIND, {"after": after, "page": PAGE, "chunk": CHUNK})).one()
     if page.last_order is None:
         await connection.execute(_END, {"version": version})
         return

@@ -12,7 +12,45 @@ settings AS (
       CAST(:count_free_orders AS BOOLEAN) AS count_free_orders,
       CAST(:time_zone AS TEXT) AS time_zone
 ),
-after AS (SELECT c.ctid AS place, c.*, CAST(NULL AS timestamptz) AS newest_order FROM customers c),
+counting AS (SELECT count_from, count_free_orders FROM settings),
+anew AS MATERIALIZED (
+  SELECT customer_id,
+    CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
+    coalesce(sum(net) FILTER (WHERE counts), 0.00) AS total_spent,
+    min(date_created) FILTER (WHERE counts) AS first_order_date,
+    max(date_created) FILTER (WHERE counts) AS last_order_date,
+    max(date_created) AS newest_order
+  FROM (
+    SELECT customer_id, date_created, net,
+    NOT ((status = 'cancelled') OR (coalesce(payment_status = 'failed', false))
+    OR (CASE WHEN total > 0 THEN refunded >= total OR refunded = 0
+    AND (status = 'refunded' OR coalesce(payment_status = 'refunded', false))
+    ELSE (status = 'refunded' OR coalesce(payment_status = 'refunded', false)) END)
+    OR (counting.count_from = 'paid'
+    AND coalesce(payment_status NOT IN ('paid', 'partially_refunded', 'refunded'), true))
+    OR (total = 0 AND NOT counting.count_free_orders)) AS counts,
+    counts <> NOT ((status = 'cancelled') OR (coalesce(payment_status = 'failed', false))
+    OR (CASE WHEN total > 0 THEN refunded >= total OR refunded = 0
+    AND (status = 'refunded' OR coalesce(payment_status = 'refunded', false))
+    ELSE (status = 'refunded' OR coalesce(payment_status = 'refunded', false)) END)
+    OR (counting.count_from = 'paid'
+    AND coalesce(payment_status NOT IN ('paid', 'partially_refunded', 'refunded'), true))
+    OR (total = 0 AND NOT counting.count_free_orders)) AS changed
+    FROM orders CROSS JOIN counting WHERE customer_id IS NOT NULL
+  ) judged_again
+  GROUP BY customer_id HAVING bool_or(changed)
+),
+after AS (
+  SELECT c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
+    c.segment_held_since, CAST(NULL AS timestamptz) AS newest_order,
+    a.customer_id IS NOT NULL AS recounted,
+    c.total_orders AS stored_orders, c.total_spent AS stored_spent,
+    coalesce(a.total_orders, c.total_orders) AS total_orders,
+    coalesce(a.total_spent, c.total_spent) AS total_spent,
+    CASE WHEN a.customer_id IS NULL THEN c.last_order_date ELSE a.last_order_date END
+    AS last_order_date
+  FROM customers c LEFT JOIN anew a ON a.customer_id = c.id
+),
 limits AS (
   SELECT version, auto_segmentation, precedence,
     1 AS new_order_count, vip_order_count, vip_total_spent,
@@ -50,12 +88,20 @@ judged AS (
   ) h
 ),
 cells AS (
-  SELECT segment, judged_segment, count(*) AS customers, array_agg(id) AS ids
+  SELECT segment, judged_segment, count(*) AS customers, array_agg(id) AS ids,
+    count(*) FILTER (WHERE recounted) AS recounted,
+    sum(stored_orders) AS orders_before, sum(total_orders) AS orders_after,
+    sum(stored_spent) AS revenue_before, sum(total_spent) AS revenue_after
   FROM judged GROUP BY segment, judged_segment
 )
 SELECT cells.segment AS previous, cells.judged_segment AS segment, cells.customers,
-  c.id, c.name, c.total_orders, c.total_spent, c.last_order_date
+  cells.recounted, cells.orders_before, cells.orders_after, cells.revenue_before,
+  cells.revenue_after, c.id, c.name, coalesce(a.total_orders, c.total_orders) AS total_orders,
+  coalesce(a.total_spent, c.total_spent) AS total_spent,
+  CASE WHEN a.customer_id IS NULL THEN c.last_order_date ELSE a.last_order_date END
+  AS last_order_date
 FROM cells
 CROSS JOIN LATERAL (SELECT i.id FROM unnest(cells.ids) AS i(id) ORDER BY i.id LIMIT :sample) f
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = f.id OFFSET 0) c
+LEFT JOIN anew a ON a.customer_id = c.id
 ORDER BY c.id

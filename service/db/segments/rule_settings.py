@@ -1,8 +1,8 @@
 """The settings: read them, preview a change, save a new version.
 
 The preview runs the same SQL that applies the settings. Saving writes a new version and a job for
-`service.db.segments.reclassify`. Whatever is judged after that, an order or a customer, is judged by
-the new settings. So the job only has to find what the old settings left otherwise.
+`service.db.segments.reclassify`. Every order and every customer judged after that is judged by the
+new settings. So the job only has to find what the old settings left otherwise.
 """
 
 from collections.abc import Iterable
@@ -351,7 +351,7 @@ async def progress(connection: AsyncConnection, version: int) -> Progress | None
         started_at=row.started_at,
         finished_at=None if None in ends else max(ends),
         superseded=row.finished_at is not None
-        and (row.examined < row.total or row.counted_later and row.recounted_at is None),
+        and (row.examined < row.total or (row.counted_later and row.recounted_at is None)),
         recount=recount,
     )
 

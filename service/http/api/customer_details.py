@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from service.core.counting import NotCounted
 from service.core.json_values import camel
 from service.core.segment_explanation import Explanation as CoreExplanation
 from service.core.segment_explanation import PlainNotation, explain
@@ -64,6 +65,7 @@ class Order(Camel):
                     "exchangeRate": None,
                     "netAmount": 129.97,
                     "counts": True,
+                    "notCountedBecause": None,
                     "dateCreated": "2026-11-22T09:59:58Z",
                     "dateUpdated": "2026-11-22T12:00:00Z",
                     "namedBy": ["email:jane@example.com"],
@@ -91,6 +93,12 @@ class Order(Camel):
         "Null: it is in another currency, and no exchange rate was sent."
     )
     counts: bool = Field(description="Whether it counts towards `totalOrders` and `totalSpent`.")
+    not_counted_because: NotCounted | None = Field(
+        description="The first reason why it does not count: `cancelled`, `payment_failed`, "
+        "`refunded_in_full`; `unpaid` if the setting `countFrom` is `paid`; `free` if "
+        "`countFreeOrders` is false. Null if it counts, or if it will as soon as a running recount "
+        "comes to it."
+    )
     date_created: datetime
     date_updated: datetime
     named_by: list[str] = Field(
@@ -182,6 +190,8 @@ class Explanation(BaseModel):
                         }
                     ],
                     "afterNextOrder": "vip",
+                    "notCounted": "1 order does not count: not paid yet. The settings count paid "
+                    "orders only.",
                 }
             ]
         },
@@ -233,6 +243,7 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
         customer = await existing(request, connection, number)
         since = await timeline.segment_since(connection, number)
         current = await rule_settings.current(connection)
+        not_counted = await order_history.not_counted(connection, customer.id)
         now = await read_clock(connection)
     facts = Facts(customer.total_orders, customer.total_spent, customer.last_order_date)
     notation = PlainNotation(zone_of(current.settings.time_zone))
@@ -246,7 +257,7 @@ async def segment(request: Request, _: Reader, number: CustomerNumber) -> Respon
             "autoSegmentation": current.settings.auto_segmentation,
             "facts": camel(facts._asdict()),
             "hold": _hold(customer) if customer.segment_manual else None,
-            **_explained(explain(facts, current.settings, now, notation)),
+            **_explained(explain(facts, current.settings, now, notation, not_counted)),
         }
     )
 
@@ -263,6 +274,7 @@ def _explained(why: CoreExplanation) -> dict[str, Any]:
             step._asdict() | {"text": f"{step.segment.label} {step.text}"} for step in why.upcoming
         ],
         "afterNextOrder": why.after_next_order,
+        "notCounted": why.not_counted or None,
     }
 
 
@@ -349,6 +361,7 @@ def _order_json(order: OrderRow) -> dict[str, Any]:
         "exchangeRate": None if order.exchange_rate is None else float(order.exchange_rate),
         "netAmount": None if order.currency and order.exchange_rate is None else order.net,
         "counts": order.counts,
+        "notCountedBecause": order.not_counted,
         "dateCreated": order.date_created,
         "dateUpdated": order.updated_at,
         "namedBy": order.named_by,

@@ -32,7 +32,7 @@ router = APIRouter(prefix="/api/v1/settings", tags=["settings"], responses=DOCUM
 
 
 class SampleCustomer(Camel):
-    """One of the customers that a cell counts."""
+    """One of the customers that a cell counts, with the figures that they would have."""
 
     id: str
     name: str | None
@@ -50,6 +50,13 @@ class MatrixCell(Camel):
     to: Segment
     count: int
     sample: list[SampleCustomer] = Field(description="The first of them by id.")
+
+
+class BeforeAfter(Camel):
+    """What something adds up to now, and what it would."""
+
+    before: float
+    after: float
 
 
 class Preview(Collection):
@@ -81,6 +88,9 @@ class Preview(Collection):
                     "basedOnVersion": 1,
                     "customersConcerned": 1,
                     "events": 1,
+                    "customersRecounted": 0,
+                    "totalOrders": {"before": 20412, "after": 20412},
+                    "totalRevenue": {"before": 1520340.10, "after": 1520340.10},
                 }
             ]
         }
@@ -93,10 +103,23 @@ class Preview(Collection):
     based_on_version: int = Field(description="Send it as `expectedVersion` when you save.")
     customers_concerned: int = Field(description="Customers who would move to another segment.")
     events: int = Field(description="Events that would be published, one for each move.")
+    customers_recounted: int = Field(
+        description="Customers who would have other figures, because other orders would count."
+    )
+    total_orders: BeforeAfter = Field(description="The counted orders of all customers.")
+    total_revenue: BeforeAfter = Field(description="What all customers have spent.")
+
+
+class Recount(Camel):
+    """How many orders were counted again so far. Customers are judged after that."""
+
+    total: int
+    examined: int
+    changed: int = Field(description="Orders that count now and did not before, or the reverse.")
 
 
 class Change(Camel):
-    """The progress of a change: how many customers a new version was applied to so far."""
+    """The progress of a change: what a new version was applied to so far."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -109,6 +132,7 @@ class Change(Camel):
                     "examined": 8000,
                     "moved": 312,
                     "percentage": 40.00,
+                    "recount": None,
                     "startedAt": "2026-11-22T10:00:00Z",
                     "finishedAt": None,
                 }
@@ -121,10 +145,11 @@ class Change(Camel):
     status: Literal["running", "finished", "superseded"] = Field(
         description="`superseded`: newer settings were saved before it finished."
     )
-    total: int
+    total: int = Field(description="Customers.")
     examined: int
     moved: int
-    percentage: float
+    percentage: float = Field(description="Of the customers, and of the orders to count again.")
+    recount: Recount | None = Field(description="Null if the same orders count as before.")
     started_at: datetime
     finished_at: datetime | None
 
@@ -142,15 +167,18 @@ async def preview_settings(request: Request, _: Reader, body: SettingsPatch) -> 
             proposed = rule_settings.merged(current.settings, body.changes())
         except ValidationError as error:
             raise impossible(error, body) from None
-        cells = await rule_settings.preview(connection, proposed)
-    moving = sum(cell.customers for cell in cells if cell.previous != cell.segment)
+        previewed = await rule_settings.preview(connection, proposed)
+    before, after = previewed.before, previewed.after
     return Json(
         {
-            **collection([_cell(cell) for cell in cells]),
+            **collection([_cell(cell) for cell in previewed.cells]),
             "settings": values_json(proposed),
             "basedOnVersion": current.version,
-            "customersConcerned": moving,
-            "events": moving,
+            "customersConcerned": previewed.moves,
+            "events": previewed.moves,
+            "customersRecounted": previewed.recounted,
+            "totalOrders": {"before": before.orders, "after": after.orders},
+            "totalRevenue": {"before": before.revenue, "after": after.revenue},
         }
     )
 
@@ -192,7 +220,11 @@ def _change(change: Progress) -> dict[str, Any]:
     status = "running"
     if change.finished_at is not None:
         status = "superseded" if change.superseded else "finished"
-    done = percentage(change.examined, change.total)
+    recount = change.recount
+    done = percentage(
+        change.examined + (recount.examined if recount else 0),
+        change.total + (recount.total if recount else 0),
+    )
     return {
         "id": str(change.version),
         "version": change.version,
@@ -201,6 +233,8 @@ def _change(change: Progress) -> dict[str, Any]:
         "examined": change.examined,
         "moved": change.moved,
         "percentage": Decimal(100) if status == "finished" else done,
+        "recount": recount
+        and {"total": recount.total, "examined": recount.examined, "changed": recount.changed},
         "startedAt": change.started_at,
         "finishedAt": change.finished_at,
     }

@@ -1,23 +1,33 @@
-"""``/api/v1/settings``: the limits of the segment rules. Read, change, list earlier versions."""
+"""``/api/v1/settings``: the segment rules, what counts, the time zone, and their history."""
 
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import ConfigDict, Field, StrictBool, StrictInt, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 from starlette.responses import Response
 
+from service.core.counting import CountFrom
 from service.core.json_values import camel
 from service.core.numbers import whole_number
 from service.core.segment_rules import Precedence, SegmentSettings
+from service.core.time_zones import known_time_zone
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
 from service.db.segments.rule_settings import NO_VERSION, OutdatedError, SettingsRecord
 from service.http.api.cursors import Limit
-from service.http.api.models import Camel, Collection, collection
+from service.http.api.models import Camel, Collection, Storable, collection
 from service.http.auth.guard import Admin, Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED, Problem, ProblemError, invalid
@@ -44,6 +54,9 @@ SETTINGS_EXAMPLE: JsonDict = {
     "inactiveDays": 90,
     "autoSegmentation": True,
     "precedence": "recency_first",
+    "countFrom": "placed",
+    "countFreeOrders": True,
+    "timeZone": "Europe/Berlin",
 }
 
 
@@ -70,6 +83,11 @@ class SettingsPatch(Camel):
     inactive_days: Annotated[StrictInt, Field(ge=1, le=_LONGEST_DAYS)] | None = None
     auto_segmentation: StrictBool | None = None
     precedence: Precedence | None = None
+    count_from: CountFrom | None = None
+    count_free_orders: StrictBool | None = None
+    time_zone: (
+        Annotated[Storable, AfterValidator(known_time_zone), Field(max_length=100)] | None
+    ) = Field(None, description="A name of the IANA database, such as `Europe/Berlin`.")
 
     def changes(self) -> dict[str, Any]:
         """Return the fields to change, by their names in `SegmentSettings`."""
@@ -117,6 +135,14 @@ class SettingsVersion(Camel):
     precedence: Precedence = Field(
         description="`recency_first`: inactive, at_risk, vip, new, returning; `value_first`: "
         "new, vip, inactive, at_risk, returning. The first rule that holds wins."
+    )
+    count_from: CountFrom = Field(
+        description="`placed`: an order counts as soon as it is placed. `paid`: it counts once it "
+        "is paid, so orders with an open or only authorized payment do not count."
+    )
+    count_free_orders: bool = Field(description="Whether orders with a total of 0 count.")
+    time_zone: str = Field(
+        description="The store's, by its name in the IANA database. Days and months are its."
     )
     change: str | None = Field(
         description="The id under `/settings/changes/{id}`, which shows how many customers "
@@ -186,7 +212,8 @@ async def save_settings(
 ) -> Response:
     """Save a new version. It is in force at once; customers are moved in the background.
 
-    Follow the progress at `/settings/changes/{change}`. If nothing differs, no version is saved.
+    If other orders count now, they are counted again first. Follow the progress at
+    `/settings/changes/{change}`. If nothing differs, no version is saved.
     An earlier change that is still running stops, because the new one goes through all customers.
     """
     expected, status = body.expected_version, 409

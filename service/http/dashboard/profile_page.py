@@ -14,6 +14,7 @@ from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
 from service.db.customers import interactions, timeline
 from service.db.customers.identity.claims import orders_named_by
+from service.db.customers.order_history import not_counted
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
@@ -103,6 +104,7 @@ async def _show(
         since = await timeline.segment_since(connection, number)
         named_by = await orders_named_by(connection, number)
         current = (await rule_settings.current(connection)).settings
+        uncounted = await not_counted(connection, number)
         now = (await store_clock(request, connection)).now
     f = formats_of(request)
     facts = Facts(row.total_orders, row.total_spent, row.last_order_date)
@@ -130,7 +132,7 @@ async def _show(
         most_shown=_MOST_SHOWN,
         since=since,
         rules=current,
-        why=explain(facts, current, now, f),
+        why=explain(facts, current, now, f, uncounted),
         now=now,
         basic=BASIC.fields,
         labels=LABELS,

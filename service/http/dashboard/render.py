@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from service.core.counting import why_not_counted
 from service.core.customer_ids import customer_ref
 from service.core.scopes import LOCAL, Actor, Scope
 from service.core.segment_rules import Segment
@@ -53,7 +54,7 @@ _MESSAGES = {
     "interaction-removed": "Interaction removed.",
     "loss-acknowledged": "Loss acknowledged.",
     "foreign-acknowledged": "Acknowledged.",
-    "rules-saved": "Settings saved. Customers are being moved now.",
+    "rules-saved": "Settings saved. They are being applied now.",
     "replayed": "Retried: the entry is applied.",
     "refused": "Retried, and refused again. It stays a dead letter.",
     "discarded": "Dead letter discarded.",
@@ -111,6 +112,7 @@ _environment.filters |= {
     "coded": coded,
     "sentence": words.sentence,
     "status": words.status,
+    "why_not_counted": why_not_counted,
     "reason": words.reason,
     "action": words.action,
     "by": words.by,

@@ -1,8 +1,10 @@
-"""``/settings``: the segment rules, the preview of a change, its progress, and the history."""
+"""``/settings``: rules, what counts, the time zone; a change's preview, progress and history."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -12,9 +14,11 @@ from pydantic.alias_generators import to_snake
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import RedirectResponse, Response
 
+from service.core.counting import CountFrom
 from service.core.numbers import whole_number
 from service.core.scopes import Actor
 from service.core.segment_rules import ORDER, OTHERWISE, Precedence, SegmentSettings
+from service.core.time_zones import time_zone_names
 from service.db.engine import in_transaction
 from service.db.segments import rule_settings
 from service.db.segments.rule_settings import (
@@ -85,8 +89,20 @@ _LABELS = {
     **{number.name: number.label for group in NUMBERS.values() for number in group},
     "auto_segmentation": "Automatic segmentation",
     "precedence": "Priority of the rules",
+    "count_from": "Orders count",
+    "count_free_orders": "Free orders count",
+    "time_zone": "Time zone of the store",
 }
+_SWITCHES = ("auto_segmentation", "count_free_orders")
 _PRECEDENCE = {Precedence.RECENCY_FIRST: "Recency first", Precedence.VALUE_FIRST: "Value first"}
+_COUNT_FROM = {CountFrom.PLACED: "as soon as they are placed", CountFrom.PAID: "once they are paid"}
+_REGIONS = frozenset(
+    {
+        "Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe",
+        "Indian", "Pacific",
+    }
+)  # fmt: skip
+"""The regions of the time zones to choose from. The other names are old ones for the same zones."""
 _FAULTS = {
     "value_error": "Enter more than the days until At Risk.",
     "int_type": "Enter a whole number.",
@@ -94,6 +110,7 @@ _FAULTS = {
     "enum": "Choose one of the two.",
 }
 """A sentence for each type of error, by pydantic's name of the type."""
+_NO_ZONE = "Choose a time zone from the list. Its name is written like Europe/Berlin."
 _HISTORY = 20
 Faults = Mapping[str, str]
 """A whole sentence for each field that is wrong."""
@@ -124,21 +141,21 @@ async def preview(request: Request, actor: Admin, entered: Form) -> Response:
             proposed = rule_settings.merged(version.settings, _read(entered))
         except ValidationError as error:
             return await _page(request, actor, connection, version, entered, _faults(error))
-        cells = await rule_settings.preview(connection, proposed)
+        previewed = await rule_settings.preview(connection, proposed)
         await store_clock(request, connection)
     return page(
         request,
         actor,
         "preview.html",
-        heading="What these rules would do",
+        heading="What this would do",
         back="/settings",
         width="wide",
         entered=entered,
         version=version,
         changes=_changes(version.settings, proposed, formats_of(request)),
         fields=tuple(_LABELS),
-        cells={(cell.previous, cell.segment): cell for cell in cells},
-        moving=[cell for cell in cells if cell.previous != cell.segment],
+        cells={(cell.previous, cell.segment): cell for cell in previewed.cells},
+        previewed=previewed,
     )
 
 
@@ -191,6 +208,8 @@ async def _page(
         numbers=NUMBERS,
         labels=_LABELS,
         precedences={choice: _in_order(choice) for choice in Precedence},
+        count_from=_COUNT_FROM,
+        zones=_zones(),
     )
 
 
@@ -200,9 +219,21 @@ def _in_order(choice: Precedence) -> str:
     return f"{_PRECEDENCE[choice]}: {segments}"
 
 
+@cache
+def _zones() -> dict[str, list[str]]:
+    """Return the time zones to choose from, by region."""
+    by_region = defaultdict(list)
+    for name in sorted(time_zone_names()):
+        region, _, place = name.partition("/")
+        if place and region in _REGIONS:
+            by_region[region].append(name)
+    return dict(by_region)
+
+
 def _fields(version: SettingsRecord) -> dict[str, str]:
     values = version.settings.model_dump(mode="json")
-    values["auto_segmentation"] = "on" if version.settings.auto_segmentation else ""
+    for name in _SWITCHES:
+        values[name] = "on" if values[name] else ""
     return {name: str(value) for name, value in values.items()}
 
 
@@ -218,7 +249,8 @@ def _read(entered: Mapping[str, str]) -> dict[str, Any]:
     for name, field in SegmentSettings.model_fields.items():
         if field.annotation is int and (number := whole_number(values[name])) is not None:
             values[name] = number
-    values["auto_segmentation"] = values["auto_segmentation"] == "on"
+    for name in _SWITCHES:
+        values[name] = values[name] == "on"
     return SettingsPatch.model_validate(values).changes()
 
 
@@ -232,6 +264,8 @@ def _faults(error: ValidationError) -> Faults:
             sentence = f"Enter {limits['ge']:,} or more."
         elif fault["type"] == "less_than_equal":
             sentence = f"Enter {limits['le']:,} or less."
+        elif name == "time_zone":
+            sentence = _NO_ZONE
         else:
             sentence = _FAULTS.get(fault["type"], "Enter an amount with at most two decimals.")
         faults[name if name in _LABELS else "inactive_days"] = sentence
@@ -250,8 +284,12 @@ def _changes(
 
 
 def _in_words(name: str, value: Any, f: Formats) -> str:
-    if name == "auto_segmentation":
+    if name in _SWITCHES:
         return "on" if value else "off"
+    if name == "count_from":
+        return _COUNT_FROM[value]
+    if name == "time_zone":
+        return str(value)
     if name == "precedence":
         return _PRECEDENCE[value]
     return f.money(value) if name == "vip_total_spent" else f.number(value)

@@ -18,8 +18,17 @@ from service.db.locks import lock_customers
 from service.db.operations.rebuild import history
 from service.db.operations.rebuild.identity import IDENTITY
 from service.db.operations.rebuild.mend import CHUNK, Mend, Write, by, execute, find
-from service.db.operations.verify import entries, kept, people, removals, segments, statistics
+from service.db.operations.verify import (
+    entries,
+    kept,
+    metrics,
+    people,
+    removals,
+    segments,
+    statistics,
+)
 from service.db.search_text import search_text
+from service.db.segments.recount import recount_miscounted
 
 
 def _with(sql: str) -> Write:
@@ -152,6 +161,11 @@ FIRST = (
         _write_email_keys,
     ),
     *IDENTITY,
+    Mend(
+        "orders counted, or did not, against the settings",
+        by(metrics.MISCOUNTED),
+        recount_miscounted,
+    ),
     Mend(
         "segment changes were out of order, or customers not where the last one says",
         history.find,

@@ -337,6 +337,14 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "last_id": _SHOWN,
         "started_at": _CLOCK,
         "finished_at": _CLOCK,
+        "counted_since": _SHOWN,
+        "orders_total": _SHOWN,
+        "orders_examined": Refused("ck_settings_changes_recount_progress"),
+        "orders_changed": Refused("ck_settings_changes_recount_progress"),
+        "customers_moved": _SHOWN,
+        "last_order": _SHOWN,
+        "ids_replaced": _SHOWN,
+        "recounted_at": _CLOCK,
     },
     "sightings": dict.fromkeys(
         (

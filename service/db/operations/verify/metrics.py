@@ -5,6 +5,7 @@ from sqlalchemy import text
 from service.db.figures import FIGURES, each_figure, recounted
 from service.db.operations.verify.findings import REBUILD, REPLAY, RESTORE, Check
 from service.db.segments.order_metrics import ORDER_METRICS
+from service.db.segments.recount import MISCOUNTED as MISCOUNTED_SQL
 
 _METRICS = text(f"""
 WITH aggregate AS (
@@ -21,6 +22,7 @@ WHERE c.total_orders <> coalesce(a.total_orders, 0)
    OR c.last_order_date IS DISTINCT FROM a.last_order_date
 LIMIT :most
 """)
+MISCOUNTED = text(f"{MISCOUNTED_SQL} LIMIT :most")
 DANGLING = text("""
 SELECT o.customer_id AS customer, count(*) AS orders, min(o.id) AS first_order
 FROM orders o LEFT JOIN customers c ON c.id = o.customer_id
@@ -50,6 +52,7 @@ LIMIT :most
 
 METRICS = (
     Check("a customer's figures are not those of their orders", REBUILD, _METRICS),
+    Check("an order counts, or does not, against the settings", REBUILD, MISCOUNTED),
     Check("an order belongs to a customer who does not exist", REBUILD, DANGLING),
     Check(
         "an order's customer and the key of the event that named them contradict each other",

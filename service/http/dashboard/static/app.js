@@ -340,5 +340,19 @@ for (const place of document.querySelectorAll("[data-count]")) {
   request.send();
 }
 
+// The browser's time zone, offered as the store's ------------------------------------------------
+
+for (const offer of document.querySelectorAll("[data-browser-zone]")) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const select = document.getElementById(offer.dataset.browserZone);
+  if (select.value === zone || ![...select.options].some(({ value }) => value === zone)) continue;
+  offer.querySelector("b").textContent = zone;
+  offer.querySelector("button").addEventListener("click", () => {
+    select.value = zone;
+    offer.hidden = true;
+  });
+  offer.hidden = false;
+}
+
 document.documentElement.classList.add("scripted");
 follow();

@@ -61,9 +61,14 @@ async def populate(service: Service, rng: random.Random, now: datetime) -> None:
         )
 
 
+async def step(service: Service) -> bool:
+    """Do one step of the job of the newest settings. Return whether there was one to do."""
+    return await in_transaction(service.engine, advance)
+
+
 async def apply_all(service: Service) -> int:
-    """Run the job of the newest settings to its end. Return the number of chunks."""
-    chunks = 0
-    while await in_transaction(service.engine, advance):
-        chunks += 1
-    return chunks
+    """Run the job of the newest settings to its end. Return the number of steps."""
+    steps = 0
+    while await step(service):
+        steps += 1
+    return steps

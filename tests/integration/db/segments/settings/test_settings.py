@@ -30,6 +30,9 @@ DEFAULTS = {
     "inactiveDays": 90,
     "autoSegmentation": True,
     "precedence": "recency_first",
+    "countFrom": "placed",
+    "countFreeOrders": True,
+    "timeZone": "UTC",
 }
 SEGMENTS = ["new", "returning", "vip", "at_risk", "inactive"]
 
