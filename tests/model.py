@@ -14,6 +14,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 
 Document = dict[str, Any]
+STORE_CURRENCY = "USD"
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,27 @@ class Order:
     refunded: Decimal
     created: datetime
     owner: str | None = None
+    currency: str | None = None
+    """None: the store's."""
+    rate: Decimal | None = None
+    """The store's currency per unit of the order's."""
 
     @property
     def counts(self) -> bool:
-        return self.status not in {"cancelled", "refunded"} and self.payment_status not in {
-            "failed",
-            "refunded",
-        }
+        if self.status == "cancelled" or self.payment_status == "failed":
+            return False
+        says_refunded = "refunded" in {self.status, self.payment_status}
+        if self.total == 0:
+            return not says_refunded
+        return self.refunded < self.total and not (says_refunded and self.refunded == 0)
+
+    @property
+    def net(self) -> Decimal:
+        """The money that the order adds if it counts, in the store's currency."""
+        kept = self.total - min(self.refunded, self.total)
+        if self.currency is None:
+            return kept
+        return _cents(kept * self.rate) if self.rate is not None else Decimal("0.00")
 
 
 class Totals(NamedTuple):
@@ -60,7 +75,7 @@ def totals(orders: Iterable[Order]) -> Totals:
     counted = [order for order in orders if order.counts]
     return Totals(
         orders=len(counted),
-        spent=sum((order.total - order.refunded for order in counted), Decimal("0.00")),
+        spent=sum((order.net for order in counted), Decimal("0.00")),
         first=min((order.created for order in counted), default=None),
         last=max((order.created for order in counted), default=None),
     )
@@ -146,14 +161,7 @@ def world(
             by_customer[people.of(named[0])].append(event)
     for order_id, about in by_order.items():
         oldest_first = sorted(about, key=_key)
-        data = oldest_first[-1]["data"]
-        order = result.orders[order_id] = Order(
-            data["status"],
-            data.get("paymentStatus"),
-            _amount(data["totalAmount"]),
-            _amount(data.get("refundedAmount") or 0),
-            _time(data["dateCreated"]),
-        )
+        order = result.orders[order_id] = _state(oldest_first[-1])
         for event in oldest_first:
             named = _named(event, refs)
             order.owner = people.of(named[0]) if named else order.owner
@@ -167,6 +175,23 @@ def world(
         if email in _named(event, refs) and not _is_ours(event, refs):
             result.customers[people.of(email)].email = _email(event)
     return result
+
+
+def _state(event: Document) -> Order:
+    """Return the order that an event tells of, without its owner."""
+    data = event["data"]
+    currency = (data.get("currency") or STORE_CURRENCY).strip().upper()
+    rate = data.get("exchangeRate")
+    others = currency != STORE_CURRENCY
+    return Order(
+        data["status"],
+        data.get("paymentStatus"),
+        _cents(Decimal(str(data["totalAmount"]))),
+        _cents(Decimal(str(data.get("refundedAmount") or 0))),
+        _time(data["dateCreated"]),
+        currency=currency if others else None,
+        rate=Decimal(str(rate)) if others and rate is not None else None,
+    )
 
 
 class People:
@@ -207,8 +232,10 @@ def _customer(
     return customer
 
 
-def _key(event: Document) -> tuple[int, datetime, str]:
-    return (event["data"].get("version") or 0, _updated(event), event["id"])
+def _key(event: Document) -> tuple[int, datetime, datetime, str]:
+    updated = _updated(event)
+    sent = _time(event["time"]) if event.get("time") else updated
+    return (event["data"].get("version") or 0, updated, sent, event["id"])
 
 
 def _updated(event: Document) -> datetime:
@@ -243,8 +270,8 @@ def _named(event: Document, refs: Mapping[str, str]) -> list[str]:
     return identifiers
 
 
-def _amount(written: Any) -> Decimal:
-    return Decimal(str(written)).quantize(Decimal("0.01"), ROUND_HALF_UP)
+def _cents(amount: Decimal) -> Decimal:
+    return amount.quantize(Decimal("0.01"), ROUND_HALF_UP)
 
 
 def _time(written: str) -> datetime:

@@ -50,8 +50,8 @@ MISTAKES: dict[str, Callable[[Document], DemoEntry]] = {
     "negative amount": _with(totalAmount="-20.00"),
     "amount not a number": _with(totalAmount="NaN"),
     "amount infinite": _with(totalAmount="Infinity"),
-    "refund beyond the total": _with(refundedAmount="20.01"),
-    "other currency": _with(currency="EUR"),
+    "negative refund": _with(refundedAmount="-20.00"),
+    "unknown currency": _with(currency="dollars"),
     "unknown status": _with(status="teleported"),
     "date without an offset": lambda event: _with(
         dateCreated=event["data"]["dateCreated"].removesuffix("Z")

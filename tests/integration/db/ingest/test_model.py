@@ -64,7 +64,9 @@ stories = st.fixed_dictionaries(
         "updated": st.sampled_from([None, *AGES[:4]]),
         "sent": st.sampled_from([None, *AGES[:3]]),
         "status": st.sampled_from(["pending", "completed", "completed", "cancelled", "refunded"]),
-        "payment": st.sampled_from([None, "paid", "paid", "failed", "partially_refunded"]),
+        "payment": st.sampled_from(
+            [None, "paid", "paid", "failed", "partially_refunded", "refunded"]
+        ),
         "amounts": st.sampled_from(
             [
                 ("0", None),
@@ -72,7 +74,19 @@ stories = st.fixed_dictionaries(
                 ("250", "49.99"),
                 ("500.00", "0.01"),
                 ("500.00", None),
+                ("500.00", "200"),
                 ("10.00", "10"),
+                ("60.00", "75.00"),
+            ]
+        ),
+        "currency": st.sampled_from(
+            [
+                (None, None),
+                ("USD", "1.5"),
+                ("", None),
+                ("EUR", None),
+                ("EUR", "1.0853"),
+                ("GBP", "0.0001"),
             ]
         ),
         "customer": st.one_of(persons, persons, persons, st.none()),
@@ -103,6 +117,7 @@ def document(story: dict[str, Any], event_id: str, now: datetime) -> Document:
         customer=story["customer"],
         shippingAddress=story["address"],
     )
+    event["data"]["currency"], event["data"]["exchangeRate"] = story["currency"]
     event["data"]["dateUpdated"] = None
     if story["updated"] is not None:
         event["data"]["dateUpdated"] = (now - story["updated"]).isoformat()
@@ -156,8 +171,10 @@ async def stored(service: Service) -> World:
             row["refunded"],
             row["date_created"],
             row["owner"],
+            row["currency"],
+            row["exchange_rate"],
         )
-        assert order.counts is row["counts"]
+        assert (order.counts, order.net) == (row["counts"], row["net"])
     for row in await service.rows(f"SELECT c.*, {_PERSON} AS person FROM customers c"):
         assert row["email"] == row["email_key"]
         result.customers[row["person"]] = Customer(

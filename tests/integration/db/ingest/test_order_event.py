@@ -38,9 +38,12 @@ def documents(draw: Callable[[st.SearchStrategy[Any]], Any]) -> dict[str, Any]:
         name=draw(texts),
         phone=draw(texts),
         total=str(Decimal(cents) / 100),
-        refunded=str(Decimal(draw(st.integers(0, cents))) / 100),
+        refunded=str(Decimal(draw(st.integers(0, 10**14 - 1))) / 100),
+        currency=draw(st.sampled_from(["USD", "EUR", "", None])),
+        exchangeRate=draw(st.sampled_from([None, "0.0000000001", "0.1234567891", 1])),
         created=datetime(1990, 1, 2, tzinfo=UTC) + draw(st.timedeltas(timedelta(), _YEARS)),
         updated=datetime.now(UTC) + timedelta(hours=draw(st.integers(-9, 23))),
+        event_time=datetime.now(UTC) + timedelta(hours=draw(st.integers(-9, 23))),
         shippingAddress={"street": draw(texts), "country": draw(texts)},
     )
 
@@ -72,7 +75,9 @@ async def test_an_accepted_event_is_stored_and_read_back(
         assert driver is not None
         (row,) = await driver.fetch(columns, event.order_id)
         await connection.rollback()
-    assert (row["version"], row["updated_at"], row["event_id"]) == event.key
+    key = (row["version"], row["updated_at"], row["sent_at"] or row["updated_at"], row["event_id"])
+    assert key == event.key
+    assert (row["currency"], row["exchange_rate"]) == (event.currency, event.exchange_rate)
     assert (row["total"] * 100, row["refunded"] * 100) == (event.total_cents, event.refunded_cents)
     assert row["date_created"] == event.date_created
     assert (row["email_key"], row["name"], row["phone"]) == (
@@ -80,7 +85,7 @@ async def test_an_accepted_event_is_stored_and_read_back(
         person.name,
         person.phone,
     )
-    assert row["name_event"] == (event.key[2] if person.name else None)
+    assert row["name_event"] == (event.key.event_id if person.name else None)
     assert row["address"] == person.address
 
 
