@@ -159,9 +159,10 @@ counted AS (
 changed AS (
   INSERT INTO daily_changes AS d (day, slot, segment, customers, total_spent, with_orders,
       repeat_customers)
-  SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE 'UTC' AS date), slot, segment, customers,
-      total_spent, with_orders, repeat_customers FROM slot JOIN difference USING (segment)
-  ORDER BY segment
+  SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE g.time_zone AS date), slot + 16 * g.generation,
+      segment, customers, total_spent, with_orders, repeat_customers
+  FROM slot JOIN difference USING (segment) CROSS JOIN daily_generations g
+  ORDER BY g.generation, segment
   ON CONFLICT (day, slot, segment) DO UPDATE SET customers = d.customers + excluded.customers,
       total_spent = d.total_spent + excluded.total_spent,
       with_orders = d.with_orders + excluded.with_orders,
@@ -175,15 +176,19 @@ created AS (
 ),
 totalled AS (
   INSERT INTO daily_totals AS t (day, slot, created, orders, revenue)
-  SELECT CAST(midnight AT TIME ZONE 'UTC' AS date) AS day, (SELECT min(slot) FROM slot), created,
-      orders, revenue FROM (
-    -- one group per day; cheaper than a cast to the day for every row
-    SELECT date_bin('1 day', at, '2000-01-01 00:00Z') AS midnight, sum(created) AS created,
+  SELECT CAST(minute AT TIME ZONE g.time_zone AS date) AS day,
+      (SELECT min(slot) FROM slot) + 16 * g.generation, sum(created) AS created,
+      sum(orders) AS orders, sum(revenue) AS revenue
+  FROM (
+    -- One cast for each minute, not for each row. In no zone does a day begin within a minute.
+    SELECT date_bin('1 minute', at, '2000-01-01 00:00Z') AS minute, sum(created) AS created,
     sum(orders) AS orders, sum(revenue) AS revenue
     FROM (TABLE created UNION ALL SELECT date_created, 0, orders, revenue
     FROM rewritten) dated GROUP BY 1
-  ) sums
-  WHERE (created, orders, revenue) <> (0, 0, 0) ORDER BY day
+  ) minutes CROSS JOIN daily_generations g
+  GROUP BY g.generation, day
+  HAVING sum(created) <> 0 OR sum(orders) <> 0 OR sum(revenue) <> 0
+  ORDER BY g.generation, day
   ON CONFLICT (day, slot) DO UPDATE SET created = t.created + excluded.created,
       orders = t.orders + excluded.orders, revenue = t.revenue + excluded.revenue
 )
