@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from service.core.judge import ORDER_EVENT
+from service.core.lenient import STREET_LINES
 from service.core.order_event import Reason
 from service.core.removal_event import CustomerRemovedCloudEvent
 from service.core.segment_event import SegmentChangedCloudEvent
@@ -86,6 +87,10 @@ _AMOUNT = {
         {"type": "string", "pattern": r"^\d{1,12}(\.\d+)?$"},
     ],
     "description": "Read as a decimal, never as a float; rounded half up to the cent.",
+}
+_STREET_LINE = {
+    "type": ["string", "null"],
+    "description": "A line of the street, if there is no `street`.",
 }
 _INSTANT = {"type": "string", "format": "date-time", "description": "ISO 8601 with an offset"}
 
@@ -185,8 +190,8 @@ def _message(text: str, field: str, schema: str, example: dict[str, Any]) -> dic
 def _order_schema() -> dict[str, Any]:
     """Return the schema of the events that `judge` accepts.
 
-    The event's model does not describe amounts and times, because code checks them. They are added
-    here.
+    The event's model does not describe amounts and times, because code checks them, nor what else
+    is read leniently. Both are added here.
     """
     schema = _inlined(ORDER_EVENT.json_schema())
     order = schema["properties"]["data"]["properties"]
@@ -194,6 +199,9 @@ def _order_schema() -> dict[str, Any]:
         order[name] = _AMOUNT
     for name in ("dateCreated", "dateUpdated"):
         order[name] = _INSTANT
+    order["id"]["type"] = ["string", "integer"]
+    (address,) = (it for it in order["shippingAddress"]["anyOf"] if it["type"] == "object")
+    address["properties"] |= dict.fromkeys(STREET_LINES, _STREET_LINE)
     schema["properties"]["time"] = _INSTANT
     schema["required"] = ["id", "type", "data"]
     return schema

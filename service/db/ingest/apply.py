@@ -93,6 +93,10 @@ def _or_usual(column: str, value: str, usual: str) -> str:
     return f"coalesce({column}, CASE WHEN {value} IS NOT NULL THEN {usual} END) AS {column}"
 
 
+_NAMED_SENT_AT = (
+    "NULLIF(coalesce(named_sent_at, CASE WHEN identifier IS NOT NULL THEN sent_at END),"
+    " coalesce(named_at, updated_at)) AS named_sent_at"
+)
 _ORDER_COLUMNS = {
     "id": "text",
     "version": "bigint",
@@ -144,7 +148,7 @@ incoming AS (
          customer_id, identifier, other_identifier,
          {_or_usual("named_version", "identifier", "version")},
          {_or_usual("named_at", "identifier", "updated_at")},
-         {_or_usual("named_sent_at", "identifier", "sent_at")},
+         {_NAMED_SENT_AT},
          {_or_usual("named_event_id", "identifier", "event_id")},
          erased
   FROM told CROSS JOIN counting

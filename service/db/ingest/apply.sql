@@ -62,7 +62,8 @@ incoming AS (
     customer_id, identifier, other_identifier,
     coalesce(named_version, CASE WHEN identifier IS NOT NULL THEN version END) AS named_version,
     coalesce(named_at, CASE WHEN identifier IS NOT NULL THEN updated_at END) AS named_at,
-    coalesce(named_sent_at, CASE WHEN identifier IS NOT NULL THEN sent_at END) AS named_sent_at,
+    NULLIF(coalesce(named_sent_at, CASE WHEN identifier IS NOT NULL THEN sent_at END),
+    coalesce(named_at, updated_at)) AS named_sent_at,
     coalesce(named_event_id, CASE WHEN identifier IS NOT NULL THEN event_id END) AS named_event_id,
     erased
   FROM told CROSS JOIN counting
