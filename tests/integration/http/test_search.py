@@ -63,7 +63,7 @@ async def test_a_search_in_the_body_answers_as_one_in_the_address(
     ("name", "value", "words"),
     [
         ("dateFrom", "yesterday", "is not ISO 8601"),
-        ("dateTo", "2026-11-22T10:00:00", "has no time zone"),
+        ("dateTo", "2026-11-22T10:00:00", "has no offset"),
         ("dateFrom", 20, "must be text"),
         ("search", "a\x00", "U+0000"),
         ("search", "a" * 201, "200"),

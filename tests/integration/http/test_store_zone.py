@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,10 +22,12 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
+from service.core.envelope import Entry
 from tests.conftest import Service
-from tests.events import cloud_event
+from tests.events import cloud_event, entry
 from tests.integration.db.ingest.test_model import entries
 from tests.integration.http.conftest import client
+from tests.integration.transfer.files import customers_csv, load
 from tests.model import Customer, Document, world
 from tests.store_zone import move_to
 
@@ -272,3 +275,63 @@ async def test_cohorts_have_the_months_of_the_store(
             assert month["customers"] == sum(month["month"] in ordered for ordered in members)
         for month in cohort["retention"]:
             assert month["complete"] is (month["month"] < this_month)
+
+
+async def test_a_day_in_a_file_of_customers_is_one_of_the_store(
+    service: Service, tmp_path: Path
+) -> None:
+    await move_to(service, "Europe/Berlin")
+    path = customers_csv(
+        tmp_path / "c.csv",
+        {"Email": "a@x.org", "Date Created": "2026-11-01"},
+        {"Email": "b@x.org", "Date Created": "2026-11-01T00:30:00"},
+        {"Email": "c@x.org", "Date Created": "2026-11-01T00:30:00Z"},
+    )
+    assert (await load(service, path)).complete
+    rows = await service.rows("SELECT date_created FROM customers ORDER BY email")
+    assert [row["date_created"] for row in rows] == [
+        datetime(2026, 10, 31, 23, 0, tzinfo=UTC),
+        datetime(2026, 10, 31, 23, 30, tzinfo=UTC),
+        datetime(2026, 11, 1, 0, 30, tzinfo=UTC),
+    ]
+
+
+async def test_texts_of_the_api_name_days_of_the_store(service: Service, now: datetime) -> None:
+    zone = ZoneInfo("Pacific/Kiritimati")  # 14 hours ahead
+    await service.ingest(entry("ORD-1", email="a@x.org", created=now))
+    await move_to(service, zone.key)
+    async with client(service) as web:
+        why = (await web.get("/api/v1/customers/CUST-1001/segment")).json()
+    at_risk = why["upcoming"][0]
+    day = datetime.fromisoformat(at_risk["at"]).astimezone(zone).date()
+    assert at_risk["text"] == f"At Risk on {day} unless they order"
+
+
+async def test_dead_letters_are_selected_by_days_of_the_store(service: Service) -> None:
+    await service.ingest(Entry("1-0", {b"data": b"{"}))
+    await service.execute("UPDATE dead_letters SET first_seen = '2026-10-31T23:30:00Z'")
+    async with client(service) as web:
+        for zone, total in (("UTC", 1), ("Europe/Berlin", 0)):
+            await move_to(service, zone)
+            answer = await web.get("/api/v1/dead-letters", params={"before": "2026-11-01"})
+            assert answer.json()["total"] == total
+            page = await web.get(
+                "/operations/dead-letters/discard",
+                params={"before": "2026-11-01"},
+                headers={"accept": "text/html"},
+            )
+            assert ("will be deleted for good" in page.text) is bool(total)
+
+
+async def test_days_of_statistics_are_compared_with_as_many_days(service: Service) -> None:
+    """The day before had 25 hours. Somebody who ordered in its first hour came back."""
+    for number, at in enumerate(("2026-10-25T00:30:00+02:00", "2026-10-26T12:00:00+01:00")):
+        order = entry(f"ORD-{number}", email="a@x.org", created=datetime.fromisoformat(at))
+        await service.ingest(order)
+    await move_to(service, "Europe/Berlin")
+    day = {"dateFrom": "2026-10-26", "dateTo": "2026-10-26"}
+    async with client(service) as web:
+        figures = (await web.get("/api/v1/statistics", params=day)).json()
+        assert (figures["customersWhoOrdered"], figures["periodRetention"]) == (1, 100.0)
+        backwards = {"dateFrom": "2026-10-26", "dateTo": "2026-10-25"}
+        assert (await web.get("/api/v1/statistics", params=backwards)).status_code == 422

@@ -2,8 +2,9 @@
 
 import csv
 import io
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -14,8 +15,10 @@ from service.transfer.formulas import escaped_sql, unescaped, unescaped_notes
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.http.conftest import client
+from tests.store_zone import move_to
 
 EXPORT = "/api/v1/customers/export.csv"
+KIRITIMATI = ZoneInfo("Pacific/Kiritimati")
 
 
 async def exported(service: Service, **query: Any) -> list[dict[str, str]]:
@@ -25,7 +28,7 @@ async def exported(service: Service, **query: Any) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
 
 
-async def test_the_columns_equal_those_of_the_integration_guide(
+async def test_the_columns_are_those_of_the_integration_guide_and_the_stores_days(
     service: Service, now: datetime
 ) -> None:
     now = now.replace(microsecond=120_000)
@@ -37,12 +40,31 @@ async def test_the_columns_equal_those_of_the_integration_guide(
     stamp = f"{now:%Y-%m-%dT%H:%M:%S}.12Z"
     assert answer.content.decode() == (
         "\ufeffID,Name,Email,Phone,Segment,Date Created,Last Order Date,Total Orders,Total Spent,"
-        f'Notes\nCUST-1001,"Jane ""J"", Smith",jane@x.org,,new,{stamp},{stamp},1,10.50,\n'
+        "Notes,Day Created,Day of Last Order\n"
+        f'CUST-1001,"Jane ""J"", Smith",jane@x.org,,new,{stamp},{stamp},1,10.50,,'
+        f"{now:%Y-%m-%d},{now:%Y-%m-%d}\n"
     )
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"].startswith('attachment; filename="customers-2')
     (noted,) = await service.rows("SELECT action, actor FROM audit")
     assert noted["action"] == "customers.exported"
+
+
+async def test_days_and_the_name_of_the_file_are_those_of_the_store(
+    service: Service, now: datetime
+) -> None:
+    at = datetime(2026, 10, 31, 23, 30, tzinfo=UTC)
+    await service.ingest(entry("ORD-1", email="jane@x.org", created=at))
+    for zone, day in (("Europe/Berlin", "2026-11-01"), ("America/New_York", "2026-10-31")):
+        await move_to(service, zone)
+        [line] = await exported(service, dateFrom=day, dateTo=day)
+        assert (line["Day Created"], line["Day of Last Order"]) == (day, day)
+        assert line["Date Created"] == "2026-10-31T23:30:00Z"
+    await move_to(service, "Pacific/Kiritimati")  # 14 hours ahead
+    async with client(service) as web:
+        name = (await web.get(EXPORT)).headers["content-disposition"]
+    days = {f"{moment.astimezone(KIRITIMATI):%Y-%m-%d}" for moment in (now, datetime.now(UTC))}
+    assert name.removeprefix('attachment; filename="customers-').removesuffix('.csv"') in days
 
 
 async def test_an_export_without_customers_is_only_a_header(service: Service) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from playwright.async_api import Browser, async_playwright
 
 from tests.system.browser.chromium import ARGUMENTS, chromium
-from tests.wait import until
 
 README_PICTURE = Path(__file__).with_name("customers.png")
 _PAGES = {
@@ -64,8 +63,6 @@ async def _take(browser: Browser, site: str, folder: Path) -> None:
             page = await context.new_page()
             for name, path in _PAGES.items():
                 await page.goto(site + path)
-                await until(lambda page=page: page.evaluate("document.cookie.includes('crm_zone')"))  # type: ignore[misc]
-                await page.reload()
                 await page.screenshot(path=folder / f"{name}-{size}-{scheme}.png", full_page=True)
             await context.close()
 

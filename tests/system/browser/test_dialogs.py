@@ -17,6 +17,7 @@ from service.core.scopes import Role
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.http.auth.conftest import Web, serve
+from tests.store_zone import move_to
 from tests.system.browser.browser import Browser, user, words
 from tests.system.browser.browser import browser as open_browser
 from tests.system.browser.conftest import PATIENCE, Site
@@ -220,9 +221,9 @@ async def test_a_customer_is_created(plain: Browser, service: Service) -> None:
     ],
 )
 async def test_a_segment_is_held_for_the_chosen_time(
-    plain: Browser, chosen: dict[str, str], expected: tuple[object, ...]
+    plain: Browser, service: Service, chosen: dict[str, str], expected: tuple[object, ...]
 ) -> None:
-    plain.http.cookies.set("crm_zone", "America/Chicago")
+    await move_to(service, "America/Chicago")
     await create(plain, segment="inactive", segmentPinned=True)
     fields = await edit_form(plain)
     assert (fields["segment"], fields["keep"]) == ("inactive", "good")
@@ -363,7 +364,7 @@ async def test_long_lists_are_shown_in_pieces(
 async def test_interactions_are_added_and_removed_only_by_their_author(
     plain: Browser, service: Service
 ) -> None:
-    plain.http.cookies.set("crm_zone", "America/Chicago")
+    await move_to(service, "America/Chicago")
     await create(plain)
     path = "/customers/CUST-1001/interactions"
     bad = await plain.post(path, data={"kind": "call", "text": " ", "when": "noon"})

@@ -66,4 +66,4 @@ async def test_sign_in_sign_out_and_a_link_from_another_site(
         await page.goto(f"{url}/")
         await expect(page.get_by_label("Password")).to_be_visible(timeout=SECONDS)
         left = {cookie["name"] for cookie in await context.cookies()}
-        assert left == {"crm_zone", "crm-device"}
+        assert left == {"crm-device"}

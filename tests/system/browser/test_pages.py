@@ -14,6 +14,7 @@ from service.db.segments.reclassify import advance
 from tests.conftest import Service
 from tests.events import entry, fields
 from tests.integration.db.operations.dead_letters.conftest import refused_earlier
+from tests.store_zone import move_to
 from tests.system.browser.conftest import Site
 from tests.wait import PATIENCE
 
@@ -75,9 +76,10 @@ async def test_the_list_is_searched_filtered_sorted_and_paged_by_its_address(
     await expect(tab.get_by_role("heading", name="No customers found")).to_be_visible()
 
 
-@pytest.mark.usefixtures("shop")
-async def test_days_are_chosen_in_the_readers_zone(tab: Page) -> None:
+async def test_days_are_chosen_in_the_stores_zone(shop: Site, tab: Page) -> None:
+    await move_to(shop.service, "Pacific/Auckland")
     await tab.goto("/")
+    await expect(tab.get_by_role("contentinfo")).to_contain_text("Pacific/Auckland")
     await tab.get_by_label("Created").select_option("Last 7 days")
     await expect(tab.get_by_text("Showing 1 to 10 of 10")).to_be_visible()
     await expect(tab.locator("#cards .figure").first).to_have_text("10")
@@ -132,6 +134,7 @@ async def test_retention_shows_cohorts_and_revenue(shop: Site, tab: Page) -> Non
     row = tab.locator(".cohorts tbody tr").first
     await expect(row).to_contain_text("7")
     await expect(row).to_contain_text("100%")
+    await expect(tab.locator(".cohorts td.unfinished").first).to_contain_text("so far")
     await expect(tab.get_by_text("Revenue by day")).to_be_visible()
     await tab.get_by_role("link", name="1 year").click()
     assert "days=365" in tab.url
@@ -367,8 +370,8 @@ async def test_a_card_is_compared_with_the_period_before(site: Site) -> None:
     async with httpx.AsyncClient(base_url=site.url, headers=ACCEPT, timeout=PATIENCE) as http:
         answer = await http.get("/?span=last-7")
     page = re.sub(r"\s+", " ", answer.text)
-    assert "50%</b> from the previous period" in page
-    assert '<dd class="change"> no change from the previous period' in page, "the average LTV"
+    assert "50%</b> so far, from the 7 days before" in page
+    assert '<dd class="change"> no change so far, from the 7 days before' in page, "the average LTV"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Days of a time zone: each moment belongs to one, and clock changes make them longer or shorter."""
+"""Days of a time zone: each moment belongs to one. Changes of clocks alter their length."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo

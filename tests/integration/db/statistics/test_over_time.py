@@ -6,18 +6,23 @@ from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from service.db.customers import editing
-from service.db.statistics.cohorts import cohorts
+from service.db.locks import read_clock
+from service.db.statistics.answer_cache import renew
+from service.db.statistics.cohorts import CACHE_NAME, cohorts, compute
 from service.db.statistics.trend import trend
 from service.http.api.statistics import CohortItems, TrendDays
 from tests.conftest import Service
 from tests.events import cloud_event, entry
 from tests.integration.db.ingest.test_model import entries
 from tests.model import Document, world
+from tests.store_zone import move_to
 
 URL = "/api/v1/statistics"
 SEGMENTS = ["new", "returning", "vip", "at_risk", "inactive"]
@@ -62,23 +67,25 @@ async def test_cohorts_equal_a_recount(
 ) -> None:
     documents = random_orders(rng, now)
     await service.ingest(*entries(documents))
-    ordered: dict[str, set[int]] = defaultdict(set)
+    ordered: dict[str, Counter[int]] = defaultdict(Counter)
     for order in world(documents, now).orders.values():
         if order.owner and order.counts:
-            ordered[order.owner].add(month_number(order.created))
+            ordered[order.owner][month_number(order.created)] += 1
     this_month = month_number(now)
     expected = []
     for cohort in range(this_month - months + 1, this_month + 1):
         members = [months_of for months_of in ordered.values() if min(months_of) == cohort]
-        active = Counter(month for months_of in members for month in months_of)
+        active = Counter(month for months_of in members for month in months_of if month > cohort)
+        active[cohort] = sum(months_of[cohort] >= 2 for months_of in members)
         retention = [
             {
                 "monthsLater": month - cohort,
                 "month": name(month),
                 "customers": active[month],
                 "percentage": percent(active[month], len(members)),
+                "complete": month < this_month,
             }
-            for month in range(cohort + 1, this_month + 1)
+            for month in range(cohort, this_month + 1)
         ]
         expected.append({"month": name(cohort), "size": len(members), "retention": retention})
     response = await web.get(f"{URL}/cohorts", params={"months": months})
@@ -87,8 +94,12 @@ async def test_cohorts_equal_a_recount(
     assert answer == {"items": expected, "total": months, "nextCursor": None}
 
 
-async def test_cohorts_use_months_of_utc_that_begin_at_midnight(service: Service) -> None:
-    tick, june = timedelta(microseconds=1), datetime(2026, 6, 1, tzinfo=UTC)
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Havana"])
+async def test_cohorts_use_the_stores_months_that_begin_at_midnight(
+    service: Service, zone: str
+) -> None:
+    await move_to(service, zone)
+    tick, june = timedelta(microseconds=1), datetime(2026, 6, 1, tzinfo=ZoneInfo(zone))
     placed = [("a", june - tick), ("a", june), ("b", june), ("c", june - timedelta(days=31))]
     for number, (who, when) in enumerate(placed):
         await service.ingest(entry(f"ORD-{number}", email=f"{who}@x.org", created=when))
@@ -99,9 +110,55 @@ async def test_cohorts_use_months_of_utc_that_begin_at_midnight(service: Service
     async with service.engine.connect() as connection:
         items = (await cohorts(connection, 2, june + timedelta(days=1))).items
     assert [(cohort.month, cohort.size) for cohort in items] == [("2026-05", 2), ("2026-06", 1)]
-    assert [later.customers for later in items[0].retention] == [1]
-    assert items[0].retention[0].percentage == Decimal("50.00")
-    assert items[1].retention == []
+    assert [month.customers for month in items[0].retention] == [0, 1]
+    assert [month.complete for month in items[0].retention] == [True, False]
+    assert items[0].retention[1].percentage == Decimal("50.00")
+    assert [month[:3] for month in items[1].retention] == [(0, "2026-06", 0)]
+
+
+async def test_month_0_shows_who_came_back_in_the_month_of_the_first_order(
+    service: Service,
+) -> None:
+    placed = [("a", 1), ("a", 28), ("b", 2), ("b", 40), ("c", 3), ("c", 3), ("c", 40), ("d", 4)]
+    for number, (who, day) in enumerate(placed):
+        created = datetime(2026, 6, 1, tzinfo=UTC) + timedelta(days=day)
+        await service.ingest(entry(f"ORD-{number}", email=f"{who}@x.org", created=created))
+    await service.ingest(
+        entry(
+            "ORD-X", email="d@x.org", created=datetime(2026, 6, 9, tzinfo=UTC), status="cancelled"
+        )
+    )
+    async with service.engine.connect() as connection:
+        [june, _] = (await cohorts(connection, 2, datetime(2026, 7, 31, tzinfo=UTC))).items
+    assert june.size == 4
+    assert [(month.months_later, month.customers) for month in june.retention] == [(0, 2), (1, 2)]
+    assert june.retention[0].percentage == Decimal("50.00")
+
+
+async def test_cached_cohorts_of_another_zone_are_not_shown(service: Service) -> None:
+    """An order in Berlin's November. UTC has it in October."""
+    placed = datetime(2026, 10, 31, 23, 30, tzinfo=UTC)
+    await service.ingest(entry("ORD-1", email="a@x.org", created=placed))
+    async with service.owner.begin() as connection:
+        cells = await compute(connection, await read_clock(connection))
+        values = ":name, clock_timestamp(), 1, CAST(:answer AS jsonb)"
+        await connection.execute(
+            text(f"INSERT INTO kept_answers (name, as_of, seconds, answer) VALUES ({values})"),
+            {"name": CACHE_NAME, "answer": json.dumps(cells)},
+        )
+
+    async def months() -> dict[str, int]:
+        async with service.engine.connect() as connection:
+            items = (await cohorts(connection, 12)).items
+        return {cohort.month: cohort.size for cohort in items if cohort.size}
+
+    assert await months() == {"2026-10": 1}
+    await move_to(service, "Europe/Berlin")
+    assert await months() == {"2026-11": 1}
+    # The cached answer is due at once, although it is young.
+    assert await service.in_transaction(renew, {CACHE_NAME: compute}, {})
+    [kept] = await service.rows("SELECT answer ->> 'zone' AS zone FROM kept_answers")
+    assert kept == {"zone": "Europe/Berlin"}
 
 
 async def test_the_trend_equals_a_recount(
