@@ -24,6 +24,7 @@ from service.db.customers.letter_index import index_waiting
 from service.db.engine import DATABASE_AWAY, in_transaction
 from service.db.operations import losses, stream_erasure, trimming
 from service.db.operations.dead_letter_removal import drop_excess
+from service.db.operations.late_orders import late_orders_step
 from service.db.operations.out_streams import out_streams
 from service.db.operations.past_days import compute_past_days
 from service.db.out_stream_tail import OutStream
@@ -49,6 +50,8 @@ _TRIM_REMOVALS_SECONDS = 60.0
 _INDEX_SECONDS = 1.0
 _DROP_SECONDS = 30.0
 _ERASE_SECONDS = 5.0
+_LATE_SECONDS = 30.0
+"""Late orders have stopped coming if two looks find the same."""
 _LOOKS_PER_PAUSE = 10
 """A pause is at least so many times as long as the look before it."""
 
@@ -75,6 +78,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("answers renewed", renew_answer_step(), config.sweep_seconds),
         Chore("time zones followed", follow_zone, 1.0),
         Chore("times past days were computed", compute_days, 1.0),
+        Chore("times orders of past days came", late_orders_step(), _LATE_SECONDS),
         Chore("checks for losses", check_losses, 1.0),
         Chore("dead letters indexed", index_letters_step(config), _INDEX_SECONDS),
         Chore("dead letters dropped", drop_letters_step(config), _DROP_SECONDS),

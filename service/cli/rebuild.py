@@ -12,6 +12,7 @@ from service.cli.output import (
     AsJson,
     camel,
     facts_line,
+    fail,
     number_of,
     print_json,
     progress,
@@ -36,6 +37,14 @@ def rebuild(
         bool,
         typer.Option("--apply", help="Write what was recomputed. Without it, nothing is written."),
     ] = False,
+    past_days: Annotated[
+        bool,
+        typer.Option(
+            "--past-days",
+            help="With --apply: compute the figures of all past days again, from the orders and "
+            "today's rules. They replace what was known on those days.",
+        ),
+    ] = False,
     show: Annotated[int, typer.Option(min=0, help="Show this many customers at most.")] = 20,
     as_json: Annotated[bool, AsJson] = False,
 ) -> None:
@@ -45,7 +54,9 @@ def rebuild(
     events are applied. At the end it checks the invariants that Postgres alone can tell. Exit
     status 1 if something is wrong and --apply was not given, or if something cannot be mended.
     """
-    report = asyncio.run(_run(apply=apply, show=show))
+    if past_days and not apply:
+        fail("--past-days writes the figures of past days. Add --apply.")
+    report = asyncio.run(_run(apply=apply, past_days=past_days, show=show))
     if as_json:
         print_json(_document(report))
     else:
@@ -54,7 +65,7 @@ def rebuild(
     raise typer.Exit(0 if report.clean or (report.applied and not report.left) else 1)
 
 
-async def _run(*, apply: bool, show: int) -> RebuildReport:
+async def _run(*, apply: bool, past_days: bool, show: int) -> RebuildReport:
     config = with_local_stack(Config.load())
     examined = 0
 
@@ -65,10 +76,19 @@ async def _run(*, apply: bool, show: int) -> RebuildReport:
 
     async with connected(config, "crm rebuild", SCAN_SECONDS) as engine:
         with progress("Customers recomputed") as update:
-            return await recompute(engine, apply=apply, actor=actor(), show=show, progress=advance)
+            return await recompute(
+                engine,
+                apply=apply,
+                actor=actor(),
+                past_days=past_days,
+                show=show,
+                progress=advance,
+            )
 
 
 def _lines(report: RebuildReport) -> Iterator[str]:
+    if report.past_days:
+        yield "The figures of past days were computed from the orders."
     recomputed = f"{number_of(report.examined, 'customer', 'customers')} recomputed"
     if report.clean:
         yield f"{recomputed}: nothing differs."
@@ -142,6 +162,7 @@ def _document(report: RebuildReport) -> dict[str, Any]:
             }
             for mended in report.mended
         ],
+        "pastDays": report.past_days,
         "left": [finding_document(finding) for finding in report.left],
     }
 

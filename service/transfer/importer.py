@@ -15,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.config import Config
 from service.core.judge import Terms
+from service.core.reconstruction import ReconstructionCause
 from service.db.engine import BY_INDEX, create_engine, in_transaction
 from service.db.installation import check_currency, claim_currency
+from service.db.statistics.generations import request_reconstruction
 from service.db.store_clock import read_store_clock
 from service.transfer import order_lines
 from service.transfer.customer_lines import CustomerLine, customer_line, stated_id
@@ -73,6 +75,11 @@ class ImportOutcome:
     """Columns that the import does not know."""
 
     @property
+    def changed(self) -> int:
+        """The lines that changed something."""
+        return self.counts.total() - self.counts[Verdict.UNCHANGED]
+
+    @property
     def complete(self) -> bool:
         """Whether no line was refused."""
         return not self.refused
@@ -107,6 +114,8 @@ async def import_file(
                 index=files.enter_context(closing(FileIndex())),
             )
             await run.read_all(files, progress)
+            if request.apply and run.outcome.changed:
+                await in_transaction(engine, request_reconstruction, ReconstructionCause.IMPORT)
             return run.outcome
     finally:
         await engine.dispose()

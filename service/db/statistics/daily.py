@@ -82,12 +82,8 @@ def daily_totals_sql(dated: str, slot: str) -> str:
     """
     return f"""
   INSERT INTO daily_totals AS t (day, slot, {", ".join(TOTALS)})
-  SELECT {day_of("minute")} AS day, {_slot(slot)}, {_SUM_TOTALS}
-  FROM (
-    -- One cast for each minute, not for each row. In no zone does a day begin within a minute.
-    SELECT date_bin('1 minute', at, '2000-01-01 00:00Z') AS minute, {_SUM_TOTALS}
-    FROM {dated} GROUP BY 1
-  ) minutes CROSS JOIN daily_generations g
+  SELECT {day_of("at")} AS day, {_slot(slot)}, {_SUM_TOTALS}
+  FROM {dated} CROSS JOIN daily_generations g
   GROUP BY g.generation, day
   HAVING {_ANY_TOTAL}
   ORDER BY g.generation, day

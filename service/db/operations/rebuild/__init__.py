@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.core.reconstruction import ReconstructionCause
 from service.db.accounts.audit import note
 from service.db.engine import in_transaction
+from service.db.operations.past_days import compute_past_days
 from service.db.operations.rebuild.customers import correct, differences, next_ids
 from service.db.operations.rebuild.mend import Mended, mend
 from service.db.operations.rebuild.mends import FIRST, LAST
@@ -28,6 +30,7 @@ from service.db.operations.rebuild.statistics import correct_statistics
 from service.db.operations.verify import database_findings
 from service.db.operations.verify.findings import Finding
 from service.db.operations.verify.statistics import recount
+from service.db.statistics.generations import request_reconstruction
 
 CHUNK = 2000
 """Customers recomputed at once."""
@@ -71,6 +74,8 @@ class RebuildReport:
     """The stored statistics that differ from a recount."""
     mended: list[Mended] = field(default_factory=list)
     """Everything else that was wrong and can be derived."""
+    past_days: bool = False
+    """The figures of past days were computed again."""
     left: list[Finding] = field(default_factory=list)
     """The invariants that do not hold when the rebuild has ended."""
 
@@ -85,11 +90,13 @@ async def rebuild(
     *,
     apply: bool,
     actor: str,
+    past_days: bool = False,
     show: int = 20,
     progress: Callable[[int], object] = lambda _: None,
 ) -> RebuildReport:
     """Compare everything that can be derived with what is stored. With ``apply``, correct it.
 
+    With ``past_days``, too, the figures of all past days are computed from the orders.
     ``show`` is the greatest length of `RebuildReport.first`. ``progress`` is called after each
     chunk, with its number of customers.
     """
@@ -111,6 +118,10 @@ async def rebuild(
         report.statistics = await recount(connection)
     if apply and report.statistics:
         await in_transaction(engine, correct_statistics)
+    if apply and past_days:
+        await in_transaction(engine, request_reconstruction, ReconstructionCause.ASKED)
+        while await in_transaction(engine, compute_past_days):
+            report.past_days = True
     for step in LAST:
         report.mended += await mend(engine, step, apply=apply)
     if apply and (report.customers or report.statistics or report.mended):
