@@ -176,16 +176,11 @@ created AS (
 ),
 totalled AS (
   INSERT INTO daily_totals AS t (day, slot, created, orders, revenue)
-  SELECT CAST(minute AT TIME ZONE g.time_zone AS date) AS day,
+  SELECT CAST(at AT TIME ZONE g.time_zone AS date) AS day,
       (SELECT min(slot) FROM slot) + 16 * g.generation, sum(created) AS created,
       sum(orders) AS orders, sum(revenue) AS revenue
-  FROM (
-    -- One cast for each minute, not for each row. In no zone does a day begin within a minute.
-    SELECT date_bin('1 minute', at, '2000-01-01 00:00Z') AS minute, sum(created) AS created,
-    sum(orders) AS orders, sum(revenue) AS revenue
-    FROM (TABLE created UNION ALL SELECT date_created, 0, orders, revenue
-    FROM rewritten) dated GROUP BY 1
-  ) minutes CROSS JOIN daily_generations g
+  FROM (TABLE created UNION ALL SELECT date_created, 0, orders, revenue FROM rewritten) dated
+      CROSS JOIN daily_generations g
   GROUP BY g.generation, day
   HAVING sum(created) <> 0 OR sum(orders) <> 0 OR sum(revenue) <> 0
   ORDER BY g.generation, day
