@@ -57,7 +57,7 @@ bench-reads: env ## Measure how fast a large shop's data is read (ten minutes)
 	@$(BIN)/python -m tests.bench.reads
 
 search: env ## Try random mixtures of operations against the model (EXAMPLES=1000, five minutes)
-	@CRM_TEST_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/pytest tests/system/state_machine/test_machine.py
+	@CRM_TEST_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/pytest --hypothesis-profile=default tests/system/state_machine/test_machine.py
 
 chaos: env tools ## Inject faults into real processes, then audit (SECONDS=600 SEED=7 REDIS=valkey|redis)
 	@for redis in $(or $(REDIS),valkey redis); do \
@@ -65,10 +65,10 @@ chaos: env tools ## Inject faults into real processes, then audit (SECONDS=600 S
 	done
 
 # Programs that tests drive or compare with. Without them those tests are skipped, and say so.
-DEBIAN := chromium fonts-dejavu-core fonts-noto-color-emoji redis-server libfaketime strace prometheus
+DEBIAN := chromium-headless-shell fonts-dejavu-core fonts-noto-color-emoji redis-server libfaketime strace prometheus
 DEBIAN += $(if $(shell command -v npm),,nodejs npm)
 tools: ## Install Chromium, Redis 7, libfaketime, strace, promtool and Node.js from Debian (as root)
-	@{ command -v chromium && command -v redis-server && command -v strace && command -v promtool && command -v npm && ls /usr/lib/*/faketime; } >/dev/null 2>&1 \
+	@{ command -v chromium-headless-shell && command -v redis-server && command -v strace && command -v promtool && command -v npm && ls /usr/lib/*/faketime; } >/dev/null 2>&1 \
 	  || { test "$$(id -u)" = 0 && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(DEBIAN); } >/dev/null 2>&1 \
 	  || echo "Some of $(DEBIAN) are missing and cannot be installed here. Tests that need them are skipped."
 

@@ -7,6 +7,7 @@ from random import Random, SystemRandom
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 from sqlalchemy import Table, event, text
@@ -28,11 +29,19 @@ from service.db.operations.verify.findings import Finding
 from service.db.schema import metadata
 from service.streams import redis_client
 from tests.servers import Servers, servers
+from tests.time_limits import (  # noqa: F401  hooks of pytest
+    pytest_collection_modifyitems,
+    pytest_runtest_call,
+    pytest_timeout_set_timer,
+)
 from tests.wait import until
 
 # The same examples in each run: a change is never refused for a fault that another run would not
-# find. `make search` looks for new ones.
-hypothesis_settings.register_profile("repeatable", derandomize=True, database=None)
+# find. `make search` looks for new ones. An example that fails is shown as it is: to look for the
+# smallest one takes up to five minutes. `--hypothesis-profile=default` does both.
+hypothesis_settings.register_profile(
+    "repeatable", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
 hypothesis_settings.load_profile("repeatable")
 
 T = TypeVar("T")

@@ -13,9 +13,11 @@ async def until(
 ) -> None:
     """Return as soon as the condition holds; fail after ``seconds``.
 
-    The condition is checked again every ``every`` seconds.
+    The condition is checked again every ``every`` seconds. After a while it is checked less often,
+    up to ten times a second: what it waits for needs the processor too.
     """
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
     while not await condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(every)
+        waited = time.monotonic() - started
+        assert waited < seconds, f"not within {seconds} s"
+        await asyncio.sleep(max(every, min(0.1, waited / 20)))

@@ -19,7 +19,7 @@ from playwright.async_api import (
 
 from tests.conftest import Service
 from tests.integration.http.auth.conftest import Web, serve
-from tests.processes import HOST, processes
+from tests.processes import HOST, NO_CERTIFICATES, processes
 from tests.system.browser.browser import pages
 from tests.system.browser.chromium import ARGUMENTS, chromium
 from tests.wait import PATIENCE as SLOW_MACHINE
@@ -76,7 +76,7 @@ async def site(service: Service, web_process: str) -> Site:
 
     async def is_open() -> bool:
         # The process may still remember for a moment that an earlier test had users.
-        async with httpx.AsyncClient(timeout=SLOW_MACHINE) as http:
+        async with httpx.AsyncClient(timeout=SLOW_MACHINE, verify=NO_CERTIFICATES) as http:
             return (await http.get(web_process)).status_code == HTTPStatus.OK
 
     await until(is_open)

@@ -71,7 +71,7 @@ async def main(folder: Path) -> None:
     """Take all pictures."""
     executable = chromium()
     if executable is None:
-        sys.exit("There is no Chromium here: `apt-get install chromium` brings one.")
+        sys.exit("There is no Chromium here: `make tools` installs it, as root.")
     with tempfile.TemporaryDirectory() as data:
         async with _demo(Path(data)) as site, async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)

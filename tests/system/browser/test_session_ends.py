@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
@@ -11,7 +10,6 @@ from service.core.scopes import Role
 from service.db.accounts import users
 from tests.conftest import Service
 from tests.events import entry
-from tests.processes import HOST, processes
 from tests.system.browser.browser import PASSWORD
 from tests.system.browser.conftest import PATIENCE
 from tests.wait import until
@@ -52,17 +50,20 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(empty_service: Service, browser: Browser, tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(empty_service: Service, web_process: str, browser: Browser) -> AsyncIterator[Desk]:
     async with empty_service.engine.begin() as connection:
         for email in (JANE, JOHN):
             await users.add_user(connection, email, PASSWORD, Role.ADMIN, actor="test")
     await empty_service.ingest(entry(email="ada@example.com", name="Ada"))
-    async with processes(empty_service.servers, tmp_path) as start:
-        url = f"http://{HOST}:{(await start.web()).port}"
-        context = await browser.new_context(base_url=url)
-        context.set_default_timeout(PATIENCE)
-        yield Desk(context, empty_service)
-        await context.close()
+    context = await browser.new_context(base_url=web_process)
+    context.set_default_timeout(PATIENCE)
+
+    async def knows_of_users() -> bool:
+        return (await context.request.get("/api/v1/statistics")).status == 401
+
+    await until(knows_of_users)
+    yield Desk(context, empty_service)
+    await context.close()
 
 
 async def sign_in(tab: Page, email: str = JANE) -> None:

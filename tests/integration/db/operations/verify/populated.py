@@ -1,13 +1,17 @@
 """A service with rows in every table, whose invariants hold and were verified once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.identifiers import value_of
 from service.core.scopes import Role, Scope
-from service.db.accounts import api_keys, sessions, users
+from service.db.accounts import api_keys, passwords, sessions, users
 from service.db.customers import editing, interactions
 from service.db.customers.editing import HoldEdit
 from service.db.customers.identity import not_a_person
@@ -87,7 +91,8 @@ async def populate(service: Service, now: datetime) -> None:
     await scene.acknowledge(entries)
     await scene.check()
     await service.execute("UPDATE sweep SET swept_until = now()")
-    await in_transaction(service.engine, _by_people)
+    with _hashed_quickly():
+        await in_transaction(service.engine, _by_people)
     while await in_transaction(service.engine, reclassify.advance):
         pass
     async with service.engine.begin() as connection:
@@ -101,6 +106,20 @@ async def populate(service: Service, now: datetime) -> None:
     report = await service.verify()
     assert report.broken == []
     await in_transaction(service.engine, note_verification, [], report.remembered)
+
+
+@contextmanager
+def _hashed_quickly() -> Iterator[None]:
+    """Hash passwords with Argon2's least parameters.
+
+    Those of the service take 0.3 s of CPU time for each hash, most of the time of a test that
+    checks no password.
+    """
+    passwords._stand_in_hash()  # kept for the whole process, so with the right parameters
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", quick)
+        yield
 
 
 async def _who_is_who(connection: AsyncConnection) -> None:
