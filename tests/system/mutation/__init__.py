@@ -1,1 +1,1 @@
-"""Tests of the tests: they must fail when a line that they guard is switched off."""
+"""Tests of the tests: they fail when a line that they guard is switched off, and they end."""
