@@ -86,17 +86,20 @@ _INTERACTIONS = text("DELETE FROM interactions WHERE customer_id = :id")
 _EDITS = text("""
 UPDATE audit SET details = '{}' WHERE customer_id = ANY(:numbers) AND details <> '{}'
 """)
+_KEEPS_PEOPLE = (
+    "'{customer.merged,customer.split,identifier.marked,identifier.unmarked,order.assigned}'"
+)
 # Merges and splits of others keep profiles and identifiers. Those of the person are removed. They
 # stand under the number of whoever the person was split from, or of no customer. A name or a
 # phone, which several people may have, tells whose a profile is only in the first case.
-_KEPT_ELSEWHERE = text("""
+_KEPT_ELSEWHERE = text(f"""
 WITH RECURSIVE related AS (
   SELECT unnest(CAST(:numbers AS bigint[])) AS number
   UNION
   SELECT n.number FROM related r CROSS JOIN LATERAL (
     SELECT customer_id AS number FROM audit
     WHERE action = 'customer.split' AND details ->> 'other' = 'CUST-' || r.number
-      AND details <> '{}' AND lower(details::text) LIKE '%"other": "cust-' || r.number || '"%'
+      AND details <> '{{}}' AND lower(details::text) LIKE '%"other": "cust-' || r.number || '"%'
     UNION ALL
     SELECT CAST(substr(details ->> 'other', 6) AS bigint) FROM audit
     WHERE customer_id = r.number AND action = 'customer.merged' AND details ? 'other'
@@ -104,12 +107,12 @@ WITH RECURSIVE related AS (
 ),
 kept AS (
   SELECT id, details, true AS related FROM audit
-  WHERE customer_id IN (SELECT number FROM related) AND details <> '{}'
-    AND action = ANY('{customer.merged,customer.split,identifier.marked,identifier.unmarked}')
+  WHERE customer_id IN (SELECT number FROM related) AND details <> '{{}}'
+    AND action = ANY({_KEEPS_PEOPLE})
   UNION
   SELECT id, details, false FROM audit
-  WHERE lower(details::text) LIKE ANY(CAST(:written AS text[])) AND details <> '{}'
-    AND action = ANY('{customer.merged,customer.split,identifier.marked,identifier.unmarked}')
+  WHERE lower(details::text) LIKE ANY(CAST(:written AS text[])) AND details <> '{{}}'
+    AND action = ANY({_KEEPS_PEOPLE})
 ),
 cut AS (
   SELECT id, array_agg(part.key) AS parts

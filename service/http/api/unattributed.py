@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from service.core.customer_ids import customer_number, customer_ref
 from service.db.customers import order_history
-from service.db.customers.identity import by_hand
+from service.db.customers.identity import by_hand, not_a_person
 from service.db.engine import in_transaction
 from service.http.api.cursors import Cursor, Limit, SealedCursors
 from service.http.api.customer_details import ORDERS, Orders, orders_response
@@ -80,6 +80,39 @@ async def assign_order(
         return Json(customer_json(await existing(request, connection, number)))
 
 
+@router.delete("/{id:path}/customer", status_code=204, responses=_REFUSED)
+async def unassign_order(
+    request: Request,
+    actor: Writer,
+    order_id: Annotated[str, Path(alias="id", examples=["ORD-1001"], max_length=1000)],
+) -> Response:
+    """Undo that an order was given to a customer by hand. It is unattributed again.
+
+    The next event that names a customer moves the order to them. Events that came since it was
+    given away must come again for that.
+    """
+    if "\x00" in order_id:
+        raise no_order()
+    await unassigned(request, actor.name, order_id)
+    return Response(status_code=204)
+
+
+async def unassigned(request: Request, actor: str, order_id: str) -> None:
+    """Undo that an order was given to a customer. Raises a problem."""
+    try:
+        await in_transaction(
+            state_of(request).engine,
+            by_hand.unassign_order,
+            order_id,
+            actor,
+            retry_on=(not_a_person.OwnerChangedError,),
+        )
+    except by_hand.NoSuchOrderError:
+        raise no_order() from None
+    except by_hand.AssignedError as error:
+        raise _named_by_event(error.args[0]) from None
+
+
 async def assigned(request: Request, actor: str, order_id: str, number: int) -> None:
     """Give an unattributed order to a customer. Raises a problem."""
     try:
@@ -89,17 +122,21 @@ async def assigned(request: Request, actor: str, order_id: str, number: int) -> 
     except by_hand.NoSuchOrderError:
         raise no_order() from None
     except by_hand.AssignedError as error:
-        owner = customer_ref(error.args[0])
-        detail = (
-            f"This order belongs to {owner}. If that is the same person, merge the two; if "
-            f"{owner} are two people, split them."
-        )
-        raise ProblemError(409, "Order assigned", detail) from None
+        raise _named_by_event(error.args[0]) from None
     except by_hand.NoSuchCustomerError:
         stays = (await gone(request, number)).problem.model_dump().get("stays")
         ref = customer_ref(number)
         hint = f"{ref} was merged into {stays}; name that one" if stays else f"there is no {ref}"
         raise invalid("body.customer", hint) from None
+
+
+def _named_by_event(number: int) -> ProblemError:
+    owner = customer_ref(number)
+    detail = (
+        f"This order belongs to {owner}, because an event named them. If that is the same person "
+        f"as another customer, merge the two; if {owner} are two people, split them."
+    )
+    return ProblemError(409, "Order assigned", detail)
 
 
 def no_order() -> ProblemError:

@@ -1,4 +1,4 @@
-"""``/operations/assign``: staff give an order without a customer to one, or correct that."""
+"""``/operations/assign``: staff give an order without a customer to one, or undo that."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from starlette.responses import Response
 from service.core.customer_ids import customer_number
 from service.core.scopes import Actor
 from service.db.customers import order_history
-from service.http.api.unattributed import assigned, no_order
+from service.http.api.unattributed import assigned, no_order, unassigned
 from service.http.dashboard.candidates import candidates
 from service.http.dashboard.formats import store_clock
 from service.http.dashboard.render import done, page
@@ -46,6 +46,18 @@ async def assign(request: Request, actor: Editor, fields: Form) -> Response:
             raise
         return done("/operations", "unchanged")  # somebody else, or an event, was faster
     return done("/operations", "assigned")
+
+
+@router.post("/undo")
+async def unassign(request: Request, actor: Editor, fields: Form) -> Response:
+    """Take the order away from the customer whom it was given."""
+    try:
+        await unassigned(request, actor.name, fields.get("order", ""))
+    except ProblemError as error:
+        if error.problem.status not in _CHANGED:
+            raise
+        return done("/operations", "unchanged")
+    return done("/operations", "unassigned")
 
 
 async def _choose(request: Request, actor: Actor, order_id: str, searched: str) -> Response:

@@ -50,6 +50,7 @@ _MESSAGES = {
     "identifier-added": "Identifier added.",
     "identifier-removed": "Identifier removed.",
     "assigned": "The order belongs to the customer now.",
+    "unassigned": "The order is no longer assigned to the customer.",
     "interaction-added": "Interaction added.",
     "interaction-removed": "Interaction removed.",
     "loss-acknowledged": "Loss acknowledged.",

@@ -67,6 +67,7 @@ ACTIONS = {
     "identifier.marked": "Marked as not a person",
     "identifier.unmarked": "No longer marked as not a person",
     "order.assigned": "Order assigned by hand",
+    "order.unassigned": "Order no longer assigned by hand",
     "interaction.updated": "Interaction corrected",
     "interaction.removed": "Interaction removed",
     "settings.updated": "Settings changed",

@@ -1,14 +1,16 @@
-"""What staff change about one identifier or one order: give, take away, assign."""
+"""What staff change about one identifier or one order: give, take away, assign, undo that."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.customer_ids import customer_ref
 from service.core.identifiers import IdentifierKind, customer_identifier, kind_of
+from service.core.json_values import dumps
 from service.db.accounts.audit import note
 from service.db.customers.identity.assignment import recount
-from service.db.customers.identity.claims import claim, of_customer
-from service.db.customers.identity.naming import say_what_named
+from service.db.customers.identity.claims import claim, of_customer, owner_of
+from service.db.customers.identity.naming import OWNER_OF_ORDER, say_what_named
+from service.db.customers.identity.not_a_person import OwnerChangedError
 from service.db.customers.identity.own_email import keep_own_email
 from service.db.customers.identity.split import REASSIGNED
 from service.db.locks import lock_customers
@@ -50,8 +52,25 @@ WHERE id = :id AND NOT erased AND customer_id IS NOT DISTINCT FROM CAST(:owner A
   AND (customer_id IS NULL OR named_at = 'infinity')
 """)
 _ORDER = text("""
-SELECT customer_id, erased, customer_id IS NOT NULL AND named_at = 'infinity' AS by_hand
+SELECT customer_id, erased, customer_id IS NOT NULL AND named_at = 'infinity' AS by_hand,
+  jsonb_build_object('identifier', identifier, 'other_identifier', other_identifier,
+    'named_version', named_version, 'named_at', named_at, 'named_event_id', named_event_id) AS named
 FROM orders WHERE id = :id
+""")
+_NAMED_BEFORE = text("""
+SELECT coalesce(details -> 'named', '{}') AS named FROM audit
+WHERE action = 'order.assigned' AND details ->> 'order' = :id AND NOT details ? 'from'
+ORDER BY id DESC LIMIT 1
+""")
+_UNASSIGN = text("""
+UPDATE orders o SET customer_id = NULL, identifier = n.identifier,
+  other_identifier = n.other_identifier, named_version = n.named_version, named_at = n.named_at,
+  named_event_id = n.named_event_id
+FROM jsonb_populate_record(CAST(NULL AS orders), CAST(:named AS jsonb)) n
+WHERE o.id = :id AND NOT o.erased AND o.customer_id = :owner AND o.named_at = 'infinity'
+""")
+_BELONGS = text(f"""
+UPDATE orders o SET customer_id = {OWNER_OF_ORDER} WHERE o.id = :id RETURNING customer_id
 """)
 
 
@@ -138,5 +157,40 @@ async def assign_order(
             return
         raise AssignedError(order.customer_id)
     await recount(connection, concerned, now)
-    details = {"order": order_id, **({"from": customer_ref(owner)} if owner else {})}
+    details = {"order": order_id}
+    if owner:
+        details["from"] = customer_ref(owner)
+    elif order and order.named["identifier"]:  # it was marked as no person
+        details["named"] = order.named
     await note(connection, actor, "order.assigned", customer_id=customer_id, details=details)
+
+
+async def unassign_order(connection: AsyncConnection, order_id: str, actor: str) -> None:
+    """Undo that staff gave an order to a customer; the caller commits.
+
+    What named it before does so again. An event that came meanwhile has no effect on that until it
+    comes again. Raises NoSuchOrderError, AssignedError if an event named the customer, and
+    OwnerChangedError: then try again.
+    """
+    order = (await connection.execute(_ORDER, {"id": order_id})).one_or_none()
+    if order is None or (order.erased and order.customer_id is None):
+        raise NoSuchOrderError
+    if order.customer_id is None:
+        return
+    if not order.by_hand:
+        raise AssignedError(order.customer_id)
+    owner = order.customer_id
+    before = (await connection.execute(_NAMED_BEFORE, {"id": order_id})).scalar() or {}
+    names = [before.get("identifier"), before.get("other_identifier")]
+    means = {await owner_of(connection, each) for each in names if each}
+    concerned = sorted({owner, *means} - {None})
+    now = await lock_customers(connection, concerned)
+    parameters = {"id": order_id, "owner": owner, "named": dumps(before).decode()}
+    if not (await connection.execute(_UNASSIGN, parameters)).rowcount:
+        raise OwnerChangedError
+    belongs = (await connection.execute(_BELONGS, {"id": order_id})).scalar_one()
+    if belongs is not None and belongs not in concerned:
+        raise OwnerChangedError
+    await recount(connection, concerned, now)
+    details = {"order": order_id}
+    await note(connection, actor, "order.unassigned", customer_id=owner, details=details)

@@ -1,5 +1,6 @@
 """Unattributed orders that staff give to a customer."""
 
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -61,6 +62,91 @@ async def test_an_order_that_was_given_to_a_wrong_customer_is_given_to_the_right
     assert (left["orderIds"], left["segment"], left["totalSpent"]) == (["ORD-1"], "new", 100.0)
     noted = await service.rows("SELECT details FROM audit WHERE action = 'order.assigned'")
     assert noted[-1] == {"details": {"order": "ORD-9", "from": "CUST-1001"}}
+
+
+async def test_an_assignment_is_undone(service: Service, web: httpx.AsyncClient) -> None:
+    await service.ingest(order(1, email="a@x.example"), entry("ORD-9", total="700"))
+    before = await everything(service)
+    await web.post(of("ORD-9"), json={"customer": "CUST-1001"})
+    answer = await web.request("DELETE", of("ORD-9"))
+    assert answer.status_code == 204, answer.text
+    after = await everything(service)
+    assert after["orders"] == before["orders"]
+    found = (await web.get(ONE)).json()
+    assert (found["orderIds"], found["totalSpent"], found["segment"]) == (["ORD-1"], 100.0, "new")
+    assert [each["id"] for each in await unattributed(web)] == ["ORD-9"]
+    (noted,) = await service.rows("SELECT * FROM audit WHERE action = 'order.unassigned'")
+    assert (noted["customer_id"], noted["details"]) == (1001, {"order": "ORD-9"})
+    again = await web.request("DELETE", of("ORD-9"))
+    assert again.status_code == 204, "it is nobody's already"
+    await service.ingest(entry("ORD-9", email="b@x.example", version=2))
+    assert await unattributed(web) == []
+    assert await service.findings() == []
+
+
+async def unattributed(web: httpx.AsyncClient) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = (await web.get(f"{API}/orders/unattributed")).json()["items"]
+    return items
+
+
+async def test_what_named_an_order_before_names_it_again(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    till = {"identifier": "email:till@x.example"}
+    await service.ingest(order(1, email="a@x.example"), order(2, email="c@x.example"))
+    await service.ingest(entry("ORD-9", email="till@x.example"))
+    await web.put(f"{API}/identifiers/not-a-person", json=till)
+    before = await unattributed(web)
+    assert before[0]["namedBy"] == ["email:till@x.example"]
+    for customer in ("CUST-1001", "CUST-1002"):
+        await web.post(of("ORD-9"), json={"customer": customer})
+    await web.request("DELETE", of("ORD-9"))
+    assert await unattributed(web) == before
+    # Once the mark is gone, they are somebody whom the order belongs to without the assignment.
+    await web.post(of("ORD-9"), json={"customer": "CUST-1001"})
+    await web.request("DELETE", f"{API}/identifiers/not-a-person", json=till)
+    await service.ingest(entry("ORD-10", email="till@x.example"))
+    answer = await web.request("DELETE", of("ORD-9"))
+    assert answer.status_code == 204, answer.text
+    theirs = await service.rows(
+        "SELECT id FROM orders WHERE customer_id ="
+        " (SELECT customer_id FROM identifiers WHERE identifier = 'email:till@x.example')"
+    )
+    assert {row["id"] for row in theirs} == {"ORD-9", "ORD-10"}
+    assert await service.findings() == []
+
+
+async def test_an_erasure_forgets_what_named_an_assigned_order(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    jane = {"identifier": "email:jane@x.example"}
+    await service.ingest(order(1, email="a@x.example"), entry("ORD-9", email="jane@x.example"))
+    await web.put(f"{API}/identifiers/not-a-person", json=jane)
+    answer = await web.post(of("ORD-9"), json={"customer": "CUST-1001"})
+    assert answer.status_code == 200, answer.text
+    await web.request("DELETE", f"{API}/identifiers/not-a-person", json=jane)
+    await service.ingest(entry("ORD-10", email="jane@x.example"))
+    (row,) = await service.rows("SELECT customer_id FROM orders WHERE id = 'ORD-10'")
+    await web.delete(f"{API}/customers/CUST-{row['customer_id']}")
+    kept = await service.rows("SELECT details::text AS details FROM audit")
+    assert [each for each in kept if "ORD-9" in each["details"]]
+    assert not [each for each in kept if "jane" in each["details"]]
+
+
+async def test_only_what_was_assigned_by_hand_is_taken_back(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    await service.ingest(order(1, email="a@x.example"))
+    before = await everything(service)
+    for order_id, status, words in (
+        ("ORD-1", 409, "because an event named them"),
+        ("ORD-8", 404, "no order"),
+        ("ORD-\x00", 404, "no order"),
+    ):
+        answer = await web.request("DELETE", of(order_id))
+        assert answer.status_code == status, answer.text
+        assert words in answer.json()["detail"]
+    assert await everything(service) == before
 
 
 async def test_an_assigned_order_follows_its_customer_into_a_merge(
