@@ -109,8 +109,12 @@ def upgrade() -> None:
         "finished_at",
         comment="all customers were judged, or a newer version was saved",
     )
-    op.create_check_constraint(
-        op.f("ck_settings_changes_recount_progress"), "settings_changes", _CHECK
+    op.execute(
+        "ALTER TABLE settings_changes ADD CONSTRAINT ck_settings_changes_recount_progress"
+        f" CHECK ({_CHECK}) NOT VALID"
+    )
+    op.execute(
+        "ALTER TABLE settings_changes VALIDATE CONSTRAINT ck_settings_changes_recount_progress"
     )
     op.execute(_COUNT_ORDER.format(judge=_JUDGE))
     # It is finished for workers of the release before, who do not know what to do with it.
