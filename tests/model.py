@@ -2,7 +2,7 @@
 
 It is written from the contract alone and shares no code with the service. It reads CloudEvents
 documents as publishers write them, and is simple because it has all events at hand.
-`Order.counts`, `totals` and `segment` are the tests' only copy of what counts and of the rules.
+`Order.not_counted`, `totals` and `segment` are the tests' only copy of the rules.
 """
 
 import re
@@ -26,6 +26,11 @@ class Rules:
     at_risk_days: int = 60
     inactive_days: int = 90
     recency_first: bool = True
+    paid_only: bool = False
+    free_orders: bool = True
+
+
+USUAL = Rules()
 
 
 @dataclass
@@ -43,14 +48,23 @@ class Order:
     rate: Decimal | None = None
     """The store's currency per unit of the order's."""
 
-    @property
-    def counts(self) -> bool:
-        if self.status == "cancelled" or self.payment_status == "failed":
-            return False
+    def counts(self, rules: Rules = USUAL) -> bool:
+        return self.not_counted(rules) is None
+
+    def not_counted(self, rules: Rules) -> str | None:
+        """Return the first reason why the order does not count; None if it does."""
         says_refunded = "refunded" in {self.status, self.payment_status}
-        if self.total == 0:
-            return not says_refunded
-        return self.refunded < self.total and not (says_refunded and self.refunded == 0)
+        nothing_left = self.total > 0 and self.refunded >= self.total
+        paid = {"paid", "partially_refunded", "refunded"}
+        reasons = {
+            "cancelled": self.status == "cancelled",
+            "payment_failed": self.payment_status == "failed",
+            "refunded_in_full": nothing_left
+            or (says_refunded and (self.total == 0 or self.refunded == 0)),
+            "unpaid": rules.paid_only and self.payment_status not in paid,
+            "free": self.total == 0 and not rules.free_orders,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
 
     @property
     def net(self) -> Decimal:
@@ -70,9 +84,9 @@ class Totals(NamedTuple):
     last: datetime | None
 
 
-def totals(orders: Iterable[Order]) -> Totals:
+def totals(orders: Iterable[Order], rules: Rules) -> Totals:
     """Sum up those of a customer's orders that count."""
-    counted = [order for order in orders if order.counts]
+    counted = [order for order in orders if order.counts(rules)]
     return Totals(
         orders=len(counted),
         spent=sum((order.net for order in counted), Decimal("0.00")),
@@ -226,7 +240,7 @@ def _customer(
         customer.name = (person.get("name") or "").strip() or customer.name
         customer.phone = (person.get("phone") or "").strip() or customer.phone
         customer.address = address or customer.address
-    sums = totals(orders)
+    sums = totals(orders, rules)
     customer.orders, customer.spent, customer.first, customer.last = sums
     customer.segment = segment(sums, now, rules)
     return customer

@@ -23,7 +23,8 @@ after AS (
       c.address, c.address_at, c.address_event, c.email, c.email_at, c.email_event, c.email_key,
       c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
-    o.*
+    o.total_orders, o.total_spent, o.first_order_date, o.last_order_date,
+    CAST(NULL AS timestamptz) AS newest_order
   FROM customers c CROSS JOIN LATERAL (
     SELECT
       CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,

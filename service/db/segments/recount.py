@@ -80,8 +80,8 @@ SELECT ARRAY(SELECT DISTINCT customer FROM found WHERE customer IS NOT NULL ORDE
 _LOCK_UNOWNED = text("""
 SELECT FROM orders WHERE id = ANY(:unowned) AND customer_id IS NULL ORDER BY id FOR NO KEY UPDATE
 """)
-# Metrics are those of all orders of a customer by the rule, which are the stored ones and those
-# that this statement rewrites.
+# This statement does not see what it rewrites, so it judges the orders once more for the metrics.
+# An order ended a hold when it was applied: none ends one here.
 _RECOUNT = text(
     assign_sql(
         f"""{RULES_OF_NOW},
@@ -94,7 +94,8 @@ rewritten AS (
 after AS (
   SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.email_key, c.date_created,
     c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
-    o.*
+    o.total_orders, o.total_spent, o.first_order_date, o.last_order_date,
+    CAST(NULL AS timestamptz) AS newest_order
   FROM customers c CROSS JOIN LATERAL (
     SELECT {ORDER_METRICS}
     FROM (

@@ -259,7 +259,7 @@ async def test_cohorts_have_the_months_of_the_store(
     await move_to(service, name)
     months: dict[str, Counter[str]] = defaultdict(Counter)
     for order in world(documents, now).orders.values():
-        if order.counts and order.owner:
+        if order.counts() and order.owner:
             months[order.owner][f"{order.created.astimezone(zone):%Y-%m}"] += 1
     this_month = f"{datetime.now(zone):%Y-%m}"
     async with client(service) as web:

@@ -16,9 +16,9 @@ from service.db.customers.identity.split import split
 from service.db.schema import metadata
 from tests.conftest import Service
 from tests.events import cloud_event
-from tests.integration.db.segments.settings.conftest import apply_all
+from tests.integration.db.segments.settings.conftest import apply_all, step
 from tests.integration.db.segments.sweeping import sweep_all
-from tests.system.state_machine.model import Customer, Event, Kept, Seen, World, email
+from tests.system.state_machine.model import Customer, Event, Kept, Seen, World, email, rules_of
 from tests.system.state_machine.operations import (
     Change,
     Create,
@@ -71,6 +71,7 @@ FROM audit WHERE action = 'customer.merged' AND details ? 'other' ORDER BY id
 """)
 """What is left of the profiles that merges kept. Which of them an erasure removes is for the tests
 of erasures."""
+_COUNTED = text("SELECT id, counts FROM orders")
 _IDENTIFIERS = text("""
 SELECT regexp_replace(identifier, '^customer:', 'CUST-') AS identifier,
   'CUST-' || customer_id AS ref FROM identifiers
@@ -107,8 +108,8 @@ class Machine:
                 await self._create(body)
             case Mark(identifier):
                 await self._mark(identifier)
-            case Change(settings):
-                await self._change(settings)
+            case Change(settings, meanwhile):
+                await self._change(settings, meanwhile)
             case Wait(days):
                 await self._wait(days)
             case Edit() | Erase() | Merge() | Split():
@@ -145,6 +146,7 @@ class Machine:
     def _event(self, story: Story, now: datetime) -> Event:
         customer = None if story.by_ref is None else self._customer(story.by_ref)
         total, refunded = story.amounts
+        currency, rate = story.currency or (None, None)
         created = now - timedelta(days=story.created)
         # If an event of an order names nobody, all events of that order have the same date.
         earlier = [event for event in self._events if event.order == story.order]
@@ -162,6 +164,8 @@ class Machine:
             payment=story.payment,
             total=Decimal(total),
             refunded=Decimal(refunded),
+            currency=currency,
+            rate=None if rate is None else Decimal(rate),
             ref=customer.ref if customer else story.external,
             email=story.email,
             name=story.name,
@@ -180,6 +184,8 @@ class Machine:
             payment_status=event.payment,
             total=str(event.total),
             refunded=str(event.refunded),
+            currency=event.currency or "USD",
+            exchangeRate=None if event.rate is None else str(event.rate),
             customer=person,
         )
         self._entries += 1
@@ -280,11 +286,21 @@ class Machine:
             await self._service.in_transaction(not_a_person.mark, identifier, "test")
             self.world.mark(identifier, self._now())
 
-    async def _change(self, settings: dict[str, Any]) -> None:
+    async def _change(
+        self, settings: dict[str, Any], meanwhile: Sequence[Publish | Erase | Merge]
+    ) -> None:
         answer = await self._http.put("/api/v1/settings", json=settings)
         assert answer.status_code == 200, answer.text
-        await apply_all(self._service)
         self.world.settings |= settings
+        for operation in meanwhile:
+            await step(self._service)
+            assert not [fault for fault in await self._service.findings() if fault.number == 1]
+            if isinstance(operation, Publish):
+                await self._publish(operation)
+            elif customer := self._customer(operation.whom):
+                await self._do_to(customer, operation)
+            await self._merge_due()
+        await apply_all(self._service)
         self.world.settle(self._now())
 
     async def _wait(self, days: int) -> None:
@@ -324,6 +340,11 @@ class Machine:
             number
             for number, order in self.world.orders.items()
             if self.world.whose(order) is None and not order.erased
+        }
+        rules = rules_of(self.world.settings)
+        assert {row.id: row.counts for row in await self._rows(_COUNTED)} == {
+            number: order.state.as_order.counts(rules)
+            for number, order in self.world.orders.items()
         }
         means = {row.identifier: row.ref for row in await self._rows(_IDENTIFIERS)}
         assert means == {

@@ -47,9 +47,12 @@ class Event:
     at: datetime
     created: datetime
     status: str
-    payment: str
+    payment: str | None
     total: Decimal
     refunded: Decimal
+    currency: str | None
+    """None: the store's."""
+    rate: Decimal | None
     ref: str | None
     """The customer's id: one of ours, or the shop's own."""
     email: str | None
@@ -68,7 +71,15 @@ class Event:
 
     @property
     def as_order(self) -> model.Order:
-        return model.Order(self.status, self.payment, self.total, self.refunded, self.created)
+        return model.Order(
+            self.status,
+            self.payment,
+            self.total,
+            self.refunded,
+            self.created,
+            currency=self.currency,
+            rate=self.rate,
+        )
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,8 @@ DEFAULTS: dict[str, Any] = {
     "inactiveDays": 90,
     "autoSegmentation": True,
     "precedence": "recency_first",
+    "countFrom": "placed",
+    "countFreeOrders": True,
 }
 
 
@@ -144,6 +157,8 @@ def rules_of(settings: Mapping[str, Any]) -> model.Rules:
         at_risk_days=settings["atRiskDays"],
         inactive_days=settings["inactiveDays"],
         recency_first=settings["precedence"] == "recency_first",
+        paid_only=settings["countFrom"] == "paid",
+        free_orders=settings["countFreeOrders"],
     )
 
 
@@ -240,7 +255,8 @@ class World:
         return [order for order in self.orders.values() if self.whose(order) is customer]
 
     def totals(self, customer: Customer) -> model.Totals:
-        return model.totals(order.state.as_order for order in self.orders_of(customer))
+        orders = (order.state.as_order for order in self.orders_of(customer))
+        return model.totals(orders, rules_of(self.settings))
 
     def apply(self, batch: Sequence[Event], now: datetime) -> None:
         """Apply the events of one batch. Whom they put together is merged by `merge_due`."""

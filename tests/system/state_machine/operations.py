@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.system.state_machine.model import email, external
 
+PAYMENTS = [None, "pending", "paid", "failed", "refunded", "partially_refunded"]
 EMAILS = ["a@x.org", "b@x.org", "C@x.org"]
 EXTERNALS = ["7", "8"]
 """Ids of customers in the shop's own system."""
@@ -25,7 +26,7 @@ class Story:
     created: float
     updated: float
     status: str
-    payment: str
+    payment: str | None
     amounts: tuple[str, str]
     email: str | None
     by_ref: int | None
@@ -34,6 +35,8 @@ class Story:
     phone: str | None
     external: str | None = None
     """The customer's id in the shop's own system. An event has only one id."""
+    currency: tuple[str, str | None] | None = None
+    """Another currency than the store's, and its exchange rate."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Change:
+    """New settings, and what happens while they are applied to a part of the orders."""
+
     settings: dict[str, Any]
+    meanwhile: tuple[Publish | Erase | Merge, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,14 +111,17 @@ stories = st.builds(
     version=st.sampled_from([0, 1, 1, 2, 3]),
     created=_ages,
     updated=st.sampled_from([0, 0, 1, 30]),
-    status=st.sampled_from(["completed", "completed", "pending", "cancelled"]),
-    payment=st.sampled_from(["paid", "paid", "paid", "failed"]),
-    amounts=st.sampled_from([("0", "0"), ("99.99", "0"), ("250", "49.99"), ("500", "0")]),
+    status=st.sampled_from(["completed", "completed", "pending", "cancelled", "refunded"]),
+    payment=st.sampled_from(["paid", "paid", "paid", *PAYMENTS]),
+    amounts=st.sampled_from(
+        [("0", "0"), ("99.99", "0"), ("250", "49.99"), ("500", "0"), ("60", "75"), ("80", "80")]
+    ),
     email=st.sampled_from([*EMAILS, *EMAILS, "A@X.org", None]),
     by_ref=st.sampled_from([None, None, None, None, 0, 1]),
     name=st.none() | _names,
     phone=st.none() | _phones,
     external=st.sampled_from([None, None, *EXTERNALS]),
+    currency=st.sampled_from([None, None, None, ("EUR", None), ("EUR", "1.0853")]),
 )
 
 _segments = st.sampled_from(["new", "returning", "vip", "at_risk", "inactive"])
@@ -168,8 +177,13 @@ _changes = st.builds(
             "inactiveDays": st.sampled_from([61, 90]),
             "autoSegmentation": st.sampled_from([True, True, False]),
             "precedence": st.sampled_from(["recency_first", "value_first"]),
+            "countFrom": st.sampled_from(["placed", "paid"]),
+            "countFreeOrders": st.booleans(),
         },
     ),
+    st.lists(
+        st.one_of(_publishes, st.builds(Erase, _whom), st.builds(Merge, _whom, _whom)), max_size=2
+    ).map(tuple),
 )
 _waits = st.builds(Wait, st.sampled_from([1, 5, 29, 30, 60, 90]))
 
