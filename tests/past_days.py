@@ -64,6 +64,6 @@ def past_days(
             figures,
             sum(each.created.astimezone(zone).date() == day for each in world.customers.values()),
             len(placed),
-            sum((order.total - order.refunded for order in placed), Decimal(0)),
+            sum((order.net for order in placed), Decimal(0)),
         )
         day += DAY

@@ -18,30 +18,37 @@ from service.cli.database import connected
 from service.cli.output import print_table, progress, say
 from service.config import Config, asyncpg_url
 from service.core.partitions import partition_key, partition_of
+from service.core.reconstruction import ReconstructionCause
+from service.db.engine import in_transaction
 from service.db.operations import status
+from service.db.segments import rule_settings
+from service.db.statistics.generations import read_generation, request_reconstruction
 from service.db.statistics.key_figures import MedianCache, by_segment
 from service.demo.cdnow import SOURCE_NOTE, purchases
 from service.demo.dates import CALENDAR_NOTE
 from service.demo.events import DemoEntry
 from service.demo.history import history
-from service.demo.live import live_orders
+from service.demo.live import live_orders, seconds_between_entries
 from service.local.up import Running, up
 from service.streams import redis_client
 
 _PAGE = 500
 """Entries of the history published at once."""
-_LIVE_PAUSE = 0.7
-"""Seconds between live orders, on average."""
+STORE_ZONE = "America/New_York"
+"""The purchases are those of a shop in the United States."""
 
 
-async def run_demo(config: Config) -> None:
-    """Start everything and feed in orders until Ctrl-C. Raises LocalError if it cannot start."""
+async def run_demo(config: Config, pace: float = 1) -> None:
+    """Start everything and feed in orders until Ctrl-C. Raises LocalError if it cannot start.
+
+    Live orders come ``pace`` times as fast as those of the history.
+    """
     say(f"Demo: {SOURCE_NOTE}")
     say(CALENDAR_NOTE)
-    await up(config, report=say, after_start=partial(_feed, config))
+    await up(config, report=say, after_start=partial(_feed, config, pace))
 
 
-async def _feed(config: Config, running: Running) -> None:
+async def _feed(config: Config, pace: float, running: Running) -> None:
     """Publish the history once, then live orders for ever."""
     config = config.model_copy(update={"database_url": asyncpg_url(running.database_url)})
     async with (
@@ -51,9 +58,13 @@ async def _feed(config: Config, running: Running) -> None:
         if await _has_history(engine):
             say("The history was loaded before. Live orders go on.")
         else:
+            await in_transaction(
+                engine, rule_settings.save, "demo", {"time_zone": STORE_ZONE}, None
+            )
             await _publish_history(config, engine, redis)
+            await _compute_past_days(engine)
         await _show(engine, running, config.changes_stream)
-        await _publish_live_orders(config, redis)
+        await _publish_live_orders(config, redis, pace)
 
 
 async def _has_history(engine: AsyncEngine) -> bool:
@@ -76,6 +87,18 @@ async def _publish_history(config: Config, engine: AsyncEngine, redis: Redis) ->
             show(done)
             await asyncio.sleep(0.05)
     say(f"{len(entries):,} events of the past were read.")
+
+
+async def _compute_past_days(engine: AsyncEngine) -> None:
+    """Have the worker compute the figures of past days, and wait until it is done."""
+    await in_transaction(engine, request_reconstruction, ReconstructionCause.ASKED)
+    waiting = True
+    while waiting:
+        await asyncio.sleep(0.1)
+        async with engine.connect() as connection:
+            generation = await read_generation(connection)
+        waiting = generation.reconstructing or generation.time_zone != STORE_ZONE
+    say(f"The figures of past days were computed from them. Days are those of {STORE_ZONE}.")
 
 
 async def _publish(config: Config, redis: Redis, entries: Iterable[DemoEntry]) -> None:
@@ -121,7 +144,8 @@ async def _show(engine: AsyncEngine, running: Running, changes_stream: str) -> N
         ],
     )
     say(f"Dead letters: {waiting.dead_letters:,}. These entries are wrong on purpose.")
-    say("Live orders come in from now on. Open the dashboard, or try in another terminal:")
+    say("Live orders come in from now on, as often as on the last days: one in some minutes.")
+    say("With --pace 500 one comes each second. Open the dashboard, or try in another terminal:")
     say(f"  curl -s {running.http_url}/api/v1/statistics")
     say("  .venv/bin/crm status")
     say("  .venv/bin/crm verify")
@@ -129,10 +153,11 @@ async def _show(engine: AsyncEngine, running: Running, changes_stream: str) -> N
     say(f"  redis-cli -u {url} XREVRANGE {changes_stream} + - COUNT 3")
 
 
-async def _publish_live_orders(config: Config, redis: Redis) -> None:
+async def _publish_live_orders(config: Config, redis: Redis, pace: float) -> None:
+    pause = seconds_between_entries() / pace
     run_id = datetime.now(UTC).strftime("%y%m%d%H%M%S")
     for entry in live_orders(run_id, lambda: datetime.now(UTC)):
         # While Redis restarts, these orders are lost. Nobody misses made-up orders.
         with suppress(*redis_client.REDIS_ERRORS):
             await _publish(config, redis, [entry])
-        await asyncio.sleep(random.expovariate(1 / _LIVE_PAUSE))
+        await asyncio.sleep(random.expovariate(1 / pause))

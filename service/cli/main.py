@@ -86,14 +86,23 @@ def up(*, show_secrets: Annotated[bool, ShowSecrets] = False) -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    *,
+    pace: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            help="How many times as fast as in the past live orders come. 500: one a second.",
+        ),
+    ] = 1,
+) -> None:
     """Start everything, and feed it a real shop's orders.
 
     The orders of the past come first, then made-up live ones, until Ctrl-C.
     """
     from service.cli.demo import run_demo  # noqa: PLC0415
 
-    asyncio.run(run_demo(Config.load()))
+    asyncio.run(run_demo(Config.load(), pace))
 
 
 @app.command()

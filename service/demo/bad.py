@@ -4,7 +4,16 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 
-from service.demo.events import DemoEntry, Document, Order, document, entry, named, stamp
+from service.demo.events import (
+    STORE_CURRENCY,
+    DemoEntry,
+    Document,
+    Order,
+    document,
+    entry,
+    named,
+    stamp,
+)
 from service.demo.people import person
 
 
@@ -20,6 +29,8 @@ def bad_entry(mistake: str, at: datetime) -> DemoEntry:
         payment="paid",
         total="20.00",
         refunded=Decimal("0.00"),
+        currency=STORE_CURRENCY,
+        rate=None,
         address=customer.address,
         created=at,
         updated=at,

@@ -9,6 +9,8 @@ from typing import Any
 
 from service.demo.people import Person
 
+STORE_CURRENCY = "USD"
+
 DemoEntry = dict[str, bytes]
 """The fields of one stream entry, ready for ``XADD``."""
 
@@ -27,6 +29,9 @@ class Order:
     payment: str
     total: str | float
     refunded: Decimal
+    currency: str
+    rate: str | None
+    """The store's currency per unit of ``currency``. None: unknown, or the same currency."""
     address: Mapping[str, str]
     created: datetime
     updated: datetime
@@ -47,13 +52,15 @@ def document(event_id: str, kind: str, time: datetime, order: Order) -> Document
         "paymentStatus": order.payment,
         "totalAmount": order.total,
         "refundedAmount": str(order.refunded),
-        "currency": "USD",
+        "currency": order.currency,
+        "exchangeRate": order.rate,
         "shippingAddress": order.address,
         "dateCreated": stamp(order.created),
         "dateUpdated": stamp(order.updated),
     }
-    if order.version is None:
-        del data["version"]
+    for name in ("version", "exchangeRate"):
+        if data[name] is None:
+            del data[name]
     return {
         "specversion": "1.0",
         "id": event_id,

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from random import Random
 from uuid import uuid5
 
 from service.demo.cdnow import purchases
+from service.demo.dates import LAST_DAY, LATER_PACE
 from service.demo.events import DemoEntry
 from service.demo.history import NAMESPACE
 from service.demo.orders import PlacedOrder
@@ -18,6 +19,8 @@ NEW_CUSTOMER_SHARE = 0.15
 """The share of new orders that a new customer places."""
 TWICE_SHARE = 0.02
 """The share of entries that are sent a second time, unchanged."""
+LIKE_THE_LAST_DAYS = 14
+"""New orders come as often as on these many last days of the history."""
 UNDER_WAY = 25
 """When this many orders are under way, every second entry is about one of them."""
 FIRST_NEW_CUSTOMER = 10_000
@@ -27,6 +30,16 @@ FIRST_NEW_CUSTOMER = 10_000
 class _UnderWay:
     order: PlacedOrder
     events: int = 0
+
+
+def seconds_between_entries() -> float:
+    """Return how long to wait between entries, on average, to go on at the pace of the history."""
+    stories = (*STORIES, COMPLETED)
+    steps = sum(story.weight * len(story.steps) for story in stories)
+    entries_per_order = steps / sum(story.weight for story in stories) * (1 + TWICE_SHARE)
+    first = LAST_DAY - timedelta(days=LIKE_THE_LAST_DAYS * LATER_PACE)
+    orders = sum(purchase.day > first for purchase in purchases())
+    return 86_400 * LIKE_THE_LAST_DAYS / (orders * entries_per_order)
 
 
 def live_orders(run_id: str, now: Callable[[], datetime]) -> Iterator[DemoEntry]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 
-from service.demo.events import DemoEntry, Order, document, entry, named
+from service.demo.events import STORE_CURRENCY, DemoEntry, Order, document, entry, named
 from service.demo.people import Person
 from service.demo.stories import Step, Story
 
@@ -15,6 +15,9 @@ NO_VERSION_EVERY = 20
 UNTIDY_EMAIL_EVERY = 40
 NUMBER_EVERY = 10
 FLOAT_TAIL_EVERY = 50
+ABROAD_EVERY = 250
+ABROAD, RATE = "EUR", "1.09"
+"""Some customers pay in another currency. Every second of these orders has an exchange rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +42,16 @@ class PlacedOrder:
             payment=step.payment,
             total=self._total(),
             refunded=(self.total * step.refunded_share).quantize(CENT, ROUND_HALF_UP),
+            currency=ABROAD if self._abroad() else STORE_CURRENCY,
+            rate=RATE if self._abroad() and self.number // ABROAD_EVERY % 2 else None,
             address=self.who.address,
             created=self.created,
             updated=at,
         )
         return entry(document(event_id, "created" if nth == 1 else "updated", at, state))
+
+    def _abroad(self) -> bool:
+        return self.number % ABROAD_EVERY == ABROAD_EVERY // 2
 
     def _customer(self, step: Step) -> Mapping[str, object] | None:
         if step.customer == "nobody":

@@ -57,6 +57,22 @@ STORIES = (
         5,
         (*DELIVERED, Step(2 * DAY, "delivered", "partially_refunded", Decimal("0.35"))),
     ),
+    Story(
+        "refunded beyond the total",
+        8,
+        1,
+        (*DELIVERED, Step(2 * DAY, "delivered", "partially_refunded", Decimal("1.1"))),
+    ),
+    Story(
+        "refund taken back in part",
+        8,
+        1,
+        (
+            *DELIVERED,
+            Step(1 * DAY, "delivered", "partially_refunded", Decimal("0.5")),
+            Step(1 * DAY, "delivered", "partially_refunded", Decimal("0.2")),
+        ),
+    ),
     Story("payment failed", 20, 2, (DECLINED,)),
     Story("paid in the end", 20, 2, (DECLINED, Step(1 * DAY, "processing"))),
     Story("named by nobody", 18, 1, (NOBODY,)),

@@ -11,6 +11,8 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.counting import CountFrom
+from service.db.counting import counts_sql
 from service.db.engine import create_patient_engine
 from service.db.search_text import search_text
 from service.db.segments.rules_sql import LIMITS, segment_sql
@@ -44,20 +46,23 @@ FROM (
 CROSS JOIN LATERAL generate_series(1, 1 + c.number * 5 % 9 * CAST(:orders AS bigint)
                                       / (CAST(:customers AS bigint) * 5)) AS k
 """
-_ORDERS = """
+_ORDERS = f"""
 INSERT INTO orders (id, version, updated_at, event_id, status, payment_status, total, refunded,
                     date_created, customer_id, identifier, other_identifier,
-                    named_version, named_at, named_event_id, applied_at)
-SELECT 'SHOP-' || place, 1, date_created, 'shop-event-' || place,
-       CASE WHEN dice < 6 THEN 'cancelled' WHEN dice < 12 THEN 'shipped' ELSE 'delivered' END,
-       CASE WHEN dice = 99 THEN 'failed' ELSE 'paid' END, cents * 0.01,
-       CASE WHEN dice = 50 THEN 0.5 ELSE 0 END, date_created,
+                    named_version, named_at, named_event_id, applied_at, counts)
+SELECT 'SHOP-' || place, 1, date_created, 'shop-event-' || place, status, payment_status, total,
+       refunded, date_created,
        named, 'external:/shop#' || named - 1000,
        'email:customer' || named - 1000 || '@example.com', CASE WHEN named IS NOT NULL THEN 1 END,
        CASE WHEN named IS NOT NULL THEN date_created END,
-       CASE WHEN named IS NOT NULL THEN 'shop-event-' || place END, date_created
+       CASE WHEN named IS NOT NULL THEN 'shop-event-' || place END, date_created,
+       {counts_sql(f"'{CountFrom.PLACED}'", "true")}
 FROM (
-  SELECT *, nullif(customer_id, 1000 + mod(place, 100000)) AS named
+  SELECT *, nullif(customer_id, 1000 + mod(place, 100000)) AS named,
+    CASE WHEN dice < 6 THEN 'cancelled' WHEN dice < 12 THEN 'shipped' ELSE 'delivered' END
+      AS status,
+    CASE WHEN dice = 99 THEN 'failed' ELSE 'paid' END AS payment_status, cents * 0.01 AS total,
+    CASE WHEN dice = 50 THEN 0.5 ELSE 0 END AS refunded
   FROM (SELECT *, row_number() OVER (ORDER BY date_created) AS place FROM placed) p
 ) n
 ORDER BY place

@@ -41,10 +41,10 @@ async def retention(request: Request, actor: Viewer) -> Response:
         figures = await statistics(connection, None, state.medians)
         period_figures = await statistics(connection, window, state.medians)
         groups = (await cohorts(connection, months)).items
-        history, _ = await trend(connection, days)
+        history, generation = await trend(connection, days)
     step = -(-days // _MOST_POINTS)
     shown = _thinned(history, step)
-    # The history of segments begins when the service got its first customer.
+    # The history of segments begins with the first customer.
     known = list(dropwhile(lambda day: not any(day.segments.values()), shown))
     series = {s.value: [float(day.segments[s]) for day in known] for s in Segment}
     scale = Scale.of(max((sum(day.segments.values()) for day in known), default=0))
@@ -65,6 +65,8 @@ async def retention(request: Request, actor: Viewer) -> Response:
         heat=_heat,
         history=shown,
         known=known,
+        reconstructed_until=generation.reconstructed_until,
+        reconstructing=generation.reconstructing,
         bands=stack(series, WIDTH, HEIGHT, scale.top) if known else [],
         scale=scale,
         step=step,

@@ -149,7 +149,7 @@ def test_some_entries_arrive_twice_and_no_event_id_has_two_contents(
     entries: list[DemoEntry],
 ) -> None:
     copies = Counter(entry["data"] for entry in entries if "data" in entry)
-    assert sum(n - 1 for n in copies.values()) == 112
+    assert sum(n - 1 for n in copies.values()) == 113
     assert max(copies.values()) == 2
     said = Counter(json.loads(data)["id"] for data in copies if b'"CDNOW-0' in data)
     assert max(said.values()) == 1
@@ -191,6 +191,35 @@ def test_some_orders_are_cancelled_refunded_or_unpaid(
     assert ends["on_hold", "failed"] >= 20
     refunded = [order for order in shop.orders.values() if order.status == "refunded"]
     assert {order.total - order.refunded for order in refunded} == {Decimal("0.00")}
+
+
+def test_refunds_are_of_every_kind(
+    shop: Shop, entries: list[DemoEntry], events_by_order: dict[str, list[Event]]
+) -> None:
+    kinds: Counter[str] = Counter()
+    for order in shop.orders.values():
+        if order.refunded > order.total:
+            kinds["beyond the total"] += 1
+        elif order.refunded:
+            kinds["in full" if order.refunded == order.total else "in part"] += 1
+    told = defaultdict(list)
+    for entry in entries:
+        if b'"CDNOW-0' in entry.get("data", b""):
+            data = json.loads(entry["data"])["data"]
+            told[data["id"]].append((data["dateUpdated"], Decimal(data["refundedAmount"])))
+    for states in told.values():
+        refunds = [refunded for _, refunded in sorted(states)]
+        kinds["falling"] += refunds != sorted(refunds)
+    assert len(told) == len(events_by_order)
+    assert set(kinds) == {"beyond the total", "in full", "in part", "falling"}
+    assert min(kinds.values()) >= 3
+
+
+def test_some_orders_are_in_another_currency_with_and_without_a_rate(shop: Shop) -> None:
+    abroad = [order for order in shop.orders.values() if order.currency]
+    assert 20 <= len(abroad) <= 40
+    assert {order.currency for order in abroad} == {"EUR"}
+    assert {order.rate for order in abroad} == {None, Decimal("1.09")}
 
 
 def test_some_orders_get_their_customer_late_and_some_change_it(

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, islice, pairwise
 
 from service.demo.events import DemoEntry
-from service.demo.live import live_orders
+from service.demo.history import history
+from service.demo.live import live_orders, seconds_between_entries
 from service.demo.people import person
 
 from .model import fold, read
@@ -71,3 +72,19 @@ def test_entries_have_the_requested_times_and_some_come_twice() -> None:
     assert times == sorted(times)
     twice = sum(a == b for a, b in pairwise(entries))
     assert 0.01 < twice / len(entries) < 0.03
+
+
+def test_new_orders_come_as_often_as_on_the_last_days_of_the_history() -> None:
+    pause = timedelta(seconds=seconds_between_entries())
+    end = START + LENGTH * pause
+    moments = count()
+    entries = islice(live_orders("a", lambda: START + next(moments) * pause), LENGTH)
+    live = {
+        event["data"]["id"]: event["data"]["dateCreated"]
+        for event in (json.loads(entry["data"]) for entry in entries)
+    }
+    a_day = len(live) / ((end - START) / timedelta(days=1))
+    last = fold(history(START), START).orders.values()
+    days = 14
+    before = sum(order.created > START - days * timedelta(days=1) for order in last) / days
+    assert 0.85 < a_day / before < 1.15

@@ -11,10 +11,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from consumers.orders import judge_all
 from service.core.reconstruction import ReconstructionCause
 from service.db.customers import editing
 from service.db.customers.editing import HoldEdit
 from service.db.figures import Figures
+from service.db.ingest.ingest import ingest
 from service.db.operations import past_days as days_of_the_past
 from service.db.operations.late_orders import late_orders_step
 from service.db.operations.past_days import compute_past_days
@@ -28,6 +30,7 @@ from tests.events import cloud_event, entry
 from tests.integration.db.ingest.test_model import entries
 from tests.model import Document, Rules, world
 from tests.past_days import DAY, past_days
+from tests.wait import until
 
 TICK = timedelta(microseconds=1)
 ZONES = [
@@ -240,6 +243,27 @@ async def test_writers_go_on_while_days_of_another_zone_are_counted(
     )
     generations = await service.rows("SELECT generation FROM daily_generations")
     assert len(generations) == left["written"] == 1
+
+
+async def test_a_new_generation_begins_when_no_writer_knows_only_the_old_ones(
+    service: Service, now: datetime
+) -> None:
+    await save(service, time_zone="Asia/Tokyo")
+    judged = judge_all([entry("A-1", email="a@x.org", created=now - DAY)], service.config)
+
+    async def somebody_waits() -> bool:
+        return bool(await service.rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+
+    async with service.engine.begin() as writer:
+        await ingest(writer, judged)
+        beginning = asyncio.create_task(service.in_transaction(follow_time_zone))
+        await until(somebody_waits)
+        assert not beginning.done()
+    assert await beginning
+    await settle(service)
+    points, generation = await read(service, 2)
+    assert generation.time_zone == "Asia/Tokyo"
+    assert [point.orders for point in points if point.orders] == [1]
 
 
 async def test_a_killed_computation_has_done_nothing(
