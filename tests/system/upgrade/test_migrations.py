@@ -13,6 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.config import asyncpg_url
 from service.db import migrate
+from service.db.engine import in_transaction
+from service.db.operations.verify import database_findings
+from service.db.segments.reclassify import advance
 from tests.servers import Servers
 from tests.wait import until
 
@@ -289,6 +292,67 @@ async def test_processes_of_the_release_before_keep_identifiers_up_to_date(
             ]
             due = await connection.execute(text("SELECT low, high FROM pending_merges"))
             assert [tuple(row) for row in due] == [(1001, 1002)]
+
+
+async def test_orders_of_the_release_before_are_counted_again_by_workers(
+    own_servers: Servers,
+) -> None:
+    """It counted no order that a word calls refunded, and all others, whatever was refunded."""
+    order = text(
+        "INSERT INTO orders (id, version, updated_at, event_id, status, payment_status, total,"
+        " refunded, date_created, customer_id, named_version, named_at, named_event_id)"
+        " VALUES (:id, 1, '2026-11-01Z', 'e', :status, :payment, 100, :refunded, '2026-11-01Z',"
+        " :customer, 1, '2026-11-01Z', 'e')"
+    )
+    orders = {
+        "HALF-BY-STATUS": ("refunded", "paid", 50, 1001),
+        "HALF-BY-PAYMENT": ("completed", "refunded", 50, 1001),
+        "WHOLE-IN-PARTS": ("completed", "partially_refunded", 100, 1001),
+        "WHOLE": ("refunded", "refunded", 100, 1001),
+        "PAID": ("completed", "paid", 0, 1001),
+        "NOBODYS": ("completed", "refunded", 30, None),
+    }
+    async with _engine(own_servers) as engine:
+        await _up_to(engine, "0018")
+        async with engine.begin() as connection:
+            await connection.execute(
+                text(
+                    "INSERT INTO customers (email, email_key, date_created, total_orders,"
+                    " total_spent, first_order_date, last_order_date, segment_sequence)"
+                    " VALUES ('a@x.org', 'a@x.org', '2026-11-01Z', 2, 100, '2026-11-01Z',"
+                    " '2026-11-01Z', 1)"
+                )
+            )
+            for id_, (status, payment, refunded, customer) in orders.items():
+                row = {"status": status, "payment": payment, "refunded": refunded}
+                await connection.execute(order, {"id": id_, "customer": customer, **row})
+            await connection.execute(
+                text(
+                    "UPDATE orders SET named_at = NULL, named_version = NULL,"
+                    " named_event_id = NULL WHERE customer_id IS NULL"
+                )
+            )
+        await _up_to(engine, "head")
+        async with engine.connect() as connection:
+            findings, _ = await database_findings(connection)
+            assert findings[0].faults == []
+        while await in_transaction(engine, advance):
+            pass
+        async with engine.connect() as connection:
+            counted = await connection.execute(text("SELECT id FROM orders WHERE counts"))
+            assert set(counted.scalars()) == {
+                "HALF-BY-STATUS",
+                "HALF-BY-PAYMENT",
+                "PAID",
+                "NOBODYS",
+            }
+            query = text("SELECT total_orders, total_spent FROM customers")
+            assert tuple((await connection.execute(query)).one()) == (3, 200)
+            totals = text("SELECT sum(orders), sum(revenue) FROM daily_totals")
+            # The release before had not counted any of these by day.
+            assert tuple((await connection.execute(totals)).one()) == (2, 170)
+            findings, _ = await database_findings(connection)
+            assert findings[0].faults == []
 
 
 async def test_who_was_removed_before_there_were_removals_is_announced(
