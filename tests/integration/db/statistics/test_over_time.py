@@ -216,7 +216,9 @@ async def test_the_trend_has_the_segments_at_the_end_of_each_day(
         (row,) = await service.rows("SELECT max(id) AS id FROM customers")
         await editing.delete(connection, "test", row["id"])
     async with service.engine.connect() as connection:
-        points = await trend(connection, 12, midnight + timedelta(hours=23, minutes=59, seconds=30))
+        points, _ = await trend(
+            connection, 12, midnight + timedelta(hours=23, minutes=59, seconds=30)
+        )
     expected = [{each: day.get(each, 0) for each in SEGMENTS} for day in [{}, {}, *at_end]]
     assert [point.segments for point in points] == expected
     # The customers were judged at moments of the past, so the invariants do not hold now.

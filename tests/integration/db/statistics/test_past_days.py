@@ -30,6 +30,7 @@ from tests.events import cloud_event, entry
 from tests.integration.db.ingest.test_model import entries
 from tests.model import Document, Rules, world
 from tests.past_days import DAY, past_days
+from tests.store_zone import count_days
 from tests.wait import until
 
 TICK = timedelta(microseconds=1)
@@ -50,17 +51,9 @@ async def save(service: Service, **changes: Any) -> None:
     await service.in_transaction(rule_settings.save, "test", changes, None)
 
 
-async def settle(service: Service) -> None:
-    """Do what the chores of a worker do, until nothing is left to do."""
-    while await service.in_transaction(follow_time_zone) or await service.in_transaction(
-        compute_past_days
-    ):
-        pass
-
-
 async def ask(service: Service) -> None:
     await service.in_transaction(request_reconstruction, ReconstructionCause.ASKED)
-    await settle(service)
+    await count_days(service)
 
 
 async def read(service: Service, days: int, now: datetime | None = None) -> Trend:
@@ -260,7 +253,7 @@ async def test_a_new_generation_begins_when_no_writer_knows_only_the_old_ones(
         await until(somebody_waits)
         assert not beginning.done()
     assert await beginning
-    await settle(service)
+    await count_days(service)
     points, generation = await read(service, 2)
     assert generation.time_zone == "Asia/Tokyo"
     assert [point.orders for point in points if point.orders] == [1]
@@ -287,7 +280,7 @@ async def test_a_killed_computation_has_done_nothing(
         with pytest.raises(KilledError):
             await service.in_transaction(compute_past_days)
     assert [await service.rows(f"TABLE {table}") for table in tables] == before
-    await settle(service)
+    await count_days(service)
     points, generation = await read(service, 72, now)
     assert generation.time_zone == "Asia/Tokyo"
     assert [point.segments["new"] for point in points[:2]] == [0, 1]  # type: ignore[index]
@@ -307,7 +300,7 @@ async def test_an_upgrade_leaves_days_as_they_were_known(service: Service, now: 
     known = await figures_of_days(service, first, now.date())
     assert not known[noon.date() - DAY]
     await service.in_transaction(request_reconstruction, ReconstructionCause.UPGRADE)
-    await settle(service)
+    await count_days(service)
     found = await figures_of_days(service, first, now.date())
     assert {day: found[day] for day in found if day >= noon.date()} == {
         day: known[day] for day in known if day >= noon.date()
@@ -370,7 +363,7 @@ async def test_late_orders_are_noticed_when_they_have_stopped_coming(
     assert await service.in_transaction(look)
     assert await asked() == ["late_orders"]
     assert not await service.in_transaction(look)
-    await settle(service)
+    await count_days(service)
     points, _ = await read(service, 91, now)
     assert [point.total_customers for point in points[:2]] == [36, 36]
     assert sum(points[0].segments.values()) == 36
