@@ -25,6 +25,7 @@ from tests.integration.transfer.files import (
     refusals,
 )
 from tests.processes import environment
+from tests.store_zone import count_days
 from tests.wait import until
 
 NEW, CHANGED, UNCHANGED = Verdict.NEW, Verdict.CHANGED, Verdict.UNCHANGED
@@ -34,6 +35,27 @@ CREATED = "2026-01-02T03:04:05.678901Z"
 async def _customers(service: Service) -> list[tuple[Any, ...]]:
     query = "SELECT id, email, name, phone, notes FROM customers ORDER BY id"
     return [tuple(row.values()) for row in await service.rows(query)]
+
+
+async def test_an_import_that_changes_something_asks_for_past_days(
+    service: Service, tmp_path: Path
+) -> None:
+    path = customers_csv(tmp_path / "c.csv", {"Email": "jane@x.org", "Date Created": CREATED})
+
+    async def asked() -> list[str]:
+        return [row["cause"] for row in await service.rows("SELECT cause FROM reconstructions")]
+
+    await load(service, path, apply=False)
+    assert await asked() == []
+    await load(service, path)
+    assert await asked() == ["import"]
+    await load(service, path)
+    assert await asked() == ["import"]
+    await count_days(service)
+    assert await asked() == []
+    day = datetime.fromisoformat(CREATED).date()
+    rows = await service.rows("SELECT customers FROM daily_changes WHERE day = :day", day=day)
+    assert rows == [{"customers": 1}]
 
 
 async def test_new_customers_are_created(service: Service, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.integration.cli.conftest import Crm
 from tests.integration.db.operations.conftest import four_customers, publish_changes
 from tests.integration.db.segments.sweeping import swept_until
 from tests.integration.worker.scene import out_stream
+from tests.store_zone import move_to
 
 
 @pytest.fixture
@@ -172,6 +173,35 @@ async def test_a_rebuild_corrects_the_statistics(shop: Service, damage: str) -> 
     await _run(shop, apply=True)
     assert (await _run(shop, apply=False)).clean
     assert await shop.findings() == []
+
+
+async def test_a_rebuild_corrects_days_of_the_stores_zone(shop: Service) -> None:
+    await move_to(shop, "Pacific/Kiritimati")
+    await shop.execute("UPDATE daily_totals SET revenue = revenue + 1, day = day - 1")
+    await shop.execute("DELETE FROM daily_changes")
+    assert not (await _run(shop, apply=False)).clean
+    await _run(shop, apply=True)
+    assert (await _run(shop, apply=False)).clean
+
+
+async def test_past_days_are_computed_on_demand(shop: Service, crm: Crm, now: datetime) -> None:
+    await shop.ingest(entry("OLD", email="old@x.org", created=now - timedelta(days=200)))
+    refused = await crm("rebuild", "--past-days")
+    assert refused.status == 1
+    assert "Add --apply" in refused.err
+    assert not await _first_known(shop)
+    done = await crm("rebuild", "--apply", "--past-days", "--json")
+    assert done.document["pastDays"] is True
+    assert await _first_known(shop) == [(now - timedelta(days=200)).date()]
+    assert await shop.rows("TABLE reconstructions") == []
+
+
+async def _first_known(service: Service) -> list[date]:
+    """Return the first day of the daily changes, if it is over since long."""
+    rows = await service.rows(
+        "SELECT min(day) AS day FROM daily_changes HAVING min(day) < current_date - 100"
+    )
+    return [row["day"] for row in rows]
 
 
 async def test_a_rebuild_is_right_while_events_arrive(
