@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.core.counting import NotCounted, why_not_counted
 from service.core.segment_explanation import Explanation, PlainNotation, explain
 from service.core.segment_rules import (
     OTHERWISE,
@@ -26,7 +27,7 @@ def explained(
     orders: int, spent: str, days: int | None, settings: SegmentSettings = DEFAULT
 ) -> Explanation:
     last = None if days is None else NOW - timedelta(days=days)
-    return explain(Facts(orders, Decimal(spent), last), settings, NOW, PlainNotation(UTC))
+    return explain(Facts(orders, Decimal(spent), last), settings, NOW, PlainNotation(UTC), {})
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_the_explanation_agrees_with_the_rules(
 ) -> None:
     facts = Facts(orders, spent, None if age is None else NOW - age)
     settings = SegmentSettings(precedence=precedence)
-    why = explain(facts, settings, NOW, PlainNotation(UTC))
+    why = explain(facts, settings, NOW, PlainNotation(UTC), {})
     assert why.by_rules.segment == segment_of(facts, settings, NOW)
     limits = settings.limits(NOW)
     assert [fit.segment for fit in why.fits] == [
@@ -93,3 +94,36 @@ def test_the_explanation_agrees_with_the_rules(
     for step in why.upcoming:
         assert step.segment == segment_of(facts, settings, step.at)
         assert step.at > NOW
+
+
+@pytest.mark.parametrize(
+    ("orders", "words"),
+    [
+        ({}, ""),
+        (
+            {NotCounted.CANCELLED: 1},
+            "1 order does not count: 1 cancelled.",
+        ),
+        (
+            {NotCounted.PAYMENT_FAILED: 1, NotCounted.FREE: 2},
+            "3 orders do not count: 1 failed payment, 2 free. The settings do not count free orders.",
+        ),
+    ],
+)
+def test_orders_that_do_not_count_are_summed_up_with_the_setting_that_leaves_them_out(
+    orders: dict[NotCounted, int], words: str
+) -> None:
+    facts = Facts(0, Decimal(0), None)
+    why = explain(facts, SegmentSettings(), NOW, PlainNotation(UTC), orders)
+    assert why.not_counted == words
+
+
+def test_an_order_says_why_it_does_not_count() -> None:
+    assert {reason: why_not_counted(reason) for reason in (*NotCounted, None)} == {
+        "cancelled": "Does not count: cancelled.",
+        "payment_failed": "Does not count: failed payment.",
+        "refunded_in_full": "Does not count: refunded in full.",
+        "unpaid": "Does not count: not paid yet. The settings count paid orders only.",
+        "free": "Does not count: free. The settings do not count free orders.",
+        None: "Does not count yet: orders are being counted again by the new settings.",
+    }
