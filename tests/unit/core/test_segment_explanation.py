@@ -105,8 +105,8 @@ def test_the_explanation_agrees_with_the_rules(
             "1 order does not count: 1 cancelled.",
         ),
         (
-            {NotCounted.PAYMENT_FAILED: 1, NotCounted.FREE: 2},
-            "3 orders do not count: 1 failed payment, 2 free. The settings do not count free orders.",
+            {NotCounted.CANCELLED: 1, NotCounted.FREE: 2},
+            "3 orders do not count: 1 cancelled, 2 free. The settings do not count free orders.",
         ),
     ],
 )

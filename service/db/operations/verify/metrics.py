@@ -38,8 +38,10 @@ FROM orders
 WHERE num_nulls(named_version, named_at, named_event_id) NOT IN (0, 3)
    OR (customer_id IS NOT NULL OR identifier IS NOT NULL) AND named_at IS NULL
    OR NOT erased AND (customer_id IS NULL AND identifier IS NULL AND named_at IS NOT NULL
-                      OR named_at < 'infinity' AND (named_version, named_at, named_event_id)
-                         > (version, updated_at, event_id))
+                      OR named_at < 'infinity'
+                         AND (named_version, named_at, coalesce(named_sent_at, named_at),
+                              named_event_id)
+                           > (version, updated_at, coalesce(sent_at, updated_at), event_id))
 LIMIT :most
 """)
 # Entries dated more than a day ahead are refused. Such an order would not take any later event.
