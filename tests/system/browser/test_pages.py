@@ -170,6 +170,44 @@ async def test_settings_are_previewed_saved_and_their_progress_is_shown(
     await expect(tab.locator("#progress")).to_contain_text("done")
 
 
+async def test_what_counts_and_the_time_zone_are_previewed_and_changed(
+    shop: Site, tab: Page
+) -> None:
+    await shop.service.ingest(
+        *(
+            entry(f"OPEN-{n}", email="open@x.org", payment_status="pending", total="300")
+            for n in range(3)
+        )
+    )
+    await tab.goto("/settings")
+    await expect(tab.get_by_label("Time zone of the store")).to_have_value("UTC")
+    await expect(tab.get_by_text("Your browser is in America/Chicago")).to_be_visible()
+    await tab.get_by_role("button", name="Choose it").click()
+    await expect(tab.get_by_label("Time zone of the store")).to_have_value("America/Chicago")
+    await tab.get_by_label("Once they are paid").check()
+    await tab.get_by_label("Free orders count").uncheck()
+    await tab.get_by_role("button", name="Preview").click()
+    dialog = tab.get_by_role("dialog")
+    for words in (
+        "Orders count: as soon as they are placed → once they are paid",
+        "Free orders count: on → off",
+        "Time zone of the store: UTC → America/Chicago",
+        "1 customer would move to another segment",
+        "1 customer would have other figures.",
+        "Counted orders: 28 → 25. Revenue: $1,450.00 → $550.00",
+    ):
+        await expect(dialog).to_contain_text(words)
+    await dialog.get_by_role("button", name="Save and apply").click()
+    await expect(tab.get_by_role("status")).to_contain_text("Settings saved")
+    await expect(tab.locator("tbody tr").first).to_contain_text("once they are paid")
+    await finish_applying(shop.service)
+    progress = tab.locator("#progress")
+    await expect(progress).to_contain_text("done", timeout=SECONDS)
+    await expect(progress).to_contain_text("29 of 29 orders counted again; 3 orders count")
+    await expect(progress).to_contain_text("1 moved")
+    await expect(tab.get_by_text("Your browser is in")).to_be_hidden()
+
+
 async def test_settings_saved_by_somebody_else_are_not_overwritten_unnoticed(
     shop: Site, tab: Page
 ) -> None:
@@ -385,6 +423,12 @@ async def test_a_card_is_compared_with_the_period_before(site: Site) -> None:
         ("vip_total_spent", "much", "Enter an amount with at most two decimals."),
         ("vip_total_spent", "1000000000000", "This amount is too large."),
         ("precedence", "x", "Choose one of the two."),
+        ("count_from", "", "Choose one of the two."),
+        (
+            "time_zone",
+            "Mars/Base",
+            "Choose a time zone from the list. Its name is written like Europe/Berlin.",
+        ),
     ],
 )
 async def test_a_mistake_in_the_settings_is_explained_at_its_field(
@@ -398,6 +442,9 @@ async def test_a_mistake_in_the_settings_is_explained_at_its_field(
         "inactive_days": "90",
         "precedence": "recency_first",
         "auto_segmentation": "on",
+        "count_from": "placed",
+        "count_free_orders": "on",
+        "time_zone": "UTC",
     }
     async with httpx.AsyncClient(base_url=site.url, headers=ACCEPT, timeout=PATIENCE) as http:
         answer = await http.post("/settings/preview", data=fields | {field: value})
