@@ -142,7 +142,8 @@ async def _by_people(connection: AsyncConnection) -> None:
     correction = {"email": "new@x.org", "notes": "x"}
     await editing.edit(connection, "test", 1001, correction, _NO_HOLD, None)
     await interactions.add(connection, "test", 1001, "call", "Called", datetime.now(UTC))
-    await rule_settings.save(connection, "test", {"vip_order_count": 4}, None)
+    changes = {"vip_order_count": 4, "count_free_orders": False}
+    await rule_settings.save(connection, "test", changes, None)
     soon = datetime.now(UTC) + timedelta(days=9)
     key = await api_keys.create_key(connection, "shop", [Scope.READ], expires_at=soon, actor="test")
     await api_keys.touch_key(connection, key.id)
