@@ -1,7 +1,14 @@
-"""Time zones by their names in the IANA database."""
+"""Time zones by their names in the IANA database.
+
+Python and PostgreSQL each have a copy of that database. When a country changes its clocks at short
+notice, an old copy has wrong days. So Python's is the pinned package `tzdata`, on every machine,
+and not the copy of the operating system, which may be years old.
+"""
 
 from functools import cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, available_timezones, reset_tzpath
+
+reset_tzpath(())  # without a path, zoneinfo reads the package
 
 _FOREIGN = ("posix/", "right/", "Factory", "localtime", "posixrules")
 """Entries of some systems' databases that PostgreSQL does not know."""

@@ -49,7 +49,6 @@ READERS = [
 ]
 SEGMENTS = ("new", "returning", "vip", "at_risk", "inactive")
 DAY = timedelta(days=1)
-_DAYS_OF_TREND = 731
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
@@ -275,6 +274,39 @@ async def test_cohorts_have_the_months_of_the_store(
             assert month["customers"] == sum(month["month"] in ordered for ordered in members)
         for month in cohort["retention"]:
             assert month["complete"] is (month["month"] < this_month)
+
+
+@pytest.mark.parametrize("name", ZONES)
+async def test_the_trend_has_the_days_of_the_store_and_adds_up_to_the_list(
+    service: Service, now: datetime, rng: Random, name: str
+) -> None:
+    zone = ZoneInfo(name)
+    documents = orders_around_midnights(rng, zone, now)
+    await service.ingest(*entries(documents))
+    await move_to(service, name)
+    orders, revenue = Counter[str](), defaultdict[str, Decimal](Decimal)
+    model = world(documents, now)
+    for order in model.orders.values():
+        if order.counts:
+            day = order.created.astimezone(zone).date().isoformat()
+            orders[day] += 1
+            revenue[day] += order.total - order.refunded
+    created = Counter(local_day(each, zone).isoformat() for each in model.customers.values())
+    async with client(service) as web:
+        trend = (await web.get("/api/v1/statistics/trend", params={"days": 731})).json()["items"]
+        assert abs(date.fromisoformat(trend[-1]["date"]) - now.astimezone(zone).date()) <= DAY
+        for day in trend:
+            assert day["newCustomers"] == created[day["date"]], day
+            assert day["orders"] == orders[day["date"]], day
+            assert Decimal(str(day["revenue"])) == revenue[day["date"]], day
+        # The days of the trend that a filter chooses add up to the list.
+        for first in (1, *(rng.randrange(700) for _ in range(4))):
+            days = trend[first : first + rng.randrange(1, 60)]
+            span = {"dateFrom": days[0]["date"], "dateTo": days[-1]["date"]}
+            listed = (await web.get("/api/v1/customers", params=span)).json()
+            assert listed["total"] == sum(day["newCustomers"] for day in days)
+            before = trend[first - 1]["totalCustomers"]
+            assert listed["total"] == days[-1]["totalCustomers"] - before
 
 
 async def test_a_day_in_a_file_of_customers_is_one_of_the_store(
