@@ -287,7 +287,7 @@ async def test_the_trend_has_the_days_of_the_store_and_adds_up_to_the_list(
     orders, revenue = Counter[str](), defaultdict[str, Decimal](Decimal)
     model = world(documents, now)
     for order in model.orders.values():
-        if order.counts:
+        if order.counts():
             day = order.created.astimezone(zone).date().isoformat()
             orders[day] += 1
             revenue[day] += order.total - order.refunded
