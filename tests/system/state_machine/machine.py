@@ -10,14 +10,17 @@ import httpx
 from sqlalchemy import Date, DateTime, Row, TextClause, text
 
 from service.core.envelope import Entry
+from service.core.reconstruction import ReconstructionCause
 from service.db.customers.identity import not_a_person
 from service.db.customers.identity.merge import merge, merge_next
 from service.db.customers.identity.split import split
 from service.db.schema import metadata
+from service.db.statistics.generations import request_reconstruction
 from tests.conftest import Service
 from tests.events import cloud_event
 from tests.integration.db.segments.settings.conftest import apply_all, step
 from tests.integration.db.segments.sweeping import sweep_all
+from tests.store_zone import move_to
 from tests.system.state_machine.model import Customer, Event, Kept, Seen, World, email, rules_of
 from tests.system.state_machine.operations import (
     Change,
@@ -26,6 +29,7 @@ from tests.system.state_machine.operations import (
     Erase,
     Mark,
     Merge,
+    Move,
     Operation,
     Publish,
     Split,
@@ -110,6 +114,8 @@ class Machine:
                 await self._mark(identifier)
             case Change(settings, meanwhile):
                 await self._change(settings, meanwhile)
+            case Move(zone):
+                await self._move(zone)
             case Wait(days):
                 await self._wait(days)
             case Edit() | Erase() | Merge() | Split():
@@ -302,6 +308,10 @@ class Machine:
             await self._merge_due()
         await apply_all(self._service)
         self.world.settle(self._now())
+
+    async def _move(self, zone: str) -> None:
+        await self._service.in_transaction(request_reconstruction, ReconstructionCause.ASKED)
+        await move_to(self._service, zone)
 
     async def _wait(self, days: int) -> None:
         async with self._service.engine.begin() as connection:

@@ -95,11 +95,18 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Move:
+    """The store moves to another time zone, and past days are computed from the orders."""
+
+    zone: str
+
+
+@dataclass(frozen=True)
 class Wait:
     days: int
 
 
-Operation = Publish | Create | Edit | Erase | Merge | Split | Mark | Change | Wait
+Operation = Publish | Create | Edit | Erase | Merge | Split | Mark | Change | Move | Wait
 
 _names = st.sampled_from(["Ann", "Bob", "Zoë"])
 _phones = st.sampled_from(["1", "2"])
@@ -185,6 +192,8 @@ _changes = st.builds(
         st.one_of(_publishes, st.builds(Erase, _whom), st.builds(Merge, _whom, _whom)), max_size=2
     ).map(tuple),
 )
+# When days pass, stored times are moved back by whole days, so clocks must not change.
+_moves = st.builds(Move, st.sampled_from(["UTC", "Asia/Kathmandu", "Pacific/Kiritimati"]))
 _waits = st.builds(Wait, st.sampled_from([1, 5, 29, 30, 60, 90]))
 
 operations: st.SearchStrategy[Operation] = st.one_of(
@@ -198,5 +207,6 @@ operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Split, _whom, st.integers(1, 31)),
     st.builds(Mark, st.sampled_from([*map(email, EMAILS), *map(external, EXTERNALS)])),
     _changes,
+    _moves,
     _waits,
 )

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 from sqlalchemy.exc import DBAPIError
 
@@ -33,6 +34,7 @@ from tests.past_days import DAY, past_days
 from tests.store_zone import count_days
 from tests.wait import until
 
+_BRITISH = {"Accept-Language": "en-GB"}
 TICK = timedelta(microseconds=1)
 ZONES = [
     "UTC",
@@ -404,3 +406,25 @@ async def test_a_zone_that_postgres_does_not_know_stops_nobody(
     assert finding.number == 7
     assert finding.offenders == [{"storeZone": "Mars/Olympus_Mons", "countedZone": "UTC"}]
     await service.empty()
+
+
+async def test_api_and_page_say_which_days_are_computed(
+    service: Service, web: httpx.AsyncClient, now: datetime
+) -> None:
+    await service.ingest(entry("A-1", email="a@x.org", created=now - 40 * DAY, total="20"))
+    yesterday = (now - DAY).date()
+
+    async def page() -> str:
+        return " ".join((await web.get("/retention", headers=_BRITISH)).text.split())
+
+    assert "computed from the orders by today" not in await page()
+    await service.in_transaction(request_reconstruction, ReconstructionCause.ASKED)
+    assert "A worker is computing the figures of past days." in await page()
+    await count_days(service)
+    shown = await page()
+    assert "A worker is computing" not in shown
+    assert f"Up to {yesterday:%-d %b %Y} these figures are computed from the orders" in shown
+    assert "A refund reduces the day of its order" in shown
+    items = (await web.get("/api/v1/statistics/trend", params={"days": 3})).json()["items"]
+    assert [item["reconstructed"] for item in items] == [True, True, False]
+    assert [item["segments"]["new"] for item in items] == [1, 1, 1]
