@@ -57,6 +57,7 @@ def capacity(  # noqa: PLR0913  one parameter per fact
         changes_per_order=changes_per_order,
         kept_entries=config.orders_keep_entries,
         kept_changes=config.changes_keep_entries,
+        kept_removals=config.removals_keep_entries,
         wal_compression=wal_compression,
     )
     answer = needs(shop, rate)
@@ -86,7 +87,7 @@ def _facts(shop: Shop, answer: Needs, rate: float) -> Iterator[tuple[str, str]]:
         number_of(answer.backlog_entries, "entry", "entries")
         + f", after {_span(shop.outage_minutes, 'minute')}",
     )
-    yield "Redis with that backlog", f"{_size(answer.redis_bytes)} for both streams"
+    yield "Redis with that backlog", f"{_size(answer.redis_bytes)} for all streams"
     seconds = answer.catch_up_seconds
     yield (
         "Time to catch up",

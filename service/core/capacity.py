@@ -42,6 +42,8 @@ class Bytes(NamedTuple):
     """An entry of the orders stream whose event has 760 bytes."""
     published: float = 480.0
     """An entry of the stream of segment changes."""
+    removal: float = 400.0
+    """An entry of the stream of customers who are gone."""
 
 
 BYTES = Bytes()
@@ -65,6 +67,8 @@ class Shop:
     """Applied entries that stay in the orders stream (CRM_ORDERS_KEEP_ENTRIES)."""
     kept_changes: int = 250_000
     """Entries that stay in the stream of segment changes (CRM_CHANGES_KEEP_ENTRIES)."""
+    kept_removals: int = 250_000
+    """Entries that stay in the stream of customers who are gone (CRM_REMOVALS_KEEP_ENTRIES)."""
     wal_compression: bool = True
     """On in deploy/compose.yaml; off by default in PostgreSQL."""
 
@@ -84,7 +88,7 @@ class Needs:
     backlog_entries: int
     """Entries not yet applied when the outage ends."""
     redis_bytes: float
-    """With that backlog, and with the entries that stay in both streams."""
+    """With that backlog, and with the entries that stay in the streams."""
     catch_up_seconds: float | None
     """Time to apply the backlog at the rate of one worker, while the peak goes on. None: never."""
 
@@ -111,6 +115,8 @@ def needs(shop: Shop, rate: float = RATE) -> Needs:
         + min(events_per_day * images, CHECKPOINTS * database),
         backlog_entries=backlog,
         redis_bytes=(backlog + shop.kept_entries) * BYTES.redis
-        + shop.kept_changes * BYTES.published,
+        + shop.kept_changes * BYTES.published
+        # As many customers as there are may have been merged into them, or erased. That is a lot.
+        + min(shop.kept_removals, shop.customers) * BYTES.removal,
         catch_up_seconds=backlog / (rate - peak) if peak < rate else None,
     )

@@ -42,6 +42,11 @@ SELECT (pg_total_relation_size('customers') + pg_total_relation_size('customer_s
        pg_total_relation_size('segment_changes')
          / (SELECT count(*) FROM segment_changes)::float8 AS change
 """
+_REMOVALS = 2000
+_REMOVE = """
+INSERT INTO removals (customer_id, reason, merged_into, removed_at)
+SELECT 9000000 + n, 'merged', 1001, now() FROM generate_series(1, CAST(:removals AS integer)) AS n
+"""
 _CONNECTIONS = "SELECT count(*) AS all FROM pg_stat_activity WHERE application_name = 'crm worker'"
 
 
@@ -70,14 +75,20 @@ async def sizes(service: Service, crm: Processes, total: int, customers: int) ->
             most = max(most, row["all"])
             return await _settled(service) >= len(documents) and await runs.all_published(service)
 
+        async def removals_published() -> bool:
+            return bool(await service.redis.xlen(service.config.removals_stream) == _REMOVALS)
+
         await until(settled, _STUCK, every=0.05)
         wal = await _wal(service) - before
+        await service.execute(_REMOVE, removals=_REMOVALS)
+        await until(removals_published, _STUCK)
     (found,) = await service.rows(_SIZES)
     return {
         **found,
         "wal": wal / len(documents),
         "redis": await _bytes_each(service, service.config.orders_stream),
         "published": await _bytes_each(service, service.config.changes_stream),
+        "removal": await _bytes_each(service, service.config.removals_stream),
         "connections": most,
     }
 

@@ -28,7 +28,7 @@ from service.db.customers.erasure import Extent
 from service.db.customers.identifiers import identifiers_of
 from service.db.customers.identity.claims import TakenError, claim
 from service.db.locks import lock_customers, read_clock
-from service.db.search_text import search_text
+from service.db.search_text import write_search_text
 from service.db.segments import assign
 
 
@@ -115,10 +115,6 @@ FROM (SELECT CAST(:name AS text)) AS given (name) RETURNING id
 # Orders that an earlier release named do not say by what. It was the e-mail that changes now.
 _KEEP_NAMED = text("""
 UPDATE orders SET identifier = :identifier WHERE customer_id = :id AND identifier IS NULL
-""")
-_SEARCHED = text(f"""
-UPDATE customer_search s SET searched = {search_text("c")}
-FROM customers c WHERE c.id = s.customer_id AND s.customer_id = :id
 """)
 
 
@@ -283,4 +279,4 @@ async def _write(connection: AsyncConnection, customer_id: int, changed: Mapping
             parameters["email_key"] = value and email_key(value)
     statement = f"UPDATE customers SET {', '.join(settings)} WHERE id = :id"
     await connection.execute(text(statement), parameters)
-    await connection.execute(_SEARCHED, {"id": customer_id})
+    await write_search_text(connection, [customer_id])

@@ -1,5 +1,7 @@
 """What a customer's orders add up to, as SQL. `verify` and `rebuild` recompute it."""
 
+from service.db import registers
+
 ORDER_METRICS = """
     CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
     coalesce(sum(net) FILTER (WHERE counts), 0.00) AS total_spent,
@@ -10,3 +12,25 @@ ORDER_METRICS = """
 
 ``newest_order`` is the latest order, whether it counts or not: it ends a hold.
 """
+
+HOLD = ("segment_manual", "segment_pinned", "segment_pinned_until", "segment_held_since")
+"""Columns of a segment that was set by hand."""
+
+OF_ORDERS = f"(SELECT {ORDER_METRICS} FROM orders WHERE customer_id = c.id)"
+METRICS = "o.total_orders, o.total_spent, o.first_order_date, o.last_order_date, o.newest_order"
+
+
+def recounted(date_created: str, *more: str) -> str:
+    """Return the CTE ``after`` of `assign_sql` for customers ``:ids``, computed from their orders.
+
+    All else stays as it is. ``date_created`` and ``more`` are SQL over the customer ``c`` and the
+    metrics ``o``.
+    """
+    columns = ", ".join((f"{date_created} AS date_created", *more))
+    return f"""after AS (
+  SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.email_key, c.segment,
+    {", ".join(f"c.{column}" for column in HOLD)}, {METRICS},
+    {columns}
+  FROM customers c CROSS JOIN LATERAL {OF_ORDERS} o
+  WHERE c.id = ANY(:ids)
+)"""

@@ -65,12 +65,17 @@ async def test_the_command_adds_up_the_figures(crm: Crm) -> None:
     without = (await crm(*shop, "--no-wal-compression", "--json")).document
     assert without["walBytesPerDay"] == pytest.approx(86_400 * 4 * (size.wal + size.images))
     assert needs["redisBytes"] == pytest.approx(
-        (144_000 + 250_000) * size.redis + 250_000 * size.published
+        (144_000 + 250_000) * size.redis + 250_000 * (size.published + size.removal)
     )
     tiny = ("capacity", "--customers", "10", "--orders-per-day", "1000000", "--years", "0")
-    few_pages = (await crm(*tiny, "--json")).document["walBytesPerDay"]
-    assert few_pages == pytest.approx(
+    small = (await crm(*tiny, "--json")).document
+    assert small["walBytesPerDay"] == pytest.approx(
         4_000_000 * size.wal + 10 * size.customer * capacity.CHECKPOINTS
+    )
+    assert small["redisBytes"] == pytest.approx(
+        (small["backlogEntries"] + 250_000) * size.redis
+        + 250_000 * size.published
+        + 10 * size.removal
     )
     plain = await crm(*shop, "--peak", "10000")
     assert plain.status == 0, plain.err

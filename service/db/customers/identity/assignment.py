@@ -14,59 +14,35 @@ from service.core.json_values import dumps
 from service.core.segment_event import Cause
 from service.db import registers
 from service.db.customers.identity.own_email import keep_own_email
-from service.db.search_text import search_text
+from service.db.search_text import write_search_text
 from service.db.segments.assign import AS_THEY_ARE, assign_sql
-from service.db.segments.order_metrics import ORDER_METRICS
+from service.db.segments.order_metrics import HOLD, METRICS, OF_ORDERS, recounted
 
 _DONE = "SELECT count(*) FROM updated CROSS JOIN (SELECT count(*) FROM announced) a"
-_HOLD = ("segment_manual", "segment_pinned", "segment_pinned_until", "segment_held_since")
-_OF_ORDERS = f"(SELECT {ORDER_METRICS} FROM orders WHERE customer_id = c.id)"
-_METRICS = "o.total_orders, o.total_spent, o.first_order_date, o.last_order_date, o.newest_order"
-
-RECOUNT = assign_sql(
-    f"""after AS (
-  SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.email_key,
-    LEAST(c.date_created, o.first_order_date) AS date_created,
-    c.segment, {", ".join(f"c.{column}" for column in _HOLD)}, {_METRICS}
-  FROM customers c CROSS JOIN LATERAL {_OF_ORDERS} o
-  WHERE c.id = ANY(:ids)
-)""",
-    _DONE,
-)
-
 # Each register keeps the greater key, and of two holds the later one stays.
-ABSORB = assign_sql(
-    f"""after AS (
+_ABSORBED = f"""after AS (
   SELECT c.place, c.id, {registers.merged("g", "c")},
     CASE WHEN {registers.newer("email", "g", "c")} THEN g.email_key ELSE c.email_key END
       AS email_key,
     LEAST(c.date_created, g.date_created) AS date_created,
     CASE WHEN h.theirs THEN g.segment ELSE c.segment END AS segment,
     {
-        ", ".join(
-            f"CASE WHEN h.theirs THEN g.{column} ELSE c.{column} END AS {column}"
-            for column in _HOLD
-        )
-    },
-    {_METRICS}
+    ", ".join(
+        f"CASE WHEN h.theirs THEN g.{column} ELSE c.{column} END AS {column}" for column in HOLD
+    )
+},
+    {METRICS}
   FROM ({AS_THEY_ARE} WHERE c.id = :id) c
   CROSS JOIN (
     SELECT * FROM jsonb_populate_record(CAST(NULL AS customers), CAST(:gone AS jsonb))) g
-  CROSS JOIN LATERAL {_OF_ORDERS} o
+  CROSS JOIN LATERAL {OF_ORDERS} o
   CROSS JOIN LATERAL (
     SELECT g.segment_manual AND coalesce(g.segment_held_since > c.segment_held_since, true)
       AS theirs) h
-)""",
-    _DONE,
-)
+)"""
+_ABSORB = text(assign_sql(_ABSORBED, _DONE))
 _CREATE = text("INSERT INTO customers (date_created) VALUES (:at) RETURNING id")
-_RECOUNT = text(RECOUNT)
-_ABSORB = text(ABSORB)
-_SEARCH = text(f"""
-INSERT INTO customer_search (customer_id, searched)
-SELECT id, {search_text("c")} FROM customers c WHERE id = ANY(:ids)
-ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
-""")
+_RECOUNT = text(assign_sql(recounted("LEAST(c.date_created, o.first_order_date)"), _DONE))
 
 
 async def create_empty(connection: AsyncConnection, date_created: datetime) -> int:
@@ -78,7 +54,7 @@ async def recount(connection: AsyncConnection, ids: Sequence[int], now: datetime
     """Recompute metrics and segments of customers from their orders."""
     parameters = {"ids": sorted(ids), "now": now, "cause": Cause.IDENTITY.value}
     await connection.execute(_RECOUNT, parameters)
-    await connection.execute(_SEARCH, {"ids": sorted(ids)})
+    await write_search_text(connection, ids)
 
 
 async def absorb(
@@ -96,4 +72,4 @@ async def absorb(
     }
     await connection.execute(_ABSORB, parameters)
     await keep_own_email(connection, [customer_id])
-    await connection.execute(_SEARCH, {"ids": [customer_id]})
+    await write_search_text(connection, [customer_id])

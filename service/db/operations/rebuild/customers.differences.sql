@@ -1,24 +1,21 @@
 -- Recompute metrics and segments of a chunk of customers from their orders; return who differs.
 -- A segment is no difference as long as the sweep or new settings still have time to assign it.
 -- One statement, so orders that arrive meanwhile are no difference.
-WITH
-after AS (
+WITH after AS (
   SELECT c.ctid AS place, c.id, c.name, c.name_at, c.name_event, c.phone, c.phone_at, c.phone_event,
       c.address, c.address_at, c.address_event, c.email, c.email_at, c.email_event, c.email_key,
-      c.date_created,
-    c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
-    c.total_orders AS stored_orders, c.total_spent AS stored_spent,
+      c.segment,
+    c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
+    o.total_orders, o.total_spent, o.first_order_date, o.last_order_date, o.newest_order,
+    c.date_created AS date_created, c.total_orders AS stored_orders, c.total_spent AS stored_spent,
     c.first_order_date AS stored_first, c.last_order_date AS stored_last,
-    c.segment_sequence = 0 AS unannounced, o.*
-  FROM customers c CROSS JOIN LATERAL (
-    SELECT
+    c.segment_sequence = 0 AS unannounced
+  FROM customers c CROSS JOIN LATERAL (SELECT
       CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
       coalesce(sum(net) FILTER (WHERE counts), 0.00) AS total_spent,
       min(date_created) FILTER (WHERE counts) AS first_order_date,
       max(date_created) FILTER (WHERE counts) AS last_order_date,
-      max(date_created) AS newest_order
-    FROM orders WHERE customer_id = c.id
-  ) o
+      max(date_created) AS newest_order FROM orders WHERE customer_id = c.id) o
   WHERE c.id = ANY(:ids)
 ),
 limits AS (

@@ -7,28 +7,20 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.core.segment_event import Cause
-from service.db import registers
 from service.db.engine import TRANSACTION_SECONDS, limit_transaction
 from service.db.locks import lock_customers, read_clock
 from service.db.operations.status import SWEEP_PROMISE
 from service.db.segments.assign import JUDGED, assign_sql
-from service.db.segments.order_metrics import ORDER_METRICS
+from service.db.segments.order_metrics import recounted
 from service.db.segments.rules_sql import PROMISED, misplaced_sql
 
 # A hold ends with an order that was placed after it, whether that order counts or not.
-_AFTER = f"""
-after AS (
-  SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.email_key, c.date_created,
-    c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
-    c.total_orders AS stored_orders, c.total_spent AS stored_spent,
-    c.first_order_date AS stored_first, c.last_order_date AS stored_last,
-    c.segment_sequence = 0 AS unannounced, o.*
-  FROM customers c CROSS JOIN LATERAL (
-    SELECT {ORDER_METRICS}
-    FROM orders WHERE customer_id = c.id
-  ) o
-  WHERE c.id = ANY(:ids)
-)"""
+_AFTER = recounted(
+    "c.date_created",
+    "c.total_orders AS stored_orders, c.total_spent AS stored_spent",
+    "c.first_order_date AS stored_first, c.last_order_date AS stored_last",
+    "c.segment_sequence = 0 AS unannounced",
+)
 _IDS = text("SELECT id FROM customers WHERE id > :after ORDER BY id LIMIT :most")
 # A segment that the sweep or the job of new settings still has time to assign is no difference.
 _DIFFERENCES = text(f"""
