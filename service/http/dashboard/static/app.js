@@ -83,9 +83,10 @@ async function refresh() {
   stale = false;
   refreshing = (async () => {
     try {
-      const { page, address, status } = await load(shown, { byPerson: false });
-      stale ||= pressed;
-      if (status !== 200 || dialog.open || pressed || new URL(address).pathname !== new URL(shown).pathname) return;
+      const asked = shown;
+      const { page, address, status } = await load(asked, { byPerson: false });
+      stale ||= pressed || asked !== shown; // somebody has filtered the list meanwhile
+      if (status !== 200 || dialog.open || pressed || asked !== shown || new URL(address).pathname !== new URL(shown).pathname) return;
       for (const old of live()) {
         const fresh = page.getElementById(old.id);
         if (fresh && !old.contains(document.activeElement)) old.replaceWith(adopt(fresh));
