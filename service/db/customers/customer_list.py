@@ -62,11 +62,16 @@ class CustomerPage:
 
 
 async def find(
-    connection: AsyncConnection, wanted: Filter, page: Page, hits: int | None = None
+    connection: AsyncConnection,
+    wanted: Filter,
+    page: Page,
+    hits: int | None = None,
+    total: int | None = None,
 ) -> CustomerPage:
     """Return a page of the customers that match a filter, and count all that match.
 
-    ``hits`` is how many customers the search finds; without it, they are counted.
+    ``hits`` is how many customers the search finds, and ``total`` how many match. What the caller
+    does not know is counted.
 
     Both are read in the caller's snapshot. A page continues after the sort value and the id of the
     last row of the page before, so writes in between neither repeat nor skip anybody. Raises
@@ -88,7 +93,7 @@ async def find(
     shown, more = rows[: page.limit], len(rows) > page.limit
     return CustomerPage(
         items=[CustomerRow(*tuple(row)[:-1]) for row in shown],
-        total=await _count(connection, wanted, hits),
+        total=await _count(connection, wanted, hits) if total is None else total,
         end=SortPosition(shown[-1].sort_value, shown[-1].id) if more else None,
     )
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.segment_rules import Segment
 from service.db.customers.filters import Filter
 from service.db.figures import Figures
 from service.db.statistics.counters import (
@@ -31,6 +32,11 @@ async def filtered_figures(
     where, parameters = replace(wanted, segments=()).where(hits)
     query = text(f"SELECT segment, {SUMS} FROM customers c WHERE {where} GROUP BY segment")
     return figures_by_segment(await connection.execute(query, parameters))
+
+
+def customers_in(figures: Figures, wanted: Filter) -> int:
+    """Return how many customers are in the filter's segments."""
+    return sum(figures[segment].customers for segment in wanted.segments or Segment)
 
 
 async def filtered_medians(

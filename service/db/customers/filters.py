@@ -54,7 +54,7 @@ class Filter:
         if self.term:
             condition, search_parameters = search_condition(self.term)
             matching = f"SELECT customer_id FROM customer_search s WHERE {condition}"
-            if hits is not None and hits <= _FEW_HITS:
+            if hits is not None and few_hits(hits):
                 conditions.append(f"c.id = ANY(ARRAY({matching}))")
             elif hits is not None and in_order:
                 # Hits are frequent: testing customers in order until the page is full is cheaper
@@ -82,6 +82,14 @@ class Filter:
     def only_by_segment(self) -> bool:
         """True if nothing but segments is filtered, so that the counters know the number."""
         return self == Filter(segments=self.segments)
+
+
+def few_hits(hits: int | None) -> bool:
+    """Return whether a search finds so few customers that reading all of them is cheap.
+
+    None means that nothing is searched.
+    """
+    return hits is None or hits <= _FEW_HITS
 
 
 def search_condition(term: str) -> tuple[str, dict[str, Any]]:

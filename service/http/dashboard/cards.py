@@ -57,6 +57,8 @@ class Cards(NamedTuple):
     """The cards of a list."""
 
     items: list[Card]
+    added_up: bool
+    """Whether the customers were added up. If they were only counted, the other values are None."""
     known_before: bool
     """Whether the figures of the period before are known."""
     nobody_before: bool
@@ -66,16 +68,21 @@ class Cards(NamedTuple):
 async def cards(
     connection: AsyncConnection,
     wanted: Filter,
-    figures: Figures,
+    figures: Figures | None,
+    total: int,
     window: Window | None,
     clock: StoreClock,
+    *,
     hits: int | None,
 ) -> Cards:
     """Return the cards of the customers that a filter chooses.
 
-    ``figures`` are theirs, of all segments, and ``window`` is the filter's time span. With one, the
-    cards are compared with the span before it. Without, and if nothing is searched, they are
-    compared with what was known 30 days ago. What a search would have found then is not known.
+    ``total`` is how many they are. ``figures`` are their sums, with those of all segments; None if
+    they are so many that they were only counted. ``hits`` is how many the search finds.
+
+    With a time span (``window``), the cards are compared with the span before it. Without, and if
+    nothing is searched, they are compared with what was known 30 days ago. What a search would have
+    found then is not known.
     """
     past: Figures | None = None
     if window:
@@ -84,11 +91,13 @@ async def cards(
         past = await filtered_figures(connection, of_before, hits)
     elif not wanted.term:
         past = await figures_at(connection, clock.today - timedelta(days=DAYS_BACK))
-    now = key_figures(_only(figures, wanted), Decimal(0))
+    now = key_figures(_only(figures, wanted), Decimal(0)) if figures else None
     then = key_figures(_only(past, wanted), Decimal(0)) if past else None
     return Cards(
         [
-            Card(name, kind, _value(now, key), None if then is None else _value(then, key))
+            Card(name, kind, _value(now, key), _value(then, key))
+            if now
+            else Card(name, kind, total if key == "total_customers" else None, None)
             for name, kind, key in (
                 ("Total Customers", "number", "total_customers"),
                 ("Average LTV", "money", "average_ltv"),
@@ -96,6 +105,7 @@ async def cards(
                 ("Retention Rate", "percent", "retention_rate"),
             )
         ],
+        added_up=now is not None,
         known_before=then is not None,
         nobody_before=then is not None and not then.total_customers,
     )
@@ -107,7 +117,9 @@ def _only(figures: Figures, wanted: Filter) -> Figures:
     return {segment: figures[segment] if segment in chosen else NOTHING for segment in Segment}
 
 
-def _value(figures: KeyFigures, key: str) -> Any:
+def _value(figures: KeyFigures | None, key: str) -> Any:
+    if figures is None:
+        return None
     if key == "retention_rate" and figures.total_customers == figures.customers[Segment.NEW]:
         return None
     return getattr(figures, key)

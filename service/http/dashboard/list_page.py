@@ -6,7 +6,12 @@ from starlette.responses import RedirectResponse, Response
 from service.core.scopes import Actor
 from service.db.customers import customer_list
 from service.db.customers.customer_list import Page
-from service.db.customers.filtered_figures import filtered_figures, filtered_medians
+from service.db.customers.filtered_figures import (
+    customers_in,
+    filtered_figures,
+    filtered_medians,
+)
+from service.db.customers.filters import few_hits
 from service.db.customers.other_currencies import money_apart_of
 from service.db.operations.activity import latest
 from service.db.statistics.key_figures import segment_shares
@@ -59,18 +64,25 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         window = wanted.window(clock)
         chosen = wanted.filter(window)
         hits = await customer_list.count_hits(connection, chosen)
+        few = few_hits(hits)
+        # Whoever types a name sends its first letter, too, and in a large shop everybody has it.
+        # With dates, all hits have to be looked at in any case, to count those of these days.
+        added_up = few or window is not None
+        figures = await filtered_figures(connection, chosen, hits) if added_up else None
         matching = await customer_list.find(
             connection,
             chosen,
             Page(wanted.sort, wanted.descending, ROWS, skip=ROWS * (wanted.number - 1)),
             hits,
+            customers_in(figures, chosen) if figures else None,
         )
-        figures = await filtered_figures(connection, chosen, hits)
-        medians = await filtered_medians(connection, chosen, state.medians, hits)
-        key_cards = await cards(connection, chosen, figures, window, clock, hits)
-        apart = await money_apart_of(connection, chosen, hits)
+        medians = await filtered_medians(connection, chosen, state.medians, hits) if few else {}
+        key_cards = await cards(
+            connection, chosen, figures, matching.total, window, clock, hits=hits
+        )
+        apart = await money_apart_of(connection, chosen, hits) if added_up else []
         events = (await latest(connection, _EVENTS))[:_EVENTS]
-    segments = segment_shares(figures, medians)
+    segments = segment_shares(figures, medians) if figures else []
     return page(
         request,
         actor,
@@ -87,5 +99,6 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         segments=segments,
         events=events,
         ring=ring({share.segment: share.customers for share in segments}),
-        highest_ltv=max(share.average_ltv for share in segments) or 1,
+        highest_ltv=max((share.average_ltv for share in segments), default=0) or 1,
+        medians=medians,
     )

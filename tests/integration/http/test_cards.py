@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 
+from service.db.customers import filters
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.http.conftest import client
@@ -111,6 +112,22 @@ async def test_cards_follow_segment_and_search(service: Service, now: datetime) 
     assert {card[1] for card in everybody.values()} == {"no figures from 30 days ago"}
     assert {card[1] for card in jane.values()} == {"of the customers found"}
     assert nobody["Retention Rate"][1] == "nobody to count"
+
+
+async def test_a_search_that_finds_very_many_only_counts_them(
+    service: Service, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.ingest(
+        *(entry(f"ORD-{n}", email=f"c{n}@x.org", created=now - timedelta(days=n)) for n in range(3))
+    )
+    monkeypatch.setattr(filters, "_FEW_HITS", 2)
+    async with client(service) as web:
+        cards = await cards_of(web, q="x.org")
+        assert cards.pop("Total Customers") == ("3", "of the customers found")
+        assert set(cards.values()) == {("–", "too many customers to add up")}
+        day = f"{now - timedelta(days=1):%Y-%m-%d}"
+        of_a_day = await cards_of(web, q="x.org", span="custom", **{"from": day, "to": day})
+    assert [card[0] for card in of_a_day.values()] == ["1", "$100.00", "1", "–"]
 
 
 @pytest.mark.parametrize("segment", ["", "new"])
