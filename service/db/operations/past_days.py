@@ -104,17 +104,19 @@ states AS (
   WHERE stage = interval '0' OR next_order IS NULL OR last_order_date + stage < next_order
 ),
 judged AS MATERIALIZED (
-  SELECT s.*, {segment_sql("s", "l")} AS segment
+  SELECT total_orders, total_spent, {segment_sql("s", "l")} AS segment,
+    {day_of("GREATEST(begins, since)", ":zone")} AS first_day,
+    CASE WHEN ends IS NOT NULL THEN {day_of("GREATEST(ends, since)", ":zone")} END AS last_day
   FROM states s CROSS JOIN LATERAL (SELECT precedence, {limit_columns("s.begins")} FROM rules) l
 ),
 dated AS (
-  SELECT {day_of("GREATEST(begins, since)", ":zone")} AS day, segment,
+  SELECT first_day AS day, segment,
     {", ".join(f"{added_by(figure)} AS {figure}" for figure in FIGURES)}
   FROM judged
   UNION ALL
-  SELECT {day_of("GREATEST(ends, since)", ":zone")}, segment,
+  SELECT last_day, segment,
     {", ".join(f"-{added_by(figure)}" for figure in FIGURES)}
-  FROM judged WHERE ends IS NOT NULL
+  FROM judged
 )
 SELECT day, segment, {each_figure("sum({figure})")}
 FROM dated WHERE day <= CAST(:until AS date) GROUP BY day, segment
