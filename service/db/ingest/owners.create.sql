@@ -1,5 +1,5 @@
--- Create the identifiers that nobody has, and the customers whom they name; `new_customer` numbers
--- these. If another transaction is faster with an identifier, this one skips it.
+-- Create the identifiers that nobody has, and the new customers whom they name.
+-- If another transaction is faster with an identifier, this one skips it.
 -- One statement over the whole batch, in the order of the identifiers: so two cannot deadlock.
 WITH named AS (
   SELECT CAST(u.identifier AS text) AS identifier, CAST(u.new_customer AS integer) AS new_customer,

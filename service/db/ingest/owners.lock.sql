@@ -1,5 +1,5 @@
--- Find whom the identifiers of a batch mean, and lock everybody whom it names or whose orders it
--- touches. If not all are known, lock nobody: what is missing is inserted first, then it runs again.
+-- Find whom a batch names, and lock them and everybody whose orders it touches.
+-- If an identifier is unknown, lock nobody: it is inserted first, then this runs again.
 -- One statement, in the order of the ids. It returns one row, with the clock after the last lock.
 WITH
 named AS MATERIALIZED (

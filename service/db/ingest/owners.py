@@ -174,7 +174,7 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
         new = await _create(connection, events, known)
         batch = await _lock(connection, identifiers, order_ids, ids=sorted(ours.values()))
         expected = known.owners.keys() | new
-        known = known._replace(owners=ours | _owners(identifiers, batch))
+        known = known._replace(owners={**ours, **_owners(identifiers, batch)})
         if not expected <= known.owners.keys():
             raise OwnerChangedError
     locked = frozenset(batch.locked or ())
