@@ -18,6 +18,7 @@ from service.config import Config
 from service.core.loss_arithmetic import Loss
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
+from service.db.customers import order_conflicts
 from service.db.customers.identity import duplicates
 from service.db.customers.identity.merge import merge_next
 from service.db.customers.letter_index import index_waiting
@@ -49,6 +50,7 @@ _TRIM_REMOVALS_SECONDS = 60.0
 """Customers are removed seldom."""
 _INDEX_SECONDS = 1.0
 _DROP_SECONDS = 30.0
+_FORGET_SECONDS = 60.0
 _ERASE_SECONDS = 5.0
 _LATE_SECONDS = 30.0
 """Late orders have stopped coming if two looks find the same."""
@@ -80,6 +82,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("times past days were computed", compute_days, 1.0),
         Chore("times orders of past days came", late_orders_step(), _LATE_SECONDS),
         Chore("checks for losses", check_losses, 1.0),
+        Chore("conflicts forgotten", order_conflicts.forget_superseded, _FORGET_SECONDS),
         Chore("dead letters indexed", index_letters_step(config), _INDEX_SECONDS),
         Chore("dead letters dropped", drop_letters_step(config), _DROP_SECONDS),
         *(

@@ -28,10 +28,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.config import Config
 from service.core.dead_letters import Bounds, Fate, Kept, share_used
 from service.core.order_event import Reason
+from service.db.customers import order_conflicts
 from service.db.customers.identity import merge
 from service.db.engine import DATABASE_AWAY
 from service.db.ingest.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
 from service.db.operations import dead_letter_removal, dead_letters, foreign_entries, losses, status
+from service.db.operations.dead_letters import Selection
 from service.db.operations.trimming import Trims, trims
 from service.db.statistics.counters import read_figures
 from service.streams import groups, redis_client
@@ -45,7 +47,7 @@ _OUTCOMES = {
     "applied": "Events that changed an order.",
     "stale": "Events older than what was known of their order.",
     "duplicate": "Events that had been applied before.",
-    "conflict": "Events that contradict another event of the same version and time.",
+    "conflict": "Events that contradict another event of the same version and times.",
     "dead_lettered": "Entries refused and kept as dead letters.",
 }
 
@@ -105,6 +107,8 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         totals = await status.totals(connection)
         waiting = await status.database_backlog(connection)
         letters = {row.reason: row.letters for row in await dead_letters.summary(connection)}
+        updates = await dead_letters.count(connection, Selection(refused_update=True))
+        conflicts = await order_conflicts.count(connection)
         kept = await dead_letter_removal.kept(connection)
         fates = await dead_letter_removal.fates(connection)
         verified = await status.verification(connection)
@@ -141,6 +145,16 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         ),
         segments,
         refused,
+        GaugeMetricFamily(
+            "crm_refused_updates",
+            "Dead letters that leave an order that is known in an older state.",
+            value=updates,
+        ),
+        GaugeMetricFamily(
+            "crm_order_conflicts",
+            "Orders whose events have the same version and times, and contradict each other.",
+            value=conflicts,
+        ),
         *_bound_metrics(kept, config.dead_letter_bounds, fates),
         *_verification_metrics(verified),
         *_loss_metrics(lost, trimmed),

@@ -47,6 +47,9 @@ class Order:
     """None: the store's."""
     rate: Decimal | None = None
     """The store's currency per unit of the order's."""
+    flags: list[str] = field(default_factory=list)
+    contradicted_by: set[str] = field(default_factory=set)
+    """Events of the same version and times that say something else; of each other content, one."""
 
     def counts(self, rules: Rules = USUAL) -> bool:
         return self.not_counted(rules) is None
@@ -176,6 +179,7 @@ def world(
     for order_id, about in by_order.items():
         oldest_first = sorted(about, key=_key)
         order = result.orders[order_id] = _state(oldest_first[-1])
+        _mark(order, oldest_first)
         for event in oldest_first:
             named = _named(event, refs)
             order.owner = people.of(named[0]) if named else order.owner
@@ -206,6 +210,23 @@ def _state(event: Document) -> Order:
         currency=currency if others else None,
         rate=Decimal(str(rate)) if others and rate is not None else None,
     )
+
+
+def _mark(order: Order, oldest_first: Sequence[Document]) -> None:
+    """Write on an order how its events do not fit together."""
+    plain, newest = _state(oldest_first[-1]), oldest_first[-1]
+    others = {
+        repr(_state(event)): event["id"]  # of the same content, the greatest id
+        for event in oldest_first
+        if _key(event)[:3] == _key(newest)[:3] and _state(event) != plain
+    }
+    order.contradicted_by = set(others.values())
+    flags = {
+        "refund_exceeds_total": order.refunded > order.total,
+        "refund_fell": any(_state(event).refunded > order.refunded for event in oldest_first),
+        "conflict": bool(others),
+    }
+    order.flags = [flag for flag, holds in flags.items() if holds]
 
 
 class People:

@@ -16,9 +16,8 @@ _CHECKS = {
     ("orders", "ck_orders_refunded"): "refunded >= 0 AND refunded < 1000000000000",
     ("orders", "ck_orders_most_refunded"): "most_refunded > refunded",
     ("orders", "ck_orders_currency"): (
-        "currency ~ '^[A-Z]{3}$' AND exchange_rate IS NULL"
-        " OR currency ~ '^[A-Z]{3}$' AND exchange_rate > 0 AND exchange_rate < 'Infinity'"
-        " OR currency IS NULL AND exchange_rate IS NULL"
+        "coalesce(currency ~ '^[A-Z]{3}$', exchange_rate IS NULL)"
+        " AND coalesce(exchange_rate > 0 AND exchange_rate < 'Infinity', true)"
     ),
     ("settings", "ck_settings_count_from"): "count_from IN ('placed', 'paid')",
 }

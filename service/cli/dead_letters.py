@@ -52,17 +52,26 @@ def list_letters(
     reason: Annotated[
         Reason | None, typer.Option(metavar="REASON", help="List only those with this reason.")
     ] = None,
+    updates: Annotated[
+        bool,
+        typer.Option("--updates", help="List only refused updates of orders that are known."),
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="List this many at most.")] = 50,
     as_json: Annotated[bool, AsJson] = False,
 ) -> None:
-    """List dead letters, the newest first."""
-    letters, total, tallies = in_database(_find, reason, limit)
+    """List dead letters, the newest first.
+
+    A refused update of an order that is known leaves that order in an older state. The column Order
+    marks it with "older state".
+    """
+    selection = Selection(reason and reason.value, refused_update=updates or None)
+    letters, total, tallies = in_database(_find, selection, limit)
     if as_json:
         print_json([_document(letter) for letter in letters])
         return
     if letters:
-        columns = ("Id", "Partition", "Stream id", "Reason", "Attempts", "Last seen", "Error")
-        print_table(columns, [_row(letter) for letter in letters])
+        columns = ("Id", "Partition", "Stream id", "Reason", "Order", "Attempts", "Last seen")
+        print_table((*columns, "Error"), [_row(letter) for letter in letters])
     counts = ", ".join(f"{tally.letters:,} {tally.reason}" for tally in tallies)
     shown = f"{len(letters):,} of {number_of(total, 'dead letter', 'dead letters')} shown."
     note(f"{shown} All by reason: {counts}." if counts else "No dead letters.")
@@ -202,9 +211,8 @@ def _time(text: str | None) -> datetime | None:
 
 
 async def _find(
-    connection: AsyncConnection, reason: Reason | None, limit: int
+    connection: AsyncConnection, selection: Selection, limit: int
 ) -> tuple[list[Letter], int, list[dead_letters.ReasonTally]]:
-    selection = Selection(reason and reason.value)
     letters, total = await dead_letters.find(connection, selection, limit)
     return letters, total, await dead_letters.summary(connection)
 
@@ -262,6 +270,7 @@ def _row(letter: Letter) -> tuple[object, ...]:
         "" if letter.partition is None else letter.partition,
         letter.stream_id,
         letter.reason,
+        f"{letter.order_id or ''}{' (older state)' if letter.refused_update else ''}",
         letter.attempts,
         moment(letter.last_seen),
         letter.error,

@@ -270,9 +270,8 @@ orders = Table(
     CheckConstraint("refunded >= 0 AND refunded < 1000000000000", name="refunded"),
     CheckConstraint("most_refunded > refunded", name="most_refunded"),
     CheckConstraint(
-        "currency ~ '^[A-Z]{3}$' AND exchange_rate IS NULL"
-        " OR currency ~ '^[A-Z]{3}$' AND exchange_rate > 0 AND exchange_rate < 'Infinity'"
-        " OR currency IS NULL AND exchange_rate IS NULL",
+        "coalesce(currency ~ '^[A-Z]{3}$', exchange_rate IS NULL)"
+        " AND coalesce(exchange_rate > 0 AND exchange_rate < 'Infinity', true)",
         name="currency",
     ),
     Index(None, "customer_id", "date_created"),
@@ -649,17 +648,30 @@ dead_letters = Table(
         comment="hashes of the e-mails, phones and customer ids in it; NULL: not looked for yet",
     ),
     Column("hints", ARRAY(BigInteger), comment="hashes of the names and other ids in it"),
+    Column(
+        "order_id",
+        Key,
+        comment="the order it tells of; empty: it cannot be read; NULL: not looked for yet",
+    ),
+    Column("order_version", BigInteger, comment="NULL: it cannot be read"),
+    Column(
+        "order_changed_at", Moment, comment="when the order was changed, or when the entry came"
+    ),
     UniqueConstraint("stream_id", "digest"),
     CheckConstraint("attempts >= 1", name="attempts"),
     CheckConstraint("stored >= 0 AND stored <= size", name="stored"),
     CheckConstraint("(identifiers IS NULL) = (hints IS NULL)", name="indexed"),
+    CheckConstraint(
+        "(order_changed_at IS NOT NULL) = (order_id <> '' AND order_id IS NOT NULL)", name="order"
+    ),
     Index(None, "identifiers", postgresql_using="gin"),
     Index(None, "hints", postgresql_using="gin"),
     Index(
         "ix_dead_letters_waiting",
         "id",
-        postgresql_where=text("size IS NULL OR identifiers IS NULL"),
+        postgresql_where=text("size IS NULL OR identifiers IS NULL OR order_id IS NULL"),
     ),
+    Index(None, "order_id", postgresql_where=text("order_id <> ''")),
 )
 
 dead_letter_counters = Table(

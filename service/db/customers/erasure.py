@@ -82,6 +82,20 @@ UPDATE orders o SET id = n.new_id, event_id = n.event_id, named_event_id = n.nam
 FROM ({unpack({"id": "text", "new_id": "text", "event_id": "text", "named_event_id": "text"})}) n
 WHERE o.id = n.id
 """)
+# Events that contradict the state of these orders have ids, too.
+_CONFLICTS = text("""
+SELECT c.order_id, c.event_id FROM order_conflicts c JOIN orders o ON o.id = c.order_id
+WHERE o.customer_id = :id OR o.id = ANY(:changed)
+""")
+_REPLACE_CONFLICTS = text(f"""
+UPDATE order_conflicts c SET event_id = n.new_id
+FROM ({unpack({"order_id": "text", "event_id": "text", "new_id": "text"})}) n
+WHERE (c.order_id, c.event_id) = (n.order_id, n.event_id)
+""")
+_LETTERS_OF_ORDERS = text("""
+UPDATE dead_letters SET order_id = '', order_version = NULL, order_changed_at = NULL
+WHERE order_id <> '' AND order_id = ANY(:ids)
+""")
 _INTERACTIONS = text("DELETE FROM interactions WHERE customer_id = :id")
 _EDITS = text("""
 UPDATE audit SET details = '{}' WHERE customer_id = ANY(:numbers) AND details <> '{}'
@@ -128,7 +142,8 @@ UPDATE audit a SET details = a.details - cut.parts FROM cut WHERE a.id = cut.id
 _DEAD_LETTERS = text("""
 UPDATE dead_letters SET field_names = '{}', field_values = '{}',
   stored = CASE WHEN size IS NOT NULL THEN 0 END,
-  whole_digest = NULL, identifiers = '{}', hints = '{}', error = 'erased with the person it named'
+  whole_digest = NULL, identifiers = '{}', hints = '{}', error = 'erased with the person it named',
+  order_id = '', order_version = NULL, order_changed_at = NULL
 WHERE id = ANY(:ids)
 """)
 _EXTENT = text("""
@@ -198,6 +213,9 @@ async def erase(connection: AsyncConnection, customer_id: int, identifiers: Iden
         connection, customer_id, identifiers, _ids_that_change(found), len(letters)
     )
     await connection.execute(_DEAD_LETTERS, {"ids": [letter.id for letter in letters]})
+    changed = [ids.id for ids in found]
+    await connection.execute(_LETTERS_OF_ORDERS, {"ids": changed})
+    await _replace_in_conflicts(connection, customer_id, identifiers, changed)
     of_person = {"id": customer_id, "keys": identifiers.keys}
     remembered = await connection.execute(_REMEMBER, of_person)
     hashes = {row.email_hash: row.at for row in remembered}
@@ -221,6 +239,25 @@ async def erase(connection: AsyncConnection, customer_id: int, identifiers: Iden
             ),
         )
     return Erasure(erased, len(found), hashes)
+
+
+async def _replace_in_conflicts(
+    connection: AsyncConnection, customer_id: int, identifiers: Identifiers, changed: Sequence[str]
+) -> None:
+    """Replace the ids of events that contradict their orders' states, as those of the states."""
+    rows = await connection.execute(_CONFLICTS, {"id": customer_id, "changed": changed})
+    salt = await installation.secret(connection)
+    after = [(*row, _impersonal_event(row.event_id, identifiers, salt)) for row in rows]
+    await connection.execute(
+        _REPLACE_CONFLICTS,
+        pack(
+            {
+                "order_id": [order_id for order_id, _, _ in after],
+                "event_id": [event_id for _, event_id, _ in after],
+                "new_id": [new_id for _, _, new_id in after],
+            }
+        ),
+    )
 
 
 async def _erase_from_audit(connection: AsyncConnection, identifiers: Identifiers) -> None:
@@ -274,12 +311,6 @@ async def _personal_ids(
     events that arrive later.
     """
     salt = await installation.secret(connection)
-
-    def replaced(id_: str | None, *, cautiously: bool) -> str | None:
-        if id_ is None or not (holds_any(id_, identifiers) or (cautiously and looks_personal(id_))):
-            return id_
-        return pseudonym(id_, salt)
-
     patterns = [
         f"%{_like(written)}%"
         for email in identifiers.emails
@@ -290,13 +321,23 @@ async def _personal_ids(
     for row in rows:
         before = _OrderIds(*row)
         after = _OrderIds(
-            replaced(before.id, cautiously=False) or "",
-            replaced(before.event_id, cautiously=True) or "",
-            replaced(before.named_event_id, cautiously=True),
+            _impersonal(before.id, identifiers, salt),
+            _impersonal_event(before.event_id, identifiers, salt),
+            before.named_event_id and _impersonal_event(before.named_event_id, identifiers, salt),
         )
         if after != before:
             found[before] = after
     return found
+
+
+def _impersonal(id_: str, identifiers: Identifiers, salt: bytes) -> str:
+    """Return an id, or its pseudonym if it holds an identifier of the person."""
+    return pseudonym(id_, salt) if holds_any(id_, identifiers) else id_
+
+
+def _impersonal_event(id_: str, identifiers: Identifiers, salt: bytes) -> str:
+    """Return the same for an event's id, which gets one even if it only looks like an e-mail."""
+    return pseudonym(id_, salt) if looks_personal(id_) else _impersonal(id_, identifiers, salt)
 
 
 def _like(written: str) -> str:

@@ -1,11 +1,13 @@
-"""Store whom each dead letter names; measure and cut the letters that were stored without that.
+"""Store whom each dead letter names, and which order it tells of; measure and cut letters.
 
 A small letter is indexed in the transaction that stores it. A larger one would hold up the batch.
 So workers do it soon afterwards, a few letters at a time. They also measure and cut the letters
 that workers of an earlier release stored, of whatever size.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
@@ -13,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.dead_letters import Fate, digest
 from service.core.envelope import KEPT_BYTES, MOST_FIELDS, Entry, beginning
+from service.core.told_order import told_order
 from service.db import installation
-from service.db.customers.personal_data import find_in, hashes
+from service.db.customers.personal_data import content, find_in, hashes
 from service.db.schema import COUNTER_SLOTS
 
 _LETTERS_AT_ONCE = 50
@@ -27,7 +30,7 @@ _WAITING = text(f"""
 WITH next AS (
   SELECT id, size IS NULL AS unmeasured,
          coalesce(stored, 50 * pg_column_size(field_values)) AS stored
-  FROM dead_letters WHERE size IS NULL OR identifiers IS NULL
+  FROM dead_letters WHERE size IS NULL OR identifiers IS NULL OR order_id IS NULL
   ORDER BY id LIMIT {_LETTERS_AT_ONCE} FOR UPDATE SKIP LOCKED
 )
 SELECT id, unmeasured FROM (
@@ -69,9 +72,11 @@ WHERE id = :id
 """)
 _INDEX = text("""
 UPDATE dead_letters SET identifiers = CAST(:identifiers AS bigint[]),
-  hints = CAST(:hints AS bigint[])
+  hints = CAST(:hints AS bigint[]), order_id = :order_id, order_version = :order_version,
+  order_changed_at = :order_changed_at
 WHERE id = :id
 """)
+_PLACE = text("SELECT stream_id, partition, size, first_seen FROM dead_letters WHERE id = :id")
 _COUNT = text(f"""
 INSERT INTO dead_letter_counters AS c (fate, slot, letters)
 SELECT fate, pg_backend_pid() % {COUNTER_SLOTS}, letters
@@ -109,8 +114,20 @@ async def index_waiting(connection: AsyncConnection, most_bytes: int) -> int | N
         if not found.complete:
             await _cut(connection, letter.id)
             found = await find_in(connection, letter.id)
-        await connection.execute(_INDEX, {"id": letter.id, **hashes(salt, found)._asdict()})
+        entry, seen = await _entry(connection, letter.id)
+        order = await asyncio.to_thread(order_columns, entry, seen)
+        await connection.execute(
+            _INDEX, {"id": letter.id, **hashes(salt, found)._asdict(), **order}
+        )
     return len(waiting)
+
+
+async def _entry(connection: AsyncConnection, letter_id: int) -> tuple[Entry, datetime]:
+    """Return the entry of a letter, as far as it is looked through, and when it was first seen."""
+    fields = dict(await content(connection, letter_id))
+    row = (await connection.execute(_PLACE, {"id": letter_id})).one()
+    read = Entry(row.stream_id, fields, row.partition)
+    return read._replace(missing=row.size - read.size), row.first_seen
 
 
 async def measure(connection: AsyncConnection, letter_ids: Sequence[int], most_bytes: int) -> None:
@@ -143,4 +160,14 @@ def stored_columns(entry: Entry) -> dict[str, Any]:
         "size": entry.size,
         "stored": entry.size - entry.missing,
         "digest": digest(entry),
+    }
+
+
+def order_columns(entry: Entry, seen: datetime) -> dict[str, Any]:
+    """Return which order an entry tells of that was first seen then, as parameters."""
+    told = told_order(entry, seen)
+    return {
+        "order_id": told.order_id if told else "",
+        "order_version": told and told.version,
+        "order_changed_at": told and told.changed_at,
     }

@@ -5,11 +5,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.counting import NotCounted
+from service.core.order_flags import OrderFlag
 from service.db.counting import COUNTING, STORED_REASON
+from service.db.customers.order_flags import FLAGS
 from service.db.customers.paging import Listed, TimePosition
 
 _OF_CUSTOMER = "customer_id = :id"
@@ -42,12 +44,14 @@ class OrderRow(NamedTuple):
     """The identifiers that named the customer; none for orders that an earlier release read."""
     by_hand: bool
     """Staff assigned it to the customer. They may assign it to another one."""
+    flags: Sequence[OrderFlag]
 
 
 _COMPOSED = {
     "not_counted": f"{STORED_REASON} AS not_counted",
     "named_by": "array_remove(ARRAY[identifier, other_identifier], NULL) AS named_by",
     "by_hand": "coalesce(named_at = 'infinity', false) AS by_hand",
+    "flags": f"{FLAGS} AS flags",
 }
 _COLUMNS = ", ".join(_COMPOSED.get(name, name) for name in OrderRow._fields)
 _NOT_COUNTED = text(f"""
@@ -57,7 +61,7 @@ SELECT reason, count(*) AS orders FROM (
 ) o
 WHERE reason IS NOT NULL GROUP BY reason
 """)
-_ORDERS = f"SELECT {_COLUMNS} FROM orders CROSS JOIN ({COUNTING}) counting"
+_ORDERS = f"SELECT {_COLUMNS} FROM orders o CROSS JOIN ({COUNTING}) counting"
 
 
 async def of_customer(
@@ -118,6 +122,9 @@ async def _page(
     )
 
 
-def _order(row: Row[Any]) -> OrderRow:
+def _order(row: Sequence[Any]) -> OrderRow:
     order = OrderRow(*row)
-    return order._replace(not_counted=order.not_counted and NotCounted(order.not_counted))
+    return order._replace(
+        not_counted=order.not_counted and NotCounted(order.not_counted),
+        flags=[OrderFlag(flag) for flag in order.flags],
+    )

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
+from itertools import chain
 from typing import NamedTuple
 
 from sqlalchemy import text
@@ -120,12 +121,13 @@ async def _unindexed(connection: AsyncConnection) -> AsyncIterator[NamingLetter]
         yield NamingLetter(*row)
 
 
-async def _content(connection: AsyncConnection, letter_id: int) -> list[bytes]:
+async def content(connection: AsyncConnection, letter_id: int) -> list[tuple[bytes, bytes]]:
     """Return the names and values of a dead letter's fields, as far as they are looked through."""
     rows = await connection.execute(_CONTENT, {"id": letter_id})
-    return [part for row in rows for part in row]
+    return [(row.name, row.value) for row in rows]
 
 
 async def find_in(connection: AsyncConnection, letter_id: int) -> Traits:
     """Return the traits in a dead letter. Large ones take a moment, in which others go on."""
-    return await asyncio.to_thread(find, await _content(connection, letter_id))
+    fields = await content(connection, letter_id)
+    return await asyncio.to_thread(find, list(chain.from_iterable(fields)))

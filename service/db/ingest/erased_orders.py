@@ -19,7 +19,8 @@ from service.db.customers.identity.claims import emails_among
 from service.db.ingest.owners import Owners
 
 _STORED = text(f"""
-SELECT n.order_id, o.id, o.erased, ARRAY[o.event_id, o.named_event_id] AS event_ids
+SELECT n.order_id, o.id, o.erased, ARRAY[o.event_id, o.named_event_id]
+  || ARRAY(SELECT event_id FROM order_conflicts WHERE order_id = o.id) AS event_ids
 FROM ({unpack({"order_id": "text", "pseudonym": "text"})}) n CROSS JOIN LATERAL (
   SELECT id, erased, event_id, named_event_id FROM orders
   WHERE id IN (n.order_id, n.pseudonym) OFFSET 0

@@ -7,7 +7,7 @@ and acknowledged is counted under exactly one outcome.
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +21,7 @@ from service.core.order_event import Judged, OrderEvent, Reason, Refusal
 from service.core.personal_identifiers import find
 from service.core.stream_ids import StreamId, parse
 from service.db import installation
-from service.db.customers.letter_index import count_fates, stored_columns
+from service.db.customers.letter_index import count_fates, order_columns, stored_columns
 from service.db.customers.personal_data import hashes
 from service.db.ingest.apply import apply_events
 from service.db.ingest.skip_known import without_repeats
@@ -37,9 +37,10 @@ SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, floa
 
 _ADD_DEAD_LETTERS = text("""
 INSERT INTO dead_letters (stream_id, partition, field_names, field_values, reason, error, digest,
-  size, stored, whole_digest, identifiers, hints)
+  size, stored, whole_digest, identifiers, hints, order_id, order_version, order_changed_at)
 VALUES (:stream_id, :partition, CAST(:names AS bytea[]), CAST(:values AS bytea[]), :reason, :error,
-  :digest, :size, :stored, :whole_digest, CAST(:identifiers AS bigint[]), CAST(:hints AS bigint[]))
+  :digest, :size, :stored, :whole_digest, CAST(:identifiers AS bigint[]), CAST(:hints AS bigint[]),
+  :order_id, :order_version, :order_changed_at)
 ON CONFLICT (stream_id, digest) DO UPDATE SET
   attempts = dead_letters.attempts + 1, last_seen = now(),
   reason = excluded.reason, error = excluded.error
@@ -49,6 +50,7 @@ _NEW_DEAD_LETTERS = text("""
 SELECT count(*) FROM dead_letters
 WHERE stream_id = ANY(:stream_ids) AND digest = ANY(:digests) AND first_seen = now()
 """)
+_NO_ORDER = {"order_id": None, "order_version": None, "order_changed_at": None}
 _LONGEST_ERROR = 2000
 _INDEXED_BYTES = 16_384
 """The transaction of a batch indexes only dead letters up to this size."""
@@ -133,7 +135,7 @@ def _bucket(bounds: Sequence[float], value: float) -> int:
 async def _add_dead_letters(
     connection: AsyncConnection, refused: Sequence[tuple[Entry, Refusal]]
 ) -> None:
-    salt = await installation.secret(connection)
+    salt, now = await installation.secret(connection), datetime.now(UTC)
     rows, left = list[dict[str, Any]](), _INDEXED_BATCH_BYTES
     for whole, refusal in sorted(refused, key=lambda pair: _arrival(pair[0])):
         entry = beginning(whole) if _is_too_large(whole, refusal) else whole
@@ -151,6 +153,7 @@ async def _add_dead_letters(
                 "whole_digest": None if entry is whole else digest(whole),
                 "identifiers": found and found.identifiers,
                 "hints": found and found.hints,
+                **(order_columns(entry, now) if indexed else _NO_ORDER),
             }
         )
     await connection.execute(_ADD_DEAD_LETTERS, rows)

@@ -7,19 +7,22 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.envelope import MOST_FIELDS
+from service.db.customers.order_flags import IS_REFUSED_UPDATE
 
 SHOWN_BYTES = 1_048_576
 """How much of a letter's fields is shown, all together."""
 WHOLE = 2**30
 """More bytes than a letter can hold."""
-SELECTED = """
+SELECTED = f"""
 (CAST(:reason AS text) IS NULL OR reason = :reason)
 AND first_seen < coalesce(CAST(:seen_before AS timestamptz), 'infinity')
+AND (CAST(:refused_update AS boolean) IS NULL OR {IS_REFUSED_UPDATE} = :refused_update)
 """
 """A condition on a dead letter; its parameters are those of `Selection`."""
 
-_COLUMNS = """
-id, stream_id, partition, reason, error, attempts, first_seen, last_seen, size, stored
+_COLUMNS = f"""
+id, stream_id, partition, reason, error, attempts, first_seen, last_seen, size, stored,
+NULLIF(order_id, '') AS order_id, {IS_REFUSED_UPDATE} AS refused_update
 """
 _LIST = text(f"""
 SELECT {_COLUMNS} FROM dead_letters
@@ -59,6 +62,8 @@ class Selection(NamedTuple):
     """None means every reason."""
     seen_before: datetime | None = None
     """Only those that were first seen before this time."""
+    refused_update: bool | None = None
+    """Only those that leave a known order in an older state, or only the others."""
 
 
 class Letter(NamedTuple):
@@ -78,6 +83,10 @@ class Letter(NamedTuple):
     upgrade: not measured yet."""
     stored: int | None
     """How many of them are stored. Fewer than all if the entry was too large, or was erased."""
+    order_id: str | None
+    """The order that it tells of. None: it cannot be read, or a worker has not looked yet."""
+    refused_update: bool
+    """That order is known, in an older state than the one that was refused."""
 
 
 class StoredField(NamedTuple):

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from service.core.counting import NotCounted
 from service.core.json_values import camel
+from service.core.order_flags import OrderFlag
 from service.core.segment_explanation import Explanation as CoreExplanation
 from service.core.segment_explanation import PlainNotation, explain
 from service.core.segment_rules import Facts, Segment
@@ -70,6 +71,7 @@ class Order(Camel):
                     "dateUpdated": "2026-11-22T12:00:00Z",
                     "namedBy": ["email:jane@example.com"],
                     "assignedByHand": False,
+                    "flags": [],
                 }
             ]
         }
@@ -107,6 +109,12 @@ class Order(Camel):
     )
     assigned_by_hand: bool = Field(
         description="Staff gave it to the customer, and may give it to another one."
+    )
+    flags: list[OrderFlag] = Field(
+        description="`refund_exceeds_total`: more was refunded than the total. `refund_fell`: an "
+        "event told of a greater refund than `refundedAmount`. `conflict`: two events have the "
+        "same version and times, and say different things; `/orders/conflicts` has both. "
+        "`update_refused`: a newer update is a dead letter, so this may be an older state."
     )
 
 
@@ -366,6 +374,7 @@ def _order_json(order: OrderRow) -> dict[str, Any]:
         "dateUpdated": order.updated_at,
         "namedBy": order.named_by,
         "assignedByHand": order.by_hand,
+        "flags": order.flags,
     }
 
 

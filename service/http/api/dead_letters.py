@@ -57,6 +57,8 @@ _LETTER: JsonDict = {
     "lastSeen": "2026-11-22T10:00:00Z",
     "size": 612,
     "stored": 612,
+    "orderId": "ORD-1001",
+    "refusedUpdate": True,
 }
 
 
@@ -82,6 +84,14 @@ class DeadLetter(Camel):
     stored: int | None = Field(
         description="How many of these bytes are stored. If fewer than `size`, the entry was too "
         "large or an erasure emptied it, and it cannot be replayed."
+    )
+    order_id: str | None = Field(
+        description="The order that the entry tells of. Null: it cannot be read, or a worker has "
+        "not looked yet."
+    )
+    refused_update: bool = Field(
+        description="The entry is an update of an order that is known, and newer than its state. "
+        "So the order may be in an older state until the entry is replayed, or a later event comes."
     )
 
 
@@ -175,9 +185,17 @@ async def selection(
             examples=["2026-11-22T10:00:00Z"],
         ),
     ] = None,
+    refused_update: Annotated[
+        bool | None,
+        Query(
+            alias="refusedUpdate",
+            description="Only refused updates of known orders (true), or only the others (false).",
+        ),
+    ] = None,
 ) -> Selection:
     """Return the dead letters that a query selects."""
-    return Selection(reason and reason.value, await first_seen_before(request, before))
+    seen_before = await first_seen_before(request, before)
+    return Selection(reason and reason.value, seen_before, refused_update)
 
 
 async def first_seen_before(request: Request, written: str | None) -> datetime | None:

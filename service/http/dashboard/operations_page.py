@@ -1,11 +1,13 @@
-"""``/operations``: backlog, losses, dead letters, unattributed orders, the last verification."""
+"""``/operations``: backlog, losses, dead letters, orders to look at, the last verification."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.db.customers import order_history
+from service.db.customers import order_conflicts, order_history
+from service.db.customers.paging import TimePosition
 from service.db.engine import in_transaction
 from service.db.operations import (
     dead_letter_removal,
@@ -16,8 +18,9 @@ from service.db.operations import (
     trimming,
 )
 from service.db.operations.dead_letters import Selection
-from service.http.api.cursors import SealedCursors
+from service.http.api.cursors import Cursors, SealedCursors
 from service.http.api.customer_details import ORDERS
+from service.http.api.order_conflicts import CONFLICTS
 from service.http.dashboard.formats import store_clock
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Admin, Form, Viewer
@@ -29,17 +32,24 @@ router = APIRouter(include_in_schema=False)
 
 _LETTERS = 20
 _ORDERS = 10
+_CONFLICTS = 10
 _LOSSES = 10
+
+
+class Shown(BaseModel):
+    """Which parts of the lists the page shows."""
+
+    reason: str | None = Field(None, max_length=100)
+    before: str | None = Field(None, pattern=r"^\d{1,18}$")
+    updates: bool = False
+    """Of the dead letters, only the refused updates of known orders."""
+    orders: str | None = Field(None, max_length=500)
+    conflicts: str | None = Field(None, max_length=500)
 
 
 @router.get("/operations")
 async def show(
-    request: Request,
-    actor: Viewer,
-    cursors: SealedCursors,
-    reason: Annotated[str | None, Query(max_length=100)] = None,
-    before: Annotated[str | None, Query(pattern=r"^\d{1,18}$")] = None,
-    orders_after: Annotated[str | None, Query(alias="orders", max_length=500)] = None,
+    request: Request, actor: Viewer, cursors: SealedCursors, shown: Annotated[Shown, Query()]
 ) -> Response:
     """Show the state of the service. Without Redis, the page says that Redis is away."""
     state = state_of(request)
@@ -52,15 +62,23 @@ async def show(
         waiting_for_recover = (await foreign_entries.summary(connection)).unknown
         trimmed = await trimming.trims(connection)
         reasons = await dead_letters.summary(connection)
+        # Refused updates stand first: the orders that they tell of are in an older state.
+        first, update_count = await dead_letters.find(
+            connection, Selection(shown.reason, refused_update=True), _LETTERS
+        )
         letters, total = await dead_letters.find(
-            connection, Selection(reason), _LETTERS + 1, int(before) if before else None
+            connection,
+            Selection(shown.reason, refused_update=shown.updates),
+            _LETTERS + 1,
+            int(shown.before) if shown.before else None,
         )
         dropped = await dead_letter_removal.dropped_ever(connection)
-        try:
-            after = cursors.decode_time(orders_after, ORDERS)
-        except ProblemError:
-            after = None
-        unattributed = await order_history.unattributed(connection, _ORDERS, after)
+        unattributed = await order_history.unattributed(
+            connection, _ORDERS, _position(cursors, shown.orders, ORDERS)
+        )
+        conflicts = await order_conflicts.page(
+            connection, _CONFLICTS, _position(cursors, shown.conflicts, CONFLICTS)
+        )
     return page(
         request,
         actor,
@@ -74,13 +92,18 @@ async def show(
         unknown=waiting_for_recover,
         held=[trim for trim in trimmed if trim.held_by],
         reasons=reasons,
-        reason=reason,
+        reason=shown.reason,
+        updates=shown.updates,
+        first=[] if shown.updates or shown.before else first,
+        update_count=update_count,
         letters=letters[:_LETTERS],
         older=letters[_LETTERS - 1].id if len(letters) > _LETTERS else None,
         total=total,
         dropped=dropped,
         unattributed=unattributed,
         older_orders=cursors.encode_time(unattributed.end, ORDERS),
+        conflicts=conflicts,
+        older_conflicts=cursors.encode_time(conflicts.end, CONFLICTS),
     )
 
 
@@ -110,6 +133,14 @@ async def acknowledge_foreign(
         state_of(request).engine, foreign_entries.acknowledge, record, actor.name
     )
     return done("/operations", "foreign-acknowledged" if acknowledged else "unchanged")
+
+
+def _position(cursors: Cursors, cursor: str | None, order: str) -> TimePosition | None:
+    """Return where a page begins. An address that is not ours shows the first page."""
+    try:
+        return cursors.decode_time(cursor, order)
+    except ProblemError:
+        return None
 
 
 async def _backlog(request: Request) -> groups.Backlog | None:

@@ -9,10 +9,11 @@ from starlette.responses import Response
 
 from service.core.customer_ids import customer_ref
 from service.core.numbers import whole_number
+from service.core.order_flags import OrderFlag
 from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
-from service.db.customers import interactions, timeline
+from service.db.customers import interactions, order_conflicts, timeline
 from service.db.customers.identity.claims import orders_named_by
 from service.db.customers.order_history import not_counted
 from service.db.customers.order_history import of_customer as orders_of_customer
@@ -99,6 +100,8 @@ async def _show(
     async with snapshot(request) as connection:
         row = await existing(request, connection, number)
         orders = await orders_of_customer(connection, number, shown["orders"], None)
+        in_conflict = [order.id for order in orders.items if OrderFlag.CONFLICT in order.flags]
+        contradictions = await order_conflicts.of_orders(connection, in_conflict)
         notes = await interactions.of_customer(connection, number)
         events = await timeline.timeline(connection, number, shown["events"], None)
         since = await timeline.segment_since(connection, number)
@@ -119,6 +122,7 @@ async def _show(
         address=address_lines(row.address or {}),
         kept_for=kept_for(row, f),
         orders=orders,
+        contradictions=contradictions,
         interactions=notes[: shown["interactions"]],
         events=events,
         lists={

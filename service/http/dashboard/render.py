@@ -115,6 +115,7 @@ _environment.filters |= {
     "status": words.status,
     "why_not_counted": why_not_counted,
     "reason": words.reason,
+    "flag": words.flag,
     "action": words.action,
     "by": words.by,
     "person": words.person,

@@ -3,6 +3,7 @@
 from service.core.customer_ids import customer_ref
 from service.core.identifiers import IdentifierKind, kind_of, source_and_id, value_of
 from service.core.order_event import Reason
+from service.core.order_flags import OrderFlag
 from service.core.segment_event import Cause
 from service.db.customers.customer_row import CustomerRow
 
@@ -32,6 +33,13 @@ IDENTIFIERS = {
 
 INTERACTIONS = {"call": "Call", "email": "E-mail", "meeting": "Meeting", "note": "Note"}
 
+FLAGS = {
+    OrderFlag.REFUND_EXCEEDS_TOTAL: "More was refunded than the order's total.",
+    OrderFlag.REFUND_FELL: "An earlier message told of a greater refund.",
+    OrderFlag.CONFLICT: "Two events contradict each other.",
+    OrderFlag.UPDATE_REFUSED: "An update was refused, so this may be an older state.",
+}
+"""What is strange about an order, in a sentence."""
 REASONS = {
     Reason.TOO_LARGE: "Too large",
     Reason.NO_DATA_FIELD: "No data field",
@@ -117,6 +125,11 @@ def identifier_value(identifier: str) -> str:
 def status(code: str) -> str:
     """Write the status of an order or of its payment."""
     return "partly refunded" if code == "partially_refunded" else code.replace("_", " ")
+
+
+def flag(code: str) -> str:
+    """Write what is strange about an order."""
+    return FLAGS[OrderFlag(code)]
 
 
 def reason(code: str) -> str:

@@ -107,3 +107,14 @@ async def test_a_discard_that_is_not_clear_is_refused_with_a_hint(
         status, output = await dead_letters(service, tmp_path, "discard", *arguments)
         assert (status, hint in output) == (2, True), output
     assert len(await service.rows("SELECT id FROM dead_letters")) == 1
+
+
+async def test_refused_updates_of_known_orders_are_marked(service: Service, tmp_path: Path) -> None:
+    await service.ingest(entry("ORD-1", email="a@x.org", version=1))
+    await service.ingest(entry("ORD-1", version=2, total="-1"), entry("ORD-9", total="-1"))
+    status, output = await dead_letters(service, tmp_path, "list")
+    assert (status, output.count("(older state)")) == (0, 1)
+    assert "ORD-1 (older state)" in output
+    status, output = await dead_letters(service, tmp_path, "list", "--updates", "--json")
+    (letter,) = json.loads(output)
+    assert (status, letter["orderId"], letter["refusedUpdate"]) == (0, "ORD-1", True)

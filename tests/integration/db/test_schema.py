@@ -194,8 +194,10 @@ async def test_upgrading_a_current_schema_changes_nothing(migrated: Service) -> 
     [
         "UPDATE orders SET total = 'NaN'",
         "UPDATE orders SET total = 1000000000000",
-        "UPDATE orders SET refunded = total + 0.01",
         "UPDATE orders SET refunded = -0.01",
+        "UPDATE orders SET most_refunded = refunded",
+        "UPDATE orders SET currency = 'euro'",
+        "UPDATE orders SET exchange_rate = 1",
         "UPDATE customers SET total_spent = 'NaN'",
         "UPDATE customers SET total_spent = -0.01",
         "UPDATE customers SET total_orders = -1",

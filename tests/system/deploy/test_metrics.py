@@ -39,6 +39,7 @@ _WITHOUT_ALERT = {
     "crm_trimmed_entries": "trimming is ordinary; an alert fires when it is held up",
     "crm_replica_lag_seconds": "crm_replica_in_use compares it with the setting",
     "crm_replica_fallbacks": "crm_replica_in_use changes even if nobody reads",
+    "crm_order_conflicts": "CrmConflicts fires when one comes",
     "process_cpu_seconds": "how busy a process is; other alerts fire if work is late",
     "process_resident_memory_bytes": "a process over its limit is killed, and CrmRestarts fires",
     "process_virtual_memory_bytes": "has no meaning on its own",

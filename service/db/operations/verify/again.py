@@ -30,14 +30,13 @@ _OURS = IdentifierKind.CUSTOMER
 _EXTERNAL = f"{IdentifierKind.EXTERNAL}:"
 
 _STORED = text(f"""
-SELECT o.id, o.version, o.updated_at, coalesce(o.sent_at, o.updated_at) AS sent_at, o.event_id,
+SELECT o.id, o.version, o.updated_at, o.sent_at, o.event_id,
        o.status, o.payment_status,
        CAST(o.total * 100 AS bigint) AS total_cents,
        CAST(o.refunded * 100 AS bigint) AS refunded_cents, o.date_created, o.erased,
        o.currency, o.exchange_rate,
        o.customer_id, o.identifier, o.other_identifier,
-       o.named_version, o.named_at, coalesce(o.named_sent_at, o.named_at) AS named_sent_at,
-       o.named_event_id,
+       o.named_version, o.named_at, o.named_sent_at, o.named_event_id,
        ARRAY(SELECT i.identifier FROM identifiers i WHERE i.customer_id = c.id) AS identifiers,
        {registers.listed("c")}
 FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE o.id = ANY(:ids)
@@ -133,7 +132,7 @@ async def _compare(
 
 def _is_older(row: Any, event: OrderEvent) -> bool:
     """Return whether the order, or the event that named its customer, is older than this event."""
-    if (row.version, row.updated_at, row.sent_at, row.event_id) < event.key:
+    if _state_key(row, event) < event.key:
         return True
     if event.customer is None or row.erased:
         return False
@@ -141,17 +140,38 @@ def _is_older(row: Any, event: OrderEvent) -> bool:
     names = any(kind_of(each) is not _OURS for each in event.customer.identifiers)
     if row.customer_id is None and row.identifier is None:
         return names
-    named = (row.named_version, row.named_at, row.named_sent_at, row.named_event_id)
+    named = _naming_key(row, event)
     return None in named or (names and named < event.key)
+
+
+def _state_key(row: Any, event: OrderEvent) -> tuple[Any, ...]:
+    """Return the key of the order's state, to be compared with that of an event."""
+    sent = row.sent_at or _sent(row.updated_at, row.event_id, event)
+    return (row.version, row.updated_at, sent, row.event_id)
+
+
+def _naming_key(row: Any, event: OrderEvent) -> tuple[Any, ...]:
+    """Return the key of the event that named the customer; parts are None if none did."""
+    sent = row.named_sent_at or _sent(row.named_at, row.named_event_id, event)
+    return (row.named_version, row.named_at, sent, row.named_event_id)
+
+
+def _sent(at: Any, event_id: str | None, event: OrderEvent) -> Any:
+    """Return the own time of an event that was stored without one.
+
+    It is the time of the change, unless an earlier release stored this very event: that one did not
+    look at it.
+    """
+    return event.key.sent if event_id == event.key.event_id else at
 
 
 def _differing(row: Any, event: OrderEvent) -> list[str]:
     """Return the fields that the event wrote, and that hold something else now."""
     fields = []
-    if (row.version, row.updated_at, row.sent_at, row.event_id) == event.key:
+    if _state_key(row, event) == event.key:
         written = event.content._asdict()
         fields += [name for name, value in written.items() if getattr(row, name) != value]
-    named = (row.named_version, row.named_at, row.named_sent_at, row.named_event_id)
+    named = _naming_key(row, event)
     if event.customer and named == event.key:
         # An e-mail that stands first may be the customer's own: an earlier release did not say by
         # what it named them. A phone has another form if the store's country was set meanwhile.

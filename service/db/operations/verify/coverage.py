@@ -140,6 +140,10 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "whole_digest": Unknowable("the digest of bytes that were not kept"),
         "identifiers": Checked(10),
         "hints": Checked(10),
+        **dict.fromkeys(
+            ("order_id", "order_version", "order_changed_at"),
+            Unknowable("read from the entry once; the entry's digest is checked, and may be cut"),
+        ),
     },
     "dead_letter_counters": {
         "fate": Refused("ck_dead_letter_counters_fate"),

@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.core.envelope import Entry
+from service.db.customers import order_conflicts
 from service.db.customers.identity.merge import merge_next
+from service.db.customers.order_flags import FLAGS
 from service.db.statistics.counters import read_figures
 from tests.conftest import Service
 from tests.events import cloud_event
@@ -164,9 +166,12 @@ _PERSON = """(
 async def stored(service: Service, rules: Rules = USUAL) -> World:
     """Return the stored orders and customers in the form of the model."""
     result = World()
-    for row in await service.rows(
-        f"SELECT o.*, {_PERSON} AS owner FROM orders o LEFT JOIN customers c ON c.id = customer_id"
-    ):
+    rows = await service.rows(
+        f"SELECT o.*, {_PERSON} AS owner, {FLAGS} AS flags"
+        " FROM orders o LEFT JOIN customers c ON c.id = customer_id"
+    )
+    found = await service.in_transaction(order_conflicts.of_orders, [row["id"] for row in rows])
+    for row in rows:
         result.orders[row["id"]] = order = Order(
             row["status"],
             row["payment_status"],
@@ -176,7 +181,12 @@ async def stored(service: Service, rules: Rules = USUAL) -> World:
             row["owner"],
             row["currency"],
             row["exchange_rate"],
+            row["flags"],
         )
+        if row["id"] in found:
+            state, *others = found[row["id"]].events
+            assert (state.event_id, state.holds) == (row["event_id"], True)
+            order.contradicted_by = {event.event_id for event in others}
         assert (order.counts(rules), order.net) == (row["counts"], row["net"])
     for row in await service.rows(f"SELECT c.*, {_PERSON} AS person FROM customers c"):
         assert row["email"] == row["email_key"]

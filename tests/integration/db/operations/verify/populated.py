@@ -46,6 +46,9 @@ _ROWS = (
        VALUES ('gone', 'foreign', '1-0', '2-0', 2, 'not ours', 'x', now(), now(), now(), 'test')""",
     """INSERT INTO removals (customer_id, reason, merged_into, removed_at)
        VALUES (900, 'merged', 1001, now())""",
+    """INSERT INTO order_conflicts (order_id, event_id, version, updated_at, sent_at, content)
+       SELECT id, 'another', version, updated_at, updated_at, '{"status": "lost"}'
+       FROM orders WHERE id = 'ORD-1'""",
     "INSERT INTO devices (token_hash, user_id) SELECT 'x', min(id) FROM users",
     "INSERT INTO stream_searches VALUES ('gone', 1, 0, '1-0', '2-0', 1)",
     "INSERT INTO reconstructions (cause) VALUES ('asked')",
@@ -72,8 +75,11 @@ async def populate(service: Service, now: datetime) -> None:
                 phone="+1 512 555 5678",
                 total=f"{number * 20}.00",
                 refunded="0.50",
+                currency="EUR" if number == 1 else "USD",
+                exchangeRate="1.0853",
                 created=now - timedelta(days=number * 9),
                 updated=now - timedelta(days=number * 9),
+                event_time=now - timedelta(days=number * 9, minutes=-1),
                 shippingAddress=_ADDRESS,
             )
         )
