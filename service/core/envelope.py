@@ -2,7 +2,7 @@
 
 Publishers may use three forms: CloudEvents JSON in the field ``data``, which any client can write;
 FastStream's binary envelope in the field ``__data__``; and plain JSON in ``__data__``. This module
-works on bytes; `service.core.judge` decodes them.
+works on bytes; `service.core.documents` decodes them.
 """
 
 import struct

@@ -3,8 +3,8 @@
 from importlib.metadata import version
 from typing import Any
 
-from service.core.judge import ORDER_EVENT
 from service.core.lenient import STREET_LINES
+from service.core.order_contract import ORDER_EVENT
 from service.core.order_event import Reason
 from service.core.removal_event import CustomerRemovedCloudEvent
 from service.core.segment_event import SegmentChangedCloudEvent

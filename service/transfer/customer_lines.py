@@ -8,7 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.core.customer_ids import customer_number, customer_ref
 from service.core.identifiers import email_key, written_email
-from service.core.judge import AHEAD, EARLIEST, CustomerData
+from service.core.judge import AHEAD
+from service.core.order_contract import EARLIEST, CustomerData
 from service.core.segment_rules import Segment
 from service.transfer.formulas import unescaped, unescaped_notes
 from service.transfer.lines import LineFault, RefusedLineError

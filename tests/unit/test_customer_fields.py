@@ -5,7 +5,7 @@ A register that is forgotten in one of these places would be stored, and show no
 
 import pytest
 
-from service.core.judge import CustomerData
+from service.core.order_contract import CustomerData
 from service.core.order_event import REGISTERS, EventCustomer
 from service.db.customers.customer_row import EDITABLE, CustomerRow
 from service.db.schema import customers

@@ -341,7 +341,7 @@ async def _note_conflicts(connection: AsyncConnection, conflicts: Sequence[Confl
 
 def _document(content: OrderContent) -> dict[str, Any]:
     rate = content.exchange_rate
-    return content._asdict() | {"exchange_rate": None if rate is None else str(rate)}
+    return content._asdict() | {"exchange_rate": None if rate is None else f"{rate:f}"}
 
 
 def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, StoredOrder]:

@@ -38,7 +38,7 @@ class Mutation(NamedTuple):
 MUTATIONS = {
     "the greater key wins": Mutation(
         "service/db/ingest/apply.py",
-        "_NEWER = f\"{_key('excluded', *_STATE[:3])} > {_key('o', *_STATE[:3])}\"",
+        "_NEWER = f\"{_key('excluded', *_KEY)} > {_key('o', *_KEY)}\"",
         '_NEWER = "true"',
         (
             "tests/integration/db/operations/dead_letters/test_over_http.py::test_a_replayed_event_older_than_the_order_is_stale_and_removed",

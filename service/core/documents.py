@@ -1,0 +1,53 @@
+"""Decode the JSON document in a stream entry."""
+
+import json
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from service.core.envelope import Entry, payload
+from service.core.order_event import Reason, Refusal
+
+
+def decode(entry: Entry) -> tuple[dict[str, Any], bytes] | Refusal:
+    """Return the document of an entry and the bytes that it was decoded from, or a refusal."""
+    raw = payload(entry.fields)
+    if raw is None:
+        return Refusal(
+            Reason.NO_DATA_FIELD,
+            "the entry has no field `data`; publish with XADD orders * data '<CloudEvents JSON>'",
+        )
+    try:
+        document = _loads(raw)
+        # FastStream wrote JSON text within JSON before it had its binary envelope.
+        if isinstance(document, dict) and "headers" in document:
+            inner = document.get("data")
+            if isinstance(inner, str):
+                raw = inner.encode()
+                document = _loads(raw)
+    except UnicodeDecodeError as error:
+        return Refusal(
+            Reason.INVALID_UTF8, f"byte {error.start} of the document is not UTF-8: {error.reason}"
+        )
+    except RecursionError:
+        return Refusal(Reason.NOT_JSON, "the document is nested too deeply to be read")
+    except (ValueError, ArithmeticError) as error:
+        return Refusal(Reason.NOT_JSON, f"the document is not JSON: {error}")
+    if not isinstance(document, dict):
+        return Refusal(
+            Reason.NOT_AN_OBJECT,
+            "the document is JSON, but not an object with `id`, `type` and `data`",
+        )
+    return document, raw
+
+
+def _no_constant(name: str) -> NoReturn:
+    msg = f"{name} is not a JSON number"
+    raise ValueError(msg)
+
+
+# A Decimal keeps every digit that the publisher wrote; a float would not.
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant)
+
+
+def _loads(raw: bytes) -> Any:
+    return _DECODER.decode(raw.decode().removeprefix("\ufeff"))  # accept a byte order mark
