@@ -41,7 +41,8 @@ def past_days(
     orders_of: defaultdict[str | None, list[Order]] = defaultdict(list)
     for order in world.orders.values():
         orders_of[order.owner].append(order)
-    counted = [order for order in world.orders.values() if order.counts]
+    rules = rules or Rules()
+    counted = [order for order in world.orders.values() if order.counts(rules)]
     day = first
     while day <= last:
         end = last_moment(day, zone)
@@ -49,8 +50,8 @@ def past_days(
         for name, customer in world.customers.items():
             if customer.created > end:
                 continue
-            then = totals(order for order in orders_of[name] if order.created <= end)
-            where = segment(then, end, rules or Rules())
+            then = totals((order for order in orders_of[name] if order.created <= end), rules)
+            where = segment(then, end, rules)
             count, spent, one, two = figures.get(where, (0, Decimal(0), 0, 0))
             figures[where] = (
                 count + 1,

@@ -170,7 +170,7 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     known = Known(_owners(identifiers, batch), _erased([*identifiers, *spellings.values()], batch))
     if not batch.enough:
         ours = await _ours(connection, [each for each in identifiers if each not in known.owners])
-        known = known._replace(owners=known.owners | ours)
+        known = known._replace(owners={**known.owners, **ours})
         new = await _create(connection, events, known)
         batch = await _lock(connection, identifiers, order_ids, ids=sorted(ours.values()))
         expected = known.owners.keys() | new

@@ -54,10 +54,8 @@ class Late(NamedTuple):
 
     def is_near(self, other: "Late") -> bool:
         """Return whether the other one is the same, but for a hundredth."""
-        return all(
-            abs(one - two) <= _SHARE * max(abs(one), abs(two))
-            for one, two in zip(self, other, strict=True)
-        )
+        pairs = ((Decimal(self.customers), Decimal(other.customers)), (self.spent, other.spent))
+        return all(abs(one - two) <= _SHARE * max(abs(one), abs(two)) for one, two in pairs)
 
 
 async def find_late(connection: AsyncConnection) -> Late | None:

@@ -85,7 +85,7 @@ async def test_an_accepted_event_is_stored_and_read_back(
         person.name,
         person.phone,
     )
-    assert row["name_event"] == (event.key.event_id if person.name else None)
+    assert row["name_event"] == (row["event_id"] if person.name else None)
     assert row["address"] == person.address
 
 

@@ -89,7 +89,7 @@ class Recount:
 
     def buyers(self, start: datetime, end: datetime) -> set[str]:
         orders: Sequence[Order] = [*self.world.orders.values()]
-        return {o.owner for o in orders if o.owner and o.counts and start <= o.created < end}
+        return {o.owner for o in orders if o.owner and o.counts() and start <= o.created < end}
 
     def figures(self) -> dict[str, Any]:
         count = {segment: len(self.in_segment(segment)) for segment in SEGMENTS}

@@ -278,7 +278,7 @@ async def test_a_killed_computation_has_done_nothing(
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(days_of_the_past.asyncio, "sleep", die)
+        patch.setattr("service.db.operations.past_days.asyncio.sleep", die)
         with pytest.raises(KilledError):
             await service.in_transaction(compute_past_days)
     assert [await service.rows(f"TABLE {table}") for table in tables] == before

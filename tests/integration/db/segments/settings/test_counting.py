@@ -41,11 +41,11 @@ async def populate(service: Service, rng: random.Random, now: datetime, orders: 
                 created=now - timedelta(hours=int(rng.expovariate(1 / 900)), minutes=30),
                 status=rng.choice(STATUSES),
                 payment_status=rng.choice(PAYMENTS),
-                total=amounts[0],
-                refunded=amounts[1],
+                total=total,
+                refunded=refunded,
             )
             for number in range(orders)
-            if (amounts := rng.choice(AMOUNTS))
+            for total, refunded in [rng.choice(AMOUNTS)]
         )
     )
 
