@@ -63,7 +63,7 @@ async def _feed(config: Config, pace: float, running: Running) -> None:
             )
             await _publish_history(config, engine, redis)
             await _compute_past_days(engine)
-        await _show(engine, running, config.changes_stream)
+        await _show(engine, running, config.changes_stream, pace)
         await _publish_live_orders(config, redis, pace)
 
 
@@ -125,7 +125,7 @@ async def _entries_read(engine: AsyncEngine) -> int:
         return (await status.totals(connection)).read
 
 
-async def _show(engine: AsyncEngine, running: Running, changes_stream: str) -> None:
+async def _show(engine: AsyncEngine, running: Running, changes_stream: str, pace: float) -> None:
     """Print the segments, and what to try next."""
     async with engine.connect() as connection:
         shares = await by_segment(connection, None, MedianCache())
@@ -144,8 +144,12 @@ async def _show(engine: AsyncEngine, running: Running, changes_stream: str) -> N
         ],
     )
     say(f"Dead letters: {waiting.dead_letters:,}. These entries are wrong on purpose.")
-    say("Live orders come in from now on, as often as on the last days: one in some minutes.")
-    say("With --pace 500 one comes each second. Open the dashboard, or try in another terminal:")
+    if pace == 1:
+        say("Live orders come in from now on, as often as on the last days: one in some minutes.")
+        say("With --pace 500 one comes each second.")
+    else:
+        say(f"Live orders come in from now on, {pace:g} times as fast as on the last days.")
+    say("Open the dashboard, or try in another terminal:")
     say(f"  curl -s {running.http_url}/api/v1/statistics")
     say("  .venv/bin/crm status")
     say("  .venv/bin/crm verify")
