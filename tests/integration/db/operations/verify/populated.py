@@ -75,7 +75,7 @@ async def populate(service: Service, now: datetime) -> None:
                 phone="+1 512 555 5678",
                 total=f"{number * 20}.00",
                 refunded="0.50",
-                currency="EUR" if number == 1 else "USD",
+                currency="EUR" if number <= 4 else "USD",
                 exchangeRate="1.0853",
                 created=now - timedelta(days=number * 9),
                 updated=now - timedelta(days=number * 9),
