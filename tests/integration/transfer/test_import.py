@@ -301,7 +301,7 @@ async def test_orders_are_imported_from_csv_as_from_json(service: Service, tmp_p
         "id;version;customerName;customerEmail;status;totalAmount;refundedAmount;city;dateCreated\n"
         "A-1;1;'=Jane;a@x.org;Completed;1.005;;Austin;2026-01-01T00:00:00Z\n"
         "A-2;x;;a@x.org;completed;1;;;2026-01-01T00:00:00Z\n"
-        "A-3;;;a@x.org;completed;1;2;;2026-01-01T00:00:00Z\n"
+        "A-3;;;a@x.org;completed;1;-2;;2026-01-01T00:00:00Z\n"
         "A-4;;;;completed;1,50;;;2026-01-01T00:00:00Z\n"
         "A-5;;;;completed;1.50;;;2026-01-01\n"
     )
