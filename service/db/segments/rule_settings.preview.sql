@@ -1,4 +1,4 @@
--- Show which customers would be in which segment if proposed settings were saved.
+-- Show which customers would be in which segment if proposed settings were saved, with what figures.
 -- A relation named settings hides the table, so the rest is the code that applies stored settings.
 -- One statement: counts and examples come from the same snapshot.
 WITH
@@ -12,44 +12,44 @@ settings AS (
       CAST(:count_free_orders AS BOOLEAN) AS count_free_orders,
       CAST(:time_zone AS TEXT) AS time_zone
 ),
-counting AS (SELECT count_from, count_free_orders FROM settings),
-anew AS MATERIALIZED (
-  SELECT customer_id,
-    CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
-    coalesce(sum(net) FILTER (WHERE counts), 0.00) AS total_spent,
-    min(date_created) FILTER (WHERE counts) AS first_order_date,
-    max(date_created) FILTER (WHERE counts) AS last_order_date,
-    max(date_created) AS newest_order
+counting AS MATERIALIZED (SELECT count_from, count_free_orders FROM settings),
+changes AS MATERIALIZED (
+  SELECT customer_id, sum(CASE WHEN counts THEN -1 ELSE 1 END) AS orders,
+    sum(CASE WHEN counts THEN -net ELSE net END) AS spent,
+    max(date_created) FILTER (WHERE NOT counts) AS gained,
+    max(date_created) FILTER (WHERE counts) AS lost
   FROM (
-    SELECT customer_id, date_created, net,
-    NOT ((status = 'cancelled') OR (coalesce(payment_status = 'failed', false))
+    SELECT customer_id, counts, net, date_created FROM orders CROSS JOIN counting
+    WHERE customer_id IS NOT NULL
+    AND counts <> NOT ((status = 'cancelled') OR (coalesce(payment_status = 'failed', false))
     OR (CASE WHEN total > 0 THEN refunded >= total OR refunded = 0
     AND (status = 'refunded' OR coalesce(payment_status = 'refunded', false))
     ELSE (status = 'refunded' OR coalesce(payment_status = 'refunded', false)) END)
     OR (counting.count_from = 'paid'
     AND coalesce(payment_status NOT IN ('paid', 'partially_refunded', 'refunded'), true))
-    OR (total = 0 AND NOT counting.count_free_orders)) AS counts,
-    counts <> NOT ((status = 'cancelled') OR (coalesce(payment_status = 'failed', false))
-    OR (CASE WHEN total > 0 THEN refunded >= total OR refunded = 0
-    AND (status = 'refunded' OR coalesce(payment_status = 'refunded', false))
-    ELSE (status = 'refunded' OR coalesce(payment_status = 'refunded', false)) END)
-    OR (counting.count_from = 'paid'
-    AND coalesce(payment_status NOT IN ('paid', 'partially_refunded', 'refunded'), true))
-    OR (total = 0 AND NOT counting.count_free_orders)) AS changed
-    FROM orders CROSS JOIN counting WHERE customer_id IS NOT NULL
-  ) judged_again
-  GROUP BY customer_id HAVING bool_or(changed)
+    OR (total = 0 AND NOT counting.count_free_orders)) OFFSET 0
+  ) o
+  GROUP BY customer_id
 ),
 after AS (
   SELECT c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
     c.segment_held_since, CAST(NULL AS timestamptz) AS newest_order,
     a.customer_id IS NOT NULL AS recounted,
     c.total_orders AS stored_orders, c.total_spent AS stored_spent,
-    coalesce(a.total_orders, c.total_orders) AS total_orders,
-    coalesce(a.total_spent, c.total_spent) AS total_spent,
-    CASE WHEN a.customer_id IS NULL THEN c.last_order_date ELSE a.last_order_date END
-    AS last_order_date
-  FROM customers c LEFT JOIN anew a ON a.customer_id = c.id
+    c.total_orders + coalesce(a.orders, 0) AS total_orders,
+    c.total_spent + coalesce(a.spent, 0) AS total_spent,
+    GREATEST(a.gained, CASE WHEN a.lost >= c.last_order_date THEN (
+        SELECT max(date_created) FROM orders CROSS JOIN counting
+        WHERE customer_id = c.id AND counts
+        AND NOT ((status = 'cancelled') OR (coalesce(payment_status = 'failed', false))
+        OR (CASE WHEN total > 0 THEN refunded >= total OR refunded = 0
+        AND (status = 'refunded' OR coalesce(payment_status = 'refunded', false))
+        ELSE (status = 'refunded' OR coalesce(payment_status = 'refunded', false)) END)
+        OR (counting.count_from = 'paid'
+        AND coalesce(payment_status NOT IN ('paid', 'partially_refunded', 'refunded'), true))
+        OR (total = 0 AND NOT counting.count_free_orders)))
+      ELSE c.last_order_date END) AS last_order_date
+  FROM customers c LEFT JOIN changes a ON a.customer_id = c.id OFFSET 0
 ),
 limits AS (
   SELECT version, auto_segmentation, precedence,
@@ -96,12 +96,22 @@ cells AS (
 )
 SELECT cells.segment AS previous, cells.judged_segment AS segment, cells.customers,
   cells.recounted, cells.orders_before, cells.orders_after, cells.revenue_before,
-  cells.revenue_after, c.id, c.name, coalesce(a.total_orders, c.total_orders) AS total_orders,
-  coalesce(a.total_spent, c.total_spent) AS total_spent,
-  CASE WHEN a.customer_id IS NULL THEN c.last_order_date ELSE a.last_order_date END
-  AS last_order_date
+  cells.revenue_after, c.id, c.name,
+  c.total_orders + coalesce(a.orders, 0) AS total_orders,
+  c.total_spent + coalesce(a.spent, 0) AS total_spent,
+  GREATEST(a.gained, CASE WHEN a.lost >= c.last_order_date THEN (
+      SELECT max(date_created) FROM orders CROSS JOIN counting
+      WHERE customer_id = c.id AND counts
+      AND NOT ((status = 'cancelled') OR (coalesce(payment_status = 'failed', false))
+      OR (CASE WHEN total > 0 THEN refunded >= total OR refunded = 0
+      AND (status = 'refunded' OR coalesce(payment_status = 'refunded', false))
+      ELSE (status = 'refunded' OR coalesce(payment_status = 'refunded', false)) END)
+      OR (counting.count_from = 'paid'
+      AND coalesce(payment_status NOT IN ('paid', 'partially_refunded', 'refunded'), true))
+      OR (total = 0 AND NOT counting.count_free_orders)))
+    ELSE c.last_order_date END) AS last_order_date
 FROM cells
 CROSS JOIN LATERAL (SELECT i.id FROM unnest(cells.ids) AS i(id) ORDER BY i.id LIMIT :sample) f
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = f.id OFFSET 0) c
-LEFT JOIN anew a ON a.customer_id = c.id
+LEFT JOIN changes a ON a.customer_id = c.id
 ORDER BY c.id

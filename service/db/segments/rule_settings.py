@@ -18,7 +18,6 @@ from service.db.accounts.audit import note
 from service.db.counting import COUNTING, counts_sql
 from service.db.locks import AdvisoryLock, read_clock, wait_for_lock
 from service.db.segments.assign import JUDGED
-from service.db.segments.order_metrics import ORDER_METRICS
 from service.db.segments.recount import RECOUNTING, WRONG
 from service.db.segments.rules_sql import PROPOSED_SETTINGS, SETTINGS
 
@@ -64,39 +63,45 @@ SELECT s.*, counted_since IS NOT NULL AND EXISTS (
 FROM settings_changes s WHERE version = :version
 """)
 
-# Only customers with an order that would count otherwise have other figures.
-_COUNTED_ANEW = f"""
-counting AS (SELECT count_from, count_free_orders FROM settings),
-anew AS MATERIALIZED (
-  SELECT customer_id, {ORDER_METRICS}
+# What changes is added up from the orders that would count otherwise. Only those who lose their
+# latest order are asked for the one before it. Without OFFSET 0, Postgres reads all orders by the
+# index, and works out each date several times.
+_CHANGES = f"""
+  SELECT customer_id, sum(CASE WHEN counts THEN -1 ELSE 1 END) AS orders,
+    sum(CASE WHEN counts THEN -net ELSE net END) AS spent,
+    max(date_created) FILTER (WHERE NOT counts) AS gained,
+    max(date_created) FILTER (WHERE counts) AS lost
   FROM (
-    SELECT customer_id, date_created, net, {counts_sql()} AS counts, {WRONG} AS changed
-    FROM orders CROSS JOIN counting WHERE customer_id IS NOT NULL
-  ) judged_again
-  GROUP BY customer_id HAVING bool_or(changed)
-)"""
-_COUNTED_AS_NOW = """
-anew AS (
-  SELECT id AS customer_id, total_orders, total_spent, first_order_date, last_order_date
-  FROM customers WHERE false
-)"""
+    SELECT customer_id, counts, net, date_created FROM orders CROSS JOIN counting
+    WHERE customer_id IS NOT NULL AND {WRONG} OFFSET 0
+  ) o
+  GROUP BY customer_id"""
+_NO_CHANGES = """
+  SELECT id AS customer_id, 0 AS orders, 0.00 AS spent, date_created AS gained,
+    date_created AS lost
+  FROM customers WHERE false"""
+_CHANGED = f"""
+    c.total_orders + coalesce(a.orders, 0) AS total_orders,
+    c.total_spent + coalesce(a.spent, 0) AS total_spent,
+    GREATEST(a.gained, CASE WHEN a.lost >= c.last_order_date THEN (
+        SELECT max(date_created) FROM orders CROSS JOIN counting
+        WHERE customer_id = c.id AND counts AND {counts_sql()})
+      ELSE c.last_order_date END) AS last_order_date"""
 
 
-def preview_sql(counted: str) -> str:
-    """Return the statement of a preview; ``counted`` is the CTE with the figures that change."""
+def preview_sql(changes: str) -> str:
+    """Return the statement of a preview; ``changes`` is a query for what changes of figures."""
     return f"""
 WITH {PROPOSED_SETTINGS},
-{counted},
+counting AS MATERIALIZED (SELECT count_from, count_free_orders FROM settings),
+changes AS MATERIALIZED ({changes}
+),
 after AS (
   SELECT c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
     c.segment_held_since, CAST(NULL AS timestamptz) AS newest_order,
     a.customer_id IS NOT NULL AS recounted,
-    c.total_orders AS stored_orders, c.total_spent AS stored_spent,
-    coalesce(a.total_orders, c.total_orders) AS total_orders,
-    coalesce(a.total_spent, c.total_spent) AS total_spent,
-    CASE WHEN a.customer_id IS NULL THEN c.last_order_date ELSE a.last_order_date END
-      AS last_order_date
-  FROM customers c LEFT JOIN anew a ON a.customer_id = c.id
+    c.total_orders AS stored_orders, c.total_spent AS stored_spent, {_CHANGED}
+  FROM customers c LEFT JOIN changes a ON a.customer_id = c.id OFFSET 0
 ), {JUDGED},
 cells AS (
   SELECT segment, judged_segment, count(*) AS customers, array_agg(id) AS ids,
@@ -107,20 +112,17 @@ cells AS (
 )
 SELECT cells.segment AS previous, cells.judged_segment AS segment, cells.customers,
        cells.recounted, cells.orders_before, cells.orders_after, cells.revenue_before,
-       cells.revenue_after, c.id, c.name, coalesce(a.total_orders, c.total_orders) AS total_orders,
-       coalesce(a.total_spent, c.total_spent) AS total_spent,
-       CASE WHEN a.customer_id IS NULL THEN c.last_order_date ELSE a.last_order_date END
-         AS last_order_date
+       cells.revenue_after, c.id, c.name, {_CHANGED}
 FROM cells
 CROSS JOIN LATERAL (SELECT i.id FROM unnest(cells.ids) AS i(id) ORDER BY i.id LIMIT :sample) f
 CROSS JOIN LATERAL (SELECT * FROM customers WHERE id = f.id OFFSET 0) c
-LEFT JOIN anew a ON a.customer_id = c.id
+LEFT JOIN changes a ON a.customer_id = c.id
 ORDER BY c.id
 """
 
 
-_PREVIEW = text(preview_sql(_COUNTED_AS_NOW))
-_PREVIEW_OF_COUNTING = text(preview_sql(_COUNTED_ANEW))
+_PREVIEW = text(preview_sql(_NO_CHANGES))
+_PREVIEW_OF_COUNTING = text(preview_sql(_CHANGES))
 _COUNTS_OTHERWISE = text(f"""
 SELECT (count_from, count_free_orders) <>
          (CAST(:count_from AS text), CAST(:count_free_orders AS boolean))
