@@ -41,7 +41,7 @@ ZONES = [
     "Europe/Berlin",
     "America/New_York",
     "America/Santiago",  # clocks change at midnight
-    "America/Havana",  # midnight comes twice
+    "Atlantic/Azores",  # midnight comes twice
     "Australia/Lord_Howe",  # by half an hour
     "Asia/Kathmandu",
     "Pacific/Kiritimati",
