@@ -18,7 +18,14 @@ import typer
 from pydantic.alias_generators import to_camel
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from service.core.json_values import timestamp
 from service.core.printable import printable
@@ -104,6 +111,17 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[[i
 
     Yields a function that takes how much is done so far.
     """
+    with stages() as show:
+        yield lambda done: show(description, done, total)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar for each stage of a long task on standard error, if that is a terminal.
+
+    Yields a function that takes the stage, how much of it is done, and how much there is if
+    that is known.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -118,8 +136,14 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[[i
         redirect_stdout=False,  # what is printed to a file must not end up beside the bar
         disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield show
 
 
 def _width(stream: TextIO) -> int | None:

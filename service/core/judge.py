@@ -6,9 +6,10 @@ worker judges the same entry in the same way, however late.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -87,7 +88,21 @@ def judge(entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
             event = validated(read_leniently(document))
     except ValidationError as error:
         return _first_fault(error)
-    return _checked(event, entry, document.get("traceparent"), terms, now)
+    return _checked(event, received(entry), document.get("traceparent"), terms, now)
+
+
+def judge_document(
+    document: Mapping[str, Any], terms: Terms, now: datetime
+) -> OrderEvent | Refusal:
+    """Read a decoded document as an order event, or refuse it, as `judge` does.
+
+    Numbers with a fraction are Decimals in it, or texts.
+    """
+    try:
+        event = validated(read_leniently(document))
+    except ValidationError as error:
+        return _first_fault(error)
+    return _unstorable(event) or _checked(event, now, document.get("traceparent"), terms, now)
 
 
 _REWORDED = {
@@ -119,7 +134,7 @@ def _first_fault(error: ValidationError) -> Refusal:
 
 
 def _checked(
-    event: OrderCloudEvent, entry: Entry, traceparent: object, terms: Terms, now: datetime
+    event: OrderCloudEvent, received_at: datetime, traceparent: object, terms: Terms, now: datetime
 ) -> OrderEvent | Refusal:
     """Apply the rules that concern several fields, the store or the clock."""
     order = event["data"]
@@ -138,7 +153,7 @@ def _checked(
         ("data.dateCreated", created),
         ("data.dateUpdated", updated),
     ):
-        if moment is not None and moment > horizon and moment > received(entry) + AHEAD:
+        if moment is not None and moment > horizon and moment > received_at + AHEAD:
             return Refusal(
                 Reason.INVALID_TIME, f"`{where}` lies more than a day in the future; check clocks"
             )

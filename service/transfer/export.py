@@ -12,10 +12,12 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.core.order_event import REGISTERS
 from service.db.customers.filters import Filter
 from service.db.customers.other_currencies import OF_CUSTOMER_IN_A_CELL
 from service.db.engine import SCAN_SECONDS, limit_transaction
 from service.db.store_clock import STORE_ZONE
+from service.transfer.customer_lines import PINNED, UNTIL_NEXT_ORDER
 from service.transfer.formulas import escaped_notes_sql, escaped_sql
 from service.transfer.lines import FileKind
 
@@ -35,6 +37,10 @@ def _day(column: str) -> str:
     return f"CAST({column} AT TIME ZONE {STORE_ZONE} AS date)"
 
 
+def _yes_or_no(column: str) -> str:
+    return f"CASE WHEN {column} THEN 'yes' ELSE 'no' END"
+
+
 _COLUMNS = {
     "ID": "'CUST-' || c.id",
     "Name": escaped_sql("c.name"),
@@ -49,6 +55,24 @@ _COLUMNS = {
     "Other Currencies": OF_CUSTOMER_IN_A_CELL,
     "Day Created": _day("c.date_created"),
     "Day of Last Order": _day("c.last_order_date"),
+    "Email Opt-in": _yes_or_no("c.email_opt_in"),
+    "SMS Opt-in": _yes_or_no("c.sms_opt_in"),
+    **{
+        part.title(): escaped_sql(f"c.address ->> '{part}'")
+        for part in ("street", "city", "state", "zip", "country")
+    },
+    "Hold": (
+        f"CASE WHEN c.segment_pinned THEN '{PINNED}' WHEN c.segment_manual"
+        f" THEN coalesce({_utc('c.segment_pinned_until')}, '{UNTIL_NEXT_ORDER}') END"
+    ),
+    "Identifiers": (
+        "(SELECT json_agg(i.identifier ORDER BY i.identifier) FROM identifiers i"
+        " WHERE i.customer_id = c.id AND i.identifier NOT LIKE 'customer:%'"
+        " AND i.identifier <> coalesce('email:' || c.email_key, ''))"
+    ),
+    "By Hand": "nullif(concat_ws(', ', {}), '')".format(
+        ", ".join(f"CASE WHEN c.{name}_at = 'infinity' THEN '{name}' END" for name in REGISTERS)
+    ),
 }
 """The columns of customers.csv, and the SQL of each. Times are UTC and end with Z; days are those
 of the store's time zone, so that a spreadsheet groups them as the dashboard does."""
@@ -73,15 +97,26 @@ def _profile(value: str) -> str:
     )
 
 
+_EXTERNAL_SOURCE = (
+    "CASE WHEN k.names AND o.identifier LIKE 'external:%' THEN"
+    " replace(replace(substr(split_part(o.identifier, '#', 1), 10), '%23', '#'), '%25', '%') END"
+)
+_EXTERNAL_ID = (
+    "CASE WHEN o.identifier LIKE 'external:%' THEN substr(o.identifier, strpos(o.identifier, '#')"
+    " + 1) END"
+)
+_NAMING_PHONE = "CASE WHEN o.identifier LIKE 'phone:%' THEN substr(o.identifier, 7) END"
 _ORDERS = f"""
 SELECT json_strip_nulls(json_build_object(
-  'specversion', '1.0', 'id', k.event_id, 'source', '{SOURCE}', 'type', 'order-updated',
+  'specversion', '1.0', 'id', k.event_id, 'source', coalesce({_EXTERNAL_SOURCE}, '{SOURCE}'),
+  'type', 'order-updated',
   'time', k.sent, 'subject', o.id,
   'erased', CASE WHEN o.erased AND o.customer_id IS NULL THEN true END,
   'data', json_build_object(
     'id', o.id, 'version', k.version,
     'customer', CASE WHEN k.names THEN json_build_object(
-      'email', c.email, 'name', {_profile("name")}, 'phone', {_profile("phone")}) END,
+      'id', {_EXTERNAL_ID}, 'email', c.email, 'name', {_profile("name")},
+      'phone', coalesce({_profile("phone")}, {_NAMING_PHONE})) END,
     'status', o.status, 'paymentStatus', o.payment_status,
     'totalAmount', CAST(o.total AS text), 'refundedAmount', CAST(o.refunded AS text),
     'currency', coalesce(o.currency, CAST(:currency AS text)),

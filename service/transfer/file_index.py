@@ -1,14 +1,55 @@
-"""Remember the earlier lines of a file, on disk: a file may have millions of lines."""
+"""Remember the earlier lines of a file, on disk: a file may have millions of lines.
 
+It also puts the orders of a file into the order in which they are written: those of one customer
+side by side. So an import changes the segment of a customer once, however their orders are spread
+over the file.
+"""
+
+import pickle
 import sqlite3
-from collections.abc import Iterable
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-import orjson
+from service.core.order_event import OrderEvent
+from service.transfer.order_lines import OrderLine
+from service.transfer.orders_in import KnownOrder
 
-from service.core.order_event import EventKey
-from service.transfer.orders_in import OrderKeys
+_MOST_ROUNDS = 50
+_TABLES = """
+CREATE TABLE lines (name TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID;
+CREATE TABLE known (id TEXT PRIMARY KEY, known BLOB) WITHOUT ROWID;
+CREATE TABLE states (key TEXT PRIMARY KEY, number INTEGER, event_id TEXT) WITHOUT ROWID;
+CREATE TABLE orders (
+  number INTEGER PRIMARY KEY, line INTEGER, identifier TEXT, content BLOB, changes INTEGER
+);
+CREATE TABLE links (one TEXT, other TEXT, PRIMARY KEY (one, other)) WITHOUT ROWID;
+CREATE TABLE people (identifier TEXT PRIMARY KEY, label TEXT) WITHOUT ROWID;
+"""
+_LABEL = """
+UPDATE people SET label = l.label
+FROM (SELECT one, min(p.label) AS label FROM links JOIN people p ON p.identifier = other
+      GROUP BY one) l
+WHERE l.one = identifier AND l.label < people.label
+"""
+_GROUPED = """
+SELECT coalesce(p.label, o.identifier, '') AS owner, o.line, o.content
+FROM orders o LEFT JOIN people p ON p.identifier = o.identifier
+WHERE o.changes ORDER BY owner, o.number
+"""
+_PEOPLE = """
+SELECT count(*), count(*) FILTER (WHERE owner LIKE 'customer:%') FROM (
+  SELECT DISTINCT coalesce(p.label, o.identifier) AS owner
+  FROM orders o LEFT JOIN people p ON p.identifier = o.identifier
+  WHERE o.identifier IS NOT NULL
+)
+"""
+
+
+class EarlierState(NamedTuple):
+    """An earlier line that has the same order with the same version and times."""
+
+    line: int
+    event: OrderEvent
 
 
 class FileIndex:
@@ -19,8 +60,8 @@ class FileIndex:
         self._file = sqlite3.connect("", isolation_level=None)
         self._file.execute("PRAGMA synchronous = OFF")
         self._file.execute("PRAGMA journal_mode = OFF")
-        self._file.execute("CREATE TABLE lines (name TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID")
-        self._file.execute("CREATE TABLE keys (id TEXT PRIMARY KEY, json BLOB) WITHOUT ROWID")
+        self._file.execute("PRAGMA cache_size = -16000")
+        self._file.executescript(_TABLES)
 
     def close(self) -> None:
         """Delete the index."""
@@ -34,27 +75,103 @@ class FileIndex:
         row = self._file.execute("SELECT line FROM lines WHERE name = ?", (name,)).fetchone()
         return int(row[0])
 
-    def order_keys(self, order_ids: Iterable[str]) -> dict[str, OrderKeys]:
-        """Return the keys stored by earlier lines for those of these orders that have any."""
-        keys = {}
-        for order_id in set(order_ids):
-            query = "SELECT json FROM keys WHERE id = ?"
-            if row := self._file.execute(query, (order_id,)).fetchone():
-                state, naming = orjson.loads(row[0])
-                keys[order_id] = (_key(state), naming and _key(naming))
-        return keys
+    def add_order(self, line: int, order: OrderLine) -> int | EarlierState:
+        """Store an order of the file, and return its number.
 
-    def store_order_keys(self, keys: dict[str, OrderKeys]) -> None:
-        """Store the keys that these orders have after a line."""
+        If an earlier line has the same order with the same version and times, and says something
+        else, that one is returned, and nothing is stored.
+        """
+        version, at, sent, event_id = order.event.key
+        key = f"{order.event.order_id}\0{version}\0{at.timestamp()}\0{sent.timestamp()}"
+        query = (
+            "SELECT line, content, s.event_id FROM states s JOIN orders USING (number)"
+            " WHERE key = ?"
+        )
+        for earlier_line, content, earlier_id in self._file.execute(query, (key,)):
+            earlier = _order(content).event
+            if earlier_id != event_id and _says(earlier) != _says(order.event):
+                return EarlierState(earlier_line, earlier)
+        identifiers = order.event.customer.identifiers if order.event.customer else ()
+        added = self._file.execute(
+            "INSERT INTO orders (line, identifier, content, changes) VALUES (?, ?, ?, 1)",
+            (line, identifiers[0] if identifiers else None, pickle.dumps(order)),
+        )
+        number = int(added.lastrowid or 0)
+        self._file.execute("INSERT OR IGNORE INTO states VALUES (?, ?, ?)", (key, number, event_id))
+        for other in identifiers[1:]:
+            self.link(identifiers[0], other)
+        return number
+
+    def skip_order(self, number: int) -> None:
+        """Leave out an order when the others are written."""
+        self._file.execute("UPDATE orders SET changes = 0 WHERE number = ?", (number,))
+
+    def known_orders(self, order_ids: Iterable[str]) -> dict[str, KnownOrder]:
+        """Return what earlier lines made of those of these orders that they have."""
+        found = {}
+        for order_id in set(order_ids):
+            query = "SELECT known FROM known WHERE id = ?"
+            if row := self._file.execute(query, (order_id,)).fetchone():
+                found[order_id] = pickle.loads(row[0])  # noqa: S301 - we wrote it
+        return found
+
+    def store_known(self, known: dict[str, KnownOrder]) -> None:
+        """Store what the lines so far make of these orders."""
         self._file.executemany(
-            "INSERT OR REPLACE INTO keys VALUES (?, ?)",
-            [
-                (order_id, orjson.dumps([list(state), naming and list(naming)]))
-                for order_id, (state, naming) in keys.items()
-            ],
+            "INSERT OR REPLACE INTO known VALUES (?, ?)",
+            [(order_id, pickle.dumps(order)) for order_id, order in known.items()],
         )
 
+    def link(self, one: str, other: str) -> None:
+        """Note that two identifiers mean one customer."""
+        for identifier in (one, other):
+            self._file.execute("INSERT OR IGNORE INTO people VALUES (?, ?)", (identifier,) * 2)
+        self._file.execute(
+            "INSERT OR IGNORE INTO links VALUES (?, ?), (?, ?)", (one, other, other, one)
+        )
 
-def _key(parts: Any) -> EventKey:
-    version, at, sent, event_id = parts
-    return EventKey(version, datetime.fromisoformat(at), datetime.fromisoformat(sent), event_id)
+    def put_together(self) -> None:
+        """Give all identifiers of one customer the same label."""
+        for _ in range(_MOST_ROUNDS):
+            if not self._file.execute(_LABEL).rowcount:
+                return
+
+    def people(self) -> tuple[int, int]:
+        """Return how many customers the orders name, and how many of these the database knows."""
+        row = self._file.execute(_PEOPLE).fetchone()
+        return int(row[0]), int(row[1])
+
+    def batches(self, size: int, most: int) -> Iterator[Sequence[tuple[int, OrderLine]]]:
+        """Yield the orders to write, those of one customer together.
+
+        A batch has about ``size`` orders. It has up to ``most`` if one customer has so many.
+        """
+        batch: list[tuple[int, OrderLine]] = []
+        begun = 0  # where the orders of the last owner in the batch begin
+        last = None
+        for owner, line, content in self._file.execute(_GROUPED):
+            if owner != last or not owner:
+                if len(batch) >= size:
+                    yield batch
+                    batch = []
+                begun, last = len(batch), owner
+            elif len(batch) >= most:
+                if begun:
+                    yield batch[:begun]
+                    batch = batch[begun:]
+                else:
+                    yield batch
+                    batch = []
+                begun = 0
+            batch.append((line, _order(content)))
+        if batch:
+            yield batch
+
+
+def _says(event: OrderEvent) -> object:
+    return event.content, event.customer and event.customer._replace(address=None)
+
+
+def _order(content: bytes) -> OrderLine:
+    order: OrderLine = pickle.loads(content)  # noqa: S301 - we wrote it, in a file without a name
+    return order

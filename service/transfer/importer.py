@@ -1,45 +1,50 @@
 """Import a file of customers or orders, or report what an import would do."""
 
-import csv
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.config import Config
+from service.core.identifiers import customer_identifier, email_identifier
 from service.core.judge import Terms
 from service.core.reconstruction import ReconstructionCause
+from service.core.time_zones import zone_of
 from service.db.engine import BY_INDEX, create_engine, in_transaction
 from service.db.installation import check_currency, claim_currency
 from service.db.statistics.generations import request_reconstruction
 from service.db.store_clock import read_store_clock
-from service.transfer import order_lines
+from service.transfer.contradiction import contradiction
 from service.transfer.customer_lines import CustomerLine, customer_line, stated_id
-from service.transfer.customers_in import Planned, plan_customers, reserve_ids, write_customers
-from service.transfer.export import COLUMNS
-from service.transfer.file_index import FileIndex
-from service.transfer.lines import FileKind, LineFault, Verdict
-from service.transfer.order_lines import OrderLine, order_cells, order_line
-from service.transfer.orders_in import plan_orders, write_orders
-from service.transfer.records import Record, UnreadableError, read_csv, read_lines
+from service.transfer.customers_in import (
+    FileFacts,
+    Planned,
+    plan_customers,
+    reserve_ids,
+    write_customers,
+)
+from service.transfer.file_index import EarlierState, FileIndex
+from service.transfer.formats.format import CustomerCells, Format, OrderDocument, Reading
+from service.transfer.import_outcome import ImportOutcome
+from service.transfer.lines import FileKind, LineFault, RefusedLineError, Verdict
+from service.transfer.order_lines import OrderLine, order_line
+from service.transfer.orders_in import owners_of, plan_orders, write_orders
+from service.transfer.reading.record import Record
+from service.transfer.recognition import RecognisedFile, Wanted, recognised_file
+from service.transfer.refused_lines import RefusedLines
 
 BATCH = 1000
 """Lines per transaction."""
-JSON_SUFFIXES = {".ndjson", ".jsonl", ".json"}
+MOST_OF_ONE_CUSTOMER = 20_000
+"""Orders that are written in one transaction because they are of one customer."""
 
-_FIRST_REFUSED = 20
-_COLUMNS = {FileKind.CUSTOMERS: COLUMNS, FileKind.ORDERS: tuple(order_lines.COLUMNS)}
-_REQUIRED = {
-    FileKind.CUSTOMERS: ("Email",),
-    FileKind.ORDERS: ("id", "status", "totalAmount", "dateCreated"),
-}
+Progress = Callable[[str, int, int], object]
+"""Takes what is done, how much of it is done so far, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -51,49 +56,41 @@ class ImportRequest:
     """None: the file's name and columns decide."""
     apply: bool = False
     actor: str = "import"
-    encoding: str = "utf-8-sig"
+    encoding: str | None = None
+    """None: the file's bytes say it."""
     hold_segments: bool = False
+    format: str | None = None
+    """None: the columns decide."""
+    mapping: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)
+    zone: str | None = None
+    """Of times without an offset. None: the store's."""
+    date_format: str | None = None
+    source: str = ""
+    as_of: datetime | None = None
+    """When the file's values were true. None: when it was last changed."""
+    clear_empty: bool = False
+    """An empty cell clears the value, if the file has the column."""
 
     @property
     def refused_path(self) -> Path:
         """The file, beside the original, that lists the refused lines."""
         return self.path.with_name(f"{self.path.name}.refused.csv")
 
-
-@dataclass
-class ImportOutcome:
-    """What the lines changed; after a dry run, what they would change."""
-
-    kind: FileKind | None = None
-    counts: Counter[Verdict] = field(default_factory=Counter)
-    refused: int = 0
-    first_refused: list[tuple[int, LineFault]] = field(default_factory=list)
-    """The first 20 refused lines, by number."""
-    other_segments: int = 0
-    """Lines that name another segment than their customer has."""
-    ignored: list[str] = field(default_factory=list)
-    """Columns that the import does not know."""
-
     @property
-    def changed(self) -> int:
-        """The lines that changed something."""
-        return self.counts.total() - self.counts[Verdict.UNCHANGED]
-
-    @property
-    def complete(self) -> bool:
-        """Whether no line was refused."""
-        return not self.refused
+    def wanted(self) -> Wanted:
+        """What the request says about the file's format."""
+        return Wanted(self.kind, self.format, self.mapping, self.constants, self.encoding)
 
 
 async def import_file(
-    config: Config, request: ImportRequest, progress: Callable[[int], object] = lambda _: None
+    config: Config, request: ImportRequest, progress: Progress = lambda *_: None
 ) -> ImportOutcome:
-    """Read the whole file in batches, and import it or only report what that would do.
+    """Read the whole file, and import it or only report what that would do.
 
-    Each batch is one transaction, and a line that was imported before changes nothing. So after an
-    interruption, the same call continues where it stopped. ``progress`` is called with the number
-    of bytes read so far. Raises UnreadableError, OtherCurrencyError, and whatever the database
-    raises.
+    It is written in batches, each in a transaction, and what was imported before changes nothing.
+    So after an interruption, the same call continues where it stopped. Raises UnreadableError,
+    OtherCurrencyError, and whatever the database raises.
     """
     engine = create_engine(
         config.database_url or "", application="crm import", pool_size=1, planner=BY_INDEX
@@ -101,19 +98,25 @@ async def import_file(
     try:
         guard = claim_currency if request.apply else check_currency
         await guard(engine, config.store_currency)
-        async with engine.connect() as connection:
-            zone = (await read_store_clock(connection)).zone
+        now = datetime.now(UTC)
         with ExitStack() as files:
             run = _Import(
                 request=request,
                 engine=engine,
                 terms=config.terms,
-                now=datetime.now(UTC),
-                zone=zone,
-                refused_lines=files.enter_context(closing(_RefusedLines(request.refused_path))),
+                now=now,
+                as_of=_as_of(request, now),
+                reading=Reading(
+                    await _zone(engine, request),
+                    config.terms.country,
+                    request.source,
+                    request.date_format,
+                ),
+                progress=progress,
+                refused_lines=files.enter_context(closing(RefusedLines(request.refused_path))),
                 index=files.enter_context(closing(FileIndex())),
             )
-            await run.read_all(files, progress)
+            await run.read_all()
             if request.apply and run.outcome.changed:
                 await in_transaction(engine, request_reconstruction, ReconstructionCause.IMPORT)
             return run.outcome
@@ -121,26 +124,16 @@ async def import_file(
         await engine.dispose()
 
 
-class _RefusedLines:
-    """The report of refused lines, a CSV file beside the original."""
+def _as_of(request: ImportRequest, now: datetime) -> datetime:
+    changed = datetime.fromtimestamp(request.path.stat().st_mtime, UTC)
+    return min(request.as_of or changed, now)
 
-    def __init__(self, path: Path) -> None:
-        """Remove the report of the last run. A new one is created with the first refused line."""
-        path.unlink(missing_ok=True)
-        self._path = path
-        self._file: TextIO | None = None
-        self._writer: Any = None
 
-    def add(self, number: int, fault: LineFault) -> None:
-        if self._file is None:
-            self._file = self._path.open("w", encoding="utf-8-sig", newline="")
-            self._writer = csv.writer(self._file)
-            self._writer.writerow(("Line", "Column", "Problem", "What to do"))
-        self._writer.writerow((number, *fault))
-
-    def close(self) -> None:
-        if self._file:
-            self._file.close()
+async def _zone(engine: AsyncEngine, request: ImportRequest) -> tzinfo:
+    if request.zone:
+        return zone_of(request.zone)
+    async with engine.connect() as connection:
+        return (await read_store_clock(connection)).zone
 
 
 @dataclass
@@ -151,71 +144,99 @@ class _Import:
     engine: AsyncEngine
     terms: Terms
     now: datetime
-    zone: tzinfo
-    """The store's, in which a date without an offset is read."""
-    refused_lines: _RefusedLines
+    as_of: datetime
+    reading: Reading
+    progress: Progress
+    refused_lines: RefusedLines
     index: FileIndex
     outcome: ImportOutcome = field(default_factory=ImportOutcome)
+    facts: FileFacts = field(init=False)
 
-    async def read_all(self, files: ExitStack, progress: Callable[[int], object]) -> None:
-        kind, records, position = self.open(files)
-        if self.request.apply and kind is FileKind.CUSTOMERS:
-            await self.reserve_ids(records)
-            kind, records, position = self.open(files)
-        self.outcome.kind = kind
-        import_batch = self.customers if kind is FileKind.CUSTOMERS else self.orders
-        while batch := list(islice(records, BATCH)):
-            await import_batch(batch)
-            progress(position())
+    async def read_all(self) -> None:
+        self.outcome.as_of = self.as_of
+        with recognised_file(self.request.path, self.request.wanted) as file:
+            if self.request.apply and file.format.kind is FileKind.CUSTOMERS:
+                await self.reserve_ids(file)
+        with recognised_file(self.request.path, self.request.wanted) as file:
+            self.outcome.begin(file, self.reading)
+            self.facts = FileFacts(self.as_of, overwrites_notes=file.format.ours)
+            size = self.request.path.stat().st_size
+            import_batch = self.customers if file.format.kind is FileKind.CUSTOMERS else self.orders
+            records = _grouped(file.format, file.records, self.outcome)
+            while batch := list(islice(records, BATCH)):
+                await import_batch(file.format, batch)
+                self.progress("Reading", file.position(), size)
+        if self.outcome.kind is FileKind.ORDERS:
+            self.index.put_together()
+            self.outcome.people, self.outcome.known_people = self.index.people()
+            if self.request.apply:
+                await self.write_orders()
 
-    def open(self, files: ExitStack) -> tuple[FileKind, Iterator[Any], Callable[[], int]]:
-        """Open the file; return its kind, its records, and how many bytes were read so far."""
-        path, kind = self.request.path, self.request.kind
-        if path.suffix.lower() in JSON_SUFFIXES:
-            if kind is FileKind.CUSTOMERS:
-                msg = "is JSON, but customers are imported from CSV"
-                raise UnreadableError(msg)
-            file = files.enter_context(path.open("rb"))
-            return FileKind.ORDERS, read_lines(file), file.tell
-        columns = {kind: _COLUMNS[kind]} if kind else _COLUMNS
-        table = read_csv(path, self.request.encoding, columns, _REQUIRED)
-        files.enter_context(table.file)
-        self.outcome.ignored = list(table.ignored)
-        return table.kind, table.records, table.position
-
-    async def reserve_ids(self, records: Iterator[Record]) -> None:
+    async def reserve_ids(self, file: RecognisedFile) -> None:
         """Make sure that no other customer gets an id which a later line of the file states."""
         highest = 0
-        for _, cells in records:
-            if not isinstance(cells, LineFault):
-                highest = max(highest, stated_id(cells))
+        for record in file.records:
+            if isinstance(record.content, dict):
+                cells = _read(file.format, record, self.reading)
+                if not isinstance(cells, LineFault | OrderDocument):
+                    highest = max(highest, stated_id(cells))
+        self.reading.noticed.clear()
         if highest:
             await in_transaction(self.engine, reserve_ids, highest)
 
-    async def customers(self, batch: Sequence[Record]) -> None:
-        numbered: list[tuple[int, CustomerLine]] = []
-        faults: list[tuple[int, LineFault]] = []
-        for number, cells in batch:
-            line = self.customer_line(cells)
+    async def customers(self, layout: Format, batch: Sequence[Record]) -> None:
+        numbered: list[tuple[Record, CustomerLine]] = []
+        for record in batch:
+            line = self.customer_line(layout, record)
             if isinstance(line, LineFault):
-                faults.append((number, line))
-            elif fault := self.repeated(number, line):
-                faults.append((number, fault))
+                self.refuse(record, line)
+            elif fault := self.repeated(record.line, line):
+                self.refuse(record, fault)
             else:
-                numbered.append((number, line))
+                numbered.append((record, line))
         lines = [line for _, line in numbered]
         # Somebody may take an e-mail or an id while we write. Planning again notices that.
         plans = await in_transaction(
-            self.engine, _plan_and_write, lines, self.request, retry_on=(IntegrityError,)
+            self.engine, self.plan_and_write, lines, retry_on=(IntegrityError,)
         )
-        for (number, _), plan in zip(numbered, plans, strict=True):
+        for (record, line), plan in zip(numbered, plans, strict=True):
             if plan.fault:
-                faults.append((number, plan.fault))
+                self.refuse(record, plan.fault)
                 continue
-            self.outcome.other_segments += plan.other_segment
             held = plan.other_segment and self.request.hold_segments
-            self.outcome.counts[Verdict.CHANGED if held else plan.verdict] += 1
-        self.refuse(faults)
+            verdict = Verdict.CHANGED if held else plan.verdict
+            self.outcome.accept_customer(record, line, plan, verdict)
+        self.write_refused()
+
+    async def plan_and_write(
+        self, connection: AsyncConnection, lines: Sequence[CustomerLine]
+    ) -> list[Planned]:
+        plans = await plan_customers(connection, lines, self.facts)
+        if self.request.apply:
+            await write_customers(
+                connection,
+                list(zip(lines, plans, strict=True)),
+                self.facts,
+                self.request.actor,
+                hold_segments=self.request.hold_segments,
+            )
+        return plans
+
+    def customer_line(self, layout: Format, record: Record) -> CustomerLine | LineFault:
+        cells = _read(layout, record, self.reading)
+        if isinstance(cells, LineFault):
+            return cells
+        assert not isinstance(cells, OrderDocument)  # noqa: S101 - the format says so
+        line = customer_line(
+            cells,
+            self.now,
+            self.reading.zone,
+            self.terms.country,
+            clear_empty=self.request.clear_empty,
+        )
+        if isinstance(line, LineFault):
+            return line._replace(column=layout.theirs.get(line.column, line.column))
+        return line
 
     def customer_line(self, cells: dict[str, str] | LineFault) -> CustomerLine | LineFault:
         if isinstance(cells, LineFault):
@@ -223,72 +244,105 @@ class _Import:
         return customer_line(cells, self.now, self.zone)
 
     def repeated(self, number: int, line: CustomerLine) -> LineFault | None:
-        """Return a fault if an earlier line has this line's e-mail or id."""
-        remedy = "keep one of the two lines"
-        key = line.email_key
-        if key and (first := self.index.first_line(f"e{key}", number)):
-            return LineFault("Email", f"line {first} has the same e-mail", remedy)
-        if line.id and (first := self.index.first_line(f"i{line.id}", number)):
-            return LineFault("ID", f"line {first} has the same id", remedy)
+        """Return a fault if an earlier line has this line's e-mail, id or phone."""
+        names = {
+            "Email": ("the same e-mail", line.email_key and email_identifier(line.email_key)),
+            "ID": ("the same id", line.id and customer_identifier(line.id)),
+            "External ID": ("the same id", line.external),
+            "Phone": ("the same phone, and neither has an e-mail", line.phone_identifier),
+        }
+        for column, (what, name) in names.items():
+            if name and (first := self.index.first_line(name, number)):
+                return LineFault(column, f"line {first} has {what}", "keep one of the two lines")
         return None
 
-    async def orders(self, batch: Sequence[tuple[int, bytes | dict[str, str] | LineFault]]) -> None:
+    async def orders(self, layout: Format, batch: Sequence[Record]) -> None:
         numbers: list[int] = []
+        records: list[Record] = []
         lines: list[OrderLine] = []
-        faults: list[tuple[int, LineFault]] = []
-        for number, content in batch:
-            line = self.order_line(content)
+        for record in batch:
+            line = self.order_line(layout, record)
+            added = line if isinstance(line, LineFault) else self.index.add_order(record.line, line)
             if isinstance(line, LineFault):
-                faults.append((number, line))
-            else:
-                numbers.append(number)
+                self.refuse(record, line)
+            elif isinstance(added, EarlierState):
+                self.refuse(record, contradiction(added, line.event, layout.theirs))
+            elif isinstance(added, int):
+                numbers.append(added)
+                records.append(record)
                 lines.append(line)
-        # A dry run writes nothing, so the index remembers what earlier lines would have written.
-        earlier = (
-            {}
-            if self.request.apply
-            else self.index.order_keys(line.event.order_id for line in lines)
-        )
+        earlier = self.index.known_orders(line.event.order_id for line in lines)
         async with self.engine.connect() as connection:
-            verdicts, keys = await plan_orders(connection, lines, earlier)
-        refused = set[int]()
-        if self.request.apply:
-            refused = set(await write_orders(self.engine, lines))
-        else:
-            self.index.store_order_keys(keys)
-        for place, (number, verdict) in enumerate(zip(numbers, verdicts, strict=True)):
-            if place in refused:
+            plans, known = await plan_orders(connection, lines, earlier)
+            owners = await owners_of(connection, lines)
+        for identifier, owner in owners.items():
+            self.index.link(identifier, f"customer:{owner}")
+        self.index.store_known(known)
+        for number, record, line, plan in zip(numbers, records, lines, plans, strict=True):
+            if not (plan.writes or line.erased):
+                self.index.skip_order(number)
+            self.outcome.accept_order(record, line.event, plan.verdict)
+        self.write_refused()
+
+    def order_line(self, layout: Format, record: Record) -> OrderLine | LineFault:
+        order = _read(layout, record, self.reading)
+        if isinstance(order, LineFault):
+            return order
+        assert isinstance(order, OrderDocument)  # noqa: S101 - the format says so
+        return order_line(order, self.terms, self.now, self.as_of, layout.theirs)
+
+    async def write_orders(self) -> None:
+        """Write the orders, those of one customer in one transaction."""
+        total, written = self.outcome.accepted, 0
+        for batch in self.index.batches(BATCH, MOST_OF_ONE_CUSTOMER):
+            refused = set(await write_orders(self.engine, [line for _, line in batch]))
+            for place in refused:
                 fault = LineFault("", "the database refused its data", "report this as a bug")
-                faults.append((number, fault))
-            else:
-                self.outcome.counts[verdict] += 1
-        self.refuse(faults)
+                self.outcome.refuse_late(batch[place][0], fault)
+            written += len(batch)
+            self.progress("Writing", written, total)
+        self.write_refused()
 
-    def order_line(self, content: bytes | dict[str, str] | LineFault) -> OrderLine | LineFault:
-        if isinstance(content, bytes):
-            return order_line(content, self.terms, self.now)
-        if isinstance(content, LineFault):
-            return content
-        return order_cells(content, self.terms, self.now)
+    def refuse(self, record: Record, fault: LineFault) -> None:
+        self.outcome.refuse(record, fault)
 
-    def refuse(self, faults: list[tuple[int, LineFault]]) -> None:
-        """Report the faults of a batch, sorted by line."""
-        faults.sort()
-        self.outcome.refused += len(faults)
-        self.outcome.first_refused += faults[: _FIRST_REFUSED - len(self.outcome.first_refused)]
-        for number, fault in faults:
+    def write_refused(self) -> None:
+        for number, fault in self.outcome.new_faults():
             self.refused_lines.add(number, fault)
 
 
-async def _plan_and_write(
-    connection: AsyncConnection, lines: Sequence[CustomerLine], request: ImportRequest
-) -> list[Planned]:
-    plans = await plan_customers(connection, lines)
-    if request.apply:
-        await write_customers(
-            connection,
-            list(zip(lines, plans, strict=True)),
-            request.actor,
-            hold_segments=request.hold_segments,
+def _read(
+    layout: Format, record: Record, reading: Reading
+) -> OrderDocument | CustomerCells | LineFault:
+    """Return what a format makes of a record."""
+    if isinstance(record.content, LineFault):
+        return record.content
+    reading.line = record.line
+    try:
+        return layout.read(record.content or {}, reading)
+    except RefusedLineError as error:
+        return error.fault._replace(
+            column=layout.theirs.get(error.fault.column, error.fault.column)
         )
-    return plans
+
+
+def _grouped(layout: Format, records: Iterator[Record], outcome: ImportOutcome) -> Iterator[Record]:
+    """Yield the records; those that only continue the one before count as its lines."""
+    waiting: Record | None = None
+    for record in records:
+        if record.content is None:
+            outcome.lines_empty += record.lines
+        elif (
+            waiting
+            and layout.continues
+            and isinstance(record.content, dict)
+            and isinstance(waiting.content, dict)
+            and layout.continues(waiting.content, record.content)
+        ):
+            waiting = waiting._replace(lines=waiting.lines + record.lines)
+        else:
+            if waiting:
+                yield waiting
+            waiting = record
+    if waiting:
+        yield waiting

@@ -36,3 +36,5 @@ class Verdict(StrEnum):
     NEW = "new"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
+    OLDER = "older"
+    """What is stored is newer, and says something else. It stays."""

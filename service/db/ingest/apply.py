@@ -279,13 +279,16 @@ ON CONFLICT DO NOTHING
 
 
 async def apply_events(
-    connection: AsyncConnection, events: Sequence[OrderEvent], now: datetime | None = None
+    connection: AsyncConnection,
+    events: Sequence[OrderEvent],
+    now: datetime | None = None,
+    cause: Cause = Cause.ORDER,
 ) -> Counter[Outcome]:
     """Apply events to orders, customers, segments and counters. Return the number of each outcome.
 
-    Segments are judged at ``now``. None means the database's clock, read after the customers are
-    locked, so that time never runs backwards for a customer. The caller commits. Raises
-    OwnerChangedError if the transaction must run again from the start.
+    Segments are judged at ``now``, and ``cause`` is why they change. None means the database's
+    clock, read after the customers are locked, so that time never runs backwards for a customer.
+    The caller commits. Raises OwnerChangedError if the transaction must run again from the start.
     """
     owners = await lock_owners(connection, events)
     hidden = None
@@ -300,7 +303,7 @@ async def apply_events(
             **pack(_profile_columns(profiles)),
             **pack({"locked": sorted(owners.locked)}),
             "now": now or owners.locked_at,
-            "cause": Cause.ORDER.value,
+            "cause": cause.value,
             "ids_replaced": owners.ids_replaced,
             "reassignments": owners.reassignments,
         },

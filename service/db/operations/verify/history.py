@@ -41,7 +41,8 @@ FROM segment_changes h LEFT JOIN LATERAL (
 ) l ON true"""
 """A query for all changes, each judged again by its own facts, settings and moment."""
 # A person may give any segment, and a rebuild may have to announce one that is not by the rules.
-_BY_RULES = f"(cause IN ('{Cause.ORDER}', '{Cause.TIME}', '{Cause.RULES}') AND auto_segmentation)"
+_RULED = ", ".join(f"'{cause}'" for cause in (Cause.ORDER, Cause.IMPORT, Cause.TIME, Cause.RULES))
+_BY_RULES = f"(cause IN ({_RULED}) AND auto_segmentation)"
 CONFIRMED = f"({_BY_RULES} AND by_rules = segment)"
 """The condition that the facts of a change of `JUDGED_AGAIN` confirm its segment."""
 _CONTRADICTIONS = text(f"""
