@@ -238,11 +238,6 @@ class _Import:
             return line._replace(column=layout.theirs.get(line.column, line.column))
         return line
 
-    def customer_line(self, cells: dict[str, str] | LineFault) -> CustomerLine | LineFault:
-        if isinstance(cells, LineFault):
-            return cells
-        return customer_line(cells, self.now, self.zone)
-
     def repeated(self, number: int, line: CustomerLine) -> LineFault | None:
         """Return a fault if an earlier line has this line's e-mail, id or phone."""
         names = {
