@@ -13,8 +13,8 @@ _numbers = count(1)
 def cloud_event(order_id: str = "ORD-1", **order: Any) -> dict[str, Any]:
     """Return a CloudEvents document; keywords are the order's fields, in snake case.
 
-    ``email``, ``name`` and ``phone`` go into ``customer``; ``event_id``, ``event_type`` and
-    ``event_time`` go into the envelope. ``created`` and ``updated`` are datetimes.
+    ``email``, ``name`` and ``phone`` go into ``customer``; ``event_id``, ``event_type``,
+    ``event_time`` and ``source`` go into the envelope. ``created`` and ``updated`` are datetimes.
     """
     number = next(_numbers)
     created = order.pop("created", datetime.now(UTC))
@@ -26,7 +26,7 @@ def cloud_event(order_id: str = "ORD-1", **order: Any) -> dict[str, Any]:
     document: dict[str, Any] = {
         "specversion": "1.0",
         "id": order.pop("event_id", f"event-{number}"),
-        "source": "/order-management",
+        "source": order.pop("source", "/order-management"),
         "type": order.pop("event_type", "order-created"),
         "subject": order_id,
         "data": {

@@ -105,14 +105,14 @@ def customer_line(
     """
     try:
         person, number = _person(cells), _customer_id(cells)
-        external = _external(cells)
+        external, identifiers = _external(cells), _identifiers(_cell(cells, "Identifiers"))
         phone = person.get("phone") or None
         alone = None
         if not person.get("email") and not external and number is None:
             alone = phone_key(phone or "", _cell(cells, "Country").upper() or country)
             if alone is None:
                 _refuse_nameless()
-        elif not (person.get("email") or person.get("name") or phone):
+        elif not (person.get("email") or person.get("name") or phone or external or identifiers):
             _refuse_empty()
         held = _held(_cell(cells, "Hold"))
         return CustomerLine(
@@ -129,7 +129,7 @@ def customer_line(
             held=held,
             external=external,
             phone_identifier=alone and phone_identifier(alone),
-            identifiers=_identifiers(_cell(cells, "Identifiers")),
+            identifiers=identifiers,
             by_hand=_by_hand(cells),
             cleared=_cleared(cells) if clear_empty else frozenset(),
             figures=_figures(cells),

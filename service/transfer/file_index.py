@@ -62,6 +62,7 @@ class FileIndex:
         self._file.execute("PRAGMA journal_mode = OFF")
         self._file.execute("PRAGMA cache_size = -16000")
         self._file.executescript(_TABLES)
+        self._file.execute("BEGIN")  # each statement by itself would write its pages to the disk
 
     def close(self) -> None:
         """Delete the index."""

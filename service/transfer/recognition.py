@@ -234,7 +234,11 @@ def _other_kind(wanted: Wanted, content: Mapping[str, Any]) -> bool:
 
 
 def _renamed(record: Record, wanted: Wanted) -> Record:
-    if not wanted.mapping or not isinstance(record.content, dict):
+    if not isinstance(record.content, dict):
+        return record
+    if wanted.kind and _other_kind(wanted, record.content):
+        return record._replace(content=None)
+    if not wanted.mapping:
         return record
     values = {wanted.renamed(key): value for key, value in record.content.items()}
     return record._replace(content=values)

@@ -19,9 +19,11 @@ _ZIP_DIGITS = {"US": 5, "DE": 5, "FR": 5, "IT": 5, "ES": 5, "MX": 5, "TR": 5}
 
 def text(value: object) -> str:
     """Return a value as trimmed text; empty for none."""
+    if isinstance(value, str):  # nearly always
+        return value.strip()
     if value is None or isinstance(value, bool | dict | list):
         return ""
-    return str(value).strip()
+    return str(value)
 
 
 def part(values: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -38,7 +39,10 @@ _LIKELY = [
     "big5",
     "euc_kr",
 ]
-"""What spreadsheets write as “CSV” around the world."""
+"""What spreadsheets write as “CSV” around the world, the most usual one first."""
+_NEARLY = 0.01
+_TURKISH_IN_1252 = re.compile("[ðþÐÞ]")
+"""What ğ, ş, Ğ and Ş of Turkish look like in cp1252. They are letters of Icelandic, too."""
 
 
 class Opened(NamedTuple):
@@ -167,8 +171,19 @@ def _encoding(stream: BinaryIO) -> tuple[str, str | None]:
 def _guessed(sample: bytes) -> tuple[str, str]:
     from charset_normalizer import from_bytes  # noqa: PLC0415 - most files are UTF-8
 
-    best = from_bytes(sample, cp_isolation=_LIKELY).best()
-    encoding = best.encoding if best else "cp1252"
+    matches = from_bytes(sample, cp_isolation=_LIKELY)
+    best = matches.best()
+    # In a short text, several encodings fit equally well. Then the more usual one is right.
+    equal = {
+        match.encoding
+        for match in matches
+        if best
+        and match.chaos <= best.chaos + _NEARLY
+        and match.coherence >= best.coherence - _NEARLY
+    }
+    encoding = next((each for each in _LIKELY if each in equal), "cp1252")
+    if encoding == "cp1252" and _TURKISH_IN_1252.search(sample.decode("cp1252", "replace")):
+        encoding = "cp1254"
     words = sample.decode(encoding, "replace").replace(",", " ").replace(";", " ").split()
     shown = next((word.strip('"')[:30] for word in words if not word.isascii()), "")
     return encoding, (
