@@ -148,7 +148,8 @@ def _totals(outcome: ImportOutcome, currency: str) -> Iterator[str]:
         if code:
             yield (
                 f"  The store's currency is {currency}. Money in {code} is kept apart, unless the "
-                "orders have an exchange rate."
+                f"orders have an exchange rate. If {code} is the store's, set CRM_STORE_CURRENCY "
+                "before the first order is stored."
             )
     if outcome.first_date and outcome.last_date:
         yield f"Placed from {outcome.first_date:%Y-%m-%d} to {outcome.last_date:%Y-%m-%d}."
@@ -175,12 +176,17 @@ def _aside(outcome: ImportOutcome) -> Iterator[str]:
         yield printable(f"Columns left aside: {', '.join(unknown[:_MOST_COLUMNS])}{more}.")
 
 
-def _refused(outcome: ImportOutcome, request: ImportRequest) -> Iterator[str]:
+def refused_lines(outcome: ImportOutcome) -> Iterator[str]:
+    """Yield the first refused lines, and what to do."""
     for number, fault in outcome.first_refused:
         where = f"line {number}" + (f", {fault.column}" if fault.column else "")
         yield printable(f"{where}: {fault.problem}; {fault.remedy}")
     if outcome.refused > len(outcome.first_refused):
         yield f"… and {outcome.refused - len(outcome.first_refused):,} more"
+
+
+def _refused(outcome: ImportOutcome, request: ImportRequest) -> Iterator[str]:
+    yield from refused_lines(outcome)
     if outcome.refused:
         yield f"All refused lines, with what to do: {request.refused_path}"
 

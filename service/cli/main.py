@@ -17,6 +17,7 @@ from service.cli.database import connected, problem
 from service.cli.foreign import foreign
 from service.cli.losses import losses
 from service.cli.output import ShowSecrets, note, say
+from service.cli.publish import publish_command
 from service.cli.rebuild import rebuild
 from service.cli.recover import recover
 from service.cli.replay import replay
@@ -178,6 +179,7 @@ app.command()(losses)
 app.command()(foreign)
 app.command("import")(files.import_command)
 app.command("export")(files.export_command)
+app.command("publish")(publish_command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
 app.command()(capacity)

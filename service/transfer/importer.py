@@ -105,7 +105,7 @@ async def import_file(
                 engine=engine,
                 terms=config.terms,
                 now=now,
-                as_of=_as_of(request, now),
+                as_of=as_of(request, now),
                 reading=Reading(
                     await _zone(engine, request),
                     config.terms.country,
@@ -124,7 +124,8 @@ async def import_file(
         await engine.dispose()
 
 
-def _as_of(request: ImportRequest, now: datetime) -> datetime:
+def as_of(request: ImportRequest, now: datetime) -> datetime:
+    """Return when the values of the file were true."""
     changed = datetime.fromtimestamp(request.path.stat().st_mtime, UTC)
     return min(request.as_of or changed, now)
 
@@ -162,7 +163,7 @@ class _Import:
             self.facts = FileFacts(self.as_of, overwrites_notes=file.format.ours)
             size = self.request.path.stat().st_size
             import_batch = self.customers if file.format.kind is FileKind.CUSTOMERS else self.orders
-            records = _grouped(file.format, file.records, self.outcome)
+            records = grouped(file.format, file.records, self.outcome)
             while batch := list(islice(records, BATCH)):
                 await import_batch(file.format, batch)
                 self.progress("Reading", file.position(), size)
@@ -177,7 +178,7 @@ class _Import:
         highest = 0
         for record in file.records:
             if isinstance(record.content, dict):
-                cells = _read(file.format, record, self.reading)
+                cells = read(file.format, record, self.reading)
                 if not isinstance(cells, LineFault | OrderDocument):
                     highest = max(highest, stated_id(cells))
         self.reading.noticed.clear()
@@ -223,7 +224,7 @@ class _Import:
         return plans
 
     def customer_line(self, layout: Format, record: Record) -> CustomerLine | LineFault:
-        cells = _read(layout, record, self.reading)
+        cells = read(layout, record, self.reading)
         if isinstance(cells, LineFault):
             return cells
         assert not isinstance(cells, OrderDocument)  # noqa: S101 - the format says so
@@ -280,7 +281,7 @@ class _Import:
         self.write_refused()
 
     def order_line(self, layout: Format, record: Record) -> OrderLine | LineFault:
-        order = _read(layout, record, self.reading)
+        order = read(layout, record, self.reading)
         if isinstance(order, LineFault):
             return order
         assert isinstance(order, OrderDocument)  # noqa: S101 - the format says so
@@ -306,7 +307,7 @@ class _Import:
             self.refused_lines.add(number, fault)
 
 
-def _read(
+def read(
     layout: Format, record: Record, reading: Reading
 ) -> OrderDocument | CustomerCells | LineFault:
     """Return what a format makes of a record."""
@@ -321,7 +322,7 @@ def _read(
         )
 
 
-def _grouped(layout: Format, records: Iterator[Record], outcome: ImportOutcome) -> Iterator[Record]:
+def grouped(layout: Format, records: Iterator[Record], outcome: ImportOutcome) -> Iterator[Record]:
     """Yield the records; those that only continue the one before count as its lines."""
     waiting: Record | None = None
     for record in records:

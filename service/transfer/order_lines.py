@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from service.core.judge import Terms, judge_document
 from service.core.order_event import OrderEvent, Reason, Refusal
@@ -33,6 +33,26 @@ class OrderLine(NamedTuple):
     erased: bool = False
 
 
+def event_of(order: OrderDocument, as_of: datetime) -> Mapping[str, Any]:
+    """Return the order event that an order of a file is.
+
+    One that is no event yet becomes one of the file's date, ``as_of``. Its id is made from its
+    content, so that the same order is the same event in the next import.
+    """
+    if order.event:
+        return order.event
+    content = json.dumps(order.data, sort_keys=True, default=str).encode()
+    return {
+        "specversion": "1.0",
+        "id": f"{MADE_ID}{hashlib.sha256(content).hexdigest()[:32]}",
+        "type": "order-updated",
+        "source": order.source,
+        "time": as_of.isoformat(),
+        # The file says how the order was at the file's date, and not that it changed then.
+        "data": {**order.data, "dateUpdated": _updated(order.data)},
+    }
+
+
 def order_line(
     order: OrderDocument,
     terms: Terms,
@@ -40,24 +60,8 @@ def order_line(
     as_of: datetime,
     theirs: Mapping[str, str],
 ) -> OrderLine | LineFault:
-    """Judge an order of a file.
-
-    One that is no event yet becomes one of the file's date, ``as_of``. Its id is made from its
-    content, so that the same order is the same event in the next import. ``theirs`` has the file's
-    own names of our columns, for the fault.
-    """
-    if order.event:
-        event = order.event
-    else:
-        content = json.dumps(order.data, sort_keys=True, default=str).encode()
-        event = {
-            "id": f"{MADE_ID}{hashlib.sha256(content).hexdigest()[:32]}",
-            "type": "order-updated",
-            "source": order.source,
-            "time": as_of.isoformat(),
-            # The file says how the order was at the file's date, and not that it changed then.
-            "data": {**order.data, "dateUpdated": _updated(order.data)},
-        }
+    """Judge an order of a file. ``theirs`` has the file's names of our columns, for the fault."""
+    event = event_of(order, as_of)
     if order.country:
         terms = terms._replace(country=order.country)
     verdict = judge_document(event, terms, now)

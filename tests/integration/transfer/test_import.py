@@ -248,10 +248,10 @@ async def test_broken_lines_are_refused_one_by_one(service: Service, tmp_path: P
     [
         ("c.csv", b"", "is empty"),
         ("c.csv", b"PK\x03\x04rest", "is a damaged archive"),
-        ("c.csv", b"\xff\xfeE\x00", "no format that we know. Its columns are 'E'"),
+        ("c.csv", b"\xff\xfeE\x00", "none of the formats that we know. Its columns are 'E'"),
         ("c.csv", b"Mail,Name\na@x.org,A\n", "Its columns are 'Mail', 'Name'"),
         ("c.csv", b"Email,EMAIL\n", "two columns of its header mean Email"),
-        ("c.csv", b"Name,Total,Lineitem name,Email\n", "no format that we know"),
+        ("c.csv", b"Name,Total,Lineitem name,Email\n", "none of the formats that we know"),
         ("o.csv", b"id,status,totalAmount\n", "Its columns are 'id', 'status', 'totalAmount'"),
         ("o.ndjson", b"", "is empty"),
     ],

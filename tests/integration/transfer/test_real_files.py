@@ -5,6 +5,9 @@ The files are not part of the project. Where they are absent, these tests are sk
 
 import csv
 import os
+import re
+import shlex
+import shutil
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,7 +15,9 @@ import pytest
 
 from service.transfer.lines import Verdict
 from tests.conftest import Service
+from tests.integration.cli.conftest import Crm
 from tests.integration.transfer.files import load
+from tests.paths import ROOT
 
 FILES = Path(os.environ.get("CRM_TEST_SHOP_FILES", "no files of real shops"))
 
@@ -78,4 +83,23 @@ async def test_shopifys_exports_are_read_whole(
     done = await load(service, FILES / name)
     assert (done.lines, done.counts, done.refused) == (lines, {Verdict.NEW: orders}, 0)
     assert done.named_by == named
+    assert await service.findings() == []
+
+
+async def test_the_recipes_fit_the_files(service: Service, tmp_path: Path) -> None:
+    crm = Crm(service.servers, tmp_path)
+    text = (ROOT / "docs/importing.md").read_text()
+    recipes = {
+        words[2]: words[3:]
+        for block in re.findall(r"```sh\n(crm import .*?)```", text, re.DOTALL)
+        if (words := shlex.split(block.replace("\\\n", " ")))
+    }
+    for name, file, new, refused in (
+        ("audience.csv", "mailchimp-audience.csv", 2, 0),
+        ("payments.csv", "stripe-payments-semicolon.csv", 178, 2),
+        ("EtsySoldOrders.csv", "etsy-sold-orders-2022.csv", 150, 0),
+    ):
+        shutil.copyfile(FILES / file, tmp_path / name)
+        done = await crm("import", str(tmp_path / name), *recipes[name], "--json")
+        assert (done.document["new"], done.document["refused"]) == (new, refused)
     assert await service.findings() == []
