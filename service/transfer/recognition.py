@@ -70,8 +70,8 @@ class RecognisedFile:
 def recognised_file(path: Path, wanted: Wanted) -> Iterator[RecognisedFile]:
     """Open a file and read its header. Raises UnreadableError."""
     if wanted.format and not named(wanted.format):
-        names = ", ".join(each.name for each in FORMATS)
-        msg = f"cannot be read: there is no format {wanted.format!r}. The formats are: {names}"
+        known = ", ".join(each.name for each in FORMATS)
+        msg = f"cannot be read: there is no format {wanted.format!r}. The formats are: {known}"
         raise UnreadableError(msg)
     if is_workbook(path):
         cells, rows, header_row = open_sheet(path)

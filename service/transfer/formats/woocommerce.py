@@ -5,6 +5,7 @@ beside the total, as a negative text. The billing e-mail is taken as the custome
 order has no other.
 """
 
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 from service.transfer.formats.format import CustomerCells, Format, OrderDocument, Reading, Values
@@ -92,7 +93,9 @@ def order(values: Values, reading: Reading) -> OrderDocument:
     status, payment = statuses(text(values.get("status")), paid=paid)
     if status == "processing" and not paid and values.get("payment_method") == _PAID_ON_DELIVERY:
         payment = "pending"
-    refunded = sum(abs(amount(each.get("total")) or 0) for each in parts(values, "refunds"))
+    refunded = sum(
+        abs(amount(each.get("total")) or Decimal(0)) for each in parts(values, "refunds")
+    )
     if refunded and payment == "paid":
         payment = "partially_refunded"
     name = joined([billing.get("first_name"), billing.get("last_name")])

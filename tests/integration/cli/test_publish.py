@@ -1,6 +1,7 @@
 """``crm publish`` sends the orders of a file as a shop does."""
 
 from pathlib import Path
+from typing import Any
 
 from service.core.envelope import Entry
 from tests.conftest import Service
@@ -24,7 +25,8 @@ async def test_the_orders_of_a_file_arrive_as_events(
     assert done.status == 1
     assert "line 5, Total: must be a decimal string" in done.out
     assert done.out.endswith("2 events were sent, 1 refused.\n")
-    stored = await empty_service.redis.xrange(empty_service.config.orders_stream)
+    raw: Any = empty_service.redis
+    stored = await raw.xrange(empty_service.config.orders_stream)
     await empty_service.ingest(*(Entry(id_.decode(), fields) for id_, fields in stored))
     rows = await empty_service.rows(
         "SELECT o.id, i.identifier FROM orders o JOIN identifiers i USING (customer_id) ORDER BY 1"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from service.transfer.export import COLUMNS, export
-from service.transfer.importer import ImportOutcome, ImportRequest, import_file
+from service.transfer.import_outcome import ImportOutcome
+from service.transfer.importer import ImportRequest, import_file
 from service.transfer.lines import FileKind
 from tests.conftest import Service
 
