@@ -4,11 +4,12 @@ from service.core.order_flags import OrderFlag
 from service.db.customers.order_conflicts import IN_CONFLICT
 
 REFUSED_UPDATE = (
-    "(o.version, o.updated_at)"
-    " < (coalesce(dead_letters.order_version, o.version), dead_letters.order_changed_at)"
+    "(o.version, o.updated_at, o.applied_at) < (coalesce(dead_letters.order_version, o.version),"
+    " dead_letters.order_changed_at, dead_letters.first_seen)"
 )
 """The dead letter is newer than the state of ``orders o``, of which it tells. A letter whose
-version cannot be read is compared by its time alone."""
+version cannot be read is compared by its time alone. Where both are equal, the one that came later
+is newer: some publishers write neither a version nor when an order was changed."""
 
 IS_REFUSED_UPDATE = f"""EXISTS (
   SELECT FROM orders o

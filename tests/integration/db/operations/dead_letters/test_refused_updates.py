@@ -102,6 +102,19 @@ async def test_without_a_version_the_times_decide(service: Service, now: datetim
     assert await marked(service) == []
 
 
+async def test_of_the_same_version_and_time_what_came_later_decides(
+    service: Service, now: datetime
+) -> None:
+    """Some publishers write neither a version nor when an order was changed."""
+    created = now - timedelta(days=1)
+    same = {"email": "a@x.org", "created": created, "version": None}
+    await service.ingest(entry("ORD-1", **same))
+    await service.ingest(entry("ORD-1", status="lost", **same))
+    assert await marked(service) == ["ORD-1"]
+    await service.ingest(entry("ORD-1", status="shipped", event_id="zzz", **same))
+    assert await marked(service) == []
+
+
 @pytest.mark.parametrize("end", ["replayed", "discarded"])
 async def test_it_ends_with_its_dead_letter(
     service: Service, web: httpx.AsyncClient, now: datetime, end: str
