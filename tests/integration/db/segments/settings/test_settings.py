@@ -106,6 +106,16 @@ async def test_saving_makes_a_version_with_its_author(
     await apply_all(service)
 
 
+async def test_the_page_counts_the_versions_of_its_history(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    """The number of customers of the last change once stood there."""
+    await put(web, vipOrderCount=4)
+    await apply_all(service)
+    page = (await web.get("/settings", headers={"Accept": "text/html"})).text
+    assert "History</h2><span class=\"soft small\">2 versions</span>" in page
+
+
 async def test_history_comes_in_pages(service: Service, web: httpx.AsyncClient) -> None:
     for days in (50, 51, 52):
         await put(web, atRiskDays=days)
