@@ -81,13 +81,18 @@ async def test_an_import_prints_json_on_request(crm: Crm, tmp_path: Path) -> Non
     path.write_text("Email,Segment,Shoe Size\nb@x.org,vip,9\nc@x.org,,\nnobody,,\n")
     ended = await crm("import", str(path), "--json")
     assert ended.status == 1
-    assert ended.document == {
+    document = ended.document
+    assert document.pop("asOf").endswith("Z")
+    assert document == {
         "applied": False,
         "kind": "customers",
+        "format": "customers",
         "new": 1,
         "changed": 0,
         "unchanged": 1,
+        "older": 0,
         "refused": 1,
+        "lines": {"total": 4, "header": 1, "empty": 0, "read": 2, "refused": 1},
         "refusedFile": f"{path}.refused.csv",
         "firstRefused": [
             {
@@ -98,7 +103,14 @@ async def test_an_import_prints_json_on_request(crm: Crm, tmp_path: Path) -> Non
             }
         ],
         "otherSegments": 1,
-        "ignoredColumns": ["Shoe Size"],
+        "otherFigures": 0,
+        "kept": 0,
+        "leftAside": {"Shoe Size": ""},
+        "noticed": [],
+        "money": {},
+        "namedBy": {},
+        "customers": 0,
+        "knownCustomers": 0,
     }
 
 
