@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -117,19 +117,25 @@ def moment(value: object, reading: Reading) -> str:
     judges the record refuses it.
     """
     written = text(value)
-    return _moment(written, reading.date_format, reading.zone) if written else ""
+    if not written:
+        return ""
+    at, has_offset = _moment(written, reading.date_format, reading.zone)
+    if not has_offset:
+        reading.notice("times", f"no offset. They were read as times of {reading.zone}")
+    return at
 
 
 @lru_cache(1024)
-def _moment(written: str, date_format: str | None, zone: Any) -> str:
+def _moment(written: str, date_format: str | None, zone: tzinfo) -> tuple[str, bool]:
+    """Return the time, and whether it had an offset. What is no time is returned as it is."""
     try:
         if date_format is None:
             at = datetime.fromisoformat(_SPACE_BEFORE_OFFSET.sub("", written).upper())
         else:
             at = datetime.strptime(written, date_format)  # noqa: DTZ007 - the zone follows
-        return (at if at.tzinfo else at.replace(tzinfo=zone)).isoformat()
+        return (at if at.tzinfo else at.replace(tzinfo=zone)).isoformat(), at.tzinfo is not None
     except (ValueError, OverflowError):
-        return written
+        return written, True
 
 
 def latest(moments: Iterable[str]) -> str:

@@ -99,12 +99,11 @@ def order(values: Values, reading: Reading) -> OrderDocument:
     if refunded and payment == "paid":
         payment = "partially_refunded"
     name = joined([billing.get("first_name"), billing.get("last_name")])
-    customer_id = text(values.get("customer_id"))
     data = {
         "id": key("number", values.get("number") or values.get("id")),
         "customer": filled(
             {
-                "id": "" if customer_id == "0" else customer_id,
+                "id": text(values.get("customer_id")),  # 0 is a guest, and names nobody
                 "email": text(billing.get("email")),
                 "phone": phone("billing.phone", billing.get("phone"), reading, country),
                 "name": name or joined([shipping.get("first_name"), shipping.get("last_name")]),

@@ -39,6 +39,14 @@ def test_a_quote_that_closes_by_chance_swallows_no_line() -> None:
         assert sum(record.lines for record in records) == 14
 
 
+def test_a_quote_that_closes_where_a_cell_ends_swallows_no_line() -> None:
+    """Nine people would be one cell, and the record would have as many cells as the header."""
+    text = HEADER + 'x@x.org,"Jane,Ghent,\n' + _people(0, 9) + 'z",Ghent,ok\n'
+    records = csv_records(text)
+    assert refused(records) == [(2, "Name", OPEN)]
+    assert _names(list(records))[:9] == [f"c{number}@x.org" for number in range(9)]
+
+
 def test_two_defects_that_cancel_out_swallow_no_line() -> None:
     text = 'Email,Name,Notes\na@x.org,"Jane,\nb@x.org,Bob",x\nc@x.org,Cas,\n'
     assert refused(csv_records(text)) == [(2, "Name", OPEN)]

@@ -135,6 +135,7 @@ def test_an_order_of_shopify_has_a_line_for_each_item() -> None:
     assert layout.continues(first, item)
     assert not layout.continues(other, item)
     assert not layout.continues(first, _shopify(Total="9.00"))
+    assert not layout.continues(first, {**item, "Total": "9.00"})
     alone = _judged(item)
     assert isinstance(alone, LineFault)
     assert "the line above is not of the same order" in alone.problem
@@ -238,8 +239,12 @@ def test_a_time_without_an_offset_is_in_the_zone_of_the_store() -> None:
         "AOV": "949",
         "Orders": "4",
     }
-    line = _judged(report, _reading(zone=timezone(timedelta(hours=2))))
+    reading = _reading(zone=timezone(timedelta(hours=2)))
+    line = _judged(report, reading)
     assert isinstance(line, CustomerLine)
+    assert [found.what for found in reading.noticed] == [
+        "no offset. They were read as times of UTC+02:00"
+    ]
     assert line.date_created == datetime(2021, 1, 28, 16, 40, 36, tzinfo=UTC)
 
 
