@@ -98,6 +98,9 @@ def opened(path: Path, encoding: str | None) -> Iterator[Opened]:
     ) as error:
         msg = f"is a damaged archive: {error}; get it again"
         raise UnreadableError(msg) from error
+    except UnicodeDecodeError as error:  # only of encodings with several bytes for each letter
+        msg = f"cannot be read to its end as {error.encoding} ({error.reason}); get it again"
+        raise UnreadableError(msg) from error
 
 
 @contextmanager
