@@ -22,6 +22,8 @@ from service.transfer.reading.sheet_records import open_sheet, read_rows
 _JSON_START = re.compile(r"[\s\ufeff]*[\[{]")
 _GENERIC = {FileKind.ORDERS: ORDERS, FileKind.CUSTOMERS: CUSTOMERS}
 _MOST_COLUMNS_SHOWN = 40
+_MOST_LOOKED_AT = 1000
+"""Records of a JSON file that are looked at for its format."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,8 @@ def _json(file: Opened, wanted: Wanted) -> RecognisedFile:
     before, first = [], None
     for record in records:
         before.append(record)
+        if len(before) == _MOST_LOOKED_AT:
+            break
         if isinstance(record.content, dict):
             first = record.content
             if _other_kind(wanted, first):
