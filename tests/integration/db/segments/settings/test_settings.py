@@ -113,7 +113,7 @@ async def test_the_page_counts_the_versions_of_its_history(
     await put(web, vipOrderCount=4)
     await apply_all(service)
     page = (await web.get("/settings", headers={"Accept": "text/html"})).text
-    assert "History</h2><span class=\"soft small\">2 versions</span>" in page
+    assert 'History</h2><span class="soft small">2 versions</span>' in page
 
 
 async def test_history_comes_in_pages(service: Service, web: httpx.AsyncClient) -> None:
