@@ -25,7 +25,7 @@ _BROKEN: list[dict[bytes, bytes]] = [
     fields("ORD-4", email=EMAIL, total=NAME),
     fields("ORD-5", email=EMAIL, created=datetime(1970, 1, 1, tzinfo=UTC)),
     fields(EMAIL, email=EMAIL, total="-1", event_id=NAME),
-    fields("ORD-6", email=EMAIL, name=f"{NAME}\x00"),
+    fields(f"{NAME}\x00", email=EMAIL, name=NAME),
     {b"data": f'{{"name": "{NAME}"'.encode()},
     {b"data": b'{"marker.secret@example.org": \xff}'},
     {NAME.encode(): EMAIL.encode()},

@@ -188,4 +188,7 @@ async def test_an_erasure_leaves_no_personal_id_of_an_event(
     before = await shown(service)
     await service.ingest(*entries(pair))
     assert await service.rows("SELECT event_id FROM order_conflicts") == rows
-    assert await shown(service) == before
+    # Pseudonyms do not sort as the ids did, so the other one may hold now.
+    assert {order: set(ids) for order, ids in (await shown(service)).items()} == {
+        order: set(ids) for order, ids in before.items()
+    }

@@ -39,6 +39,7 @@ ZERO = {
     "totalRevenue": 0,
     "retentionRate": 0,
     "repeatPurchaseRate": 0,
+    "otherCurrencies": [],
     "unattributedOrders": 0,
 }
 
@@ -111,6 +112,7 @@ class Recount:
                 sum(each.orders >= 2 for each in everybody),
                 sum(each.orders >= 1 for each in everybody),
             ),
+            "otherCurrencies": [],  # the generated orders are all in the store's
             "unattributedOrders": sum(
                 order.owner is None and self.contains(order.created)
                 for order in self.world.orders.values()

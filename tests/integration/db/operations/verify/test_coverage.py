@@ -75,7 +75,11 @@ SPECIAL = {
     ("segment_changes", "settings_version"): Special("2", "settings_version = 1"),
     ("segment_changes", "customer_id"): Special("customer_id + 1000003"),
     ("daily_changes", "segment"): Special("'x' || segment", "segment = 'new'"),
-    ("daily_generations", "time_zone"): Special("'Asia/Tokyo'"),
+    # A zone in which each order of now, some days ago, is of another day than in UTC.
+    ("daily_generations", "time_zone"): Special(
+        "CASE WHEN extract(hour FROM now() AT TIME ZONE 'UTC') < 12"
+        " THEN 'Etc/GMT+12' ELSE 'Etc/GMT-14' END"
+    ),
     ("segment_counters", "segment"): Special("'x' || segment"),
     ("dead_letters", "partition"): Special("7"),
     # A key that is too great looks like that of a later event.
