@@ -77,7 +77,8 @@ async def _against_model(stage: Stage, found: Audit) -> None:
             now = await connection.fetchval("SELECT clock_timestamp()")
             orders = await connection.fetch(
                 f"SELECT o.*, {_LEAST.format('o.customer_id')} AS owner, {FLAGS} AS flags"
-                " FROM orders o"
+                " FROM orders o",
+                timeout=BOUND_SECONDS,  # the flags of all orders at once, which no page asks for
             )
             customers = await connection.fetch(
                 f"SELECT c.*, {_LEAST.format('c.id')} AS least FROM customers c"

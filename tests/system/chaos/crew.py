@@ -107,8 +107,17 @@ class Crew:
         self._doomed.add(pid)
 
     async def terminate(self, process: Process) -> int:
-        """Ask a worker to stop; return its exit status. Another worker replaces it."""
+        """Ask a worker to stop; return its exit status. Another worker replaces it.
+
+        A worker that has logged nothing yet is still being loaded: it has read nothing, and the
+        signal ends Python itself. So this waits for its first line.
+        """
+
+        async def has_begun() -> bool:
+            return bool(process.output) or process.status is not None
+
         self._doomed.add(process.pid)
+        await until(has_begun, READY_SECONDS)
         return await process.terminate()
 
     @contextlib.asynccontextmanager
