@@ -90,10 +90,10 @@ class Worker:
         of the old release. Raises OtherCurrencyError.
         """
         try:
-            async with self.engine.connect() as connection:
+            async with self.engine.begin() as connection:
                 lacking = await migrate.behind(connection)
-            if lacking is None:
-                await claim_currency(self.engine, self.config.store_currency)
+                if lacking is None:
+                    await claim_currency(connection, self.config.store_currency)
         except DATABASE_AWAY as error:
             return f"{why_away(error)} (CRM_DATABASE_URL)"
         return lacking

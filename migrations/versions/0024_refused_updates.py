@@ -1,4 +1,4 @@
-"""Say of a dead letter which order it tells of, and how new its state of that order is.
+"""Add the order that a dead letter is about, and how new its state of that order is.
 
 Workers read it from the letters that are there, a few at a time, as they measure letters.
 """

@@ -1,4 +1,4 @@
-"""Say of a segment change that a file was imported."""
+"""Accept `import` as the cause of a segment change."""
 
 from collections.abc import Sequence
 

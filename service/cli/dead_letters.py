@@ -233,7 +233,8 @@ async def _replay(letter_id: int | None, reason: Reason | None) -> ReplayResult:
     config = with_local_stack(Config.load())
     async with connected(config, "crm dead-letters") as engine:
         try:
-            await check_currency(engine, config.store_currency)
+            async with engine.connect() as connection:
+                await check_currency(connection, config.store_currency)
             if letter_id is not None:
                 return await dead_letter_replay.replay(engine, actor(), [letter_id], config.terms)
             replayed, _ = await dead_letter_replay.replay_all(

@@ -65,7 +65,8 @@ def export_command(
 
 async def _export(config: Config, path: Path, kind: FileKind) -> int:
     async with connected(config, "crm export") as engine:
-        await check_currency(engine, config.store_currency)
+        async with engine.connect() as connection:
+            await check_currency(connection, config.store_currency)
         with _output(path) as file:
             return await export(engine, kind, config.store_currency, file)
 

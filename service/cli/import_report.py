@@ -1,4 +1,4 @@
-"""Say what an import did, or would do: as text for people, and as one document for programs."""
+"""Report what an import did, or would do: as text for people, and as JSON for programs."""
 
 from collections.abc import Iterator
 from typing import Any

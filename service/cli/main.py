@@ -189,7 +189,8 @@ async def _refuse_other_currency(config: Config) -> None:
     """Raise OtherCurrencyError. If the database does not answer, `/readyz` looks again."""
     async with connected(config, "crm web") as engine:
         with contextlib.suppress(*DATABASE_AWAY):
-            await check_currency(engine, config.store_currency)
+            async with engine.connect() as connection:
+                await check_currency(connection, config.store_currency)
 
 
 def _run_fast(work: Coroutine[Any, Any, object]) -> None:

@@ -14,13 +14,13 @@ LONGEST_TEXT = 1000
 
 _LONGEST_NUMBER = 100
 """The digits of the longest number that is read as text."""
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """U+0000 and halves of surrogate pairs, which Postgres refuses."""
 _BETWEEN_WORDS = re.compile(r"[\s-]+")
 _SAME = {"voided": "failed", "authorized": "pending", "canceled": "cancelled"}
 """Words of other systems for statuses of ours."""
-STREET_LINES = ("line1", "line2", "address1", "address2")
-"""What others call the street, in pairs."""
+OTHER_STREETS = (("line1", "line2"), ("address1", "address2"))
+"""What others call the two lines of the street."""
 OTHER_STREET = re.compile(rb'"(?:line|address)[12]"')
 """Finds these names in JSON."""
 
@@ -60,7 +60,7 @@ def read_leniently(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _address(told: Mapping[str, Any]) -> dict[str, str | None]:
     address = _told(told, told)
-    for lines in (STREET_LINES[:2], STREET_LINES[2:]):
+    for lines in OTHER_STREETS:
         if not (address.get("street") or "").strip():
             street = filter(None, ((address.get(line) or "").strip() for line in lines))
             address["street"] = ", ".join(street)[:LONGEST_TEXT]
@@ -78,4 +78,4 @@ def _told(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, str | No
 
 
 def _storable(value: object) -> str | None:
-    return _UNSTORABLE.sub("", value[:LONGEST_TEXT]) if isinstance(value, str) else None
+    return UNSTORABLE.sub("", value[:LONGEST_TEXT]) if isinstance(value, str) else None

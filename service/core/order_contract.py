@@ -29,6 +29,8 @@ from service.core.order_event import Reason
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 TOO_MANY_CENTS = 10**14
+LONGEST_ID = 200
+"""Characters of the id of an event, of an order, or of what its source calls the customer."""
 
 _CENT = Decimal("0.01")
 _WHOLE_CENTS = re.compile(r"\d{1,12}\.\d\d", re.ASCII)
@@ -117,14 +119,14 @@ def _email(value: str) -> str:
     return ""
 
 
-_Id = Annotated[StrictStr, Field(min_length=1, max_length=200)]
+_Id = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_ID)]
 _OrderId = Annotated[
-    StrictStr, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)
+    StrictStr, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_ID)
 ]
 _Text = Annotated[StrictStr, Field(max_length=LONGEST_TEXT)]
 _Reference = Annotated[
     StrictStr,
-    Field(max_length=200),
+    Field(max_length=LONGEST_ID),
     BeforeValidator(as_text, json_schema_input_type=StrictStr | StrictInt),
 ]
 """With its source it is a key, and an index holds keys of up to 2,704 bytes."""

@@ -109,7 +109,7 @@ class OrderEvent(NamedTuple):
     date_created: datetime
     customer: EventCustomer | None
     currency: str | None = None
-    """Of the amounts, as in ISO 4217. None: the store's."""
+    """The currency of the amounts, as in ISO 4217. None: the store's."""
     exchange_rate: Decimal | None = None
     """The store's currency per unit of this order's. None: unknown, or it is the store's."""
     traceparent: str | None = None

@@ -13,12 +13,10 @@ from pydantic_core import PydanticCustomError
 from service.core.documents import decode
 from service.core.envelope import Entry, payload
 from service.core.judge import AHEAD, received
-from service.core.lenient import as_text
-from service.core.order_contract import EARLIEST, instant
+from service.core.lenient import UNSTORABLE, as_text
+from service.core.order_contract import EARLIEST, LONGEST_ID, instant
 from service.core.order_event import Refusal
 
-_LONGEST_ID = 200
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _VERSIONS = range(2**63)
 _ID_IN_DATA = re.compile(
     rb'"data"\s*:\s*\{\s*"id"\s*:\s*(?:"(?P<text>[^"\\]{1,200})"|(?P<digits>\d{1,100})[,\s}])'
@@ -58,10 +56,10 @@ def _told(
     entry: Entry, seen: datetime, written: object, version: object, times: Iterable[Any]
 ) -> ToldOrder | None:
     order_id = as_text(written)
-    if not isinstance(order_id, str) or _UNSTORABLE.search(order_id):
+    if not isinstance(order_id, str) or UNSTORABLE.search(order_id):
         return None
     order_id = order_id.strip()
-    if not 0 < len(order_id) <= _LONGEST_ID:
+    if not 0 < len(order_id) <= LONGEST_ID:
         return None
     if not isinstance(version, int) or isinstance(version, bool) or version not in _VERSIONS:
         version = None

@@ -2,10 +2,10 @@
 
 from service.core.counting import CountFrom, NotCounted
 
-SAYS_REFUNDED = "(status = 'refunded' OR coalesce(payment_status = 'refunded', false))"
+_SAYS_REFUNDED = "(status = 'refunded' OR coalesce(payment_status = 'refunded', false))"
 _REFUNDED_IN_FULL = (
-    f"CASE WHEN total > 0 THEN refunded >= total OR refunded = 0 AND {SAYS_REFUNDED}"
-    f" ELSE {SAYS_REFUNDED} END"
+    f"CASE WHEN total > 0 THEN refunded >= total OR refunded = 0 AND {_SAYS_REFUNDED}"
+    f" ELSE {_SAYS_REFUNDED} END"
 )
 _PAID = "('paid', 'partially_refunded', 'refunded')"
 """What was refunded only in part was paid before, whatever word the shop has for it."""
@@ -38,13 +38,8 @@ def not_counted_sql(
 
     It reads the columns ``status``, ``payment_status``, ``total`` and ``refunded``.
     """
-    whens = " ".join(
-        f"WHEN {condition} THEN '{reason}'"
-        for reason, condition in (
-            (reason, text.format(count_from=count_from, count_free_orders=count_free_orders))
-            for reason, text in _CONDITIONS.items()
-        )
-    )
+    reasons = _reasons(count_from, count_free_orders)
+    whens = " ".join(f"WHEN {condition} THEN '{reason}'" for reason, condition in reasons.items())
     return f"CASE {whens} END"
 
 
@@ -53,11 +48,16 @@ def counts_sql(
     count_free_orders: str = "counting.count_free_orders",
 ) -> str:
     """Return the condition that the order of this row counts."""
-    tests = (
-        text.format(count_from=count_from, count_free_orders=count_free_orders)
-        for text in _CONDITIONS.values()
-    )
-    return f"NOT ({' OR '.join(f'({test})' for test in tests)})"
+    reasons = _reasons(count_from, count_free_orders)
+    return f"NOT ({' OR '.join(f'({condition})' for condition in reasons.values())})"
+
+
+def _reasons(count_from: str, count_free_orders: str) -> dict[NotCounted, str]:
+    """Return the condition of each reason, by these settings."""
+    return {
+        reason: condition.format(count_from=count_from, count_free_orders=count_free_orders)
+        for reason, condition in _CONDITIONS.items()
+    }
 
 
 STORED_REASON = f"CASE WHEN NOT counts THEN {not_counted_sql()} END"

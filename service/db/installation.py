@@ -1,7 +1,7 @@
 """What makes an installation itself: a secret, made by the first migration, and its currency."""
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.config import ConfigError
 
@@ -17,7 +17,7 @@ class OtherCurrencyError(ConfigError):
     """The amounts in the database are in another currency than the configured one."""
 
     def __init__(self, stored: str, configured: str) -> None:
-        """Say which currencies these are, and what to do."""
+        """Create the error from both currencies."""
         super().__init__(
             f"the amounts in this database are in {stored}, but CRM_STORE_CURRENCY is {configured}."
             f" Set it to {stored}, or use a database of its own for a store in {configured}."
@@ -29,21 +29,19 @@ async def secret(connection: AsyncConnection) -> bytes:
     return bytes((await connection.execute(text("SELECT salt FROM installation"))).scalar_one())
 
 
-async def claim_currency(engine: AsyncEngine, configured: str) -> None:
-    """Make this the currency of all amounts, if no order has made it another; commit.
+async def claim_currency(connection: AsyncConnection, configured: str) -> None:
+    """Make this the currency of all amounts, if no order has made it another. The caller commits.
 
     Raises OtherCurrencyError: amounts that are stored are never taken for another currency's.
     """
-    async with engine.begin() as connection:
-        if await _stored(connection) != configured:
-            await connection.execute(_CLAIM, {"currency": configured})
-    await check_currency(engine, configured)
+    if await _stored(connection) != configured:
+        await connection.execute(_CLAIM, {"currency": configured})
+        await check_currency(connection, configured)
 
 
-async def check_currency(engine: AsyncEngine, configured: str) -> None:
+async def check_currency(connection: AsyncConnection, configured: str) -> None:
     """Raise OtherCurrencyError if the amounts are in another currency. Write nothing."""
-    async with engine.connect() as connection:
-        stored = await _stored(connection)
+    stored = await _stored(connection)
     if stored not in {None, configured}:
         raise OtherCurrencyError(str(stored), configured)
 

@@ -1,9 +1,10 @@
 """The AsyncAPI document of the streams. The OpenAPI document comes from the web application."""
 
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
-from service.core.lenient import STREET_LINES
+from service.core.lenient import OTHER_STREETS
 from service.core.order_contract import ORDER_EVENT
 from service.core.order_event import Reason
 from service.core.removal_event import CustomerRemovedCloudEvent
@@ -201,7 +202,7 @@ def _order_schema() -> dict[str, Any]:
         order[name] = _INSTANT
     order["id"]["type"] = ["string", "integer"]
     (address,) = (it for it in order["shippingAddress"]["anyOf"] if it["type"] == "object")
-    address["properties"] |= dict.fromkeys(STREET_LINES, _STREET_LINE)
+    address["properties"] |= dict.fromkeys(chain.from_iterable(OTHER_STREETS), _STREET_LINE)
     schema["properties"]["time"] = _INSTANT
     schema["required"] = ["id", "type", "data"]
     return schema

@@ -71,8 +71,8 @@ async def _database(state: WebState) -> dict[str, str]:
     try:
         async with asyncio.timeout(_DATABASE_SECONDS), state.engine.connect() as connection:
             lacking = await migrate.behind(connection)
-        if lacking is None:  # it may have been away when this process started
-            await check_currency(state.engine, state.config.store_currency)
+            if lacking is None:  # it may have been away when this process started
+                await check_currency(connection, state.config.store_currency)
     except OtherCurrencyError as error:
         return {"database": f"not ready: {error}", "schema": "ok"}
     except DATABASE_AWAY as error:

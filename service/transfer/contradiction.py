@@ -1,4 +1,4 @@
-"""Say in words how two lines of one order contradict each other."""
+"""Describe how two lines of one order contradict each other."""
 
 from collections.abc import Mapping
 

@@ -414,7 +414,7 @@ async def write_customers(
 
 
 async def _give(connection: AsyncConnection, named: Sequence[tuple[int, str]], actor: str) -> None:
-    """Give customers identifiers. Two customers of one identifier are due to be merged."""
+    """Add identifiers to customers. If another customer has one, the two are due to be merged."""
     packed = pack(
         {"identifier": [each for _, each in named], "customer_id": [id_ for id_, _ in named]}
     )

@@ -97,7 +97,8 @@ async def import_file(
     )
     try:
         guard = claim_currency if request.apply else check_currency
-        await guard(engine, config.store_currency)
+        async with engine.begin() as connection:
+            await guard(connection, config.store_currency)
         now = datetime.now(UTC)
         with ExitStack() as files:
             run = _Import(

@@ -11,7 +11,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.customers.filters import Filter
-from service.db.statistics.counters import Window
 
 _APART = "o.counts AND o.currency IS NOT NULL AND o.exchange_rate IS NULL"
 _SUMS = "o.currency, count(*) AS orders, sum(o.total - LEAST(o.refunded, o.total)) AS amount"
@@ -44,26 +43,9 @@ _OF_ALL = text(f"""
 SELECT {_SUMS} FROM orders o
 WHERE {_APART} AND o.customer_id IS NOT NULL GROUP BY o.currency ORDER BY o.currency
 """)
-_IN_WINDOW = text(f"""
-SELECT {_SUMS} FROM orders o JOIN customers c ON c.id = o.customer_id
-WHERE {_APART} AND c.date_created >= :start AND c.date_created < :end
-GROUP BY o.currency ORDER BY o.currency
-""")
 
 
 async def money_apart(
-    connection: AsyncConnection, window: Window | None = None
-) -> list[MoneyApart]:
-    """Return what all customers, or those created in a window, spent in other currencies."""
-    rows = (
-        await connection.execute(_OF_ALL)
-        if window is None
-        else await connection.execute(_IN_WINDOW, window._asdict())
-    )
-    return [MoneyApart(*row) for row in rows]
-
-
-async def money_apart_of(
     connection: AsyncConnection, chosen: Filter, hits: int | None = None
 ) -> list[MoneyApart]:
     """Return what the customers whom a filter chooses spent in other currencies.
@@ -71,10 +53,12 @@ async def money_apart_of(
     ``hits`` is the number of hits of the filter's search, if it is known.
     """
     if chosen == Filter():
-        return await money_apart(connection)
-    where, parameters = chosen.where(hits)
-    query = text(f"""
+        rows = await connection.execute(_OF_ALL)
+    else:
+        where, parameters = chosen.where(hits)
+        query = text(f"""
 SELECT {_SUMS} FROM orders o JOIN customers c ON c.id = o.customer_id
 WHERE {_APART} AND {where} GROUP BY o.currency ORDER BY o.currency
 """)
-    return [MoneyApart(*row) for row in await connection.execute(query, parameters)]
+        rows = await connection.execute(query, parameters)
+    return [MoneyApart(*row) for row in rows]

@@ -48,7 +48,7 @@ class OrderActivity(NamedTuple):
     total_amount: Decimal
     refunded_amount: Decimal
     currency: str | None
-    """Of both amounts. None: the store's."""
+    """The currency of both amounts. None: the store's."""
     counts: bool
 
 

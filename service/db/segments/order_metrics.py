@@ -17,20 +17,24 @@ HOLD = ("segment_manual", "segment_pinned", "segment_pinned_until", "segment_hel
 """Columns of a segment that was set by hand."""
 
 OF_ORDERS = f"(SELECT {ORDER_METRICS} FROM orders WHERE customer_id = c.id)"
-METRICS = "o.total_orders, o.total_spent, o.first_order_date, o.last_order_date, o.newest_order"
+_COUNTED = "o.total_orders, o.total_spent, o.first_order_date, o.last_order_date"
+METRICS = f"{_COUNTED}, o.newest_order"
 
 
-def recounted(date_created: str, *more: str) -> str:
+def recounted(
+    date_created: str, *more: str, of_orders: str = OF_ORDERS, newest_order: str = "o.newest_order"
+) -> str:
     """Return the CTE ``after`` of `assign_sql` for customers ``:ids``, computed from their orders.
 
-    All else stays as it is. ``date_created`` and ``more`` are SQL over the customer ``c`` and the
-    metrics ``o``.
+    All else stays as it is. ``of_orders`` selects the metrics of a customer's orders. The other
+    parameters are SQL over the customer ``c`` and these metrics ``o``; no order ends a hold if
+    ``newest_order`` is NULL.
     """
     columns = ", ".join((f"{date_created} AS date_created", *more))
     return f"""after AS (
   SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.email_key, c.segment,
-    {", ".join(f"c.{column}" for column in HOLD)}, {METRICS},
-    {columns}
-  FROM customers c CROSS JOIN LATERAL {OF_ORDERS} o
+    {", ".join(f"c.{column}" for column in HOLD)}, {_COUNTED},
+    {newest_order} AS newest_order, {columns}
+  FROM customers c CROSS JOIN LATERAL {of_orders} o
   WHERE c.id = ANY(:ids)
 )"""

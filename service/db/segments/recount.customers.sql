@@ -21,10 +21,10 @@ rewritten AS (
 after AS (
   SELECT c.ctid AS place, c.id, c.name, c.name_at, c.name_event, c.phone, c.phone_at, c.phone_event,
       c.address, c.address_at, c.address_event, c.email, c.email_at, c.email_event, c.email_key,
-      c.date_created,
-    c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
+      c.segment,
+    c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
     o.total_orders, o.total_spent, o.first_order_date, o.last_order_date,
-    CAST(NULL AS timestamptz) AS newest_order
+    CAST(NULL AS timestamptz) AS newest_order, c.date_created AS date_created
   FROM customers c CROSS JOIN LATERAL (
     SELECT
       CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,

@@ -17,11 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_event import Cause
-from service.db import registers
 from service.db.counting import COUNTING, RULES_OF_NOW, counts_sql
 from service.db.locks import lock_customers
 from service.db.segments.assign import assign_sql
-from service.db.segments.order_metrics import ORDER_METRICS
+from service.db.segments.order_metrics import ORDER_METRICS, recounted
 
 PAGE = 20_000
 """Orders examined per transaction."""
@@ -81,7 +80,15 @@ _LOCK_UNOWNED = text("""
 SELECT FROM orders WHERE id = ANY(:unowned) AND customer_id IS NULL ORDER BY id FOR NO KEY UPDATE
 """)
 # This statement does not see what it rewrites, so it judges the orders once more for the metrics.
+_JUDGED_AGAIN = f"""(
+    SELECT {ORDER_METRICS}
+    FROM (
+      SELECT date_created, net, {counts_sql()} AS counts
+      FROM orders CROSS JOIN counting WHERE customer_id = c.id
+    ) judged_again
+  )"""
 # An order ended a hold when it was applied: none ends one here.
+_NO_ORDER = "CAST(NULL AS timestamptz)"
 _RECOUNT = text(
     assign_sql(
         f"""{RULES_OF_NOW},
@@ -91,20 +98,7 @@ rewritten AS (
   RETURNING date_created, CASE WHEN counts THEN 1 ELSE -1 END AS orders,
     CASE WHEN counts THEN net ELSE -net END AS revenue
 ),
-after AS (
-  SELECT c.ctid AS place, c.id, {registers.listed("c")}, c.email_key, c.date_created,
-    c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
-    o.total_orders, o.total_spent, o.first_order_date, o.last_order_date,
-    CAST(NULL AS timestamptz) AS newest_order
-  FROM customers c CROSS JOIN LATERAL (
-    SELECT {ORDER_METRICS}
-    FROM (
-      SELECT date_created, net, {counts_sql()} AS counts
-      FROM orders CROSS JOIN counting WHERE customer_id = c.id
-    ) judged_again
-  ) o
-  WHERE c.id = ANY(:ids)
-)""",
+{recounted("c.date_created", of_orders=_JUDGED_AGAIN, newest_order=_NO_ORDER)}""",
         """SELECT (SELECT count(*) FROM rewritten) AS orders,
   count(*) FILTER (WHERE sequence > old_sequence) AS moved
 FROM updated CROSS JOIN (SELECT count(*) FROM announced) a""",

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from service.core.json_values import camel
 from service.core.scopes import Scope
 from service.core.segment_rules import Segment
+from service.db.customers.filters import Filter
 from service.db.customers.other_currencies import MoneyApart, money_apart
 from service.db.statistics import cohorts as cohort_figures
 from service.db.statistics import key_figures as figures
@@ -268,7 +269,8 @@ async def statistics(request: Request, span: Annotated[Span, Depends()]) -> Resp
         window = await span.window(connection)
         medians = state_of(request).medians
         answer = await figures.statistics(connection, window, medians)
-        apart = await money_apart(connection, window)
+        created = Filter(date_from=window.start, date_to=window.end) if window else Filter()
+        apart = await money_apart(connection, created)
     return Json(_statistics_json(answer, apart))
 
 

@@ -12,7 +12,7 @@ from service.db.customers.filtered_figures import (
     filtered_medians,
 )
 from service.db.customers.filters import few_hits
-from service.db.customers.other_currencies import money_apart_of
+from service.db.customers.other_currencies import money_apart
 from service.db.operations.activity import latest
 from service.db.statistics.key_figures import segment_shares
 from service.http.api.csv_export import exported
@@ -65,8 +65,9 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         chosen = wanted.filter(window)
         hits = await customer_list.count_hits(connection, chosen)
         few = few_hits(hits)
-        # Whoever types a name sends its first letter, too, and in a large shop everybody has it.
-        # With dates, all hits have to be looked at in any case, to count those of these days.
+        # The list follows while somebody types, so the first letter of a name is searched, too. In
+        # a large shop that letter finds nearly everybody. With dates, all hits have to be read in
+        # any case, to count those of these days.
         added_up = few or window is not None
         figures = await filtered_figures(connection, chosen, hits) if added_up else None
         matching = await customer_list.find(
@@ -80,7 +81,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         key_cards = await cards(
             connection, chosen, figures, matching.total, window, clock, hits=hits
         )
-        apart = await money_apart_of(connection, chosen, hits) if added_up else []
+        apart = await money_apart(connection, chosen, hits) if added_up else []
         events = (await latest(connection, _EVENTS))[:_EVENTS]
     segments = segment_shares(figures, medians) if figures else []
     return page(

@@ -42,7 +42,7 @@ class Shown(BaseModel):
     reason: str | None = Field(None, max_length=100)
     before: str | None = Field(None, pattern=r"^\d{1,18}$")
     updates: bool = False
-    """Of the dead letters, only the refused updates of known orders."""
+    """Show only the dead letters that are refused updates of known orders."""
     orders: str | None = Field(None, max_length=500)
     conflicts: str | None = Field(None, max_length=500)
 

@@ -16,7 +16,7 @@ SENTENCE = "the amounts in this database are in USD, but CRM_STORE_CURRENCY is E
 @pytest.fixture
 async def dollars(service: Service) -> Service:
     """Return a service that has an order in dollars."""
-    await claim_currency(service.engine, "USD")
+    await service.in_transaction(claim_currency, "USD")
     await service.ingest(entry("ORD-1", total="150.00", email="jane@example.com"))
     return service
 
@@ -34,8 +34,8 @@ async def test_a_process_with_another_currency_says_why_and_ends(
 
 
 async def test_a_currency_may_change_until_there_is_an_order(service: Service) -> None:
-    await claim_currency(service.engine, "USD")
-    await claim_currency(service.engine, "EUR")
+    await service.in_transaction(claim_currency, "USD")
+    await service.in_transaction(claim_currency, "EUR")
     (row,) = await service.rows("SELECT store_currency FROM installation")
     assert row == {"store_currency": "EUR"}
 

@@ -6,10 +6,10 @@ WITH after AS (
       c.address, c.address_at, c.address_event, c.email, c.email_at, c.email_event, c.email_key,
       c.segment,
     c.segment_manual, c.segment_pinned, c.segment_pinned_until, c.segment_held_since,
-    o.total_orders, o.total_spent, o.first_order_date, o.last_order_date, o.newest_order,
-    c.date_created AS date_created, c.total_orders AS stored_orders, c.total_spent AS stored_spent,
-    c.first_order_date AS stored_first, c.last_order_date AS stored_last,
-    c.segment_sequence = 0 AS unannounced
+    o.total_orders, o.total_spent, o.first_order_date, o.last_order_date,
+    o.newest_order AS newest_order, c.date_created AS date_created, c.total_orders AS stored_orders,
+    c.total_spent AS stored_spent, c.first_order_date AS stored_first,
+    c.last_order_date AS stored_last, c.segment_sequence = 0 AS unannounced
   FROM customers c CROSS JOIN LATERAL (SELECT
       CAST(count(*) FILTER (WHERE counts) AS integer) AS total_orders,
       coalesce(sum(net) FILTER (WHERE counts), 0.00) AS total_spent,

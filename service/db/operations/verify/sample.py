@@ -40,7 +40,7 @@ _COPIED: dict[Table, str] = {
 }
 """The tables that applying events writes, and which of their rows it looks at."""
 
-# Of the indexes, the statement needs the primary key alone. Making all of them took longer than the
+# The statement needs no index but the primary key. Building all of them took longer than all the
 # rest of the verification of a small shop.
 _LIKE = "LIKE {}.{} INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING GENERATED INCLUDING CONSTRAINTS"
 

@@ -75,7 +75,6 @@ let refreshing = null;
 let pressed = false; // replacing a link between press and release would lose the click
 
 async function refresh() {
-  if (!live().length) return; // such as the sign-in page, which somebody fills in
   if (refreshing || dialog.open || document.hidden || pressed) {
     stale = true;
     return;
