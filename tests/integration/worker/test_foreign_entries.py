@@ -69,6 +69,17 @@ async def noticed(service: Service, records: int = 1) -> list[ForeignRecord]:
     return await recorded(service)
 
 
+async def held_back(service: Service, customer: int) -> None:
+    """Wait until the changes of a customer wait. The entry is recorded a moment earlier."""
+
+    async def is_held_back() -> bool:
+        return await service.rows("SELECT customer_id FROM unknown_changes") == [
+            {"customer_id": customer}
+        ]
+
+    await until(is_held_back)
+
+
 async def acknowledged(service: Service) -> None:
     async with service.engine.begin() as connection:
         for record in await foreign_entries.records(connection, open_only=True):
@@ -245,7 +256,7 @@ async def test_a_customer_who_waits_waits_for_the_next_relay_too(empty_service: 
     async with relaying(service):
         await all_published(service)
         await add(service, forged("CUST-1001", 2))
-        await noticed(service)
+        await held_back(service, 1001)
     await service.redis.delete(service.config.changes_stream)
     await change(service, 1, 2)
     async with relaying(service):
