@@ -1,0 +1,104 @@
+"""The tables, as the migrations leave them. A test compares the two.
+
+Columns that are compared as keys (ids, identifiers) have the collation "C". So Postgres sorts and
+compares them exactly as Python does, whatever locale the database has.
+"""
+
+from service.db.schema import triggers as triggers  # adds them to what the metadata creates
+from service.db.schema.accounts import api_keys, audit, devices, sessions, users
+from service.db.schema.base import (
+    COUNTER_SLOTS,
+    GENERATION_SLOTS,
+    Amount,
+    Key,
+    Moment,
+    Total,
+    metadata,
+)
+from service.db.schema.customers import (
+    customer_search,
+    customers,
+    erased,
+    former_emails,
+    identifiers,
+    interactions,
+    pending_merges,
+    separations,
+)
+from service.db.schema.operations import (
+    ingest_counters,
+    installation,
+    losses,
+    partition_counters,
+    sightings,
+    stream_searches,
+    trims,
+    verification,
+)
+from service.db.schema.orders import dead_letter_counters, dead_letters, order_conflicts, orders
+from service.db.schema.out_streams import (
+    foreign_entries,
+    relay,
+    removals,
+    removals_relay,
+    unknown_changes,
+)
+from service.db.schema.segments import segment_changes, settings, settings_changes, sweep
+from service.db.schema.statistics import (
+    daily_changes,
+    daily_generations,
+    daily_totals,
+    kept_answers,
+    reconstructions,
+    segment_counters,
+)
+
+__all__ = [
+    "COUNTER_SLOTS",
+    "GENERATION_SLOTS",
+    "Amount",
+    "Key",
+    "Moment",
+    "Total",
+    "api_keys",
+    "audit",
+    "customer_search",
+    "customers",
+    "daily_changes",
+    "daily_generations",
+    "daily_totals",
+    "dead_letter_counters",
+    "dead_letters",
+    "devices",
+    "erased",
+    "foreign_entries",
+    "former_emails",
+    "identifiers",
+    "ingest_counters",
+    "installation",
+    "interactions",
+    "kept_answers",
+    "losses",
+    "metadata",
+    "order_conflicts",
+    "orders",
+    "partition_counters",
+    "pending_merges",
+    "reconstructions",
+    "relay",
+    "removals",
+    "removals_relay",
+    "segment_changes",
+    "segment_counters",
+    "separations",
+    "sessions",
+    "settings",
+    "settings_changes",
+    "sightings",
+    "stream_searches",
+    "sweep",
+    "trims",
+    "unknown_changes",
+    "users",
+    "verification",
+]
