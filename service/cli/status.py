@@ -11,7 +11,8 @@ from service.cli.database import connected
 from service.cli.output import AsJson, ShowSecrets, print_facts, print_json, say
 from service.config import Config, plain_url
 from service.db.engine import DATABASE_AWAY
-from service.db.operations import dead_letter_removal, foreign_entries, losses
+from service.db.operations import dead_letter_removal, dead_letters, foreign_entries, losses
+from service.db.operations.dead_letters import Selection
 from service.db.operations.status import database_backlog
 from service.db.operations.trimming import trims
 from service.local.ports import address, reached_at
@@ -22,6 +23,7 @@ from service.streams import groups, redis_client
 
 _UNKNOWN_WITHOUT_DATABASE = (
     "deadLetters",
+    "refusedUpdates",
     "deadLetterBytes",
     "deadLettersDropped",
     "unpublished",
@@ -108,6 +110,7 @@ async def _from_database(config: Config) -> dict[str, Any]:
     try:
         async with connected(config, "crm status") as engine, engine.connect() as connection:
             work = await database_backlog(connection)
+            updates = await dead_letters.count(connection, Selection(refused_update=True))
             kept = await dead_letter_removal.kept(connection)
             dropped = await dead_letter_removal.dropped_ever(connection)
             lost = await losses.summary(connection)
@@ -119,6 +122,7 @@ async def _from_database(config: Config) -> dict[str, Any]:
     return {
         "database": "ok",
         "deadLetters": work.dead_letters,
+        "refusedUpdates": updates,
         "deadLetterBytes": kept.bytes,
         "deadLettersDropped": dropped,
         "unpublished": work.unpublished,
@@ -154,6 +158,7 @@ def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "consumers" in report:
         yield "Workers known to Redis", shown("consumers")
     yield "Dead letters", shown("deadLetters")
+    yield "Updates of known orders among them", shown("refusedUpdates")
     yield "Their content", shown("deadLetterBytes", " bytes")
     yield "Dead letters dropped so far", shown("deadLettersDropped")
     yield "Segment changes to publish", shown("unpublished")

@@ -17,7 +17,7 @@ from service.db.operations import (
     status,
     trimming,
 )
-from service.db.operations.dead_letters import Selection
+from service.db.operations.dead_letters import Letter, Selection
 from service.http.api.cursors import Cursors, SealedCursors
 from service.http.api.customer_details import ORDERS
 from service.http.api.order_conflicts import CONFLICTS
@@ -63,9 +63,12 @@ async def show(
         trimmed = await trimming.trims(connection)
         reasons = await dead_letters.summary(connection)
         # Refused updates stand first: the orders that they tell of are in an older state.
-        first, update_count = await dead_letters.find(
-            connection, Selection(shown.reason, refused_update=True), _LETTERS
-        )
+        refused_updates = Selection(shown.reason, refused_update=True)
+        if shown.updates or shown.before:
+            first: list[Letter] = []
+            update_count = await dead_letters.count(connection, refused_updates)
+        else:
+            first, update_count = await dead_letters.find(connection, refused_updates, _LETTERS)
         letters, total = await dead_letters.find(
             connection,
             Selection(shown.reason, refused_update=shown.updates),
@@ -94,7 +97,7 @@ async def show(
         reasons=reasons,
         reason=shown.reason,
         updates=shown.updates,
-        first=[] if shown.updates or shown.before else first,
+        first=first,
         update_count=update_count,
         letters=letters[:_LETTERS],
         older=letters[_LETTERS - 1].id if len(letters) > _LETTERS else None,

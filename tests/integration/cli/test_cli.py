@@ -24,6 +24,7 @@ KEYS = {
     "lag",
     "pending",
     "deadLetters",
+    "refusedUpdates",
     "unpublished",
     "oldestUnpublishedSeconds",
     "sweepOverdueSeconds",
@@ -32,6 +33,7 @@ FACTS = (
     "Entries not read yet",
     "Entries read, not applied yet",
     "Dead letters",
+    "Updates of known orders among them",
     "Segment changes to publish",
     "Oldest of them waits for",
     "Sweep overdue by",
@@ -47,7 +49,7 @@ async def test_status_counts_unread_pending_and_unpublished(
 ) -> None:
     service = empty_service
     await service.ingest(entry("ORD-1", email="a@x.org"), entry("ORD-2", email="b@x.org"))
-    await service.ingest(entry("ORD-3", status="nonsense"))
+    await service.ingest(entry("ORD-3", status="nonsense"), entry("ORD-2", status="nonsense"))
     await service.execute(
         "UPDATE segment_changes SET changed_at = now() - interval '100 seconds' WHERE id = 1"
     )
@@ -74,7 +76,7 @@ async def test_status_counts_unread_pending_and_unpublished(
     assert plain.document["databaseUrl"] == database_url
     assert (await crm("status", "--redis-url")).out == f"{redis_url}\n"
     assert (report["lag"], report["pending"]) == (3, 2)
-    assert (report["deadLetters"], report["unpublished"]) == (1, 2)
+    assert (report["deadLetters"], report["refusedUpdates"], report["unpublished"]) == (2, 1, 2)
     assert 100 <= report["oldestUnpublishedSeconds"] < 160
     assert 240 <= report["sweepOverdueSeconds"] < 300
 
