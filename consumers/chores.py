@@ -29,6 +29,7 @@ from service.db.operations.late_orders import late_orders_step
 from service.db.operations.out_streams import out_streams
 from service.db.operations.past_days import compute_past_days
 from service.db.out_stream_tail import OutStream
+from service.db.search_text import rewrite_waiting
 from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
 from service.db.statistics import cohorts, key_figures
@@ -52,6 +53,7 @@ _INDEX_SECONDS = 1.0
 _DROP_SECONDS = 30.0
 _FORGET_SECONDS = 60.0
 _ERASE_SECONDS = 5.0
+_REWRITE_SECONDS = 5.0
 _LATE_SECONDS = 30.0
 """Late orders have stopped coming if two looks find the same."""
 _LOOKS_PER_PAUSE = 10
@@ -82,6 +84,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("times past days were computed", compute_days, 1.0),
         Chore("times orders of past days came", late_orders_step(), _LATE_SECONDS),
         Chore("checks for losses", check_losses, 1.0),
+        Chore("texts for searches written anew", rewrite_waiting, _REWRITE_SECONDS),
         Chore("conflicts forgotten", order_conflicts.forget_superseded, _FORGET_SECONDS),
         Chore("dead letters indexed", index_letters_step(config), _INDEX_SECONDS),
         Chore("dead letters dropped", drop_letters_step(config), _DROP_SECONDS),

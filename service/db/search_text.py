@@ -1,29 +1,62 @@
-"""The text that searches for customers read. A table of its own has one row per customer."""
+r"""The text that searches for customers read. A table of its own has one row per customer.
+
+The text has a line for each thing that is searched. The first is the name. Digits of a phone are a
+line of their own, so that a pattern can say where a number begins and ends. The last character
+(`MARK`) says that this release wrote the text. Texts without it wait for a worker, who writes them
+anew: those from before the upgrade, and those that a process of the release before still writes.
+"""
 
 from collections.abc import Sequence
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-SEARCHED_REGISTERS = ("name", "email", "phone")
-"""Registers that are part of the text; events may change them."""
+from service.db.locks import lock_customers
+from service.db.search_functions import MARK
+
+SEARCHED = ("name", "email", "phone", "address ->> 'zip'")
+"""What events may change of the text, as SQL over a row of ``customers``."""
+WAITING = rf"right(searched, 1) <> E'{MARK}'"
+"""SQL for the texts that wait to be written anew. A partial index holds them."""
 
 
 def search_text(customer: str) -> str:
     """Return SQL for the text of a row of ``customers``. Its first line is the name."""
-    return (
-        f"lower(concat_ws(E'\\n', coalesce({customer}.name, ''), {customer}.email,"
-        f" {customer}.phone, {customer}.notes))"
-    )
+    columns = ("id", "name", "email", "phone", "address ->> 'zip'", "notes")
+    return f"customer_search_text({', '.join(f'{customer}.{column}' for column in columns)})"
 
 
 _WRITE = text(f"""
-INSERT INTO customer_search (customer_id, searched)
+INSERT INTO customer_search AS s (customer_id, searched)
 SELECT id, {search_text("c")} FROM customers c WHERE id = ANY(:ids)
 ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
+WHERE s.searched <> excluded.searched
+""")
+_STEP = 500
+_WAITING_IDS = text(f"""
+SELECT customer_id FROM customer_search WHERE {WAITING} ORDER BY customer_id LIMIT {_STEP}
+""")
+# Somebody who was erased meanwhile has no row. A text that is left over would wait for ever.
+_LEFT_OVER = text(f"""
+DELETE FROM customer_search WHERE customer_id = ANY(:ids) AND {WAITING}
 """)
 
 
 async def write_search_text(connection: AsyncConnection, ids: Sequence[int]) -> None:
     """Bring the text of these customers up to date."""
     await connection.execute(_WRITE, {"ids": sorted(ids)})
+
+
+async def rewrite_waiting(connection: AsyncConnection) -> int | None:
+    """Write the next texts anew that are not in the form of this release; the caller commits.
+
+    Return how many; None if none waits.
+    """
+    ids = (await connection.execute(_WAITING_IDS)).scalars().all()
+    if not ids:
+        return None
+    # An edit locks the customer's row first, and writes the text after that.
+    await lock_customers(connection, ids)
+    await write_search_text(connection, ids)
+    await connection.execute(_LEFT_OVER, {"ids": ids})
+    return len(ids)

@@ -102,7 +102,8 @@ changed AS (
     date_updated = clock_timestamp()
   FROM l WHERE c.id = l.id
   RETURNING c.id,
-      lower(concat_ws(E'\n', coalesce(new.name, ''), new.email, new.phone, new.notes)) AS searched,
+      customer_search_text(new.id, new.name, new.email, new.phone, new.address ->> 'zip',
+      new.notes) AS searched,
     old.name AS old_name, new.name AS new_name, old.phone AS old_phone, new.phone AS new_phone,
     old.address AS old_address, new.address AS new_address, old.email AS old_email,
     new.email AS new_email, old.notes AS old_notes, new.notes AS new_notes,

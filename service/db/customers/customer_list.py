@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
 from service.db.customers.customer_row import COLUMNS, CustomerRow
-from service.db.customers.filters import Filter, search_condition
+from service.db.customers.filters import Filter
+from service.db.customers.search_query import search_condition
 from service.db.customers.sorting import (
     KEYS,
     Branch,

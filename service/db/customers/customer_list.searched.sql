@@ -6,7 +6,7 @@ WITH page AS (
       FROM ((SELECT c.id AS id, c.total_spent AS sort_value FROM customers c WHERE true
       AND c.segment = ANY(:segments)
       AND c.id = ANY(ARRAY(SELECT customer_id FROM customer_search s
-      WHERE s.searched LIKE :pattern))
+      WHERE s.searched LIKE search_pattern(:search_0)))
       AND (c.total_spent, c.id) < (CAST(CAST(:after AS text) AS numeric), :after_id)
       AND true ORDER BY sort_value DESC,
       c.id DESC LIMIT CAST(:one_more AS bigint) + :skip)) gathered

@@ -1,18 +1,14 @@
 """The filter that lists and exports of customers share, and its SQL."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from service.core.customer_ids import customer_number
-from service.core.identifiers import email_key
-from service.core.numbers import whole_number
 from service.core.segment_rules import Segment
+from service.db.customers.search_query import parse, search_condition
 
-_SHORTEST_INDEXED = 3  # the trigram index cannot help with shorter terms
 _FEW_HITS = 30_000
 """Up to this many hits of a search, it is faster to collect all of them than to test customers one
 by one in the order of the list."""
@@ -24,7 +20,7 @@ class Filter:
 
     segments: Sequence[Segment] = ()
     search: str = ""
-    """A part of the name, e-mail, phone or notes, in any case; or a customer id."""
+    """What people ask for: see `service.db.customers.search_query`."""
     date_from: datetime | None = None
     date_to: datetime | None = None
     last_order_from: datetime | None = None
@@ -35,9 +31,8 @@ class Filter:
 
     @property
     def term(self) -> str:
-        """The search term as the search index holds it; empty if nothing is searched."""
-        term = self.search.strip().lower()
-        return term if term.isascii() else email_key(term) or term
+        """What is searched; empty if that is nothing."""
+        return self.search.strip() if parse(self.search) else ""
 
     def where(
         self, hits: int | None = None, *, in_order: bool = False
@@ -90,22 +85,3 @@ def few_hits(hits: int | None) -> bool:
     None means that nothing is searched.
     """
     return hits is None or hits <= _FEW_HITS
-
-
-def search_condition(term: str) -> tuple[str, dict[str, Any]]:
-    """Return the condition on a row of ``customer_search s`` and its parameters."""
-    # A term too short for a trigram would make Postgres read the whole index and the table as well.
-    # Another collation than the index's own keeps Postgres from using the index.
-    searched = "s.searched" if len(term) >= _SHORTEST_INDEXED else 's.searched COLLATE "C"'
-    parameters: dict[str, Any] = {"pattern": f"%{_escaped(term)}%"}
-    number = customer_number(term.upper())
-    if number is None:
-        number = whole_number(term)
-    if number is not None:
-        parameters["ref"] = number
-        return f"({searched} LIKE :pattern OR s.customer_id = :ref)", parameters
-    return f"{searched} LIKE :pattern", parameters
-
-
-def _escaped(term: str) -> str:
-    return re.sub(r"([\\%_])", r"\\\1", term)

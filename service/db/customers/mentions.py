@@ -5,7 +5,6 @@ about it. Only texts are searched that a trigram index covers, and only for an e
 full name as it is written in the profile, so a search costs little however large the tables are.
 """
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -20,26 +19,31 @@ _LEAST = 5
 """A shorter text is part of too many others."""
 
 # The index has the name, e-mail and phone of a customer, too, so the notes are compared once more.
-_NOTES = """
+_FOLDED = "ARRAY(SELECT search_pattern(w) FROM unnest(CAST(:written AS text[])) AS u (w))"
+_NOTES = f"""
 WITH hits AS MATERIALIZED (
   SELECT customer_id FROM customer_search
-  WHERE searched LIKE ANY(CAST(:patterns AS text[])) AND customer_id <> :id
+  WHERE searched LIKE ANY({_FOLDED}) AND customer_id <> :id
 )
 SELECT 'notes' AS kind, c.id AS customer_id, NULL AS ref, NULL AS action, c.date_updated AS at
 FROM hits CROSS JOIN LATERAL (
   SELECT id, notes, date_updated FROM customers WHERE id = hits.customer_id OFFSET 0
 ) c
-WHERE lower(c.notes) LIKE ANY(CAST(:patterns AS text[]))
+WHERE search_folded(c.notes) LIKE ANY({_FOLDED})
 LIMIT :most
 """
-_INTERACTIONS = """
-SELECT 'interaction', customer_id, id::text, NULL, happened_at FROM interactions
-WHERE lower(text) LIKE ANY(CAST(:patterns AS text[])) AND customer_id <> :id
+# The other indexes hold texts in lower case.
+_LOWER = r"""ARRAY(
+  SELECT '%' || replace(replace(replace(lower(w), '\', '\\'), '%', '\%'), '_', '\_') || '%'
+  FROM unnest(CAST(:written AS text[])) AS u (w))"""
+_INTERACTIONS = f"""
+SELECT 'interaction', customer_id, CAST(id AS text), NULL, happened_at FROM interactions
+WHERE lower(text) LIKE ANY({_LOWER}) AND customer_id <> :id
 LIMIT :most
 """
-_AUDIT = """
-SELECT 'audit', customer_id, id::text, action, at FROM audit
-WHERE lower(details::text) LIKE ANY(CAST(:patterns AS text[])) AND details <> '{}'
+_AUDIT = f"""
+SELECT 'audit', customer_id, CAST(id AS text), action, at FROM audit
+WHERE lower(CAST(details AS text)) LIKE ANY({_LOWER}) AND details <> '{{}}'
   AND coalesce(customer_id <> ALL(CAST(:numbers AS bigint[])), true)
 LIMIT :most
 """
@@ -72,25 +76,19 @@ async def of_others(
     connection: AsyncConnection, customer_id: int, identifiers: Identifiers
 ) -> Mentions:
     """Return the texts about others that mention a person by e-mail, phone or full name."""
-    patterns = list(_patterns(identifiers))
-    if not patterns:
+    names = (*identifiers.emails, *identifiers.phones, *identifiers.names)
+    written = [each for each in names if len(each) >= _LEAST]
+    if not written:
         return Mentions([], complete=True)
     rows = await connection.execute(
         _MENTIONS,
         {
             "id": customer_id,
             "numbers": identifiers.customers,
-            "patterns": patterns,
+            "written": written,
             "most": MOST + 1,
         },
     )
     items = [Mention(*row) for row in rows]
     kinds = [item.kind for item in items]
     return Mentions(items, complete=all(kinds.count(kind) <= MOST for kind in set(kinds)))
-
-
-def _patterns(identifiers: Identifiers) -> Iterator[str]:
-    for written in (*identifiers.emails, *identifiers.phones, *identifiers.names):
-        if len(written) >= _LEAST:
-            escaped = written.lower().replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
-            yield f"%{escaped}%"

@@ -33,6 +33,7 @@ from service.db.columns import pack, unpack
 from service.db.counting import RULES_OF_NOW, counts_sql
 from service.db.ingest.erased_orders import hide_erased, remember
 from service.db.ingest.owners import OwnerChangedError, lock_owners
+from service.db.search_text import write_search_text
 from service.db.segments.assign import assign_sql
 
 _KEY = ("version", "updated_at", "sent_at", "event_id")
@@ -308,6 +309,8 @@ async def apply_events(
             "reassignments": owners.reassignments,
         },
     )
+    if owners.enlarged:
+        await write_search_text(connection, sorted(owners.enlarged))
     counted, conflicts = outcomes_of(changes, _stored(rows, owners.locked))
     if conflicts:
         await _note_conflicts(connection, conflicts)

@@ -153,6 +153,8 @@ class Owners:
     """How often staff had given identifiers away when those of the batch were looked up."""
     salt: bytes
     """The salt of pseudonyms."""
+    enlarged: frozenset[int]
+    """Customers who existed and have got an identifier."""
 
 
 async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent]) -> Owners:
@@ -168,12 +170,14 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     spellings = _spellings(identifiers)
     batch = await _lock(connection, [*identifiers, *spellings], order_ids, wanted=len(identifiers))
     known = Known(_owners(identifiers, batch), _erased([*identifiers, *spellings.values()], batch))
+    enlarged = frozenset[int]()
     if not batch.enough:
         ours = await _ours(connection, [each for each in identifiers if each not in known.owners])
         known = known._replace(owners={**known.owners, **ours})
         new = await _create(connection, events, known)
         batch = await _lock(connection, identifiers, order_ids, ids=sorted(ours.values()))
-        expected = known.owners.keys() | new
+        expected = known.owners.keys() | {each.identifier for each in new}
+        enlarged = frozenset(each.customer for each in new if each.customer is not None)
         known = known._replace(owners={**ours, **_owners(identifiers, batch)})
         if not expected <= known.owners.keys():
             raise OwnerChangedError
@@ -192,6 +196,7 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
         ids_replaced=batch.ids_replaced,
         reassignments=batch.reassignments,
         salt=batch.salt,
+        enlarged=enlarged & locked,
     )
 
 
@@ -224,7 +229,7 @@ async def _ours(connection: AsyncConnection, unknown: Sequence[str]) -> dict[str
 
 async def _create(
     connection: AsyncConnection, events: Sequence[OrderEvent], known: Known
-) -> set[str]:
+) -> Sequence[NewIdentifier]:
     """Insert the identifiers that nobody has yet, and the customers who are missing; return them.
 
     If another transaction was faster, the identifier is another customer's.
@@ -235,7 +240,7 @@ async def _create(
         sizes = {row.customer_id: row.identifiers for row in rows}
     if new := identity.new_identifiers(events, known, sizes):
         await connection.execute(_CREATE, pack(_columns(new)))
-    return {each.identifier for each in new}
+    return new
 
 
 def _spellings(identifiers: Sequence[str]) -> dict[str, str]:

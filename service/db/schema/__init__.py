@@ -4,7 +4,8 @@ Columns that are compared as keys (ids, identifiers) have the collation "C". So 
 compares them exactly as Python does, whatever locale the database has.
 """
 
-from service.db.schema import triggers as triggers  # adds them to what the metadata creates
+from service.db.schema import functions as functions  # added to what the metadata creates
+from service.db.schema import triggers as triggers
 from service.db.schema.accounts import api_keys, audit, devices, sessions, users
 from service.db.schema.base import (
     COUNTER_SLOTS,

@@ -25,6 +25,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from service.core.order_event import REGISTERS
 from service.core.segment_rules import Segment
 from service.db.schema.base import Key, Moment, Total, metadata, one_of, register
+from service.db.search_text import WAITING
 
 customers = Table(
     "customers",
@@ -143,7 +144,7 @@ customer_search = Table(
     "customer_search",
     metadata,
     Column("customer_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("searched", Text, nullable=False, comment="name, e-mail, phone, notes; lower-cased"),
+    Column("searched", Text, nullable=False, comment="what is found, folded; the name first"),
     Index(
         "ix_customer_search_searched",
         "searched",
@@ -151,6 +152,7 @@ customer_search = Table(
         postgresql_ops={"searched": "gin_trgm_ops"},
     ),
     Index("ix_customer_search_name", text("split_part(searched, chr(10), 1)"), "customer_id"),
+    Index("ix_customer_search_waiting", "customer_id", postgresql_where=text(WAITING)),
     comment="beside customers, so that their metrics change without touching a trigram index",
 )
 

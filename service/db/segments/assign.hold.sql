@@ -78,14 +78,15 @@ updated AS (
     old.date_created AS old_created, new.date_created,
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
-    old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
-    OR old.email IS DISTINCT FROM new.email
-    OR old.phone IS DISTINCT FROM new.phone AS search_changed,
-    lower(concat_ws(E'\n', coalesce(new.name, ''), new.email, new.phone, new.notes)) AS searched
+    CASE WHEN old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
+    OR old.email IS DISTINCT FROM new.email OR old.phone IS DISTINCT FROM new.phone
+    OR old.address ->> 'zip' IS DISTINCT FROM new.address ->> 'zip'
+      THEN customer_search_text(new.id, new.name, new.email, new.phone, new.address ->> 'zip',
+      new.notes) END AS searched  -- NULL: it has not changed
 ),
 search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM updated WHERE search_changed ORDER BY id
+  SELECT id, searched FROM updated WHERE searched IS NOT NULL ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (

@@ -20,7 +20,7 @@ from service.db.figures import FIGURES, added_by, each_figure
 from service.db.locks import lock_customers
 from service.db.outbox import CHANNEL
 from service.db.schema import COUNTER_SLOTS
-from service.db.search_text import SEARCHED_REGISTERS, search_text
+from service.db.search_text import SEARCHED, search_text
 from service.db.segments.rules_sql import LIMITS, hold_ended_sql, segment_sql
 from service.db.segments.trace_context import trace_customer
 from service.db.statistics.daily import daily_changes_sql, daily_totals_sql
@@ -73,14 +73,14 @@ updated AS (
     old.date_created AS old_created, new.date_created,
     new.segment, new.segment_sequence AS sequence, new.total_orders, new.total_spent,
     new.last_order_date,
-    old.segment_sequence = 0 OR {
-    " OR ".join(f"old.{name} IS DISTINCT FROM new.{name}" for name in SEARCHED_REGISTERS)
-} AS search_changed,
-    {search_text("new")} AS searched
+    CASE WHEN old.segment_sequence = 0 OR {
+    " OR ".join(f"old.{value} IS DISTINCT FROM new.{value}" for value in SEARCHED)
+}
+      THEN {search_text("new")} END AS searched  -- NULL: it has not changed
 ),
 search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM updated WHERE search_changed ORDER BY id
+  SELECT id, searched FROM updated WHERE searched IS NOT NULL ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (

@@ -48,12 +48,15 @@ CATALOG = {
         SELECT sequencename AS relname, data_type, start_value, min_value, max_value, increment_by
         FROM pg_sequences WHERE schemaname = current_schema()""",
     "others": """
-        SELECT proname AS relname, 'function' AS kind FROM pg_proc p
+        SELECT proname AS relname, 'function' AS kind, pg_get_function_arguments(p.oid) AS takes,
+          pg_get_function_sqlbody(p.oid) AS body, provolatile, proparallel
+        FROM pg_proc p
         WHERE pronamespace = current_schema()::regnamespace
           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
-        UNION ALL SELECT tgname, 'trigger' FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
+        UNION ALL SELECT tgname, 'trigger', NULL, NULL, NULL, NULL
+        FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
         WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace
-        UNION ALL SELECT relname, relkind::text FROM pg_class
+        UNION ALL SELECT relname, relkind::text, NULL, NULL, NULL, NULL FROM pg_class
         WHERE relnamespace = current_schema()::regnamespace AND relkind NOT IN ('r', 'i', 'S')""",
 }
 
@@ -63,7 +66,7 @@ async def catalog(connection: AsyncConnection) -> dict[str, set[tuple[str, ...]]
     name = (await connection.execute(text("SELECT current_schema()"))).scalar_one()
     return {
         part: {
-            tuple(str(value).replace(f" {name}.", " ") for value in row)
+            tuple(str(value).replace(f"{name}.", "") for value in row)
             for row in await connection.execute(text(query))
             if row.relname not in {"alembic_version", "alembic_version_pkc"}
         }

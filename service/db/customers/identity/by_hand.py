@@ -14,6 +14,7 @@ from service.db.customers.identity.not_a_person import OwnerChangedError
 from service.db.customers.identity.own_email import keep_own_email
 from service.db.customers.identity.split import REASSIGNED
 from service.db.locks import lock_customers
+from service.db.search_text import write_search_text
 
 GREATEST_VERSION = 2**63 - 1
 
@@ -86,6 +87,7 @@ async def give(connection: AsyncConnection, customer_id: int, identifier: str, a
     if identifier in theirs:
         return
     await claim(connection, customer_id, identifier, actor)
+    await write_search_text(connection, [customer_id])
     await note(
         connection,
         actor,

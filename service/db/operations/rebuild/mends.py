@@ -27,7 +27,7 @@ from service.db.operations.verify import (
     segments,
     statistics,
 )
-from service.db.search_text import search_text
+from service.db.search_text import search_text, write_search_text
 from service.db.segments.recount import recount_miscounted
 
 
@@ -61,11 +61,6 @@ SELECT coalesce(c.id, s.customer_id) AS id FROM customers c
 FULL JOIN customer_search s ON s.customer_id = c.id
 WHERE c.id IS NULL OR s.searched IS DISTINCT FROM {search_text("c")}"""
 _WRONG_SEARCH_IDS = text(f"{_WRONG_SEARCH} LIMIT {CHUNK}")
-_WRITE_SEARCH = text(f"""
-INSERT INTO customer_search (customer_id, searched)
-SELECT id, {search_text("c")} FROM customers c WHERE id = ANY(:ids) ORDER BY id
-ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
-""")
 _REMOVE_SEARCH = text("""
 DELETE FROM customer_search
 WHERE customer_id = ANY(:ids) AND customer_id NOT IN (SELECT id FROM customers WHERE id = ANY(:ids))
@@ -106,8 +101,8 @@ async def _write_search(connection: AsyncConnection) -> int:
     ids = sorted((await connection.execute(_WRONG_SEARCH_IDS)).scalars())
     # An edit locks the customer's row first, and writes the text after that.
     await lock_customers(connection, ids)
-    for statement in (_WRITE_SEARCH, _REMOVE_SEARCH):
-        await connection.execute(statement, {"ids": ids})
+    await write_search_text(connection, ids)
+    await connection.execute(_REMOVE_SEARCH, {"ids": ids})
     return len(ids)
 
 

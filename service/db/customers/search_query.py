@@ -1,0 +1,160 @@
+"""What people ask for, as conditions on the texts that searches read.
+
+Each word must be found somewhere, in any order. Words in double quotes stay together. A number is
+found however it is written, and is an order's or a customer's id as well.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from service.core.customer_ids import customer_number
+from service.core.identifiers import customer_identifier, email_key
+from service.core.numbers import whole_number
+
+_SHORTEST_INDEXED = 3  # the trigram index cannot help with shorter terms
+_SHORTEST_PHONE = 6
+_LONGEST_ORDER_ID = 255
+_QUOTES = str.maketrans("\u201c\u201d\u201e\u201f\u00ab\u00bb", '""""""')
+_PARTS = re.compile(r'(?<!\S)"(?P<phrase>[^"]*)"(?!\S)|(?P<word>\S+)')
+_NUMBER = re.compile(r"[+()./-]*\d[\d+()./-]*|\+")
+_IN_WORDS = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True)
+class Term:
+    """A word or a phrase. It must be found somewhere in the text."""
+
+    written: str
+    is_phrase: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it has digits and nothing but what people write between them."""
+        return not self.is_phrase and _NUMBER.fullmatch(self.written) is not None
+
+    @property
+    def indexed(self) -> bool:
+        """Whether the trigram index can help to find it."""
+        parts = _IN_WORDS.findall(_digits(self.written) if self.is_number else self.written)
+        return any(len(part) >= _SHORTEST_INDEXED for part in parts)
+
+
+@dataclass(frozen=True)
+class Phone:
+    """Numbers side by side, as in a phone with blanks. Together they are one number."""
+
+    parts: tuple[Term, ...]
+
+
+Asked = tuple[Term | Phone, ...]
+
+
+@lru_cache(256)
+def parse(search: str) -> Asked:
+    """Return the words, phrases and phones that a search asks for; nothing twice."""
+    asked: list[Term | Phone] = []
+    numbers: list[Term] = []
+    for term, ended in _terms(search):
+        if term.is_number:
+            numbers.append(term)
+        else:
+            asked.append(term)
+        if ended or not term.is_number:
+            asked += _together(numbers)
+            numbers = []
+    return tuple(dict.fromkeys(asked + _together(numbers)))
+
+
+def _terms(search: str) -> Iterator[tuple[Term, bool]]:
+    """Yield each term, and whether a comma ends it: numbers on both sides of it are two."""
+    for part in _PARTS.finditer(search.translate(_QUOTES)):
+        if part["word"] is None:
+            if phrase := part["phrase"].strip():
+                yield Term(phrase, is_phrase=True), True
+        else:
+            bare = part["word"].rstrip(",;")
+            yield Term(bare or part["word"]), bare != part["word"]
+
+
+def _together(numbers: list[Term]) -> list[Term | Phone]:
+    digits = sum(len(_digits(number.written)) for number in numbers)
+    if len(numbers) > 1 and digits >= _SHORTEST_PHONE:
+        return [Phone(tuple(numbers))]
+    return list(numbers)
+
+
+def _digits(written: str) -> str:
+    return "".join(each for each in written if each.isdecimal())
+
+
+class _Conditions:
+    """Composes conditions on ``customer_search s``, and collects their parameters."""
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, Any] = {}
+
+    def of(self, term: Term | Phone) -> str:
+        if isinstance(term, Term):
+            return self._of_term(term)
+        written = " ".join(part.written for part in term.parts)
+        as_one = f"s.searched LIKE ANY(search_number_patterns({self._named(written)}))"
+        if not all(part.indexed for part in term.parts):
+            return as_one
+        # Perhaps they are two numbers, such as a postal code and an order.
+        return f"({as_one} OR {' AND '.join(map(self._of_term, term.parts))})"
+
+    def _of_term(self, term: Term) -> str:
+        name = self._named(term.written)
+        # A term too short for a trigram would make Postgres read the whole index and the table as
+        # well. Another collation than the index's own keeps Postgres from using the index.
+        searched = "s.searched" if term.indexed else 's.searched COLLATE "C"'
+        ways = [
+            f"{searched} LIKE ANY(search_number_patterns({name}))"
+            if term.is_number
+            else f"{searched} LIKE search_pattern({name})"
+        ]
+        key = None if term.written.isascii() else email_key(term.written)
+        if key is not None:  # its domain may be written in Unicode
+            ways.append(f"{searched} LIKE search_pattern({self._named(key)})")
+        if ids := self._ids(term, name):
+            ways.append(f"s.customer_id = ANY(ARRAY({ids}))")
+        return f"({' OR '.join(ways)})" if len(ways) > 1 else ways[0]
+
+    def _ids(self, term: Term, name: str) -> str:
+        """Return a query for the customers whom an id means; empty if the term is none."""
+        if not any(each.isdecimal() for each in term.written):
+            return ""
+        queries = []
+        if len(term.written) <= _LONGEST_ORDER_ID:
+            queries.append(
+                "SELECT o.customer_id FROM orders o"
+                f" WHERE o.id = ANY(search_order_ids({name})) AND o.customer_id IS NOT NULL"
+            )
+        number = customer_number(term.written.upper())
+        if number is None:
+            number = whole_number(term.written)
+        if number is not None:
+            merged = self._named(customer_identifier(number))
+            queries += [
+                f"SELECT CAST({self._named(number)} AS bigint)",
+                f"SELECT i.customer_id FROM identifiers i WHERE i.identifier = {merged}",
+            ]
+        return " UNION ALL ".join(queries)
+
+    def _named(self, value: str | int) -> str:
+        name = f"search_{len(self.parameters)}"
+        self.parameters[name] = value
+        return f":{name}"
+
+
+def search_condition(search: str) -> tuple[str, dict[str, Any]]:
+    """Return the condition on a row of ``customer_search s`` and its parameters.
+
+    The search asks for something: `parse` returns at least one term.
+    """
+    conditions = _Conditions()
+    found = [conditions.of(term) for term in parse(search)]
+    return " AND ".join(found), conditions.parameters

@@ -1,0 +1,13 @@
+"""Functions that statements call."""
+
+from sqlalchemy import Connection, MetaData, event
+
+from service.db.schema.base import metadata
+from service.db.search_functions import FUNCTIONS
+
+
+@event.listens_for(metadata, "after_create")
+def create_functions(_metadata: MetaData, connection: Connection, **_options: object) -> None:
+    """Create the functions once the tables are there that they read."""
+    for statement in FUNCTIONS:
+        connection.exec_driver_sql(statement)
