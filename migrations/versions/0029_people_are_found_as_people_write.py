@@ -18,7 +18,8 @@ depends_on: str | Sequence[str] | None = None
 
 _WAITING = r"right(searched, 1) <> E'\x1e'"
 
-_BLANKS = r"\u0001-\u001e\u0020\u007f-\u00a0\u1680\u2028\u2029"
+_ASCII_BLANKS = r"\u0001-\u001e\u0020\u007f"
+_BLANKS = r"\u0001-\u001e\u0020\u007f\u0080-\u00a0\u1680\u2028\u2029"
 _MARKS = (
     r"\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a"
     r"\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\u08d3-\u08e1"
@@ -43,7 +44,8 @@ CREATE FUNCTION search_folded(written text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
   WHEN octet_length(written) = char_length(written) THEN translate(
-    regexp_replace(lower(written COLLATE "C"), '[{_BLANKS}]+', ' ', 'g'), E'`\x1f', E'\u0027\n')
+    regexp_replace(lower(written COLLATE "C"), '[{_ASCII_BLANKS}]+', ' ', 'g'),
+    E'`\x1f', E'\u0027\n')
   ELSE translate(replace(replace(replace(regexp_replace(
       casefold(regexp_replace(normalize(translate(written, E'\u00b4', E'\u2032'), NFKD)
         COLLATE "C", '[{_MARKS}{_INVISIBLE}]+', '', 'g') COLLATE "pg_unicode_fast") COLLATE "C",
@@ -61,8 +63,8 @@ RETURN '%' || replace(replace(replace(search_folded(asked), E'\\', E'\\\\'), '%'
 _DIGITS = r"""
 CREATE FUNCTION search_digits(written text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN ltrim(regexp_replace(
-  replace(search_folded(written), '(0)', '') COLLATE "C", '[^0-9]+', '', 'g'), '0')
+RETURN ltrim(regexp_replace(replace(CASE WHEN octet_length(written) = char_length(written)
+    THEN written ELSE search_folded(written) END, '(0)', '') COLLATE "C", '[^0-9]+', '', 'g'), '0')
 """
 _NUMBER_PATTERNS = r"""
 CREATE FUNCTION search_number_patterns(asked text) RETURNS text[]
@@ -81,25 +83,6 @@ RETURN (
     '[^0-9]+', '', 'g')) digits (plain, whole)
 )
 """
-_CUSTOMER_TEXT = r"""
-CREATE FUNCTION customer_search_text(
-  of_id bigint, of_name text, of_email text, of_phone text, of_zip text, of_notes text
-) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN search_folded(concat_ws(E'\x1f',
-  coalesce(of_name, ''), of_email, NULLIF(search_digits(of_phone), ''),
-  CASE WHEN of_phone COLLATE "C" ~ '[^-0-9 ()+./]' THEN of_phone END,
-  replace(of_zip, ' ', ''), NULLIF(of_notes, ''),
-  (SELECT string_agg(CASE split_part(i.identifier, ':', 1)
-      WHEN 'email' THEN substr(i.identifier, 7)
-      WHEN 'phone' THEN substr(i.identifier, 8)
-      WHEN 'external' THEN substr(i.identifier, strpos(i.identifier, '#') + 1)
-    END, E'\x1f' ORDER BY i.identifier)
-   FROM identifiers i
-   WHERE i.customer_id = of_id AND i.identifier <> coalesce('email:' || lower(of_email), '')
-     AND i.identifier <> coalesce('phone:+' || search_digits(of_phone), ''))
-)) || E'\n\x1e'
-"""
 _ORDER_IDS = r"""
 CREATE FUNCTION search_order_ids(asked text) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -109,11 +92,34 @@ RETURN (
       lower(ltrim(asked, '#') COLLATE "C")]) AS u (each)
 )
 """
-_FUNCTIONS = (_FOLDED, _PATTERN, _DIGITS, _NUMBER_PATTERNS, _CUSTOMER_TEXT, _ORDER_IDS)
+_SEARCH_AGAIN = r"""
+CREATE FUNCTION search_again() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  EXECUTE format(
+    'UPDATE %I.customer_search SET searched = rtrim(searched, $2) WHERE customer_id = $1',
+    TG_TABLE_SCHEMA
+  ) USING CAST(to_jsonb(coalesce(NEW, OLD)) ->> TG_ARGV[0] AS bigint), E'\x1e';
+  RETURN NULL;
+END $$
+"""
+_ON_IDENTIFIER = """
+CREATE TRIGGER search_again AFTER INSERT OR DELETE OR UPDATE ON identifiers FOR EACH ROW
+WHEN (current_setting('crm.search', true) IS DISTINCT FROM 'written')
+EXECUTE FUNCTION search_again('customer_id')
+"""
+_ON_ADDRESS = """
+CREATE TRIGGER search_again AFTER UPDATE OF address ON customers FOR EACH ROW
+WHEN (current_setting('crm.search', true) IS DISTINCT FROM 'written'
+      AND old.address IS DISTINCT FROM new.address)
+EXECUTE FUNCTION search_again('id')
+"""
+_FUNCTIONS = (_FOLDED, _PATTERN, _DIGITS, _NUMBER_PATTERNS, _ORDER_IDS)
+_TRIGGERS = (_SEARCH_AGAIN, _ON_IDENTIFIER, _ON_ADDRESS)
 
 
 def upgrade() -> None:
-    """Build the index of the texts that wait, and create the functions."""
+    """Build the index of the texts that wait, and create the functions and triggers."""
     create_index_online(
         "ix_customer_search_waiting",
         "customer_search",
@@ -126,16 +132,18 @@ def upgrade() -> None:
         comment="what is found, folded; the name first",
         existing_comment="name, e-mail, phone, notes; lower-cased",
     )
-    for statement in _FUNCTIONS:
+    for statement in (*_FUNCTIONS, *_TRIGGERS):
         op.get_bind().exec_driver_sql(statement)
 
 
 def downgrade() -> None:
-    """Drop the functions, and write the texts as the release before does."""
+    """Drop what was created, and write the texts as the release before does."""
+    for table in ("customers", "identifiers"):
+        op.execute(f"DROP TRIGGER search_again ON {table}")
     op.drop_index("ix_customer_search_waiting", "customer_search")
     for name in (
+        "search_again()",
         "search_order_ids(text)",
-        "customer_search_text(bigint, text, text, text, text, text)",
         "search_number_patterns(text)",
         "search_digits(text)",
         "search_pattern(text)",

@@ -89,6 +89,8 @@ def create_engine(
         "random_page_cost": "1.1",  # pages are in the cache or on flash
         # This release writes `identifiers` and `orders.counts`. For earlier ones, triggers do.
         "crm.identifiers": "written",
+        # It also writes what searches read whenever an identifier or an address changes.
+        "crm.search": "written",
         **(planner or {}),
     }
     return create_async_engine(

@@ -9,6 +9,7 @@ from sqlalchemy import (
 from service.db.counting import COUNTING, counts_sql
 from service.db.schema.accounts import api_keys, users
 from service.db.schema.base import metadata
+from service.db.search_text import MARK
 
 # A trigger, because the statement that makes a credential may be anybody's: a worker of the release
 # before, or a person with psql. It runs with the rights of the tables' owner, so that none of them
@@ -124,6 +125,30 @@ CREATE TRIGGER count_order BEFORE INSERT OR UPDATE ON orders FOR EACH ROW
 WHEN (current_setting('crm.identifiers', true) IS DISTINCT FROM 'written')
 EXECUTE FUNCTION count_order()
 """
+# Processes of the release before do not write the text that searches read when a customer gets an
+# identifier, or another postal code. A worker writes it once it has no mark.
+_SEARCH_AGAIN = rf"""
+CREATE FUNCTION search_again() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  EXECUTE format(
+    'UPDATE %I.customer_search SET searched = rtrim(searched, $2) WHERE customer_id = $1',
+    TG_TABLE_SCHEMA
+  ) USING CAST(to_jsonb(coalesce(NEW, OLD)) ->> TG_ARGV[0] AS bigint), E'{MARK}';
+  RETURN NULL;
+END $$
+"""
+_ON_IDENTIFIER = """
+CREATE TRIGGER search_again AFTER INSERT OR DELETE OR UPDATE ON identifiers FOR EACH ROW
+WHEN (current_setting('crm.search', true) IS DISTINCT FROM 'written')
+EXECUTE FUNCTION search_again('customer_id')
+"""
+_ON_ADDRESS = """
+CREATE TRIGGER search_again AFTER UPDATE OF address ON customers FOR EACH ROW
+WHEN (current_setting('crm.search', true) IS DISTINCT FROM 'written'
+      AND old.address IS DISTINCT FROM new.address)
+EXECUTE FUNCTION search_again('id')
+"""
 _TRIGGERS = (
     _COUNT_ORDER,
     _ON_ORDER,
@@ -133,6 +158,9 @@ _TRIGGERS = (
     _ON_OWNER,
     _FORGET_CUSTOMER,
     _ON_DELETE,
+    _SEARCH_AGAIN,
+    _ON_IDENTIFIER,
+    _ON_ADDRESS,
 )
 
 

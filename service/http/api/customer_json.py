@@ -222,6 +222,11 @@ class Customers(Collection):
     """A page of customers. ``total`` counts all that match the filter."""
 
     items: list[Customer]
+    similar: list[Customer] = Field(
+        [],
+        description="Only if nobody matches the search: up to five customers with similar names, "
+        "the closest first. `total` does not count them.",
+    )
 
 
 _KEYS = [(name, to_camel(name)) for name in Customer.model_fields]

@@ -16,6 +16,7 @@ from service.core.segment_rules import Segment
 from service.db.customers import customer_list
 from service.db.customers.customer_list import BadPositionError, Page
 from service.db.customers.filters import Filter
+from service.db.customers.similar_names import similar_names
 from service.db.customers.sorting import Sort
 from service.db.store_clock import read_store_clock
 from service.http.api.cursors import LONGEST_CURSOR, Cursors, SealedCursors, bad_cursor
@@ -56,7 +57,10 @@ class CustomerFilter(Camel):
     search: Annotated[str, AfterValidator(_searchable)] = Field(
         "",
         max_length=200,
-        description="Part of a name, e-mail, phone or note, in upper or lower case; or an id.",
+        description="What each customer has: words or parts of words of the name, e-mails, phones, "
+        "postal code, notes, ids of other systems; the id of an order, or the customer's own. "
+        "Every word must be found, in any order; words in double quotes stay together. Case and "
+        "accents make no difference, and phones are found in any writing.",
     )
     date_from: Bound | None = Field(None, description=_FROM)
     date_to: Bound | None = Field(None, description=_TO)
@@ -106,7 +110,8 @@ async def list_customers(
 ) -> Response:
     """List customers. While orders come in, pages neither repeat nor skip anybody.
 
-    Send `nextCursor` as `cursor` to get the next page. A search term in the address ends up in the
+    Send `nextCursor` as `cursor` to get the next page. If nobody matches the search, `similar` has
+    customers with similar names. A search term in the address ends up in the
     logs of proxies: `POST /api/v1/customers/search` keeps it out of them.
     """
     return await _matching(request, cursors, search, "query.cursor")
@@ -132,9 +137,16 @@ async def _matching(
     page = Page(by, descending, search.limit, after)
     async with replica_snapshot(request) as connection:
         zone = (await read_store_clock(connection)).zone
+        chosen = search.chosen(zone)
         try:
-            matching = await customer_list.find(connection, search.chosen(zone), page)
+            matching = await customer_list.find(connection, chosen, page)
         except BadPositionError:
             raise bad_cursor(cursor_at) from None
+        similar = None
+        if not matching.total and await customer_list.count_hits(connection, chosen) == 0:
+            similar = await similar_names(connection, chosen.search)
     items: list[Any] = [customer_json(customer) for customer in matching.items]
-    return Json(collection(items, matching.total, cursors.encode_sorted(matching.end, order)))
+    answer = collection(items, matching.total, cursors.encode_sorted(matching.end, order))
+    if similar is not None:
+        answer["similar"] = [customer_json(customer) for customer in similar]
+    return Json(answer)

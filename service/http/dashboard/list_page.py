@@ -13,6 +13,7 @@ from service.db.customers.filtered_figures import (
 )
 from service.db.customers.filters import few_hits
 from service.db.customers.other_currencies import money_apart
+from service.db.customers.similar_names import similar_names
 from service.db.operations.activity import latest
 from service.db.statistics.key_figures import segment_shares
 from service.http.api.csv_export import exported
@@ -82,6 +83,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
             connection, chosen, figures, matching.total, window, clock, hits=hits
         )
         apart = await money_apart(connection, chosen, hits) if added_up else []
+        similar = await similar_names(connection, chosen.search) if hits == 0 else ()
         events = (await latest(connection, _EVENTS))[:_EVENTS]
     segments = segment_shares(figures, medians) if figures else []
     return page(
@@ -91,6 +93,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         wanted=wanted,
         spans=DateSpan,
         matching=matching,
+        similar=similar,
         first=ROWS * (wanted.number - 1) + 1,
         last_page=max(-(-matching.total // ROWS), 1),
         now=clock.now,

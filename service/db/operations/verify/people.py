@@ -14,14 +14,15 @@ from service.db.operations.verify.findings import (
     Fault,
     fault_if,
 )
-from service.db.search_text import search_text
+from service.db.search_text import WAITING, search_text
 
 SEARCH = text(f"""
 SELECT coalesce(c.id, s.customer_id) AS customer,
        CASE WHEN c.id IS NULL THEN 'left over' WHEN s.customer_id IS NULL THEN 'missing'
             ELSE 'differs' END AS "searchText"
 FROM customers c FULL JOIN customer_search s ON s.customer_id = c.id
-WHERE c.id IS NULL OR s.searched IS DISTINCT FROM {search_text("c")}
+WHERE c.id IS NULL OR s.customer_id IS NULL
+  OR NOT {WAITING} AND s.searched <> {search_text("c")}  -- a worker writes those that wait
 LIMIT :most
 """)
 

@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy import text
 
 from service.core.envelope import Entry
-from service.core.personal_ids import Identifiers
 from service.db.customers import mentions
 from tests.conftest import Service
 from tests.events import entry
@@ -150,13 +149,12 @@ async def test_texts_of_others_that_mention_the_person_are_listed(
 
 
 async def test_mentions_are_searched_by_index(service: Service) -> None:
-    identifiers = Identifiers(["jane@example.com"], ["512 555 5678"], ["Jane Smith"])
-    patterns = list(mentions._patterns(identifiers))
+    written = ["jane@example.com", "512 555 5678", "Jane Smith"]
     async with service.engine.begin() as connection:
         await connection.execute(text("SET LOCAL enable_seqscan = off"))
         plan = await connection.execute(
             text(f"EXPLAIN {mentions._MENTIONS.text}"),
-            {"id": 1001, "numbers": [1001], "patterns": patterns, "most": 101},
+            {"id": 1001, "numbers": [1001], "written": written, "most": 101},
         )
         explained = "\n".join(plan.scalars())
     for index in ("ix_customer_search_searched", "ix_interactions_text", "ix_audit_details"):

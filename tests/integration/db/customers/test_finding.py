@@ -1,5 +1,6 @@
 """People are found as people write: letters, words, phones, orders, and whatever is copied."""
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.customers import customer_list
 from service.db.customers.customer_list import Page
 from service.db.customers.filters import Filter
-from service.db.search_text import write_search_text
+from service.db.search_text import rewrite_waiting, write_search_text
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.db.customers.conftest import Api
@@ -148,6 +149,15 @@ async def test_known_answers(service: Service) -> None:
             assert await _found(connection, nothing) == set(PEOPLE), nothing
 
 
+async def test_a_name_may_be_as_long_as_the_contract_allows(service: Service) -> None:
+    rng = Random(1)
+    name = "".join(chr(rng.randrange(0xAC00, 0xD7A3)) for _ in range(1000))
+    await service.ingest(entry("ORD-1", name=name, email="a@example.org"))
+    async with service.engine.connect() as connection:
+        for search in (name[:150], name[150:300], name[-150:]):
+            assert await _found(connection, search) == {name}
+
+
 async def test_a_name_of_letters_alone_is_found_by_each_of_them(service: Service) -> None:
     await service.ingest(entry("ORD-1", name="李小龙", email="a@example.org"))
     async with service.engine.connect() as connection:
@@ -199,6 +209,55 @@ async def test_whatever_is_found_follows_what_changes(api: Api, service: Service
     assert (await api.get(search="78701"))["total"] == 0
     assert (await api.get(search="10115"))["total"] == 1
     assert await service.findings() == []
+
+
+async def test_what_processes_of_the_release_before_write_is_written_anew(
+    api: Api, service: Service
+) -> None:
+    await service.ingest(
+        *(entry(f"ORD-{n}", email=f"p{n}@example.org", name=f"Zoë {n}") for n in range(4))
+    )
+    async with service.owner.begin() as connection:
+        await connection.execute(text("SET LOCAL crm.search = ''"))
+        for written in (
+            """UPDATE customers SET address = '{"zip": "10115"}' WHERE name = 'Zoë 1'""",
+            """INSERT INTO identifiers (identifier, customer_id)
+               SELECT 'external:/shop#abc-77', id FROM customers WHERE name = 'Zoë 2'""",
+            """UPDATE customer_search s
+               SET searched = lower(concat_ws(E'\\n', name, email, phone, notes))
+               FROM customers c WHERE c.id = s.customer_id AND name = 'Zoë 3'""",
+            "INSERT INTO customer_search VALUES (999, 'left over')",
+        ):
+            await connection.execute(text(written))
+    assert await service.in_transaction(rewrite_waiting) == 4
+    assert await service.in_transaction(rewrite_waiting) is None
+    for search, name in (("10115", "Zoë 1"), ("ABC-77", "Zoë 2"), ("zoe 3", "Zoë 3")):
+        assert [it["name"] for it in (await api.get(search=search))["items"]] == [name]
+    assert await service.findings() == []
+
+
+async def test_similar_names_are_offered_only_if_nobody_matches(api: Api, service: Service) -> None:
+    names = ("John Smith", "Jon Smithson", "Élodie Dupont", "Karl Groß")
+    await service.ingest(
+        *(entry(f"ORD-{n}", email=f"p{n}@example.org", name=name) for n, name in enumerate(names))
+    )
+    for search, name in (
+        ("jhon smiht", names[0]),
+        ("Elodi Dupond", names[2]),
+        ("gros karle", names[3]),
+    ):
+        answer = await api.get(search=search)
+        assert (answer["items"], answer["total"]) == ([], 0), search
+        assert name in [it["name"] for it in answer["similar"][:2]], search
+    assert "similar" not in await api.get(search="john smith")
+    assert "similar" not in await api.get(search="smith", segment="inactive")
+    for search in ("xyzzy", "55512345678", "nobody@x.org", "CUST-77", "%"):
+        assert (await api.get(search=search))["similar"] == [], search
+    page = await api.http.post("/", data={"q": "jhon <smiht>"})
+    assert "Nobody matches “jhon &lt;smiht&gt;”" in page.text
+    assert "Similar names:" in page.text
+    assert "John Smith" in page.text
+    assert "Similar names" not in (await api.http.post("/", data={"q": "john"})).text
 
 
 @pytest.mark.parametrize("erased", ["Ann Lee", "ann@example.org", "5550177", "78701", "ORD-1"])

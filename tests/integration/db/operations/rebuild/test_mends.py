@@ -44,7 +44,7 @@ async def _run(service: Service, *, apply: bool = True) -> RebuildReport:
     [
         ("DELETE FROM segment_counters WHERE slot = 1 OR segment = 'vip'",),
         ("DELETE FROM segment_counters",),
-        ("UPDATE customer_search SET searched = 'x' WHERE customer_id IN (1001, 1002)",),
+        ("UPDATE customer_search SET searched = E'x\\x1e' WHERE customer_id IN (1001, 1002)",),
         ("DELETE FROM customer_search",),
         ("INSERT INTO customer_search VALUES (1003, 'jane smith')",),
         ("UPDATE customers SET email_key = 'z@x.org' WHERE id = 1001",),
