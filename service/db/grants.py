@@ -27,6 +27,7 @@ WEB_WRITES: Mapping[str, str] = {
     "identifiers": "INSERT, UPDATE, DELETE",
     "installation": "UPDATE (ids_replaced, erasures, late_events, reassignments)",
     "interactions": "INSERT, UPDATE, DELETE",
+    "list_walks": "INSERT, UPDATE, DELETE",
     "losses": "UPDATE",
     "order_conflicts": "INSERT, UPDATE, DELETE",
     "orders": "INSERT, UPDATE",

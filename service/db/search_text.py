@@ -44,6 +44,15 @@ def search_text(customer: str) -> str:
      AND i.identifier <> coalesce('email:' || {customer}.email_key, '')))) || E'\n{MARK}'"""
 
 
+def name_order(searched: str) -> str:
+    """Return SQL for what names are sorted by: the name in a row's text, by its code points.
+
+    So the order is the same on every server, whatever its language, and no update of a library of
+    collations changes it below an index.
+    """
+    return f'split_part({searched} COLLATE "C", chr(10), 1)'
+
+
 _WRITE = text(f"""
 INSERT INTO customer_search AS s (customer_id, searched)
 SELECT id, {search_text("c")} FROM customers c WHERE id = ANY(:ids)

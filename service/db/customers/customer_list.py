@@ -1,6 +1,6 @@
 """A filtered and sorted page of customers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,6 +26,11 @@ from service.db.customers.sorting import (
 from service.db.engine import refused_data
 from service.db.statistics.counters import read_figures
 
+_THESE = text(f"""
+SELECT {COLUMNS} FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS wanted (id, place)
+JOIN customers c ON c.id = wanted.id ORDER BY wanted.place
+""")
+
 
 class SortPosition(NamedTuple):
     """The place of a customer in a sorted list: the sort value as text, then their id."""
@@ -48,7 +53,9 @@ class Page:
     after: SortPosition | None = None
     """The end of the page before. None: this is the first page."""
     skip: int = 0
-    """How many customers to leave out before the page, for lists with page numbers."""
+    """How many customers to leave out before the page, for a jump to a page."""
+    without: Sequence[int] = ()
+    """Customers who are left out, because they have been shown."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,12 @@ class CustomerPage:
     items: Sequence[CustomerRow]
     total: int
     """All customers that match the filter."""
-    end: SortPosition | None
-    """Where the page ended. None: it is the last one."""
+    first: SortPosition | None
+    """The place of its first customer. None: the page is empty."""
+    last: SortPosition | None
+    """The place of its last customer."""
+    more: bool
+    """Whether customers come after it."""
 
 
 async def find(
@@ -79,14 +90,8 @@ async def find(
     BadPositionError.
     """
     hits = await count_hits(connection, wanted) if hits is None else hits
-    query = sorted_query(wanted, page, hits)
     try:
-        rows: Sequence[Row[Any]] = ()
-        if hits is None and (branches := await choose_branches(connection, query)):
-            async with without_seqscan(connection):
-                rows = await _rows(connection, query, branches)
-        if len(rows) <= page.limit:
-            rows = await _rows(connection, query)
+        rows = await _read(connection, page_statement, wanted, page, hits)
     except DBAPIError as error:
         if page.after and refused_data(error):
             raise BadPositionError from None
@@ -94,9 +99,26 @@ async def find(
     shown, more = rows[: page.limit], len(rows) > page.limit
     return CustomerPage(
         items=[CustomerRow(*tuple(row)[:-1]) for row in shown],
-        total=await _count(connection, wanted, hits) if total is None else total,
-        end=SortPosition(shown[-1].sort_value, shown[-1].id) if more else None,
+        total=await count(connection, wanted, hits) if total is None else total,
+        first=_place(shown[0]) if shown else None,
+        last=_place(shown[-1]) if shown else None,
+        more=more,
     )
+
+
+async def find_ids(
+    connection: AsyncConnection, wanted: Filter, page: Page
+) -> tuple[Sequence[int], bool]:
+    """Return the ids of a page, and whether there are more customers after it."""
+    hits = await count_hits(connection, wanted)
+    rows = await _read(connection, ids_statement, wanted, page, hits)
+    return [row.id for row in rows[: page.limit]], len(rows) > page.limit
+
+
+async def find_these(connection: AsyncConnection, ids: Sequence[int]) -> list[CustomerRow]:
+    """Return the customers with these ids, in the same order. Whoever is gone is left out."""
+    rows = await connection.execute(_THESE, {"ids": ids})
+    return [CustomerRow(*row) for row in rows]
 
 
 def sorted_query(wanted: Filter, page: Page, hits: int | None) -> SortedQuery:
@@ -107,6 +129,9 @@ def sorted_query(wanted: Filter, page: Page, hits: int | None) -> SortedQuery:
     if page.after:
         parameters |= {"after": page.after.value, "after_id": page.after.id}
     parameters |= {"one_more": page.limit + 1, "skip": page.skip}
+    if page.without:
+        where += f" AND {key.id} <> ALL(:without)"
+        parameters["without"] = page.without
     if key.nullable:
         after_value = page.after is not None and page.after.value is not None
         continued = page.after is not None
@@ -132,11 +157,35 @@ ORDER BY page.sort_value {direction}, c.id {direction}
 """)
 
 
-async def _rows(
-    connection: AsyncConnection, query: SortedQuery, branches: Sequence[Branch] = ()
+def ids_statement(query: SortedQuery, branches: Sequence[Branch] = ()) -> TextClause:
+    """Return the statement that reads the ids of one page, and one id more."""
+    direction = query.direction
+    return text(
+        f"SELECT id FROM ({branches_sql(query, branches)}) gathered"
+        f" ORDER BY sort_value {direction}, id {direction} LIMIT :one_more OFFSET :skip"
+    )
+
+
+async def _read(
+    connection: AsyncConnection,
+    statement: Callable[[SortedQuery, Sequence[Branch]], TextClause],
+    wanted: Filter,
+    page: Page,
+    hits: int | None,
 ) -> Sequence[Row[Any]]:
-    statement = page_statement(query, branches)
-    return (await connection.execute(statement, query.parameters)).all()
+    """Return the rows of a page, and one more if there is one."""
+    query = sorted_query(wanted, page, hits)
+    rows: Sequence[Row[Any]] = ()
+    if hits is None and (branches := await choose_branches(connection, query)):
+        async with without_seqscan(connection):
+            rows = (await connection.execute(statement(query, branches), query.parameters)).all()
+    if len(rows) <= page.limit:
+        rows = (await connection.execute(statement(query, ()), query.parameters)).all()
+    return rows
+
+
+def _place(row: Row[Any]) -> SortPosition:
+    return SortPosition(row.sort_value, row.id)
 
 
 async def count_hits(connection: AsyncConnection, wanted: Filter) -> int | None:
@@ -148,8 +197,11 @@ async def count_hits(connection: AsyncConnection, wanted: Filter) -> int | None:
     return int((await connection.execute(query, parameters)).scalar_one())
 
 
-async def _count(connection: AsyncConnection, wanted: Filter, hits: int | None) -> int:
-    """Count the customers that match a filter; without a scan where the number is known."""
+async def count(connection: AsyncConnection, wanted: Filter, hits: int | None) -> int:
+    """Count the customers that match a filter; without a scan where the number is known.
+
+    ``hits`` is how many customers the search finds, if known.
+    """
     if hits is not None and wanted == Filter(search=wanted.search):
         return hits
     if wanted.only_by_segment:

@@ -15,13 +15,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import Segment
+from service.db.search_text import name_order
 
 
 class Sort(StrEnum):
     """The fields that a list can be sorted by."""
 
     NAME = "name"
-    """Ignores case. A name of several lines is sorted by the first."""
+    """By `name_order`. A name of several lines is sorted by the first."""
     EMAIL = "email"
     """Customers without an e-mail come after all others."""
     SEGMENT = "segment"
@@ -41,7 +42,8 @@ class SortKey(NamedTuple):
     source: str = "customers c"
     id: str = "c.id"
     in_order: bool = False
-    """A b-tree index delivers the rows in this order."""
+    """A b-tree index delivers the rows in this order. The others are orders that move: each order
+    event may change them, which is why they have no b-tree."""
     bounded: str | None = None
     """The column whose BRIN index finds the rows beyond a bound."""
     values: Sequence[str] = ()
@@ -67,7 +69,7 @@ class Branch(NamedTuple):
 _EVERYBODY = (Branch("true"),)
 KEYS = {
     Sort.NAME: SortKey(
-        "split_part(n.searched, chr(10), 1)",
+        name_order("n.searched"),
         "text",
         "customer_search n JOIN customers c ON c.id = n.customer_id",
         "n.customer_id",

@@ -23,6 +23,7 @@ from service.db.schema.customers import (
     former_emails,
     identifiers,
     interactions,
+    list_walks,
     pending_merges,
     separations,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "installation",
     "interactions",
     "kept_answers",
+    "list_walks",
     "losses",
     "metadata",
     "order_conflicts",

@@ -20,12 +20,12 @@ from sqlalchemy import (
     literal_column,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from service.core.order_event import REGISTERS
 from service.core.segment_rules import Segment
 from service.db.schema.base import Key, Moment, Total, metadata, one_of, register
-from service.db.search_text import WAITING
+from service.db.search_text import WAITING, name_order
 
 customers = Table(
     "customers",
@@ -151,9 +151,19 @@ customer_search = Table(
         postgresql_using="gin",
         postgresql_ops={"searched": "gin_trgm_ops"},
     ),
-    Index("ix_customer_search_name", text("split_part(searched, chr(10), 1)"), "customer_id"),
+    Index("ix_customer_search_name", text(name_order("searched")), "customer_id"),
     Index("ix_customer_search_waiting", "customer_id", postgresql_where=text(WAITING)),
     comment="beside customers, so that their metrics change without touching a trigram index",
+)
+
+list_walks = Table(
+    "list_walks",
+    metadata,
+    Column("name", Key, primary_key=True),
+    Column("began_at", Moment, nullable=False, index=True),
+    Column("ids", ARRAY(BigInteger), nullable=False, comment="in the order of that moment"),
+    Column("complete", Boolean, nullable=False, comment="nobody comes after the last of them"),
+    comment="lists that somebody reads page by page while orders change their order",
 )
 
 former_emails = Table(

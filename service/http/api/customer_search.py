@@ -108,7 +108,12 @@ async def list_customers(
     cursors: SealedCursors,
     search: Annotated[SearchInAddress, Query()],
 ) -> Response:
-    """List customers. While orders come in, pages neither repeat nor skip anybody.
+    """List customers. Pages neither repeat nor skip anybody whose place does not change meanwhile.
+
+    Orders do not change `name`, `email` and `dateCreated` of known customers. They do change
+    `totalOrders`, `totalSpent`, `lastOrderDate` and `segment`: whoever orders between two pages of
+    a list sorted by these moves, and may come twice or not at all. To get everybody while orders
+    come in, sort by `dateCreated`, or export.
 
     Send `nextCursor` as `cursor` to get the next page. If nobody matches the search, `similar` has
     customers with similar names. A search term in the address ends up in the
@@ -146,7 +151,8 @@ async def _matching(
         if not matching.total and await customer_list.count_hits(connection, chosen) == 0:
             similar = await similar_names(connection, chosen.search)
     items: list[Any] = [customer_json(customer) for customer in matching.items]
-    answer = collection(items, matching.total, cursors.encode_sorted(matching.end, order))
+    end = matching.last if matching.more else None
+    answer = collection(items, matching.total, cursors.encode_sorted(end, order))
     if similar is not None:
         answer["similar"] = [customer_json(customer) for customer in similar]
     return Json(answer)

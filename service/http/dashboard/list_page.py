@@ -1,28 +1,32 @@
 """``/``: key figures, the list of customers, charts of the segments, recent activity."""
 
 from fastapi import APIRouter, Request
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import RedirectResponse, Response
 
 from service.core.scopes import Actor
 from service.db.customers import customer_list
-from service.db.customers.customer_list import Page
 from service.db.customers.filtered_figures import (
     customers_in,
     filtered_figures,
     filtered_medians,
 )
 from service.db.customers.filters import few_hits
+from service.db.customers.list_walks import Steps
 from service.db.customers.other_currencies import money_apart
 from service.db.customers.similar_names import similar_names
+from service.db.engine import in_transaction
 from service.db.operations.activity import latest
 from service.db.statistics.key_figures import segment_shares
+from service.db.store_clock import read_store_clock
 from service.http.api.csv_export import exported
 from service.http.auth.guard import within
 from service.http.budgets import EXPORTS, STATISTICS
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
 from service.http.dashboard.formats import store_clock
-from service.http.dashboard.list_query import ROWS, DateSpan, ListQuery
+from service.http.dashboard.list_pages import Cursor, Size, Step, read_cursor, read_page, read_steps
+from service.http.dashboard.list_query import LAST, DateSpan, ListQuery
 from service.http.dashboard.render import page
 from service.http.dashboard.viewer import Exporter, Form, Viewer
 from service.http.state import snapshot, state_of
@@ -60,6 +64,10 @@ async def export(request: Request, actor: Exporter, fields: Form) -> Response:
 
 async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
     state = state_of(request)
+    seal = await state.seal.get()
+    at = read_cursor(wanted, seal)
+    # A walk is written before the page is read: the page is read in a snapshot of its own.
+    walked = await in_transaction(state.engine, _walk, wanted, at) if at else None
     async with snapshot(request) as connection:
         clock = await store_clock(request, connection)
         window = wanted.window(clock)
@@ -71,17 +79,14 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         # any case, to count those of these days.
         added_up = few or window is not None
         figures = await filtered_figures(connection, chosen, hits) if added_up else None
-        matching = await customer_list.find(
-            connection,
-            chosen,
-            Page(wanted.sort, wanted.descending, ROWS, skip=ROWS * (wanted.number - 1)),
-            hits,
-            customers_in(figures, chosen) if figures else None,
+        total = customers_in(figures, chosen) if figures else None
+        if total is None:
+            total = await customer_list.count(connection, chosen, hits)
+        matching = await read_page(
+            connection, wanted, chosen, seal, at, walked, size=Size(hits, total)
         )
         medians = await filtered_medians(connection, chosen, state.medians, hits) if few else {}
-        key_cards = await cards(
-            connection, chosen, figures, matching.total, window, clock, hits=hits
-        )
+        key_cards = await cards(connection, chosen, figures, total, window, clock, hits=hits)
         apart = await money_apart(connection, chosen, hits) if added_up else []
         similar = await similar_names(connection, chosen.search) if hits == 0 else ()
         events = (await latest(connection, _EVENTS))[:_EVENTS]
@@ -91,11 +96,10 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         actor,
         "customers.html",
         wanted=wanted,
+        LAST=LAST,
         spans=DateSpan,
         matching=matching,
         similar=similar,
-        first=ROWS * (wanted.number - 1) + 1,
-        last_page=max(-(-matching.total // ROWS), 1),
         now=clock.now,
         cards=key_cards,
         apart=apart,
@@ -106,3 +110,10 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         highest_ltv=max((share.average_ltv for share in segments), default=0) or 1,
         medians=medians,
     )
+
+
+async def _walk(connection: AsyncConnection, wanted: ListQuery, at: Cursor) -> Steps | None:
+    if not isinstance(at, Step):
+        return None
+    window = wanted.window(await read_store_clock(connection))
+    return await read_steps(connection, wanted, wanted.filter(window), at)

@@ -1,4 +1,4 @@
-"""The query of the customers page: filters, sorting, page number.
+"""The query of the customers page: filters, sorting, page.
 
 What somebody searches for is a person's name or e-mail, and addresses end up in the logs of
 proxies. So the search travels in the body of a form. In the address of the page it stands after the
@@ -20,6 +20,8 @@ from service.db.statistics.counters import Window
 from service.db.store_clock import StoreClock
 
 ROWS = 10
+LAST = -1
+"""The number of the last page in a query."""
 _DIGITS = 9
 _LONGEST_SEARCH = 200
 _FIRST_YEAR, _LAST_YEAR = 1990, 2199
@@ -71,7 +73,7 @@ class Compared(NamedTuple):
 
 @dataclass(frozen=True)
 class ListQuery:
-    """Filters, sorting and page number of the list. Invalid parts of the query are ignored."""
+    """Filters, sorting and page of the list. Invalid parts of the query are ignored."""
 
     segment: Segment | None = None
     span: DateSpan = DateSpan.ALL
@@ -81,11 +83,15 @@ class ListQuery:
     sort: Sort = Sort.DATE_CREATED
     descending: bool = True
     number: int = 1
+    """The page, counted from 1. `LAST` asks for the last one, whatever its number."""
+    cursor: str = ""
+    """Where the page begins, sealed by `list_pages`. Empty: by its number, which is approximate."""
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> Self:
         """Read the query of an address, or the fields of the form."""
         sort = query.get("sort", "-dateCreated")
+        number, _, cursor = query.get("page", "").partition(".")
         known = sort.removeprefix("-") in set(Sort)
         return cls(
             segment=Segment(query["segment"]) if query.get("segment") in set(Segment) else None,
@@ -95,7 +101,8 @@ class ListQuery:
             search=query.get("q", "").replace("\x00", "").strip()[:_LONGEST_SEARCH],
             sort=Sort(sort.removeprefix("-")) if known else Sort.DATE_CREATED,
             descending=sort.startswith("-") or not known,
-            number=max(whole_number(query.get("page", ""), _DIGITS) or 1, 1),
+            number=LAST if number == "last" else max(whole_number(number, _DIGITS) or 1, 1),
+            cursor=cursor,
         )
 
     @property
@@ -106,6 +113,11 @@ class ListQuery:
         return f"/?{query}{searched}" if query else f"/{searched}"
 
     @property
+    def fields(self) -> list[tuple[str, str]]:
+        """The query as the fields of a form. Defaults are left out."""
+        return [*self._query(), *([("q", self.search)] if self.search else [])]
+
+    @property
     def order(self) -> str:
         """The field to sort by, after ``-`` if it descends; empty for the usual order."""
         usual = (self.sort, self.descending) == (Sort.DATE_CREATED, True)
@@ -113,7 +125,13 @@ class ListQuery:
 
     def with_(self, **changes: object) -> "ListQuery":
         """Return a copy with these changes, back on page one."""
-        return replace(self, **{"number": 1, **changes})  # type: ignore[arg-type]
+        return replace(self, **{"number": 1, "cursor": "", **changes})  # type: ignore[arg-type]
+
+    @property
+    def page(self) -> str:
+        """The page, as an address has it."""
+        number = "last" if self.number == LAST else str(self.number)
+        return f"{number}.{self.cursor}" if self.cursor else number
 
     def sorted_by(self, sort: str) -> "ListQuery":
         """Return the list sorted by a column. A second click on the same column reverses it.
@@ -186,8 +204,8 @@ class ListQuery:
             )
         if self.order:
             yield "sort", self.order
-        if self.number > 1:
-            yield "page", str(self.number)
+        if self.page != "1":
+            yield "page", self.page
 
 
 def _day(written: str) -> date | None:

@@ -1,5 +1,6 @@
 """Staff search for a person, and no address that leaves the browser says for whom."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -80,7 +81,7 @@ async def test_pages_and_sorting_of_a_search_keep_the_term_out_of_addresses(tab:
     await expect(rows.first).to_contain_text("Jane 14")
     await expect(tab.get_by_role("searchbox")).to_have_value(TERM)
     path, _, hidden = tab.url.partition("#")
-    assert path.endswith("/?span=last-7&sort=-totalSpent&page=2")
+    assert "/?span=last-7&sort=-totalSpent&page=2." in path
     assert unquote_plus(hidden) == f"q={unquote_plus(TERM.replace('+', '%2B'))}"
 
     await tab.reload()
@@ -190,8 +191,8 @@ async def test_without_scripts_a_search_is_a_form(http: httpx.AsyncClient) -> No
     fields = {"q": TERM, "segment": "new", "span": "", "sort": ""}
     first = await http.post("/", data=fields)
     assert "Showing 1 to 10 of 25" in words(first)
-    assert 'name="page" value="2"' in first.text
-    second = await http.post("/", data=fields | {"page": "2"})
+    [page] = re.findall(r'name="page" value="(2\.[\w-]+)"', first.text)
+    second = await http.post("/", data=fields | {"page": page})
     assert "Showing 11 to 20 of 25" in words(second)
     everybody = await http.post("/", data=fields | {"q": ""})
     assert (everybody.status_code, everybody.headers["location"]) == (303, "/?segment=new")

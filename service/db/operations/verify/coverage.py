@@ -55,6 +55,7 @@ _SHOWN = Unknowable("progress that people are shown; nothing relies on it")
 _LOST = Unknowable("the only record of entries that are gone; `crm losses` shows it")
 _SEARCHED = Unknowable("counts what started a search of the streams, which may be repeated")
 _TOLD = Unknowable("what events said that were replaced; Redis may not have them any more")
+_WALKED = Unknowable("the order in which a list was read; it is dropped after an hour")
 _CACHED = Unknowable("a cache; a worker computes it again")
 _THIS = Unknowable("the result of the last verification; the next one writes it anew")
 _SINGLE = Refused("the check that there is one row")
@@ -220,6 +221,7 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "seconds": Checked(7),
         "answer": _CACHED,
     },
+    "list_walks": dict.fromkeys(("name", "began_at", "ids", "complete"), _WALKED),
     "losses": {
         "id": Checked(10),
         "stream": _LOST,

@@ -273,7 +273,8 @@ async function filter(form, button) {
   address.search = query;
   if (!(await showList(address.href))) return;
   if (button?.name === "sort") form.querySelector("input[name=sort]").value = button.value;
-  history[button?.name ? "pushState" : "replaceState"](null, "", address);
+  const toPage = button?.name || form.matches("[data-jump]");
+  history[toPage ? "pushState" : "replaceState"](null, "", address);
 }
 
 // Returns whether the list is shown.
@@ -303,7 +304,7 @@ document.addEventListener("input", (event) => {
   timer = setTimeout(() => filter(form), event.target.type === "search" ? TYPING_MS : 0);
 });
 document.addEventListener("submit", (event) => {
-  if (!event.target.matches("form[data-filter]") || event.submitter?.hasAttribute("formaction")) return;
+  if (!event.target.matches("form:is([data-filter], [data-jump])") || event.submitter?.hasAttribute("formaction")) return;
   event.preventDefault();
   clearTimeout(timer);
   filter(event.target, event.submitter);

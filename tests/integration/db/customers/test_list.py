@@ -115,6 +115,19 @@ async def test_search_is_literal_and_follows_every_edit(api: Api, service: Servi
     assert (await api.get(search="ørs"))["items"][0]["email"] == "n@example.org"
 
 
+async def test_names_are_sorted_by_one_rule_on_every_server(api: Api, service: Service) -> None:
+    names = ["anna", "Ben", "Édith", "Edwin", "Øyvind", "Peter", "Straße", "Strauß", "Γιώργος"]
+    for number, name in enumerate(reversed(names)):
+        await api.create(name=name, email=f"n{number}@example.org")
+    assert [item["name"] for item in await _all(api, sort="name", limit=2)] == names
+    assert [item["name"] for item in await _all(api, sort="-name", limit=4)] == names[::-1]
+    query = SortedQuery(KEYS[Sort.NAME], "ASC", "true", {"one_more": 11, "skip": 0})
+    async with service.engine.connect() as connection:
+        await connection.execute(text("SET LOCAL enable_sort = off"))  # so few rows are sorted
+        plan = await connection.execute(text(f"EXPLAIN {branches_sql(query)}"), query.parameters)
+        assert "ix_customer_search_name" in "\n".join(plan.scalars())
+
+
 async def test_bad_parameters_are_refused_by_name(api: Api) -> None:
     page = await api.get(sort="email", limit=1)
     assert page == {"items": [], "total": 0, "nextCursor": None}

@@ -53,6 +53,7 @@ _ROWS = (
     "INSERT INTO stream_searches VALUES ('gone', 1, 0, '1-0', '2-0', 1)",
     "INSERT INTO reconstructions (cause) VALUES ('asked')",
     "INSERT INTO trims VALUES ('gone', 5, 'analytics', '1-0')",
+    "INSERT INTO list_walks VALUES ('of a list', now(), '{1001, 1002}', true)",
     "INSERT INTO partition_counters VALUES (3, 1, 0)",
     "INSERT INTO kept_answers VALUES ('medians', now(), 0.2, '{\"vip\": 1}')",
     f"UPDATE segment_changes SET traceparent = '00-{'a' * 32}-{'b' * 16}-01' WHERE id = 1",
