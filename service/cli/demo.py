@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.cli.database import connected
 from service.cli.output import print_table, progress, say
 from service.config import Config, asyncpg_url
-from service.core.partitions import partition_key, partition_of
+from service.core.partitions import stream_of
 from service.core.reconstruction import ReconstructionCause
 from service.db.engine import in_transaction
 from service.db.operations import status
@@ -110,14 +110,11 @@ async def _publish(config: Config, redis: Redis, entries: Iterable[DemoEntry]) -
 
 def stream_for(config: Config, entry: DemoEntry) -> str:
     """Return the stream that a publisher would choose; the plain one if the entry has no order."""
-    plain, *partitions = config.orders_streams
     try:
-        order = json.loads(entry["data"])["data"] if partitions else None
+        order = json.loads(entry["data"])["data"] if config.orders_partitions > 1 else None
     except (KeyError, TypeError, ValueError):
         order = None
-    if not isinstance(order, dict):
-        return plain.name
-    return partitions[partition_of(partition_key(order), len(partitions))].name
+    return stream_of(config.orders_streams, order)
 
 
 async def _entries_read(engine: AsyncEngine) -> int:

@@ -17,13 +17,13 @@ def decode(entry: Entry) -> tuple[dict[str, Any], bytes] | Refusal:
             "the entry has no field `data`; publish with XADD orders * data '<CloudEvents JSON>'",
         )
     try:
-        document = _loads(raw)
+        document = loads(raw)
         # FastStream wrote JSON text within JSON before it had its binary envelope.
         if isinstance(document, dict) and "headers" in document:
             inner = document.get("data")
             if isinstance(inner, str):
                 raw = inner.encode()
-                document = _loads(raw)
+                document = loads(raw)
     except UnicodeDecodeError as error:
         return Refusal(
             Reason.INVALID_UTF8, f"byte {error.start} of the document is not UTF-8: {error.reason}"
@@ -49,5 +49,9 @@ def _no_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant)
 
 
-def _loads(raw: bytes) -> Any:
+def loads(raw: bytes) -> Any:
+    """Return a JSON document whose numbers with a fraction are Decimals.
+
+    Raises ValueError, ArithmeticError, or RecursionError if it is nested too deeply.
+    """
     return _DECODER.decode(raw.decode().removeprefix("\ufeff"))  # accept a byte order mark

@@ -8,7 +8,7 @@ was changed, is applied all the same.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 _BLANK = " \t\r\n"
@@ -54,3 +54,11 @@ def partition_of(key: str, partitions: int) -> int:
     programming languages lower them in different ways.
     """
     return zlib.crc32(key.strip(_BLANK).encode().lower()) % partitions
+
+
+def stream_of(streams: Sequence[OrdersStream], order: object) -> str:
+    """Return the stream that a publisher chooses; the plain one for what is no order."""
+    plain, *partitions = streams
+    if not partitions or not isinstance(order, Mapping):
+        return plain.name
+    return partitions[partition_of(partition_key(order), len(partitions))].name

@@ -24,6 +24,8 @@ WEB_WRITES: Mapping[str, str] = {
     "erased": "INSERT, UPDATE",
     "foreign_entries": "UPDATE",
     "former_emails": "INSERT, UPDATE, DELETE",
+    "hook_deliveries": "INSERT, UPDATE",
+    "hooks": "UPDATE",
     "identifiers": "INSERT, UPDATE, DELETE",
     "installation": "UPDATE (ids_replaced, erasures, late_events, reassignments)",
     "interactions": "INSERT, UPDATE, DELETE",
@@ -39,6 +41,9 @@ WEB_WRITES: Mapping[str, str] = {
     "sessions": "INSERT, UPDATE, DELETE",
     "settings": "INSERT",
     "settings_changes": "INSERT, UPDATE",
+    "shop_orders": "INSERT, UPDATE",
+    "shop_refunds": "INSERT",
+    "shop_requests": "INSERT, UPDATE",
     "users": "UPDATE",
 }
 """How web processes write the tables that they write."""
@@ -46,6 +51,7 @@ WEB_WRITES: Mapping[str, str] = {
 WEB_READS = frozenset(
     {
         "daily_generations",
+        "hook_secrets",
         "ingest_counters",
         "kept_answers",
         "partition_counters",
@@ -69,6 +75,9 @@ identifier is given to a new customer before the customer is written."""
 VERIFY_WRITES: Mapping[str, str] = {"verification": "INSERT, UPDATE"}
 """How ``crm verify`` writes the only table that it writes."""
 
+FOR_WEB_ALONE: Mapping[str, str] = {"hook_secrets": "id, hook_id, date_created, expires_at"}
+"""Tables with a secret that only web processes read, and the columns that the others may read."""
+
 _ROLES = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:names)")
 _REVISION_TABLE = "alembic_version"
 
@@ -91,6 +100,10 @@ async def grant_writes(connection: AsyncConnection) -> None:
             await connection.execute(text(f"GRANT {rights} ON {table} TO {role}"))
     if WEB in existing:
         await connection.execute(text(f"GRANT USAGE ON SEQUENCE {WEB_NUMBERS} TO {WEB}"))
+    for role in existing & {WORKER, VERIFY}:
+        for table, columns in FOR_WEB_ALONE.items():
+            await connection.execute(text(f"REVOKE SELECT ON {table} FROM {role}"))
+            await connection.execute(text(f"GRANT SELECT ({columns}) ON {table} TO {role}"))
     if WORKER in existing:  # it may write every table of the service, and this one is Alembic's
         await connection.execute(
             text(f"REVOKE INSERT, UPDATE, DELETE ON {_REVISION_TABLE} FROM {WORKER}")

@@ -38,6 +38,8 @@ from service.http.auth.guard import Guard
 from service.http.auth.local_mode import warn_at_start
 from service.http.credential_cache import CredentialCache
 from service.http.dashboard.render import problem_page
+from service.http.hook_registry import HookRegistry
+from service.http.hooks import route as hooks_route
 from service.http.middleware import error_answers
 from service.http.middleware.input_limits import BodyLimit, HeadLimit
 from service.http.middleware.request_log import RequestLog
@@ -76,6 +78,7 @@ _ROUTERS = (
     dead_letter_replay.router,
     dead_letter_removal.router,
     activity.router,
+    hooks_route.router,
 )
 
 
@@ -96,6 +99,7 @@ def create_app(
             await warn_at_start(state.credentials)
             yield
             await state.credentials.close()
+            await state.hooks.close()
         await asyncio.to_thread(tracing.flush)
 
     app = FastAPI(
@@ -135,6 +139,8 @@ async def _connected(
     )
     read_url = config.database_read_url
     read_engine = create_engine(read_url, application="crm web") if read_url else None
+    seal = InstallationSeal(engine)
+    each_caller = config.rate_limit_per_second, config.rate_limit_burst
     state = WebState(
         config=config,
         engine=engine,
@@ -144,8 +150,9 @@ async def _connected(
         feed=Feed(engine, stopping),
         problem_page=problem_page,
         credentials=CredentialCache(engine, clock),
-        seal=InstallationSeal(engine),
-        request_rate=Buckets(config.rate_limit_per_second, config.rate_limit_burst, clock),
+        seal=seal,
+        hooks=HookRegistry(engine, seal, Buckets(*each_caller, clock), clock),
+        request_rate=Buckets(*each_caller, clock),
         wrong_keys=Buckets(WRONG_KEYS_PER_SECOND, WRONG_KEYS_AT_ONCE, clock),
         sign_ins=SignInLimits(clock),
     )

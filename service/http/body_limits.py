@@ -21,6 +21,8 @@ MOST_FIELDS = 200
 """Fields of a form, and parameters of an address. The largest form has 20 fields."""
 BODY_BYTES = "x-max-body-bytes"
 """The route's limit in the OpenAPI document."""
+RAW_BODY = "x-raw-body"
+"""Marks a route that reads the bytes of its body itself, once it knows who sent them."""
 
 _MOST_PARTS = 500
 """Values in a JSON document, at every depth. The largest body that makes sense has 20."""
@@ -38,6 +40,11 @@ def largest_body(scope: Scope) -> int:
     extra = getattr(scope.get("route"), "openapi_extra", None) or {}
     most: int = extra.get(BODY_BYTES, ORDINARY_BYTES)
     return most
+
+
+def is_raw(scope: Scope) -> bool:
+    """Return whether the route that the request was led to reads the bytes of the body itself."""
+    return bool((getattr(scope.get("route"), "openapi_extra", None) or {}).get(RAW_BODY))
 
 
 def body_too_large(largest: int) -> HTTPException:

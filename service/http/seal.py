@@ -1,6 +1,7 @@
-"""Encrypt texts that clients keep for the service and send back unread, such as cursors.
+"""Encrypt texts that clients keep for the service and send back unread, and secrets of webhooks.
 
-Addresses end up in the logs of proxies. So nobody may learn a name from a text that is part of one.
+Addresses end up in the logs of proxies. So nobody may learn a name from a cursor that is part of
+one.
 """
 
 import base64
@@ -15,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.db import installation
 
 _NONCE_BYTES = 12
+FOR_HOOKS = "secret of a webhook"
+"""The purpose for which the secrets of webhooks are sealed."""
 
 
 class Seal:
@@ -41,6 +44,11 @@ class Seal:
             return None
 
 
+def installation_seal(secret: bytes) -> Seal:
+    """Return the seal of the installation that has this secret."""
+    return Seal(hmac.digest(secret, b"seal of the web process", "sha256"))
+
+
 class InstallationSeal:
     """The seal of an installation. Its key comes from the database, so all processes share it."""
 
@@ -54,5 +62,5 @@ class InstallationSeal:
         if self._seal is None:
             async with self._engine.connect() as connection:
                 secret = await installation.secret(connection)
-            self._seal = Seal(hmac.digest(secret, b"seal of the web process", "sha256"))
+            self._seal = installation_seal(secret)
         return self._seal

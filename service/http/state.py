@@ -16,6 +16,7 @@ from service.db.statistics.key_figures import MedianCache
 from service.http.activity_feed import Feed
 from service.http.budgets import Budgets
 from service.http.credential_cache import CredentialCache
+from service.http.hook_registry import HookRegistry
 from service.http.problems import ProblemPage
 from service.http.rate_limits import Buckets
 from service.http.replica import Replica
@@ -39,6 +40,7 @@ class WebState:
     problem_page: ProblemPage
     credentials: CredentialCache
     seal: InstallationSeal
+    hooks: HookRegistry
     request_rate: Buckets
     """Limits how often each caller may send requests."""
     wrong_keys: Buckets

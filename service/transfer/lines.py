@@ -30,6 +30,10 @@ class RefusedLineError(Exception):
         self.fault = LineFault(column, problem, remedy)
 
 
+class DraftError(RefusedLineError):
+    """It is a draft that a shop keeps among its orders, and no order."""
+
+
 class Verdict(StrEnum):
     """What a line changes."""
 

@@ -41,10 +41,10 @@ def events_of_file(
             if isinstance(line, LineFault):
                 outcome.refuse(record, line)
             else:
-                yield json.dumps(event_of(_with_country(order, line), dated), default=str)
+                yield json.dumps(event_of(with_country(order, line), dated), default=str)
 
 
-def _with_country(order: OrderDocument, line: OrderLine) -> OrderDocument:
+def with_country(order: OrderDocument, line: OrderLine) -> OrderDocument:
     """Return an order whose phone has its country, if the phone names somebody.
 
     A worker does not know where an order is from.

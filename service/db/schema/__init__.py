@@ -27,6 +27,14 @@ from service.db.schema.customers import (
     pending_merges,
     separations,
 )
+from service.db.schema.hooks import (
+    hook_deliveries,
+    hook_secrets,
+    hooks,
+    shop_orders,
+    shop_refunds,
+    shop_requests,
+)
 from service.db.schema.operations import (
     ingest_counters,
     installation,
@@ -75,6 +83,9 @@ __all__ = [
     "erased",
     "foreign_entries",
     "former_emails",
+    "hook_deliveries",
+    "hook_secrets",
+    "hooks",
     "identifiers",
     "ingest_counters",
     "installation",
@@ -97,6 +108,9 @@ __all__ = [
     "sessions",
     "settings",
     "settings_changes",
+    "shop_orders",
+    "shop_refunds",
+    "shop_requests",
     "sightings",
     "stream_searches",
     "sweep",

@@ -8,6 +8,7 @@ from service.http.body_limits import (
     body_too_large,
     check_form,
     check_json,
+    is_raw,
     largest_body,
 )
 from service.http.problems import ProblemError, invalid
@@ -86,7 +87,7 @@ class BodyLimit:
             if checks and message["type"] == "http.request":
                 body.extend(piece)
                 if not message.get("more_body", False):
-                    for check in checks:
+                    for check in () if is_raw(scope) else checks:
                         check(body)
                     body.clear()
             return message

@@ -22,7 +22,7 @@ from service.transfer.formats.values import (
     postal_code,
     text,
 )
-from service.transfer.lines import FileKind, RefusedLineError
+from service.transfer.lines import DraftError, FileKind
 
 SOURCE = "woocommerce"
 
@@ -43,7 +43,7 @@ def statuses(status: str, *, paid: bool) -> tuple[str, str | None]:
     """Return our status and payment status. An unknown status is returned as it is."""
     word = status.lower().removeprefix("wc-")
     if word in _NO_ORDER:
-        raise RefusedLineError(
+        raise DraftError(
             "status", f"{status!r} is a draft, and no order", "leave it out; nothing is missing"
         )
     ours, payment = _STATUSES.get(word, (word, None))

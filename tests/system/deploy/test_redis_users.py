@@ -56,8 +56,8 @@ NOBODY = (
 )
 REFUSED = {
     SERVICE: (
-        ("XADD", ORDERS, "*", "data", "x"),
-        ("EVAL", "redis.call('XADD','orders','*','a',1)", 0),
+        ("XADD", "another", "*", "data", "x"),
+        ("EVAL", "redis.call('XADD','another','*','a',1)", 0),
     ),
     PUBLISHER: (
         ("XADD", CHANGES, "*", "__data__", "x"),
