@@ -31,7 +31,14 @@ from service.core.order_contract import (
     OrderData,
     validated,
 )
-from service.core.order_event import EventCustomer, EventKey, OrderEvent, Reason, Refusal
+from service.core.order_event import (
+    EventCustomer,
+    EventKey,
+    OrderEvent,
+    Reason,
+    Refusal,
+    ShopOrder,
+)
 
 AHEAD = timedelta(days=1)
 """How far a publisher's clock may run ahead of ours."""
@@ -157,7 +164,7 @@ def _checked(
             return Refusal(
                 Reason.INVALID_TIME, f"`{where}` lies more than a day in the future; check clocks"
             )
-    at = updated or sent or created
+    at, shop_id = updated or sent or created, order.get("shopId")
     return OrderEvent(
         order_id=order["id"],
         key=EventKey(order.get("version") or 0, at, sent or at, event["id"]),
@@ -171,6 +178,7 @@ def _checked(
         currency=currency,
         exchange_rate=rate,
         traceparent=traceparent if isinstance(traceparent, str) else None,
+        shop_order=ShopOrder(event.get("source") or "", shop_id) if shop_id else None,
     )
 
 
@@ -207,6 +215,7 @@ def _unstorable(event: OrderCloudEvent) -> Refusal | None:
         ("id", event["id"]),
         ("source", event.get("source")),
         ("data.id", order["id"]),
+        ("data.shopId", order.get("shopId")),
         ("data.customer.id", customer.get("id")),
         ("data.customer.email", customer.get("email")),
     ):

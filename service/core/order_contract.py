@@ -161,6 +161,7 @@ class CustomerData(TypedDict, total=False):
 class OrderData(TypedDict):
     """The whole order. Both event types carry it.
 
+    ``shopId`` is what the shop's own system calls the order, if that is not ``id``.
     ``refundedAmount`` is all that was refunded so far. ``exchangeRate`` is the store's currency per
     unit of ``currency``. Statuses are read without regard to capitals; ``authorized`` means pending
     and ``voided`` means failed.
@@ -193,6 +194,7 @@ class OrderData(TypedDict):
         ]
     ]
     shippingAddress: NotRequired[Address | None]
+    shopId: NotRequired[_Reference | None]
     dateCreated: _Instant
     dateUpdated: NotRequired[_Instant | None]
 

@@ -91,6 +91,13 @@ class OrderContent(NamedTuple):
     exchange_rate: Decimal | None
 
 
+class ShopOrder(NamedTuple):
+    """What a shop's own system calls an order. Some of what a shop says has nothing else."""
+
+    source: str
+    id: str
+
+
 class OrderEvent(NamedTuple):
     """One state of one order as a publisher wrote it. Times are in UTC.
 
@@ -114,6 +121,7 @@ class OrderEvent(NamedTuple):
     """The store's currency per unit of this order's. None: unknown, or it is the store's."""
     traceparent: str | None = None
     """The publisher's trace context (W3C), as the document has it; not checked."""
+    shop_order: ShopOrder | None = None
 
     @property
     def content(self) -> OrderContent:

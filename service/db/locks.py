@@ -36,12 +36,15 @@ class AdvisoryLock(IntEnum):
     """One process merges customers whom events have put together."""
     PAST_DAYS = 0x43524D0D
     """One process computes the daily figures of past days, or corrects them."""
+    SHOP_FACTS = 0x43524D0E
+    """Nobody notes what a shop says of an order while events of such orders are applied."""
     STREAM_ERASURE = 0x43524D0B
     """One process deletes the entries of erased people from the streams."""
 
 
 _TRY = text("SELECT pg_try_advisory_xact_lock(:lock)")
 _WAIT = text("SELECT pg_advisory_xact_lock(:lock)")
+_SHARE = text("SELECT pg_advisory_xact_lock_shared(:lock)")
 _CUSTOMERS = text("""
 WITH locked AS MATERIALIZED (
   SELECT id FROM customers WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
@@ -63,6 +66,11 @@ async def try_lock(connection: AsyncConnection, lock: AdvisoryLock) -> bool:
 async def wait_for_lock(connection: AsyncConnection, lock: AdvisoryLock) -> None:
     """Take a lock until the transaction ends, as soon as nobody else holds it."""
     await connection.execute(_WAIT, {"lock": lock})
+
+
+async def share_lock(connection: AsyncConnection, lock: AdvisoryLock) -> None:
+    """Take a lock with others who share it, as soon as nobody holds it alone."""
+    await connection.execute(_SHARE, {"lock": lock})
 
 
 async def lock_customers(connection: AsyncConnection, ids: Sequence[int]) -> datetime:

@@ -14,8 +14,8 @@ from service.core.identifiers import IdentifierKind, kind_of
 from service.core.order_event import EventKey, OrderContent, OrderEvent
 from service.core.segment_event import Cause
 from service.db.engine import in_transaction, refused_data
-from service.db.ingest.apply import apply_events
 from service.db.ingest.owners import OwnerChangedError
+from service.db.ingest.shop_orders import apply_with_facts
 from service.transfer.lines import Verdict
 from service.transfer.order_lines import MADE_ID, OrderLine
 
@@ -142,7 +142,7 @@ async def write_orders(engine: AsyncEngine, lines: Sequence[OrderLine]) -> list[
 
 
 async def _apply(connection: AsyncConnection, lines: Sequence[OrderLine]) -> None:
-    await apply_events(connection, [line.event for line in lines], cause=Cause.IMPORT)
+    await apply_with_facts(connection, [line.event for line in lines], cause=Cause.IMPORT)
     erased = sorted({line.event.order_id for line in lines if line.erased})
     if erased:
         await connection.execute(_MARK_ERASED, {"ids": erased})

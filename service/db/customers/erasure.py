@@ -45,6 +45,14 @@ FROM (SELECT DISTINCT unnest(CAST(:keys AS text[])) AS identifier) theirs
 ON CONFLICT (email_hash) DO UPDATE SET erased_at = excluded.erased_at
 RETURNING encode(email_hash, 'hex') AS email_hash, CAST(erased_at AS text) AS at
 """)
+_REMEMBER_UNKNOWN = text(f"""
+INSERT INTO erased (email_hash, erased_at)
+SELECT {identifier_hash("identifier")}, clock_timestamp()
+FROM (SELECT DISTINCT unnest(CAST(:keys AS text[])) AS identifier) theirs
+WHERE NOT EXISTS (SELECT FROM identifiers i WHERE i.identifier = theirs.identifier)
+ON CONFLICT DO NOTHING
+RETURNING encode(email_hash, 'hex') AS email_hash, CAST(erased_at AS text) AS at
+""")
 # The ids of their orders, and of others' orders whose ids are made of their e-mails.
 _IDS = text(f"""
 SELECT id, event_id, named_event_id FROM orders WHERE customer_id = :id
@@ -276,6 +284,16 @@ async def _erase_from_audit(connection: AsyncConnection, identifiers: Identifier
 def _as_values(texts: Sequence[str]) -> list[str]:
     """Return patterns of LIKE for JSON in lower case that has one of these texts as a value."""
     return [f"%{_like(dumps(each).decode().lower())}%" for each in texts]
+
+
+async def remember(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, str]:
+    """Remember identifiers that mean nobody here as those of an erased person; the caller commits.
+
+    Return the hashes of those that were not known as such, for the audit, as `Erasure` has them.
+    An order that waits in a stream does not bring the person back.
+    """
+    rows = await connection.execute(_REMEMBER_UNKNOWN, {"keys": keys})
+    return {row.email_hash: row.at for row in rows}
 
 
 async def count(connection: AsyncConnection, replaced: int) -> None:

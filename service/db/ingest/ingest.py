@@ -23,7 +23,7 @@ from service.core.stream_ids import StreamId, parse
 from service.db import installation
 from service.db.customers.letter_index import count_fates, order_columns, stored_columns
 from service.db.customers.personal_data import hashes
-from service.db.ingest.apply import apply_events
+from service.db.ingest.shop_orders import apply_with_facts
 from service.db.ingest.skip_known import without_repeats
 from service.db.schema import COUNTER_SLOTS
 from service.db.segments.trace_context import trace_orders
@@ -90,9 +90,9 @@ async def ingest(
     """Apply the events of a batch, store its refused entries as dead letters, return the outcomes.
 
     The caller commits, and acknowledges the entries only after that. ``now`` and the errors are
-    those of `apply_events`. ``traceparents``, by order id, are stored with the segment changes that
-    the orders cause. ``repeats_expected`` costs one more statement, and saves most of the work on
-    events that are already applied. The result is the same.
+    those of `apply_with_facts`. ``traceparents``, by order id, are stored with the segment changes
+    that the orders cause. ``repeats_expected`` costs one more statement, and saves most of the work
+    on events that are already applied. The result is the same.
     """
     started = time.perf_counter()
     events = [verdict for _, verdict in batch if isinstance(verdict, OrderEvent)]
@@ -102,7 +102,7 @@ async def ingest(
         outcomes[Outcome.DUPLICATE] = len(events) - len(remaining)
         events = remaining
     if events:
-        outcomes += await apply_events(connection, events, now)
+        outcomes += await apply_with_facts(connection, events, now)
     if traceparents:
         await trace_orders(connection, traceparents)
     refused = [(entry, verdict) for entry, verdict in batch if isinstance(verdict, Refusal)]

@@ -22,9 +22,9 @@ from service.core.order_event import OrderEvent, Reason, Refusal
 from service.db.accounts.audit import note
 from service.db.customers.letter_index import count_fates, measure
 from service.db.engine import in_transaction, refused_data
-from service.db.ingest.apply import apply_events
 from service.db.ingest.ingest import storable_error
 from service.db.ingest.owners import OwnerChangedError
+from service.db.ingest.shop_orders import apply_with_facts
 
 PAGE = 500
 """Dead letters replayed per transaction."""
@@ -155,7 +155,7 @@ async def _replay(
             events.append(verdict)
             accepted.append(row.id)
     if events:
-        result.accepted = await apply_events(connection, events)
+        result.accepted = await apply_with_facts(connection, events)
         # A conflict is counted as stale or applied, too. Here each letter counts once.
         del result.accepted[Outcome.CONFLICT]
         await connection.execute(_REMOVE, {"ids": accepted})

@@ -26,8 +26,7 @@ def publishes(format_: Format, *, created: bool = False) -> Handler:
 
     async def publish(state: WebState, delivery: Delivery) -> Result:
         if not isinstance(delivery.document, dict):
-            await _add(state, delivery.body, None)
-            return Result(DeliveryOutcome.DEAD_LETTERED, f"The body is not a JSON object. {_KEPT}")
+            return await keep_unread(state, delivery)
         terms = state.config.terms
         reading = Reading(UTC, terms.country, delivery.hook.domain)
         try:
@@ -35,8 +34,7 @@ def publishes(format_: Format, *, created: bool = False) -> Handler:
         except DraftError:
             return Result(DeliveryOutcome.IGNORED)
         except RefusedLineError as error:
-            await _add(state, delivery.body, None)
-            return Result(DeliveryOutcome.DEAD_LETTERED, f"{_said(error.fault)} {_KEPT}")
+            return await keep_unread(state, delivery, _said(error.fault))
         assert isinstance(order, OrderDocument)  # noqa: S101 - formats of orders return them
         line = order_line(order, terms, delivery.received_at, delivery.at, format_.theirs)
         if not isinstance(line, LineFault):
@@ -47,6 +45,14 @@ def publishes(format_: Format, *, created: bool = False) -> Handler:
         return Result(DeliveryOutcome.PUBLISHED)
 
     return publish
+
+
+async def keep_unread(
+    state: WebState, delivery: Delivery, said: str = "The body does not have what this topic has."
+) -> Result:
+    """Publish a body that cannot be read as it is, so that a worker makes a dead letter of it."""
+    await _add(state, delivery.body, None)
+    return Result(DeliveryOutcome.DEAD_LETTERED, f"{said} {_KEPT}")
 
 
 async def publish_event(state: WebState, delivery: Delivery) -> Result:

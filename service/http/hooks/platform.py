@@ -5,7 +5,7 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers
@@ -83,6 +83,21 @@ class Platform:
     """Whether a request only tries the address. It is not signed, and has no effect."""
     says_domain: bool = True
     """Whether the headers say which shop it is."""
+
+
+OLDEST = timedelta(days=7)
+"""How long ago something may have been triggered that cannot be undone. Shops try for two days."""
+
+
+def too_old(delivery: Delivery) -> Result | None:
+    """Return the refusal of a delivery that was triggered too long ago; None if it was not."""
+    if delivery.received_at - delivery.at <= OLDEST:
+        return None
+    failure = (
+        f"“{delivery.topic}” was triggered more than {OLDEST.days} days ago. What it asks for "
+        "cannot be undone, so it was not done. If it is still right, do it by hand."
+    )
+    return Result(DeliveryOutcome.TOO_OLD, failure)
 
 
 async def ignore(_state: WebState, _delivery: Delivery) -> Result:

@@ -3,8 +3,11 @@
 from starlette.datastructures import Headers
 
 from service.core.hooks import HookPlatform
+from service.http.hooks.customers import merge_customers, writes_customer
+from service.http.hooks.facts import delete_order, refunds
 from service.http.hooks.orders import publishes
-from service.http.hooks.platform import Heading, Platform, base64_signature, moment, same
+from service.http.hooks.platform import Heading, Platform, base64_signature, ignore, moment, same
+from service.http.hooks.privacy import erase_customer, erase_shop, show_data
 from service.transfer.formats import shopify
 
 _ORDERS = (
@@ -14,6 +17,10 @@ _ORDERS = (
     "fulfilled",
     "partially_fulfilled",
 )
+
+
+_CUSTOMERS = ("create", "update", "enable", "disable")
+_WRITE_CUSTOMER = writes_customer(shopify.CUSTOMERS_JSON, consent_times=shopify.consent_times)
 
 
 def _heading(headers: Headers) -> Heading:
@@ -37,5 +44,14 @@ PLATFORM = Platform(
     handlers={
         "orders/create": publishes(shopify.ORDERS_JSON, created=True),
         **{f"orders/{what}": publishes(shopify.ORDERS_JSON) for what in _ORDERS},
+        "orders/delete": delete_order,
+        "refunds/create": refunds(shopify.refund),
+        **{f"customers/{what}": _WRITE_CUSTOMER for what in _CUSTOMERS},
+        "customers/merge": merge_customers,
+        # Not an erasure: the shop asks for that by customers/redact.
+        "customers/delete": ignore,
+        "customers/redact": erase_customer,
+        "customers/data_request": show_data,
+        "shop/redact": erase_shop,
     },
 )

@@ -9,9 +9,13 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from service.core.hooks import HookPlatform
+from service.http.hooks.customers import writes_customer
+from service.http.hooks.facts import delete_order
 from service.http.hooks.orders import publishes
-from service.http.hooks.platform import Heading, Platform, base64_signature, same
+from service.http.hooks.platform import Heading, Platform, base64_signature, ignore, same
 from service.transfer.formats import woocommerce
+
+_WRITE_CUSTOMER = writes_customer(woocommerce.CUSTOMERS, changed_at="date_modified_gmt")
 
 
 def _heading(headers: Headers) -> Heading:
@@ -44,5 +48,9 @@ PLATFORM = Platform(
         "order.created": publishes(woocommerce.ORDERS, created=True),
         "order.updated": publishes(woocommerce.ORDERS),
         "order.restored": publishes(woocommerce.ORDERS),
+        "order.deleted": delete_order,
+        "customer.created": _WRITE_CUSTOMER,
+        "customer.updated": _WRITE_CUSTOMER,
+        "customer.deleted": ignore,
     },
 )

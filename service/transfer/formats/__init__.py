@@ -17,6 +17,7 @@ FORMATS = (
     ours.ORDERS,
     ours.CUSTOMERS,
     shopify.ORDERS_JSON,
+    shopify.CUSTOMERS_JSON,
     woocommerce.ORDERS,
     woocommerce.CUSTOMERS,
     browser_storage.CUSTOMERS,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -57,6 +58,16 @@ class OrderDocument(NamedTuple):
     """Where its phone numbers without ``+`` are from. None: where the store is."""
     event: Mapping[str, Any] = MappingProxyType({})
     """The event around it, if the file has one."""
+
+
+class SingleRefund(NamedTuple):
+    """A refund that is told without its order."""
+
+    shop_id: str
+    """Of the order."""
+    id: str
+    amount: Decimal
+    at: str
 
 
 CustomerCells = Mapping[str, str]

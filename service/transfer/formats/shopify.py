@@ -2,13 +2,21 @@
 
 An order of the CSV has a line for each item; its totals stand only on the first one. Its id is the
 name that the shop prints on it, such as #1411: the REST API has it as well, and the customers know
-it.
+it. The shop's own number is kept beside it, because deletions and refunds have nothing else.
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
-from service.transfer.formats.format import CustomerCells, Format, OrderDocument, Reading, Values
+from service.transfer.formats.format import (
+    CustomerCells,
+    Format,
+    OrderDocument,
+    Reading,
+    SingleRefund,
+    Values,
+)
 from service.transfer.formats.values import (
     amount,
     filled,
@@ -22,6 +30,7 @@ from service.transfer.formats.values import (
     phone,
     postal_code,
     text,
+    whole_id,
 )
 from service.transfer.lines import FileKind, RefusedLineError
 
@@ -75,6 +84,7 @@ def _read_order(cells: Values, reading: Reading) -> OrderDocument:
     )
     data = {
         "id": key("Name", cells.get("Name")),
+        "shopId": whole_id(cells.get("Id")),
         "customer": filled(
             {
                 "email": text(cells.get("Email")),
@@ -136,6 +146,7 @@ ORDERS = Format(
     signs=("Name", "Financial Status", "Total", "Created at"),
     columns=(
         "Name",
+        "Id",
         "Email",
         "Financial Status",
         "Paid at",
@@ -165,7 +176,6 @@ ORDERS = Format(
     ),
     continues=_next_item,
     aside={
-        "Id": "an order is called by its name, such as #1411, as in the shop",
         "Accepts Marketing": "consent does not come from orders; import the customers as well",
     },
     theirs={
@@ -200,6 +210,7 @@ def order(values: Mapping[str, Any], reading: Reading) -> OrderDocument:
     )
     data = {
         "id": key("name", values.get("name") or values.get("id")),
+        "shopId": text(values.get("id")),
         "customer": filled(
             {
                 "id": text(customer.get("id")),
@@ -229,13 +240,28 @@ def order(values: Mapping[str, Any], reading: Reading) -> OrderDocument:
     return OrderDocument(filled(data), reading.source or SOURCE, country.upper() or None)
 
 
-def _refunded(values: Mapping[str, Any]) -> Any:
-    """Return all that was paid back: the refunds that went through."""
-    return sum(
-        amount(each.get("amount")) or 0
-        for refund in parts(values, "refunds")
+def _refunded(values: Mapping[str, Any]) -> Decimal:
+    """Return all that was paid back of an order."""
+    return sum((_paid_back(refund) for refund in parts(values, "refunds")), Decimal(0))
+
+
+def _paid_back(refund: Mapping[str, Any]) -> Decimal:
+    """Return what was paid back by a refund: what went through of it."""
+    amounts = (
+        amount(each.get("amount"))
         for each in parts(refund, "transactions")
         if each.get("kind") == "refund" and each.get("status") == "success"
+    )
+    return sum(filter(None, amounts), Decimal(0))
+
+
+def refund(values: Mapping[str, Any]) -> SingleRefund:
+    """Read a refund of the REST API or of a webhook."""
+    return SingleRefund(
+        text(values.get("order_id")),
+        text(values.get("id")),
+        _paid_back(values),
+        text(values.get("processed_at")) or text(values.get("created_at")),
     )
 
 
@@ -349,4 +375,76 @@ CUSTOMERS = Format(
         "Total Orders": "figures come from orders; import the orders as well",
     },
     theirs={"Notes": "Note", "Name": "First Name", "External ID": "Customer ID"},
+)
+
+
+_CONSENTS = {
+    "Email Opt-in": ("email_marketing_consent", "accepts_marketing"),
+    "SMS Opt-in": ("sms_marketing_consent", ""),
+}
+"""Our column, the object with the consent, and the field that older versions have instead."""
+
+
+def _read_customer_object(values: Values, reading: Reading) -> CustomerCells:
+    address = part(values, "default_address")
+    country = text(address.get("country_code")).upper()
+    told = text(values.get("phone")) or text(address.get("phone"))
+    cells = {
+        "External ID": key("id", values.get("id")),
+        "Source": reading.source or SOURCE,
+        "Name": joined([values.get("first_name"), values.get("last_name")]),
+        "Email": text(values.get("email")),
+        "Phone": phone("phone", told, reading, country),
+        "Street": listed([text(address.get("address1")), text(address.get("address2"))]),
+        "City": text(address.get("city")),
+        "State": text(address.get("province")),
+        "Zip": postal_code("zip", address.get("zip"), reading, country),
+        "Country": country,
+        "Notes": text(values.get("note")),
+        "Date Created": moment(values.get("created_at"), reading),
+    }
+    for column, (name, older) in _CONSENTS.items():
+        state = text(part(values, name).get("state"))
+        if not state and isinstance(values.get(older), bool):
+            state = "subscribed" if values[older] else "unsubscribed"
+        if state:
+            cells[column] = "yes" if state == "subscribed" else "no"
+    return cells
+
+
+def consent_times(values: Values) -> dict[str, str]:
+    """Return when each consent was given or withdrawn, by our column, where that is told."""
+    return {
+        column: at
+        for column, (name, _) in _CONSENTS.items()
+        if (at := text(part(values, name).get("consent_updated_at")))
+    }
+
+
+CUSTOMERS_JSON = Format(
+    name="shopify-customers-json",
+    title="Shopify, customers of the REST API",
+    kind=FileKind.CUSTOMERS,
+    read=_read_customer_object,
+    signs=("first_name", "last_name", "email", "verified_email"),
+    columns=(
+        "id",
+        "first_name",
+        "last_name",
+        "email",
+        "phone",
+        "default_address",
+        "note",
+        "email_marketing_consent",
+        "accepts_marketing",
+        "sms_marketing_consent",
+        "created_at",
+        "verified_email",
+    ),
+    json=True,
+    aside={
+        "total_spent": "figures come from orders; import the orders as well",
+        "orders_count": "figures come from orders; import the orders as well",
+    },
+    theirs={"Name": "first_name", "External ID": "id", "Date Created": "created_at"},
 )

@@ -65,6 +65,12 @@ def key(column: str, value: object) -> str:
     return written
 
 
+def whole_id(value: object) -> str:
+    """Return an id that only some records need; empty if a spreadsheet has cut off its digits."""
+    written = _without_apostrophe(text(value))
+    return "" if shortened(written) else written
+
+
 def phone(column: str, value: object, reading: Reading, country: str | None = None) -> str:
     """Return a phone as it is written; empty if a spreadsheet has cut off its digits."""
     written = _without_apostrophe(text(value))

@@ -101,6 +101,7 @@ def order(values: Values, reading: Reading) -> OrderDocument:
     name = joined([billing.get("first_name"), billing.get("last_name")])
     data = {
         "id": key("number", values.get("number") or values.get("id")),
+        "shopId": text(values.get("id")),
         "customer": filled(
             {
                 "id": text(values.get("customer_id")),  # 0 is a guest, and names nobody

@@ -1,0 +1,165 @@
+"""What shops ask about people's data: erasures, which are done, and what a person has to do.
+
+A request is recognised by its whole body, because nothing else of a webhook is signed. So whoever
+has overheard one cannot have it done a second time. The caller commits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.hooks import ShopRequest
+from service.core.identifiers import IdentifierKind, kind_of, source_and_id
+from service.db.accounts.audit import note
+from service.db.customers import editing, erasure
+from service.db.customers.identity.claims import of_customer, owner_of
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it arrived."""
+
+    platform: str
+    domain: str
+    digest: bytes
+    """Of the body."""
+    actor: str
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """A request that waits for a person."""
+
+    id: int
+    platform: str
+    domain: str
+    kind: ShopRequest
+    customer_id: int | None
+    received_at: datetime
+
+
+_ADD = text("""
+INSERT INTO shop_requests (platform, domain, kind, digest)
+VALUES (:platform, :domain, :kind, :digest)
+ON CONFLICT DO NOTHING RETURNING id
+""")
+_ABOUT = text("UPDATE shop_requests SET customer_id = :customer WHERE id = :id")
+_DONE = text("""
+UPDATE shop_requests SET done_at = now(), done_by = :actor
+WHERE id = :id AND done_at IS NULL RETURNING kind
+""")
+_OPEN = text("""
+SELECT id, platform, domain, kind, customer_id, received_at FROM shop_requests
+WHERE done_at IS NULL ORDER BY received_at, id LIMIT :most
+""")
+_COUNT = text("SELECT count(*) FROM shop_requests WHERE done_at IS NULL")
+
+
+async def ask(
+    connection: AsyncConnection, asked: Asked, kind: ShopRequest, identifiers: Sequence[str] = ()
+) -> None:
+    """Keep a request until a person marks it as done.
+
+    It is about the customer whom the first of the identifiers means that means anybody.
+    """
+    request_id = await _add(connection, asked, kind)
+    if request_id is None:
+        return
+    for identifier in identifiers:
+        if (owner := await owner_of(connection, identifier)) is not None:
+            await connection.execute(_ABOUT, {"id": request_id, "customer": owner})
+            return
+
+
+async def erase_customer(
+    connection: AsyncConnection, asked: Asked, identifiers: Sequence[str]
+) -> int:
+    """Erase the person whom identifiers mean, and return how many customers that were.
+
+    Whoever has one of the e-mails and another number in the same shop is another person. Whoever
+    has one of the phones is the person only if nothing else is known of them. None of these
+    identifiers names anybody in an order that was placed before.
+    """
+    request_id = await _add(connection, asked, ShopRequest.ERASE_CUSTOMER)
+    if request_id is None:
+        return 0
+    customers = {
+        owner
+        for identifier in identifiers
+        if (owner := await owner_of(connection, identifier)) is not None
+        and await _is_the_person(connection, owner, identifier, asked.domain, identifiers)
+    }
+    for customer_id in sorted(customers):
+        await editing.delete(connection, asked.actor, customer_id)
+    hashes = await erasure.remember(connection, identifiers)
+    if hashes:
+        await note(connection, asked.actor, "customer.erased", details={"erased": hashes})
+        await erasure.count(connection, 0)
+    await connection.execute(_DONE, {"id": request_id, "actor": asked.actor})
+    return len(customers)
+
+
+async def mark_done(connection: AsyncConnection, request_id: int, actor: str) -> bool:
+    """Note that a person has done what was asked. False if it was done before."""
+    row = (await connection.execute(_DONE, {"id": request_id, "actor": actor})).one_or_none()
+    if row is None:
+        return False
+    details = {"request": request_id, "kind": row.kind}
+    await note(connection, actor, "shop-request.done", details=details)
+    return True
+
+
+async def open_requests(connection: AsyncConnection, most: int) -> list[OpenRequest]:
+    """Return the requests that wait for a person, the oldest first."""
+    return [
+        OpenRequest(
+            row.id,
+            row.platform,
+            row.domain,
+            ShopRequest(row.kind),
+            row.customer_id,
+            row.received_at,
+        )
+        for row in await connection.execute(_OPEN, {"most": most})
+    ]
+
+
+async def count_open(connection: AsyncConnection) -> int:
+    """Return how many requests wait for a person."""
+    return int((await connection.execute(_COUNT)).scalar_one())
+
+
+async def _add(connection: AsyncConnection, asked: Asked, kind: ShopRequest) -> int | None:
+    """Add a request and return its number. None if it came before."""
+    parameters = {
+        "platform": asked.platform,
+        "domain": asked.domain,
+        "kind": kind.value,
+        "digest": asked.digest,
+    }
+    number: int | None = (await connection.execute(_ADD, parameters)).scalar_one_or_none()
+    return number
+
+
+async def _is_the_person(
+    connection: AsyncConnection,
+    customer_id: int,
+    identifier: str,
+    domain: str,
+    identifiers: Sequence[str],
+) -> bool:
+    kind = kind_of(identifier)
+    theirs = [row.identifier for row in await of_customer(connection, customer_id)]
+    if kind is IdentifierKind.EMAIL:
+        return not any(
+            kind_of(each) is IdentifierKind.EXTERNAL
+            and source_and_id(each)[0] == domain
+            and each not in identifiers
+            for each in theirs
+        )
+    if kind is IdentifierKind.PHONE:
+        return all(kind_of(each) is IdentifierKind.PHONE for each in theirs)
+    return True
