@@ -4,6 +4,7 @@ Every replica answers with the same values. Only the requests, the release, and 
 and files of the process belong to the process that answers.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 
@@ -28,7 +29,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.config import Config
 from service.core.dead_letters import Bounds, Fate, Kept, share_used
 from service.core.order_event import Reason
-from service.db.customers import order_conflicts
+from service.db.accounts import hooks
+from service.db.customers import order_conflicts, shop_requests
 from service.db.customers.identity import merge
 from service.db.engine import DATABASE_AWAY
 from service.db.ingest.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
@@ -118,6 +120,9 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         figures = await read_figures(connection)
         log = await status.write_ahead_log(connection)
         merges = await merge.waiting(connection)
+        shops = await hooks.list_hooks(connection)
+        deliveries = await hooks.topic_counts(connection)
+        asked = await shop_requests.oldest_seconds(connection)
     segments = GaugeMetricFamily("crm_customers", "Customers by segment.", labels=["segment"])
     for segment, figure in figures.items():
         segments.add_metric([segment.value], figure.customers)
@@ -161,6 +166,12 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         *_foreign_metrics(foreign),
         *_log_metrics(log),
         *_merge_metrics(merges),
+        *_hook_metrics(shops, deliveries),
+        GaugeMetricFamily(
+            "crm_oldest_shop_request_seconds",
+            "How long the oldest request of a shop about personal data has waited for a person.",
+            value=asked,
+        ),
         GaugeMetricFamily(
             "crm_unpublished_changes",
             "Segment changes not yet on the out-stream.",
@@ -266,6 +277,32 @@ def _merge_metrics(merges: merge.Waiting) -> list[Metric]:
             value=merges.protected,
         ),
     ]
+
+
+def _hook_metrics(
+    shops: Sequence[hooks.ListedHook], counts: Sequence[hooks.TopicCount]
+) -> list[Metric]:
+    deliveries = CounterMetricFamily(
+        "crm_hook_deliveries",
+        "Deliveries of shops' webhooks by what became of them.",
+        labels=["platform", "outcome"],
+    )
+    silent = GaugeMetricFamily(
+        "crm_hook_last_delivery_timestamp_seconds",
+        "When the last delivery of a shop had a right signature; before the first, when it was"
+        " added.",
+        labels=["platform", "domain"],
+    )
+    platforms = {shop.id: shop.platform for shop in shops}
+    sums = Counter[tuple[str, str]]()
+    for count in counts:
+        sums[platforms[count.hook_id], count.outcome.value] += count.deliveries
+    for (platform, outcome), total in sorted(sums.items()):
+        deliveries.add_metric([platform, outcome], total)
+    for shop in shops:
+        last = shop.last_delivery_at or shop.date_created
+        silent.add_metric([shop.platform, shop.domain], last.timestamp())
+    return [deliveries, silent]
 
 
 def _log_metrics(log: status.WriteAheadLog) -> list[Metric]:

@@ -14,6 +14,7 @@ from service.cli.import_report import refused_lines
 from service.cli.output import fail, number_of, say, stages
 from service.config import Config
 from service.core.printable import printable
+from service.db.accounts.hooks import only_domains
 from service.db.engine import DATABASE_AWAY
 from service.db.store_clock import read_store_clock
 from service.local.state import with_local_stack
@@ -66,9 +67,10 @@ def publish_command(
 async def _publish(config: Config, request: ImportRequest) -> tuple[int, ImportOutcome]:
     async with connected(config, "crm publish") as engine, engine.connect() as connection:
         zone = (await read_store_clock(connection)).zone
+        domains = await only_domains(connection)
     outcome, sent = ImportOutcome(), 0
     size = request.path.stat().st_size
-    events = events_of_file(request, config.terms, zone, outcome)
+    events = events_of_file(request, config.terms, zone, domains, outcome)
     async with aclosing(
         redis_client.connect(config.redis_url or "", cluster=config.redis_cluster)
     ) as redis:

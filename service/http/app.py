@@ -26,6 +26,7 @@ from service.http.api import (
     dead_letter_replay,
     dead_letters,
     duplicates,
+    hooks,
     identifiers,
     identity,
     order_conflicts,
@@ -78,6 +79,7 @@ _ROUTERS = (
     dead_letter_replay.router,
     dead_letter_removal.router,
     activity.router,
+    hooks.router,
     hooks_route.router,
 )
 

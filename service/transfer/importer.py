@@ -1,6 +1,6 @@
 """Import a file of customers or orders, or report what an import would do."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
@@ -15,6 +15,7 @@ from service.core.identifiers import customer_identifier, email_identifier
 from service.core.judge import Terms
 from service.core.reconstruction import ReconstructionCause
 from service.core.time_zones import zone_of
+from service.db.accounts.hooks import only_domains
 from service.db.engine import BY_INDEX, create_engine, in_transaction
 from service.db.installation import check_currency, claim_currency
 from service.db.statistics.generations import request_reconstruction
@@ -99,6 +100,7 @@ async def import_file(
         guard = claim_currency if request.apply else check_currency
         async with engine.begin() as connection:
             await guard(connection, config.store_currency)
+            domains = await only_domains(connection)
         now = datetime.now(UTC)
         with ExitStack() as files:
             run = _Import(
@@ -113,6 +115,7 @@ async def import_file(
                     request.source,
                     request.date_format,
                 ),
+                domains=domains,
                 progress=progress,
                 refused_lines=files.enter_context(closing(RefusedLines(request.refused_path))),
                 index=files.enter_context(closing(FileIndex())),
@@ -148,6 +151,8 @@ class _Import:
     now: datetime
     as_of: datetime
     reading: Reading
+    domains: Mapping[str, str]
+    """Of the only shop of each platform that has just one."""
     progress: Progress
     refused_lines: RefusedLines
     index: FileIndex
@@ -157,6 +162,7 @@ class _Import:
     async def read_all(self) -> None:
         self.outcome.as_of = self.as_of
         with recognised_file(self.request.path, self.request.wanted) as file:
+            self.reading.of_format(file.format, self.domains)
             if self.request.apply and file.format.kind is FileKind.CUSTOMERS:
                 await self.reserve_ids(file)
         with recognised_file(self.request.path, self.request.wanted) as file:

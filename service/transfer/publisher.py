@@ -1,7 +1,7 @@
 """Make order events of a file, for those who want to see the stream work."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 
 from service.core.identifiers import IdentifierKind, kind_of, value_of
@@ -16,12 +16,16 @@ from service.transfer.recognition import recognised_file
 
 
 def events_of_file(
-    request: ImportRequest, terms: Terms, zone: tzinfo, outcome: ImportOutcome
+    request: ImportRequest,
+    terms: Terms,
+    zone: tzinfo,
+    domains: Mapping[str, str],
+    outcome: ImportOutcome,
 ) -> Iterator[str]:
     """Yield the JSON of an order event per order of a file.
 
-    Orders that the worker would refuse are left out, and counted in ``outcome``. Raises
-    UnreadableError.
+    ``domains`` are those of the only shop of each platform that has just one. Orders that the
+    worker would refuse are left out, and counted in ``outcome``. Raises UnreadableError.
     """
     now = datetime.now(UTC)
     dated = as_of(request, now)
@@ -30,6 +34,7 @@ def events_of_file(
         if file.format.kind is not FileKind.ORDERS:
             msg = f"cannot be published: it has customers ({file.format.title}), and no orders"
             raise UnreadableError(msg)
+        reading.of_format(file.format, domains)
         outcome.begin(file, reading)
         for record in grouped(file.format, file.records, outcome):
             order = read(file.format, record, reading)

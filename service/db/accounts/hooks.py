@@ -120,7 +120,9 @@ _TOPICS = text("""
 SELECT hook_id, topic, outcome, deliveries, last_at FROM hook_deliveries
 ORDER BY hook_id, topic, outcome
 """)
-_DOMAINS = text("SELECT domain FROM hooks WHERE platform = :platform ORDER BY domain LIMIT 2")
+_ONLY_DOMAINS = text("""
+SELECT platform, min(domain) AS domain FROM hooks GROUP BY platform HAVING count(*) = 1
+""")
 _NOTED = unpack(
     {
         "hook_id": "bigint",
@@ -231,10 +233,9 @@ async def topic_counts(connection: AsyncConnection) -> list[TopicCount]:
     ]
 
 
-async def only_domain(connection: AsyncConnection, platform: str) -> str | None:
-    """Return the domain of the platform's hook, if it has exactly one."""
-    domains = (await connection.execute(_DOMAINS, {"platform": platform})).scalars().all()
-    return domains[0] if len(domains) == 1 else None
+async def only_domains(connection: AsyncConnection) -> dict[str, str]:
+    """Return the domain of each platform that has exactly one hook."""
+    return {row.platform: row.domain for row in await connection.execute(_ONLY_DOMAINS)}
 
 
 async def note_deliveries(connection: AsyncConnection, noted: Sequence[Noted]) -> None:

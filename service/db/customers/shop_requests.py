@@ -55,7 +55,10 @@ _OPEN = text("""
 SELECT id, platform, domain, kind, customer_id, received_at FROM shop_requests
 WHERE done_at IS NULL ORDER BY received_at, id LIMIT :most
 """)
-_COUNT = text("SELECT count(*) FROM shop_requests WHERE done_at IS NULL")
+_OLDEST = text("""
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(received_at)), 0)
+FROM shop_requests WHERE done_at IS NULL
+""")
 
 
 async def ask(
@@ -102,13 +105,13 @@ async def erase_customer(
     return len(customers)
 
 
-async def mark_done(connection: AsyncConnection, request_id: int, actor: str) -> bool:
+async def close(connection: AsyncConnection, request_id: int, actor: str) -> bool:
     """Note that a person has done what was asked. False if it was done before."""
     row = (await connection.execute(_DONE, {"id": request_id, "actor": actor})).one_or_none()
     if row is None:
         return False
     details = {"request": request_id, "kind": row.kind}
-    await note(connection, actor, "shop-request.done", details=details)
+    await note(connection, actor, "shop-request.closed", details=details)
     return True
 
 
@@ -127,9 +130,9 @@ async def open_requests(connection: AsyncConnection, most: int) -> list[OpenRequ
     ]
 
 
-async def count_open(connection: AsyncConnection) -> int:
-    """Return how many requests wait for a person."""
-    return int((await connection.execute(_COUNT)).scalar_one())
+async def oldest_seconds(connection: AsyncConnection) -> float:
+    """Return how long the oldest of them has waited; 0 if none waits."""
+    return float((await connection.execute(_OLDEST)).scalar_one())
 
 
 async def _add(connection: AsyncConnection, asked: Asked, kind: ShopRequest) -> int | None:

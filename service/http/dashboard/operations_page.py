@@ -1,4 +1,4 @@
-"""``/operations``: backlog, losses, dead letters, orders to look at, the last verification."""
+"""``/operations``: backlog, losses, webhooks, dead letters, orders to look at, verification."""
 
 from typing import Annotated
 
@@ -6,7 +6,8 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.db.customers import order_conflicts, order_history
+from service.db.accounts import hooks
+from service.db.customers import order_conflicts, order_history, shop_requests
 from service.db.customers.paging import TimePosition
 from service.db.engine import in_transaction
 from service.db.operations import (
@@ -34,6 +35,7 @@ _LETTERS = 20
 _ORDERS = 10
 _CONFLICTS = 10
 _LOSSES = 10
+_REQUESTS = 50
 
 
 class Shown(BaseModel):
@@ -82,6 +84,9 @@ async def show(
         conflicts = await order_conflicts.page(
             connection, _CONFLICTS, _position(cursors, shown.conflicts, CONFLICTS)
         )
+        shops = await hooks.list_hooks(connection)
+        topics = await hooks.topic_counts(connection)
+        requests = await shop_requests.open_requests(connection, _REQUESTS)
     return page(
         request,
         actor,
@@ -106,6 +111,8 @@ async def show(
         unattributed=unattributed,
         older_orders=cursors.encode_time(unattributed.end, ORDERS),
         conflicts=conflicts,
+        shops=[(shop, [each for each in topics if each.hook_id == shop.id]) for shop in shops],
+        requests=requests,
         older_conflicts=cursors.encode_time(conflicts.end, CONFLICTS),
     )
 
@@ -122,6 +129,18 @@ async def acknowledge_loss(
         state_of(request).engine, losses.acknowledge, incident, actor.name
     )
     return done("/operations", "loss-acknowledged" if acknowledged else "unchanged")
+
+
+@router.post("/operations/shop-requests/{id}/close")
+async def close_request(
+    request: Request,
+    actor: Admin,
+    number: Annotated[int, Path(alias="id", ge=1, lt=2**63)],
+    _: Form,
+) -> Response:
+    """Note, in the name of the person, that what a shop asked about somebody's data is done."""
+    closed = await in_transaction(state_of(request).engine, shop_requests.close, number, actor.name)
+    return done("/operations", "request-closed" if closed else "unchanged")
 
 
 @router.post("/operations/foreign/{id}/acknowledge")

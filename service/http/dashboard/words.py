@@ -1,6 +1,7 @@
 """The words that staff read for the codes that the service stores: causes, reasons, actions."""
 
 from service.core.customer_ids import customer_ref
+from service.core.hooks import DeliveryOutcome
 from service.core.identifiers import IdentifierKind, kind_of, source_and_id, value_of
 from service.core.order_event import Reason
 from service.core.order_flags import OrderFlag
@@ -63,6 +64,18 @@ REASONS = {
 }
 """Why an entry became a dead letter."""
 
+OUTCOMES = {
+    DeliveryOutcome.PUBLISHED: "taken in",
+    DeliveryOutcome.APPLIED: "taken in",
+    DeliveryOutcome.IGNORED: "with nothing to keep",
+    DeliveryOutcome.DEAD_LETTERED: "unreadable, among the dead letters",
+    DeliveryOutcome.WRONG_SIGNATURE: "with a wrong signature",
+    DeliveryOutcome.OTHER_SHOP: "of another shop",
+    DeliveryOutcome.TOO_OLD: "too old to be done",
+    DeliveryOutcome.UNAVAILABLE: "refused while a server was away",
+}
+"""What became of a webhook's deliveries."""
+
 ACTIONS = {
     "customer.created": "Customer added",
     "customer.updated": "Customer edited",
@@ -96,6 +109,10 @@ ACTIONS = {
     "user.sign-in-failed": "Failed sign-in",
     "key.created": "API key created",
     "key.revoked": "API key revoked",
+    "hook.created": "Webhooks of a shop added",
+    "hook.rotated": "Secret of a shop's webhooks changed",
+    "hook.removed": "Webhooks of a shop removed",
+    "shop-request.closed": "Request of a shop marked as done",
 }
 """What somebody did, for each action of the audit log. "by jane@example.com" may follow."""
 
@@ -138,6 +155,11 @@ def reason(code: str) -> str:
     return REASONS[Reason(code)] if code in set(Reason) else code.replace("_", " ")
 
 
+def outcome(code: str) -> str:
+    """Write what became of a webhook's deliveries."""
+    return OUTCOMES[DeliveryOutcome(code)]
+
+
 def action(code: str) -> str:
     """Write what somebody did. A code that only an older release knew is shown as it is."""
     return ACTIONS.get(code) or code.replace(".", " ").replace("-", " ").capitalize()
@@ -160,4 +182,6 @@ def person(actor: str) -> str:
     if actor == "local":
         return "the local user"
     kind, _, name = actor.partition(":")
+    if kind == "hook":
+        return f"{name.partition(' ')[2]} (webhook)"
     return f"{name} (command line)" if kind == "cli" else actor

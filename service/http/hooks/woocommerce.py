@@ -15,6 +15,7 @@ from service.http.hooks.orders import publishes
 from service.http.hooks.platform import Heading, Platform, base64_signature, ignore, same
 from service.transfer.formats import woocommerce
 
+_ORDER, _CUSTOMER = "order", "customer"
 _WRITE_CUSTOMER = writes_customer(woocommerce.CUSTOMERS, changed_at="date_modified_gmt")
 
 
@@ -45,12 +46,12 @@ PLATFORM = Platform(
     is_signed=_is_signed,
     is_test=_is_test,
     handlers={
-        "order.created": publishes(woocommerce.ORDERS, created=True),
-        "order.updated": publishes(woocommerce.ORDERS),
-        "order.restored": publishes(woocommerce.ORDERS),
-        "order.deleted": delete_order,
-        "customer.created": _WRITE_CUSTOMER,
-        "customer.updated": _WRITE_CUSTOMER,
-        "customer.deleted": ignore,
+        f"{_ORDER}.created": publishes(woocommerce.ORDERS, created=True),
+        f"{_ORDER}.updated": publishes(woocommerce.ORDERS),
+        f"{_ORDER}.restored": publishes(woocommerce.ORDERS),
+        f"{_ORDER}.deleted": delete_order,
+        f"{_CUSTOMER}.created": _WRITE_CUSTOMER,
+        f"{_CUSTOMER}.updated": _WRITE_CUSTOMER,
+        f"{_CUSTOMER}.deleted": ignore,
     },
 )

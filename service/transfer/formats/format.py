@@ -12,6 +12,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from service.core.hooks import HookPlatform
 from service.transfer.lines import FileKind
 
 Values = Mapping[str, Any]
@@ -41,6 +42,11 @@ class Reading:
     line: int = 0
     noticed: dict[Noticed, tuple[int, int]] = field(default_factory=dict)
     """How often something was noticed, and on which line first."""
+
+    def of_format(self, format_: "Format", domains: Mapping[str, str]) -> None:
+        """Take the domain of the only shop of the format's platform, unless the shop is named."""
+        if not self.source and format_.platform:
+            self.source = domains.get(format_.platform, "")
 
     def notice(self, column: str, what: str) -> None:
         """Note something odd on the present line."""
@@ -102,6 +108,8 @@ class Format:
     """Whether we write it ourselves."""
     json: bool = False
     """Whether its records are JSON objects. Their keys are the columns."""
+    platform: HookPlatform | None = None
+    """Whose shops write it. Webhooks of the same shop have its domain as their source."""
     theirs: Mapping[str, str] = field(default_factory=dict)
     """Their name of a column or field of ours, for faults."""
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from service.core.hooks import HookPlatform
 from service.transfer.formats.format import (
     CustomerCells,
     Format,
@@ -141,6 +142,7 @@ def _next_item(before: Values, cells: Values) -> bool:
 ORDERS = Format(
     name="shopify-orders",
     title="Shopify, export of orders",
+    platform=HookPlatform.SHOPIFY,
     kind=FileKind.ORDERS,
     read=_read_order,
     signs=("Name", "Financial Status", "Total", "Created at"),
@@ -268,6 +270,7 @@ def refund(values: Mapping[str, Any]) -> SingleRefund:
 ORDERS_JSON = Format(
     name="shopify-orders-json",
     title="Shopify, orders of the REST API",
+    platform=HookPlatform.SHOPIFY,
     kind=FileKind.ORDERS,
     read=order,
     signs=("financial_status", "total_price", "created_at"),
@@ -354,6 +357,7 @@ _PARTS = (
 CUSTOMERS = Format(
     name="shopify-customers",
     title="Shopify, export of customers",
+    platform=HookPlatform.SHOPIFY,
     kind=FileKind.CUSTOMERS,
     read=_read_customer,
     signs=("First Name", "Last Name", "Email", "Total Spent", "Total Orders"),
@@ -424,6 +428,7 @@ def consent_times(values: Values) -> dict[str, str]:
 CUSTOMERS_JSON = Format(
     name="shopify-customers-json",
     title="Shopify, customers of the REST API",
+    platform=HookPlatform.SHOPIFY,
     kind=FileKind.CUSTOMERS,
     read=_read_customer_object,
     signs=("first_name", "last_name", "email", "verified_email"),

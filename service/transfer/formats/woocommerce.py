@@ -8,6 +8,7 @@ order has no other.
 from decimal import Decimal
 from urllib.parse import urlsplit
 
+from service.core.hooks import HookPlatform
 from service.transfer.formats.format import CustomerCells, Format, OrderDocument, Reading, Values
 from service.transfer.formats.values import (
     amount,
@@ -125,6 +126,7 @@ def order(values: Values, reading: Reading) -> OrderDocument:
 ORDERS = Format(
     name="woocommerce-orders",
     title="WooCommerce, orders of the REST API",
+    platform=HookPlatform.WOOCOMMERCE,
     kind=FileKind.ORDERS,
     read=order,
     signs=("status", "total", "customer_id", "billing", "date_created"),
@@ -180,6 +182,7 @@ def _read_customer(values: Values, reading: Reading) -> CustomerCells:
 CUSTOMERS = Format(
     name="woocommerce-customers",
     title="WooCommerce, customers of the REST API",
+    platform=HookPlatform.WOOCOMMERCE,
     kind=FileKind.CUSTOMERS,
     read=_read_customer,
     signs=("email", "first_name", "last_name", "billing", "username", "date_created"),
@@ -215,6 +218,7 @@ def _read_reported_customer(cells: Values, reading: Reading) -> CustomerCells:
 CUSTOMERS_REPORT = Format(
     name="woocommerce-customers-report",
     title="WooCommerce Analytics, report of customers",
+    platform=HookPlatform.WOOCOMMERCE,
     kind=FileKind.CUSTOMERS,
     read=_read_reported_customer,
     signs=("Email", "Sign Up", "Total Spend", "AOV"),
@@ -242,6 +246,7 @@ def _read_reported_order(cells: Values, reading: Reading) -> OrderDocument:
 ORDERS_REPORT = Format(
     name="woocommerce-orders-report",
     title="WooCommerce Analytics, report of orders",
+    platform=HookPlatform.WOOCOMMERCE,
     kind=FileKind.ORDERS,
     read=_read_reported_order,
     signs=("Order #", "Status", "Customer type", "N. Revenue", "Date"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.core.hooks import DeliveryOutcome
 from service.core.order_event import Reason
 from service.core.segment_event import Cause
 from service.http.dashboard import words
@@ -15,13 +16,17 @@ SERVICE = Path(words.__file__).parents[2]
 def test_every_cause_and_every_reason_has_words() -> None:
     assert set(words.CAUSES) == set(Cause)
     assert set(words.REASONS) == set(Reason)
+    assert set(words.OUTCOMES) == set(DeliveryOutcome)
 
 
 def test_every_action_of_the_audit_log_has_words() -> None:
     source = "\n".join(
         path.read_text() for path in SERVICE.rglob("*.py") if path.name != "words.py"
     )
-    nouns = "customers?|identifier|order|interaction|settings|dead-letters?|loss|rebuild|verify"
+    nouns = (
+        "customers?|identifier|order|interaction|settings|dead-letters?|loss|rebuild|verify"
+        "|hook|shop-request"
+    )
     verbs = "split|[a-z-]+(?:ed|-set|-in|-out)"
     noted = set(re.findall(rf"[\"']((?:{nouns}|user|key)\.(?:{verbs}))[\"']", source))
     assert noted == set(words.ACTIONS)
@@ -44,6 +49,7 @@ def test_a_text_after_a_code_begins_with_a_capital_letter() -> None:
         ("nobody", ""),
         ("local", "by the local user"),
         ("cli:ann", "by ann (command line)"),
+        ("hook:shopify my-shop.example", "by my-shop.example (webhook)"),
         ("jane@example.com", "by jane@example.com"),
     ],
 )

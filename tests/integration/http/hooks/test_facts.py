@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Service
 from tests.integration.http.hooks.conftest import apply_all
-from tests.integration.http.hooks.shop import SHOP, Shop, Woo, shopify_order, woo_order
+from tests.integration.http.hooks.shop import Shop, Woo, shopify_order, woo_order
 from tests.integration.transfer.files import load
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -137,13 +137,14 @@ async def test_an_order_of_woocommerce_that_was_restored_counts_again(
 async def test_an_order_from_a_file_is_found_by_the_shops_number(
     service: Service, shop: Shop, tmp_path: Any
 ) -> None:
+    """The file is taken for one of the only shop that has a hook."""
     path = tmp_path / "orders.json"
     path.write_text(json.dumps([shopify_order(updated=at(1))]))
-    done = await load(service, path, source=SHOP)
+    done = await load(service, path)
     assert done.refused == 0
     await told(service, shop, [("refunds/create", refund(1, "5.00", at(2)), at(2))])
     assert (await state(service))["refunded"] == Decimal("5.00")
-    again = await load(service, path, source=SHOP)
+    again = await load(service, path)
     assert [verdict.value for verdict in again.counts] == ["unchanged"]
     assert (await state(service))["refunded"] == Decimal("5.00")
 

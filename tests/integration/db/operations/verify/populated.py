@@ -49,6 +49,16 @@ _ROWS = (
     """INSERT INTO order_conflicts (order_id, event_id, version, updated_at, sent_at, content)
        SELECT id, 'another', version, updated_at, updated_at, '{"status": "lost"}'
        FROM orders WHERE id = 'ORD-1'""",
+    """INSERT INTO hooks (platform, domain, last_delivery_at, last_failure_at, last_failure)
+       VALUES ('shopify', 'shop.example', now(), now(), 'the signature was wrong')""",
+    "INSERT INTO hook_secrets (hook_id, sealed, expires_at) SELECT id, 'sealed', now() FROM hooks",
+    """INSERT INTO hook_deliveries (hook_id, topic, outcome, deliveries, last_at)
+       SELECT id, 'orders/create', 'published', 3, now() FROM hooks""",
+    """INSERT INTO shop_requests (platform, domain, kind, digest, customer_id, done_at, done_by)
+       VALUES ('shopify', 'shop.example', 'data', 'x', 1001, now(), 'test')""",
+    """INSERT INTO shop_orders (source, shop_id, order_id, deleted_at, told)
+       VALUES ('shop.example', '1', 'ORD-1', now(), '{"status": "paid"}')""",
+    "INSERT INTO shop_refunds VALUES ('shop.example', '1', '2', 5, now())",
     "INSERT INTO devices (token_hash, user_id) SELECT 'x', min(id) FROM users",
     "INSERT INTO stream_searches VALUES ('gone', 1, 0, '1-0', '2-0', 1)",
     "INSERT INTO reconstructions (cause) VALUES ('asked')",
