@@ -23,12 +23,27 @@ LIVE_SECONDS = 10.0
 """How long a change may take to show. Two are promised; a loaded machine gets more."""
 PAGES = ("/", "/duplicates", "/retention", "/settings", "/operations")
 SIGN_IN = "/sign-in"
+_WEBHOOKS = (
+    """INSERT INTO hooks (platform, domain, last_failure_at, last_failure)
+       VALUES ('shopify', 'a-shop-with-a-long-name.myshopify.com', now(),
+         'The signature was wrong. Run `crm hooks rotate`.')""",
+    """INSERT INTO hook_deliveries (hook_id, topic, outcome, deliveries, last_at)
+       SELECT id, topic, outcome, 1200, now() FROM hooks, (VALUES ('', 'wrong_signature'),
+         ('orders/partially_fulfilled', 'published')) AS d (topic, outcome)""",
+    """INSERT INTO shop_requests (platform, domain, kind, digest, customer_id)
+       SELECT 'shopify', 'a-shop-with-a-long-name.myshopify.com', kind, 'x', customer
+       FROM (VALUES ('data', 1001), ('data', NULL), ('erase_shop', NULL)) AS r (kind, customer)
+       ON CONFLICT DO NOTHING""",
+)
 ACCEPT = {"accept": "text/html"}
 
 
 @pytest.fixture
 async def shop(site: Site) -> Site:
-    """Fill the site: 25 customers in three segments, one dead letter, one unattributed order."""
+    """Fill the site: 25 customers in three segments, one dead letter, one unattributed order.
+
+    A shop's webhooks fail, and it has asked about people's data.
+    """
     now = datetime.now(UTC)
     orders = [
         entry(f"ORD-{n}", email=f"c{n:02}@x.org", name=f"Customer {n:02}", total=str(10 + n),
@@ -37,6 +52,8 @@ async def shop(site: Site) -> Site:
     ]  # fmt: skip
     await site.service.ingest(*orders, entry("ORD-nobody"))
     await site.service.ingest(Entry("1700000000000-0", {b"data": b"{oops <b>"}))
+    for statement in _WEBHOOKS:
+        await site.service.execute(statement)
     return site
 
 
