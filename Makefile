@@ -89,9 +89,9 @@ audit: env ## Look for known vulnerabilities of the pins (needs the network)
 	@$(BIN)/python -m tests.system.security.audit $(AUDIT)
 
 lock: env ## Write the pins in requirements*.txt from pyproject.toml
-	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --extra otel -o requirements.txt pyproject.toml
+	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --extra insight --extra otel -o requirements.txt pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --allow-unsafe --only-build-deps --build-deps-for wheel -o deploy/requirements-build.txt pyproject.toml
-	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --allow-unsafe --extra local --extra otel --extra dev --extra bench -c requirements.txt -o requirements-dev.txt pyproject.toml
+	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-options --no-header --allow-unsafe --extra insight --extra local --extra otel --extra dev --extra bench -c requirements.txt -o requirements-dev.txt pyproject.toml
 	@sed -i 's/^bytewax==[^ ]*/& ; python_version < "3.13"/' requirements-dev.txt  # pip-compile drops the markers of extras
 
 clean: ## Remove .venv and caches (the data in .crm stays)

@@ -10,6 +10,7 @@ ALLOWED = {
 EXCEPTIONS = {
     # The licence of some of their files, which we do not change.
     "certifi": {"MPL-2.0"},
+    "numpy": {"CC0-1.0"},
     "orjson": {"MPL-2.0"},
 }
 
