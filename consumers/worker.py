@@ -23,6 +23,7 @@ from consumers.applier import Applier, Inbox
 from consumers.chores import all_chores, check_losses_step, repeat
 from consumers.health import Probed, serve_health
 from consumers.orders import OrdersConsumer
+from consumers.predictions import predict
 from consumers.reclaimer import Reclaimer
 from consumers.relay import Relay
 from consumers.tasks import end
@@ -117,6 +118,7 @@ class Worker:
             ("watch", self.consumer.watch()),
             ("reclaimer", self.reclaimer.run()),
             ("relay", self.relay.run()),
+            ("predictions", predict(self.engine, self.config)),
             *((chore.label, repeat(self.engine, chore)) for chore in chores),
         )
         async with self._background(*parts) as tasks:
@@ -144,7 +146,7 @@ class Worker:
     async def _drain(self, tasks: Mapping[str, asyncio.Task[None]]) -> None:
         """Apply what was read, within the time allowed. Other workers reclaim what is left."""
         log.info("stopping: finishing what was read")
-        await end([tasks[name] for name in ("watch", "reclaimer")])
+        await end([tasks[name] for name in ("watch", "reclaimer", "predictions")])
         try:
             async with asyncio.timeout(self.config.drain_seconds):
                 await self.consumer.stop()

@@ -54,6 +54,9 @@ _KEPT = {
     "relay": "numbered = 0, published = 0, trimmed = 0",
     "removals_relay": "numbered = 0, published = 0, trimmed = 0",
     "sweep": "swept_until = now()",
+    "insight_refresh": """fit_wanted_at = NULL, model = NULL, next_id = 0, begun_at = NULL,
+       busy = 0, orders = NULL, revenue = NULL, completed_at = NULL, took = NULL,
+       expected_orders = NULL, expected_revenue = NULL""",
     "installation": "ids_replaced = 0, erasures = 0, late_events = 0, reassignments = 0",
 }
 """Tables whose rows are never deleted, and the values of these rows in an empty service."""

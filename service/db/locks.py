@@ -38,6 +38,10 @@ class AdvisoryLock(IntEnum):
     """One process computes the daily figures of past days, or corrects them."""
     SHOP_FACTS = 0x43524D0E
     """Nobody notes what a shop says of an order while events of such orders are applied."""
+    FIT = 0x43524D0F
+    """One process fits a model."""
+    OUTLOOKS = 0x43524D10
+    """The process of one worker refreshes what is expected of customers."""
     STREAM_ERASURE = 0x43524D0B
     """One process deletes the entries of erased people from the streams."""
 

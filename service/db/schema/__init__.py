@@ -53,6 +53,13 @@ from service.db.schema.out_streams import (
     removals_relay,
     unknown_changes,
 )
+from service.db.schema.outlook import (
+    contact_rounds,
+    contacts,
+    customer_outlook,
+    insight_models,
+    insight_refresh,
+)
 from service.db.schema.segments import segment_changes, settings, settings_changes, sweep
 from service.db.schema.statistics import (
     daily_changes,
@@ -72,6 +79,9 @@ __all__ = [
     "Total",
     "api_keys",
     "audit",
+    "contact_rounds",
+    "contacts",
+    "customer_outlook",
     "customer_search",
     "customers",
     "daily_changes",
@@ -88,6 +98,8 @@ __all__ = [
     "hooks",
     "identifiers",
     "ingest_counters",
+    "insight_models",
+    "insight_refresh",
     "installation",
     "interactions",
     "kept_answers",

@@ -3,6 +3,8 @@
 -- One statement: the counters need the very row that is deleted.
 WITH gone AS (DELETE FROM customers WHERE id = :id RETURNING *),
 search_rows AS (DELETE FROM customer_search WHERE customer_id = :id),
+outlook_rows AS (DELETE FROM customer_outlook WHERE customer_id = :id),
+contact_rows AS (DELETE FROM contacts WHERE customer_id = :id),
 slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot cannot deadlock
   SELECT k.slot, k.segment FROM segment_counters k
   WHERE k.slot = pg_backend_pid() % 8

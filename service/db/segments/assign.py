@@ -173,6 +173,8 @@ _MINUS_ONE = "(SELECT at, -1 AS created, 0 AS orders, 0.00 AS revenue FROM subtr
 _FORGET = text(f"""
 WITH gone AS (DELETE FROM customers WHERE id = :id RETURNING *),
 search_rows AS (DELETE FROM customer_search WHERE customer_id = :id),
+outlook_rows AS (DELETE FROM customer_outlook WHERE customer_id = :id),
+contact_rows AS (DELETE FROM contacts WHERE customer_id = :id),
 {SLOT},
 subtracted AS (
   UPDATE segment_counters k SET

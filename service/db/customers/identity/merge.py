@@ -50,6 +50,11 @@ INSERT INTO identifiers (identifier, customer_id, given_by)
 VALUES ('customer:' || CAST(:high AS bigint), :low, :actor)
 """)
 _MOVE_INTERACTIONS = text("UPDATE interactions SET customer_id = :low WHERE customer_id = :high")
+# Where both were contacted, or left out, in one round, what holds for the one who stays holds.
+_MOVE_CONTACTS = text("""
+UPDATE contacts c SET customer_id = :low WHERE customer_id = :high
+  AND NOT EXISTS (SELECT FROM contacts o WHERE (o.round_id, o.customer_id) = (c.round_id, :low))
+""")
 
 
 def _move_pairs(table: str, columns: str) -> tuple[TextClause, ...]:
@@ -79,6 +84,7 @@ _MOVES = (
     _MOVE_IDENTIFIERS,
     _LEAD_TO_WHO_STAYS,
     _MOVE_INTERACTIONS,
+    _MOVE_CONTACTS,
     *_move_pairs("pending_merges", "since, protected"),
     *_move_pairs("separations", "decided_by, decided_at"),
     _NOT_DUE,

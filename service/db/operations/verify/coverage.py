@@ -59,6 +59,7 @@ _WALKED = Unknowable("the order in which a list was read; it is dropped after an
 _SHOP = Unknowable("what a shop said in a webhook; nothing else records it")
 _CACHED = Unknowable("a cache; a worker computes it again")
 _THIS = Unknowable("the result of the last verification; the next one writes it anew")
+_OVER = Unknowable("counted once, from orders that may have changed since")
 _SINGLE = Refused("the check that there is one row")
 
 COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
@@ -80,6 +81,32 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         # An erasure empties the details of what was done to the person, so these are not compared.
         "details": Checked(10),
     },
+    "contact_rounds": {
+        "id": Checked(10),
+        "list": Refused("ck_contact_rounds_list"),
+        "marked_at": _CLOCK,
+        "marked_by": _TYPED,
+        **dict.fromkeys(("contacted", "left_out"), _OVER),
+        **dict.fromkeys(("contacted_30", "left_out_30", "contacted_90", "left_out_90"), _OVER),
+    },
+    "contacts": {
+        "round_id": Refused("fk_contacts_round_id"),
+        "customer_id": Checked(11),
+        "contacted": Unknowable("drawn by chance, or chosen by a person"),
+    },
+    "customer_outlook": dict.fromkeys(
+        (
+            "customer_id",
+            "order_days",
+            "chance",
+            "orders",
+            "value",
+            "expected_on",
+            "overdue_on",
+            "rfm",
+        ),
+        Checked(11),
+    ),
     "customers": {
         "id": Checked(5),
         "email_key": Checked(9),
@@ -220,6 +247,48 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
                 "seconds_buckets",
             ),
             Checked(2),
+        ),
+    },
+    "insight_models": {
+        "id": Checked(10),
+        "fitted_at": _CLOCK,
+        "seconds": _SHOWN,
+        "cause": Refused("ck_insight_models_cause"),
+        "state": Refused("ck_insight_models_state"),
+        # Outlooks are computed from these, and checked.
+        **dict.fromkeys(("r", "alpha", "a", "b", "p", "q", "v"), Checked(11)),
+        "late": Refused("ck_insight_models_late"),
+        **dict.fromkeys(
+            (
+                "customers",
+                "repeaters",
+                "lacking",
+                "settled",
+                "recency_cuts",
+                "frequency_cuts",
+                "monetary_cuts",
+                "holdout",
+            ),
+            Unknowable("what the shop was like when it was fitted; the next fit finds it again"),
+        ),
+    },
+    "insight_refresh": {
+        "one": _SINGLE,
+        "fit_wanted_at": _CLOCK,
+        **dict.fromkeys(
+            (
+                "model",
+                "next_id",
+                "begun_at",
+                "busy",
+                "orders",
+                "revenue",
+                "completed_at",
+                "took",
+                "expected_orders",
+                "expected_revenue",
+            ),
+            Unknowable("how far the circle has come, and its sums; the next one writes them anew"),
         ),
     },
     "installation": {

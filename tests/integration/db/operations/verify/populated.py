@@ -23,6 +23,7 @@ from service.db.segments import reclassify, rule_settings
 from tests.conftest import Service
 from tests.events import fields
 from tests.integration.db.operations.conftest import publish_changes
+from tests.integration.db.outlook.shop import refresh_all
 from tests.integration.streams.scene import Scene
 
 _ADDRESS = {"street": "1 Main St", "city": "Austin", "zip": "78701"}
@@ -67,6 +68,13 @@ _ROWS = (
     "INSERT INTO partition_counters VALUES (3, 1, 0)",
     "INSERT INTO kept_answers VALUES ('medians', now(), 0.2, '{\"vip\": 1}')",
     f"UPDATE segment_changes SET traceparent = '00-{'a' * 32}-{'b' * 16}-01' WHERE id = 1",
+    """INSERT INTO insight_models (fitted_at, seconds, cause, state, customers, repeaters,
+         r, alpha, a, b, late, p, q, v, settled, recency_cuts, frequency_cuts, monetary_cuts)
+       VALUES (now(), 1, 'daily', 'fitted', 9, 4, 0.6, 60, 0.8, 2, 1, 6, 4, 16, true,
+         array_fill(now() - interval '30 days', ARRAY[4]), '{1,1,2,4}', '{20,40,80,160}')""",
+    """INSERT INTO contact_rounds (list, marked_by, contacted, left_out)
+       VALUES ('overdue', 'test', 1, 0)""",
+    "INSERT INTO contacts SELECT id, 1001, true FROM contact_rounds",
     # What was done more than an hour ago is remembered by a verification.
     "UPDATE audit SET at = at - interval '2 hours'",
     "UPDATE sightings SET away_since = now()",
@@ -119,6 +127,12 @@ async def populate(service: Service, now: datetime) -> None:
         await _who_is_who(connection)
     for statement in _ROWS:
         await service.execute(statement)
+    await refresh_all(service)
+    # Figures are checked that nothing has changed for a while.
+    await service.execute(
+        "UPDATE insight_refresh SET begun_at = begun_at + interval '1 hour',"
+        " completed_at = completed_at + interval '1 hour'"
+    )
     await publish_changes(service)
     report = await service.verify()
     assert report.broken == []

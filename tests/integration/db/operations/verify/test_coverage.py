@@ -27,6 +27,7 @@ DAMAGE = {
     "bigint": "{} + 1000003",
     "numeric": "{} + 1000003",
     "double precision": "{} + 1000003",
+    "real": "{} / 2",
     "boolean": "NOT {}",
     "timestamp with time zone": "{} - interval '3 days'",
     "date": "{} - 3",

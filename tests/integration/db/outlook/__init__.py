@@ -1,0 +1,1 @@
+"""Tests of what is expected of customers, on a real database."""
