@@ -18,7 +18,7 @@ from service.db.outlook.due import read_situation
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 15.0
+_LOOK_SECONDS = 5.0
 _AFTER_FAILURE_SECONDS = 300.0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
@@ -21,11 +22,12 @@ from service.core.partitions import stream_of
 from service.core.reconstruction import ReconstructionCause
 from service.db.engine import in_transaction
 from service.db.operations import status
+from service.db.outlook.due import ask_for_fit, read_situation
 from service.db.segments import rule_settings
 from service.db.statistics.generations import read_generation, request_reconstruction
 from service.db.statistics.key_figures import MedianCache, by_segment
-from service.demo.cdnow import SOURCE_NOTE, purchases
-from service.demo.dates import CALENDAR_NOTE
+from service.demo.cdnow import SOURCE_NOTE
+from service.demo.dates import CALENDAR_NOTE, shown_purchases
 from service.demo.events import DemoEntry
 from service.demo.history import history
 from service.demo.live import live_orders, seconds_between_entries
@@ -63,6 +65,7 @@ async def _feed(config: Config, pace: float, running: Running) -> None:
             )
             await _publish_history(config, engine, redis)
             await _compute_past_days(engine)
+            await _predict(engine)
         await _show(engine, running, config.changes_stream, pace)
         await _publish_live_orders(config, redis, pace)
 
@@ -71,7 +74,7 @@ async def _has_history(engine: AsyncEngine) -> bool:
     query = text("SELECT count(*) FROM orders WHERE id LIKE 'CDNOW-%'")
     async with engine.connect() as connection:
         orders = (await connection.execute(query)).scalar_one()
-    return bool(orders >= len(purchases()))
+    return bool(orders >= len(shown_purchases()))
 
 
 async def _publish_history(config: Config, engine: AsyncEngine, redis: Redis) -> None:
@@ -99,6 +102,20 @@ async def _compute_past_days(engine: AsyncEngine) -> None:
             generation = await read_generation(connection)
         waiting = generation.reconstructing or generation.time_zone != STORE_ZONE
     say(f"The figures of past days were computed from them. Days are those of {STORE_ZONE}.")
+
+
+async def _predict(engine: AsyncEngine) -> None:
+    """Have the worker fit a model of the customers, and wait until it has predicted all of them."""
+    if not find_spec("scipy"):
+        say("No predictions: they need the extra recovery-essentials-crm[insight].")
+        return
+    await in_transaction(engine, ask_for_fit)
+    waiting = True
+    while waiting:
+        await asyncio.sleep(0.1)
+        async with engine.connect() as connection:
+            waiting = (await read_situation(connection)).busy
+    say("A model was fitted to them, which predicts what each customer does next.")
 
 
 async def _publish(config: Config, redis: Redis, entries: Iterable[DemoEntry]) -> None:

@@ -1,29 +1,26 @@
-"""The calendar of 1997-98, moved so that its last day ends today.
+"""The purchases of 1997-98 as those of a shop that is open today.
 
-If all days ran at one pace, all segments could never appear together. Every customer's first
-purchase was 462 to 545 days before the last day. To have anyone ``new`` (bought once, less than 60
-days ago), the pace must be above 462 / 60; to have anyone ``inactive``, below 545 / 90. So the
-weeks in which customers arrived keep their length, and the later time, in which they only came
-back, runs faster.
+All customers of the sample bought for the first time in the same twelve weeks. Shown like that, the
+shop would have no new customers for more than a year. So each customer's purchases keep their real
+pace, and the first ones are spread over the time that is shown. What would come after today is left
+out.
 """
 
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 
-FIRST_DAY = date(1997, 1, 1)
-LAST_DAY = date(1998, 6, 30)
-REAL_DAYS = (LAST_DAY - FIRST_DAY).days + 1
-ARRIVAL_DAYS = 84
-"""The first days, in which every customer of the sample bought for the first time."""
-LATER_PACE = 14
-"""This many of the later days are shown as one day."""
-SHOWN_DAYS = ARRIVAL_DAYS + (REAL_DAYS - ARRIVAL_DAYS) // LATER_PACE
+from service.demo.cdnow import Purchase, purchases
+
+SHOWN_DAYS = 545
+"""As long as the purchases of the first customers were followed."""
 HEADROOM = timedelta(seconds=90)
 """The last day ends this long before now, so that nothing is in the future."""
+_GOLDEN = (5**0.5 - 1) / 2
+"""The multiples of this number, without their whole parts, lie evenly, however many there are."""
 
 CALENDAR_NOTE = (
-    f"The {REAL_DAYS} days of 1997-98 are shown as the last {SHOWN_DAYS} days: the first "
-    f"{ARRIVAL_DAYS}, in which every customer arrived, day by day, the rest {LATER_PACE} times "
-    "as fast."
+    f"Customers arrive over the last {SHOWN_DAYS} days. From then on each buys at their real pace "
+    "of 1997-98."
 )
 """The demo prints this, so that people know how the calendar was moved."""
 
@@ -33,11 +30,27 @@ def end_of_history(today: datetime) -> datetime:
     return today.astimezone(UTC) - HEADROOM
 
 
-def shown(day: date, end: datetime) -> tuple[datetime, timedelta]:
-    """Return when ``day`` begins in a history that ends at ``end``, and how long it lasts."""
-    left = (LAST_DAY - day).days + 1
-    later = REAL_DAYS - ARRIVAL_DAYS
-    if left > later:
-        return end - timedelta(days=SHOWN_DAYS - REAL_DAYS + left), timedelta(days=1)
-    length = timedelta(days=1) / LATER_PACE
-    return end - left * timedelta(days=1) / LATER_PACE, length
+@cache
+def days_before_the_last() -> dict[int, int]:
+    """Return how many days before the last one each purchase is shown, by line.
+
+    Purchases that would come after it are left out.
+    """
+    first: dict[int, date] = {}
+    for purchase in purchases():
+        first[purchase.customer] = min(purchase.day, first.get(purchase.customer, purchase.day))
+    before = {
+        purchase.line: _arrival(purchase.customer) - (purchase.day - first[purchase.customer]).days
+        for purchase in purchases()
+    }
+    return {line: days for line, days in before.items() if days >= 0}
+
+
+def shown_purchases() -> list[Purchase]:
+    """Return the purchases that are shown, in the order of the file."""
+    return [purchase for purchase in purchases() if purchase.line in days_before_the_last()]
+
+
+def _arrival(customer: int) -> int:
+    """Return how many days before the last one a customer's first day is."""
+    return int(SHOWN_DAYS * ((customer - 1) * _GOLDEN % 1))

@@ -1,6 +1,6 @@
 """The shop's history as its order management would have sent it, with mistakes of delivery."""
 
-from collections import Counter
+from collections import defaultdict
 from datetime import datetime, timedelta
 from itertools import islice
 from random import Random
@@ -9,7 +9,12 @@ from uuid import UUID, uuid5
 
 from service.demo.bad import MISTAKES, bad_entry
 from service.demo.cdnow import Purchase, purchases
-from service.demo.dates import ARRIVAL_DAYS, FIRST_DAY, SHOWN_DAYS, end_of_history, shown
+from service.demo.dates import (
+    SHOWN_DAYS,
+    days_before_the_last,
+    end_of_history,
+    shown_purchases,
+)
 from service.demo.events import DemoEntry, stamp
 from service.demo.orders import PlacedOrder
 from service.demo.people import person
@@ -21,7 +26,6 @@ TWICE_SHARE = 0.01
 """The share of entries that are delivered a second time, unchanged."""
 LATE_SHARE = 0.01
 """The share of entries that arrive a day or more late, so that some updates overtake a create."""
-ARRIVAL = timedelta(days=ARRIVAL_DAYS)
 WAITING_DAYS = 2
 """Orders without a story of their own are completed after this many days."""
 
@@ -34,7 +38,7 @@ class Delivery(NamedTuple):
 
 
 def history(today: datetime) -> list[DemoEntry]:
-    """Return the stream entries of all purchases, in order of arrival, none later than ``today``.
+    """Return the stream entries of the purchases, in order of arrival, none later than ``today``.
 
     ``today`` is aware. The same time gives the same bytes. Another time moves every date, and gives
     every event another id, because the event then says something else.
@@ -81,7 +85,7 @@ def _placed(rng: Random, end: datetime) -> list[PlacedOrder]:
             story=stories.get(purchase.line, plain),
         )
 
-    return [order(purchase) for purchase in purchases()]
+    return [order(purchase) for purchase in shown_purchases()]
 
 
 def _stories(rng: Random) -> dict[int, Story]:
@@ -89,28 +93,22 @@ def _stories(rng: Random) -> dict[int, Story]:
     shuffled = list(purchases())
     rng.shuffle(shuffled)
     remaining = iter(shuffled)
-    # A mistyped e-mail makes a customer who has no orders once it is corrected. Nobody else is new
-    # after the days of arrival, so these few would fill the first page, which shows the newest.
-    arrivals = (purchase for purchase in remaining if purchase.day < FIRST_DAY + ARRIVAL)
     stories: dict[int, Story] = {}
     for story in STORIES:
-        mistyped = any(step.customer == "mistyped" for step in story.steps)
-        chosen = islice(arrivals if mistyped else remaining, story.orders)
-        stories.update((purchase.line, story) for purchase in chosen)
+        stories.update((purchase.line, story) for purchase in islice(remaining, story.orders))
     return stories
 
 
 def _times(rng: Random, end: datetime) -> dict[int, datetime]:
     """Make up a time of day for each line; lines of one day keep the order of the file."""
-    times: dict[int, datetime] = {}
-    by_day = sorted(purchases(), key=lambda purchase: purchase.day)
-    per_day = Counter(purchase.day for purchase in by_day)
-    in_order = iter(by_day)
-    for day, count in per_day.items():
-        start, length = shown(day, end)
-        for share in sorted(rng.random() for _ in range(count)):
-            times[next(in_order).line] = start + length * share
-    return times
+    lines = defaultdict[int, list[int]](list)
+    for line, days in days_before_the_last().items():
+        lines[days].append(line)
+    return {
+        line: end - (days + 1 - share) * DAY
+        for days, of_a_day in lines.items()
+        for line, share in zip(of_a_day, sorted(rng.random() for _ in of_a_day), strict=True)
+    }
 
 
 def _with_mishaps(

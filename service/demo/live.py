@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from random import Random
 from uuid import uuid5
 
 from service.demo.cdnow import purchases
-from service.demo.dates import LAST_DAY, LATER_PACE
+from service.demo.dates import days_before_the_last, shown_purchases
 from service.demo.events import DemoEntry
 from service.demo.history import NAMESPACE
 from service.demo.orders import PlacedOrder
@@ -37,8 +37,7 @@ def seconds_between_entries() -> float:
     stories = (*STORIES, COMPLETED)
     steps = sum(story.weight * len(story.steps) for story in stories)
     entries_per_order = steps / sum(story.weight for story in stories) * (1 + TWICE_SHARE)
-    first = LAST_DAY - timedelta(days=LIKE_THE_LAST_DAYS * LATER_PACE)
-    orders = sum(purchase.day > first for purchase in purchases())
+    orders = sum(days < LIKE_THE_LAST_DAYS for days in days_before_the_last().values())
     return 86_400 * LIKE_THE_LAST_DAYS / (orders * entries_per_order)
 
 
@@ -91,8 +90,9 @@ def _place(rng: Random, order_id: str, number: int, who: Person, at: datetime) -
 
 def _by_last_purchase() -> list[Person]:
     """Return the customers of the history, sorted by their last purchase."""
-    last = {p.customer: p.day for p in sorted(purchases(), key=lambda p: p.day)}
-    return [person(number) for number in sorted(last, key=lambda number: last[number])]
+    days = days_before_the_last()
+    last = {it.customer: days[it.line] for it in shown_purchases()}
+    return [person(number) for number in sorted(last, key=lambda number: -last[number])]
 
 
 def _often_recent(rng: Random, customers: list[Person]) -> Person:

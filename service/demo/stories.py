@@ -23,7 +23,7 @@ class Story(NamedTuple):
 
     name: str
     orders: int
-    """The number of orders in the history with this story."""
+    """The number of purchases with this story. Not all of them are shown."""
     weight: int
     """How often a live order has this story, compared with the other stories."""
     steps: tuple[Step, ...]

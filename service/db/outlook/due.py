@@ -70,6 +70,15 @@ class Situation(NamedTuple):
         )
 
     @property
+    def busy(self) -> bool:
+        """Return whether somebody waits for a fit, or for the first outlooks of a new model."""
+        return (
+            self.fit_wanted_at is not None
+            or self.under_way
+            or (self.state is ModelState.FITTED and self.refreshed != self.newest)
+        )
+
+    @property
     def fit_due(self) -> bool:
         """Return whether a fit is due."""
         if self.fit_wanted_at:

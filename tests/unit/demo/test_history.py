@@ -10,6 +10,7 @@ import pytest
 
 from service.demo.bad import MISTAKES, bad_entry
 from service.demo.cdnow import purchases
+from service.demo.dates import days_before_the_last, shown_purchases
 from service.demo.events import DemoEntry
 from service.demo.history import history
 
@@ -71,11 +72,11 @@ def test_the_order_of_arrival_does_not_matter(entries: list[DemoEntry], shop: Sh
 
 
 def test_every_purchase_is_an_order_of_its_amount(shop: Shop, events: list[Event]) -> None:
-    assert set(shop.orders) == {f"CDNOW-{line:06}" for line in range(1, 6_920)}
-    for purchase in purchases():
+    assert set(shop.orders) == {f"CDNOW-{line:06}" for line in days_before_the_last()}
+    for purchase in shown_purchases():
         assert shop.orders[f"CDNOW-{purchase.line:06}"].total == purchase.dollars
     created = {event.order: event.total for event in events if event.type == "order-created"}
-    assert sum(created.values()) == sum(purchase.dollars for purchase in purchases())
+    assert sum(created.values()) == sum(purchase.dollars for purchase in shown_purchases())
 
 
 def test_each_order_belongs_to_the_customer_who_bought_it(shop: Shop) -> None:
@@ -88,12 +89,12 @@ def test_every_segment_occurs(shop: Shop) -> None:
     segments = [customer.segment for customer in shop.world.customers.values()]
     shares = {name: n / len(segments) for name, n in Counter(segments).items()}
     assert set(shares) == {"new", "returning", "vip", "at_risk", "inactive"}
-    assert min(shares.values()) >= 0.1
+    assert min(shares.values()) >= 0.04
 
 
 def test_nothing_lies_in_the_future(entries: list[DemoEntry], events: list[Event]) -> None:
     latest = max(max(event.key[1], event.created) for event in events)
-    assert timedelta(seconds=10) < TODAY - latest < timedelta(hours=1)
+    assert timedelta(seconds=10) < TODAY - latest < timedelta(hours=6)
     times = [json.loads(e["data"])["time"] for e in entries if b'"CDNOW-0' in e.get("data", b"")]
     assert max(datetime.fromisoformat(time) for time in times) <= latest
     assert all(event.created <= event.key[1] for event in events)
@@ -101,8 +102,8 @@ def test_nothing_lies_in_the_future(entries: list[DemoEntry], events: list[Event
 
 def test_orders_of_a_day_are_placed_in_the_order_of_their_lines(shop: Shop) -> None:
     by_day = defaultdict(list)
-    for purchase in purchases():
-        by_day[purchase.day].append(shop.orders[f"CDNOW-{purchase.line:06}"].created)
+    for line, days in days_before_the_last().items():
+        by_day[-days].append(shop.orders[f"CDNOW-{line:06}"].created)
     in_order = [moment for _, moments in sorted(by_day.items()) for moment in moments]
     assert in_order == sorted(in_order)
     assert len(set(in_order)) == len(in_order)
@@ -113,7 +114,7 @@ def test_entries_arrive_mostly_in_order_of_time(events: list[Event]) -> None:
     for event in events:
         late += event.key[1] < latest
         latest = max(latest, event.key[1])
-    assert 150 < late < 300
+    assert 100 < late < 250
 
 
 def test_bad_entries_are_unreadable_and_one_of_each_kind(
@@ -149,7 +150,7 @@ def test_some_entries_arrive_twice_and_no_event_id_has_two_contents(
     entries: list[DemoEntry],
 ) -> None:
     copies = Counter(entry["data"] for entry in entries if "data" in entry)
-    assert sum(n - 1 for n in copies.values()) == 113
+    assert sum(n - 1 for n in copies.values()) == 88
     assert max(copies.values()) == 2
     said = Counter(json.loads(data)["id"] for data in copies if b'"CDNOW-0' in data)
     assert max(said.values()) == 1
@@ -173,7 +174,7 @@ def test_versions_rise_from_one_or_are_missing(events_by_order: dict[str, list[E
         assert group[0].type == "order-created"
         assert [event.key[1] for event in group] == sorted({event.key[1] for event in group})
         unversioned += versions[0] == 0
-    assert 300 < unversioned < 400
+    assert 230 < unversioned < 320
 
 
 def test_some_orders_are_cancelled_refunded_or_unpaid(
@@ -188,7 +189,7 @@ def test_some_orders_are_cancelled_refunded_or_unpaid(
     assert 0.025 < ends["cancelled", "paid"] / len(events_by_order) < 0.035
     assert 0.015 < ends["refunded", "refunded"] / len(events_by_order) < 0.025
     assert 0.015 < ends["delivered", "partially_refunded"] / len(events_by_order) < 0.025
-    assert ends["on_hold", "failed"] >= 20
+    assert ends["on_hold", "failed"] >= 15
     refunded = [order for order in shop.orders.values() if order.status == "refunded"]
     assert {order.total - order.refunded for order in refunded} == {Decimal("0.00")}
 
@@ -225,10 +226,10 @@ def test_some_orders_are_in_another_currency_with_and_without_a_rate(shop: Shop)
 def test_some_orders_get_their_customer_late_and_some_change_it(
     shop: Shop, events_by_order: dict[str, list[Event]]
 ) -> None:
-    assert 18 <= len(set(shop.orders) - set(shop.owners)) <= 22
+    assert 14 <= len(set(shop.orders) - set(shop.owners)) <= 20
     emails = [[event.email for event in group] for group in events_by_order.values()]
     assert 10 < sum(not group[0] and bool(group[-1]) for group in emails) <= 18
-    assert 8 <= sum(len(set(group) - {""}) == 2 for group in emails) <= 12
+    assert 6 <= sum(len(set(group) - {""}) == 2 for group in emails) <= 12
 
 
 def test_mistyped_customers_are_not_the_newest(
@@ -242,7 +243,7 @@ def test_mistyped_customers_are_not_the_newest(
         group[0].email for group in events_by_order.values() if group[0].email != group[-1].email
     }
     newest = sorted(arrived, key=arrived.__getitem__, reverse=True)[:50]
-    assert len(mistyped - {""}) >= 8
+    assert len(mistyped - {""}) >= 6
     assert len(mistyped & set(newest)) <= 2
 
 
