@@ -29,6 +29,7 @@ from service.db.operations.late_orders import late_orders_step
 from service.db.operations.out_streams import out_streams
 from service.db.operations.past_days import compute_past_days
 from service.db.out_stream_tail import OutStream
+from service.db.outlook import contacts, work_lists
 from service.db.search_text import rewrite_waiting
 from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
@@ -44,6 +45,7 @@ ANSWERS = {
     **key_figures.CACHED,
     cohorts.CACHE_NAME: cohorts.compute,
     duplicates.CACHE_NAME: duplicates.find,
+    work_lists.CACHE_NAME: work_lists.compute,
 }
 """The answers that are slow to compute, by name."""
 _TRIM_SECONDS = 5.0
@@ -86,6 +88,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("checks for losses", check_losses, 1.0),
         Chore("texts for searches written anew", rewrite_waiting, _REWRITE_SECONDS),
         Chore("conflicts forgotten", order_conflicts.forget_superseded, _FORGET_SECONDS),
+        Chore("rounds of contacts counted", contacts.settle, _FORGET_SECONDS),
         Chore("dead letters indexed", index_letters_step(config), _INDEX_SECONDS),
         Chore("dead letters dropped", drop_letters_step(config), _DROP_SECONDS),
         *(

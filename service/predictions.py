@@ -21,7 +21,7 @@ from service.config import Config
 from service.core.outlook import FitCause
 from service.db.engine import BY_INDEX, DATABASE_AWAY, create_engine
 from service.db.locks import AdvisoryLock
-from service.db.outlook.due import read_situation
+from service.db.outlook.due import REFRESH_EVERY, read_situation
 from service.db.outlook.fit import fit
 from service.db.outlook.models import StoredModel
 from service.db.outlook.refresh import Refreshed, refresh_chunk
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _REST = 99
 """A pause is so many times as long as the work before it: one percent of one core."""
 _LONGEST_PAUSE_SECONDS = 30.0
+_FREE_SECONDS = REFRESH_EVERY.total_seconds() / (_REST + 1)
+"""A circle that takes no longer needs no pauses: the next one begins late enough."""
 _NICE = 10
 """Who serves somebody goes first."""
 _TRY = text("SELECT pg_try_advisory_lock(:lock)")
@@ -92,10 +94,11 @@ async def circle(
 ) -> AsyncIterator[Refreshed]:
     """Refresh all customers, a chunk at a time, and yield what each step did.
 
-    After a step it pauses ``_REST`` times as long. With ``fits``, a fit that becomes due meanwhile
-    comes first, and the circle begins anew.
+    After a step it pauses ``_REST`` times as long, once the circle has taken some seconds. With
+    ``fits``, a fit that becomes due meanwhile comes first, and the circle begins anew.
     """
     model: StoredModel | None = None
+    busy = 0.0
     while True:
         started = time.perf_counter()
         async with connection.begin():
@@ -103,7 +106,10 @@ async def circle(
         yield step
         if step.done:
             return
-        await pause(min(_REST * (time.perf_counter() - started), _LONGEST_PAUSE_SECONDS))
+        took = time.perf_counter() - started
+        busy += took
+        if busy > _FREE_SECONDS:
+            await pause(min(_REST * took, _LONGEST_PAUSE_SECONDS))
         if fits:
             await fit_if_due(connection)
 

@@ -28,11 +28,13 @@ from service.db.customers.personal_data import dead_letters_about
 from service.db.customers.timeline import TimelineRow
 from service.db.locks import read_clock
 from service.db.segments import rule_settings
+from service.db.store_clock import read_store_clock
 from service.http.api.cursors import Cursor, Cursors, Limit, SealedCursors
 from service.http.api.customer_interactions import interaction_json
 from service.http.api.customer_json import customer_identifier_json, customer_json
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
 from service.http.api.erasure_notice import mentions_json
+from service.http.api.insight import OUTLOOK_EXAMPLE, outlook_document
 from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
@@ -310,6 +312,7 @@ def _explained(why: CoreExplanation) -> dict[str, Any]:
                 {"streamId": "1764000000000-0", "partition": None, "reason": "invalid_amount"}
             ],
             "mentions": {"items": [], "complete": True},
+            "outlook": OUTLOOK_EXAMPLE,
         }
     ),
 )
@@ -328,6 +331,8 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
         identifiers = await identifiers_of(connection, customer)
         letters = await dead_letters_about(connection, number, identifiers)
         mentioned = await mentions.of_others(connection, number, identifiers)
+        clock = await read_store_clock(connection)
+        outlook = await outlook_document(connection, number, clock)
     return Json(
         {
             "customer": customer_json(customer),
@@ -347,6 +352,7 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
                 for letter in letters
             ],
             "mentions": mentions_json(mentioned),
+            "outlook": outlook,
         }
     )
 

@@ -8,6 +8,7 @@ from service.http.dashboard import (
     dead_letter_page,
     duplicates_page,
     identifier_page,
+    insight_page,
     list_page,
     merge_page,
     operations_page,
@@ -30,6 +31,7 @@ def install(app: FastAPI) -> None:
     app.include_router(identifier_page.router)
     app.include_router(duplicates_page.router)
     app.include_router(retention_page.router)
+    app.include_router(insight_page.router)
     app.include_router(settings_page.router)
     app.include_router(operations_page.router)
     app.include_router(assign_page.router)

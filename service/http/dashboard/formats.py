@@ -63,6 +63,10 @@ class Formats:
             format_currency(amount, self.currency, pattern, self.locale, currency_digits=False)
         )
 
+    def whole_money(self, amount: Decimal | float) -> str:
+        """Write an amount of the store's currency, rounded to a whole one."""
+        return self.round_money(Decimal(round(amount)))
+
     def short_money(self, amount: Decimal | float) -> str:
         """Write a rounded amount, short enough for an axis."""
         return str(

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from service.core.customer_ids import customer_ref
 from service.core.numbers import whole_number
 from service.core.order_flags import OrderFlag
+from service.core.rfm import scores
 from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
@@ -18,6 +19,7 @@ from service.db.customers.identity.claims import orders_named_by
 from service.db.customers.order_history import not_counted
 from service.db.customers.order_history import of_customer as orders_of_customer
 from service.db.engine import in_transaction
+from service.db.outlook import contacts, models, reading
 from service.db.segments import rule_settings
 from service.http.api.customer_interactions import (
     NewInteraction,
@@ -29,6 +31,7 @@ from service.http.api.customer_routes import CustomerNumber, existing
 from service.http.body_limits import LONG_FORM_BYTES, body_bytes
 from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept_for
 from service.http.dashboard.formats import formats_of, store_clock
+from service.http.dashboard.insight_words import LISTS, outlook_sentences
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form, Viewer
 from service.http.state import snapshot, state_of
@@ -108,8 +111,13 @@ async def _show(
         named_by = await orders_named_by(connection, number)
         current = (await rule_settings.current(connection)).settings
         uncounted = await not_counted(connection, number)
-        now = (await store_clock(request, connection)).now
+        clock = await store_clock(request, connection)
+        now = clock.now
+        model = await models.newest(connection)
+        outlook = (await reading.outlooks_of(connection, [number])).get(number)
+        contacted = await contacts.of_customer(connection, number)
     f = formats_of(request)
+    money = model is not None and model.verdict.shows_money
     facts = Facts(row.total_orders, row.total_spent, row.last_order_date)
     return page(
         request,
@@ -138,6 +146,10 @@ async def _show(
         rules=current,
         why=explain(facts, current, now, f, uncounted),
         now=now,
+        outlook=outlook and outlook_sentences(outlook, clock.today, f, money=money),
+        rfm=outlook and scores(outlook.rfm),
+        contacted=contacted,
+        work_lists=LISTS,
         basic=BASIC.fields,
         labels=LABELS,
         entered=entered or {},

@@ -61,6 +61,8 @@ _MESSAGES = {
     "refused": "Retried, and refused again. It stays a dead letter.",
     "discarded": "Dead letter discarded.",
     "letters-discarded": "Dead letters discarded.",
+    "contacted": "Marked as contacted. Export whom to contact below.",
+    "fit-wanted": "A worker fits the model anew within a minute.",
     "signed-out": "You are signed out.",
 }
 """What a page says once after an action. The cookie holds the key, never the text."""

@@ -1,6 +1,7 @@
 """``/retention``: how many customers come back, segments over time, revenue by day."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from decimal import Decimal
 from itertools import dropwhile
 
@@ -8,7 +9,10 @@ from fastapi import APIRouter, Request
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
+from service.core.outlook import HoldOut
 from service.core.segment_rules import Segment
+from service.db.outlook import models, reading
+from service.db.outlook.models import StoredModel
 from service.db.statistics.cohorts import Cohort, cohorts
 from service.db.statistics.key_figures import rolling_window, statistics
 from service.db.statistics.trend import TrendPoint, trend
@@ -26,6 +30,10 @@ _PERIODS = {"week": "7 days", "month": "30 days", "year": "365 days"}
 _MONTHS = {6: "6 months", 12: "12 months", 24: "24 months"}
 _DAYS = {30: "30 days", 90: "90 days", 365: "1 year"}
 _MOST_POINTS = 92
+_FITS = 400
+_TESTS = 6
+"""How many tests of fits are listed."""
+_MONTH = timedelta(days=30)
 WIDTH, HEIGHT = 900, 260
 """The size of the trend chart, in the units of its view box."""
 
@@ -42,6 +50,9 @@ async def retention(request: Request, actor: Viewer) -> Response:
         period_figures = await statistics(connection, window, state.medians)
         groups = (await cohorts(connection, months)).items
         history, generation = await trend(connection, days)
+        fits = await models.last(connection, _FITS)
+        refresh = await reading.last_refresh(connection)
+    model = fits[0] if fits and fits[0].fitted else None
     step = -(-days // _MOST_POINTS)
     shown = _thinned(history, step)
     # The history of segments begins with the first customer.
@@ -75,7 +86,20 @@ async def retention(request: Request, actor: Viewer) -> Response:
         width=WIDTH,
         height=HEIGHT,
         marks=_marks,
+        forecasts=refresh.forecasts if model else [],
+        money=model is not None and model.verdict.shows_money,
+        tests=_a_month_apart(fits),
     )
+
+
+def _a_month_apart(fits: Iterable[StoredModel]) -> list[HoldOut]:
+    """Return the tests of the last fits, the newest first, no two of them of the same month."""
+    tests = list[HoldOut]()
+    for fit in fits:
+        test = fit.fitted and fit.fitted.hold_out
+        if test and (not tests or tests[-1].begun_at - test.begun_at >= _MONTH):
+            tests.append(test)
+    return tests[:_TESTS]
 
 
 def _chosen(query: QueryParams) -> tuple[str, int, int]:

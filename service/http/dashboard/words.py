@@ -97,6 +97,7 @@ ACTIONS = {
     "dead-letter.discarded": "Dead letter discarded",
     "dead-letters.discarded": "Dead letters discarded",
     "dead-letters.dropped": "Oldest dead letters dropped",
+    "list.contacted": "Work list marked as contacted",
     "loss.acknowledged": "Loss acknowledged",
     "rebuild.applied": "Figures recalculated",
     "verify.accepted": "Changed records accepted as right",
