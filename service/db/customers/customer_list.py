@@ -176,7 +176,8 @@ async def _read(
     """Return the rows of a page, and one more if there is one."""
     query = sorted_query(wanted, page, hits)
     rows: Sequence[Row[Any]] = ()
-    if hits is None and (branches := await choose_branches(connection, query)):
+    many = hits is None and wanted.ids is None
+    if many and (branches := await choose_branches(connection, query)):
         async with without_seqscan(connection):
             rows = (await connection.execute(statement(query, branches), query.parameters)).all()
     if len(rows) <= page.limit:

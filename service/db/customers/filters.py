@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from service.core.segment_rules import Segment
+from service.db.customers.criteria import Condition
 from service.db.customers.search_query import parse, search_condition
 
 _FEW_HITS = 30_000
@@ -23,11 +23,13 @@ class Filter:
     """What people ask for: see `service.db.customers.search_query`."""
     date_from: datetime | None = None
     date_to: datetime | None = None
-    last_order_from: datetime | None = None
-    last_order_to: datetime | None = None
-    spent_from: Decimal | None = None
-    spent_to: Decimal | None = None
-    """Included, unlike the ends of time spans."""
+    """When they were created. It is apart from other conditions, because figures are compared with
+    those of another time span."""
+    conditions: Sequence[Condition] = ()
+    """All of them hold."""
+    ids: Sequence[int] | None = None
+    """The customers who fulfil ``conditions`` and dates, if these are few and were looked for:
+    see `service.db.customers.narrowing`."""
 
     @property
     def term(self) -> str:
@@ -60,18 +62,33 @@ class Filter:
             else:
                 conditions.append(f"c.id IN ({matching})")
             parameters |= search_parameters
+        if self.ids is not None:
+            conditions.append("c.id = ANY(CAST(:ids AS bigint[]))")
+            return " AND ".join(conditions), parameters | {"ids": self.ids}
         for condition, name, value in (
             ("c.date_created >= :date_from", "date_from", self.date_from),
             ("c.date_created < :date_to", "date_to", self.date_to),
-            ("c.last_order_date >= :last_order_from", "last_order_from", self.last_order_from),
-            ("c.last_order_date < :last_order_to", "last_order_to", self.last_order_to),
-            ("c.total_spent >= :spent_from", "spent_from", self.spent_from),
-            ("c.total_spent <= :spent_to", "spent_to", self.spent_to),
         ):
             if value is not None:
                 conditions.append(condition)
                 parameters[name] = value
+        for each in self.conditions:
+            conditions.append(each.sql)
+            parameters |= each.parameters
         return " AND ".join(conditions), parameters
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the filters that are set, as requests write them."""
+        own = {
+            "segment": self.segments,
+            "search": self.search,
+            "dateFrom": self.date_from,
+            "dateTo": self.date_to,
+        }
+        return sorted(
+            [name for name, value in own.items() if value] + [each.name for each in self.conditions]
+        )
 
     @property
     def only_by_segment(self) -> bool:

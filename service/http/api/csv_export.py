@@ -9,15 +9,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import ConfigDict, Field
-from pydantic.alias_generators import to_camel
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.core.scopes import Actor
 from service.db.accounts.audit import note
+from service.db.customers.customer_filter import CustomerFilter
 from service.db.customers.filters import Filter
 from service.db.store_clock import StoreClock, read_store_clock
-from service.http.api.customer_search import CustomerFilter
 from service.http.auth.guard import Exporter, within
 from service.http.budgets import EXPORTS
 from service.http.problems import DOCUMENTED
@@ -150,7 +149,7 @@ async def export_customers(
     off, the response has no proper HTTP end, so clients notice it. A client that reads less than
     16 kB a second for half a minute is cut off.
     """
-    return await exported(request, actor, lambda clock: wanted.chosen(clock.zone), mark=wanted.bom)
+    return await exported(request, actor, wanted.chosen, mark=wanted.bom)
 
 
 @router.post(
@@ -163,7 +162,7 @@ async def export_found_customers(
 
     Nothing in the address says whom you look for.
     """
-    return await exported(request, actor, lambda clock: wanted.chosen(clock.zone), mark=wanted.bom)
+    return await exported(request, actor, wanted.chosen, mark=wanted.bom)
 
 
 async def exported(
@@ -176,8 +175,7 @@ async def exported(
     async with state_of(request).engine.begin() as connection:
         clock = await read_store_clock(connection)
         chosen = choose(clock)
-        names = {field: to_camel(field) for field in vars(chosen)} | {"segments": "segment"}
-        used = [names[field] for field, value in vars(chosen).items() if value]
-        await note(connection, actor.name, "customers.exported", details={"filters": sorted(used)})
+        details = {"filters": chosen.names}
+        await note(connection, actor.name, "customers.exported", details=details)
     copy = partial(copy_customers, await replica_engine(request), chosen)
     return CopiedResponse(copy, f"customers-{clock.today}.csv", BOM if mark else b"")

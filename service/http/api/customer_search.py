@@ -4,83 +4,28 @@
 proxies, and a search term is a person's name or e-mail, so programs should search with the latter.
 """
 
-from datetime import tzinfo
-from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
-from service.core.segment_rules import Segment
 from service.db.customers import customer_list
+from service.db.customers.customer_filter import CustomerFilter
 from service.db.customers.customer_list import BadPositionError, Page
-from service.db.customers.filters import Filter
+from service.db.customers.narrowing import narrowed
 from service.db.customers.similar_names import similar_names
 from service.db.customers.sorting import Sort
 from service.db.store_clock import read_store_clock
 from service.http.api.cursors import LONGEST_CURSOR, Cursors, SealedCursors, bad_cursor
 from service.http.api.customer_json import Customers, customer_json
-from service.http.api.date_ranges import Bound
-from service.http.api.models import Camel, collection
+from service.http.api.models import collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED
 from service.http.state import replica_snapshot
 
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
-
-
-def _searchable(term: str) -> str:
-    if "\x00" in term:
-        msg = "contains the character U+0000, which no customer contains; remove it"
-        raise ValueError(msg)
-    return term
-
-
-_Amount = Annotated[Decimal, Field(ge=0, le=10**12, decimal_places=6)]
-_FROM = "ISO 8601, included. A day without a time is one of the store's time zone."
-_TO = (
-    "ISO 8601, excluded. A day without a time is one of the store's time zone, and is included as "
-    "a whole."
-)
-
-
-class CustomerFilter(Camel):
-    """The filter of a list or an export. Fields that are absent filter nothing."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"search": "jane@example.com"}, {"segment": ["vip"]}]}
-    )
-
-    segment: list[Segment] = Field([], description="One or more segments.")
-    search: Annotated[str, AfterValidator(_searchable)] = Field(
-        "",
-        max_length=200,
-        description="What each customer has: words or parts of words of the name, e-mails, phones, "
-        "postal code, notes, ids of other systems; the id of an order, or the customer's own. "
-        "Every word must be found, in any order; words in double quotes stay together. Case and "
-        "accents make no difference, and phones are found in any writing.",
-    )
-    date_from: Bound | None = Field(None, description=_FROM)
-    date_to: Bound | None = Field(None, description=_TO)
-    last_order_from: Bound | None = Field(None, description=_FROM)
-    last_order_to: Bound | None = Field(None, description=_TO)
-    spent_from: _Amount | None = Field(None, description="Included.")
-    spent_to: _Amount | None = Field(None, description="Included.")
-
-    def chosen(self, zone: tzinfo) -> Filter:
-        """Return the filter for the database. Days are those of ``zone``."""
-        return Filter(
-            segments=tuple(self.segment),
-            search=self.search,
-            date_from=self.date_from and self.date_from.start(zone),
-            date_to=self.date_to and self.date_to.end(zone),
-            last_order_from=self.last_order_from and self.last_order_from.start(zone),
-            last_order_to=self.last_order_to and self.last_order_to.end(zone),
-            spent_from=self.spent_from,
-            spent_to=self.spent_to,
-        )
 
 
 class CustomerSearch(CustomerFilter):
@@ -141,8 +86,7 @@ async def _matching(
     after = cursors.decode_sorted(search.cursor, order, cursor_at)
     page = Page(by, descending, search.limit, after)
     async with replica_snapshot(request) as connection:
-        zone = (await read_store_clock(connection)).zone
-        chosen = search.chosen(zone)
+        chosen = await narrowed(connection, search.chosen(await read_store_clock(connection)))
         try:
             matching = await customer_list.find(connection, chosen, page)
         except BadPositionError:

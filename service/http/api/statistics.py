@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
+from service.core.day_or_moment import BEGINNING
 from service.core.json_values import camel
 from service.core.scopes import Scope
 from service.core.segment_rules import Segment
@@ -24,7 +25,7 @@ from service.db.statistics.key_figures import PERIODS, SegmentShare
 from service.db.statistics.trend import TrendPoint
 from service.db.store_clock import read_store_clock
 from service.http.api.customer_json import OtherCurrency
-from service.http.api.date_ranges import BEGINNING, day_or_moment
+from service.http.api.date_ranges import day_or_moment
 from service.http.api.models import collection
 from service.http.auth.guard import require, within
 from service.http.budgets import STATISTICS

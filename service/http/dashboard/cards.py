@@ -81,15 +81,15 @@ async def cards(
     they are so many that they were only counted. ``hits`` is how many the search finds.
 
     With a time span (``window``), the cards are compared with the span before it. Without, and if
-    nothing is searched, they are compared with what was known 30 days ago. What a search would have
-    found then is not known.
+    only segments are filtered, they are compared with what was known 30 days ago. Whom a search or
+    another filter would have found then is not known.
     """
     past: Figures | None = None
     if window:
         before = window.before
-        of_before = replace(wanted, date_from=before.start, date_to=before.end)
+        of_before = replace(wanted, date_from=before.start, date_to=before.end, ids=None)
         past = await filtered_figures(connection, of_before, hits)
-    elif not wanted.term:
+    elif wanted.only_by_segment:
         past = await figures_at(connection, clock.today - timedelta(days=DAYS_BACK))
     now = key_figures(_only(figures, wanted), Decimal(0)) if figures else None
     then = key_figures(_only(past, wanted), Decimal(0)) if past else None

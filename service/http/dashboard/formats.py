@@ -17,6 +17,7 @@ from babel.numbers import format_compact_currency, format_currency, format_decim
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
+from service.core.day_or_moment import DayOrMoment
 from service.core.store_days import day_of
 from service.db.store_clock import StoreClock, read_store_clock
 from service.http.state import state_of
@@ -99,6 +100,10 @@ class Formats:
         if moment is None:
             return "–"
         return str(format_datetime(moment, "medium", tzinfo=self.zone, locale=self.locale))
+
+    def written(self, value: DayOrMoment) -> str:
+        """Write what somebody gave as a day or as a moment."""
+        return self.day(value.day) if value.day else self.moment(value.moment)
 
     def ago(self, moment: datetime, now: datetime) -> str:
         """Write roughly how long ago a moment was."""

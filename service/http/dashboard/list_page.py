@@ -13,6 +13,7 @@ from service.db.customers.filtered_figures import (
 )
 from service.db.customers.filters import few_hits
 from service.db.customers.list_walks import Steps
+from service.db.customers.narrowing import narrowed
 from service.db.customers.other_currencies import money_apart
 from service.db.customers.similar_names import similar_names
 from service.db.engine import in_transaction
@@ -24,7 +25,8 @@ from service.http.auth.guard import within
 from service.http.budgets import EXPORTS, STATISTICS
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
-from service.http.dashboard.formats import store_clock
+from service.http.dashboard.filter_form import CONTROLS, LABELS
+from service.http.dashboard.formats import formats_of, store_clock
 from service.http.dashboard.list_pages import Cursor, Size, Step, read_cursor, read_page, read_steps
 from service.http.dashboard.list_query import LAST, DateSpan, ListQuery
 from service.http.dashboard.render import page
@@ -35,6 +37,7 @@ router = APIRouter(include_in_schema=False)
 
 _EVENTS = 7
 """How many recent events are shown."""
+_INVALID = 422
 
 
 @router.get("/", dependencies=[within(STATISTICS)])
@@ -59,7 +62,9 @@ async def search_customers(request: Request, actor: Viewer, fields: Form) -> Res
 async def export(request: Request, actor: Exporter, fields: Form) -> Response:
     """Export the customers that the form describes, all pages of them."""
     wanted = ListQuery.read(fields)
-    return await exported(request, actor, lambda clock: wanted.filter(wanted.window(clock)))
+    if wanted.wrong:  # without that filter, others would be in the file, too
+        return await _show(request, actor, wanted)
+    return await exported(request, actor, wanted.filter)
 
 
 async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
@@ -71,7 +76,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
     async with snapshot(request) as connection:
         clock = await store_clock(request, connection)
         window = wanted.window(clock)
-        chosen = wanted.filter(window)
+        chosen = await narrowed(connection, wanted.filter(clock))
         hits = await customer_list.count_hits(connection, chosen)
         few = few_hits(hits)
         # The list follows while somebody types, so the first letter of a name is searched, too. In
@@ -95,8 +100,13 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         request,
         actor,
         "customers.html",
+        status=_INVALID if wanted.wrong else 200,
         wanted=wanted,
         LAST=LAST,
+        chips=wanted.chips(formats_of(request)),
+        controls=CONTROLS,
+        labels=LABELS,
+        values=wanted.chosen.query,
         spans=DateSpan,
         matching=matching,
         similar=similar,
@@ -115,5 +125,5 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
 async def _walk(connection: AsyncConnection, wanted: ListQuery, at: Cursor) -> Steps | None:
     if not isinstance(at, Step):
         return None
-    window = wanted.window(await read_store_clock(connection))
-    return await read_steps(connection, wanted, wanted.filter(window), at)
+    chosen = wanted.filter(await read_store_clock(connection))
+    return await read_steps(connection, wanted, chosen, at)

@@ -5,19 +5,25 @@ proxies. So the search travels in the body of a form. In the address of the page
 ``#``, which browsers do not send.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Self
 from urllib.parse import urlencode
 
+from pydantic.alias_generators import to_camel
+
 from service.core.numbers import whole_number
 from service.core.segment_rules import Segment
+from service.db.customers.criteria import Notation
+from service.db.customers.customer_filter import EVERYBODY, CustomerFilter
+from service.db.customers.filter_reading import Wrong, read_filter
 from service.db.customers.filters import Filter
 from service.db.customers.sorting import Sort
 from service.db.statistics.counters import Window
 from service.db.store_clock import StoreClock
+from service.http.forms import values_of
 
 ROWS = 10
 LAST = -1
@@ -71,39 +77,91 @@ class Compared(NamedTuple):
     """Follows an earlier value: "0 in the 7 days before"."""
 
 
+class Chip(NamedTuple):
+    """A filter that is set, in words, and the name by which it is taken away."""
+
+    name: str
+    text: str
+
+
 @dataclass(frozen=True)
 class ListQuery:
-    """Filters, sorting and page of the list. Invalid parts of the query are ignored."""
+    """Filters, sorting and page of the list.
 
-    segment: Segment | None = None
+    Parts of the query that mean nothing are ignored. Filters with a wrong value are kept apart, so
+    that the page can say what is wrong with them.
+    """
+
+    chosen: CustomerFilter = EVERYBODY
+    """All filters but the dates of ``span``."""
     span: DateSpan = DateSpan.ALL
     first: date | None = None
     last: date | None = None
-    search: str = ""
     sort: Sort = Sort.DATE_CREATED
     descending: bool = True
     number: int = 1
     """The page, counted from 1. `LAST` asks for the last one, whatever its number."""
     cursor: str = ""
     """Where the page begins, sealed by `list_pages`. Empty: by its number, which is approximate."""
+    wrong: Mapping[str, Wrong] = field(default_factory=dict)
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> Self:
-        """Read the query of an address, or the fields of the form."""
+        """Read the query of an address, or the fields of the form.
+
+        The button that takes a filter away sends its name as ``without``.
+        """
         sort = query.get("sort", "-dateCreated")
         number, _, cursor = query.get("page", "").partition(".")
         known = sort.removeprefix("-") in set(Sort)
+        written = {**values_of(query)}
+        written.pop(query.get("without", ""), None)
+        search = query.get("q", "").replace("\x00", "").strip()[:_LONGEST_SEARCH]
+        chosen, wrong = read_filter(written)
+        chosen = chosen.model_copy(update={"search": search})
+        span = DateSpan(query["span"]) if query.get("span") in set(DateSpan) else DateSpan.ALL
+        first, last = _day(query.get("from", "")), _day(query.get("to", ""))
+        dates = [each for each in (chosen.date_from, chosen.date_to) if each]
+        if span == DateSpan.ALL and dates and all(each.day for each in dates):
+            # As an address of the API or of a saved view has it. The page has one control for them.
+            span = DateSpan.CUSTOM
+            first = chosen.date_from and chosen.date_from.day
+            last = chosen.date_to and chosen.date_to.day
+        if span != DateSpan.ALL:
+            chosen = chosen.without("date_from", "date_to")
         return cls(
-            segment=Segment(query["segment"]) if query.get("segment") in set(Segment) else None,
-            span=DateSpan(query["span"]) if query.get("span") in set(DateSpan) else DateSpan.ALL,
-            first=_day(query.get("from", "")),
-            last=_day(query.get("to", "")),
-            search=query.get("q", "").replace("\x00", "").strip()[:_LONGEST_SEARCH],
+            chosen=chosen,
+            span=span,
+            first=first,
+            last=last,
             sort=Sort(sort.removeprefix("-")) if known else Sort.DATE_CREATED,
             descending=sort.startswith("-") or not known,
             number=LAST if number == "last" else max(whole_number(number, _DIGITS) or 1, 1),
             cursor=cursor,
+            wrong=wrong,
         )
+
+    @property
+    def search(self) -> str:
+        """What is searched for; empty for nothing."""
+        return self.chosen.search
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """The chosen segments; none means all."""
+        return self.chosen.segment
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether there are filters beside segments, the search and the days of ``span``."""
+        return self.chosen.without("segment", "search") != EVERYBODY
+
+    def chips(self, notation: Notation) -> list[Chip]:
+        """Return the filters that have no control of their own above the list."""
+        return [
+            Chip(to_camel(name), criterion.in_words(value, notation))
+            for name, value, criterion in self.chosen.criteria
+        ]
 
     @property
     def address(self) -> str:
@@ -146,7 +204,7 @@ class ListQuery:
     @property
     def narrowed(self) -> bool:
         """Whether a filter or a search is set."""
-        return bool(self.segment or self.search or self.span != DateSpan.ALL)
+        return self.chosen != EVERYBODY or self.span != DateSpan.ALL
 
     def days(self, today: date) -> tuple[date, date] | None:
         """Return the first and the last of the chosen days. None for all time."""
@@ -172,7 +230,8 @@ class ListQuery:
         """Return with what the figures of the list are compared. None if nothing can be."""
         days = self.days(today)
         if days is None:
-            return None if self.search else Compared("in 30 days", "30 days ago")
+            known = not self.search and not self.has_conditions
+            return Compared("in 30 days", "30 days ago") if known else None
         first, last = days
         if first == _FIRST_DAY:
             return None
@@ -184,18 +243,14 @@ class ListQuery:
         so_far = "so far, " if last >= today else ""
         return Compared(f"{so_far}from {name}", name if length == 1 else f"in {name}")
 
-    def filter(self, window: Window | None) -> Filter:
-        """Return the filter for the database."""
-        return Filter(
-            segments=(self.segment,) if self.segment else (),
-            search=self.search,
-            date_from=window and window.start,
-            date_to=window and window.end,
-        )
+    def filter(self, clock: StoreClock) -> Filter:
+        """Return the filter for the database at this moment."""
+        chosen, window = self.chosen.chosen(clock), self.window(clock)
+        return replace(chosen, date_from=window.start, date_to=window.end) if window else chosen
 
     def _query(self) -> Iterator[tuple[str, str]]:
-        if self.segment:
-            yield "segment", self.segment.value
+        yield from self.chosen.without("search").query.items()
+        yield from ((name, wrong.written) for name, wrong in self.wrong.items())
         if self.span != DateSpan.ALL:
             yield "span", self.span.value
         if self.span == DateSpan.CUSTOM:

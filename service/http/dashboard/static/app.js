@@ -265,8 +265,10 @@ let timer = null;
 let latest = 0;
 
 async function filter(form, button) {
+  if (button?.name === "without") takeAway(form, button.value);
   const query = new URLSearchParams();
-  for (const [name, value] of new FormData(form, button)) if (value && name !== "csrf") query.set(name, value);
+  for (const [name, value] of new FormData(form, button?.name === "without" ? null : button))
+    if (value && name !== "csrf") query.set(name, name === "segment" && query.has(name) ? `${query.get(name)},${value}` : value);
   const address = new URL("/", location.href);
   if (query.has("q")) address.hash = new URLSearchParams({ q: query.get("q") });
   query.delete("q");
@@ -277,16 +279,29 @@ async function filter(form, button) {
   history[toPage ? "pushState" : "replaceState"](null, "", address);
 }
 
+// Empty the controls of a filter.
+function takeAway(form, name) {
+  for (const control of form.elements)
+    if (control.name !== name) continue;
+    else if (control.type === "checkbox") control.checked = false;
+    else control.value = "";
+}
+
 // Returns whether the list is shown.
 async function showList(address) {
   const turn = ++latest;
   try {
     const { page, status } = await load(address);
     if (turn !== latest) return false; // the person has typed more
-    if (status !== 200) throw new Error(page.querySelector("main p")?.textContent ?? `The service refused this (${status})`);
+    if (![200, 422].includes(status)) throw new Error(page.querySelector("main p")?.textContent ?? `The service refused this (${status})`);
     for (const part of document.querySelectorAll("[data-results]")) {
       const fresh = page.getElementById(part.id);
       if (fresh) part.replaceWith(adopt(fresh));
+    }
+    for (const control of document.querySelectorAll("form[data-filter] [name]")) {
+      const invalid = page.getElementById(control.id)?.getAttribute("aria-invalid");
+      if (invalid) control.setAttribute("aria-invalid", invalid);
+      else control.removeAttribute("aria-invalid");
     }
     document.documentElement.classList.remove("searching");
     shown = address;
@@ -301,7 +316,8 @@ document.addEventListener("input", (event) => {
   const { form } = event.target;
   if (!form?.matches("[data-filter]")) return;
   clearTimeout(timer);
-  timer = setTimeout(() => filter(form), event.target.type === "search" ? TYPING_MS : 0);
+  const typing = event.target.matches("input:not([type=checkbox], [type=radio])");
+  timer = setTimeout(() => filter(form), typing ? TYPING_MS : 0);
 });
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("form:is([data-filter], [data-jump])") || event.submitter?.hasAttribute("formaction")) return;

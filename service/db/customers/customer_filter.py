@@ -1,0 +1,283 @@
+"""The filter of customers as people and programs write it, and what each of its fields means.
+
+Each field is one filter: its type reads and checks what was written, and its `Criterion` says what
+it means. Lists, cards, exports, saved views and bulk changes all read this model. Addresses, JSON
+bodies, forms and stored views have the same names and values. So a new filter is a new field.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from service.core.day_or_moment import Bound
+from service.core.segment_rules import AGE_LIMITS, Segment
+from service.db.customers.criteria import (
+    Amount,
+    Choices,
+    Count,
+    Criterion,
+    Days,
+    Group,
+    amount,
+    before_days,
+    day_from,
+    day_to,
+    lapsing,
+    number,
+    several,
+    text_among,
+    within_days,
+    without_nul,
+    yes_or_no,
+)
+from service.db.customers.filters import Filter
+from service.db.store_clock import StoreClock
+
+_FROM = "ISO 8601, included. A day without a time is one of the store's time zone."
+_TO = (
+    "ISO 8601, excluded. A day without a time is one of the store's time zone, and is included as "
+    "a whole."
+)
+_WITHIN = "One of so many days of the store, of which today is the last."
+_BEFORE = "Before so many days of the store, of which today is the last."
+_INCLUDED = "Included."
+_AVERAGE = "Included. `totalSpent` / `totalOrders`; who has no order has no average."
+_AT_RISK_DAYS = (
+    f"(SELECT {AGE_LIMITS['at_risk_before']} * interval '24 hours'"
+    " FROM settings ORDER BY version DESC LIMIT 1)"
+)
+
+
+def _any_of(expression: str) -> str:
+    """Return the condition that a text is one of the array ``:value``, in any case."""
+    return (
+        f"lower({expression}) = ANY(ARRAY(SELECT lower(each)"
+        " FROM unnest(CAST(:value AS text[])) each))"
+    )
+
+
+_HAS_CURRENCY = """EXISTS (
+  SELECT FROM orders o WHERE o.customer_id = c.id AND o.counts
+    AND coalesce(o.currency, (SELECT store_currency FROM installation))
+      = ANY(CAST(:value AS text[])))"""
+
+
+class CustomerFilter(BaseModel):
+    """The filter of a list or an export. Fields that are absent filter nothing."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"search": "jane@example.com"}, {"segment": ["vip"]}]},
+    )
+
+    segment: Annotated[list[Segment], BeforeValidator(several)] = Field(
+        [], description="One or more segments: repeated, or separated by commas."
+    )
+    search: Annotated[str, AfterValidator(without_nul)] = Field(
+        "",
+        max_length=200,
+        description="What each customer has: words or parts of words of the name, e-mails, phones, "
+        "postal code, notes, ids of other systems; the id of an order, or the customer's own. "
+        "Every word must be found, in any order; words in double quotes stay together. Case and "
+        "accents make no difference, and phones are found in any writing.",
+    )
+
+    date_from: Annotated[
+        Bound | None, day_from("Created from", "Created from {}", "c.date_created")
+    ] = Field(None, description=_FROM)
+    date_to: Annotated[
+        Bound | None, day_to("Created until", "Created until {}", "c.date_created")
+    ] = Field(None, description=_TO)
+    created_within: Annotated[
+        Days | None,
+        within_days("Created in the last … days", "Created in the last {}", "c.date_created"),
+    ] = Field(None, description=_WITHIN)
+    created_before: Annotated[
+        Days | None,
+        before_days("Created more than … days ago", "Created more than {} ago", "c.date_created"),
+    ] = Field(None, description=_BEFORE)
+    first_order_from: Annotated[
+        Bound | None, day_from("First order from", "First order from {}", "c.first_order_date")
+    ] = Field(None, description=_FROM)
+    first_order_to: Annotated[
+        Bound | None, day_to("First order until", "First order until {}", "c.first_order_date")
+    ] = Field(None, description=_TO)
+    first_order_within: Annotated[
+        Days | None,
+        within_days(
+            "First order in the last … days", "First order in the last {}", "c.first_order_date"
+        ),
+    ] = Field(None, description=_WITHIN)
+    first_order_before: Annotated[
+        Days | None,
+        before_days(
+            "First order more than … days ago",
+            "First order more than {} ago",
+            "c.first_order_date",
+        ),
+    ] = Field(None, description=_BEFORE)
+    last_order_from: Annotated[
+        Bound | None, day_from("Last order from", "Last order from {}", "c.last_order_date")
+    ] = Field(None, description=_FROM)
+    last_order_to: Annotated[
+        Bound | None, day_to("Last order until", "Last order until {}", "c.last_order_date")
+    ] = Field(None, description=_TO)
+    last_order_within: Annotated[
+        Days | None,
+        within_days(
+            "Last order in the last … days", "Last order in the last {}", "c.last_order_date"
+        ),
+    ] = Field(None, description=_WITHIN)
+    last_order_before: Annotated[
+        Days | None,
+        before_days(
+            "Last order more than … days ago", "Last order more than {} ago", "c.last_order_date"
+        ),
+    ] = Field(None, description=_BEFORE)
+    lapses_within: Annotated[
+        Days | None,
+        lapsing(
+            "At risk within … days",
+            "At risk within {} without an order",
+            f"c.last_order_date <= CAST(:value AS timestamptz) - {_AT_RISK_DAYS}"
+            f" AND c.last_order_date > now() - {_AT_RISK_DAYS}",
+        ),
+    ] = Field(
+        None,
+        description="Without another order, their last one will be `atRiskDays` old within so many "
+        "days of 24 hours, and is not yet. `atRiskDays` is that of the settings in force.",
+    )
+
+    orders_from: Annotated[
+        Count | None, number("Orders, at least", "Orders: {} or more", "c.total_orders >= :value")
+    ] = Field(None, description=_INCLUDED)
+    orders_to: Annotated[
+        Count | None, number("Orders, at most", "Orders: {} or fewer", "c.total_orders <= :value")
+    ] = Field(None, description=_INCLUDED)
+    spent_from: Annotated[
+        Amount | None, amount("Spent, at least", "Spent {} or more", "c.total_spent >= :value")
+    ] = Field(None, description=_INCLUDED)
+    spent_to: Annotated[
+        Amount | None, amount("Spent, at most", "Spent {} or less", "c.total_spent <= :value")
+    ] = Field(None, description=_INCLUDED)
+    average_from: Annotated[
+        Amount | None,
+        amount(
+            "Average order, at least",
+            "Average order {} or more",
+            "c.total_orders > 0 AND c.total_spent >= CAST(:value AS numeric) * c.total_orders",
+        ),
+    ] = Field(None, description=_AVERAGE)
+    average_to: Annotated[
+        Amount | None,
+        amount(
+            "Average order, at most",
+            "Average order {} or less",
+            "c.total_orders > 0 AND c.total_spent <= CAST(:value AS numeric) * c.total_orders",
+        ),
+    ] = Field(None, description=_AVERAGE)
+
+    email_opt_in: Annotated[
+        bool | None,
+        yes_or_no(
+            "Agreed to e-mail", "Agreed to e-mail", "Has not agreed to e-mail", "c.email_opt_in"
+        ),
+    ] = Field(None, description="Whether they agreed to marketing by e-mail.")
+    sms_opt_in: Annotated[
+        bool | None,
+        yes_or_no("Agreed to SMS", "Agreed to SMS", "Has not agreed to SMS", "c.sms_opt_in"),
+    ] = Field(None, description="Whether they agreed to marketing by SMS.")
+    has_email: Annotated[
+        bool | None, yes_or_no("Has an e-mail", "Has an e-mail", "No e-mail", "c.email IS NOT NULL")
+    ] = Field(None, description="Whether their e-mail is known.")
+    has_phone: Annotated[
+        bool | None, yes_or_no("Has a phone", "Has a phone", "No phone", "c.phone IS NOT NULL")
+    ] = Field(None, description="Whether their phone is known.")
+
+    city: Annotated[
+        Choices, text_among(Group.PLACE, "City", "City: {}", _any_of("c.address ->> 'city'"))
+    ] = Field([], description="The city of their address, in upper or lower case. One or more.")
+    country: Annotated[
+        Choices,
+        text_among(Group.PLACE, "Country", "Country: {}", _any_of("c.address ->> 'country'")),
+    ] = Field(
+        [], description="The country as their address has it, in upper or lower case. One or more."
+    )
+    currency: Annotated[
+        list[Annotated[str, Field(pattern="^[A-Z]{3}$")]],
+        BeforeValidator(lambda value: several(value, str.upper)),
+        text_among(Group.PLACE, "Currency of an order", "Ordered in {}", _HAS_CURRENCY),
+    ] = Field([], description="They have a counted order in one of these currencies (ISO 4217).")
+
+    def without(self, *fields: str) -> Self:
+        """Return the filter without some of its fields."""
+        return self.model_copy(update={name: _default(name) for name in fields})
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """The fields that filter something, and their values."""
+        return {
+            field: value
+            for field in CustomerFilter.model_fields
+            if (value := getattr(self, field)) not in (None, "", [])
+        }
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The fields that filter something, as an address has them."""
+        plain = self.model_dump(mode="json", by_alias=True, include=set(self.used))
+        return {name: _as_text(value) for name, value in plain.items()}
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The fields that filter something, as JSON that `model_validate` reads."""
+        return self.model_dump(mode="json", by_alias=True, include=set(self.used))
+
+    def chosen(self, clock: StoreClock) -> Filter:
+        """Return the filter for the database, at this moment. Days are those of the store."""
+        return Filter(
+            segments=tuple(self.segment),
+            search=self.search,
+            date_from=self.date_from and self.date_from.start(clock.zone),
+            date_to=self.date_to and self.date_to.end(clock.zone),
+            conditions=tuple(
+                criterion.condition(field, to_camel(field), value, clock)
+                for field, value, criterion in self.criteria
+                if field not in _OF_FILTER
+            ),
+        )
+
+    @property
+    def criteria(self) -> Iterator[tuple[str, Any, Criterion]]:
+        """The fields that filter something and have a criterion: name, value, criterion."""
+        for field, value in self.used.items():
+            if field in CRITERIA:
+                yield field, value, CRITERIA[field]
+
+
+EVERYBODY = CustomerFilter()
+CRITERIA: Mapping[str, Criterion] = {
+    field: criterion
+    for field, info in CustomerFilter.model_fields.items()
+    for criterion in info.metadata
+    if isinstance(criterion, Criterion)
+}
+"""What each field means. ``segment`` and ``search`` are not among them: lists show these by
+controls of their own."""
+_OF_FILTER = frozenset({"date_from", "date_to"})
+"""The dates that a `Filter` has by itself, because cards are compared with other dates."""
+
+
+def _default(field: str) -> Any:
+    return CustomerFilter.model_fields[field].get_default()
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(value) if isinstance(value, list) else str(value)
