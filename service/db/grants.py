@@ -14,10 +14,13 @@ WORKER, WEB, VERIFY = "crm_worker", "crm_web", "crm_verify"
 WEB_WRITES: Mapping[str, str] = {
     "api_keys": "UPDATE",
     "audit": "INSERT, UPDATE",
+    "bulk_changed": "INSERT, UPDATE, DELETE",
+    "bulk_changes": "INSERT, UPDATE",
     "contact_rounds": "INSERT",
     "contacts": "INSERT, UPDATE, DELETE",
     "customer_outlook": "DELETE",
     "customer_search": "INSERT, UPDATE, DELETE",
+    "customer_tags": "INSERT, UPDATE, DELETE",
     "customers": "INSERT, UPDATE, DELETE",
     "daily_changes": "INSERT, UPDATE",
     "daily_totals": "INSERT, UPDATE",
@@ -48,6 +51,7 @@ WEB_WRITES: Mapping[str, str] = {
     "shop_orders": "INSERT, UPDATE",
     "shop_refunds": "INSERT",
     "shop_requests": "INSERT, UPDATE",
+    "tags": "INSERT, UPDATE, DELETE",
     "users": "UPDATE",
 }
 """How web processes write the tables that they write."""

@@ -42,6 +42,9 @@ class AdvisoryLock(IntEnum):
     """One process fits a model."""
     OUTLOOKS = 0x43524D10
     """The process of one worker refreshes what is expected of customers."""
+    TAGS = 0x43524D12
+    """Nobody is merged or erased while tags are written: tags lock no customer. Those who write
+    tags share it."""
     STREAM_ERASURE = 0x43524D0B
     """One process deletes the entries of erased people from the streams."""
 

@@ -16,6 +16,7 @@ from service.http import dashboard, docs, health, openapi
 from service.http.activity_feed import Feed
 from service.http.api import (
     activity,
+    bulk_changes,
     csv_export,
     customer_details,
     customer_erasure,
@@ -34,6 +35,7 @@ from service.http.api import (
     rule_changes,
     rule_settings,
     statistics,
+    tags,
     unattributed,
 )
 from service.http.auth.guard import Guard
@@ -73,6 +75,8 @@ _ROUTERS = (
     identity.router,
     identifiers.router,
     insight.router,
+    tags.router,
+    bulk_changes.router,
     order_conflicts.router,
     unattributed.router,
     rule_settings.router,

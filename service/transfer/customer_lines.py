@@ -23,6 +23,7 @@ from service.core.numbers import whole_number
 from service.core.order_contract import EARLIEST, CustomerData
 from service.core.order_event import REGISTERS
 from service.core.segment_rules import Segment
+from service.core.tags import MOST_TAGS, tag_names
 from service.transfer.formulas import unescaped, unescaped_notes
 from service.transfer.lines import LineFault, RefusedLineError
 
@@ -63,6 +64,8 @@ class CustomerLine(NamedTuple):
     """If nothing else says who they are."""
     identifiers: tuple[str, ...] = ()
     """Others that mean them, as our export lists them."""
+    tags: tuple[str, ...] = ()
+    """They are added to those that the customer has."""
     by_hand: frozenset[str] = frozenset()
     """Registers whose value a person typed, as our export lists them."""
     cleared: frozenset[str] = frozenset()
@@ -84,6 +87,7 @@ _CLEARED_BY = {
     "phone": ("Phone",),
     "notes": ("Notes",),
     "address": _ADDRESS,
+    "tags": ("Tags",),
 }
 UNTIL_NEXT_ORDER = "until their next order"
 PINNED = "for good"
@@ -130,6 +134,7 @@ def customer_line(
             external=external,
             phone_identifier=alone and phone_identifier(alone),
             identifiers=identifiers,
+            tags=_tags(unescaped(_cell(cells, "Tags"))),
             by_hand=_by_hand(cells),
             cleared=_cleared(cells) if clear_empty else frozenset(),
             figures=_figures(cells),
@@ -259,6 +264,16 @@ def _identifiers(value: str) -> tuple[str, ...]:
     for each in found:
         _refuse_nul("Identifiers", each)
     return tuple(dict.fromkeys(each[:_LONGEST_IDENTIFIER] for each in found))
+
+
+def _tags(value: str) -> tuple[str, ...]:
+    try:
+        found = tag_names(value)
+    except ValueError as error:
+        raise RefusedLineError("Tags", f"has a tag that {error}", "correct it") from None
+    if len(found) > MOST_TAGS:
+        raise RefusedLineError("Tags", f"has more than {MOST_TAGS} tags", "leave some out")
+    return tuple(found)
 
 
 def _by_hand(cells: Mapping[str, str]) -> frozenset[str]:

@@ -22,6 +22,12 @@ SELECT l.place, c.id, c.segment, c.total_orders, c.total_spent, e.erased_at, t.i
     OR coalesce(l.email_opt_in <> c.email_opt_in, false)
     OR coalesce(l.sms_opt_in <> c.sms_opt_in, false)
     OR coalesce(l.date_created < c.date_created, false)
+    OR (EXISTS (
+      SELECT FROM jsonb_array_elements_text(l.tags) theirs (tag_key) WHERE NOT EXISTS (
+        SELECT FROM customer_tags ct JOIN tags t ON t.id = ct.tag_id
+        WHERE ct.customer_id = c.id AND t.folded = theirs.tag_key))
+      OR coalesce(l.cleared LIKE '%,tags,%', false)
+      AND EXISTS (SELECT FROM customer_tags ct WHERE ct.customer_id = c.id))
     OR l.external IS NOT NULL AND x.identifier IS NULL
     OR l.email_key IS NOT NULL AND i.identifier IS NULL) AS changes,
   c.id IS NOT NULL AND (
@@ -51,7 +57,7 @@ FROM (
       CAST(u.date_created AS timestamptz) AS date_created, CAST(u.segment AS text) AS segment,
       CAST(u.held AS boolean) AS held, CAST(u.pinned AS boolean) AS pinned,
       CAST(u.pinned_until AS timestamptz) AS pinned_until, CAST(u.by_hand AS text) AS by_hand,
-      CAST(u.cleared AS text) AS cleared
+      CAST(u.cleared AS text) AS cleared, CAST(u.tags AS jsonb) AS tags
   FROM ROWS FROM (
       json_array_elements_text(CAST(:place AS json)), json_array_elements_text(CAST(:id AS json)),
       json_array_elements_text(CAST(:email_key AS json)),
@@ -70,10 +76,11 @@ FROM (
       json_array_elements_text(CAST(:pinned AS json)),
       json_array_elements_text(CAST(:pinned_until AS json)),
       json_array_elements_text(CAST(:by_hand AS json)),
-      json_array_elements_text(CAST(:cleared AS json))
+      json_array_elements_text(CAST(:cleared AS json)),
+      json_array_elements_text(CAST(:tags AS json))
   ) AS u(place, id, email_key, external, phone_identifier, identifiers, name, phone, address, email,
       notes, email_opt_in, sms_opt_in, date_created, segment, held, pinned, pinned_until, by_hand,
-      cleared)) l
+      cleared, tags)) l
 LEFT JOIN identifiers i ON i.identifier = 'email:' || l.email_key
 LEFT JOIN identifiers x ON x.identifier = l.external
 LEFT JOIN identifiers p ON p.identifier = l.phone_identifier

@@ -21,6 +21,7 @@ from service.core.customer_ids import customer_ref
 from service.core.identifiers import email_identifier
 from service.core.order_event import EMAIL_REGISTER, REGISTERS
 from service.core.segment_event import Cause
+from service.core.tags import tag_key
 from service.db import registers
 from service.db.accounts.audit import note
 from service.db.columns import pack, unpack
@@ -32,6 +33,7 @@ from service.db.segments.assign import SLOT, THIS_SLOT, Hold, hold, reclassify
 from service.db.statistics.daily import daily_totals_sql
 from service.transfer.customer_lines import CustomerLine
 from service.transfer.lines import LineFault, Verdict
+from service.transfer.tags_in import OTHER_TAGS, hold_tags, write_tags
 
 
 class FileFacts(NamedTuple):
@@ -81,6 +83,7 @@ _COLUMNS = {
     "pinned_until": "timestamptz",
     "by_hand": "text",
     "cleared": "text",
+    "tags": "jsonb",
 }
 _LINES = unpack(_COLUMNS)
 _AS_OF = "CAST(:as_of AS timestamptz)"
@@ -128,6 +131,7 @@ SELECT l.place, c.id, c.segment, c.total_orders, c.total_spent, e.erased_at, t.i
          OR {_WRITES_NOTES}
          OR {_each("coalesce(l.{it} <> c.{it}, false)", _PLAIN, " OR ")}
          OR coalesce(l.date_created < c.date_created, false)
+         OR {OTHER_TAGS}
          OR l.external IS NOT NULL AND x.identifier IS NULL
          OR l.email_key IS NOT NULL AND i.identifier IS NULL) AS changes,
        c.id IS NOT NULL AND (
@@ -393,6 +397,7 @@ async def write_customers(
     existing = sorted(plan.customer_id for _, plan in lines if plan.customer_id)
     if existing and (changed or held):
         await lock_customers(connection, existing)
+    await hold_tags(connection, [*new, *changed])
     if created:
         # A hold that the file restores is a person's decision; the rest follows from the rules.
         for by_hand, cause in ((False, Cause.IMPORT), (True, Cause.MANUAL)):
@@ -403,6 +408,7 @@ async def write_customers(
         await connection.execute(_NOTE_CREATED, {"actor": actor, "ids": ids})
     if changed:
         await connection.execute(_CHANGE, {**_packed(changed), **parameters})
+    await write_tags(connection, [*new, *changed], actor)
     if held:
         now = await read_clock(connection)
         for customer_id, segment in sorted(held.items()):
@@ -432,6 +438,7 @@ def _packed(lines: Sequence[CustomerLine]) -> dict[str, str]:
         "pinned_until": (line.held and line.held.until for line in lines),
         "by_hand": (_as_list(line.by_hand) for line in lines),
         "cleared": (_as_list(line.cleared) for line in lines),
+        "tags": ([tag_key(name) for name in line.tags] for line in lines),
     }
     columns: dict[str, list[Any]] = {
         name: list(made[name]) if name in made else [getattr(line, name) for line in lines]

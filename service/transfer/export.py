@@ -73,6 +73,10 @@ _COLUMNS = {
     "By Hand": "nullif(concat_ws(', ', {}), '')".format(
         ", ".join(f"CASE WHEN c.{name}_at = 'infinity' THEN '{name}' END" for name in REGISTERS)
     ),
+    "Tags": escaped_sql(
+        "(SELECT string_agg(t.name, ', ' ORDER BY t.folded) FROM customer_tags ct"
+        " JOIN tags t ON t.id = ct.tag_id WHERE ct.customer_id = c.id)"
+    ),
 }
 """The columns of customers.csv, and the SQL of each. Times are UTC and end with Z; days are those
 of the store's time zone, so that a spreadsheet groups them as the dashboard does."""

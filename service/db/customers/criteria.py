@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from service.core.day_or_moment import DayOrMoment
 from service.core.store_days import beginning_of
+from service.core.tags import tag_key, tag_name
 from service.db.store_clock import StoreClock
 
 
@@ -38,6 +39,7 @@ class Group(StrEnum):
     ORDERS = "Orders"
     CONTACT = "Contact and consent"
     PLACE = "Place and currency"
+    TAGS = "Tags"
 
 
 class Control(StrEnum):
@@ -48,6 +50,7 @@ class Control(StrEnum):
     AMOUNT = "amount"
     YES_NO = "yes-no"
     TEXT = "text"
+    TAGS = "tags"
 
 
 class Condition(NamedTuple):
@@ -124,6 +127,12 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 """A number of days of the store. Today is the first of them."""
 
+
+Tags = Annotated[
+    list[Annotated[str, AfterValidator(tag_name)]],
+    BeforeValidator(several),
+    Field(max_length=_MOST_CHOICES),
+]
 
 # --- The kinds of criteria
 
@@ -213,6 +222,19 @@ def yes_or_no(label: str, yes: str, no: str, sql: str) -> Criterion:
 def text_among(group: Group, label: str, words: str, sql: str) -> Criterion:
     """Return a criterion about texts of which one is enough. ``:value`` is an array."""
     return Criterion(group, label, words, sql, Control.TEXT, write=_either)
+
+
+def tagged(label: str, words: str, sql: str, between: str) -> Criterion:
+    """Return a criterion about tags. ``:value`` is the array of what they are compared by."""
+    return Criterion(
+        Group.TAGS,
+        label,
+        words,
+        sql,
+        Control.TAGS,
+        lambda names, _: sorted({tag_key(name) for name in names}),
+        lambda names, _: between.join(names),
+    )
 
 
 def _days_ago(days: int, clock: StoreClock) -> datetime:

@@ -20,6 +20,7 @@ from service.db.customers.criteria import (
     Criterion,
     Days,
     Group,
+    Tags,
     amount,
     before_days,
     day_from,
@@ -27,6 +28,7 @@ from service.db.customers.criteria import (
     lapsing,
     number,
     several,
+    tagged,
     text_among,
     within_days,
     without_nul,
@@ -58,6 +60,8 @@ def _any_of(expression: str) -> str:
     )
 
 
+_TAGGED = """FROM customer_tags ct JOIN tags t ON t.id = ct.tag_id
+  WHERE t.folded = ANY(CAST(:value AS text[]))"""
 _HAS_CURRENCY = """EXISTS (
   SELECT FROM orders o WHERE o.customer_id = c.id AND o.counts
     AND coalesce(o.currency, (SELECT store_currency FROM installation))
@@ -213,6 +217,35 @@ class CustomerFilter(BaseModel):
         BeforeValidator(lambda value: several(value, str.upper)),
         text_among(Group.PLACE, "Currency of an order", "Ordered in {}", _HAS_CURRENCY),
     ] = Field([], description="They have a counted order in one of these currencies (ISO 4217).")
+
+    tags_all: Annotated[
+        Tags,
+        tagged(
+            "With all of the tags",
+            "Tags: {}",
+            f"c.id IN (SELECT ct.customer_id {_TAGGED} GROUP BY ct.customer_id"
+            " HAVING count(*) = cardinality(CAST(:value AS text[])))",
+            " and ",
+        ),
+    ] = Field([], description="They have all of these tags.")
+    tags_any: Annotated[
+        Tags,
+        tagged(
+            "With any of the tags",
+            "Tags: {}",
+            f"c.id IN (SELECT ct.customer_id {_TAGGED})",
+            " or ",
+        ),
+    ] = Field([], description="They have one or more of these tags.")
+    tags_none: Annotated[
+        Tags,
+        tagged(
+            "With none of the tags",
+            "Without tag {}",
+            f"NOT EXISTS (SELECT {_TAGGED} AND ct.customer_id = c.id)",
+            " or ",
+        ),
+    ] = Field([], description="They have none of these tags.")
 
     def without(self, *fields: str) -> Self:
         """Return the filter without some of its fields."""

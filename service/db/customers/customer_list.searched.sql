@@ -16,7 +16,8 @@ SELECT c.id, c.email, c.email_key, c.name, c.phone, c.address, c.email_opt_in, c
     c.notes, c.date_created, c.date_updated, c.total_orders, c.total_spent, c.first_order_date,
     c.last_order_date, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
   ARRAY(SELECT o.id FROM orders o WHERE o.customer_id = c.id ORDER BY o.date_created, o.id)
-  AS order_ids,
+  AS order_ids, ARRAY(SELECT t.name FROM customer_tags ct JOIN tags t ON t.id = ct.tag_id
+  WHERE ct.customer_id = c.id ORDER BY t.folded) AS tags,
 (SELECT coalesce(jsonb_agg(jsonb_build_array(i.identifier, i.given_by, i.since)
       ORDER BY i.since, i.identifier), '[]')
   FROM identifiers i WHERE i.customer_id = c.id) AS stored_identifiers,

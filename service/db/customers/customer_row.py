@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.json_values import dumps
 from service.db.customers.identity.claims import IdentifierRow
 from service.db.customers.other_currencies import OF_CUSTOMER, MoneyApart
+from service.db.customers.tags.tagging import TAGS_OF_CUSTOMER
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class CustomerRow:
     segment_pinned_until: datetime | None
     order_ids: Sequence[str]
     """The oldest first."""
+    tags: Sequence[str]
+    """By name."""
     stored_identifiers: Sequence[tuple[str, str | None, str]]
     """The values of `identifiers`; times are texts."""
     stored_money_apart: Sequence[tuple[str, int, str]]
@@ -90,6 +93,7 @@ _IDENTIFIERS = """
  FROM identifiers i WHERE i.customer_id = c.id) AS stored_identifiers"""
 _COMPOSED = {
     "order_ids": _ORDER_IDS,
+    "tags": f"{TAGS_OF_CUSTOMER} AS tags",
     "stored_identifiers": _IDENTIFIERS,
     "stored_money_apart": f"{OF_CUSTOMER} AS stored_money_apart",
 }

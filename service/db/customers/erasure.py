@@ -34,6 +34,7 @@ from service.db.columns import pack, unpack
 from service.db.customers.erasure_keys import identifier_hash
 from service.db.customers.identity import pairs
 from service.db.customers.personal_data import dead_letters_about
+from service.db.customers.tags.tagging import forget_tags
 
 # A publisher's clock may be ahead of ours. Orders dated in the future are erased as well, so the
 # time that is stored is the latest of their dates, if that is later than now.
@@ -231,6 +232,7 @@ async def erase(connection: AsyncConnection, customer_id: int, identifiers: Iden
     await connection.execute(_MENTIONS, {"keys": identifiers.keys, "paired": others})
     for statement in (_ORDERS, _INTERACTIONS, _IDENTIFIERS):
         await connection.execute(statement, {"id": customer_id})
+    await forget_tags(connection, customer_id)
     await pairs.forget(connection, customer_id)
     await _erase_from_audit(connection, identifiers)
     if found:

@@ -31,6 +31,16 @@ SELECT at, kind, ref, details FROM (
      'changes', details)
    FROM audit WHERE customer_id IN {PREDECESSORS})
   UNION ALL
+  (SELECT done.at, 'edit', 'bulk' || b.id || done.way, jsonb_build_object('actor', done.actor,
+     'action', 'customer.tagged', 'changes', jsonb_build_object(done.way, jsonb_build_array(b.tag),
+     'bulk', b.id))
+   FROM bulk_changed x JOIN bulk_changes b ON b.id = x.bulk_id
+   CROSS JOIN LATERAL (
+     VALUES (b.at, b.actor, CASE b.kind WHEN 'add_tag' THEN 'added' ELSE 'removed' END),
+       (b.undone_at, b.undone_by, CASE b.kind WHEN 'add_tag' THEN 'removed' ELSE 'added' END)
+   ) done (at, actor, way)
+   WHERE x.customer_id = :id AND done.at IS NOT NULL)
+  UNION ALL
   (SELECT happened_at, 'interaction', id::text, jsonb_build_object('kind', kind, 'author', author,
      'text', text)
    FROM interactions WHERE customer_id = :id)

@@ -27,6 +27,7 @@ from service.db.schema.customers import (
     pending_merges,
     separations,
 )
+from service.db.schema.groups import bulk_changed, bulk_changes, customer_tags, tags
 from service.db.schema.hooks import (
     hook_deliveries,
     hook_secrets,
@@ -79,10 +80,13 @@ __all__ = [
     "Total",
     "api_keys",
     "audit",
+    "bulk_changed",
+    "bulk_changes",
     "contact_rounds",
     "contacts",
     "customer_outlook",
     "customer_search",
+    "customer_tags",
     "customers",
     "daily_changes",
     "daily_generations",
@@ -126,6 +130,7 @@ __all__ = [
     "sightings",
     "stream_searches",
     "sweep",
+    "tags",
     "trims",
     "unknown_changes",
     "users",

@@ -181,6 +181,7 @@ class Customer(Camel):
                     "totalSpent": 229.94,
                     "otherCurrencies": [{"currency": "EUR", "orders": 1, "amount": 80.00}],
                     "orderIds": ["ORD-900", "ORD-1001"],
+                    "tags": ["Newsletter", "Wholesale"],
                     "identifiers": [
                         {
                             "identifier": "email:jane@example.com",
@@ -215,6 +216,7 @@ class Customer(Camel):
     total_spent: float = Field(description="In the store's currency.")
     other_currencies: list[OtherCurrency]
     order_ids: list[str]
+    tags: list[str]
     identifiers: list[CustomerIdentifier] = Field(description="All that means them in events.")
 
 

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from service.http.dashboard import (
     assign_page,
+    bulk_tag_page,
     customer_editor,
     dead_letter_page,
     duplicates_page,
@@ -17,6 +18,7 @@ from service.http.dashboard import (
     retention_page,
     settings_page,
     sign_in_page,
+    tags_page,
 )
 
 
@@ -27,6 +29,8 @@ def install(app: FastAPI) -> None:
     # Before the profile page, whose /customers/{id} would take `new` for an id.
     app.include_router(customer_editor.router)
     app.include_router(profile_page.router)
+    app.include_router(tags_page.router)
+    app.include_router(bulk_tag_page.router)
     app.include_router(merge_page.router)
     app.include_router(identifier_page.router)
     app.include_router(duplicates_page.router)

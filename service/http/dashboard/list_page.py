@@ -16,6 +16,7 @@ from service.db.customers.list_walks import Steps
 from service.db.customers.narrowing import narrowed
 from service.db.customers.other_currencies import money_apart
 from service.db.customers.similar_names import similar_names
+from service.db.customers.tags import catalogue
 from service.db.engine import in_transaction
 from service.db.operations.activity import latest
 from service.db.statistics.key_figures import segment_shares
@@ -95,6 +96,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         apart = await money_apart(connection, chosen, hits) if added_up else []
         similar = await similar_names(connection, chosen.search) if hits == 0 else ()
         events = (await latest(connection, _EVENTS))[:_EVENTS]
+        suggested, _ = await catalogue.list_tags(connection, most=catalogue.MOST_SUGGESTED)
     segments = segment_shares(figures, medians) if figures else []
     return page(
         request,
@@ -106,6 +108,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         chips=wanted.chips(formats_of(request)),
         controls=CONTROLS,
         labels=LABELS,
+        suggested=suggested,
         values=wanted.chosen.query,
         spans=DateSpan,
         matching=matching,

@@ -14,10 +14,12 @@ from service.core.rfm import scores
 from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.segment_rules import Facts
+from service.core.tags import MOST_TAGS, tag_names
 from service.db.customers import interactions, order_conflicts, timeline
 from service.db.customers.identity.claims import orders_named_by
 from service.db.customers.order_history import not_counted
 from service.db.customers.order_history import of_customer as orders_of_customer
+from service.db.customers.tags import catalogue
 from service.db.engine import in_transaction
 from service.db.outlook import contacts, models, reading
 from service.db.segments import rule_settings
@@ -28,6 +30,7 @@ from service.http.api.customer_interactions import (
     record,
 )
 from service.http.api.customer_routes import CustomerNumber, existing
+from service.http.api.tags import TagsPatch, retagged
 from service.http.body_limits import LONG_FORM_BYTES, body_bytes
 from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept_for
 from service.http.dashboard.formats import formats_of, store_clock
@@ -92,6 +95,23 @@ async def remove_interaction(
     return done(f"/customers/{customer_ref(number)}", "interaction-removed")
 
 
+@router.post("/tags")
+async def change_tags(
+    request: Request, actor: Editor, number: CustomerNumber, fields: Form
+) -> Response:
+    """Give the customer the tags that were typed, or take away the one whose button was pressed."""
+    try:
+        remove = [fields["remove"]] if fields.get("remove") else []
+        body = TagsPatch(add=tag_names(fields.get("add", "")), remove=remove)
+    except ValidationError:
+        fault = f"These are more than {MOST_TAGS} tags."
+        return await _show(request, actor, number, fields, {"add": fault})
+    except ValueError as error:
+        return await _show(request, actor, number, fields, {"add": f"A tag {error}."})
+    await retagged(request, actor.name, number, body)
+    return done(f"/customers/{customer_ref(number)}", "tags-changed")
+
+
 async def _show(
     request: Request,
     actor: Actor,
@@ -110,6 +130,7 @@ async def _show(
         since = await timeline.segment_since(connection, number)
         named_by = await orders_named_by(connection, number)
         current = (await rule_settings.current(connection)).settings
+        suggested, _ = await catalogue.list_tags(connection, most=catalogue.MOST_SUGGESTED)
         uncounted = await not_counted(connection, number)
         clock = await store_clock(request, connection)
         now = clock.now
@@ -127,6 +148,7 @@ async def _show(
         id=customer_ref(number),
         c=row,
         named_by=named_by,
+        suggested=suggested,
         address=address_lines(row.address or {}),
         kept_for=kept_for(row, f),
         orders=orders,

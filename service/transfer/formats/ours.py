@@ -121,6 +121,7 @@ CUSTOMER_COLUMNS = (
     "Hold",
     "Identifiers",
     "By Hand",
+    "Tags",
     "External ID",
     "Other Currencies",
     "Day Created",

@@ -339,6 +339,7 @@ def _read_customer(cells: Values, reading: Reading) -> CustomerCells:
             "Accepts SMS Marketing", cells.get("Accepts SMS Marketing"), reading
         ),
         "Notes": text(cells.get("Note")),
+        "Tags": text(cells.get("Tags")),
     }
 
 
@@ -370,6 +371,7 @@ CUSTOMERS = Format(
         "Accepts Marketing",
         "Accepts SMS Marketing",
         "Note",
+        "Tags",
         *_PARTS,
         *(f"Default Address {part}" for part in _PARTS),
     ),

@@ -41,8 +41,8 @@ async def test_the_columns_are_those_of_the_integration_guide_and_the_stores_day
     assert answer.content.decode() == (
         "\ufeffID,Name,Email,Phone,Segment,Date Created,Last Order Date,Total Orders,Total Spent,"
         "Notes,Other Currencies,Day Created,Day of Last Order,Email Opt-in,SMS Opt-in,Street,City,"
-        f'State,Zip,Country,Hold,Identifiers,By Hand\nCUST-1001,"Jane ""J"", Smith",jane@x.org,,'
-        f"new,{stamp},{stamp},1,10.50,,,{now:%Y-%m-%d},{now:%Y-%m-%d},no,no,,,,,,,,\n"
+        'State,Zip,Country,Hold,Identifiers,By Hand,Tags\nCUST-1001,"Jane ""J"", Smith",jane@x.org,'
+        f",new,{stamp},{stamp},1,10.50,,,{now:%Y-%m-%d},{now:%Y-%m-%d},no,no,,,,,,,,,\n"
     )
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"].startswith('attachment; filename="customers-2')

@@ -6,6 +6,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from service.db.customers.tags.tagging import change_tags
 from service.transfer.lines import Verdict
 from tests.conftest import Service
 from tests.events import entry
@@ -21,6 +22,11 @@ _TEXT = st.text(
 )
 
 
+_TAGS = """
+SELECT c.email_key AS email, array_agg(t.name ORDER BY t.folded) AS tags
+FROM customers c JOIN customer_tags ct ON ct.customer_id = c.id JOIN tags t ON t.id = ct.tag_id
+GROUP BY 1
+"""
 _PHONE = _TEXT.filter(lambda text: not any(letter.isdecimal() for letter in text))
 """Digits may be what a spreadsheet has made of a number, and are read as such."""
 
@@ -44,7 +50,12 @@ async def test_an_import_of_an_export_restores_the_same_customers(
     )
     path = customers_csv(
         tmp_path / "hand.csv",
-        {"Name": "By Hand", "Email": "Hand@X.org", "Notes": "- call\n- write"},
+        {
+            "Name": "By Hand",
+            "Email": "Hand@X.org",
+            "Notes": "- call\n- write",
+            "Tags": "Press, =Gold,press",
+        },
         {"Name": "Typed", "Email": "known@x.org", "Phone": "'+49 1"},
     )
     assert (await load(service, path)).complete
@@ -57,6 +68,7 @@ async def test_an_import_of_an_export_restores_the_same_customers(
     assert applied.complete
     assert await service.rows(EVERYTHING) == before
     assert await service.rows(ORDERS) == orders
+    assert await service.rows(_TAGS) == [{"email": "hand@x.org", "tags": ["=Gold", "Press"]}]
     again = await load(service, customers), await load(service, documents)
     assert [set(outcome.counts) for outcome in again] == [{Verdict.UNCHANGED}] * 2
     assert again[0].other_segments == 0
@@ -79,6 +91,27 @@ async def test_importing_into_the_same_database_changes_nothing(
         assert set(outcome.counts) == {Verdict.UNCHANGED}
     assert await service.rows("SELECT * FROM customers") == before
     assert await service.rows("SELECT * FROM audit") == []
+
+
+async def test_tags_of_a_file_are_added_and_only_cleared_on_request(
+    service: Service, tmp_path: Path
+) -> None:
+    await service.ingest(entry("A-1", email="a@x.org"), entry("B-1", email="b@x.org"))
+    await service.in_transaction(lambda c: change_tags(c, 1001, "t", add=["Old", "Press"]))
+    lines = ({"Email": "a@x.org", "Tags": "PRESS,New"}, {"Email": "b@x.org", "Tags": ""})
+    path = customers_csv(tmp_path / "tags.csv", *lines)
+    told = (await load(service, path, apply=False)).counts
+    assert told == {Verdict.CHANGED: 1, Verdict.UNCHANGED: 1}
+    assert (await load(service, path)).counts == told
+    assert await service.rows(_TAGS) == [{"email": "a@x.org", "tags": ["New", "Old", "Press"]}]
+    assert set((await load(service, path)).counts) == {Verdict.UNCHANGED}
+    wrong = customers_csv(tmp_path / "wrong.csv", {"Email": "a@x.org", "Tags": "x" * 256})
+    assert not (await load(service, wrong)).complete
+    empty = customers_csv(tmp_path / "empty.csv", {"Email": "a@x.org", "Tags": ""})
+    assert set((await load(service, empty)).counts) == {Verdict.UNCHANGED}
+    cleared = await load(service, empty, clear_empty=True)
+    assert set(cleared.counts) == {Verdict.CHANGED}
+    assert await service.rows(_TAGS) == []
 
 
 async def test_a_segment_of_the_file_is_set_only_on_request(
@@ -107,6 +140,7 @@ async def test_orders_of_erased_people_stay_without_a_customer(
     for path in files:
         assert (await load(service, path)).complete
     assert await service.rows(ORDERS) == orders
+    assert await service.rows(_TAGS) == [{"email": "hand@x.org", "tags": ["=Gold", "Press"]}]
     assert [row["erased"] for row in orders] == [False, True]
 
 

@@ -1,8 +1,8 @@
 """Merge two customers into one: the one with the lower number stays.
 
-Orders, identifiers and interactions move. Each register keeps the greater key. Consent is kept only
-where both had it. What was done to the other one is found by their number, which leads to the one
-who stays.
+Orders, identifiers, interactions and tags move. Each register keeps the greater key. Consent is
+kept only where both had it. What was done to the other one is found by their number, which leads to
+the one who stays.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ from service.db.accounts.audit import note
 from service.db.customers import removals
 from service.db.customers.identity.assignment import absorb
 from service.db.customers.identity.naming import say_what_named
+from service.db.customers.tags.tagging import join_tags
 from service.db.locks import AdvisoryLock, lock_customers, try_lock
 from service.db.segments import assign
 
@@ -147,6 +148,7 @@ async def merge(
     await say_what_named(connection, [low, high])
     for statement in _MOVES:
         await connection.execute(statement, {"low": low, "high": high, "actor": actor})
+    await join_tags(connection, low, high)
     await assign.forget(connection, high)
     await removals.add(connection, [high], RemovalReason.MERGED, merged_into=low)
     await connection.execute(

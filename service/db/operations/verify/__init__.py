@@ -35,7 +35,7 @@ from service.db.operations.verify.kept import (
 from service.db.operations.verify.metrics import FIGURES_REBUILT, METRICS
 from service.db.operations.verify.out_stream import out_stream_faults
 from service.db.operations.verify.outlook import OUTLOOKS, outlook_faults
-from service.db.operations.verify.people import PEOPLE, email_key_faults
+from service.db.operations.verify.people import PEOPLE, email_key_faults, tag_faults
 from service.db.operations.verify.removals import REMOVALS
 from service.db.operations.verify.sample import sample_faults
 from service.db.operations.verify.segments import SEGMENTS
@@ -129,6 +129,7 @@ async def database_findings(
         7: counted,
         9: [
             *await email_key_faults(connection),
+            *await tag_faults(connection),
             *await replaced_email_faults(connection),
             *await order_faults(connection),
         ],

@@ -60,6 +60,7 @@ _SHOP = Unknowable("what a shop said in a webhook; nothing else records it")
 _CACHED = Unknowable("a cache; a worker computes it again")
 _THIS = Unknowable("the result of the last verification; the next one writes it anew")
 _OVER = Unknowable("counted once, from orders that may have changed since")
+_TAGGED = Unknowable("a person did it; the audit has it under customers.tagged")
 _SINGLE = Refused("the check that there is one row")
 
 COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
@@ -80,6 +81,24 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         **dict.fromkeys(("id", "at", "actor", "action", "customer_id"), Checked(10)),
         # An erasure empties the details of what was done to the person, so these are not compared.
         "details": Checked(10),
+    },
+    "bulk_changed": {
+        "bulk_id": Refused("fk_bulk_changed_bulk_id"),
+        "customer_id": Checked(9),
+        "given_by_bulk": _SHOWN,
+    },
+    "bulk_changes": {
+        "id": Refused("fk_bulk_changed_bulk_id"),
+        **dict.fromkeys(("at", "undone_at"), _CLOCK),
+        "kind": Refused("ck_bulk_changes_kind"),
+        "tag_id": Refused("fk_bulk_changes_tag_id"),
+        **dict.fromkeys(("actor", "tag", "customers", "undone_by"), _TAGGED),
+    },
+    "customer_tags": {
+        "customer_id": Checked(9),
+        "tag_id": Refused("fk_customer_tags_tag_id"),
+        "given_at": _CLOCK,
+        "bulk_id": _TAGGED,
     },
     "contact_rounds": {
         "id": Checked(10),
@@ -485,6 +504,12 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         ("stream", "erasures", "late_events", "after_id", "until_id", "entries"), _SEARCHED
     ),
     "sweep": {"one": _SINGLE, "swept_until": Checked(4)},
+    "tags": {
+        "id": Refused("fk_customer_tags_tag_id"),
+        "name": Checked(9),
+        "folded": Checked(9),
+        "date_created": _CLOCK,
+    },
     "trims": dict.fromkeys(("stream", "entries", "held_by", "held_at"), _SHOWN),
     "unknown_changes": dict.fromkeys(
         ("number", "customer_id", "body"),

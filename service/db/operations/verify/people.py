@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.identifiers import email_key
+from service.core.tags import tag_key
 from service.db.operations.verify.findings import (
     MOST_SHOWN,
     REBUILD,
@@ -54,6 +55,15 @@ SELECT count(*) AS erasures FROM audit WHERE action = 'customer.erased'
 HAVING count(*) > 0 AND NOT EXISTS (SELECT FROM erased)
 """)
 
+_TAGS_OF_NOBODY = text("""
+SELECT customer_id AS customer, 'tag' AS what FROM customer_tags t
+WHERE NOT EXISTS (SELECT FROM customers c WHERE c.id = t.customer_id)
+UNION SELECT customer_id, 'bulk change' FROM bulk_changed b
+WHERE NOT EXISTS (SELECT FROM customers c WHERE c.id = b.customer_id)
+LIMIT :most
+""")
+
+_RENAME = "Rename the tag to its right name, in the dashboard or over HTTP."
 PEOPLE = (
     Check("the text that search reads is not the customer's", REBUILD, SEARCH),
     Check(
@@ -62,9 +72,28 @@ PEOPLE = (
         "customer from a backup.",
         text(f"{INTERACTIONS_SQL} LIMIT :most"),
     ),
+    Check(
+        "a tag belongs to a customer who does not exist",
+        "Restore the customer from a backup, or delete the rows of these numbers from "
+        "`customer_tags` and `bulk_changed`.",
+        _TAGS_OF_NOBODY,
+    ),
     Check("an erased identifier is not on record as the audit has it", REBUILD, ERASED),
     Check("people were erased, and no erased identifier is on record", RESTORE, _ERASED_EMPTIED),
 )
+
+_TAGS = text("SELECT id, name, folded FROM tags")
+
+
+async def tag_faults(connection: AsyncConnection) -> list[Fault]:
+    """Return the tags that are compared by another text than that of their name."""
+    wrong = [
+        {"tag": row.id, "name": row.name}
+        for row in await connection.execute(_TAGS)
+        if row.folded != tag_key(row.name)
+    ]
+    return fault_if(wrong[:MOST_SHOWN], "a tag is compared by a key that is not its own", _RENAME)
+
 
 # The normal form of nearly every e-mail is that in lower case. Postgres finds the others.
 _SUSPECT_KEYS = {

@@ -45,6 +45,13 @@ async def _shop(service: Service, api: Api, now: datetime) -> list[Customer]:
             email=f"hand{number}@example.org",
             preferences={"emailOptIn": email, "smsOptIn": sms},
         )
+    for number in range(1001, 1013):
+        tags = [name for name, each in (("Press", 2), ("Whole Sale", 3)) if number % each == 0]
+        if tags:
+            answer = await api.http.post(
+                f"/api/v1/customers/CUST-{number}/tags", json={"add": tags}
+            )
+            assert answer.status_code == 200, answer.text
     items = (await api.get(limit=500))["items"]
     assert len(items) == 21
     return list(items)
@@ -106,6 +113,9 @@ def _cases(now: datetime) -> dict[str, tuple[Any, Callable[[Customer], Any]]]:
         "hasPhone": ("yes", lambda c: c["phone"] is not None),
         "city": ("AUSTIN,nowhere", lambda c: _city(c) == "austin"),
         "country": (["BE", "de"], lambda c: (c["address"]["country"] or "").lower() == "be"),
+        "tagsAll": ("press,WHOLE  sale", lambda c: c["tags"] == ["Press", "Whole Sale"]),
+        "tagsAny": (["Press", "whole sale", "unused"], lambda c: c["tags"]),
+        "tagsNone": ("press,unused", lambda c: "Press" not in c["tags"]),
         "currency": ("eur", lambda c: int((c["orderIds"] or ["-0"])[0].split("-")[1]) % 6 == 1),
     }
 

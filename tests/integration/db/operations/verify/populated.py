@@ -9,14 +9,18 @@ from argon2 import PasswordHasher
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.bulk_change import BulkKind
 from service.core.identifiers import value_of
 from service.core.scopes import Role, Scope
 from service.db.accounts import api_keys, passwords, sessions, users
 from service.db.customers import editing, interactions
 from service.db.customers.editing import HoldEdit
+from service.db.customers.filters import Filter
 from service.db.customers.identity import not_a_person
 from service.db.customers.identity.merge import merge
 from service.db.customers.identity.pairs import separate
+from service.db.customers.tags import bulk
+from service.db.customers.tags.tagging import change_tags
 from service.db.engine import in_transaction
 from service.db.operations.status import note_verification
 from service.db.segments import reclassify, rule_settings
@@ -61,6 +65,8 @@ _ROWS = (
        VALUES ('shop.example', '1', 'ORD-1', now(), '{"status": "paid"}')""",
     "INSERT INTO shop_refunds VALUES ('shop.example', '1', '2', 5, now())",
     "INSERT INTO devices (token_hash, user_id) SELECT 'x', min(id) FROM users",
+    "UPDATE bulk_changes SET undone_at = now(), undone_by = 'test' WHERE kind = 'remove_tag'",
+    "UPDATE bulk_changed SET given_by_bulk = 1",
     "INSERT INTO stream_searches VALUES ('gone', 1, 0, '1-0', '2-0', 1)",
     "INSERT INTO reconstructions (cause) VALUES ('asked')",
     "INSERT INTO trims VALUES ('gone', 5, 'analytics', '1-0')",
@@ -173,6 +179,9 @@ async def _by_people(connection: AsyncConnection) -> None:
     correction = {"email": "new@x.org", "notes": "x"}
     await editing.edit(connection, "test", 1001, correction, _NO_HOLD, None)
     await interactions.add(connection, "test", 1001, "call", "Called", datetime.now(UTC))
+    await change_tags(connection, 1001, "test", add=["Press"])
+    for kind in (BulkKind.ADD_TAG, BulkKind.REMOVE_TAG, BulkKind.ADD_TAG):
+        await bulk.apply(connection, Filter(), kind, "Wholesale", "test")
     changes = {"vip_order_count": 4, "count_free_orders": False}
     await rule_settings.save(connection, "test", changes, None)
     soon = datetime.now(UTC) + timedelta(days=9)
