@@ -38,7 +38,7 @@ def upgrade() -> None:
     op.create_table(
         "hook_secrets",
         sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-        _of_hook(nullable=False, index=True),
+        _of_hook(key=False),
         sa.Column(
             "sealed", sa.Text, nullable=False, comment="encrypted with a key of the installation"
         ),
@@ -46,9 +46,10 @@ def upgrade() -> None:
         sa.Column("expires_at", _MOMENT, comment="NULL: until it is replaced"),
         comment="only web processes may read the secrets themselves",
     )
+    op.create_index("ix_hook_secrets_hook_id", "hook_secrets", ["hook_id"])
     op.create_table(
         "hook_deliveries",
-        _of_hook(primary_key=True),
+        _of_hook(key=True),
         sa.Column("topic", _KEY, primary_key=True),
         sa.Column("outcome", sa.Text, primary_key=True),
         sa.Column("deliveries", sa.BigInteger, nullable=False, server_default=sa.text("0")),
@@ -122,10 +123,9 @@ def upgrade() -> None:
     )
 
 
-def _of_hook(**options: bool) -> sa.Column[int]:
-    return sa.Column(
-        "hook_id", sa.BigInteger, sa.ForeignKey("hooks.id", ondelete="CASCADE"), **options
-    )
+def _of_hook(*, key: bool) -> sa.Column[int]:
+    to_hook = sa.ForeignKey("hooks.id", ondelete="CASCADE")
+    return sa.Column("hook_id", sa.BigInteger, to_hook, primary_key=key, nullable=False)
 
 
 def downgrade() -> None:

@@ -11,9 +11,6 @@ from service.transfer.customers_in import FileFacts, plan_customers, write_custo
 from service.transfer.formats.format import CustomerCells
 from service.transfer.lines import LineFault
 
-CONSENTS = {"Email Opt-in": "email_opt_in", "SMS Opt-in": "sms_opt_in"}
-"""Columns of consents, and what the audit calls them."""
-
 _LAST_CHANGE = text("""
 SELECT max(at) FROM audit
 WHERE customer_id = :id AND (details ? :field OR action = 'customer.created')
@@ -59,10 +56,20 @@ async def _with_consent(
 
     A withdrawal always counts: a late one costs a sale, and a lost one breaks the law.
     """
-    for column, field in CONSENTS.items():
-        if getattr(line, field):
-            parameters = {"id": customer_id, "field": field}
-            changed = (await connection.execute(_LAST_CHANGE, parameters)).scalar()
-            if changed is not None and changed >= consent_at.get(column, at):
-                line = line._replace(**{field: None})
-    return line
+    given = {column: consent_at.get(column, at) for column in ("Email Opt-in", "SMS Opt-in")}
+    email, sms = line.email_opt_in, line.sms_opt_in
+    if email and await _changed_since(
+        connection, customer_id, "email_opt_in", given["Email Opt-in"]
+    ):
+        email = None
+    if sms and await _changed_since(connection, customer_id, "sms_opt_in", given["SMS Opt-in"]):
+        sms = None
+    return line._replace(email_opt_in=email, sms_opt_in=sms)
+
+
+async def _changed_since(
+    connection: AsyncConnection, customer_id: int, field: str, at: datetime
+) -> bool:
+    """Return whether a consent was changed here since then."""
+    changed = await connection.scalar(_LAST_CHANGE, {"id": customer_id, "field": field})
+    return changed is not None and changed >= at

@@ -56,6 +56,7 @@ _LOST = Unknowable("the only record of entries that are gone; `crm losses` shows
 _SEARCHED = Unknowable("counts what started a search of the streams, which may be repeated")
 _TOLD = Unknowable("what events said that were replaced; Redis may not have them any more")
 _WALKED = Unknowable("the order in which a list was read; it is dropped after an hour")
+_CHOSEN = Unknowable("a person chose it; the audit has it under hook.created")
 _SHOP = Unknowable("what a shop said in a webhook; nothing else records it")
 _CACHED = Unknowable("a cache; a worker computes it again")
 _THIS = Unknowable("the result of the last verification; the next one writes it anew")
@@ -186,31 +187,6 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "size": Checked(10),
         "stored": Checked(10),
         "whole_digest": Unknowable("the digest of bytes that were not kept"),
-        "hook_deliveries": {
-            "hook_id": Refused("fk_hook_deliveries_hook_id"),
-            "topic": _SHOWN,
-            "outcome": Refused("ck_hook_deliveries_outcome"),
-            "deliveries": _SHOWN,
-            "last_at": _CLOCK,
-        },
-        "hook_secrets": {
-            "id": Unknowable("only says which of them is the latest"),
-            "hook_id": Refused("fk_hook_secrets_hook_id"),
-            "sealed": Unknowable("encrypted; a wrong one cannot be opened, and fits no signature"),
-            "date_created": _CLOCK,
-            "expires_at": Unknowable("a person chose it"),
-        },
-        "hooks": {
-            "id": Refused("fk_hook_secrets_hook_id"),
-            **dict.fromkeys(
-                ("platform", "domain"),
-                Unknowable("a person chose it; the audit has it under hook.created"),
-            ),
-            "date_created": _CLOCK,
-            "last_delivery_at": _CLOCK,
-            "last_failure_at": Refused("ck_hooks_last_failure"),
-            "last_failure": Refused("ck_hooks_last_failure"),
-        },
         "identifiers": Checked(10),
         "hints": Checked(10),
         **dict.fromkeys(
@@ -244,6 +220,29 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
     "former_emails": dict.fromkeys(
         ("email_key", "customer_id"), Unknowable("only processes of the release before read it")
     ),
+    "hook_deliveries": {
+        "hook_id": Refused("fk_hook_deliveries_hook_id"),
+        "topic": _SHOWN,
+        "outcome": Refused("ck_hook_deliveries_outcome"),
+        "deliveries": _SHOWN,
+        "last_at": _CLOCK,
+    },
+    "hook_secrets": {
+        "id": Unknowable("only says which of them is the latest"),
+        "hook_id": Refused("fk_hook_secrets_hook_id"),
+        "sealed": Unknowable("encrypted; a wrong one cannot be opened, and fits no signature"),
+        "date_created": _CLOCK,
+        "expires_at": Unknowable("a person chose it"),
+    },
+    "hooks": {
+        "id": Refused("fk_hook_secrets_hook_id"),
+        "platform": _CHOSEN,
+        "domain": _CHOSEN,
+        "date_created": _CLOCK,
+        "last_delivery_at": _CLOCK,
+        "last_failure_at": Refused("ck_hooks_last_failure"),
+        "last_failure": Refused("ck_hooks_last_failure"),
+    },
     "identifiers": {
         "identifier": Checked(9),
         "customer_id": Checked(9),

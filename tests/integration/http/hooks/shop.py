@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -65,7 +66,7 @@ class Shop:
         *,
         at: datetime | None = None,
         event: str | None = None,
-        **headers: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> httpx.Response:
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         return await self.http.post(
@@ -79,7 +80,7 @@ class Shop:
                     "X-Shopify-Event-Id": event or f"event-{next(_numbers)}",
                     "X-Shopify-Hmac-Sha256": signature(body, self.secret),
                     **({"X-Shopify-Triggered-At": at.isoformat()} if at else {}),
-                    **{name.replace("_", "-"): value for name, value in headers.items()},
+                    **headers,
                 }
             ),
         )
@@ -98,7 +99,7 @@ class Woo(Shop):
         *,
         at: datetime | None = None,
         event: str | None = None,
-        **headers: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> httpx.Response:
         assert at is None, "WooCommerce does not say when"
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
@@ -112,7 +113,7 @@ class Woo(Shop):
                     "X-WC-Webhook-Source": f"https://{self.domain}/",
                     "X-WC-Webhook-Delivery-ID": event or f"delivery-{next(_numbers)}",
                     "X-WC-Webhook-Signature": signature(body, self.secret),
-                    **{name.replace("_", "-"): value for name, value in headers.items()},
+                    **headers,
                 }
             ),
         )

@@ -146,7 +146,7 @@ async def test_customers_whom_the_shop_merged_are_one(
     for id_ in ids:
         told = shopify_customer(id_, email=f"jane{id_}@example.com")
         assert (await shop.send("customers/create", told, at=NOW)).status_code == 200
-    merged = {
+    merged: dict[str, Any] = {
         "admin_graphql_api_customer_kept_id": "gid://shopify/Customer/1",
         "admin_graphql_api_customer_deleted_id": "gid://shopify/Customer/2",
         "admin_graphql_api_job_id": None,

@@ -20,11 +20,11 @@ async def sent(service: Service, shop: Shop) -> None:
     await shop.send("orders/create", shopify_order(updated=NOW), at=NOW)
     await shop.send("customers/data_request", request(data_request={"id": 1}), at=NOW)
     await shop.send("shop/redact", {"shop_id": 1, "shop_domain": SHOP}, at=NOW)
-    await shop.send("orders/create", b"{", X_Shopify_Hmac_Sha256="wrong")
+    await shop.send("orders/create", b"{", headers={"X-Shopify-Hmac-Sha256": "wrong"})
 
     async def counted() -> bool:
         [row] = await service.rows("SELECT sum(deliveries) AS sum FROM hook_deliveries")
-        return row["sum"] == 5
+        return bool(row["sum"] == 5)
 
     await until(counted)
 
@@ -84,7 +84,9 @@ async def test_the_api_lists_the_shops_for_admins(service: Service, shop: Shop) 
     }
     # Webhooks need no key, and none changes what they may do.
     order = shopify_order(updated=NOW)
-    assert (await shop.send("orders/create", order, Authorization="Bearer x")).status_code == 200
+    assert (
+        await shop.send("orders/create", order, headers={"Authorization": "Bearer x"})
+    ).status_code == 200
 
 
 async def test_metrics_count_deliveries_by_platform_and_outcome(

@@ -50,17 +50,17 @@ async def test_a_signed_order_is_in_the_stream(service: Service, shop: Shop) -> 
 @pytest.mark.parametrize(
     "headers",
     [
-        {"X_Shopify_Hmac_Sha256": signature(b"{}", SECRET)},
-        {"X_Shopify_Hmac_Sha256": ""},
-        {"X_Shopify_Hmac_Sha256": "ü"},
-        {"X_Shopify_Shop_Domain": "other.myshopify.com"},
+        {"X-Shopify-Hmac-Sha256": signature(b"{}", SECRET)},
+        {"X-Shopify-Hmac-Sha256": ""},
+        {"X-Shopify-Hmac-Sha256": "ü"},
+        {"X-Shopify-Shop-Domain": "other.myshopify.com"},
     ],
     ids=["of another body", "empty", "not ascii", "of another shop"],
 )
 async def test_what_is_not_signed_as_it_must_be_is_refused(
     service: Service, shop: Shop, headers: dict[str, str]
 ) -> None:
-    answer = await shop.send("orders/create", shopify_order(updated=NOW), **headers)
+    answer = await shop.send("orders/create", shopify_order(updated=NOW), headers=headers)
     assert answer.status_code == 401
     assert await events(service) == []
 
@@ -74,7 +74,9 @@ async def test_what_is_not_signed_as_it_must_be_is_refused(
 async def test_a_changed_body_is_refused(service: Service, shop: Shop) -> None:
     body = json.dumps(shopify_order(updated=NOW)).encode()
     answer = await shop.send(
-        "orders/create", body.replace(b"39.00", b"0.01"), X_Shopify_Hmac_Sha256=signature(body)
+        "orders/create",
+        body.replace(b"39.00", b"0.01"),
+        headers={"X-Shopify-Hmac-Sha256": signature(body)},
     )
     assert answer.status_code == 401
     assert await events(service) == []
@@ -83,8 +85,10 @@ async def test_a_changed_body_is_refused(service: Service, shop: Shop) -> None:
 async def test_who_sends_wrong_signatures_again_and_again_is_not_answered_any_more(
     shop: Shop,
 ) -> None:
-    wrong = {"X_Shopify_Hmac_Sha256": "wrong"}
-    statuses = [(await shop.send("orders/create", b"{}", **wrong)).status_code for _ in range(25)]
+    wrong = {"X-Shopify-Hmac-Sha256": "wrong"}
+    statuses = [
+        (await shop.send("orders/create", b"{}", headers=wrong)).status_code for _ in range(25)
+    ]
     assert statuses[0] == 401
     assert statuses[-1] == 429
     assert (await shop.send("orders/create", shopify_order(updated=NOW))).status_code == 200
