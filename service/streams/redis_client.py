@@ -37,9 +37,10 @@ REDIS_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 def connection_options(retries: int = 5) -> dict[str, Any]:
     """Return the options that all our clients share.
 
-    Retrying is safe because nothing in the service adds an entry without an explicit id. A server
-    that has become a read-only replica is tried again, too, with pauses: its name may lead to the
-    new master by then.
+    Retrying is safe. Entries of the out-streams have explicit ids, so none gets in twice. An order
+    event that a web process adds twice has the same event id, so the second one changes nothing. A
+    server that has become a read-only replica is tried again, too, with pauses: its name may lead
+    to the new master by then.
     """
     return {
         "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),

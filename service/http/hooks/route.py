@@ -133,8 +133,9 @@ async def _handled(request: Request, kind: Platform, delivery: Delivery) -> Resu
     try:
         return await kind.handlers.get(delivery.topic, ignore)(state, delivery)
     except (*redis_client.REDIS_ERRORS, *DATABASE_AWAY) as error:
-        log.warning("a webhook was refused: %s", redis_client.described(error))
-    failure = "Redis or the database was away. The shop was asked to send it again."
+        why = redis_client.described(error)
+    log.warning("a webhook was refused: %s", why)
+    failure = f"Redis or the database did not take it ({why}). The shop was asked to send it again."
     state.hooks.note(
         delivery.hook, delivery.topic, DeliveryOutcome.UNAVAILABLE, delivery.received_at, failure
     )

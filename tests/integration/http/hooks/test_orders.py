@@ -3,9 +3,11 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from tests.conftest import Service
+from tests.integration.http.auth.conftest import serve
 from tests.integration.http.conftest import client
 from tests.integration.http.hooks.conftest import apply_all, events
 from tests.integration.http.hooks.shop import (
@@ -174,12 +176,18 @@ async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
 
 
 async def test_each_shop_has_a_limit_of_its_own(service: Service) -> None:
+    """Whatever the addresses that its deliveries come from, of which each has a limit, too."""
     await register(service)
     await register(service, "woocommerce", WOO)
-    async with client(service, rate_limit_per_second=0.001, rate_limit_burst=3) as http:
-        shop = Shop(http)
-        statuses = [
-            (await shop.send("orders/create", shopify_order(updated=NOW))).status_code
-            for _ in range(4)
-        ]
+    addresses = (f"192.0.2.{number}" for number in range(1, 9))
+    async with serve(service, rate_limit_per_second=0.001, rate_limit_burst=3) as web:
+
+        async def status(kind: type[Shop], topic: str, order: object) -> int:
+            transport = httpx.ASGITransport(web.app, client=(next(addresses), 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://crm") as http:
+                return (await kind(http).send(topic, order)).status_code
+
+        order = shopify_order(updated=NOW)
+        statuses = [await status(Shop, "orders/create", order) for _ in range(4)]
         assert statuses == [200, 200, 200, 429]
+        assert await status(Woo, "order.created", woo_order()) == 200
