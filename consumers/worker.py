@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from consumers.applier import Applier, Inbox
 from consumers.chores import all_chores, check_losses_step, repeat
+from consumers.deliveries import Deliveries
 from consumers.health import Probed, serve_health
 from consumers.orders import OrdersConsumer
 from consumers.predictions import predict
@@ -65,6 +66,7 @@ class Worker:
         self.consumer = OrdersConsumer(config, redis, self.name, self.inbox)
         self.reclaimer = Reclaimer(config, redis, self.name, self.inbox, self.applier)
         self.relay = Relay(engine, redis, config)
+        self.deliveries = Deliveries(engine)
         self._check_losses = partial(check_losses_step, redis, config)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -119,6 +121,7 @@ class Worker:
             ("reclaimer", self.reclaimer.run()),
             ("relay", self.relay.run()),
             ("predictions", predict(self.engine, self.config)),
+            ("deliveries", self.deliveries.run()),
             *((chore.label, repeat(self.engine, chore)) for chore in chores),
         )
         async with self._background(*parts) as tasks:
@@ -146,6 +149,7 @@ class Worker:
     async def _drain(self, tasks: Mapping[str, asyncio.Task[None]]) -> None:
         """Apply what was read, within the time allowed. Other workers reclaim what is left."""
         log.info("stopping: finishing what was read")
+        self.deliveries.finish()
         await end([tasks[name] for name in ("watch", "reclaimer", "predictions")])
         try:
             async with asyncio.timeout(self.config.drain_seconds):
@@ -155,6 +159,7 @@ class Worker:
                 await self.inbox.join()
                 await self.reclaimer.remove_consumer(self.name)
                 await self._check_losses_now()
+                await asyncio.wait([tasks["deliveries"]])
         except (TimeoutError, *redis_client.REDIS_ERRORS) as error:
             log.warning(
                 "not drained in time (%s); other workers will reclaim the rest",

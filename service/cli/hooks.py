@@ -1,4 +1,7 @@
-"""``crm hooks``: register the webhooks of shops, change their secrets, list and remove them."""
+"""``crm hooks``: register the webhooks of shops, change their secrets, list and remove them.
+
+The commands for webhooks that we send are in `service.cli.endpoints`.
+"""
 
 import re
 import sys
@@ -9,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.cli import endpoints
 from service.cli.database import actor, in_database
 from service.cli.output import AsJson, camel, fail, moment, note, print_json, print_table, say
 from service.core.hooks import HookPlatform
@@ -20,8 +24,17 @@ from service.http.seal import FOR_HOOKS, installation_seal
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Register the webhooks of shops, and change their secrets.",
+    help="Take in the webhooks of shops, and send events to other systems (endpoints).",
 )
+
+app.command("add-endpoint")(endpoints.add_endpoint)
+app.command("endpoints")(endpoints.list_endpoints)
+app.command("pause")(endpoints.pause)
+app.command("resume")(endpoints.resume)
+app.command("replay")(endpoints.replay)
+app.command("renew-secret")(endpoints.renew_secret)
+app.command("test")(endpoints.send_test)
+app.command("remove-endpoint")(endpoints.remove_endpoint)
 
 _DOMAIN = re.compile(r"[a-z0-9._-]{1,200}")
 _SHORTEST_SECRET, _LONGEST_SECRET = 16, 1000

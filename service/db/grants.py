@@ -1,10 +1,12 @@
 """What each role of ``deploy/postgres/roles.sql`` may write. ``crm migrate`` grants it.
 
 That file lets every role read all tables, and a worker write their rows. It cannot name tables: it
-runs before there are any, and each release may add some.
+runs before there are any, and each release may add some. What only one role may read is taken from
+the others here.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +29,8 @@ WEB_WRITES: Mapping[str, str] = {
     "dead_letter_counters": "INSERT, UPDATE",
     "dead_letters": "UPDATE, DELETE",
     "devices": "INSERT, UPDATE, DELETE",
+    "endpoint_secrets": "INSERT, UPDATE (expires_at), DELETE",
+    "endpoints": "INSERT, UPDATE, DELETE",
     "erased": "INSERT, UPDATE",
     "foreign_entries": "UPDATE",
     "former_emails": "INSERT, UPDATE, DELETE",
@@ -84,15 +88,28 @@ identifier is given to a new customer before the customer is written."""
 VERIFY_WRITES: Mapping[str, str] = {"verification": "INSERT, UPDATE"}
 """How ``crm verify`` writes the only table that it writes."""
 
-FOR_WEB_ALONE: Mapping[str, str] = {"hook_secrets": "id, hook_id, date_created, expires_at"}
-"""Tables with a secret that only web processes read, and the columns that the others may read."""
+
+class Guarded(NamedTuple):
+    """Who may read a table with a secret."""
+
+    reader: str
+    """The role whose processes need the secret."""
+    others: str
+    """The columns that the other roles may read."""
+
+
+GUARDED: Mapping[str, Guarded] = {
+    "endpoint_secrets": Guarded(WORKER, "id, endpoint_id, created_at, expires_at"),
+    "hook_secrets": Guarded(WEB, "id, hook_id, date_created, expires_at"),
+}
+"""The tables with secrets that one kind of process needs, and no other."""
 
 _ROLES = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:names)")
 _REVISION_TABLE = "alembic_version"
 
 
 async def grant_writes(connection: AsyncConnection) -> None:
-    """Let each role write what is listed here and nothing else; the caller commits.
+    """Let each role do what is listed here and nothing else; the caller commits.
 
     A role that does not exist is left out: the service also runs with the owner alone.
     """
@@ -109,10 +126,10 @@ async def grant_writes(connection: AsyncConnection) -> None:
             await connection.execute(text(f"GRANT {rights} ON {table} TO {role}"))
     if WEB in existing:
         await connection.execute(text(f"GRANT USAGE ON SEQUENCE {WEB_NUMBERS} TO {WEB}"))
-    for role in existing & {WORKER, VERIFY}:
-        for table, columns in FOR_WEB_ALONE.items():
+    for table, guarded in GUARDED.items():
+        for role in existing - {guarded.reader}:
             await connection.execute(text(f"REVOKE SELECT ON {table} FROM {role}"))
-            await connection.execute(text(f"GRANT SELECT ({columns}) ON {table} TO {role}"))
+            await connection.execute(text(f"GRANT SELECT ({guarded.others}) ON {table} TO {role}"))
     if WORKER in existing:  # it may write every table of the service, and this one is Alembic's
         await connection.execute(
             text(f"REVOKE INSERT, UPDATE, DELETE ON {_REVISION_TABLE} FROM {WORKER}")

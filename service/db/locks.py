@@ -45,6 +45,8 @@ class AdvisoryLock(IntEnum):
     TAGS = 0x43524D12
     """Nobody is merged or erased while tags are written: tags lock no customer. Those who write
     tags share it."""
+    DELIVERIES = 0x43524D13
+    """One process sends events to endpoints."""
     STREAM_ERASURE = 0x43524D0B
     """One process deletes the entries of erased people from the streams."""
 

@@ -21,15 +21,15 @@ CHANNEL = "segment_changes"
 """Transactions that add to an outbox notify the relay here."""
 _LAST_BIGINT = 2**63 - 1
 LEASE_SECONDS = 15
-"""The server ends the session of a relay that sends nothing for this long, and frees its lock. The
-relay may hang, or be cut off by something that keeps the connection open towards the server."""
+"""The server ends the session of a leader that sends nothing for this long, and frees its lock. The
+leader may hang, or be cut off by something that keeps the connection open towards the server."""
 # One statement takes the lock and sets the lease, so that no session holds the one without the
 # other. A session that is cut off between the messages of one statement is not idle, but in a
 # transaction: that is what the second setting ends.
 # Index look-ups find a page of rows. The planner cannot know how many rows have no number. As long
 # as its statistics say that the table is small, it would read all of it for each page.
 _LEAD = text(f"""
-SELECT CASE WHEN pg_try_advisory_lock({AdvisoryLock.RELAY:d}) THEN
+SELECT CASE WHEN pg_try_advisory_lock(:lock) THEN
   set_config('idle_session_timeout', '{LEASE_SECONDS}s', false)
   || set_config('transaction_timeout', '{LEASE_SECONDS}s', false)
   || set_config('enable_hashjoin', 'off', false) || set_config('enable_mergejoin', 'off', false)
@@ -47,6 +47,9 @@ class OutboxEvent(NamedTuple):
     """An event, ready for its stream."""
 
     number: int
+    id: str
+    """The id in the body. An event that is published again has the same one."""
+    customer_id: int
     body: bytes
     """CloudEvents JSON. An event that is published again has the same bytes."""
     traceparent: str | None
@@ -229,6 +232,9 @@ FROM next CROSS JOIN base WHERE s.ctid = next.place
         )
 
 
-async def lead(connection: AsyncConnection) -> bool:
-    """Try to become the one relay while the connection lives; return whether that worked."""
-    return bool((await connection.execute(_LEAD)).scalar_one())
+async def lead(connection: AsyncConnection, lock: AdvisoryLock = AdvisoryLock.RELAY) -> bool:
+    """Try to hold a lock while the connection lives; return whether that worked.
+
+    Whoever has it is the one relay, or, with `AdvisoryLock.DELIVERIES`, sends to endpoints.
+    """
+    return bool((await connection.execute(_LEAD, {"lock": lock})).scalar_one())

@@ -82,7 +82,7 @@ def _event(row: Row[Any]) -> OutboxEvent:
         },
         option=orjson.OPT_UTC_Z,  # Postgres gives every moment in UTC
     )
-    return OutboxEvent(row.publish_number, body, None)
+    return OutboxEvent(row.publish_number, event_id(customer), row.customer_id, body, None)
 
 
 REMOVALS = Outbox(

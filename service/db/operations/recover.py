@@ -30,7 +30,7 @@ from service.db import out_stream_tail, outbox
 from service.db.accounts.audit import note
 from service.db.customers import removals
 from service.db.locks import lock_customers, read_clock
-from service.db.operations import foreign_entries
+from service.db.operations import endpoints, foreign_entries
 from service.db.operations.foreign_entries import Noticed
 from service.db.out_stream_tail import OutStream
 from service.db.segments.change_outbox import CHANGES
@@ -307,6 +307,9 @@ async def _insert(
             for number, change in taken[start : start + _PAGE]
         ]
         await connection.execute(_INSERT_CHANGES, {"changes": json.dumps(page, default=str)})
+    if taken:
+        # Endpoints have got later changes since then, and perhaps not all of these.
+        await endpoints.go_back(connection, taken[0][0] - 1)
     await connection.execute(_BRIDGE, {"ids": ids, "cause": Cause.REBUILD.value})
     lost = (await connection.execute(_LOST, {"ids": ids})).scalars().all()
     await removals.add(connection, lost, RemovalReason.ERASED)

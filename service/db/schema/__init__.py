@@ -27,6 +27,7 @@ from service.db.schema.customers import (
     pending_merges,
     separations,
 )
+from service.db.schema.endpoints import endpoint_secrets, endpoints
 from service.db.schema.groups import bulk_changed, bulk_changes, customer_tags, tags
 from service.db.schema.hooks import (
     hook_deliveries,
@@ -94,6 +95,8 @@ __all__ = [
     "dead_letter_counters",
     "dead_letters",
     "devices",
+    "endpoint_secrets",
+    "endpoints",
     "erased",
     "foreign_entries",
     "former_emails",

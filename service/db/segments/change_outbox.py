@@ -23,10 +23,11 @@ def _event(row: Row[Any]) -> OutboxEvent:
     The pydantic model does not write it, because its `float` would lose the second decimal of 6.30.
     """
     customer = customer_ref(row.customer_id)
+    event_id = f"{customer}:{row.sequence}"
     body = orjson.dumps(
         {
             "specversion": "1.0",
-            "id": f"{customer}:{row.sequence}",
+            "id": event_id,
             "source": "/recovery-essentials-crm",
             "type": "customer-segment-changed",
             "time": row.changed_at,
@@ -48,7 +49,7 @@ def _event(row: Row[Any]) -> OutboxEvent:
         },
         option=orjson.OPT_UTC_Z,  # Postgres gives every moment in UTC
     )
-    return OutboxEvent(row.publish_number, body, row.traceparent)
+    return OutboxEvent(row.publish_number, event_id, row.customer_id, body, row.traceparent)
 
 
 CHANGES = Outbox(

@@ -1,5 +1,6 @@
 """Each role may do what its processes do, and no more."""
 
+import re
 from collections.abc import Mapping
 
 import asyncpg
@@ -9,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from service.db import migrate
 from service.db.engine import create_engine, sqlstate
-from service.db.grants import FOR_WEB_ALONE, VERIFY, VERIFY_WRITES, WEB, WEB_WRITES, WORKER
+from service.db.grants import GUARDED, VERIFY, VERIFY_WRITES, WEB, WEB_WRITES, WORKER
 from service.db.schema import metadata
 from tests import roles
 from tests.conftest import Service
@@ -39,13 +40,14 @@ ORDER BY 1, 2
 """
 
 
-def _expected(writes: Mapping[str, str]) -> set[tuple[str, str]]:
-    reads = {(table, "SELECT") for table in (*metadata.tables, "alembic_version")}
-    return reads | {
+def _expected(role: str, writes: Mapping[str, str]) -> set[tuple[str, str]]:
+    tables = (*metadata.tables, "alembic_version")
+    hidden = {table for table, guarded in GUARDED.items() if guarded.reader != role}
+    return {(table, "SELECT") for table in tables if table not in hidden} | {
         (table, one)
         for table, rights in writes.items()
-        if "(" not in rights  # columns, of which Postgres says nothing for the whole table
-        for one in rights.split(", ")
+        for one in re.split(r", (?![^(]*\))", rights)
+        if "(" not in one  # columns, of which Postgres says nothing for the whole table
     }
 
 
@@ -62,8 +64,7 @@ async def test_a_role_has_exactly_the_rights_that_are_listed(
     migrated: Service, role: str, writes: Mapping[str, str]
 ) -> None:
     rows = await migrated.rows(_GRANTED, role=role)
-    hidden = {(table, "SELECT") for table in FOR_WEB_ALONE if role != WEB}
-    assert {(row["table"], row["privilege"]) for row in rows} == _expected(writes) - hidden
+    assert {(row["table"], row["privilege"]) for row in rows} == _expected(role, writes)
 
 
 @pytest.mark.parametrize("role", [WORKER, WEB, VERIFY])
@@ -102,6 +103,7 @@ async def test_the_roles_file_may_run_again(migrated: Service) -> None:
     connection = await asyncpg.connect(migrated.servers.admin_url)
     try:
         await connection.execute(roles.SQL.read_text())
+        assert [await migrated.rows(_GRANTED, role=role) for role in (WEB, VERIFY)] == before
     finally:
         await connection.close()
         await migrate.upgrade(migrated.servers.database_url)
@@ -117,5 +119,16 @@ async def test_a_web_process_changes_no_secret_of_the_installation(
         await connection.execute("UPDATE installation SET erasures = erasures")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(f"UPDATE installation SET {column} = {column}")
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("role", [WEB, VERIFY])
+async def test_only_workers_read_the_secrets_of_endpoints(migrated: Service, role: str) -> None:
+    connection = await asyncpg.connect(migrated.servers.url_of(role))
+    try:
+        await connection.execute("SELECT endpoint_id, expires_at FROM endpoint_secrets")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("SELECT secret FROM endpoint_secrets")
     finally:
         await connection.close()

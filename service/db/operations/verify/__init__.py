@@ -18,6 +18,7 @@ from service.db.locks import read_clock
 from service.db.operations import status
 from service.db.operations.verify.access import ACCESS
 from service.db.operations.verify.again import stream_faults
+from service.db.operations.verify.endpoints import ENDPOINTS
 from service.db.operations.verify.entries import ENTRIES, entry_faults
 from service.db.operations.verify.findings import REBUILD, Check, Finding, fault_if, run
 from service.db.operations.verify.history import HISTORY
@@ -49,7 +50,7 @@ _INVARIANTS: tuple[tuple[str, Sequence[Check]], ...] = (
     ("applying again changes nothing", ()),
     ("segments equal the rules, no sweep is overdue", SEGMENTS),
     ("segment changes are a chain", HISTORY),
-    ("the out-streams say what the database says", REMOVALS),
+    ("the out-streams say what the database says", (*REMOVALS, *ENDPOINTS)),
     ("statistics equal a recount", STATISTICS),
     ("a rebuild equals the increments", FIGURES_REBUILT),
     ("people are found by what they have", (*PEOPLE, *IDENTITY)),

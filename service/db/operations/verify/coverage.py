@@ -204,6 +204,39 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "user_id": Refused("fk_devices_user_id"),
         "signed_in_at": _CLOCK,
     },
+    "endpoint_secrets": {
+        "id": Unknowable("says only which secret is the newest"),
+        "endpoint_id": Refused("fk_endpoint_secrets_endpoint_id"),
+        "secret": Refused("ck_endpoint_secrets_secret"),
+        "created_at": _CLOCK,
+        "expires_at": Unknowable("a person chose it; the audit has it"),
+    },
+    "endpoints": {
+        "id": Refused("fk_endpoint_secrets_endpoint_id"),
+        **dict.fromkeys(("url", "description", "allow_private", "created_by"), _TYPED),
+        "events": Refused("ck_endpoints_events"),
+        "created_at": _CLOCK,
+        "version": Unknowable("compared only with what whoever sends has read"),
+        "change_cursor": Checked(6),
+        "removal_cursor": Checked(6),
+        "paused_at": Refused("ck_endpoints_paused"),
+        "paused_because": Refused("ck_endpoints_paused"),
+        **dict.fromkeys(
+            (
+                "paused_by",
+                "delivered",
+                "failed",
+                "last_delivered_at",
+                "last_event",
+                "last_attempt_at",
+                "last_error",
+            ),
+            _SHOWN,
+        ),
+        **dict.fromkeys(
+            ("failures", "failing_since", "next_attempt_at"), Refused("ck_endpoints_failures")
+        ),
+    },
     "erased": {"email_hash": Checked(9), "erased_at": Checked(9)},
     "foreign_entries": {
         "id": Checked(10),

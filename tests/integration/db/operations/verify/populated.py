@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.bulk_change import BulkKind
+from service.core.endpoints import EventKind, make_secret
 from service.core.identifiers import value_of
 from service.core.scopes import Role, Scope
 from service.db.accounts import api_keys, passwords, sessions, users
@@ -22,6 +23,8 @@ from service.db.customers.identity.pairs import separate
 from service.db.customers.tags import bulk
 from service.db.customers.tags.tagging import change_tags
 from service.db.engine import in_transaction
+from service.db.operations import endpoints
+from service.db.operations.endpoints import NewEndpoint
 from service.db.operations.status import note_verification
 from service.db.segments import reclassify, rule_settings
 from tests.conftest import Service
@@ -188,6 +191,8 @@ async def _by_people(connection: AsyncConnection) -> None:
     key = await api_keys.create_key(connection, "shop", [Scope.READ], expires_at=soon, actor="test")
     await api_keys.touch_key(connection, key.id)
     await api_keys.revoke_key(connection, key.id, actor="test")
+    endpoint = NewEndpoint("https://shop.example/hook", tuple(EventKind))
+    await endpoints.add(connection, endpoint, make_secret(), "test")
     for email in ("u@x.org", "v@x.org"):
         user = await users.add_user(connection, email, _PASSWORD, Role.VIEWER, actor="test")
         await users.verify_password(connection, email, _PASSWORD)

@@ -105,6 +105,11 @@ SPECIAL = {
     ("users", "disabled_at"): Special("NULL", "disabled_at IS NOT NULL"),
     ("api_keys", "revoked_at"): Special("NULL"),
     ("losses", "acknowledged_at"): Special("NULL"),
+    # The endpoint is neither paused nor failing.
+    ("endpoints", "paused_at"): Special("now()"),
+    ("endpoints", "paused_because"): Special("'x'"),
+    ("endpoints", "failing_since"): Special("now()"),
+    ("endpoints", "next_attempt_at"): Special("now()"),
     ("losses", "acknowledged_by"): Special("NULL"),
     # An old watermark does no harm: the next sweep looks back further.
     ("sweep", "swept_until"): Special("swept_until + interval '3 days'"),
