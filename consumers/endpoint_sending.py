@@ -134,7 +134,9 @@ class EndpointSending:
         delay = max(pause * random.uniform(0.8, 1.2), outcome.wait_seconds)
         self._failures += 1
         self._not_before = _now() + delay
-        paused = await self._session.run(_note_failed, self.due, error, delay, outcome.gone)
+        paused = await self._session.run(
+            deliveries.note_failed, self.due, error, delay, outcome.gone
+        )
         if paused is not None:
             log.error("endpoint %d is paused: it %s. See `crm hooks`", self.due.id, paused)
             return False
@@ -209,16 +211,6 @@ class _Page:
                 arrived = self._events[self._noted : until]
                 self.is_outdated = not await self._endpoint.note(arrived)
                 self._noted = until
-
-
-async def _note_failed(
-    connection: AsyncConnection,
-    due: Due,
-    error: str,
-    delay: float,
-    gone: bool,  # noqa: FBT001
-) -> str | None:
-    return await deliveries.note_failed(connection, due, error, delay, gone=gone)
 
 
 def _now() -> float:

@@ -34,8 +34,16 @@ from service.db.customers import order_conflicts, shop_requests
 from service.db.customers.identity import merge
 from service.db.engine import DATABASE_AWAY
 from service.db.ingest.ingest import SECONDS_BUCKETS, SIZE_BUCKETS
-from service.db.operations import dead_letter_removal, dead_letters, foreign_entries, losses, status
+from service.db.operations import (
+    dead_letter_removal,
+    dead_letters,
+    endpoints,
+    foreign_entries,
+    losses,
+    status,
+)
 from service.db.operations.dead_letters import Selection
+from service.db.operations.endpoints import Endpoint
 from service.db.operations.trimming import Trims, trims
 from service.db.statistics.counters import read_figures
 from service.streams import groups, redis_client
@@ -123,6 +131,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         shops = await hooks.list_hooks(connection)
         deliveries = await hooks.topic_counts(connection)
         asked = await shop_requests.oldest_seconds(connection)
+        sent_to = await endpoints.endpoints(connection)
     segments = GaugeMetricFamily("crm_customers", "Customers by segment.", labels=["segment"])
     for segment, figure in figures.items():
         segments.add_metric([segment.value], figure.customers)
@@ -172,6 +181,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
             "How long the oldest request of a shop about personal data has waited for a person.",
             value=asked,
         ),
+        *_webhook_metrics(sent_to),
         GaugeMetricFamily(
             "crm_unpublished_changes",
             "Segment changes not yet on the out-stream.",
@@ -303,6 +313,44 @@ def _hook_metrics(
         last = shop.last_delivery_at or shop.date_created
         silent.add_metric([shop.platform, shop.domain], last.timestamp())
     return [deliveries, silent]
+
+
+def _webhook_metrics(sent_to: Sequence[Endpoint]) -> list[Metric]:
+    of = ["endpoint"]
+    delivered = CounterMetricFamily(
+        "crm_webhooks_delivered", "Events that an endpoint has taken.", labels=of
+    )
+    failed = CounterMetricFamily(
+        "crm_webhooks_failed", "Attempts to send to an endpoint that failed.", labels=of
+    )
+    waiting = GaugeMetricFamily(
+        "crm_webhooks_waiting",
+        f"Published events that an endpoint does not have yet, up to {endpoints.MOST_COUNTED:,}.",
+        labels=of,
+    )
+    lag = GaugeMetricFamily(
+        "crm_webhook_lag_seconds", "Age of the oldest of these events.", labels=of
+    )
+    failing = GaugeMetricFamily(
+        "crm_webhook_failing_seconds",
+        "For how long the event that is next has failed.",
+        labels=of,
+    )
+    paused = GaugeMetricFamily(
+        "crm_webhook_paused",
+        "1: nothing is sent to this endpoint. by: the service itself, or a person.",
+        labels=["endpoint", "by"],
+    )
+    for each in sent_to:
+        name = [str(each.id)]
+        delivered.add_metric(name, each.delivered)
+        failed.add_metric(name, each.failed)
+        waiting.add_metric(name, min(each.waiting, endpoints.MOST_COUNTED))
+        lag.add_metric(name, each.lag_seconds)
+        failing.add_metric(name, each.failing_seconds)
+        if each.paused_at:
+            paused.add_metric([*name, "person" if each.paused_by else "service"], 1)
+    return [delivered, failed, waiting, lag, failing, paused]
 
 
 def _log_metrics(log: status.WriteAheadLog) -> list[Metric]:

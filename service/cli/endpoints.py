@@ -39,7 +39,6 @@ from service.db.operations.endpoints import (
     Endpoint,
     NewEndpoint,
     NoSuchEndpointError,
-    Replayed,
     TooManyEndpointsError,
 )
 from service.resolution import check_url
@@ -149,7 +148,7 @@ def replay(
     ] = False,
 ) -> None:
     """Send all events since a time again, with the same ids."""
-    moved = _decide(_replay, endpoint, _time(since), actor(), skip)
+    moved = _decide(endpoints.replay, endpoint, _time(since), actor(), skip)
     say(f"{number_of(moved.again, 'event', 'events')} will be sent again to endpoint {endpoint}")
     if moved.skipped:
         say(f"{number_of(moved.skipped, 'event', 'events')} will never be sent to it")
@@ -219,16 +218,6 @@ async def _send_test(to: Endpoint, signing: list[str]) -> str | None:
 async def _with_secrets(connection: AsyncConnection, endpoint: int) -> tuple[Endpoint, list[str]]:
     found = await endpoints.endpoint(connection, endpoint)
     return found, await endpoints.signing_secrets(connection, endpoint)
-
-
-async def _replay(
-    connection: AsyncConnection,
-    endpoint: int,
-    since: datetime,
-    who: str,
-    skip: bool,  # noqa: FBT001
-) -> Replayed:
-    return await endpoints.replay(connection, endpoint, since, who, skip=skip)
 
 
 def _decide(

@@ -11,7 +11,13 @@ from service.cli.database import connected
 from service.cli.output import AsJson, ShowSecrets, print_facts, print_json, say
 from service.config import Config, plain_url
 from service.db.engine import DATABASE_AWAY
-from service.db.operations import dead_letter_removal, dead_letters, foreign_entries, losses
+from service.db.operations import (
+    dead_letter_removal,
+    dead_letters,
+    endpoints,
+    foreign_entries,
+    losses,
+)
 from service.db.operations.dead_letters import Selection
 from service.db.operations.status import database_backlog
 from service.db.operations.trimming import trims
@@ -34,6 +40,9 @@ _UNKNOWN_WITHOUT_DATABASE = (
     "lostEntries",
     "foreignRecords",
     "unknownChanges",
+    "endpoints",
+    "endpointsFailing",
+    "endpointsPaused",
     "trimmingHeldBy",
 )
 
@@ -116,6 +125,7 @@ async def _from_database(config: Config) -> dict[str, Any]:
             lost = await losses.summary(connection)
             foreign = await foreign_entries.summary(connection)
             trimmed = await trims(connection)
+            sent_to = await endpoints.endpoints(connection)
     except DATABASE_AWAY as error:
         unknown = dict.fromkeys(_UNKNOWN_WITHOUT_DATABASE)
         return {"database": f"away: {why_away(error)}", **unknown}
@@ -133,6 +143,9 @@ async def _from_database(config: Config) -> dict[str, Any]:
         "lostEntries": lost.entries,
         "foreignRecords": foreign.open,
         "unknownChanges": foreign.unknown,
+        "endpoints": len(sent_to),
+        "endpointsFailing": sum(each.state == "failing" for each in sent_to),
+        "endpointsPaused": sum(each.state == "paused" for each in sent_to),
         "trimmingHeldBy": {it.stream: it.held_by for it in trimmed if it.held_by is not None},
     }
 
@@ -169,6 +182,9 @@ def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Entries lost in them", shown("lostEntries")
     yield "Records of foreign entries", shown("foreignRecords")
     yield "Changes for `crm recover`", shown("unknownChanges")
+    yield "Endpoints of webhooks", shown("endpoints")
+    yield "Of them failing", shown("endpointsFailing")
+    yield "Of them paused", shown("endpointsPaused")
     held = report["trimmingHeldBy"]
     yield (
         "Trimming held up by",

@@ -137,7 +137,11 @@ async def note_delivered(
 
 
 async def note_failed(
-    connection: AsyncConnection, endpoint: Due, error: str, delay: float, *, gone: bool
+    connection: AsyncConnection,
+    endpoint: Due,
+    error: str,
+    delay: float,
+    gone: bool,  # noqa: FBT001
 ) -> str | None:
     """Note a failed attempt, and pause the endpoint if it is ``gone`` or has failed for too long.
 

@@ -255,7 +255,11 @@ async def resume(connection: AsyncConnection, endpoint_id: int, actor: str) -> N
 
 
 async def replay(
-    connection: AsyncConnection, endpoint_id: int, since: datetime, actor: str, *, skip: bool
+    connection: AsyncConnection,
+    endpoint_id: int,
+    since: datetime,
+    actor: str,
+    skip: bool,  # noqa: FBT001
 ) -> Replayed:
     """Send everything since a time again. Raises NoSuchEndpointError.
 

@@ -8,6 +8,7 @@ from service.http.dashboard import (
     customer_editor,
     dead_letter_page,
     duplicates_page,
+    endpoint_page,
     identifier_page,
     insight_page,
     list_page,
@@ -40,4 +41,5 @@ def install(app: FastAPI) -> None:
     app.include_router(operations_page.router)
     app.include_router(assign_page.router)
     app.include_router(dead_letter_page.router)
+    app.include_router(endpoint_page.router)
     app.include_router(sign_in_page.router)

@@ -13,6 +13,7 @@ from service.db.engine import in_transaction
 from service.db.operations import (
     dead_letter_removal,
     dead_letters,
+    endpoints,
     foreign_entries,
     losses,
     status,
@@ -63,6 +64,7 @@ async def show(
         foreign = await foreign_entries.records(connection, most=_LOSSES)
         waiting_for_recover = (await foreign_entries.summary(connection)).unknown
         trimmed = await trimming.trims(connection)
+        sent_to = await endpoints.endpoints(connection)
         reasons = await dead_letters.summary(connection)
         # Refused updates stand first: the orders that they tell of are in an older state.
         refused_updates = Selection(shown.reason, refused_update=True)
@@ -99,6 +101,7 @@ async def show(
         foreign=foreign,
         unknown=waiting_for_recover,
         held=[trim for trim in trimmed if trim.held_by],
+        sent_to=sent_to,
         reasons=reasons,
         reason=shown.reason,
         updates=shown.updates,

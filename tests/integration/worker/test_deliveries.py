@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import trustme
 from aiohttp import web
-from sqlalchemy.ext.asyncio import AsyncConnection
 from standardwebhooks import Webhook
 
 from consumers import endpoint_sending, sender
@@ -67,10 +66,7 @@ async def stored(service: Service, endpoint: int) -> Endpoint:
 async def replay(
     service: Service, endpoint: int, since: datetime, *, skip: bool = False
 ) -> Replayed:
-    async def work(connection: AsyncConnection) -> Replayed:
-        return await endpoints.replay(connection, endpoint, since, "test", skip=skip)
-
-    return await service.in_transaction(work)
+    return await service.in_transaction(endpoints.replay, endpoint, since, "test", skip)
 
 
 async def arrived(receiver: Receiver, number: int) -> None:

@@ -1,9 +1,6 @@
 """The audit: everything that must be true once no order is on its way."""
 
-import asyncio
 import json
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -12,6 +9,7 @@ from typing import Any
 from service.core.order_flags import OrderFlag
 from service.db.customers.order_flags import FLAGS
 from tests.model import Customer, Document, Order, World, world
+from tests.system.chaos.hooks import Endpoint
 from tests.system.chaos.shop import bad
 from tests.system.chaos.stage import BOUND_SECONDS, Stage
 from tests.wait import until
@@ -49,6 +47,8 @@ async def audit(stage: Stage) -> Audit:
         found = Audit()
         await _against_model(stage, found)
         await _against_consumer(stage, found)
+        for name, endpoint in (("hurt", stage.hooks.hurt), ("steady", stage.hooks.steady)):
+            await _against_endpoint(stage, found, name, endpoint)
         return found.clean
 
     try:
@@ -175,6 +175,24 @@ async def _against_consumer(stage: Stage, found: Audit) -> None:
         found.fault(f"a hole in the out-stream: {hole}")
 
 
+async def _against_endpoint(stage: Stage, found: Audit, name: str, endpoint: Endpoint) -> None:
+    """Compare the database with what an endpoint has got, which was there from the start."""
+    rows = await stage.servers.sql("SELECT id, segment, segment_sequence FROM customers")
+    for row in rows:
+        customer = f"CUST-{row['id']}"
+        came = (endpoint.segments.get(customer), endpoint.sequences.get(customer))
+        if came != (row["segment"], row["segment_sequence"]):
+            found.lost += 1
+            found.fault(f"{customer}: the {name} endpoint has {came}, the database {tuple(row)}")
+    gone = await stage.servers.sql("SELECT customer_id FROM removals")
+    announced = {f"CUST-{row['customer_id']}" for row in gone}
+    if announced != endpoint.removed:
+        found.lost += len(announced - endpoint.removed)
+        found.fault(f"{len(endpoint.removed)} removals came by HTTP, not {len(announced)}")
+    for what in endpoint.wrong:
+        found.fault(f"the {name} endpoint: {what}")
+
+
 async def _dead_letters(stage: Stage, found: Audit) -> None:
     rows = await stage.servers.sql("SELECT field_names, field_values FROM dead_letters")
     kept = {frozenset(zip(row["field_names"], row["field_values"], strict=True)) for row in rows}
@@ -200,46 +218,29 @@ async def _web(stage: Stage, found: Audit) -> None:
 
 async def _losses(stage: Stage, found: Audit) -> None:
     """Acknowledge the losses of Redis, as a publisher does who has sent the entries again."""
-    incidents = json.loads((await _crm(stage, "losses", "--json"))[1])
+    incidents = json.loads((await stage.crm("losses", "--json"))[1])
     found.losses = len(incidents)
     for incident in incidents:
-        status, output = await _crm(stage, "losses", "--acknowledge", str(incident["id"]))
+        status, output = await stage.crm("losses", "--acknowledge", str(incident["id"]))
         if status:
             found.fault(f"crm losses ended with {status}:\n{output}")
 
 
 async def _foreign(stage: Stage, found: Audit) -> None:
     """Acknowledge what the service noticed of forged entries; all of them must be there."""
-    records = json.loads((await _crm(stage, "foreign", "--json"))[1])
+    records = json.loads((await stage.crm("foreign", "--json"))[1])
     noticed = sum(record["entries"] for record in records)
     if noticed < stage.forged:
         found.fault(f"{stage.forged} entries were forged, and {noticed} noticed")
     if records and not stage.forged:
         found.fault(f"{noticed} foreign entries were reported although nobody forged one")
     for record in records:
-        status, output = await _crm(stage, "foreign", "--acknowledge", str(record["id"]))
+        status, output = await stage.crm("foreign", "--acknowledge", str(record["id"]))
         if status:
             found.fault(f"crm foreign ended with {status}:\n{output}")
 
 
 async def _verify(stage: Stage, found: Audit) -> None:
-    status, output = await _crm(stage, "verify")
+    status, output = await stage.crm("verify")
     if status:
         found.fault(f"crm verify ended with {status}:\n{output}")
-
-
-async def _crm(stage: Stage, *arguments: str) -> tuple[int, str]:
-    """Run a `crm` command; return its exit status and output."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.cli", *arguments),
-        env={
-            **env,
-            "CRM_DATABASE_URL": stage.servers.database_url,
-            "CRM_REDIS_URL": stage.servers.redis_url,
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()

@@ -23,7 +23,8 @@ BEFORE_ACK = "between-commit-and-ack"
 BEFORE_ADD = "between-numbering-and-xadd"
 BEFORE_MARK = "between-xadd-and-mark"
 BEFORE_SWEPT = "before-the-sweeps-commit"
-KILL_POINTS = (BEFORE_COMMIT, BEFORE_ACK, BEFORE_ADD, BEFORE_MARK, BEFORE_SWEPT)
+BEFORE_NOTE = "between-delivery-and-note"
+KILL_POINTS = (BEFORE_COMMIT, BEFORE_ACK, BEFORE_ADD, BEFORE_MARK, BEFORE_SWEPT, BEFORE_NOTE)
 
 _FAKETIME = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib*/faketime/libfaketimeMT.so.1")
 Work = Callable[..., Awaitable[Any]]
@@ -94,11 +95,13 @@ def _around(
 
 def _install() -> None:
     from consumers import applier, chores  # noqa: PLC0415
+    from consumers.endpoint_sending import EndpointSending  # noqa: PLC0415
     from consumers.relay import _Leading  # noqa: PLC0415
 
     _around(applier, "ingest", after=BEFORE_COMMIT)
     _around(applier, "in_transaction", after=BEFORE_ACK)
     _around(chores, "sweep", after=BEFORE_SWEPT, when=lambda swept: swept.moved)
+    _around(EndpointSending, "note", before=BEFORE_NOTE)
     _around(_Leading, "_add", before=BEFORE_ADD, when=lambda given: given[1])
     inner = _Leading._add
 

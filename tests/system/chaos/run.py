@@ -136,6 +136,10 @@ def _count(stage: Stage, found: Audit, report: Report) -> None:
         f" {ledger.repeated:,} repeated, {ledger.late:,} late, {len(ledger.bad):,} bad)",
         "segment changes": f"{seen.seen:,} received, {seen.repeats:,} repeats dropped by sequence,"
         f" stream read from the beginning {seen.restarts} times",
+        "webhooks": ", ".join(
+            f"{each.came:,} came ({each.repeats:,} repeats)"
+            for each in (stage.hooks.hurt, stage.hooks.steady)
+        ),
         "removed": f"{len(seen.removed):,} customers; {found.merged:,} of them were merged",
         "redis lost": f"entries in {lossy} faults; the service noticed {found.losses} losses",
         "forged entries": f"{stage.forged} added; the consumer distrusted {seen.distrusted}",

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import itertools
+import os
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -22,6 +24,7 @@ from service.db import migrate
 from tests.processes import HOST
 from tests.system.chaos.analytics import Analytics
 from tests.system.chaos.crew import Crew
+from tests.system.chaos.hooks import Hooks
 from tests.system.chaos.points import Points
 from tests.system.chaos.proxy import Proxy
 from tests.system.chaos.publishers import STREAM, Publishers
@@ -51,6 +54,7 @@ class Stage:
     analytics: Analytics
     redis: Any
     """A client that bypasses the proxy."""
+    hooks: Hooks
     backlog: int
     """The number of entries in the fault that piles up a backlog."""
     forged: int = 0
@@ -133,6 +137,22 @@ class Stage:
             and not rows[0]["unpublished"]
             and not rows[0]["due"]
         )
+
+    async def crm(self, *arguments: str) -> tuple[int, str]:
+        """Run a `crm` command past the proxies; return its exit status and output."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "service.cli", *arguments),
+            env={
+                **env,
+                "CRM_DATABASE_URL": self.servers.database_url,
+                "CRM_REDIS_URL": self.servers.redis_url,
+            },
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode()
 
     @contextlib.asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
@@ -234,10 +254,12 @@ async def staged(
             publishers,
             analytics,
             redis,
+            Hooks(),
             backlog,
         )
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(publishers.close)
         await stack.enter_async_context(crew.running(workers=2, webs=2))
         await stack.enter_async_context(analytics.reading())
+        await stack.enter_async_context(stage.hooks.running(stage.crm))
         yield stage
