@@ -40,7 +40,7 @@ _FULL: dict[int | str, dict[str, Any]] = {
 }
 _HOUR = timedelta(hours=1)
 
-EndpointNumber = Annotated[int, Path(alias="id", ge=1, lt=2**63, examples=[1])]
+EndpointNumber = Annotated[int, Path(alias="id", ge=1, le=2**63 - 1, examples=[1])]
 
 
 class WebhookEndpoint(Camel):
@@ -128,6 +128,8 @@ class ReplayRequest(Camel):
 
 class ReplayOutcome(Camel):
     """What a replay changes, in events."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"again": 120, "skipped": 0}]})
 
     again: int = Field(description="They will be sent again, with the same ids.")
     skipped: int = Field(description="They will never be sent.")

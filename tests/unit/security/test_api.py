@@ -50,8 +50,9 @@ def test_every_operation_says_which_scope_it_needs() -> None:
 
 
 def test_the_service_has_no_client_that_a_caller_could_misuse() -> None:
-    """The only clients are those of Postgres and Redis, so no request can be sent elsewhere.
+    """Besides those of Postgres and Redis, there is one client: it sends webhooks.
 
+    It checks the address of each connection, which `test_deliveries.py` tries.
     `service.local` checks whether its own servers listen. Traces, if they are on, go to the address
     that the operator's environment names.
     """
@@ -67,4 +68,4 @@ def test_the_service_has_no_client_that_a_caller_could_misuse() -> None:
                 elif isinstance(node, ast.Attribute) and "local" not in file.parts:
                     used |= {node.attr} & CONNECTING
             found |= {f"{file.relative_to(ROOT)}: {it}" for it in used}
-    assert found == set()
+    assert found == {"consumers/sender.py: aiohttp"}

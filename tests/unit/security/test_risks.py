@@ -111,9 +111,16 @@ RISKS = {
     ),
     "API7": Risk(
         "Server side request forgery",
-        "There is none: no request names an address to fetch, and the only clients in the code "
-        "are those of Postgres and Redis.",
-        ("unit/security/test_api::test_the_service_has_no_client_that_a_caller_could_misuse",),
+        "Only admins name addresses, those of webhooks. They must be public, unless the command "
+        "line allows a private network. The address of each connection is checked, redirects are "
+        "not followed, and nothing of an answer is shown. There is no other client.",
+        (
+            "unit/security/test_api::test_the_service_has_no_client_that_a_caller_could_misuse",
+            "unit/core/test_addresses::test_an_address_is_public_private_or_neither",
+            "integration/http/test_webhooks::test_a_url_is_refused_with_a_reason",
+            "integration/worker/test_deliveries::test_an_address_is_checked_at_each_connection",
+            "integration/worker/test_deliveries::test_a_redirect_is_a_failure",
+        ),
     ),
     "API8": Risk(
         "Security misconfiguration",
