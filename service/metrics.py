@@ -45,6 +45,9 @@ from service.db.operations import (
 from service.db.operations.dead_letters import Selection
 from service.db.operations.endpoints import Endpoint
 from service.db.operations.trimming import Trims, trims
+from service.db.outlook import models, reading
+from service.db.outlook.models import StoredModel
+from service.db.outlook.reading import Refresh
 from service.db.statistics.counters import read_figures
 from service.streams import groups, redis_client
 
@@ -132,6 +135,8 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
         deliveries = await hooks.topic_counts(connection)
         asked = await shop_requests.oldest_seconds(connection)
         sent_to = await endpoints.endpoints(connection)
+        model = await models.newest(connection)
+        refresh = await reading.last_refresh(connection)
     segments = GaugeMetricFamily("crm_customers", "Customers by segment.", labels=["segment"])
     for segment, figure in figures.items():
         segments.add_metric([segment.value], figure.customers)
@@ -182,6 +187,7 @@ async def _database_metrics(config: Config, engine: AsyncEngine) -> list[Metric]
             value=asked,
         ),
         *_webhook_metrics(sent_to),
+        *_insight_metrics(model, refresh),
         GaugeMetricFamily(
             "crm_unpublished_changes",
             "Segment changes not yet on the out-stream.",
@@ -351,6 +357,28 @@ def _webhook_metrics(sent_to: Sequence[Endpoint]) -> list[Metric]:
         if each.paused_at:
             paused.add_metric([*name, "person" if each.paused_by else "service"], 1)
     return [delivered, failed, waiting, lag, failing, paused]
+
+
+def _insight_metrics(model: StoredModel | None, refresh: Refresh) -> list[Metric]:
+    """Return how old the predictions are and how far they were off; no values without a model."""
+    fitted = GaugeMetricFamily(
+        "crm_insight_fitted_timestamp_seconds", "When the model in force was fitted."
+    )
+    refreshed = GaugeMetricFamily(
+        "crm_insight_refreshed_timestamp_seconds",
+        "When what is expected of customers was last computed for all of them.",
+    )
+    error = GaugeMetricFamily(
+        "crm_insight_error_orders_ratio",
+        "By which share too many orders were expected of the last 90 days.",
+    )
+    if model and model.fitted:
+        fitted.add_metric([], model.fitted_at.timestamp())
+        if refresh.completed_at:
+            refreshed.add_metric([], refresh.completed_at.timestamp())
+        if model.fitted.hold_out:
+            error.add_metric([], model.fitted.hold_out.orders.error)
+    return [fitted, refreshed, error]
 
 
 def _log_metrics(log: status.WriteAheadLog) -> list[Metric]:

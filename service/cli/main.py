@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from service import logs, tracing
-from service.cli import dead_letters, files, hooks, keys, users
+from service.cli import dead_letters, files, hooks, insight, keys, users
 from service.cli.capacity import capacity
 from service.cli.database import connected, problem
 from service.cli.foreign import foreign
@@ -180,6 +180,7 @@ app.command()(foreign)
 app.command("import")(files.import_command)
 app.command("export")(files.export_command)
 app.command("publish")(publish_command)
+app.add_typer(insight.app, name="insight")
 app.add_typer(keys.app, name="keys")
 app.add_typer(hooks.app, name="hooks")
 app.add_typer(users.app, name="users")

@@ -21,6 +21,7 @@ from service.http.api import (
     customer_details,
     customer_erasure,
     customer_interactions,
+    customer_outlook,
     customer_routes,
     customer_search,
     dead_letter_removal,
@@ -38,6 +39,7 @@ from service.http.api import (
     statistics,
     tags,
     unattributed,
+    work_lists,
 )
 from service.http.auth.guard import Guard
 from service.http.auth.local_mode import warn_at_start
@@ -73,11 +75,13 @@ _ROUTERS = (
     customer_erasure.router,
     customer_details.router,
     customer_interactions.router,
+    customer_outlook.router,
     identity.router,
     identifiers.router,
     insight.router,
     tags.router,
     bulk_changes.router,
+    work_lists.router,
     order_conflicts.router,
     unattributed.router,
     rule_settings.router,

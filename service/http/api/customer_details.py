@@ -32,9 +32,9 @@ from service.db.store_clock import read_store_clock
 from service.http.api.cursors import Cursor, Cursors, Limit, SealedCursors
 from service.http.api.customer_interactions import interaction_json
 from service.http.api.customer_json import customer_identifier_json, customer_json
+from service.http.api.customer_outlook import OUTLOOK_EXAMPLE, outlook_document
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
 from service.http.api.erasure_notice import mentions_json
-from service.http.api.insight import OUTLOOK_EXAMPLE, outlook_document
 from service.http.api.models import Camel, Collection, collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json

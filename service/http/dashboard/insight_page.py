@@ -25,7 +25,8 @@ from service.db.accounts.audit import note
 from service.db.engine import in_transaction
 from service.db.outlook import contacts, models, reading, work_lists
 from service.db.outlook.due import read_situation
-from service.http.api.insight import lacking_of, marked_as_contacted, want_fit
+from service.http.api.insight import lacking_of, want_fit
+from service.http.api.work_lists import marked_as_contacted
 from service.http.auth.guard import within
 from service.http.budgets import EXPORTS, STATISTICS
 from service.http.dashboard.charts import Scale

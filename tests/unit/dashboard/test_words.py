@@ -25,7 +25,7 @@ def test_every_action_of_the_audit_log_has_words() -> None:
     )
     nouns = (
         "customers?|identifier|order|interaction|settings|dead-letters?|loss|rebuild|verify"
-        "|hook|shop-request"
+        "|hook|list|shop-request"
     )
     verbs = "split|[a-z-]+(?:ed|-set|-in|-out)"
     noted = set(re.findall(rf"[\"']((?:{nouns}|user|key)\.(?:{verbs}))[\"']", source))
