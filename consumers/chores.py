@@ -22,6 +22,7 @@ from service.db.customers import order_conflicts
 from service.db.customers.identity import duplicates
 from service.db.customers.identity.merge import merge_next
 from service.db.customers.letter_index import index_waiting
+from service.db.customers.views import counts
 from service.db.engine import DATABASE_AWAY, in_transaction
 from service.db.operations import losses, stream_erasure, trimming
 from service.db.operations.dead_letter_removal import drop_excess
@@ -56,6 +57,7 @@ _DROP_SECONDS = 30.0
 _FORGET_SECONDS = 60.0
 _ERASE_SECONDS = 5.0
 _REWRITE_SECONDS = 5.0
+_COUNT_SECONDS = 5.0
 _LATE_SECONDS = 30.0
 """Late orders have stopped coming if two looks find the same."""
 _LOOKS_PER_PAUSE = 10
@@ -88,6 +90,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("checks for losses", check_losses, 1.0),
         Chore("texts for searches written anew", rewrite_waiting, _REWRITE_SECONDS),
         Chore("conflicts forgotten", order_conflicts.forget_superseded, _FORGET_SECONDS),
+        Chore("views counted", counts.count_next_step(), _COUNT_SECONDS),
         Chore("rounds of contacts counted", contacts.settle, _FORGET_SECONDS),
         Chore("dead letters indexed", index_letters_step(config), _INDEX_SECONDS),
         Chore("dead letters dropped", drop_letters_step(config), _DROP_SECONDS),

@@ -57,6 +57,8 @@ WEB_WRITES: Mapping[str, str] = {
     "shop_requests": "INSERT, UPDATE",
     "tags": "INSERT, UPDATE, DELETE",
     "users": "UPDATE",
+    "view_counts": "DELETE",
+    "views": "INSERT, UPDATE, DELETE",
 }
 """How web processes write the tables that they write."""
 

@@ -47,6 +47,8 @@ class AdvisoryLock(IntEnum):
     tags share it."""
     DELIVERIES = 0x43524D13
     """One process sends events to endpoints."""
+    VIEWS = 0x43524D14
+    """One process counts the customers of saved views."""
     STREAM_ERASURE = 0x43524D0B
     """One process deletes the entries of erased people from the streams."""
 

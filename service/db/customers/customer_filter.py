@@ -62,10 +62,14 @@ def _any_of(expression: str) -> str:
 
 _TAGGED = """FROM customer_tags ct JOIN tags t ON t.id = ct.tag_id
   WHERE t.folded = ANY(CAST(:value AS text[]))"""
-_HAS_CURRENCY = """EXISTS (
-  SELECT FROM orders o WHERE o.customer_id = c.id AND o.counts
-    AND coalesce(o.currency, (SELECT store_currency FROM installation))
-      = ANY(CAST(:value AS text[])))"""
+# Most orders are in the store's currency. Those in others have an index of their own.
+_HAS_CURRENCY = """(EXISTS (
+    SELECT FROM orders o WHERE o.customer_id = c.id AND o.counts
+      AND o.currency IS NOT NULL AND o.currency = ANY(CAST(:value AS text[])))
+  OR (SELECT store_currency FROM installation) = ANY(CAST(:value AS text[]))
+    AND c.total_orders > (
+      SELECT count(*) FROM orders o
+      WHERE o.customer_id = c.id AND o.counts AND o.currency IS NOT NULL))"""
 
 
 class CustomerFilter(BaseModel):

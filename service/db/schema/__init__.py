@@ -71,6 +71,7 @@ from service.db.schema.statistics import (
     reconstructions,
     segment_counters,
 )
+from service.db.schema.views import view_counts, views
 
 __all__ = [
     "COUNTER_SLOTS",
@@ -138,4 +139,6 @@ __all__ = [
     "unknown_changes",
     "users",
     "verification",
+    "view_counts",
+    "views",
 ]

@@ -48,12 +48,13 @@ SELECT pg_try_advisory_xact_lock(:lock) AS acquired, clock_timestamp() AS now, A
     AND as_of > (SELECT changed_at FROM settings ORDER BY version DESC LIMIT 1)
 ) AS fresh, ARRAY(SELECT name FROM kept_answers WHERE seconds >= :slow) AS slow
 """)
-# A worker's connections have settings for batches, which read by index. An answer scans tables.
-_SCAN_SETTINGS = (
+SCAN_SETTINGS = (
     text("SET LOCAL enable_seqscan = on"),
     text("SET LOCAL plan_cache_mode = auto"),
     text("SET LOCAL work_mem = '64MB'"),
 )
+"""Undo the settings of a worker's connections, which are for batches: these read by index, and an
+answer scans tables."""
 _STORE = text("""
 INSERT INTO kept_answers (name, as_of, seconds, answer)
 VALUES (:name, :as_of, :seconds, CAST(:answer AS jsonb))
@@ -85,7 +86,7 @@ async def renew(
     if not lock.acquired or not due:
         return False
     name = random.choice(list(due))  # so that an answer that always fails does not block the others
-    for setting in _SCAN_SETTINGS:
+    for setting in SCAN_SETTINGS:
         await connection.execute(setting)
     started = time.perf_counter()
     answer = json.dumps(await answers[name](connection, lock.now), default=_plain)

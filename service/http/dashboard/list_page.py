@@ -79,11 +79,11 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         window = wanted.window(clock)
         chosen = await narrowed(connection, wanted.filter(clock))
         hits = await customer_list.count_hits(connection, chosen)
-        few = few_hits(hits)
+        few = few_hits(hits) and (not chosen.conditions or chosen.ids is not None)
         # The list follows while somebody types, so the first letter of a name is searched, too. In
         # a large shop that letter finds nearly everybody. With dates, all hits have to be read in
         # any case, to count those of these days.
-        added_up = few or window is not None
+        added_up = few_hits(hits) or window is not None
         figures = await filtered_figures(connection, chosen, hits) if added_up else None
         total = customers_in(figures, chosen) if figures else None
         if total is None:

@@ -21,6 +21,7 @@ from service.db.customers.identity.naming import OWNER_OF_ORDER, say_what_named
 from service.db.customers.identity.own_email import keep_own_email
 from service.db.customers.identity.pairs import put_together
 from service.db.customers.identity.split import REASSIGNED
+from service.db.customers.tags.tagging import forget_tags
 from service.db.locks import lock_customers
 from service.db.segments import assign
 
@@ -110,6 +111,7 @@ async def mark(connection: AsyncConnection, identifier: str, actor: str) -> int 
     await keep_own_email(connection, [owner])
     gone = bool((await connection.execute(_IS_EMPTY, {"id": owner})).scalar_one())
     if gone:
+        await forget_tags(connection, owner)
         await assign.forget(connection, owner)
         await pairs.forget(connection, owner)
         await removals.add(connection, [owner], RemovalReason.NOT_A_PERSON)

@@ -119,7 +119,7 @@ async def join_tags(connection: AsyncConnection, low: int, high: int) -> None:
 
 
 async def forget_tags(connection: AsyncConnection, customer_id: int) -> None:
-    """Remove all tags of a person who is erased, and what bulk changes knew of them."""
+    """Remove all tags of a customer who goes, and what bulk changes knew of them."""
     await wait_for_lock(connection, AdvisoryLock.TAGS)
     for statement in _FORGET:
         await connection.execute(statement, {"id": customer_id})

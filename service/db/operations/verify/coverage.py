@@ -557,6 +557,16 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "last_sign_in_at": _CLOCK,
         "disabled_at": Checked(10),
     },
+    "view_counts": {
+        "view": _SHOWN,
+        "day": _SHOWN,
+        **dict.fromkeys(("customers", "counted_at", "seconds"), _CACHED),
+    },
+    "views": {
+        "id": _SHOWN,
+        **dict.fromkeys(("owner", "name", "shared", "filter", "sort"), _TYPED),
+        **dict.fromkeys(("date_created", "date_updated"), _CLOCK),
+    },
     "verification": {
         "one": _SINGLE,
         "verified_at": _THIS,

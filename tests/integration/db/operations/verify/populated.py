@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.bulk_change import BulkKind
 from service.core.endpoints import EventKind, make_secret
 from service.core.identifiers import value_of
-from service.core.scopes import Role, Scope
+from service.core.scopes import LOCAL, Role, Scope
 from service.db.accounts import api_keys, passwords, sessions, users
 from service.db.customers import editing, interactions
+from service.db.customers.customer_filter import EVERYBODY
 from service.db.customers.editing import HoldEdit
 from service.db.customers.filters import Filter
 from service.db.customers.identity import not_a_person
@@ -22,6 +23,7 @@ from service.db.customers.identity.merge import merge
 from service.db.customers.identity.pairs import separate
 from service.db.customers.tags import bulk
 from service.db.customers.tags.tagging import change_tags
+from service.db.customers.views import saved
 from service.db.engine import in_transaction
 from service.db.operations import endpoints
 from service.db.operations.endpoints import NewEndpoint
@@ -70,6 +72,7 @@ _ROWS = (
     "INSERT INTO devices (token_hash, user_id) SELECT 'x', min(id) FROM users",
     "UPDATE bulk_changes SET undone_at = now(), undone_by = 'test' WHERE kind = 'remove_tag'",
     "UPDATE bulk_changed SET given_by_bulk = 1",
+    "INSERT INTO view_counts VALUES ('1', current_date, 1, now(), 0.1)",
     "INSERT INTO stream_searches VALUES ('gone', 1, 0, '1-0', '2-0', 1)",
     "INSERT INTO reconstructions (cause) VALUES ('asked')",
     "INSERT INTO trims VALUES ('gone', 5, 'analytics', '1-0')",
@@ -185,6 +188,7 @@ async def _by_people(connection: AsyncConnection) -> None:
     await change_tags(connection, 1001, "test", add=["Press"])
     for kind in (BulkKind.ADD_TAG, BulkKind.REMOVE_TAG, BulkKind.ADD_TAG):
         await bulk.apply(connection, Filter(), kind, "Wholesale", "test")
+    await saved.create(connection, LOCAL, "All", EVERYBODY, "-dateCreated", shared=True)
     changes = {"vip_order_count": 4, "count_free_orders": False}
     await rule_settings.save(connection, "test", changes, None)
     soon = datetime.now(UTC) + timedelta(days=9)
