@@ -30,15 +30,17 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class OpenRequest:
-    """A request that waits for a person."""
+class KeptRequest:
+    """A request that waits for a person, or was done."""
 
     id: int
     platform: str
     domain: str
-    kind: ShopRequest
+    kind: str
+    """One of `ShopRequest`."""
     customer_id: int | None
     received_at: datetime
+    done_at: datetime | None
 
 
 _ADD = text("""
@@ -51,9 +53,12 @@ _DONE = text("""
 UPDATE shop_requests SET done_at = now(), done_by = :actor
 WHERE id = :id AND done_at IS NULL RETURNING kind
 """)
-_OPEN = text("""
-SELECT id, platform, domain, kind, customer_id, received_at FROM shop_requests
-WHERE done_at IS NULL ORDER BY received_at, id LIMIT :most
+_COLUMNS = "id, platform, domain, kind, customer_id, received_at, done_at"
+_OPEN = text(f"""
+SELECT {_COLUMNS} FROM shop_requests WHERE done_at IS NULL ORDER BY received_at, id LIMIT :most
+""")
+_ABOUT_CUSTOMERS = text(f"""
+SELECT {_COLUMNS} FROM shop_requests WHERE customer_id = ANY(:numbers) ORDER BY received_at, id
 """)
 _OLDEST = text("""
 SELECT coalesce(extract(epoch FROM clock_timestamp() - min(received_at)), 0)
@@ -115,19 +120,15 @@ async def close(connection: AsyncConnection, request_id: int, actor: str) -> boo
     return True
 
 
-async def open_requests(connection: AsyncConnection, most: int) -> list[OpenRequest]:
+async def open_requests(connection: AsyncConnection, most: int) -> list[KeptRequest]:
     """Return the requests that wait for a person, the oldest first."""
-    return [
-        OpenRequest(
-            row.id,
-            row.platform,
-            row.domain,
-            ShopRequest(row.kind),
-            row.customer_id,
-            row.received_at,
-        )
-        for row in await connection.execute(_OPEN, {"most": most})
-    ]
+    return [KeptRequest(*row) for row in await connection.execute(_OPEN, {"most": most})]
+
+
+async def about(connection: AsyncConnection, numbers: Sequence[int]) -> list[KeptRequest]:
+    """Return the requests about customers, the oldest first."""
+    rows = await connection.execute(_ABOUT_CUSTOMERS, {"numbers": numbers})
+    return [KeptRequest(*row) for row in rows]
 
 
 async def oldest_seconds(connection: AsyncConnection) -> float:

@@ -18,6 +18,7 @@ from service.db.customers import (
     interactions,
     mentions,
     order_history,
+    shop_requests,
     timeline,
 )
 from service.db.customers.customer_row import CustomerRow
@@ -311,6 +312,7 @@ def _explained(why: CoreExplanation) -> dict[str, Any]:
             "deadLetters": [
                 {"streamId": "1764000000000-0", "partition": None, "reason": "invalid_amount"}
             ],
+            "shopRequests": [],
             "mentions": {"items": [], "complete": True},
             "outlook": OUTLOOK_EXAMPLE,
         }
@@ -331,6 +333,7 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
         identifiers = await identifiers_of(connection, customer)
         letters = await dead_letters_about(connection, number, identifiers)
         mentioned = await mentions.of_others(connection, number, identifiers)
+        asked = await shop_requests.about(connection, identifiers.customers)
         clock = await read_store_clock(connection)
         outlook = await outlook_document(connection, number, clock)
     return Json(
@@ -350,6 +353,10 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
                     "reason": letter.reason,
                 }
                 for letter in letters
+            ],
+            "shopRequests": [
+                {"shop": each.domain, "askedAt": each.received_at, "doneAt": each.done_at}
+                for each in asked
             ],
             "mentions": mentions_json(mentioned),
             "outlook": outlook,

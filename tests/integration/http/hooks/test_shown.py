@@ -43,6 +43,8 @@ async def test_operations_shows_deliveries_failures_and_requests(
     assert "failing" in page
     assert 'href="/customers/CUST-1001"' in page
     assert "asks to erase everything" in page
+    [asked] = (await shop.http.get("/api/v1/customers/CUST-1001/data")).json()["shopRequests"]
+    assert (asked["shop"], asked["doneAt"]) == (SHOP, None)
     rows = await service.rows("SELECT id FROM shop_requests ORDER BY id")
     for row in rows:
         answer = await shop.http.post(f"/operations/shop-requests/{row['id']}/close")

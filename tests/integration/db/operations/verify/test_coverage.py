@@ -104,6 +104,10 @@ SPECIAL = {
     ("users", "role"): Special("'admin'", "role <> 'admin'"),
     ("users", "disabled_at"): Special("NULL", "disabled_at IS NOT NULL"),
     ("api_keys", "revoked_at"): Special("NULL"),
+    ("hooks", "last_failure"): Special("NULL"),
+    ("hooks", "last_failure_at"): Special("NULL"),
+    ("shop_requests", "done_at"): Special("NULL"),
+    ("shop_requests", "done_by"): Special("NULL"),
     ("losses", "acknowledged_at"): Special("NULL"),
     # The endpoint is neither paused nor failing.
     ("endpoints", "paused_at"): Special("now()"),
