@@ -24,7 +24,7 @@ from service.db.customers.identity.merge import merge_next
 from service.db.customers.letter_index import index_waiting
 from service.db.customers.views import counts
 from service.db.engine import DATABASE_AWAY, in_transaction
-from service.db.operations import losses, stream_erasure, trimming
+from service.db.operations import imports, losses, stream_erasure, trimming
 from service.db.operations.dead_letter_removal import drop_excess
 from service.db.operations.late_orders import late_orders_step
 from service.db.operations.out_streams import out_streams
@@ -93,6 +93,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("views counted", counts.count_next_step(), _COUNT_SECONDS),
         Chore("rounds of contacts counted", contacts.settle, _FORGET_SECONDS),
         Chore("dead letters indexed", index_letters_step(config), _INDEX_SECONDS),
+        Chore("files of imports forgotten", imports.forget_old, _FORGET_SECONDS),
         Chore("dead letters dropped", drop_letters_step(config), _DROP_SECONDS),
         *(
             Chore(

@@ -202,6 +202,12 @@ class Config(BaseSettings):
         ge=1024,
         description="Larger request bodies are refused with status 413. Most routes take less.",
     )
+    max_import_bytes: int = Field(
+        200_000_000,
+        ge=1024,
+        description="The dashboard and the API refuse larger files to import. `crm import` does "
+        "not.",
+    )
     request_seconds: float = Field(
         30.0, gt=0, description="A request whose answer has not begun by then gets status 503."
     )

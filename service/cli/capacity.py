@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from service.cli.output import AsJson, camel, number_of, print_facts, print_json
+from service.cli.output import AsJson, camel, print_facts, print_json
 from service.config import Config
 from service.core.capacity import BUSY, RATE, Needs, Shop, needs
+from service.core.numbers import number_of
 
 _UNIT = 1000
 

@@ -15,12 +15,12 @@ from service.cli.output import (
     fail,
     moment,
     note,
-    number_of,
     print_json,
     print_table,
     say,
 )
 from service.config import Config
+from service.core.numbers import number_of
 from service.core.order_event import Reason
 from service.core.printable import printable
 from service.db.engine import DATABASE_AWAY

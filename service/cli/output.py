@@ -100,11 +100,6 @@ def moment(at: datetime | None, otherwise: str = "never") -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else otherwise
 
 
-def number_of(count: int, one: str, many: str) -> str:
-    """Return a number and the form of the words that fits it: "1 line", "2,000 lines"."""
-    return f"{count:,} {one if count == 1 else many}"
-
-
 @contextmanager
 def progress(description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Show a bar on standard error while the context lasts, if that is a terminal.

@@ -11,8 +11,9 @@ import typer
 from service.cli.database import connected, problem
 from service.cli.demo import stream_for
 from service.cli.import_report import refused_lines
-from service.cli.output import fail, number_of, say, stages
+from service.cli.output import fail, say, stages
 from service.config import Config
+from service.core.numbers import number_of
 from service.core.printable import printable
 from service.db.accounts.hooks import only_domains
 from service.db.engine import DATABASE_AWAY
@@ -20,6 +21,7 @@ from service.db.store_clock import read_store_clock
 from service.local.state import with_local_stack
 from service.streams import redis_client
 from service.transfer.import_outcome import ImportOutcome
+from service.transfer.import_report import report
 from service.transfer.importer import ImportRequest
 from service.transfer.publisher import events_of_file
 from service.transfer.reading.record import UnreadableError
@@ -58,7 +60,7 @@ def publish_command(
         fail(problem(error))
     except OSError as error:
         fail(f"{error.filename or file}: {error.strerror or error}")
-    for line in refused_lines(outcome):
+    for line in refused_lines(report(outcome)):
         say(line)
     say(f"{number_of(sent, 'event was', 'events were')} sent, {outcome.refused:,} refused.")
     raise typer.Exit(0 if outcome.complete else 1)

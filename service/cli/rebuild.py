@@ -13,7 +13,6 @@ from service.cli.output import (
     camel,
     facts_line,
     fail,
-    number_of,
     print_json,
     progress,
     say,
@@ -21,6 +20,7 @@ from service.cli.output import (
 from service.cli.verify import finding_document, finding_lines
 from service.config import Config
 from service.core.customer_ids import customer_ref
+from service.core.numbers import number_of
 from service.db.engine import SCAN_SECONDS
 from service.db.operations.rebuild import CustomerMetrics, Difference, RebuildReport
 from service.db.operations.rebuild import rebuild as recompute

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from service.cli.database import actor, connected
-from service.cli.output import AsJson, fail, number_of, print_json, say
+from service.cli.output import AsJson, fail, print_json, say
 from service.config import Config
 from service.core.customer_ids import customer_number, customer_ref
+from service.core.numbers import number_of
 from service.core.published_event import MOST_CUSTOMER
 from service.db.engine import SCAN_SECONDS
 from service.db.operations.recover import RecoverReport, RelayRunsError, Request

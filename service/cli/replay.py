@@ -14,8 +14,9 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.cli.database import connected
-from service.cli.output import AsJson, fail, number_of, print_json, say
+from service.cli.output import AsJson, fail, print_json, say
 from service.config import Config
+from service.core.numbers import number_of
 from service.core.stream_ids import NO_ID, StreamId, before, write
 from service.db.operations import losses, recover
 from service.local.state import with_local_stack

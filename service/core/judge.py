@@ -23,7 +23,7 @@ from service.core.identifiers import (
     phone_identifier,
     phone_key,
 )
-from service.core.lenient import OTHER_STREET, read_leniently
+from service.core.lenient import OTHER_STREET, UNSTORABLE, read_leniently
 from service.core.order_contract import (
     TOO_MANY_CENTS,
     Address,
@@ -221,12 +221,9 @@ def _unstorable(event: OrderCloudEvent) -> Refusal | None:
     ):
         if not isinstance(text, str):
             continue
-        if "\x00" in text:
-            what = "the character U+0000"
-        elif any("\ud800" <= character <= "\udfff" for character in text):
-            what = "half a surrogate pair"
-        else:
+        if (found := UNSTORABLE.search(text)) is None:
             continue
+        what = "the character U+0000" if found[0] == "\x00" else "half a surrogate pair"
         return Refusal(Reason.INVALID_TEXT, f"`{where}` contains {what}, which cannot be stored")
     return None
 

@@ -37,14 +37,17 @@ WEB_WRITES: Mapping[str, str] = {
     "hook_deliveries": "INSERT, UPDATE",
     "hooks": "UPDATE",
     "identifiers": "INSERT, UPDATE, DELETE",
+    "import_pieces": "INSERT, DELETE",
+    "imports": "INSERT, UPDATE, DELETE",
     "insight_refresh": "UPDATE (fit_wanted_at)",
-    "installation": "UPDATE (ids_replaced, erasures, late_events, reassignments)",
+    "installation": "UPDATE (ids_replaced, erasures, late_events, reassignments, store_currency)",
     "interactions": "INSERT, UPDATE, DELETE",
     "list_walks": "INSERT, UPDATE, DELETE",
     "losses": "UPDATE",
     "order_conflicts": "INSERT, UPDATE, DELETE",
     "orders": "INSERT, UPDATE",
     "pending_merges": "INSERT, UPDATE, DELETE",
+    "reconstructions": "INSERT",
     "removals": "INSERT",
     "segment_changes": "INSERT, UPDATE",
     "segment_counters": "UPDATE",
@@ -70,7 +73,6 @@ WEB_READS = frozenset(
         "insight_models",
         "kept_answers",
         "partition_counters",
-        "reconstructions",
         "relay",
         "removals_relay",
         "sightings",
@@ -85,7 +87,8 @@ WEB_READS = frozenset(
 
 WEB_NUMBERS = "customers_id_seq"
 """The sequence whose numbers web processes take: they apply the events of dead letters, and an
-identifier is given to a new customer before the customer is written."""
+identifier is given to a new customer before the customer is written. An import moves it beyond the
+ids that a file states."""
 
 VERIFY_WRITES: Mapping[str, str] = {"verification": "INSERT, UPDATE"}
 """How ``crm verify`` writes the only table that it writes."""
@@ -127,7 +130,9 @@ async def grant_writes(connection: AsyncConnection) -> None:
         for table, rights in writes.items():
             await connection.execute(text(f"GRANT {rights} ON {table} TO {role}"))
     if WEB in existing:
-        await connection.execute(text(f"GRANT USAGE ON SEQUENCE {WEB_NUMBERS} TO {WEB}"))
+        await connection.execute(
+            text(f"GRANT USAGE, SELECT, UPDATE ON SEQUENCE {WEB_NUMBERS} TO {WEB}")
+        )
     for table, guarded in GUARDED.items():
         for role in existing - {guarded.reader}:
             await connection.execute(text(f"REVOKE SELECT ON {table} FROM {role}"))

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -32,6 +32,7 @@ from service.http.api import (
     hooks,
     identifiers,
     identity,
+    imports,
     insight,
     order_conflicts,
     rule_changes,
@@ -47,6 +48,7 @@ from service.http.credential_cache import CredentialCache
 from service.http.dashboard.render import problem_page
 from service.http.hook_registry import HookRegistry
 from service.http.hooks import route as hooks_route
+from service.http.import_runner import ImportRunner
 from service.http.middleware import error_answers
 from service.http.middleware.input_limits import BodyLimit, HeadLimit
 from service.http.middleware.request_log import RequestLog
@@ -90,6 +92,7 @@ _ROUTERS = (
     dead_letter_replay.router,
     dead_letter_removal.router,
     endpoints.router,
+    imports.router,
     activity.router,
     hooks.router,
     hooks_route.router,
@@ -128,7 +131,9 @@ def create_app(
     )
     # Each middleware wraps those before it, so a request meets the last one first.
     app.add_middleware(Deadline, seconds=config.request_seconds)
-    app.add_middleware(BodyLimit, largest=config.max_body_bytes)
+    app.add_middleware(
+        BodyLimit, largest=config.max_body_bytes, largest_file=config.max_import_bytes
+    )
     app.add_middleware(Guard)
     app.add_middleware(HeadLimit)
     app.add_middleware(ReadingPace)
@@ -166,11 +171,16 @@ async def _connected(
         credentials=CredentialCache(engine, clock),
         seal=seal,
         hooks=HookRegistry(engine, seal, Buckets(*each_caller, clock), clock),
+        imports=ImportRunner(config, engine),
         request_rate=Buckets(*each_caller, clock),
         wrong_keys=Buckets(WRONG_KEYS_PER_SECOND, WRONG_KEYS_AT_ONCE, clock),
         sign_ins=SignInLimits(clock),
     )
+    importing = asyncio.create_task(state.imports.run())
     yield state
+    importing.cancel()
+    with suppress(asyncio.CancelledError):
+        await importing
     await state.redis.aclose()
     await engine.dispose()
     if read_engine:

@@ -23,6 +23,10 @@ BODY_BYTES = "x-max-body-bytes"
 """The route's limit in the OpenAPI document."""
 RAW_BODY = "x-raw-body"
 """Marks a route that reads the bytes of its body itself, once it knows who sent them."""
+UPLOAD = "x-upload"
+"""Marks a route that reads a file piece by piece. Its limit is `Config.max_import_bytes`."""
+FORM_AROUND_FILE_BYTES = 65_536
+"""What the other fields of a form with a file may take, and the form's own signs."""
 
 _MOST_PARTS = 500
 """Values in a JSON document, at every depth. The largest body that makes sense has 20."""
@@ -37,14 +41,22 @@ def body_bytes(most: int) -> dict[str, Any]:
 
 def largest_body(scope: Scope) -> int:
     """Return how many bytes the body may have, by the route that the request was led to."""
-    extra = getattr(scope.get("route"), "openapi_extra", None) or {}
-    most: int = extra.get(BODY_BYTES, ORDINARY_BYTES)
+    most: int = _extra(scope).get(BODY_BYTES, ORDINARY_BYTES)
     return most
 
 
 def is_raw(scope: Scope) -> bool:
     """Return whether the route that the request was led to reads the bytes of the body itself."""
-    return bool((getattr(scope.get("route"), "openapi_extra", None) or {}).get(RAW_BODY))
+    return bool(_extra(scope).get(RAW_BODY))
+
+
+def is_upload(scope: Scope) -> bool:
+    """Return whether the request was led to a route that reads a file."""
+    return UPLOAD in _extra(scope)
+
+
+def _extra(scope: Scope) -> dict[str, Any]:
+    return getattr(scope.get("route"), "openapi_extra", None) or {}
 
 
 def body_too_large(largest: int) -> HTTPException:
@@ -55,6 +67,15 @@ def body_too_large(largest: int) -> HTTPException:
     """
     return HTTPException(
         413, f"The body is larger than {largest:,} bytes. Send it in smaller parts."
+    )
+
+
+def file_too_large(largest: int) -> HTTPException:
+    """Return the error for a file of more than ``largest`` bytes."""
+    return HTTPException(
+        413,
+        f"The file is larger than {largest:,} bytes. Compress it as zip or gzip, or import it on "
+        "the service's machine with `crm import FILE`, which takes files of any size.",
     )
 
 

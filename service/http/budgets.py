@@ -28,6 +28,7 @@ STATISTICS = Work("requests for statistics", each=6, all=12, wait=2)
 """Six, because a report may ask for all five statistics at once."""
 PREVIEWS = Work("previews of settings", each=2, all=3, wait=5)
 EXPORTS = Work("exports", each=2, all=4, wait=30)
+UPLOADS = Work("uploads of files", each=2, all=4, wait=30)
 STREAMS = Work("live streams", each=20, all=200, wait=10)
 """A tab of the dashboard holds one. They share one query, so they hold no database connection."""
 

@@ -15,7 +15,7 @@ from service.http.api.customer_json import NOT_AN_EMAIL
 from service.http.api.customer_routes import edited_meanwhile, email_taken, not_found
 from service.http.auth.caller import unauthorized
 from service.http.auth.guard import lacks_scope
-from service.http.body_limits import BODY_BYTES, ORDINARY_BYTES, body_too_large
+from service.http.body_limits import BODY_BYTES, ORDINARY_BYTES, UPLOAD, body_too_large
 from service.http.problems import (
     MEDIA_TYPE,
     database_unavailable,
@@ -57,10 +57,13 @@ def _finished(document: dict[str, Any]) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             most = operation.get(BODY_BYTES, ORDINARY_BYTES)
-            if "requestBody" in operation:
+            limit = f"The body is larger than {most:,} bytes."
+            if operation.pop(UPLOAD, False):
+                limit = "The file is larger than `CRM_MAX_IMPORT_BYTES`."
+            elif "requestBody" in operation:
                 operation[BODY_BYTES] = most
             if too_large := operation["responses"].get("413"):
-                too_large["description"] = f"The body is larger than {most:,} bytes."
+                too_large["description"] = limit
             for status, response in operation["responses"].items():
                 if status.isdigit() and int(status) >= 400:  # noqa: PLR2004  errors
                     _as_problem(int(status), response)

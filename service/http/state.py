@@ -17,6 +17,7 @@ from service.http.activity_feed import Feed
 from service.http.budgets import Budgets
 from service.http.credential_cache import CredentialCache
 from service.http.hook_registry import HookRegistry
+from service.http.import_runner import ImportRunner
 from service.http.problems import ProblemPage
 from service.http.rate_limits import Buckets
 from service.http.replica import Replica
@@ -41,6 +42,7 @@ class WebState:
     credentials: CredentialCache
     seal: InstallationSeal
     hooks: HookRegistry
+    imports: ImportRunner
     request_rate: Buckets
     """Limits how often each caller may send requests."""
     wrong_keys: Buckets

@@ -1,8 +1,8 @@
 """Import a file of customers or orders, or report what an import would do."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from itertools import islice
 from pathlib import Path
@@ -36,7 +36,12 @@ from service.transfer.lines import FileKind, LineFault, RefusedLineError, Verdic
 from service.transfer.order_lines import OrderLine, order_line
 from service.transfer.orders_in import owners_of, plan_orders, write_orders
 from service.transfer.reading.record import Record
-from service.transfer.recognition import RecognisedFile, Wanted, recognised_file
+from service.transfer.recognition import (
+    RecognisedFile,
+    Wanted,
+    kinds_in,
+    recognised_file,
+)
 from service.transfer.refused_lines import RefusedLines
 
 BATCH = 1000
@@ -86,12 +91,13 @@ class ImportRequest:
 
 async def import_file(
     config: Config, request: ImportRequest, progress: Progress = lambda *_: None
-) -> ImportOutcome:
+) -> list[ImportOutcome]:
     """Read the whole file, and import it or only report what that would do.
 
-    It is written in batches, each in a transaction, and what was imported before changes nothing.
-    So after an interruption, the same call continues where it stopped. Raises UnreadableError,
-    OtherCurrencyError, and whatever the database raises.
+    A file that holds customers and orders has an outcome for each, in this order: orders may name
+    customers by their ids. It is written in batches, each in a transaction, and what was imported
+    before changes nothing. So after an interruption, the same call continues where it stopped.
+    Raises UnreadableError, OtherCurrencyError, and whatever the database and ``progress`` raise.
     """
     engine = create_engine(
         config.database_url or "", application="crm import", pool_size=1, planner=BY_INDEX
@@ -102,28 +108,30 @@ async def import_file(
             await guard(connection, config.store_currency)
             domains = await only_domains(connection)
         now = datetime.now(UTC)
-        with ExitStack() as files:
-            run = _Import(
-                request=request,
-                engine=engine,
-                terms=config.terms,
-                now=now,
-                as_of=as_of(request, now),
-                reading=Reading(
-                    await _zone(engine, request),
-                    config.terms.country,
-                    request.source,
-                    request.date_format,
-                ),
-                domains=domains,
-                progress=progress,
-                refused_lines=files.enter_context(closing(RefusedLines(request.refused_path))),
-                index=files.enter_context(closing(FileIndex())),
-            )
-            await run.read_all()
-            if request.apply and run.outcome.changed:
-                await in_transaction(engine, request_reconstruction, ReconstructionCause.IMPORT)
-            return run.outcome
+        zone = await _zone(engine, request)
+        outcomes = []
+        with closing(RefusedLines(request.refused_path)) as refused_lines:
+            for kind in kinds_in(request.path, request.wanted):
+                with closing(FileIndex()) as index:
+                    run = _Import(
+                        request=replace(request, kind=kind),
+                        engine=engine,
+                        terms=config.terms,
+                        now=now,
+                        as_of=as_of(request, now),
+                        reading=Reading(
+                            zone, config.terms.country, request.source, request.date_format
+                        ),
+                        domains=domains,
+                        progress=progress,
+                        refused_lines=refused_lines,
+                        index=index,
+                    )
+                    await run.read_all()
+                    outcomes.append(run.outcome)
+        if request.apply and any(outcome.changed for outcome in outcomes):
+            await in_transaction(engine, request_reconstruction, ReconstructionCause.IMPORT)
+        return outcomes
     finally:
         await engine.dispose()
 

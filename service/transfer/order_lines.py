@@ -19,6 +19,7 @@ from service.transfer.lines import LineFault
 
 MADE_ID = "import-"
 """Begins the event id of an order alone, which is no event yet."""
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 _QUOTED_PATH = re.compile(r"`([^`]+)`")
 _REMEDIES = {
     Reason.INVALID_CURRENCY: "correct it, or clear it if it is the store's currency",
@@ -41,7 +42,7 @@ def event_of(order: OrderDocument, as_of: datetime) -> Mapping[str, Any]:
     """
     if order.event:
         return order.event
-    content = json.dumps(order.data, sort_keys=True, default=str).encode()
+    content = _ENCODER.encode(order.data).encode()
     return {
         "specversion": "1.0",
         "id": f"{MADE_ID}{hashlib.sha256(content).hexdigest()[:32]}",

@@ -14,9 +14,9 @@ from service.transfer.formats.format import Format, folded
 from service.transfer.formats.ours import CUSTOMERS, ORDERS, ORDERS_JSON
 from service.transfer.lines import FileKind
 from service.transfer.reading.csv_records import SEPARATORS, read_header, read_records
-from service.transfer.reading.json_records import read_json
+from service.transfer.reading.json_records import holds_arrays, read_json
 from service.transfer.reading.opening import Opened, is_workbook, opened
-from service.transfer.reading.record import Record, UnreadableError
+from service.transfer.reading.record import Record, Suggestion, UnreadableError
 from service.transfer.reading.sheet_records import open_sheet, read_rows
 
 _JSON_START = re.compile(r"[\s\ufeff]*[\[{]")
@@ -86,6 +86,26 @@ def recognised_file(path: Path, wanted: Wanted) -> Iterator[RecognisedFile]:
         yield _json(file, wanted) if _is_json(path, file) else _csv(file, wanted)
 
 
+def kinds_in(path: Path, wanted: Wanted) -> Sequence[FileKind | None]:
+    """Return which records to import, one kind after the other. None: the format decides.
+
+    An object of JSON may hold both. Then customers come first, because orders name them. Raises
+    UnreadableError.
+    """
+    if wanted.kind or wanted.format or is_workbook(path):
+        return [wanted.kind]
+    found = set()
+    with opened(path, wanted.encoding) as file:
+        if holds_arrays(file.text):
+            for record in read_json(file.text):
+                if isinstance(record.content, dict):
+                    layout = recognised(list(record.content), json=True)
+                    found.add(layout and layout.kind)
+                if {FileKind.CUSTOMERS, FileKind.ORDERS} <= found:
+                    return [FileKind.CUSTOMERS, FileKind.ORDERS]
+    return [None]
+
+
 def _is_json(path: Path, file: Opened) -> bool:
     start = file.text.read(64)
     file.text.seek(0)
@@ -121,7 +141,7 @@ def _layout(
     found = {folded(name) for name in (*names, *wanted.constants)}
     lacking = [sign for sign in layout.signs if folded(sign) not in found]
     if lacking:
-        raise UnreadableError(_lacks(layout, lacking, theirs))
+        raise _lacks(layout, lacking, theirs)
     known = [name for name in names if name in layout.columns]
     if len(set(known)) != len(known):
         twice = next(name for name in known if known.count(name) > 1)
@@ -151,7 +171,7 @@ def _chosen(wanted: Wanted, columns: Sequence[str], *, json: bool) -> Format:
     for generic in _GENERIC.values():
         if targets and targets <= set(generic.columns):
             return generic
-    raise UnreadableError(_unknown(columns))
+    raise _unknown(columns)
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -159,25 +179,29 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join(shown) + (" …" if len(columns) > _MOST_COLUMNS_SHOWN else "")
 
 
-def _unknown(columns: Sequence[str]) -> str:
-    return (
+def _unknown(columns: Sequence[str]) -> UnreadableError:
+    return UnreadableError(
         "cannot be read: it has none of the formats that we know. Its columns are "
-        f"{_listed(columns)}. Say which of them to take, as in --format customers --map "
-        '"THEIR COLUMN=Email", or --format orders --map "THEIR COLUMN=id". docs/importing.md has '
-        "recipes, and the names of our columns"
+        f"{_listed(columns)}. Say which of them to take, as in ",
+        [
+            Suggestion("customers", [("THEIR COLUMN", "Email")]),
+            Suggestion("orders", [("THEIR COLUMN", "id")]),
+        ],
+        ". docs/importing.md has recipes, and the names of our columns",
     )
 
 
-def _lacks(layout: Format, lacking: Sequence[str], theirs: Sequence[str]) -> str:
+def _lacks(layout: Format, lacking: Sequence[str], theirs: Sequence[str]) -> UnreadableError:
     noun = "columns" if lacking[1:] else "column"
-    hints = []
+    mapping = []
     for sign in lacking:
         like = get_close_matches(sign.lower(), [column.lower() for column in theirs], 1, 0.4)
         guess = next((column for column in theirs if like and column.lower() == like[0]), None)
-        hints.append(f'--map "{guess or "THEIR COLUMN"}={sign}"')
-    return (
+        mapping.append((guess or "THEIR COLUMN", sign))
+    return UnreadableError(
         f"cannot be read as {layout.title}: it lacks the {noun} {', '.join(lacking)}. Its columns "
-        f"are {_listed(theirs)}. If one of them has these values, say which: {' '.join(hints)}"
+        f"are {_listed(theirs)}. If one of them has these values, say which: ",
+        [Suggestion("", mapping)],
     )
 
 

@@ -92,7 +92,7 @@ def _write(path: Path, orders: int, customers: int) -> None:
 
 
 async def _import(service: Service, path: Path) -> None:
-    outcome = await import_file(service.config, ImportRequest(path, apply=True))
+    (outcome,) = await import_file(service.config, ImportRequest(path, apply=True))
     assert outcome.complete
 
 

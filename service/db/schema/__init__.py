@@ -37,6 +37,7 @@ from service.db.schema.hooks import (
     shop_refunds,
     shop_requests,
 )
+from service.db.schema.imports import import_pieces, imports
 from service.db.schema.operations import (
     ingest_counters,
     installation,
@@ -105,6 +106,8 @@ __all__ = [
     "hook_secrets",
     "hooks",
     "identifiers",
+    "import_pieces",
+    "imports",
     "ingest_counters",
     "insight_models",
     "insight_refresh",

@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, Request, Security
@@ -28,6 +28,7 @@ from service.http.forms import read_form
 from service.http.problems import ProblemError, database_unavailable, log_database_error
 from service.http.rate_limits import address_of, too_many
 from service.http.state import WebState, state_of
+from service.http.uploads import Upload
 
 UNGUARDED = frozenset({"/livez", "/readyz"})
 """Orchestrators ask these. They have no credential, and must always get an answer."""
@@ -181,15 +182,47 @@ async def _page_actor(request: Request, needed: SecurityScopes) -> Actor:
     if caller.csrf and request.method not in _READING:
         sent = request.headers.get(CSRF_HEADER) or (await read_form(request)).get("csrf")
         _check_csrf_token(request, caller, sent)
-    if lacking := _lacking_scope(caller.actor, needed.scopes):
+    _check_page_scopes(caller.actor, needed.scopes)
+    return caller.actor
+
+
+def _check_page_scopes(actor: Actor, needed: Sequence[str]) -> None:
+    if lacking := _lacking_scope(actor, needed):
         detail = f"Your account may not {_RIGHTS[lacking]}. An admin can allow it."
         raise ProblemError(403, "Not allowed", detail)
-    return caller.actor
 
 
 def require_on_page(scope: Scope) -> Any:
     """Return a dependency for pages: the actor who is signed in, who must have this scope."""
     return Security(_page_actor, scopes=[scope.value])
+
+
+class SentFile(NamedTuple):
+    """A form with a file that somebody with the scope `write` sends, and who they are."""
+
+    actor: Actor
+    upload: Upload
+
+
+async def _page_upload(request: Request) -> SentFile:
+    """Open a form with a file. The token must stand before the file, which is not stored else."""
+    caller = identified_caller(request)
+    if caller.actor is None:
+        raise _sign_in_first(request)
+    upload, refusal = None, None
+    try:
+        upload = await Upload.opened(request)
+    except ProblemError as error:  # whoever has no token does not learn what is wrong with the form
+        refusal = error
+    sent = request.headers.get(CSRF_HEADER) or (upload.text("csrf") if upload else None)
+    _check_csrf_token(request, caller, sent)
+    _check_page_scopes(caller.actor, [Scope.WRITE.value])
+    if upload is None:
+        raise refusal or AssertionError
+    return SentFile(caller.actor, upload)
+
+
+PageUpload = Annotated[SentFile, Depends(_page_upload)]
 
 
 def _sign_in_first(request: Request) -> ProblemError:

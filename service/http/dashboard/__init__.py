@@ -10,6 +10,7 @@ from service.http.dashboard import (
     duplicates_page,
     endpoint_page,
     identifier_page,
+    imports_page,
     insight_page,
     list_page,
     merge_page,
@@ -38,6 +39,7 @@ def install(app: FastAPI) -> None:
     app.include_router(retention_page.router)
     app.include_router(insight_page.router)
     app.include_router(settings_page.router)
+    app.include_router(imports_page.router)
     app.include_router(operations_page.router)
     app.include_router(assign_page.router)
     app.include_router(dead_letter_page.router)

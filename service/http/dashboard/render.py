@@ -73,6 +73,7 @@ _MESSAGES = {
     "letters-discarded": "Dead letters discarded.",
     "contacted": "Marked as contacted. Export whom to contact below.",
     "fit-wanted": "A worker fits the model anew within a minute.",
+    "import-deleted": "The file is deleted. Nothing was imported.",
     "signed-out": "You are signed out.",
 }
 """What a page says once after an action. The cookie holds the key, never the text."""
@@ -135,6 +136,8 @@ _environment.filters |= {
     "customer_ref": customer_ref,
     "outcome": words.outcome,
     "called": words.called,
+    "import_state": words.import_state,
+    "size": words.size_of,
     "identifier_kind": words.identifier_kind,
     "identifier_value": words.identifier_value,
 }

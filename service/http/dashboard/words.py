@@ -3,6 +3,7 @@
 from service.core.customer_ids import customer_ref
 from service.core.hooks import DeliveryOutcome
 from service.core.identifiers import IdentifierKind, kind_of, source_and_id, value_of
+from service.core.import_states import ImportState
 from service.core.order_event import Reason
 from service.core.order_flags import OrderFlag
 from service.core.segment_event import Cause
@@ -104,6 +105,7 @@ ACTIONS = {
     "dead-letters.discarded": "Dead letters discarded",
     "dead-letters.dropped": "Oldest dead letters dropped",
     "list.contacted": "Work list marked as contacted",
+    "file.imported": "File imported",
     "loss.acknowledged": "Loss acknowledged",
     "rebuild.applied": "Figures recalculated",
     "verify.accepted": "Changed records accepted as right",
@@ -122,6 +124,31 @@ ACTIONS = {
     "shop-request.closed": "Request of a shop marked as done",
 }
 """What somebody did, for each action of the audit log. "by jane@example.com" may follow."""
+
+
+IMPORT_STATES = {
+    ImportState.UPLOADING: "arriving",
+    ImportState.PREVIEWING: "being read",
+    ImportState.READY: "not imported yet",
+    ImportState.IMPORTING: "being imported",
+    ImportState.DONE: "imported",
+    ImportState.FAILED: "failed",
+    ImportState.STOPPED: "stopped",
+}
+"""Where an import stands."""
+
+
+def import_state(code: str) -> str:
+    """Write where an import stands."""
+    return IMPORT_STATES[ImportState(code)]
+
+
+def size_of(size: int) -> str:
+    """Write the size of a file, roughly."""
+    for unit, bytes_of in (("MB", 1_000_000), ("kB", 1000)):
+        if size >= bytes_of:
+            return f"{size / bytes_of:.1f} {unit}".replace(".0 ", " ")
+    return f"{size} bytes"
 
 
 def called(customer: CustomerRow) -> str:

@@ -4,11 +4,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.numbers import whole_number
 from service.http.body_limits import (
+    FORM_AROUND_FILE_BYTES,
     MOST_FIELDS,
     body_too_large,
     check_form,
     check_json,
+    file_too_large,
     is_raw,
+    is_upload,
     largest_body,
 )
 from service.http.problems import ProblemError, invalid
@@ -55,13 +58,15 @@ def _check_header(name: bytes, value: bytes) -> None:
 class BodyLimit:
     """Refuses bodies that are too large for their route, whether the length is announced or not.
 
-    No route takes more than ``largest`` bytes.
+    No route takes more than ``largest`` bytes, but those that read a file take one of
+    ``largest_file``.
     """
 
-    def __init__(self, app: ASGIApp, largest: int) -> None:
+    def __init__(self, app: ASGIApp, largest: int, largest_file: int) -> None:
         """Wrap an application."""
         self._app = app
         self._largest = largest
+        self._largest_file = largest_file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raise at once if the announced length is too large, else when too much has arrived.
@@ -84,7 +89,7 @@ class BodyLimit:
             piece = message.get("body", b"")
             received += len(piece)
             self._check(received, scope)
-            if checks and message["type"] == "http.request":
+            if checks and message["type"] == "http.request" and not is_upload(scope):
                 body.extend(piece)
                 if not message.get("more_body", False):
                     for check in () if is_raw(scope) else checks:
@@ -92,17 +97,24 @@ class BodyLimit:
                     body.clear()
             return message
 
-        if announced > self._largest:
+        if announced > self._largest and not (scope["method"] == "POST" and _is_form(kind)):
             raise body_too_large(self._largest)
         await self._app(scope, limited, send)
 
     def _check(self, size: int, scope: Scope) -> None:
-        if size > (largest := min(self._largest, largest_body(scope))):
+        if is_upload(scope):
+            if size > self._largest_file + FORM_AROUND_FILE_BYTES:
+                raise file_too_large(self._largest_file)
+        elif size > (largest := min(self._largest, largest_body(scope))):
             raise body_too_large(largest)
 
 
 _CHECKS = {b"json": check_json, b"urlencoded": check_form}
 """The checks of what routes parse, by a word in the type."""
+
+
+def _is_form(kind: bytes) -> bool:
+    return kind.startswith(b"multipart/form-data")
 
 
 def _values(scope: Scope, name: bytes) -> bytes:

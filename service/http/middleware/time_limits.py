@@ -5,6 +5,7 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.http.body_limits import is_upload
 from service.http.middleware.answer_start import on_start
 from service.http.problems import ProblemError
 
@@ -63,7 +64,8 @@ def _nothing() -> None:
 class Deadline:
     """Stops a request, with an error, if its answer does not begin within ``seconds``.
 
-    An answer that has begun may take as long as it needs: exports and event streams do. Then only
+    A file that arrives at `SLOWEST_BYTES_PER_SECOND` or faster gets the time it needs. An answer
+    that has begun may take as long as it needs: exports and event streams do. Then only
     `ReadingPace` watches the client.
     """
 
@@ -79,12 +81,16 @@ class Deadline:
             return
 
         waiting = arrived = False
+        clock = asyncio.get_running_loop().time
 
         async def arriving() -> Message:
             nonlocal waiting, arrived
             waiting = True
             message = await receive()
             waiting, arrived = False, not message.get("more_body", False)
+            if is_upload(scope) and (due := deadline.when()):
+                earned = len(message.get("body", b"")) / SLOWEST_BYTES_PER_SECOND
+                deadline.reschedule(min(due + earned, clock() + self._seconds))
             return message
 
         try:

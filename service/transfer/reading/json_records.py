@@ -87,6 +87,13 @@ class _Text:
                 return self.line - (self._last == "\n")
 
 
+def holds_arrays(file: io.TextIOWrapper) -> bool:
+    """Return whether a file is an object that holds arrays of records, and go back to its start."""
+    start = file.read(_PIECE).lstrip("\ufeff \t\r\n")
+    file.seek(0)
+    return bool(_HOLDER.match(start))
+
+
 def read_json(file: io.TextIOWrapper) -> Iterator[Record]:
     """Yield the records of a JSON file. Numbers with a fraction are Decimals.
 

@@ -29,7 +29,8 @@ async def load(
     service: Service, path: Path, *, apply: bool = True, **options: Any
 ) -> ImportOutcome:
     """Import a file as ``crm import --apply`` does."""
-    return await import_file(service.config, ImportRequest(path, apply=apply, **options))
+    (outcome,) = await import_file(service.config, ImportRequest(path, apply=apply, **options))
+    return outcome
 
 
 async def save(service: Service, path: Path) -> Path:

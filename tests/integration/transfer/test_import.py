@@ -399,8 +399,14 @@ async def test_the_commands_export_and_import(
     )
     done = crm(service, tmp_path, "import", "customers.csv", "--apply", "--as", "Ops")
     assert "Imported: 0 new, 1 changed, 0 unchanged, 0 older, 1 refused." in done.stdout
-    (noted,) = await service.rows("SELECT actor FROM audit")
-    assert noted["actor"] == "Ops"
+    noted = await service.rows("SELECT actor, action FROM audit ORDER BY id")
+    assert [(row["actor"], row["action"]) for row in noted] == [
+        ("Ops", "customer.updated"),
+        ("Ops", "file.imported"),
+    ]
+    (listed,) = await service.rows("SELECT file_name, begun_by, state, summary FROM imports")
+    assert (listed["file_name"], listed["begun_by"]) == ("customers.csv", "Ops")
+    assert (listed["state"], listed["summary"][0]["changed"]) == ("done", 1)
     missing = crm(service, tmp_path, "import", "none.csv")
     assert (missing.returncode, missing.stderr) == (1, "crm: none.csv: No such file or directory\n")
 

@@ -21,7 +21,7 @@ from tests.wait import PATIENCE
 SECONDS = 30_000
 LIVE_SECONDS = 10.0
 """How long a change may take to show. Two are promised; a loaded machine gets more."""
-PAGES = ("/", "/duplicates", "/retention", "/insight", "/settings", "/operations")
+PAGES = ("/", "/duplicates", "/retention", "/insight", "/settings", "/operations", "/imports")
 SIGN_IN = "/sign-in"
 _WEBHOOKS = (
     """INSERT INTO hooks (platform, domain, last_failure_at, last_failure)
@@ -302,6 +302,8 @@ async def test_an_empty_shop_says_what_to_do_next(tab: Page) -> None:
     await tab.goto("/")
     await expect(tab.get_by_role("heading", name="No customers yet")).to_be_visible()
     await expect(tab.locator("#results")).to_contain_text("XADD orders '*' data")
+    await tab.get_by_role("link", name="Import your file").click()
+    await expect(tab.get_by_role("heading", name="Nothing was imported here yet")).to_be_visible()
     await tab.goto("/retention")
     await expect(tab.get_by_role("heading", name="No first orders")).to_be_visible()
     await tab.goto("/operations")

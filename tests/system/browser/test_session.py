@@ -93,6 +93,15 @@ async def test_no_route_changes_anything_without_a_csrf_token(web: Web, jane: Br
     assert {"POST /sign-out", "PUT /api/v1/settings", "DELETE /api/v1/customers/{id}"} <= tried
 
 
+async def test_a_file_is_taken_with_the_csrf_token_before_it(web: Web, jane: Browser) -> None:
+    headers = {"sec-fetch-site": "same-origin"}
+    files = {"file": ("c.csv", b"Email\na@x.org\n")}
+    for fields, status in (({}, 403), ({"csrf": "x"}, 403), ({"csrf": await jane.csrf()}, 303)):
+        answer = await jane.http.post("/imports", headers=headers, files=files, data=fields)
+        assert answer.status_code == status
+    assert len(await web.service.rows("SELECT id FROM imports")) == 1
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from service.cli import output
+from service.core.numbers import number_of
 
 ROWS = [("1", "https://example.org/" + "a" * 40, "two words"), ("2", "short", "a b c d e f g h i")]
 COLUMNS = ("Id", "URL", "Reason")
@@ -45,7 +46,7 @@ def test_a_pipe_gets_one_line_per_row_whatever_a_value_holds(
     [(0, "0 entries"), (1, "1 entry"), (2, "2 entries"), (1000, "1,000 entries")],
 )
 def test_a_number_stands_with_the_word_that_fits_it(count: int, shown: str) -> None:
-    assert output.number_of(count, "entry", "entries") == shown
+    assert number_of(count, "entry", "entries") == shown
 
 
 @pytest.mark.parametrize("width", [10, 30, 60, 80, 90, 200])

@@ -24,7 +24,7 @@ def test_every_action_of_the_audit_log_has_words() -> None:
         path.read_text() for path in SERVICE.rglob("*.py") if path.name != "words.py"
     )
     nouns = (
-        "customers?|identifier|order|interaction|settings|dead-letters?|loss|rebuild|verify"
+        "customers?|file|identifier|order|interaction|settings|dead-letters?|loss|rebuild|verify"
         "|hook|list|shop-request"
     )
     verbs = "split|[a-z-]+(?:ed|-set|-in|-out)"

@@ -59,6 +59,7 @@ _WALKED = Unknowable("the order in which a list was read; it is dropped after an
 _CHOSEN = Unknowable("a person chose it; the audit has it under hook.created")
 _SHOP = Unknowable("what a shop said in a webhook; nothing else records it")
 _CACHED = Unknowable("a cache; a worker computes it again")
+_UPLOADED = Unknowable("what somebody has sent; a file is gone after a day")
 _THIS = Unknowable("the result of the last verification; the next one writes it anew")
 _OVER = Unknowable("counted once, from orders that may have changed since")
 _TAGGED = Unknowable("a person did it; the audit has it under customers.tagged")
@@ -281,6 +282,23 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "customer_id": Checked(9),
         "given_by": Unknowable("the audit has who gave it, if a person did"),
         "since": _CLOCK,
+    },
+    "import_pieces": {
+        "import_id": Refused("fk_import_pieces_import_id"),
+        "part": Refused("ck_import_pieces_part"),
+        **dict.fromkeys(("number", "content"), _UPLOADED),
+    },
+    "imports": {
+        "id": Checked(10),
+        "state": Refused("ck_imports_state"),
+        **dict.fromkeys(
+            ("file_name", "size", "changed_at", "options", "runner", "applies"), _UPLOADED
+        ),
+        **dict.fromkeys(("begun_at", "seen_at", "finished_at"), _CLOCK),
+        **dict.fromkeys(
+            ("begun_by", "summary"), Unknowable("the audit has it under file.imported")
+        ),
+        **dict.fromkeys(("step", "done", "total", "report", "error"), _SHOWN),
     },
     "ingest_counters": {
         "slot": Checked(7),

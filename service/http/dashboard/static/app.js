@@ -371,5 +371,24 @@ for (const offer of document.querySelectorAll("[data-browser-zone]")) {
   offer.hidden = false;
 }
 
+// A file to import: when it was changed last, and whether it is too large to be sent -------------------
+
+for (const chosen of document.querySelectorAll("input[type=file]")) {
+  const says = document.getElementById(chosen.getAttribute("aria-describedby"));
+  const hint = says.textContent;
+  chosen.addEventListener("change", () => {
+    const [file] = chosen.files;
+    chosen.form.elements.changedAt.value = file?.lastModified ?? "";
+    const tooLarge = file && file.size > Number(chosen.dataset.largest);
+    const fault = tooLarge
+      ? "This file is too large to be sent. Compress it as zip, or import it with crm import on the service’s machine."
+      : "";
+    chosen.setCustomValidity(fault);
+    chosen.toggleAttribute("aria-invalid", Boolean(fault));
+    says.className = fault ? "fault" : "hint";
+    says.textContent = fault || hint;
+  });
+}
+
 document.documentElement.classList.add("scripted");
 follow();

@@ -16,7 +16,7 @@ function stored() {
 }
 
 function controls(form) {
-  return [...form.elements].filter(({ name, type }) => name && name !== "csrf" && type !== "submit");
+  return [...form.elements].filter(({ name, type }) => name && name !== "csrf" && !["submit", "file"].includes(type));
 }
 
 function keep(form) {

@@ -60,8 +60,11 @@ def operations(document: dict[str, Any]) -> Iterator[Operation]:
                     query[name] = _SHOWN[name]
             request: dict[str, Any] = {"method": method.upper(), "url": url, "params": query}
             if "requestBody" in operation:
-                content = operation["requestBody"]["content"]["application/json"]
-                request["json"] = _example(content["schema"], document)
+                content = operation["requestBody"]["content"]
+                if "application/json" in content:
+                    request["json"] = _example(content["application/json"]["schema"], document)
+                else:
+                    request["files"] = {"file": ("customers.csv", b"Email\na@x.org\n")}
             yield Operation(label, _scope(label, operation), request)
 
 

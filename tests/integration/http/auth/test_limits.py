@@ -118,7 +118,7 @@ async def test_the_document_says_how_large_each_body_may_be(web: Web) -> None:
         )
         for path, item in document["paths"].items()
         for method, operation in item.items()
-        if "requestBody" in operation and not path.startswith("/probe/")
+        if "x-max-body-bytes" in operation and not path.startswith("/probe/")
     }
     assert limits["post /api/v1/customers"] == (
         LONG_TEXT_BYTES,
@@ -126,6 +126,8 @@ async def test_the_document_says_how_large_each_body_may_be(web: Web) -> None:
     )
     assert limits["put /api/v1/settings"][0] == ORDINARY_BYTES
     assert len(limits) > 6
+    upload = document["paths"]["/api/v1/imports"]["post"]
+    assert "CRM_MAX_IMPORT_BYTES" in upload["responses"]["413"]["description"]
 
 
 async def test_a_document_may_have_as_many_parts_as_makes_sense(web: Web) -> None:

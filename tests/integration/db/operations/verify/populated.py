@@ -69,6 +69,11 @@ _ROWS = (
     """INSERT INTO shop_orders (source, shop_id, order_id, deleted_at, told)
        VALUES ('shop.example', '1', 'ORD-1', now(), '{"status": "paid"}')""",
     "INSERT INTO shop_refunds VALUES ('shop.example', '1', '2', 5, now())",
+    """INSERT INTO imports (begun_by, file_name, changed_at, state, runner, seen_at, step,
+         finished_at, summary, report, error)
+       VALUES ('test', 'orders.csv', now(), 'ready', 'x', now(), 'Reading', now(), '[]', '[]',
+         'none')""",
+    "INSERT INTO import_pieces SELECT max(id), 'file', 0, 'x' FROM imports",
     "INSERT INTO devices (token_hash, user_id) SELECT 'x', min(id) FROM users",
     "UPDATE bulk_changes SET undone_at = now(), undone_by = 'test' WHERE kind = 'remove_tag'",
     "UPDATE bulk_changed SET given_by_bulk = 1",

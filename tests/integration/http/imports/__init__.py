@@ -1,0 +1,1 @@
+"""Files that are sent to the dashboard and the API."""
