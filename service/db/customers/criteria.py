@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, Protocol
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from service.core.day_or_moment import DayOrMoment
+from service.core.rfm import numbers_of
 from service.core.store_days import beginning_of
 from service.core.tags import tag_key, tag_name
 from service.db.store_clock import StoreClock
@@ -39,6 +40,7 @@ class Group(StrEnum):
     ORDERS = "Orders"
     CONTACT = "Contact and consent"
     PLACE = "Place and currency"
+    OUTLOOK = "Outlook"
     TAGS = "Tags"
 
 
@@ -123,6 +125,7 @@ def several(value: object, fold: Callable[[str], str] = str.strip) -> object:
 Words = Annotated[str, Field(max_length=_LONGEST_TEXT), AfterValidator(without_nul)]
 Choices = Annotated[list[Words], BeforeValidator(several), Field(max_length=_MOST_CHOICES)]
 Amount = Annotated[Decimal, Field(ge=0, le=10**12, decimal_places=6)]
+Chance = Annotated[Decimal, Field(ge=0, le=1, decimal_places=6)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 """A number of days of the store. Today is the first of them."""
@@ -214,14 +217,44 @@ def amount(label: str, words: str, sql: str) -> Criterion:
     )
 
 
-def yes_or_no(label: str, yes: str, no: str, sql: str) -> Criterion:
+def yes_or_no(label: str, yes: str, no: str, sql: str, group: Group = Group.CONTACT) -> Criterion:
     """Return a criterion that holds, or does not."""
-    return Criterion(Group.CONTACT, label, yes, sql, Control.YES_NO, negation=no)
+    return Criterion(group, label, yes, sql, Control.YES_NO, negation=no)
 
 
 def text_among(group: Group, label: str, words: str, sql: str) -> Criterion:
     """Return a criterion about texts of which one is enough. ``:value`` is an array."""
     return Criterion(group, label, words, sql, Control.TEXT, write=_either)
+
+
+def expected(
+    label: str, words: str, comparison: str, write: Callable[[Any, Notation], str]
+) -> Criterion:
+    """Return a criterion about a number that is expected of them."""
+    return Criterion(
+        Group.OUTLOOK,
+        label,
+        words,
+        f"c.id IN (SELECT o.customer_id FROM customer_outlook o WHERE o.{comparison})",
+        Control.AMOUNT,
+        lambda value, _: float(value),
+        write,
+    )
+
+
+def in_rfm_group(label: str, words: str) -> Criterion:
+    """Return a criterion about RFM groups. Who has no orders has no scores, and is a prospect."""
+    return Criterion(
+        Group.OUTLOOK,
+        label,
+        words,
+        "(c.id IN (SELECT o.customer_id FROM customer_outlook o"
+        " WHERE o.rfm = ANY(CAST(:value AS smallint[])))"
+        " OR c.total_orders = 0 AND 0 = ANY(CAST(:value AS smallint[])))",
+        Control.TEXT,
+        lambda groups, _: [number for group in groups for number in numbers_of(group) or [0]],
+        lambda groups, _: " or ".join(group.label for group in groups),
+    )
 
 
 def tagged(label: str, words: str, sql: str, between: str) -> Criterion:

@@ -6,25 +6,31 @@ bodies, forms and stored views have the same names and values. So a new filter i
 """
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from service.core.day_or_moment import Bound
+from service.core.rfm import RfmGroup
 from service.core.segment_rules import AGE_LIMITS, Segment
 from service.db.customers.criteria import (
     Amount,
+    Chance,
     Choices,
     Count,
     Criterion,
     Days,
     Group,
+    Notation,
     Tags,
     amount,
     before_days,
     day_from,
     day_to,
+    expected,
+    in_rfm_group,
     lapsing,
     number,
     several,
@@ -35,7 +41,7 @@ from service.db.customers.criteria import (
     yes_or_no,
 )
 from service.db.customers.filters import Filter
-from service.db.store_clock import StoreClock
+from service.db.store_clock import STORE_ZONE, StoreClock
 
 _FROM = "ISO 8601, included. A day without a time is one of the store's time zone."
 _TO = (
@@ -70,6 +76,25 @@ _HAS_CURRENCY = """(EXISTS (
     AND c.total_orders > (
       SELECT count(*) FROM orders o
       WHERE o.customer_id = c.id AND o.counts AND o.currency IS NOT NULL))"""
+
+
+_CHANCE = "Of an order within 90 days, 0 to 1. Included. Only customers with an outlook."
+_EXPECTED = "Within 12 months, in the store's currency. Included. Only customers with an outlook."
+_OVERDUE = f"""c.id IN (
+  SELECT o.customer_id FROM customer_outlook o
+  WHERE o.overdue_on < CAST(now() AT TIME ZONE {STORE_ZONE} AS date))"""
+
+
+def _as_percentage(chance: Decimal, _: Notation) -> str:
+    return f"{100 * chance:g} %"
+
+
+def _as_money(value: Decimal, notation: Notation) -> str:
+    return notation.money(value)
+
+
+def _as_rfm_group(written: str) -> str:
+    return written.strip().lower().replace(" ", "_")
 
 
 class CustomerFilter(BaseModel):
@@ -221,6 +246,52 @@ class CustomerFilter(BaseModel):
         BeforeValidator(lambda value: several(value, str.upper)),
         text_among(Group.PLACE, "Currency of an order", "Ordered in {}", _HAS_CURRENCY),
     ] = Field([], description="They have a counted order in one of these currencies (ISO 4217).")
+
+    chance_from: Annotated[
+        Chance | None,
+        expected(
+            "Chance of an order in 90 days, at least (0 to 1)",
+            "Chance of an order in 90 days: {} or more",
+            "chance >= CAST(:value AS real)",
+            _as_percentage,
+        ),
+    ] = Field(None, description=_CHANCE)
+    chance_to: Annotated[
+        Chance | None,
+        expected(
+            "Chance of an order in 90 days, at most (0 to 1)",
+            "Chance of an order in 90 days: {} or less",
+            "chance <= CAST(:value AS real)",
+            _as_percentage,
+        ),
+    ] = Field(None, description=_CHANCE)
+    expected_value_from: Annotated[
+        Amount | None,
+        expected(
+            "Expected in 12 months, at least",
+            "Expected in 12 months: {} or more",
+            "value >= CAST(:value AS real)",
+            _as_money,
+        ),
+    ] = Field(None, description=_EXPECTED)
+    expected_value_to: Annotated[
+        Amount | None,
+        expected(
+            "Expected in 12 months, at most",
+            "Expected in 12 months: {} or less",
+            "value <= CAST(:value AS real)",
+            _as_money,
+        ),
+    ] = Field(None, description=_EXPECTED)
+    overdue: Annotated[
+        bool | None,
+        yes_or_no("Overdue", "Overdue", "Not overdue", _OVERDUE, Group.OUTLOOK),
+    ] = Field(None, description="Silent for longer than is usual for them.")
+    rfm: Annotated[
+        list[RfmGroup],
+        BeforeValidator(lambda value: several(value, _as_rfm_group)),
+        in_rfm_group("RFM group", "RFM: {}"),
+    ] = Field([], description="They are in one of these RFM groups.")
 
     tags_all: Annotated[
         Tags,

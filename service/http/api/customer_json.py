@@ -1,6 +1,6 @@
 """The JSON of a customer in requests and in answers."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
@@ -14,6 +14,7 @@ from service.core.identifiers import (
     value_of,
     written_email,
 )
+from service.core.rfm import RfmGroup
 from service.core.segment_rules import Segment
 from service.db.customers.customer_row import CustomerRow
 from service.db.customers.editing import HoldEdit
@@ -220,10 +221,29 @@ class Customer(Camel):
     identifiers: list[CustomerIdentifier] = Field(description="All that means them in events.")
 
 
+class ListedOutlook(Camel):
+    """What is expected of a customer of a list; `…/outlook` says more."""
+
+    chance: float = Field(description="Of an order within 90 days, 0 to 1.")
+    expected_orders: float = Field(description="Within 365 days.")
+    expected_value: float | None = Field(
+        description="The same. Null if the test of the model says that it cannot be trusted."
+    )
+    expected_next_order: date | None
+    overdue: bool = Field(description="Silent for longer than is usual for them.")
+    rfm_group: RfmGroup
+
+
+class ListedCustomer(Customer):
+    """A customer of a list."""
+
+    outlook: ListedOutlook | None = Field(description="Null: nothing is predicted of them.")
+
+
 class Customers(Collection):
     """A page of customers. ``total`` counts all that match the filter."""
 
-    items: list[Customer]
+    items: list[ListedCustomer]
     similar: list[Customer] = Field(
         [],
         description="Only if nobody matches the search: up to five customers with similar names, "

@@ -177,6 +177,17 @@ def figures_json(outlook: Outlook | None, model: StoredModel | None, today: date
     }
 
 
+def listed_json(
+    outlook: Outlook | None, model: StoredModel | None, today: date
+) -> dict[str, Any] | None:
+    """Return the outlook of a customer of a list; None if there is none."""
+    if outlook is None:
+        return None
+    figures = figures_json(outlook, model, today)
+    kept = ("chance", "expectedOrders", "expectedValue", "expectedNextOrder", "overdue")
+    return {name: figures[name] for name in kept} | {"rfmGroup": figures["rfm"]["group"]}
+
+
 def contact_json(contact: Contact) -> dict[str, Any]:
     """Return a contact as JSON."""
     return {

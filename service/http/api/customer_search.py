@@ -16,9 +16,12 @@ from service.db.customers.customer_list import BadPositionError, Page
 from service.db.customers.narrowing import narrowed
 from service.db.customers.similar_names import similar_names
 from service.db.customers.sorting import Sort
+from service.db.outlook import models
+from service.db.outlook.reading import outlooks_of
 from service.db.store_clock import read_store_clock
 from service.http.api.cursors import LONGEST_CURSOR, Cursors, SealedCursors, bad_cursor
 from service.http.api.customer_json import Customers, customer_json
+from service.http.api.customer_outlook import listed_json
 from service.http.api.models import collection
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
@@ -86,15 +89,22 @@ async def _matching(
     after = cursors.decode_sorted(search.cursor, order, cursor_at)
     page = Page(by, descending, search.limit, after)
     async with replica_snapshot(request) as connection:
-        chosen = await narrowed(connection, search.chosen(await read_store_clock(connection)))
+        clock = await read_store_clock(connection)
+        chosen = await narrowed(connection, search.chosen(clock))
         try:
             matching = await customer_list.find(connection, chosen, page)
         except BadPositionError:
             raise bad_cursor(cursor_at) from None
+        model = await models.newest(connection)
+        outlooks = await outlooks_of(connection, [customer.id for customer in matching.items])
         similar = None
         if not matching.total and await customer_list.count_hits(connection, chosen) == 0:
             similar = await similar_names(connection, chosen.search)
-    items: list[Any] = [customer_json(customer) for customer in matching.items]
+    items: list[Any] = [
+        customer_json(customer)
+        | {"outlook": listed_json(outlooks.get(customer.id), model, clock.today)}
+        for customer in matching.items
+    ]
     end = matching.last if matching.more else None
     answer = collection(items, matching.total, cursors.encode_sorted(end, order))
     if similar is not None:

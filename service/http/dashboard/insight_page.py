@@ -31,7 +31,7 @@ from service.http.auth.guard import within
 from service.http.budgets import EXPORTS, STATISTICS
 from service.http.dashboard.charts import Scale
 from service.http.dashboard.formats import Formats, formats_of, store_clock
-from service.http.dashboard.insight_words import LISTS, verdict_sentence
+from service.http.dashboard.insight_words import LISTS, filter_of, verdict_sentence
 from service.http.dashboard.render import done, page
 from service.http.dashboard.trust_picture import HEIGHT, WIDTH, picture
 from service.http.dashboard.viewer import Admin, Editor, Exporter, Form, Viewer
@@ -136,6 +136,7 @@ async def show_list(
         "work_list.html",
         name=name,
         words=LISTS[name],
+        chosen_by=filter_of(name, top),
         rows=found.rows,
         total=found.total,
         number=number,

@@ -4,6 +4,7 @@ from datetime import date
 from typing import NamedTuple
 
 from service.core.outlook import NEAR_DAYS, Outlook, Verdict
+from service.core.segment_rules import Segment
 from service.core.work_lists import (
     LAPSING_DAYS,
     OVERDUE_CHANCE,
@@ -20,6 +21,26 @@ class ListWords(NamedTuple):
 
     title: str
     why: str
+
+
+def filter_of(name: WorkList, top: float) -> dict[str, str] | None:
+    """Return the filter of the list of customers that chooses those of a work list.
+
+    None: no filter does. ``top`` is what is expected of the customers of the best fifth.
+    """
+    worth = {"expectedValueFrom": f"{top:.2f}"}
+    return {
+        WorkList.LAPSING: None,
+        WorkList.OVERDUE: {"overdue": "yes", "chanceFrom": f"{OVERDUE_CHANCE:g}"},
+        WorkList.WIN_BACK: {"segment": f"{Segment.AT_RISK},{Segment.INACTIVE}", **worth},
+        WorkList.QUIET_VIPS: {"segment": Segment.VIP.value, "chanceTo": f"{QUIET_CHANCE:g}"},
+        WorkList.SECOND_ORDER: {
+            "ordersFrom": "1",
+            "ordersTo": "1",
+            "lastOrderWithin": str(SECOND_ORDER_DAYS),
+            **worth,
+        },
+    }[name]
 
 
 LISTS = {

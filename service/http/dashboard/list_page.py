@@ -19,6 +19,8 @@ from service.db.customers.similar_names import similar_names
 from service.db.customers.tags import catalogue
 from service.db.engine import in_transaction
 from service.db.operations.activity import latest
+from service.db.outlook import models
+from service.db.outlook.reading import outlooks_of
 from service.db.statistics.key_figures import segment_shares
 from service.db.store_clock import read_store_clock
 from service.http.api.csv_export import exported
@@ -96,6 +98,8 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         apart = await money_apart(connection, chosen, hits) if added_up else []
         similar = await similar_names(connection, chosen.search) if hits == 0 else ()
         events = (await latest(connection, _EVENTS))[:_EVENTS]
+        model = await models.newest(connection)
+        outlooks = await outlooks_of(connection, [customer.id for customer in matching.items])
         suggested, _ = await catalogue.list_tags(connection, most=catalogue.MOST_SUGGESTED)
     segments = segment_shares(figures, medians) if figures else []
     return page(
@@ -112,6 +116,9 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         values=wanted.chosen.query,
         spans=DateSpan,
         matching=matching,
+        outlooks=outlooks,
+        predicted=model is not None and model.fitted is not None,
+        money=model is not None and model.verdict.shows_money,
         similar=similar,
         now=clock.now,
         cards=key_cards,

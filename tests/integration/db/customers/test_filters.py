@@ -52,9 +52,19 @@ async def _shop(service: Service, api: Api, now: datetime) -> list[Customer]:
                 f"/api/v1/customers/CUST-{number}/tags", json={"add": tags}
             )
             assert answer.status_code == 200, answer.text
+    await service.execute("""
+        INSERT INTO customer_outlook
+        SELECT id, 1, (id - 1000) / 100.0, 1, id - 1000, NULL,
+          CAST(CASE WHEN id % 2 = 1 THEN now() - interval '9 days' END AS date),
+          CASE WHEN id % 3 > 0 THEN 222 WHEN id % 2 = 0 THEN 555 ELSE 511 END
+        FROM customers""")
     items = (await api.get(limit=500))["items"]
     assert len(items) == 21
     return list(items)
+
+
+def _number(customer: Customer) -> int:
+    return int(customer["id"].removeprefix("CUST-"))
 
 
 def _city(customer: Customer) -> str:
@@ -113,6 +123,12 @@ def _cases(now: datetime) -> dict[str, tuple[Any, Callable[[Customer], Any]]]:
         "hasPhone": ("yes", lambda c: c["phone"] is not None),
         "city": ("AUSTIN,nowhere", lambda c: _city(c) == "austin"),
         "country": (["BE", "de"], lambda c: (c["address"]["country"] or "").lower() == "be"),
+        "chanceFrom": ("0.12", lambda c: _number(c) >= 1012),
+        "chanceTo": ("0.12", lambda c: _number(c) <= 1012),
+        "expectedValueFrom": ("15", lambda c: 10 * _number(c) - 10_000 >= 15 * 10),
+        "expectedValueTo": ("15", lambda c: 10 * _number(c) - 10_000 <= 15 * 10),
+        "overdue": ("yes", lambda c: _number(c) % 2 == 1),
+        "rfm": ("champions,New", lambda c: _number(c) % 3 == 0),
         "tagsAll": ("press,WHOLE  sale", lambda c: c["tags"] == ["Press", "Whole Sale"]),
         "tagsAny": (["Press", "whole sale", "unused"], lambda c: c["tags"]),
         "tagsNone": ("press,unused", lambda c: "Press" not in c["tags"]),
