@@ -18,7 +18,7 @@ from service.config import Config
 from service.core.loss_arithmetic import Loss
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
-from service.db.customers import order_conflicts
+from service.db.customers import interactions, order_conflicts
 from service.db.customers.identity import duplicates
 from service.db.customers.identity.merge import merge_next
 from service.db.customers.letter_index import index_waiting
@@ -89,6 +89,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("times orders of past days came", late_orders_step(), _LATE_SECONDS),
         Chore("checks for losses", check_losses, 1.0),
         Chore("texts for searches written anew", rewrite_waiting, _REWRITE_SECONDS),
+        Chore("removed interactions forgotten", interactions.forget_removed, _FORGET_SECONDS),
         Chore("conflicts forgotten", order_conflicts.forget_superseded, _FORGET_SECONDS),
         Chore("views counted", counts.count_next_step(), _COUNT_SECONDS),
         Chore("rounds of contacts counted", contacts.settle, _FORGET_SECONDS),

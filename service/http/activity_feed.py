@@ -87,9 +87,10 @@ class Feed:
                 self._poller.cancel()
                 self._poller, self._fresh = None, False
 
-    async def frames(self, last_id: str | None) -> AsyncIterator[bytes]:
+    async def frames(self, last_id: str | None, *, accounts: bool) -> AsyncIterator[bytes]:
         """Yield server-sent events of what happens from now on, or since ``last_id``.
 
+        Without ``accounts``, sign-ins and changes of users and keys are left out.
         Each event comes at least once, so clients ignore ids that they have seen. A comment every
         15 s shows that the stream is alive.
         """
@@ -99,7 +100,11 @@ class Feed:
             news = self._news
             if self._fresh:
                 position = self._start(last_id) if position is None else position
-                frames = [sent.frame for sent in self._ring if sent.number >= position]
+                frames = [
+                    sent.frame
+                    for sent in self._ring
+                    if sent.number >= position and (accounts or not sent.event.of_accounts)
+                ]
                 position = self._next
                 if frames:
                     yield b"".join(frames)
@@ -133,7 +138,7 @@ class Feed:
 
     async def _query(self) -> list[ActivityEvent]:
         async with self._engine.connect() as connection:
-            return await latest(connection, _EVENTS_PER_QUERY)
+            return await latest(connection, _EVENTS_PER_QUERY, accounts=True)
 
     def _add(self, events: list[ActivityEvent]) -> None:
         new = [event for event in events if event.id not in self._seen]

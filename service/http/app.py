@@ -51,6 +51,7 @@ from service.http.hooks import route as hooks_route
 from service.http.import_runner import ImportRunner
 from service.http.middleware import error_answers
 from service.http.middleware.input_limits import BodyLimit, HeadLimit
+from service.http.middleware.page_heads import PageHeads
 from service.http.middleware.request_log import RequestLog
 from service.http.middleware.request_spans import RequestSpans
 from service.http.middleware.time_limits import Deadline, ReadingPace
@@ -136,6 +137,7 @@ def create_app(
     )
     app.add_middleware(Guard)
     app.add_middleware(HeadLimit)
+    app.add_middleware(PageHeads)
     app.add_middleware(ReadingPace)
     app.add_middleware(RequestLog)
     if tracing.on():

@@ -20,6 +20,7 @@ from service.core.identifiers import email_identifier, email_key, phone_identifi
 from service.core.json_values import dumps
 from service.core.order_event import REGISTERS
 from service.core.removal_event import RemovalReason
+from service.core.segment_event import Cause
 from service.db import registers
 from service.db.accounts.audit import note
 from service.db.customers import customer_row, erasure, mentions, removals
@@ -140,7 +141,9 @@ async def create(
     elif key := phone_key(fields.get("phone") or "", country):
         with suppress(TakenError):  # a phone may be shared; the two are listed as duplicates
             await claim(connection, customer_id, phone_identifier(key), actor)
-    await assign.hold(connection, customer_id, hold_edit.resolve(None, now), now)
+    held = hold_edit.resolve(None, now)
+    cause = Cause.MANUAL if held else Cause.ENTRY
+    await assign.hold(connection, customer_id, held, now, cause)
     await _write(connection, customer_id, _with_whole_address(fields, None))
     await note(connection, actor, "customer.created", customer_id=customer_id)
     return customer_id

@@ -28,8 +28,8 @@ class Filter:
     conditions: Sequence[Condition] = ()
     """All of them hold."""
     ids: Sequence[int] | None = None
-    """The customers who fulfil ``conditions`` and dates, if these are few and were looked for:
-    see `service.db.customers.narrowing`."""
+    """The only customers: those whom staff selected, or those who fulfil ``conditions`` and dates,
+    if these are few and were looked for: see `service.db.customers.narrowing`."""
 
     @property
     def term(self) -> str:

@@ -1,10 +1,10 @@
 """Calls, e-mails, meetings and notes that staff record about a customer. The caller commits."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import CursorResult, text
+from sqlalchemy import CursorResult, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.accounts.audit import note
@@ -20,8 +20,11 @@ class InteractionRow(NamedTuple):
     text: str
     date_created: datetime
     date_updated: datetime
+    removed_at: datetime | None
+    """When its author removed it. For `TAKEN_BACK_FOR`, they can take that back."""
 
 
+TAKEN_BACK_FOR = timedelta(hours=1)
 _COLUMNS = ", ".join(InteractionRow._fields)
 _ADD = text(f"""
 INSERT INTO interactions (customer_id, kind, happened_at, author, text)
@@ -33,14 +36,23 @@ _CHANGE = text(f"""
 UPDATE interactions SET kind = coalesce(:kind, kind), text = coalesce(:text, text),
   happened_at = coalesce(CAST(:happened_at AS timestamptz), happened_at),
   date_updated = clock_timestamp()
-WHERE id = :id AND customer_id = :customer_id RETURNING {_COLUMNS}
+WHERE id = :id AND customer_id = :customer_id AND removed_at IS NULL RETURNING {_COLUMNS}
 """)
-_REMOVE = text("""
-DELETE FROM interactions WHERE id = :id AND customer_id = :customer_id
-  AND (CAST(:author AS text) IS NULL OR author = :author)
+_REMOVE = text("DELETE FROM interactions WHERE id = :id AND customer_id = :customer_id")
+_SET_ASIDE = text("""
+UPDATE interactions SET removed_at = clock_timestamp()
+WHERE id = :id AND customer_id = :customer_id AND author = :author AND removed_at IS NULL
+""")
+_TAKE_BACK = text("""
+UPDATE interactions SET removed_at = NULL
+WHERE id = :id AND customer_id = :customer_id AND author = :author AND removed_at IS NOT NULL
+""")
+_FORGET = text("""
+DELETE FROM interactions WHERE removed_at < clock_timestamp() - CAST(:age AS interval)
 """)
 _LIST = text(f"""
 SELECT {_COLUMNS} FROM interactions WHERE customer_id = :customer_id
+  AND (removed_at IS NULL OR :removed)
 ORDER BY happened_at DESC, id DESC
 """)
 
@@ -98,35 +110,68 @@ async def change(
 
 
 async def remove(
-    connection: AsyncConnection,
-    actor: str,
-    customer_id: int,
-    interaction_id: int,
-    author: str | None = None,
+    connection: AsyncConnection, actor: str, customer_id: int, interaction_id: int
 ) -> bool:
-    """Remove an interaction. False if the customer has no such interaction.
+    """Remove an interaction for good. False if the customer has no such interaction."""
+    parameters = {"id": interaction_id, "customer_id": customer_id}
+    return await _noted(connection, _REMOVE, parameters, actor, "interaction.removed")
 
-    With ``author``, only an interaction of that author is removed.
+
+async def set_aside(
+    connection: AsyncConnection, author: str, customer_id: int, interaction_id: int
+) -> bool:
+    """Remove an interaction so that its author can take that back for an hour.
+
+    False if the author has no such interaction with the customer.
     """
-    result = await connection.execute(
-        _REMOVE, {"id": interaction_id, "customer_id": customer_id, "author": author}
-    )
-    if not result.rowcount:
+    parameters = {"id": interaction_id, "customer_id": customer_id, "author": author}
+    return await _noted(connection, _SET_ASIDE, parameters, author, "interaction.removed")
+
+
+async def take_back(
+    connection: AsyncConnection, author: str, customer_id: int, interaction_id: int
+) -> bool:
+    """Undo `set_aside`. False if it was removed for good meanwhile."""
+    parameters = {"id": interaction_id, "customer_id": customer_id, "author": author}
+    return await _noted(connection, _TAKE_BACK, parameters, author, "interaction.restored")
+
+
+async def forget_removed(connection: AsyncConnection) -> int | None:
+    """Delete what was removed too long ago to be taken back; the caller commits.
+
+    Return how many interactions; None if none.
+    """
+    return (await connection.execute(_FORGET, {"age": TAKEN_BACK_FOR})).rowcount or None
+
+
+async def of_customer(
+    connection: AsyncConnection, customer_id: int, *, removed: bool = False
+) -> list[InteractionRow]:
+    """Return all interactions with a customer, the latest first.
+
+    With ``removed``, also those that can be taken back.
+    """
+    rows = await connection.execute(_LIST, {"customer_id": customer_id, "removed": removed})
+    return [InteractionRow(*row) for row in rows]
+
+
+async def _noted(
+    connection: AsyncConnection,
+    statement: TextClause,
+    parameters: Mapping[str, Any],
+    actor: str,
+    action: str,
+) -> bool:
+    if not (await connection.execute(statement, parameters)).rowcount:
         return False
     await note(
         connection,
         actor,
-        "interaction.removed",
-        customer_id=customer_id,
-        details={"interaction": interaction_id},
+        action,
+        customer_id=parameters["customer_id"],
+        details={"interaction": parameters["id"]},
     )
     return True
-
-
-async def of_customer(connection: AsyncConnection, customer_id: int) -> list[InteractionRow]:
-    """Return all interactions with a customer, the latest first."""
-    rows = await connection.execute(_LIST, {"customer_id": customer_id})
-    return [InteractionRow(*row) for row in rows]
 
 
 def _one(result: CursorResult[*tuple[Any, ...]]) -> InteractionRow | None:

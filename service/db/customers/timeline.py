@@ -43,7 +43,7 @@ SELECT at, kind, ref, details FROM (
   UNION ALL
   (SELECT happened_at, 'interaction', id::text, jsonb_build_object('kind', kind, 'author', author,
      'text', text)
-   FROM interactions WHERE customer_id = :id)
+   FROM interactions WHERE customer_id = :id AND removed_at IS NULL)
 ) events
 """
 _TIMELINE = text(f"""

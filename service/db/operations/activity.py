@@ -18,7 +18,7 @@ from service.core.numbers import whole_number
 _ORDERS = text("""
 SELECT o.*, c.name FROM (
   SELECT id, version, updated_at, status, payment_status, total, refunded, currency, counts,
-         customer_id, date_created AS at, applied_at
+         customer_id, LEAST(date_created, applied_at) AS at, applied_at
   FROM orders ORDER BY date_created DESC LIMIT :most
 ) o LEFT JOIN customers c ON c.id = o.customer_id
 """)
@@ -32,7 +32,8 @@ _EDITS = text("""
 SELECT a.*, c.name FROM (
   SELECT id, at, actor, action, customer_id,
          ARRAY(SELECT jsonb_object_keys(details) ORDER BY 1) AS fields
-  FROM audit ORDER BY id DESC LIMIT :most
+  FROM audit WHERE :accounts OR NOT (action LIKE 'user.%' OR action LIKE 'key.%')
+  ORDER BY id DESC LIMIT :most
 ) a LEFT JOIN customers c ON c.id = a.customer_id
 """)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -84,17 +85,26 @@ class ActivityEvent(NamedTuple):
     customer_name: str | None
     details: OrderActivity | SegmentActivity | EditActivity
 
+    @property
+    def of_accounts(self) -> bool:
+        """Whether it is about sign-ins, users or keys: for admins only."""
+        return isinstance(self.details, EditActivity) and self.details.action.startswith(
+            ("user.", "key.")
+        )
 
-async def latest(connection: AsyncConnection, most: int) -> list[ActivityEvent]:
+
+async def latest(connection: AsyncConnection, most: int, *, accounts: bool) -> list[ActivityEvent]:
     """Return up to ``most`` orders, segment changes and edits each, the newest first.
 
-    An order counts by the date it was placed, so an order of last year is not news.
+    An order counts by the date it was placed, so an order of last year is not news. An order that
+    is dated ahead counts by when the service learnt of it. Without ``accounts``, sign-ins and
+    changes of users and keys are left out.
     """
     limit = {"most": most}
     events = [
         *(_order(row) for row in await connection.execute(_ORDERS, limit)),
         *(_segment_change(row) for row in await connection.execute(_SEGMENT_CHANGES, limit)),
-        *(_edit(row) for row in await connection.execute(_EDITS, limit)),
+        *(_edit(row) for row in await connection.execute(_EDITS, {**limit, "accounts": accounts})),
     ]
     return sorted(events, key=lambda event: (event.at, event.number, event.id), reverse=True)
 

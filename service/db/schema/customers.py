@@ -198,8 +198,10 @@ interactions = Table(
     Column("text", Text, nullable=False),
     Column("date_created", Moment, nullable=False, server_default=func.clock_timestamp()),
     Column("date_updated", Moment, nullable=False, server_default=func.clock_timestamp()),
+    Column("removed_at", Moment, comment="for an hour its author can take it back"),
     CheckConstraint("kind IN ('call', 'email', 'meeting', 'note')", name="kind"),
     Index(None, "customer_id", "happened_at"),
+    Index(None, "removed_at", postgresql_where=text("removed_at IS NOT NULL")),
     Index(
         "ix_interactions_text",
         literal_column("lower(text)").label("searched"),

@@ -236,7 +236,11 @@ class Hold:
 
 
 async def hold(
-    connection: AsyncConnection, customer_id: int, held: Hold | None, now: datetime
+    connection: AsyncConnection,
+    customer_id: int,
+    held: Hold | None,
+    now: datetime,
+    cause: Cause = Cause.MANUAL,
 ) -> int:
     """Set a customer's segment by hand. With None the rules decide again.
 
@@ -251,7 +255,7 @@ async def hold(
             "pinned": bool(held and held.pinned),
             "pinned_until": held and held.until,
             "now": now,
-            "cause": Cause.MANUAL.value,
+            "cause": cause.value,
         },
     )
     moved = int(result.scalar_one())

@@ -75,9 +75,11 @@ class Activity(Collection):
 class _EventStream(StreamingResponse):
     """A response that counts as a listener until the request ends, however it ends."""
 
-    def __init__(self, request: Request, feed: Feed, last_id: str | None) -> None:
+    def __init__(
+        self, request: Request, feed: Feed, last_id: str | None, *, accounts: bool
+    ) -> None:
         super().__init__(
-            _while_allowed(request, feed.frames(last_id)),
+            _while_allowed(request, feed.frames(last_id, accounts=accounts)),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -98,11 +100,15 @@ async def _while_allowed(request: Request, frames: AsyncIterator[bytes]) -> Asyn
 
 @router.get("", response_model=Activity)
 async def read_activity(
-    request: Request, _: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50
+    request: Request, actor: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> Response:
-    """List the latest orders, segment changes and edits, the newest first, without e-mails."""
+    """List the latest orders, segment changes and edits, the newest first, without e-mails.
+
+    Sign-ins and changes of users and keys are only listed with the scope `admin`.
+    """
     async with replica_snapshot(request) as connection:
-        events = (await latest(connection, limit))[:limit]
+        accounts = Scope.ADMIN in actor.scopes
+        events = (await latest(connection, limit, accounts=accounts))[:limit]
     return Json(collection([event_json(event) for event in events]))
 
 
@@ -126,7 +132,7 @@ async def read_activity(
 )
 async def stream_activity(
     request: Request,
-    _: Reader,
+    actor: Reader,
     last_event_id: Annotated[
         str | None, Header(description="The last id you have seen. Browsers send it automatically.")
     ] = None,
@@ -139,4 +145,6 @@ async def stream_activity(
 
     If more than 100 events of one type happen within a second, the latest 100 are sent.
     """
-    return _EventStream(request, state_of(request).feed, last_event_id or after)
+    feed = state_of(request).feed
+    accounts = Scope.ADMIN in actor.scopes
+    return _EventStream(request, feed, last_event_id or after, accounts=accounts)

@@ -329,7 +329,7 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
         customer = await existing(request, connection, number)
         order_page = await order_history.of_customer(connection, number, _ALL, None)
         event_page = await timeline.timeline(connection, number, _ALL, None)
-        noted = await interactions.of_customer(connection, number)
+        noted = await interactions.of_customer(connection, number, removed=True)
         identifiers = await identifiers_of(connection, customer)
         letters = await dead_letters_about(connection, number, identifiers)
         mentioned = await mentions.of_others(connection, number, identifiers)

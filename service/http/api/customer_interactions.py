@@ -164,7 +164,6 @@ async def remove_interaction(
         actor.name,
         number,
         interaction_number(interaction),
-        None,
     )
     if not removed:
         raise await _no_interaction_of(request, number)

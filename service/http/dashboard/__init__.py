@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from service.http.dashboard import (
     assign_page,
+    bulk_segment_page,
     bulk_tag_page,
     customer_editor,
     dead_letter_page,
@@ -21,6 +22,7 @@ from service.http.dashboard import (
     settings_page,
     sign_in_page,
     tags_page,
+    view_page,
 )
 
 
@@ -45,3 +47,5 @@ def install(app: FastAPI) -> None:
     app.include_router(dead_letter_page.router)
     app.include_router(endpoint_page.router)
     app.include_router(sign_in_page.router)
+    app.include_router(view_page.router)
+    app.include_router(bulk_segment_page.router)

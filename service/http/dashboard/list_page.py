@@ -1,10 +1,12 @@
 """``/``: key figures, the list of customers, charts of the segments, recent activity."""
 
+from dataclasses import replace
+
 from fastapi import APIRouter, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import RedirectResponse, Response
 
-from service.core.scopes import Actor
+from service.core.scopes import Actor, Scope
 from service.db.customers import customer_list
 from service.db.customers.filtered_figures import (
     customers_in,
@@ -46,7 +48,7 @@ _INVALID = 422
 @router.get("/", dependencies=[within(STATISTICS)])
 async def list_customers(request: Request, actor: Viewer) -> Response:
     """Show the page of customers that the address describes."""
-    wanted = ListQuery.read(request.query_params)
+    wanted = replace(ListQuery.read(request.query_params), picked=())
     if wanted.search:  # an address that somebody wrote: move the search to where nobody logs it
         return RedirectResponse(wanted.address, status_code=303)
     return await _show(request, actor, wanted)
@@ -55,7 +57,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
 @router.post("/", dependencies=[within(STATISTICS)])
 async def search_customers(request: Request, actor: Viewer, fields: Form) -> Response:
     """Show the page of customers that the form describes."""
-    wanted = ListQuery.read(fields)
+    wanted = replace(ListQuery.read(fields), picked=())
     if not wanted.search:
         return RedirectResponse(wanted.address, status_code=303)
     return await _show(request, actor, wanted)
@@ -63,7 +65,7 @@ async def search_customers(request: Request, actor: Viewer, fields: Form) -> Res
 
 @router.post("/export", dependencies=[within(EXPORTS)])
 async def export(request: Request, actor: Exporter, fields: Form) -> Response:
-    """Export the customers that the form describes, all pages of them."""
+    """Export the selected customers, or all pages of those that the form describes."""
     wanted = ListQuery.read(fields)
     if wanted.wrong:  # without that filter, others would be in the file, too
         return await _show(request, actor, wanted)
@@ -97,7 +99,8 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         key_cards = await cards(connection, chosen, figures, total, window, clock, hits=hits)
         apart = await money_apart(connection, chosen, hits) if added_up else []
         similar = await similar_names(connection, chosen.search) if hits == 0 else ()
-        events = (await latest(connection, _EVENTS))[:_EVENTS]
+        accounts = Scope.ADMIN in actor.scopes
+        events = (await latest(connection, _EVENTS, accounts=accounts))[:_EVENTS]
         model = await models.newest(connection)
         outlooks = await outlooks_of(connection, [customer.id for customer in matching.items])
         suggested, _ = await catalogue.list_tags(connection, most=catalogue.MOST_SUGGESTED)

@@ -28,6 +28,8 @@ from service.http.forms import values_of
 ROWS = 10
 LAST = -1
 """The number of the last page in a query."""
+_PICK = "pick."
+"""Begins the name of the field that selects a customer; their number follows."""
 _DIGITS = 9
 _LONGEST_SEARCH = 200
 _FIRST_YEAR, _LAST_YEAR = 1990, 2199
@@ -104,6 +106,9 @@ class ListQuery:
     cursor: str = ""
     """Where the page begins, sealed by `list_pages`. Empty: by its number, which is approximate."""
     wrong: Mapping[str, Wrong] = field(default_factory=dict)
+    picked: tuple[int, ...] = ()
+    """The customers who are selected. What is done to a list is done to them alone, if there are
+    any."""
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> Self:
@@ -139,6 +144,7 @@ class ListQuery:
             number=LAST if number == "last" else max(whole_number(number, _DIGITS) or 1, 1),
             cursor=cursor,
             wrong=wrong,
+            picked=tuple(_picked(query)),
         )
 
     @property
@@ -173,7 +179,8 @@ class ListQuery:
     @property
     def fields(self) -> list[tuple[str, str]]:
         """The query as the fields of a form. Defaults are left out."""
-        return [*self._query(), *([("q", self.search)] if self.search else [])]
+        searched = [("q", self.search)] if self.search else []
+        return [*self._query(), *searched, *((f"{_PICK}{id_}", "on") for id_ in self.picked)]
 
     @property
     def order(self) -> str:
@@ -245,6 +252,8 @@ class ListQuery:
 
     def filter(self, clock: StoreClock) -> Filter:
         """Return the filter for the database at this moment."""
+        if self.picked:
+            return Filter(ids=self.picked)
         chosen, window = self.chosen.chosen(clock), self.window(clock)
         return replace(chosen, date_from=window.start, date_to=window.end) if window else chosen
 
@@ -261,6 +270,13 @@ class ListQuery:
             yield "sort", self.order
         if self.page != "1":
             yield "page", self.page
+
+
+def _picked(query: Mapping[str, str]) -> Iterator[int]:
+    for name in query:
+        number = whole_number(name.removeprefix(_PICK)) if name.startswith(_PICK) else None
+        if number is not None:
+            yield number
 
 
 def _day(written: str) -> date | None:

@@ -84,15 +84,31 @@ async def remove_interaction(
     """Remove an interaction. People may only remove what they entered themselves."""
     removed = await in_transaction(
         state_of(request).engine,
-        interactions.remove,
+        interactions.set_aside,
         actor.name,
         number,
         interaction_number(interaction),
-        actor.name,
     )
     if not removed:
         raise no_interaction()
-    return done(f"/customers/{customer_ref(number)}", "interaction-removed")
+    return done(f"/customers/{customer_ref(number)}#interactions", "interaction-removed")
+
+
+@router.post("/interactions/{interaction}/restore")
+async def restore_interaction(
+    request: Request, actor: Editor, number: CustomerNumber, interaction: str
+) -> Response:
+    """Take back an interaction that the same person has just removed."""
+    restored = await in_transaction(
+        state_of(request).engine,
+        interactions.take_back,
+        actor.name,
+        number,
+        interaction_number(interaction),
+    )
+    if not restored:
+        raise no_interaction()
+    return done(f"/customers/{customer_ref(number)}#interactions", "interaction-restored")
 
 
 @router.post("/tags")
@@ -125,7 +141,7 @@ async def _show(
         orders = await orders_of_customer(connection, number, shown["orders"], None)
         in_conflict = [order.id for order in orders.items if OrderFlag.CONFLICT in order.flags]
         contradictions = await order_conflicts.of_orders(connection, in_conflict)
-        notes = await interactions.of_customer(connection, number)
+        entries = await interactions.of_customer(connection, number, removed=True)
         events = await timeline.timeline(connection, number, shown["events"], None)
         since = await timeline.segment_since(connection, number)
         named_by = await orders_named_by(connection, number)
@@ -137,6 +153,8 @@ async def _show(
         model = await models.newest(connection)
         outlook = (await reading.outlooks_of(connection, [number])).get(number)
         contacted = await contacts.of_customer(connection, number)
+    # What can be taken back is shown to the person who removed it, and to nobody else.
+    notes = [it for it in entries if it.removed_at is None or it.author == actor.name]
     f = formats_of(request)
     money = model is not None and model.verdict.shows_money
     facts = Facts(row.total_orders, row.total_spent, row.last_order_date)

@@ -18,6 +18,7 @@ from service.core.segment_rules import Segment
 from service.http.auth.caller import caller_of
 from service.http.dashboard import words
 from service.http.dashboard.formats import formats_of
+from service.http.dashboard.view import COLUMNS, COOKIE, Theme, View
 from service.http.dashboard.viewer import csrf_token
 from service.http.problems import Problem, ProblemError
 
@@ -58,7 +59,8 @@ _MESSAGES = {
     "bulk-done": "Done. You can undo it below.",
     "bulk-undone": "Undone.",
     "interaction-added": "Interaction added.",
-    "interaction-removed": "Interaction removed.",
+    "interaction-removed": "Removed. For an hour you can undo that, where it was.",
+    "interaction-restored": "It is back.",
     "loss-acknowledged": "Loss acknowledged.",
     "request-closed": "Request marked as done.",
     "foreign-acknowledged": "Acknowledged.",
@@ -66,6 +68,7 @@ _MESSAGES = {
     "endpoint-resumed": "Resumed. What it has missed comes first.",
     "endpoint-replayed": "The events will be sent again.",
     "endpoint-removed": "Endpoint removed.",
+    "segments-set": "The segments are set.",
     "rules-saved": "Settings saved. They are being applied now.",
     "replayed": "Retried: the entry is applied.",
     "refused": "Retried, and refused again. It stays a dead letter.",
@@ -118,6 +121,8 @@ def coded(text: str) -> Markup:
 _environment.globals |= {
     "Segment": Segment,
     "Scope": Scope,
+    "Theme": Theme,
+    "COLUMNS": COLUMNS,
     "asset": asset,
     "causes": words.CAUSES,
     "kinds": words.INTERACTIONS,
@@ -160,6 +165,8 @@ def page(
         local=actor is LOCAL,
         csrf=csrf_token(request),
         f=formats_of(request),
+        view=View.read(request.cookies.get(COOKIE, "")),
+        here=_address(request),
         message=_MESSAGES.get(message, ""),
         **values,
     )
@@ -167,6 +174,14 @@ def page(
     if message:
         response.delete_cookie(_MESSAGE_COOKIE, httponly=True, samesite="strict")
     return response
+
+
+def _address(request: Request) -> str:
+    """Return the address of the page, for forms that come back to it."""
+    if request.method != "GET":
+        return "/"
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{request.url.path}{query}"
 
 
 def done(where: str, message: str) -> Response:

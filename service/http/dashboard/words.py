@@ -16,6 +16,7 @@ CAUSES = {
     Cause.RULES: "because the rules were changed",
     Cause.REBUILD: "after a recalculation",
     Cause.IDENTITY: "because customers were merged or split",
+    Cause.ENTRY: "when they were entered",
     Cause.IMPORT: "because a file was imported",
 }
 """Why a segment changed. It follows the segment's name."""
@@ -99,6 +100,7 @@ ACTIONS = {
     "order.unassigned": "Order no longer assigned by hand",
     "interaction.updated": "Interaction corrected",
     "interaction.removed": "Interaction removed",
+    "interaction.restored": "Interaction taken back",
     "settings.updated": "Settings changed",
     "dead-letter.replayed": "Dead letters retried",
     "dead-letter.discarded": "Dead letter discarded",

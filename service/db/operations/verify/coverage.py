@@ -378,6 +378,7 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "text": _TYPED,
         "date_created": _CLOCK,
         "date_updated": _CLOCK,
+        "removed_at": _CLOCK,
     },
     "kept_answers": {
         "name": _CACHED,

@@ -88,6 +88,7 @@ async function refresh() {
       if (status !== 200 || dialog.open || pressed || asked !== shown || new URL(address).pathname !== new URL(shown).pathname) return;
       for (const old of live()) {
         const fresh = page.getElementById(old.id);
+        if (old.querySelector(".pick :checked")) continue; // in a fresh list nobody would be selected
         if (fresh && !old.contains(document.activeElement)) old.replaceWith(adopt(fresh));
         else if (fresh) keepFocus(old, fresh);
       }
@@ -226,6 +227,10 @@ async function post(form, button) {
 
 document.addEventListener("submit", async (event) => {
   const form = event.target;
+  if (form.matches("[data-view]")) {
+    form.elements.back.value = location.pathname === "/shortcuts" ? "/" : location.pathname + location.search + location.hash;
+    return; // the whole page will look otherwise, so the browser sends it
+  }
   if (form.method !== "post" || !form.closest("#dialog, [data-dialog]")) return;
   event.preventDefault();
   const button = event.submitter;
@@ -268,13 +273,13 @@ async function filter(form, button) {
   if (button?.name === "without") takeAway(form, button.value);
   const query = new URLSearchParams();
   for (const [name, value] of new FormData(form, button?.name === "without" ? null : button))
-    if (value && name !== "csrf") query.set(name, name === "segment" && query.has(name) ? `${query.get(name)},${value}` : value);
+    if (value && name !== "csrf" && !name.startsWith("pick.")) query.set(name, name === "segment" && query.has(name) ? `${query.get(name)},${value}` : value);
   const address = new URL("/", location.href);
   if (query.has("q")) address.hash = new URLSearchParams({ q: query.get("q") });
   query.delete("q");
   address.search = query;
   if (!(await showList(address.href))) return;
-  if (button?.name === "sort") form.querySelector("input[name=sort]").value = button.value;
+  if (button?.name === "sort") form.querySelector("select[name=sort]").value = button.value === "-dateCreated" ? "" : button.value;
   const toPage = button?.name || form.matches("[data-jump]");
   history[toPage ? "pushState" : "replaceState"](null, "", address);
 }
@@ -314,6 +319,12 @@ async function showList(address) {
 
 document.addEventListener("input", (event) => {
   const { form } = event.target;
+  if (event.target.closest(".pick")) {
+    const all = event.target.matches("[data-all]");
+    if (all) for (const box of document.querySelectorAll("td.pick input")) box.checked = event.target.checked;
+    else document.querySelector("[data-all]").checked = !document.querySelector("td.pick input:not(:checked)");
+    return;
+  }
   if (!form?.matches("[data-filter]")) return;
   clearTimeout(timer);
   const typing = event.target.matches("input:not([type=checkbox], [type=radio])");
@@ -343,6 +354,41 @@ if (location.pathname === "/sign-in") {
     showList(shown);
   }
 }
+
+// Shortcuts -----------------------------------------------------------------------------------------
+
+function move(way) {
+  const names = [...document.querySelectorAll("#results a.name")];
+  const at = names.findIndex((name) => name.closest("tr").contains(document.activeElement));
+  const next = at < 0 ? names.at(way < 0 ? -1 : 0) : names[at + way];
+  next?.focus();
+  return next;
+}
+
+const edit = (within) => within?.querySelector("a[href$='/edit']");
+const KEYS = {
+  "/": () => {
+    const search = document.getElementById("q");
+    search?.focus();
+    return search;
+  },
+  "?": () => openDialog("/shortcuts"),
+  j: () => move(1),
+  k: () => move(-1),
+  e: () => {
+    const link = edit(document.activeElement.closest("tr")) ?? edit(document.querySelector("main > .sheet"));
+    link?.click();
+    return link;
+  },
+};
+
+document.addEventListener("keydown", (event) => {
+  if (!("keys" in document.body.dataset) || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (event.target.closest("input:not([type=checkbox], [type=radio]), textarea, select")) return;
+  if (dialog.open) {
+    if (event.key === "e") edit(dialog)?.click();
+  } else if (Object.hasOwn(KEYS, event.key) && KEYS[event.key]()) event.preventDefault();
+});
 
 // How much waits for somebody, beside a page's name. No page waits for this figure.
 for (const place of document.querySelectorAll("[data-count]")) {
