@@ -19,7 +19,6 @@ from service.cli.output import (
     fail,
     moment,
     note,
-    number_of,
     print_json,
     print_table,
     say,
@@ -33,6 +32,7 @@ from service.core.endpoints import (
     checked_secret,
     make_secret,
 )
+from service.core.numbers import number_of
 from service.db.operations import endpoints
 from service.db.operations.endpoints import (
     MOST_COUNTED,

@@ -15,7 +15,6 @@ from service.cli.output import (
     fail,
     moment,
     note,
-    number_of,
     print_facts,
     print_json,
     print_table,
@@ -23,6 +22,7 @@ from service.cli.output import (
     say,
 )
 from service.config import Config
+from service.core.numbers import number_of
 from service.core.outlook import FitCause, HoldOut
 from service.db.outlook import models, reading
 from service.db.outlook.due import Situation, read_situation

@@ -346,4 +346,4 @@ def _endpoint(row: Row[Any]) -> Endpoint:
         max(0.0, (now - since).total_seconds()) if since else 0.0
         for since in (oldest, row.failing_since)
     )
-    return Endpoint(*known, lag, failing)
+    return Endpoint._make([*known, lag, failing])

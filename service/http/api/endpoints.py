@@ -235,7 +235,8 @@ async def renew_webhook_secret(
 async def read(request: Request, number: int) -> Endpoint:
     """Return an endpoint as it is now. Raises the problem 404 if there is none."""
     # Not from a replica: whoever has just decided wants to see it.
-    return await decide(request, endpoints.endpoint, number)
+    found: Endpoint = await decide(request, endpoints.endpoint, number)
+    return found
 
 
 async def decide(request: Request, work: Any, number: int, *arguments: Any) -> Any:
