@@ -40,6 +40,7 @@ from service.http.api import (
     statistics,
     tags,
     unattributed,
+    views,
     work_lists,
 )
 from service.http.auth.guard import Guard
@@ -83,6 +84,7 @@ _ROUTERS = (
     identifiers.router,
     insight.router,
     tags.router,
+    views.router,
     bulk_changes.router,
     work_lists.router,
     order_conflicts.router,

@@ -39,7 +39,7 @@ _EXAMPLE = {
     "Total Spent": "512.40",
 }
 _EXAMPLE_LINES = (COLUMNS, [_EXAMPLE.get(column, "") for column in COLUMNS])
-_ANSWERS: dict[int | str, dict[str, Any]] = {
+CSV_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
             "text/csv": {"example": "".join(f"{','.join(line)}\r\n" for line in _EXAMPLE_LINES)}
@@ -138,7 +138,7 @@ class ExportInAddress(CustomerExport):
 
 
 @router.get(
-    "/export.csv", response_class=Response, responses=_ANSWERS, dependencies=[within(EXPORTS)]
+    "/export.csv", response_class=Response, responses=CSV_ANSWER, dependencies=[within(EXPORTS)]
 )
 async def export_customers(
     request: Request, actor: Exporter, wanted: Annotated[ExportInAddress, Query()]
@@ -153,7 +153,7 @@ async def export_customers(
 
 
 @router.post(
-    "/export.csv", response_class=Response, responses=_ANSWERS, dependencies=[within(EXPORTS)]
+    "/export.csv", response_class=Response, responses=CSV_ANSWER, dependencies=[within(EXPORTS)]
 )
 async def export_found_customers(
     request: Request, actor: Exporter, wanted: CustomerExport

@@ -31,12 +31,15 @@ from service.http.state import replica_snapshot
 router = APIRouter(prefix="/api/v1/customers", tags=["customers"], responses=DOCUMENTED)
 
 
+SORT_PATTERN = f"^-?({'|'.join(Sort)})$"
+
+
 class CustomerSearch(CustomerFilter):
     """A filter, how to sort, and which page to return."""
 
     sort: str = Field(
         "-dateCreated",
-        pattern=f"^-?({'|'.join(Sort)})$",
+        pattern=SORT_PATTERN,
         description="The field to sort by; put `-` before it to sort in descending order.",
     )
     limit: int = Field(50, ge=1, le=500)
@@ -67,7 +70,7 @@ async def list_customers(
     customers with similar names. A search term in the address ends up in the
     logs of proxies: `POST /api/v1/customers/search` keeps it out of them.
     """
-    return await _matching(request, cursors, search, "query.cursor")
+    return await answer_search(request, cursors, search, "query.cursor")
 
 
 @router.post("/search", response_model=Customers)
@@ -78,12 +81,13 @@ async def search_customers(
 
     Nothing in the address says whom you look for.
     """
-    return await _matching(request, cursors, search, "body.cursor")
+    return await answer_search(request, cursors, search, "body.cursor")
 
 
-async def _matching(
+async def answer_search(
     request: Request, cursors: Cursors, search: CustomerSearch, cursor_at: str
 ) -> Response:
+    """Return the page of customers that a search describes. Its cursor is at ``cursor_at``."""
     by, descending = Sort(search.sort.removeprefix("-")), search.sort.startswith("-")
     order = f"{by}{'DESC' if descending else 'ASC'}"
     after = cursors.decode_sorted(search.cursor, order, cursor_at)

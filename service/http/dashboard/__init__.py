@@ -19,6 +19,7 @@ from service.http.dashboard import (
     profile_page,
     render,
     retention_page,
+    saved_views_page,
     settings_page,
     sign_in_page,
     tags_page,
@@ -34,6 +35,7 @@ def install(app: FastAPI) -> None:
     app.include_router(customer_editor.router)
     app.include_router(profile_page.router)
     app.include_router(tags_page.router)
+    app.include_router(saved_views_page.router)
     app.include_router(bulk_tag_page.router)
     app.include_router(merge_page.router)
     app.include_router(identifier_page.router)

@@ -30,11 +30,13 @@ from service.http.auth.guard import within
 from service.http.budgets import EXPORTS, STATISTICS
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
+from service.http.dashboard.date_spans import DateSpan
 from service.http.dashboard.filter_form import CONTROLS, LABELS
 from service.http.dashboard.formats import formats_of, store_clock
 from service.http.dashboard.list_pages import Cursor, Size, Step, read_cursor, read_page, read_steps
-from service.http.dashboard.list_query import LAST, DateSpan, ListQuery
+from service.http.dashboard.list_query import LAST, ListQuery
 from service.http.dashboard.render import page
+from service.http.dashboard.saved_views_page import current_of, shown_views
 from service.http.dashboard.viewer import Exporter, Form, Viewer
 from service.http.state import snapshot, state_of
 
@@ -103,6 +105,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         events = (await latest(connection, _EVENTS, accounts=accounts))[:_EVENTS]
         model = await models.newest(connection)
         outlooks = await outlooks_of(connection, [customer.id for customer in matching.items])
+        views = await shown_views(connection, actor)
         suggested, _ = await catalogue.list_tags(connection, most=catalogue.MOST_SUGGESTED)
     segments = segment_shares(figures, medians) if figures else []
     return page(
@@ -115,6 +118,8 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         chips=wanted.chips(formats_of(request)),
         controls=CONTROLS,
         labels=LABELS,
+        views=views,
+        shown_view=current_of(views, wanted),
         suggested=suggested,
         values=wanted.chosen.query,
         spans=DateSpan,

@@ -8,12 +8,12 @@ proxies. So the search travels in the body of a form. In the address of the page
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from enum import StrEnum
 from typing import NamedTuple, Self
 from urllib.parse import urlencode
 
 from pydantic.alias_generators import to_camel
 
+from service.core.day_or_moment import DayOrMoment
 from service.core.numbers import whole_number
 from service.core.segment_rules import Segment
 from service.db.customers.criteria import Notation
@@ -23,6 +23,7 @@ from service.db.customers.filters import Filter
 from service.db.customers.sorting import Sort
 from service.db.statistics.counters import Window
 from service.db.store_clock import StoreClock
+from service.http.dashboard.date_spans import LAST_DAYS, DateSpan
 from service.http.forms import values_of
 
 ROWS = 10
@@ -35,39 +36,6 @@ _LONGEST_SEARCH = 200
 _FIRST_YEAR, _LAST_YEAR = 1990, 2199
 _FIRST_DAY = date(_FIRST_YEAR, 1, 1)
 """The first of the chosen days, if only the last one is given."""
-
-
-class DateSpan(StrEnum):
-    """The date ranges of the filter, by when a customer was created, in the store's days."""
-
-    ALL = "all"
-    TODAY = "today"
-    YESTERDAY = "yesterday"
-    LAST_7 = "last-7"
-    LAST_30 = "last-30"
-    THIS_MONTH = "this-month"
-    LAST_MONTH = "last-month"
-    CUSTOM = "custom"
-
-    @property
-    def label(self) -> str:
-        """The name that staff read."""
-        return {"all": "All time", "last-7": "Last 7 days", "last-30": "Last 30 days"}.get(
-            self.value, self.value.replace("-", " ").capitalize()
-        )
-
-    def days(self, today: date) -> tuple[date, date] | None:
-        """Return the first and the last day. None for all time and for a custom span."""
-        first = today.replace(day=1)
-        last_month = first - timedelta(days=1)
-        return {
-            DateSpan.TODAY: (today, today),
-            DateSpan.YESTERDAY: (today - timedelta(days=1),) * 2,
-            DateSpan.LAST_7: (today - timedelta(days=6), today),
-            DateSpan.LAST_30: (today - timedelta(days=29), today),
-            DateSpan.THIS_MONTH: (first, today),
-            DateSpan.LAST_MONTH: (last_month.replace(day=1), last_month),
-        }.get(self)
 
 
 class Compared(NamedTuple):
@@ -147,6 +115,36 @@ class ListQuery:
             picked=tuple(_picked(query)),
         )
 
+    @classmethod
+    def of_filter(cls, chosen: CustomerFilter, sort: str) -> Self:
+        """Return the list of a saved view."""
+        query = chosen.query
+        return cls.read({**query, "q": query.get("search", ""), "sort": sort})
+
+    def to_save(self, today: date) -> CustomerFilter:
+        """Return the filter of a saved view of this list.
+
+        The last days, today included, stay the last days. Other days stay what they are today.
+        """
+        if self.span == DateSpan.ALL:
+            return self.chosen
+        if self.span in LAST_DAYS:
+            return self.chosen.model_copy(update={"created_within": LAST_DAYS[self.span]})
+        first, last = self.days(today) or (None, None)
+        dates = {
+            "date_from": first and DayOrMoment(first),
+            "date_to": last and DayOrMoment(last),
+        }
+        return self.chosen.model_copy(update=dates)
+
+    def same_filters(self, other: "ListQuery") -> bool:
+        """Return whether two lists have the same filters, in whatever order."""
+        return self._filters == other._filters  # noqa: SLF001
+
+    @property
+    def _filters(self) -> tuple[object, ...]:
+        return self.chosen, self.span, self.first, self.last
+
     @property
     def search(self) -> str:
         """What is searched for; empty for nothing."""
@@ -168,6 +166,18 @@ class ListQuery:
             Chip(to_camel(name), criterion.in_words(value, notation))
             for name, value, criterion in self.chosen.criteria
         ]
+
+    def in_words(self, notation: Notation) -> list[str]:
+        """Return all filters as a person reads them."""
+        words = [" or ".join(segment.label for segment in self.segments)] if self.segments else []
+        if self.span == DateSpan.CUSTOM:
+            first = self.first and notation.written(DayOrMoment(self.first))
+            last = self.last and notation.written(DayOrMoment(self.last))
+            words.append(f"Created {first or '…'} – {last or '…'}")
+        elif self.span != DateSpan.ALL:
+            words.append(f"Created: {self.span.label}")
+        words += [f"“{self.search}”"] if self.search else []
+        return words + [chip.text for chip in self.chips(notation)]
 
     @property
     def address(self) -> str:

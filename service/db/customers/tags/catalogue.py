@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.tags import tag_key, tag_name
 from service.db.accounts.audit import note
+from service.db.customers.views.saved import rename_tag
 from service.db.locks import AdvisoryLock, wait_for_lock
 
 
@@ -93,6 +94,7 @@ async def rename(connection: AsyncConnection, tag_id: int, written: str, actor: 
         raise TagTakenError(owner)
     await connection.execute(_RENAME, {"id": tag_id, "name": name, "folded": tag_key(name)})
     if name != old:
+        await rename_tag(connection, old, name)
         await note(connection, actor, "tag.renamed", details={"name": [old, name]})
 
 
@@ -107,6 +109,7 @@ async def merge(connection: AsyncConnection, tag_id: int, into: int, actor: str)
     await wait_for_lock(connection, AdvisoryLock.TAGS)
     names = await _locked(connection, tag_id, into)
     await connection.execute(_JOIN, {"id": tag_id, "into": into})
+    await rename_tag(connection, names[tag_id], names[into])
     await _remove(connection, tag_id)
     details = {"tag": names[tag_id], "into": names[into]}
     await note(connection, actor, "tag.merged", details=details)

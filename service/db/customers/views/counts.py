@@ -57,8 +57,8 @@ FROM (SELECT DISTINCT ON (view) * FROM view_counts WHERE view = ANY(:views)
 LEFT JOIN LATERAL (
   -- the last count that is old enough, or else the first one
   SELECT day, customers FROM view_counts o WHERE o.view = n.view AND o.day < n.day
-  ORDER BY o.day <= n.day - :days DESC,
-    CASE WHEN o.day <= n.day - :days THEN n.day - o.day ELSE o.day - date '2000-01-01' END
+  ORDER BY o.day <= n.day - CAST(:days AS integer) DESC,
+    CASE WHEN o.day <= n.day - CAST(:days AS integer) THEN n.day - o.day END, o.day
   LIMIT 1
 ) b ON true
 """)
@@ -107,7 +107,10 @@ def count_next_step() -> Any:
         if view is None:
             return None
         looked[view.key] = clock.now
-        await _count(connection, view, newest.get(view.key), clock)
+        before = newest.get(view.key)
+        # A count by other settings says nothing about this one.
+        comparable = before is not None and before.counted_at > changed_at
+        await _count(connection, view, before if comparable else None, clock)
         return 1
 
     return count_next
@@ -147,8 +150,11 @@ async def _count(
     hits = await customer_list.count_hits(connection, chosen)
     customers = await customer_list.count(connection, chosen, hits)
     seconds = time.perf_counter() - started
-    same = before is not None and (before.customers, before.day) == (customers, clock.today)
-    if same and before is not None and clock.now - before.counted_at < _UNCHANGED:
+    if (
+        before is not None
+        and (before.customers, before.day) == (customers, clock.today)
+        and clock.now - before.counted_at < _UNCHANGED
+    ):
         return
     await connection.execute(
         _STORE,

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.json_values import dumps
 from service.core.scopes import Actor, Scope
+from service.core.tags import tag_key
 from service.db.accounts.audit import note
 from service.db.customers.customer_filter import CustomerFilter
 
@@ -73,6 +74,11 @@ UPDATE views SET name = :name, shared = :shared, filter = CAST(:filter AS jsonb)
   date_updated = clock_timestamp()
 WHERE id = :id
 """)
+_TAG_FILTERS = ("tagsAll", "tagsAny", "tagsNone")
+_WITH_TAGS = text("""
+SELECT id, filter FROM views WHERE filter ?| ARRAY['tagsAll', 'tagsAny', 'tagsNone'] ORDER BY id
+""")
+_SET_FILTER = text("UPDATE views SET filter = CAST(:filter AS jsonb) WHERE id = :id")
 _FORGET_COUNTS = text("DELETE FROM view_counts WHERE view = :key")
 _DELETE = text("DELETE FROM views WHERE id = :id")
 
@@ -161,6 +167,21 @@ async def delete(connection: AsyncConnection, actor: Actor, view_id: int) -> Non
     await connection.execute(_DELETE, {"id": view_id})
     await connection.execute(_FORGET_COUNTS, {"key": str(view_id)})
     await _note(connection, actor, "view.deleted", view_id, before.name, before.filter)
+
+
+async def rename_tag(connection: AsyncConnection, old: str, new: str) -> None:
+    """Have all views say the new name of a tag."""
+    key = tag_key(old)
+    for row in await connection.execute(_WITH_TAGS):
+        renamed = {
+            name: list(dict.fromkeys(new if tag_key(tag) == key else tag for tag in value))
+            if name in _TAG_FILTERS
+            else value
+            for name, value in row.filter.items()
+        }
+        if renamed != row.filter:
+            filter_json = dumps(renamed).decode()
+            await connection.execute(_SET_FILTER, {"id": row.id, "filter": filter_json})
 
 
 async def _changeable(connection: AsyncConnection, actor: Actor, view_id: int) -> View:

@@ -1,0 +1,136 @@
+"""``/views``: filters with a name, how many customers they choose, and how that changed."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import RedirectResponse, Response
+
+from service.core.scopes import Actor
+from service.db.customers.views import counts
+from service.db.customers.views.counts import ViewCount
+from service.db.customers.views.saved import LONGEST_NAME, View
+from service.http.api import views
+from service.http.api.csv_export import exported
+from service.http.api.views import ViewBody, ViewKey
+from service.http.auth.guard import within
+from service.http.budgets import EXPORTS, STATISTICS
+from service.http.dashboard.formats import formats_of, store_clock
+from service.http.dashboard.list_query import ListQuery
+from service.http.dashboard.render import done, page
+from service.http.dashboard.viewer import Editor, Exporter, Form, Viewer
+from service.http.problems import invalid
+from service.http.state import snapshot
+
+router = APIRouter(prefix="/views", include_in_schema=False)
+
+
+class ShownView(NamedTuple):
+    """A view, and its list."""
+
+    view: View
+    query: ListQuery
+    count: ViewCount | None
+    """None: it was not counted yet."""
+
+
+async def shown_views(connection: AsyncConnection, actor: Actor) -> list[ShownView]:
+    """Return the views that somebody sees, with their counts."""
+    visible = await views.visible_views(connection, actor)
+    counted = await counts.read_counts(connection, visible)
+    return [
+        ShownView(view, ListQuery.of_filter(view.filter, view.sort), counted.get(view.key))
+        for view in visible
+    ]
+
+
+@router.get("")
+async def show(request: Request, actor: Viewer) -> Response:
+    """Show all views."""
+    async with snapshot(request) as connection:
+        clock = await store_clock(request, connection)
+        shown = await shown_views(connection, actor)
+    f = formats_of(request)
+    return page(
+        request,
+        actor,
+        "views.html",
+        views=shown,
+        now=clock.now,
+        days=counts.DAYS,
+        longest_name=LONGEST_NAME,
+        filters={each.view.key: each.query.in_words(f) for each in shown},
+    )
+
+
+@router.post("")
+async def save(request: Request, actor: Editor, fields: Form) -> Response:
+    """Save the list that the form describes under a name."""
+    wanted = ListQuery.read(fields)
+    for name, wrong in wanted.wrong.items():
+        raise invalid(name, wrong.why)
+    async with snapshot(request) as connection:
+        today = (await store_clock(request, connection)).today
+    try:
+        body = ViewBody(
+            name=fields.get("view", ""),
+            filter=wanted.to_save(today),
+            sort=wanted.order or "-dateCreated",
+            shared=fields.get("shared") == "on",
+        )
+    except ValidationError:
+        raise _bad_name() from None
+    await views.created(request, actor, body)
+    return done("/views", "view-saved")
+
+
+@router.get("/{id}", dependencies=[within(STATISTICS)])
+async def open_view(request: Request, actor: Viewer, key: ViewKey) -> Response:
+    """Lead to the list of a view. A search stays out of the address."""
+    async with snapshot(request) as connection:
+        view = await views.find_view(connection, actor, key)
+    return RedirectResponse(ListQuery.of_filter(view.filter, view.sort).address, status_code=303)
+
+
+@router.post("/{id}/change")
+async def change(request: Request, actor: Editor, key: ViewKey, fields: Form) -> Response:
+    """Rename a view, share it, or keep it for oneself."""
+    async with snapshot(request) as connection:
+        view = await views.find_view(connection, actor, key)
+    try:
+        body = ViewBody(
+            name=fields.get("view", ""),
+            filter=view.filter,
+            sort=view.sort,
+            shared=fields.get("shared") == "on",
+        )
+    except ValidationError:
+        raise _bad_name() from None
+    await views.changed(request, actor, key, body)
+    return done("/views", "saved")
+
+
+@router.post("/{id}/delete")
+async def delete(request: Request, actor: Editor, key: ViewKey) -> Response:
+    """Delete a view."""
+    await views.deleted(request, actor, key)
+    return done("/views", "view-deleted")
+
+
+@router.post("/{id}/export", dependencies=[within(EXPORTS)])
+async def export(request: Request, actor: Exporter, key: ViewKey, _: Form) -> Response:
+    """Export the customers of a view."""
+    async with snapshot(request) as connection:
+        view = await views.find_view(connection, actor, key)
+    return await exported(request, actor, view.filter.chosen)
+
+
+def current_of(shown: list[ShownView], wanted: ListQuery) -> Mapping[str, bool]:
+    """Return for each view whether the list shows it."""
+    return {each.view.key: each.query.same_filters(wanted) for each in shown}
+
+
+def _bad_name() -> Exception:
+    return invalid("view", f"needs a name of at most {LONGEST_NAME} characters")
