@@ -31,7 +31,7 @@ from service.db.operations.out_streams import out_streams
 from service.db.operations.past_days import compute_past_days
 from service.db.out_stream_tail import OutStream
 from service.db.outlook import contacts, work_lists
-from service.db.search_text import rewrite_waiting
+from service.db.search_text import rewrite_waiting_step
 from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
 from service.db.statistics import cohorts, key_figures
@@ -88,7 +88,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("times past days were computed", compute_days, 1.0),
         Chore("times orders of past days came", late_orders_step(), _LATE_SECONDS),
         Chore("checks for losses", check_losses, 1.0),
-        Chore("texts for searches written anew", rewrite_waiting, _REWRITE_SECONDS),
+        Chore("texts for searches written anew", rewrite_waiting_step(), _REWRITE_SECONDS),
         Chore("removed interactions forgotten", interactions.forget_removed, _FORGET_SECONDS),
         Chore("conflicts forgotten", order_conflicts.forget_superseded, _FORGET_SECONDS),
         Chore("views counted", counts.count_next_step(), _COUNT_SECONDS),

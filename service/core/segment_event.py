@@ -19,10 +19,10 @@ class Cause(StrEnum):
     RULES = "rules"
     REBUILD = "rebuild"
     IDENTITY = "identity"
-    ENTRY = "entry"
-    """Somebody entered a new customer, and left the segment to the rules."""
     IMPORT = "import"
     """Somebody imported a file. It may be about the distant past, so it is no news."""
+    ENTRY = "entry"
+    """Somebody entered a new customer, and left the segment to the rules."""
 
 
 class SegmentChange(BaseModel):

@@ -49,6 +49,8 @@ class AdvisoryLock(IntEnum):
     """One process sends events to endpoints."""
     VIEWS = 0x43524D14
     """One process counts the customers of saved views."""
+    SEARCH_TEXTS = 0x43524D17
+    """One process writes the texts anew that searches read."""
     STREAM_ERASURE = 0x43524D0B
     """One process deletes the entries of erased people from the streams."""
 

@@ -6,12 +6,12 @@ line of their own, so that a pattern can say where a number begins and ends. The
 anew: those from before the upgrade, and those that a process of the release before still writes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.locks import lock_customers
+from service.db.locks import AdvisoryLock, lock_customers, try_lock
 
 SEARCHED = ("name", "email", "phone", "address ->> 'zip'")
 """What events may change of the text, as SQL over a row of ``customers``."""
@@ -61,7 +61,8 @@ WHERE s.searched <> excluded.searched
 """)
 _STEP = 500
 _WAITING_IDS = text(f"""
-SELECT customer_id FROM customer_search WHERE {WAITING} ORDER BY customer_id LIMIT {_STEP}
+SELECT customer_id FROM customer_search WHERE {WAITING} AND customer_id > :after
+ORDER BY customer_id LIMIT {_STEP}
 """)
 # Somebody who was erased meanwhile has no row. A text that is left over would wait for ever.
 _LEFT_OVER = text(f"""
@@ -74,16 +75,26 @@ async def write_search_text(connection: AsyncConnection, ids: Sequence[int]) -> 
     await connection.execute(_WRITE, {"ids": sorted(ids)})
 
 
-async def rewrite_waiting(connection: AsyncConnection) -> int | None:
-    """Write the next texts anew that are not in the form of this release; the caller commits.
+def rewrite_waiting_step() -> Callable[[AsyncConnection], Awaitable[int | None]]:
+    """Build the step that writes the next texts anew that are not in the form of this release.
 
-    Return how many; None if none waits.
+    It returns how many; None if none waits, or if another replica writes. The caller commits.
     """
-    ids = (await connection.execute(_WAITING_IDS)).scalars().all()
-    if not ids:
-        return None
-    # An edit locks the customer's row first, and writes the text after that.
-    await lock_customers(connection, ids)
-    await write_search_text(connection, ids)
-    await connection.execute(_LEFT_OVER, {"ids": ids})
-    return len(ids)
+    after = 0  # from the first one on, each step would pass by all that earlier steps have done
+
+    async def step(connection: AsyncConnection) -> int | None:
+        nonlocal after
+        if not await try_lock(connection, AdvisoryLock.SEARCH_TEXTS):
+            return None
+        ids = (await connection.execute(_WAITING_IDS, {"after": after})).scalars().all()
+        if not ids:
+            from_the_first, after = after == 0, 0
+            return None if from_the_first else 0
+        after = ids[-1]
+        # An edit locks the customer's row first, and writes the text after that.
+        await lock_customers(connection, ids)
+        await write_search_text(connection, ids)
+        await connection.execute(_LEFT_OVER, {"ids": ids})
+        return len(ids)
+
+    return step

@@ -7,7 +7,6 @@ found however it is written, and is an order's or a customer's id as well.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from service.core.customer_ids import customer_number
@@ -52,7 +51,6 @@ class Phone:
 Asked = tuple[Term | Phone, ...]
 
 
-@lru_cache(256)
 def parse(search: str) -> Asked:
     """Return the words, phrases and phones that a search asks for; nothing twice."""
     asked: list[Term | Phone] = []

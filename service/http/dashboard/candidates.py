@@ -17,8 +17,8 @@ async def candidates(
     connection: AsyncConnection, search: str, without: int | None = None
 ) -> Sequence[CustomerRow]:
     """Return the first customers that a search finds; none if nothing is searched."""
-    term = search.replace("\x00", "")[:LONGEST_SEARCH]
-    if not term.strip():
+    wanted = Filter(search=search.replace("\x00", "")[:LONGEST_SEARCH])
+    if not wanted.term:
         return ()
-    page = await customer_list.find(connection, Filter(search=term), Page(limit=_SHOWN + 1))
+    page = await customer_list.find(connection, wanted, Page(limit=_SHOWN + 1))
     return [row for row in page.items if row.id != without][:_SHOWN]
