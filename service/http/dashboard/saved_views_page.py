@@ -32,7 +32,7 @@ class ShownView(NamedTuple):
 
     view: View
     query: ListQuery
-    count: ViewCount | None
+    counted: ViewCount | None
     """None: it was not counted yet."""
 
 

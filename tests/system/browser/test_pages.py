@@ -21,7 +21,17 @@ from tests.wait import PATIENCE
 SECONDS = 30_000
 LIVE_SECONDS = 10.0
 """How long a change may take to show. Two are promised; a loaded machine gets more."""
-PAGES = ("/", "/views", "/tags", "/duplicates", "/retention", "/insight", "/settings", "/operations", "/imports")
+PAGES = (
+    "/",
+    "/views",
+    "/tags",
+    "/duplicates",
+    "/retention",
+    "/insight",
+    "/settings",
+    "/operations",
+    "/imports",
+)
 SIGN_IN = "/sign-in"
 _WEBHOOKS = (
     """INSERT INTO hooks (platform, domain, last_failure_at, last_failure)

@@ -129,7 +129,8 @@ def _most_due(
         row = newest.get(view.key)
         if row is None or row.day != clock.today or row.counted_at < changed_at:
             return datetime.min.replace(tzinfo=clock.now.tzinfo)
-        return max(row.counted_at, looked.get(view.key, row.counted_at))
+        counted_at: datetime = row.counted_at
+        return max(counted_at, looked.get(view.key, counted_at))
 
     def is_due(view: View) -> bool:
         row = newest.get(view.key)

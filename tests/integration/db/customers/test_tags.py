@@ -1,6 +1,7 @@
 """Tags: given and taken, renamed and merged, on many customers at once and undone."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httpx
@@ -225,9 +226,7 @@ async def test_two_people_may_use_a_new_tag_at_once(service: Service) -> None:
     await _shop(service)
     await asyncio.gather(
         *(
-            in_transaction(
-                service.engine, lambda c, n=number: change_tags(c, n, "t", add=["New", "Newer"])
-            )
+            in_transaction(service.engine, partial(change_tags, add=["New", "Newer"]), number, "t")
             for number in (1001, 1002, 1003)
         )
     )
