@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from service.core.endpoints import EventKind, make_secret
 from service.core.stream_ids import write
+from service.db.operations import endpoints
+from service.db.operations.endpoints import NewEndpoint
 from service.db.operations.recover import RecoverReport, Request, recover
 from tests.conftest import Service
 from tests.integration.cli.conftest import Crm
@@ -105,6 +108,30 @@ async def test_forgotten_changes_are_shown_and_then_taken_back(
     await in_order_without_holes(service)
     (row,) = await service.rows("SELECT details FROM audit WHERE action = 'changes.recovered'")
     assert row["details"] == {"changes": 2, "first": 3, "last": 4, "refused": 0}
+
+
+async def test_endpoints_get_what_came_back_below_what_they_had(
+    empty_service: Service, run: Crm
+) -> None:
+    """They have got later changes meanwhile, and perhaps not all of those that were forgotten."""
+    service = empty_service
+    new = NewEndpoint("https://8.8.8.8/", [EventKind.CHANGED])
+    await service.in_transaction(endpoints.add, new, make_secret(), "test")
+    await published(service, 1, 2)
+    await published(service, 1)
+    await forget(service, 2)
+    async with relaying(service):
+        await noticed(service)
+        await change(service, 2)
+
+        async def is_published() -> bool:
+            return ("CUST-1002", 2) in [entry.place for entry in await out_stream(service)]
+
+        await until(is_published)
+    await service.execute("UPDATE endpoints SET change_cursor = (SELECT published FROM relay)")
+    assert (await run("recover", "--apply")).status == 0
+    (row,) = await service.rows("SELECT change_cursor, version FROM endpoints")
+    assert row == {"change_cursor": 2, "version": 2}
 
 
 async def test_a_relay_that_ran_first_keeps_the_changes_until_a_person_decides(

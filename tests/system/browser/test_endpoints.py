@@ -1,0 +1,55 @@
+"""Endpoints of webhooks in a browser: on Operations, and on a page of their own."""
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, expect
+
+from service.core.endpoints import EventKind, make_secret
+from service.db.operations import endpoints
+from service.db.operations.endpoints import NewEndpoint
+from tests.system.browser.conftest import Site
+
+
+@pytest.fixture
+async def failing(site: Site) -> Site:
+    """Return a site with an endpoint that fails."""
+    new = NewEndpoint("https://8.8.8.8/hook?token=1", tuple(EventKind), "the mailing list")
+    await site.service.in_transaction(endpoints.add, new, make_secret(), "test")
+    await site.service.execute(
+        "UPDATE endpoints SET failures = 2, failing_since = now(), next_attempt_at = now(),"
+        " last_error = 'answered 500'"
+    )
+    return site
+
+
+@pytest.mark.usefixtures("failing")
+async def test_an_endpoint_is_looked_at_and_paused(tab: Page) -> None:
+    await tab.goto("/operations")
+    await expect(tab.locator("#endpoint-list")).to_contain_text("It answered 500")
+    await tab.get_by_role("link", name="Open the mailing list").click()
+    dialog = tab.get_by_role("dialog")
+    await expect(dialog).to_contain_text("If the same event fails for three days")
+    await dialog.get_by_text("Pause", exact=True).first.click()
+    await dialog.get_by_label("Reason").fill("maintenance")
+    await dialog.get_by_role("button", name="Pause").click()
+    await expect(tab.get_by_role("status")).to_contain_text("Nothing is sent until somebody")
+    await expect(tab.locator("#endpoint-list")).to_contain_text("Maintenance")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.usefixtures("failing")
+async def test_its_pages_are_accessible_and_fit_a_phone(tab: Page, scheme: str) -> None:
+    await tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    await tab.set_viewport_size({"width": 390, "height": 900})
+    for path in ("/operations", "/operations/endpoints/1"):
+        await tab.goto(path)
+        for summary in await tab.locator("summary").all():
+            await summary.click()
+        found = await Axe().run(tab)
+        serious = [
+            f"{it['id']}: {[node['target'] for node in it['nodes']]}"
+            for it in found.response["violations"]
+            if it["impact"] in {"serious", "critical"}
+        ]
+        assert serious == []
+        assert await tab.evaluate("document.documentElement.scrollWidth") <= 390
