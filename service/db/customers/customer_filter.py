@@ -115,7 +115,7 @@ class CustomerFilter(BaseModel):
         "",
         max_length=200,
         description="What each customer has: words or parts of words of the name, e-mails, phones, "
-        "postal code, notes, ids of other systems; the id of an order, or the customer's own. "
+        "postal code, notes, tags, ids of other systems; an order's id, or the customer's own. "
         "Every word must be found, in any order; words in double quotes stay together. Case and "
         "accents make no difference, and phones are found in any writing.",
     )

@@ -6,10 +6,13 @@ WITH page AS (
       FROM ((SELECT c.id AS id, c.total_spent AS sort_value FROM customers c WHERE true
       AND c.segment = ANY(:segments)
       AND c.id = ANY(ARRAY(SELECT customer_id FROM customer_search s
-      WHERE s.searched LIKE search_pattern(:search_0)))
-      AND (c.total_spent, c.id) < (CAST(CAST(:after AS text) AS numeric), :after_id)
-      AND true ORDER BY sort_value DESC,
-      c.id DESC LIMIT CAST(:one_more AS bigint) + :skip)) gathered
+      WHERE (s.searched LIKE search_pattern(:search_0)
+      OR s.customer_id = ANY(ARRAY(SELECT ct.customer_id
+      FROM tags t JOIN customer_tags ct ON ct.tag_id = t.id
+                WHERE search_folded(t.name) LIKE search_pattern(:search_1))))))
+                AND (c.total_spent, c.id) < (CAST(CAST(:after AS text) AS numeric), :after_id)
+                AND true ORDER BY sort_value DESC,
+                c.id DESC LIMIT CAST(:one_more AS bigint) + :skip)) gathered
   ORDER BY sort_value DESC, id DESC LIMIT :one_more OFFSET :skip
 )
 SELECT c.id, c.email, c.email_key, c.name, c.phone, c.address, c.email_opt_in, c.sms_opt_in,

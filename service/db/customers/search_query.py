@@ -20,6 +20,8 @@ _QUOTES = str.maketrans("\u201c\u201d\u201e\u201f\u00ab\u00bb", '""""""')
 _PARTS = re.compile(r'(?<!\S)"(?P<phrase>[^"]*)"(?!\S)|(?P<word>\S+)')
 _NUMBER = re.compile(r"[+()./-]*\d[\d+()./-]*|\+")
 _IN_WORDS = re.compile(r"[^\W_]+")
+_TAGGED = """SELECT ct.customer_id FROM tags t JOIN customer_tags ct ON ct.tag_id = t.id
+WHERE search_folded(t.name) LIKE search_pattern({})"""
 
 
 @dataclass(frozen=True)
@@ -94,40 +96,50 @@ class _Conditions:
     def __init__(self) -> None:
         self.parameters: dict[str, Any] = {}
 
-    def of(self, term: Term | Phone) -> str:
+    def in_text(self, term: Term | Phone) -> str:
+        """Return the condition that the text has it."""
         if isinstance(term, Term):
-            return self._of_term(term)
+            return self._term_in_text(term)
         written = " ".join(part.written for part in term.parts)
         as_one = f"s.searched LIKE ANY(search_number_patterns({self._named(written)}))"
         if not all(part.indexed for part in term.parts):
             return as_one
-        # Perhaps they are two numbers, such as a postal code and an order.
-        return f"({as_one} OR {' AND '.join(map(self._of_term, term.parts))})"
+        # Perhaps they are two numbers, such as a postal code and a part of a phone.
+        return f"({as_one} OR {' AND '.join(map(self._term_in_text, term.parts))})"
 
-    def _of_term(self, term: Term) -> str:
+    def _term_in_text(self, term: Term) -> str:
         name = self._named(term.written)
         # A term too short for a trigram would make Postgres read the whole index and the table as
         # well. Another collation than the index's own keeps Postgres from using the index.
         searched = "s.searched" if term.indexed else 's.searched COLLATE "C"'
-        ways = [
-            f"{searched} LIKE ANY(search_number_patterns({name}))"
-            if term.is_number
-            else f"{searched} LIKE search_pattern({name})"
-        ]
+        if term.is_number:
+            return f"{searched} LIKE ANY(search_number_patterns({name}))"
         key = None if term.written.isascii() else email_key(term.written)
-        if key is not None:  # its domain may be written in Unicode
-            ways.append(f"{searched} LIKE search_pattern({self._named(key)})")
-        if ids := self._ids(term, name):
-            ways.append(f"s.customer_id = ANY(ARRAY({ids}))")
-        return f"({' OR '.join(ways)})" if len(ways) > 1 else ways[0]
+        if key is None:
+            return f"{searched} LIKE search_pattern({name})"
+        # Its domain may be written in Unicode.
+        other = f"{searched} LIKE search_pattern({self._named(key)})"
+        return f"({searched} LIKE search_pattern({name}) OR {other})"
 
-    def _ids(self, term: Term, name: str) -> str:
-        """Return a query for the customers whom an id means; empty if the term is none."""
-        if not any(each.isdecimal() for each in term.written):
-            return ""
-        queries = []
+    def beside(self, term: Term | Phone) -> str:
+        """Return the condition that the customer has it, and not in the text.
+
+        That is a tag, an order's id, or their own: a text that has these would be written anew with
+        each order.
+        """
+        if isinstance(term, Phone):
+            ways = [self.beside(part) for part in term.parts]
+            return f"({' AND '.join(ways)})"
+        name = self._named(term.written)
+        queries = [_TAGGED.format(name)]
+        if any(each.isdecimal() for each in term.written):
+            queries += self._by_id(term, name)
+        return f"s.customer_id = ANY(ARRAY({' UNION ALL '.join(queries)}))"
+
+    def _by_id(self, term: Term, name: str) -> Iterator[str]:
+        """Yield queries for the customers whom an id means."""
         if len(term.written) <= _LONGEST_ORDER_ID:
-            queries.append(
+            yield (
                 "SELECT o.customer_id FROM orders o"
                 f" WHERE o.id = ANY(search_order_ids({name})) AND o.customer_id IS NOT NULL"
             )
@@ -136,11 +148,8 @@ class _Conditions:
             number = whole_number(term.written)
         if number is not None:
             merged = self._named(customer_identifier(number))
-            queries += [
-                f"SELECT CAST({self._named(number)} AS bigint)",
-                f"SELECT i.customer_id FROM identifiers i WHERE i.identifier = {merged}",
-            ]
-        return " UNION ALL ".join(queries)
+            yield f"SELECT CAST({self._named(number)} AS bigint)"
+            yield f"SELECT i.customer_id FROM identifiers i WHERE i.identifier = {merged}"
 
     def _named(self, value: str | int) -> str:
         name = f"search_{len(self.parameters)}"
@@ -154,5 +163,13 @@ def search_condition(search: str) -> tuple[str, dict[str, Any]]:
     The search asks for something: `parse` returns at least one term.
     """
     conditions = _Conditions()
-    found = [conditions.of(term) for term in parse(search)]
-    return " AND ".join(found), conditions.parameters
+    terms = parse(search)
+    texts = [conditions.in_text(term) for term in terms]
+    others = [conditions.beside(term) for term in terms]
+    # Nearly always, the texts have all of it: one look at the trigram index finds these. Others are
+    # found by what they have beside, so that this index need not be asked for each word alone.
+    each = " AND ".join(f"({one} OR {other})" for one, other in zip(texts, others, strict=True))
+    if len(terms) == 1:
+        return each, conditions.parameters
+    condition = f"({' AND '.join(texts)} OR ({' OR '.join(others)}) AND {each})"
+    return condition, conditions.parameters

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.tags import tag_key
 from service.db.customers import customer_list
 from service.db.customers.customer_list import Page
 from service.db.customers.filters import Filter
@@ -147,6 +148,28 @@ async def test_known_answers(service: Service) -> None:
             assert await _found(connection, search) == {ELODIE}, search
         for nothing in ("", "   ", '""', ' "  " ', "\u201c\u201d"):
             assert await _found(connection, nothing) == set(PEOPLE), nothing
+
+
+async def test_tags_are_found_as_words_are(service: Service) -> None:
+    await _shop(service)
+    for name, whom in (("Grossiste Été", "Jane%"), ("2026-fair", "Jane Doe%")):
+        await service.execute(
+            "WITH t AS (INSERT INTO tags (name, folded) VALUES (:name, :folded) RETURNING id)"
+            " INSERT INTO customer_tags (customer_id, tag_id)"
+            " SELECT c.id, t.id FROM customers c, t WHERE c.name LIKE :whom",
+            name=name,
+            folded=tag_key(name),
+            whom=whom,
+        )
+    async with service.engine.connect() as connection:
+        for search, expected in (
+            ("grossiste", {SMITH, DOE}),
+            ("ete smith", {SMITH}),
+            ("jane ETE 2026-fair", {DOE}),
+            ("elodie grossiste", set()),
+            ("1412 ete", set()),
+        ):
+            assert await _found(connection, search) == expected, search
 
 
 async def test_a_name_may_be_as_long_as_the_contract_allows(service: Service) -> None:
