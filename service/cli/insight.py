@@ -160,7 +160,10 @@ def _facts(
     yield "When they order", f"{kind} " + _named(parameters._asdict(), "r", "alpha", "a", "b")
     yield "What they spend", "Gamma-Gamma " + _named(parameters._asdict(), "p", "q", "v")
     if not model.fitted.settled:
-        yield "", "a parameter lies at a bound: these customers are not like the model's"
+        yield (
+            "",
+            "no clear maximum, or a parameter at a bound: these customers are not like the model's",
+        )
     yield "Outlooks refreshed", moment(refresh.completed_at)
     for each in refresh.forecasts:
         yield (

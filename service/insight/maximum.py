@@ -12,6 +12,9 @@ LOWEST, HIGHEST = -7.0, 10.0
 _NEAR_A_BOUND = 1e-3
 _TOLERANCE = 1e-13
 _STEPS = 500
+_FLAT = 1e-4
+"""At a maximum, no slope per customer is steeper. The search may end there with a complaint that it
+finds no better point, which is no fault."""
 
 LogLikelihood = Callable[[Floats], tuple[float, Floats]]
 """Returns the log-likelihood at the logarithms of the parameters, and its gradient there."""
@@ -54,6 +57,7 @@ def greatest(
             low + _NEAR_A_BOUND < value < high - _NEAR_A_BOUND
             for value, (low, high) in zip(found.x, bounds, strict=True)
         )
-        return Maximum(found.x, -float(found.fun) * scale, bool(found.success) and inside)
+        flat = max(abs(float(it)) for it in found.jac) < _FLAT
+        return Maximum(found.x, -float(found.fun) * scale, flat and inside)
 
     return max((search(start) for start in starts), key=lambda it: it.log_likelihood)
