@@ -80,7 +80,7 @@ class ExpectedBulkOrder(BulkOrder):
 class BulkPreview(Camel):
     """What a bulk change would do."""
 
-    tag: str = Field(description="The tag's name as it is, or would be.")
+    tag: str = Field(description="The tag's name as it is, or would be.", examples=["Wholesale"])
     matching: int = Field(description="Customers of the filter.")
     customers: int = Field(description="Of these, those whom it would change.")
     most: int = Field(description="More than these cannot be changed at once.")

@@ -89,19 +89,21 @@ class TagsPatch(Camel):
 class CustomerTags(Camel):
     """The tags of a customer, by name."""
 
-    tags: list[str]
+    tags: list[str] = Field(examples=[["Press", "Wholesale"]])
 
 
 class TagPatch(Camel):
     """The new name of a tag."""
 
-    name: TagName
+    name: TagName = Field(examples=["Wholesale"])
 
 
 class TagMerge(Camel):
     """The tag that stays."""
 
-    into: str = Field(description="The id of the tag that customers get instead.", max_length=20)
+    into: str = Field(
+        description="The id of the tag that customers get instead.", max_length=20, examples=["3"]
+    )
 
 
 @router.get("/tags", response_model=Tags)

@@ -126,6 +126,11 @@ ACTIONS = {
     "hook.created": "Webhooks of a shop added",
     "hook.rotated": "Secret of a shop's webhooks changed",
     "hook.removed": "Webhooks of a shop removed",
+    "endpoint.added": "Endpoint for webhooks added",
+    "endpoint.paused": "Endpoint for webhooks paused",
+    "endpoint.resumed": "Endpoint for webhooks resumed",
+    "endpoint.replayed": "Events sent to an endpoint again",
+    "endpoint.removed": "Endpoint for webhooks removed",
     "shop-request.closed": "Request of a shop marked as done",
 }
 """What somebody did, for each action of the audit log. "by jane@example.com" may follow."""
