@@ -10,7 +10,7 @@ import pytest
 
 from service.transfer.lines import FileKind, LineFault
 from service.transfer.reading.record import UnreadableError
-from service.transfer.recognition import Wanted, recognised_file
+from service.transfer.recognition import Wanted, kinds_in, recognised_file
 
 TEXT = "Email,Name\njane@x.org,Zoë\nal@x.org,Ångström\n"
 
@@ -195,3 +195,23 @@ def test_a_file_with_both_kinds_is_read_kind_by_kind(tmp_path: Path) -> None:
     ):
         found, contents, _ = _contents(path, kind=kind)
         assert (found, contents) == (name, [expected])
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted", "kinds"),
+    [
+        (["orders", "customers"], Wanted(), ["customers", "orders"]),
+        (["customers", "orders"], Wanted(kind=FileKind.ORDERS), ["orders"]),
+        (["orders"], Wanted(), [None]),
+    ],
+)
+def test_a_file_with_customers_and_orders_is_read_twice(
+    tmp_path: Path, keys: list[str], wanted: Wanted, kinds: list[str | None]
+) -> None:
+    records = {
+        "customers": [{"id": "CUST-1", "name": "", "email": "", "dateCreated": "", "segment": ""}],
+        "orders": [{"id": "1", "status": "", "customerId": "CUST-1", "dateCreated": ""}],
+    }
+    path = tmp_path / "storage.json"
+    path.write_text(json.dumps({f"recoveryEssentials_{key}": records[key] for key in keys}))
+    assert kinds_in(path, wanted) == kinds
