@@ -110,7 +110,7 @@ async def test_search_is_literal_and_follows_every_edit(api: Api, service: Servi
         assert (await api.get(search=term))["total"] == hits, term
     await api.patch("CUST-1002", name="Renamed", notes="Überraschung")
     assert (await api.get(search="überrasch"))["total"] == 1
-    assert (await api.get(search="100 cotton"))["total"] == 0
+    assert (await api.get(search='"100 cotton"'))["total"] == 0
     await service.ingest(entry("ORD-1", email="n@example.org", name="Ørsted"))
     assert (await api.get(search="ørs"))["items"][0]["email"] == "n@example.org"
 
