@@ -83,6 +83,10 @@ _MESSAGES = {
 }
 """What a page says once after an action. The cookie holds the key, never the text."""
 
+_INDENTATION = re.compile(r"\n +(?=<(?!/(textarea|pre|code)))")
+"""The templates' indentation, which would be a tenth of a page. Texts of people are escaped, so no
+line of theirs begins with ``<``, and what ends a text keeps the blanks before it."""
+
 _environment = Environment(
     loader=PackageLoader("service.http.dashboard"),
     autoescape=True,
@@ -172,7 +176,7 @@ def page(
         message=_MESSAGES.get(message, ""),
         **values,
     )
-    response = HTMLResponse(body, status_code=status, headers=_HEADERS)
+    response = HTMLResponse(_INDENTATION.sub("\n", body), status_code=status, headers=_HEADERS)
     if message:
         response.delete_cookie(_MESSAGE_COOKIE, httponly=True, samesite="strict")
     return response
