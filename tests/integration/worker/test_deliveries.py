@@ -19,6 +19,7 @@ from consumers.tasks import end
 from service.core.endpoints import EventKind, make_secret
 from service.db.customers import editing
 from service.db.engine import create_engine
+from service.db.locks import AdvisoryLock
 from service.db.operations import endpoints
 from service.db.operations.endpoints import Endpoint, NewEndpoint, Replayed
 from tests.conftest import Service
@@ -456,7 +457,7 @@ async def test_another_worker_goes_on_when_the_first_one_is_cut_off(service: Ser
         await service.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks"
             " WHERE locktype = 'advisory' AND objid = :lock",
-            lock=0x43524D0E,
+            lock=AdvisoryLock.DELIVERIES,
         )
         await arrived(receiver, 2)
         await change(service, 1, 2)
