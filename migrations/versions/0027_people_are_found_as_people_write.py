@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from migrations.online import create_index_online
 
-revision: str = "0029"
+revision: str = "0027"
 down_revision: str | None = "0026"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None

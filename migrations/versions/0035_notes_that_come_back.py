@@ -7,8 +7,8 @@ from alembic import op
 
 from migrations.online import add_checks_online, create_index_online
 
-revision: str = "0039"
-down_revision: str | None = "0028"
+revision: str = "0035"
+down_revision: str | None = "0034"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

@@ -7,8 +7,8 @@ from alembic import op
 
 from migrations.online import create_index_online
 
-revision: str = "0031"
-down_revision: str | None = "0038"
+revision: str = "0032"
+down_revision: str | None = "0031"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
