@@ -234,3 +234,13 @@ async def test_what_is_done_to_a_list_is_done_to_those_who_are_selected(
     assert too_many.status_code == 422
     assert await _segments(service) == [by_rules] * 4
     assert (await desk.get("/bulk-segment")).headers["location"] == "/"
+
+
+async def test_who_is_found_by_phone_is_shown_with_it(
+    service: Service, desk: httpx.AsyncClient
+) -> None:
+    await service.ingest(entry("ORD-2", email="ben@x.org", name="Ben", phone="+1 512 555 0141"))
+    assert "512 555 0141" not in (await desk.get("/")).text
+    found = (await desk.post("/", data={"q": "5125550141"})).text
+    assert "512 555 0141</span>" in found
+    assert "ben@x.org" in found
