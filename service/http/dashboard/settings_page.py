@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 from pydantic.alias_generators import to_snake
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -117,11 +117,22 @@ Faults = Mapping[str, str]
 
 
 @router.get("/settings")
-async def read_settings(request: Request, actor: Viewer) -> Response:
-    """Show the rules in force, how far they are applied, and their history."""
+async def read_settings(
+    request: Request,
+    actor: Viewer,
+    again: Annotated[str, Query(pattern=rf"^\d{{0,{VERSION_DIGITS}}}$")] = "",
+) -> Response:
+    """Show the rules in force, how far they are applied, and their history.
+
+    The form has the rules of the version ``again``, if the history shows it. So a wrong change can
+    be undone: its author looks at the former rules and saves them as a new version.
+    """
     async with snapshot(request) as connection:
         version = await rule_settings.current(connection)
-        return await _page(request, actor, connection, version, _fields(version), {})
+        versions, _ = await rule_settings.history(connection, _HISTORY)
+        former = next((each for each in versions if str(each.version) == again), None)
+        fields = {**_fields(former), "again": again} if former else _fields(version)
+        return await _page(request, actor, connection, version, fields, {})
 
 
 @router.get("/settings/preview")

@@ -244,3 +244,22 @@ async def test_who_is_found_by_phone_is_shown_with_it(
     found = (await desk.post("/", data={"q": "5125550141"})).text
     assert "512 555 0141</span>" in found
     assert "ben@x.org" in found
+
+
+async def test_former_rules_can_be_used_again(desk: httpx.AsyncClient) -> None:
+    api = {"vipOrderCount": 9, "atRiskDays": 30}
+    assert (await desk.put("/api/v1/settings", json=api)).status_code == 200
+
+    def entered(page: str) -> dict[str, str]:
+        return dict(
+            re.findall(r'<input type="number"[^>]* name="(\w+)"[^>]* value="([^"]*)"', page)
+        )
+
+    now_in_force = (await desk.get("/settings")).text
+    assert entered(now_in_force)["vip_order_count"] == "9"
+    assert re.findall(r'href="(/settings\?again=\d+)"', now_in_force) == ["/settings?again=1"]
+    former = (await desk.get("/settings?again=1")).text
+    assert "has the rules of version 1" in former
+    assert (entered(former)["vip_order_count"], entered(former)["at_risk_days"]) == ("3", "60")
+    assert 'name="version" value="2"' in former, "they are saved as a change of those in force"
+    assert "has the rules of" not in (await desk.get("/settings?again=77")).text
