@@ -83,10 +83,15 @@ async def test_an_import_prints_json_on_request(crm: Crm, tmp_path: Path) -> Non
     assert ended.status == 1
     document = ended.document
     assert document.pop("asOf").endswith("Z")
+    assert [record["email"] for record in document.pop("firstRecords")] == ["b@x.org", "c@x.org"]
     assert document == {
         "applied": False,
         "kind": "customers",
         "format": "customers",
+        "title": "customers in our own columns",
+        "guess": None,
+        "firstDate": None,
+        "lastDate": None,
         "new": 1,
         "changed": 0,
         "unchanged": 1,
