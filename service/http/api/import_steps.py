@@ -21,6 +21,12 @@ from service.transfer.import_options import ImportOptions
 _CHANGES = (ImportState.READY, ImportState.FAILED, ImportState.STOPPED)
 """The states in which another run may begin."""
 _YES = {"yes", "true", "on", "1"}
+FIELDS = (
+    "kind", "format", "map", "set", "encoding", "timeZone", "dateFormat", "source", "asOf",
+    "clearEmpty", "holdSegments",
+)  # fmt: skip
+"""The fields of a form that are options of the import."""
+_OTHER_FIELDS = {"changedAt", "csrf", "options"}
 
 
 def not_found() -> ProblemError:
@@ -38,7 +44,12 @@ async def existing(request: Request, number: int) -> Import:
 
 
 def options_of(fields: Mapping[str, Sequence[str]]) -> ImportOptions:
-    """Return the options that a form says. ``map`` and ``set`` may have several lines."""
+    """Return the options that a form says. ``map`` and ``set`` may have several lines.
+
+    Raises a problem if a field is no option: a misspelt one would be ignored in silence.
+    """
+    if unknown := sorted(fields.keys() - _OTHER_FIELDS - set(FIELDS)):
+        raise invalid(unknown[0][:100], f"is no option; choose from {', '.join(FIELDS)}")
 
     def text(name: str) -> str:
         return (list(fields.get(name, ())) or [""])[-1].strip()

@@ -150,20 +150,15 @@ _FORM = {
                     "required": ["file"],
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
-                        **{
-                            name: {"type": "string"}
-                            for name in (
-                                "kind", "format", "map", "set", "encoding", "timeZone",
-                                "dateFormat", "source", "asOf", "clearEmpty", "holdSegments",
-                            )
-                        },
+                        **{name: {"type": "string"} for name in import_steps.FIELDS},
                     },
+                    "additionalProperties": False,
                 },
                 "example": {"file": "orders_export.csv", "source": "my-shop"},
             }
         },
     }
-}  # fmt: skip
+}
 
 
 @router.post(

@@ -15,7 +15,13 @@ from tests.integration.http.auth.conftest import Web, serve
 
 _UNDOCUMENTED = {"get /metrics": "read"}
 """Not in the OpenAPI document: only Prometheus needs it, and docs/http.md describes it."""
-_SHOWN = {"id": "CUST-1001", "interaction": "1", "reason": "invalid_amount", "why": "a test"}
+_SHOWN = {
+    "id": "CUST-1001",
+    "interaction": "1",
+    "name": "overdue",
+    "reason": "invalid_amount",
+    "why": "a test",
+}
 
 
 class Operation(NamedTuple):
@@ -55,7 +61,7 @@ def operations(document: dict[str, Any]) -> Iterator[Operation]:
                 name = parameter["name"]
                 examples = parameter["schema"].get("examples", [None])
                 if parameter["in"] == "path":
-                    url = url.replace(f"{{{name}}}", examples[0] or _SHOWN[name])
+                    url = url.replace(f"{{{name}}}", str(examples[0] or _SHOWN[name]))
                 elif parameter.get("required"):
                     query[name] = _SHOWN[name]
             request: dict[str, Any] = {"method": method.upper(), "url": url, "params": query}
