@@ -345,7 +345,10 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
             ],
             "orders": [_order_json(order) for order in order_page.items],
             "timeline": [_event_json(event) for event in event_page.items],
-            "interactions": [interaction_json(interaction) for interaction in noted],
+            "interactions": [
+                interaction_json(each) | ({"removedAt": each.removed_at} if each.removed_at else {})
+                for each in noted
+            ],
             "deadLetters": [
                 {
                     "streamId": letter.stream_id,

@@ -79,7 +79,7 @@ class RoundJson(Camel):
     results: list[RoundResult]
 
 
-class ListedCustomer(Camel):
+class ListMember(Camel):
     """A customer of a work list."""
 
     id: str
@@ -128,7 +128,7 @@ class ListMembers(Camel):
 
     work_list: WorkList
     total: int
-    items: list[ListedCustomer]
+    items: list[ListMember]
 
 
 class Contacted(Camel):

@@ -122,9 +122,10 @@ class Filter:
 
     def holds(self, email: str, customer: Customer, zone: ZoneInfo) -> bool:
         name = (customer.name or "").lower()
+        searched = self.search.strip('"')
         return (
             self.segment in {None, customer.segment}
-            and (self.search in email or self.search in name)
+            and (searched in email or searched in name)
             and (not self.days or self.days[0] <= local_day(customer, zone) <= self.days[1])
         )
 
@@ -137,12 +138,12 @@ def filters(rng: Random, zone: ZoneInfo, now: datetime) -> Iterator[Filter]:
     days = changes_of_clocks(zone, now) or [now.date() - 100 * DAY]
     yield Filter(None, "", None)
     yield Filter("vip", "", None)
-    yield Filter(None, "name 1", None)
+    yield Filter(None, '"name 1"', None)
     for _ in range(9):
         first = rng.choice([*days, now.date() - rng.randrange(2, 700) * DAY])
         last = first + rng.choice([0, 0, 1, 30, 365]) * DAY
         segment = rng.choice([None, None, *SEGMENTS])
-        yield Filter(segment, rng.choice(["", "", "c1", "name 3"]), (first, last))
+        yield Filter(segment, rng.choice(["", "", "c1", '"name 3"']), (first, last))
 
 
 def digits(written: str) -> str:

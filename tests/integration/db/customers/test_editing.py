@@ -30,7 +30,7 @@ async def test_a_customer_is_created_by_hand(api: Api, service: Service) -> None
     assert created["totalSpent"] == 0
     assert await api.get(f"/{created['id']}") == created
     announced = await service.rows("SELECT previous, segment, cause FROM segment_changes")
-    assert announced == [{"previous": None, "segment": "new", "cause": "manual"}]
+    assert announced == [{"previous": None, "segment": "new", "cause": "entry"}]
 
 
 async def test_an_order_finds_the_customer_by_email_without_case(
