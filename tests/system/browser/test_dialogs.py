@@ -537,7 +537,7 @@ async def test_a_customer_is_created_held_and_deleted_in_dialogs(site: Site, tab
     await expect(tab.locator("#toast")).to_have_text("Customer created.")
     await expect(dialog.locator("h1")).to_have_text("Ada")
     await dialog.get_by_label("What happened").fill("Asked about delivery")
-    await dialog.get_by_role("button", name="Add").click()
+    await dialog.get_by_role("button", name="Add", exact=True).click()
     await expect(tab.locator("#toast")).to_have_text("Interaction added.")
     await expect(dialog.locator(".log .words").first).to_have_text("Asked about delivery")
     await dialog.get_by_role("link", name="Edit").click()

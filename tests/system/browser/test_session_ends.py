@@ -111,11 +111,11 @@ async def test_what_was_typed_into_a_page_comes_back_after_signing_in(desk: Desk
     tab = await desk.tab("/customers/CUST-1001")
     await tab.get_by_label("What happened").fill("She asked for\na refund")
     await desk.idle()
-    await tab.get_by_role("button", name="Add").click()
+    await tab.get_by_role("button", name="Add", exact=True).click()
     await expect(tab.get_by_text(IDLE)).to_be_visible()
     await sign_in(tab)
     await expect(tab.get_by_text(BACK)).to_be_focused()
-    await tab.get_by_role("button", name="Add").click()
+    await tab.get_by_role("button", name="Add", exact=True).click()
     await expect(tab.locator("#toast")).to_have_text("Interaction added.")
     await expect(tab.get_by_text(BACK)).to_have_count(0)
     assert await tab.evaluate("sessionStorage.length") == 0
