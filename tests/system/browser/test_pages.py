@@ -353,7 +353,7 @@ async def plain(site: Site, browser: Browser) -> AsyncIterator[Page]:
 @pytest.mark.usefixtures("shop")
 async def test_everything_can_be_read_without_scripts(plain: Page) -> None:
     await plain.goto("/")
-    await plain.get_by_role("radio", name="Inactive").check()
+    await plain.get_by_role("checkbox", name="Inactive").check()
     await plain.get_by_role("button", name="Apply").click()
     assert "Showing 1 to 7 of 7" in await plain.inner_text("#results")
     await (

@@ -67,7 +67,7 @@ async def desk(empty_service: Service, web_process: str, browser: Browser) -> As
 
 
 async def sign_in(tab: Page, email: str = JANE) -> None:
-    await tab.get_by_label("E-mail").fill(email)
+    await tab.get_by_role("textbox", name="E-mail", exact=True).fill(email)
     await tab.get_by_label("Password").fill(PASSWORD)
     await tab.keyboard.press("Enter")
 

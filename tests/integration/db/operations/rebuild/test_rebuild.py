@@ -177,7 +177,7 @@ async def test_a_rebuild_corrects_the_statistics(shop: Service, damage: str) -> 
 
 async def test_a_rebuild_corrects_days_of_the_stores_zone(shop: Service) -> None:
     await move_to(shop, "Pacific/Kiritimati")
-    await shop.execute("UPDATE daily_totals SET revenue = revenue + 1, day = day - 1")
+    await shop.execute("UPDATE daily_totals SET revenue = revenue + 1, day = day - 10")
     await shop.execute("DELETE FROM daily_changes")
     assert not (await _run(shop, apply=False)).clean
     await _run(shop, apply=True)
