@@ -417,11 +417,12 @@ async def test_pages_are_small_and_have_a_strict_content_policy(shop: Site) -> N
             assert not re.search(r"https?://(?!www\.w3\.org)", answer.text)
 
 
-async def test_nonsense_in_the_query_is_ignored(shop: Site) -> None:
+async def test_nonsense_in_the_query_is_told_beside_its_field(shop: Site) -> None:
     async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT, timeout=PATIENCE) as http:
         rubbish = "segment=x&span=y&from=z&to=0001-01-01&sort=email;drop&page=-1&q=%00"
         answer = await http.get(f"/?{rubbish}")
-        assert answer.status_code == 200
+        assert answer.status_code == 422
+        assert "“x” is not used" in answer.text
         assert "Showing 1 to 10 of 25" in answer.text
         beyond = await http.get("/?page=999999999")
         assert "There is no page 999,999,999" in beyond.text

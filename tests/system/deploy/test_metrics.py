@@ -79,7 +79,7 @@ async def test_every_metric_that_is_queried_exists(service: Service) -> None:
         text = (await http.get("/metrics")).text
     names = set(re.findall(r"^([a-z_]+)(?=[ {])", text, re.MULTILINE))
     names |= set(
-        re.findall(r"^# TYPE (\S+) gauge", text, re.MULTILINE)
+        re.findall(r"^# TYPE (\S+) (?:gauge|counter)", text, re.MULTILINE)
     )  # metrics that have no value now
     asked = {name for expression in expressions() for name in _NAME.findall(expression)}
     assert len(asked) >= 20

@@ -1,6 +1,7 @@
 """A rebuild mends what can be derived, leaves what cannot, and says which is which."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from sqlalchemy import text
 from consumers.relay import Relay
 from consumers.tasks import end
 from service.db.operations.rebuild import RebuildReport, rebuild
+from service.db.operations.verify.findings import Finding
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.cli.conftest import Crm
@@ -19,6 +21,8 @@ from tests.integration.worker.scene import all_published, out_stream
 
 WRITTEN = "SET crm.identifiers = 'written'"
 """Keeps triggers from telling the orders that somebody else re-pointed them."""
+_OUTLOOKS = 11
+"""The number of the invariant about what is expected of customers."""
 
 
 @pytest.fixture
@@ -37,6 +41,11 @@ async def told(empty_service: Service, now: datetime) -> Service:
 
 async def _run(service: Service, *, apply: bool = True) -> RebuildReport:
     return await rebuild(service.engine, apply=apply, actor="test", show=20)
+
+
+def _settled(findings: Sequence[Finding]) -> list[Finding | int]:
+    """Return the findings. Of outlooks, only the number: chances change from moment to moment."""
+    return [each.number if each.number == _OUTLOOKS else each for each in findings]
 
 
 @pytest.mark.parametrize(
@@ -88,11 +97,12 @@ async def test_what_can_be_derived_is_mended(populated: Service, damage: tuple[s
             for statement in statements.split("; "):
                 await connection.execute(text(statement))
             await connection.execute(text("SET crm.identifiers = ''"))
-    before = await populated.findings()
+    before = _settled(await populated.findings())
     assert before
     shown = await _run(populated, apply=False)
     assert not shown.clean
-    assert await populated.findings() == before, "without --apply, nothing is written"
+    after = _settled(await populated.findings())
+    assert after == before, "without --apply, nothing is written"
     report = await _run(populated)
     assert report.left == []
     assert await populated.findings() == []
