@@ -19,7 +19,7 @@ from tests.conftest import Service
 
 SHOP = "my-shop.myshopify.com"
 WOO = "shop.example"
-SECRET = "shpss_0123456789abcdef0123456789abcdef"
+SECRET = f"shpss_{0:032x}"
 
 _numbers = count(1)
 
