@@ -63,7 +63,7 @@ class Outlook(NamedTuple):
 
     order_days: int
     chance: float
-    """Of an order within `NEAR_DAYS`."""
+    """The chance of an order within `NEAR_DAYS`."""
     orders: float
     """Within `FAR_DAYS`."""
     value: float
@@ -216,7 +216,7 @@ class HoldOut(BaseModel):
     orders: Compared
     revenue: Compared
     ranked_right: float
-    """Of two customers, one of whom ordered, how often the chance ranked that one higher."""
+    """How often the chance ranked a customer who ordered above one who did not."""
     ranked_right_by_rules: float
     ranked_right_by_recency: float
     brier: float

@@ -5,7 +5,7 @@ import unicodedata
 LONGEST_TAG = 255
 """Characters, as in Shopify."""
 MOST_TAGS = 250
-"""Of one customer, or in one request."""
+"""The most tags of one customer, or in one request."""
 
 
 def tag_name(written: str) -> str:

@@ -94,9 +94,9 @@ class Predicted(NamedTuple):
 
     outlooks: list[Outlook]
     orders: list[float]
-    """Of all, within each of the `HORIZONS`."""
+    """The expected orders of all customers, within each of the `HORIZONS`."""
     revenue: list[float]
-    """Of all, within each of the `HORIZONS`."""
+    """The expected revenue of all customers, within each of the `HORIZONS`."""
 
 
 def predict(

@@ -160,7 +160,7 @@ class _Import:
     as_of: datetime
     reading: Reading
     domains: Mapping[str, str]
-    """Of the only shop of each platform that has just one."""
+    """The domain of each platform's shop, where there is only one."""
     progress: Progress
     refused_lines: RefusedLines
     index: FileIndex

@@ -89,7 +89,7 @@ class Noted(NamedTuple):
     deliveries: int
     last_at: datetime
     failure: str | None
-    """Of the last one: what was wrong, and what to do."""
+    """What was wrong with the last failure, and what to do."""
 
 
 _VALID = "coalesce(s.expires_at > now(), true)"

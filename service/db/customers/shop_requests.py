@@ -25,7 +25,7 @@ class Asked:
     platform: str
     domain: str
     digest: bytes
-    """Of the body."""
+    """The digest of the body."""
     actor: str
 
 

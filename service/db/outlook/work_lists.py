@@ -99,7 +99,7 @@ class Overview(NamedTuple):
 
     as_of: datetime
     top: float
-    """Of this much and more is expected of a fifth of all customers."""
+    """The least expected value of the top fifth of all customers."""
     lists: dict[WorkList, Listed]
     groups: dict[RfmGroup, GroupFigures]
 

@@ -20,7 +20,7 @@ class Heading(NamedTuple):
 
     topic: str
     domain: str
-    """Of the shop, in lower case."""
+    """The shop's domain, in lower case."""
     event_id: str
     """Empty if there is none."""
     triggered_at: datetime | None = None

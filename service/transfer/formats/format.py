@@ -70,7 +70,7 @@ class SingleRefund(NamedTuple):
     """A refund that is told without its order."""
 
     shop_id: str
-    """Of the order."""
+    """The shop's id of the order."""
     id: str
     amount: Decimal
     at: str
@@ -109,7 +109,7 @@ class Format:
     json: bool = False
     """Whether its records are JSON objects. Their keys are the columns."""
     platform: HookPlatform | None = None
-    """Whose shops write it. Webhooks of the same shop have its domain as their source."""
+    """The platform that writes it. Webhooks of the same shop have its domain as their source."""
     theirs: Mapping[str, str] = field(default_factory=dict)
     """Their name of a column or field of ours, for faults."""
 

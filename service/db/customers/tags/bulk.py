@@ -46,7 +46,7 @@ class Preview(NamedTuple):
     matching: int
     """Customers of the filter."""
     changing: int
-    """Of these, those who would get the tag or lose it."""
+    """How many of these would get the tag or lose it."""
 
 
 class BulkChange(NamedTuple):
