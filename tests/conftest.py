@@ -11,7 +11,7 @@ from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 from sqlalchemy import Table, event, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from consumers.orders import judge_all
 from service.config import Config
@@ -93,6 +93,13 @@ _RESET = [
 ]
 
 
+async def _empty(connection: AsyncConnection) -> None:
+    if used := (await connection.execute(_USED)).scalars().all():
+        await connection.execute(text(f"TRUNCATE {', '.join(used)} RESTART IDENTITY CASCADE"))
+    for statement in _RESET:
+        await connection.execute(text(statement))
+
+
 @dataclass(frozen=True)
 class Service:
     """The parts of the service, which a test drives one by one.
@@ -160,12 +167,8 @@ class Service:
 
     async def empty(self) -> None:
         """Empty the database and Redis."""
-        async with self.owner.begin() as connection:
-            if used := (await connection.execute(_USED)).scalars().all():
-                names = ", ".join(used)
-                await connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
-            for statement in _RESET:
-                await connection.execute(text(statement))
+        # A process that the last test used may still answer: then they wait for each other.
+        await in_transaction(self.owner, _empty)
         await self.redis.flushall()
 
 

@@ -9,9 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.outlook import HORIZONS, Outlook
 
+# The row of somebody whose last order was cancelled stays until the next refresh.
 _OF = text("""
-SELECT customer_id, order_days, chance, orders, value, expected_on, overdue_on, rfm
-FROM customer_outlook WHERE customer_id = ANY(:ids)
+SELECT o.customer_id, o.order_days, o.chance, o.orders, o.value, o.expected_on, o.overdue_on, o.rfm
+FROM customer_outlook o JOIN customers c ON c.id = o.customer_id
+WHERE o.customer_id = ANY(:ids) AND c.total_orders > 0
 """)
 _REFRESH = text("""
 SELECT model, completed_at, expected_orders, expected_revenue FROM insight_refresh

@@ -113,7 +113,7 @@ async def test_days_are_chosen_in_the_stores_zone(shop: Site, tab: Page) -> None
     first = (datetime.now(UTC) - timedelta(days=70)).date()
     last = (datetime.now(UTC) - timedelta(days=60)).date()
     await tab.locator("#span").select_option("Custom")
-    await tab.get_by_label("From").fill(first.isoformat())
+    await tab.get_by_label("From", exact=True).fill(first.isoformat())
     await tab.get_by_label("To", exact=True).fill(last.isoformat())
     await expect(tab.get_by_text("Showing 1 to 8 of 8")).to_be_visible()
     assert f"from={first}" in tab.url

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.outlook import KnownCustomer
 from service.core.time_zones import zone_of
 from service.db.engine import TRANSACTION_SECONDS
-from service.db.operations.verify.findings import MOST_SHOWN, Check, Fault, fault_if
+from service.db.operations.verify.findings import MOST_SHOWN, Check, Fault, fault_if, run
 from service.db.outlook import models
 from service.db.outlook.due import PROMISE, read_situation
 from service.db.outlook.facts import facts_of
@@ -26,18 +26,20 @@ _CHANCE_OFF = 0.02
 _ORDERS_OFF, _VALUE_OFF = 0.002, 0.02
 """Figures that are as small are shown as none."""
 
-# An erasure or a merge deletes the row. A refresh that has read the facts just before may write it
-# once more; the next one deletes it.
+# The circle has come by whoever changed before it began. A batch that was judged before may have
+# been committed later, but not by more than its time limit.
+_BEFORE_THE_CIRCLE = f"""
+  < CAST(:begun_at AS timestamptz) - interval '{TRANSACTION_SECONDS} seconds'
+  AND o.customer_id <= coalesce(CAST(:reached AS bigint), o.customer_id)"""
+# An erasure or a merge deletes the row, but a refresh that has read the facts just before may write
+# it once more. Only the next refresh deletes that, and the row of somebody whose last order went.
 _NOBODYS = text(f"""
 SELECT o.customer_id AS customer FROM customer_outlook o
 LEFT JOIN customers c ON c.id = o.customer_id
-WHERE (c.id IS NULL OR c.total_orders = 0)
-  AND NOT EXISTS (
-    SELECT FROM removals r WHERE r.customer_id = o.customer_id
-      AND r.removed_at > CAST(:now AS timestamptz) - interval '{PROMISE.total_seconds()} seconds')
-  AND EXISTS (
-    SELECT FROM insight_refresh
-    WHERE completed_at > CAST(:now AS timestamptz) - interval '{PROMISE.total_seconds()} seconds')
+WHERE (c.id IS NULL OR c.total_orders = 0) AND coalesce(
+    c.date_updated,
+    (SELECT max(r.removed_at) FROM removals r WHERE r.customer_id = o.customer_id),
+    '-infinity') {_BEFORE_THE_CIRCLE}
 LIMIT :most
 """)
 _NOBODYS_CONTACTS = text(f"""
@@ -48,28 +50,30 @@ WHERE NOT EXISTS (SELECT FROM customers c WHERE c.id = t.customer_id)
       AND r.removed_at > CAST(:now AS timestamptz) - interval '{PROMISE.total_seconds()} seconds')
 LIMIT :most
 """)
-# The circle has come by these, and nothing that it looks at has changed since it began. A batch
-# that was judged before may have been committed later, but not by more than its time limit.
 _SAMPLE = text(f"""
 SELECT o.*, {STORE_ZONE} AS zone FROM customer_outlook o JOIN customers c ON c.id = o.customer_id
-WHERE c.date_updated < CAST(:begun_at AS timestamptz) - interval '{TRANSACTION_SECONDS} seconds'
-  AND o.customer_id <= coalesce(CAST(:reached AS bigint), o.customer_id)
+WHERE c.date_updated {_BEFORE_THE_CIRCLE}
 ORDER BY hashint8extended(customer_id, :seed) LIMIT :most
 """)
-
-OUTLOOKS = (
+_CHECKS = (
     Check("an outlook is of a customer who has no orders", REFRESH, _NOBODYS),
     Check("a contact is of a customer who does not exist", REFRESH, _NOBODYS_CONTACTS),
 )
 
 
 async def outlook_faults(connection: AsyncConnection, now: datetime) -> list[Fault]:
-    """Compute a sample of outlooks again, and return those that are off as a fault.
+    """Return the outlooks and contacts of nobody, and those of a sample that are off.
 
-    Outlooks that a circle still has time to rewrite are left out, and so is everything where numpy
-    and scipy are not installed.
+    Outlooks that a circle still has time to rewrite are left out. The sample is computed again,
+    which takes numpy and scipy; where they are not installed there is none.
     """
     situation = await read_situation(connection)
+    parameters = {
+        "now": now,
+        "begun_at": situation.begun_at,
+        "reached": situation.next_id if situation.under_way else None,
+    }
+    faults = await run(connection, _CHECKS, parameters)
     model = await models.newest(connection)
     if (
         model is None
@@ -79,16 +83,12 @@ async def outlook_faults(connection: AsyncConnection, now: datetime) -> list[Fau
         or now - situation.completed_at > PROMISE
         or not find_spec("scipy")
     ):
-        return []
-    parameters = {
-        "begun_at": situation.begun_at,
-        "reached": situation.next_id if situation.under_way else None,
-        "seed": random.randrange(2**31),
-        "most": _SAMPLE_SIZE,
-    }
+        return faults
+    del parameters["now"]
+    parameters |= {"seed": random.randrange(2**31), "most": _SAMPLE_SIZE}
     rows = {row.customer_id: row for row in await connection.execute(_SAMPLE, parameters)}
     facts = await facts_of(connection, list(rows))
-    return fault_if(
+    return faults + fault_if(
         _off(model.fitted, rows, facts, now)[:MOST_SHOWN],
         "an outlook is not what the model says",
         REFRESH,

@@ -25,6 +25,7 @@ from service.db.outlook import due, models
 from service.db.outlook.facts import next_chunk
 from service.db.outlook.fit import model_of
 from service.db.outlook.models import Fitted
+from service.db.outlook.reading import outlooks_of
 from service.db.outlook.refresh import refresh_chunk
 from service.insight.arrays import Customers, Floats
 from service.insight.expectation import chance, expected_orders, waits
@@ -193,8 +194,31 @@ async def _who_has_no_order_left_has_no_outlook(
             updated=now,
         )
     )
+    (row,) = await service.rows(
+        "SELECT id FROM customers WHERE email = :email", email=f"c{only.customer}@x.org"
+    )
+    async with service.engine.connect() as connection:
+        assert await outlooks_of(connection, [row["id"]]) == {}
+    assert await service.findings() == []  # the row stays until the next circle
     (step,) = await refresh_all(service, now)
     assert step.removed == 1
+
+
+async def test_an_outlook_of_nobody_that_a_circle_left_is_a_fault(
+    empty_service: Service, now: datetime
+) -> None:
+    await open_shop(empty_service, Random(4), now)
+    await fit_now(empty_service)
+    await refresh_all(empty_service, now)
+    number = (await empty_service.rows("SELECT max(customer_id) AS id FROM customer_outlook"))[0]
+    await empty_service.execute(
+        "UPDATE customer_outlook SET customer_id = :other WHERE customer_id = :id",
+        id=number["id"],
+        other=number["id"] + 1,
+    )
+    (finding,) = await empty_service.findings()
+    assert finding.number == 11
+    assert finding.offenders == [{"customer": number["id"] + 1}]
 
 
 @pytest.mark.usefixtures("shop")
