@@ -18,6 +18,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from tests.processes import HOST, free_port
 
 _SLOW_SECONDS = 3.0
+_END_SECONDS = 0.1
+"""Time for requests to end when an endpoint closes. aiohttp takes 0 for no limit."""
 
 
 class Mode(Enum):
@@ -48,7 +50,7 @@ class Endpoint:
         self._site: web.TCPSite | None = None
         app = web.Application()
         app.router.add_post("/hook", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_END_SECONDS)
 
     @contextlib.asynccontextmanager
     async def running(
@@ -82,7 +84,7 @@ class Endpoint:
         if self._site is not None:
             await self._site.stop()
             server: Any = self._runner.server
-            await server.shutdown(0)
+            await server.shutdown(_END_SECONDS)
 
     async def _answer(self, request: web.Request) -> web.Response:
         body = await request.read()
