@@ -90,6 +90,15 @@ class Endpoint(NamedTuple):
         return urlsplit(self.url).netloc
 
 
+class EndpointChange(NamedTuple):
+    """What to change of an endpoint. None: it stays. The URL was checked."""
+
+    url: str | None = None
+    """Another URL has to be a public one: only the command line allows private networks."""
+    events: Sequence[EventKind] | None = None
+    description: str | None = None
+
+
 class Replayed(NamedTuple):
     """What moving the cursor changed, in events."""
 
@@ -175,6 +184,21 @@ _RESUME = text(
     )
 )
 _TOUCH = text(_CHANGE.format("url = url", ""))
+_LOCK_WHOLE = text(
+    "SELECT url, events, description, allow_private FROM endpoints WHERE id = :id FOR UPDATE"
+)
+# Events of a kind that is new to it begin now, as for a new endpoint. The version stays if only the
+# description changes: whoever sends would repeat what is on its way.
+_EDIT = text(f"""
+UPDATE endpoints e SET url = :url, events = CAST(:events AS text[]), description = :description,
+  allow_private = :allow_private, version = version + CAST(:is_sent_otherwise AS boolean)::int,
+  change_cursor = CASE WHEN :begins_changes THEN p.change_cursor ELSE e.change_cursor END,
+  removal_cursor = CASE WHEN :begins_removals THEN p.removal_cursor ELSE e.removal_cursor END
+FROM ({_PLACES}) p WHERE e.id = :id
+""")
+_TRY_AT_ONCE = text("""
+UPDATE endpoints SET failures = 0, failing_since = NULL, next_attempt_at = NULL WHERE id = :id
+""")
 _REMOVE = text("DELETE FROM endpoints WHERE id = :id RETURNING url")
 _LOCK = text(
     "SELECT change_cursor, removal_cursor, events FROM endpoints WHERE id = :id FOR UPDATE"
@@ -236,6 +260,53 @@ async def add(connection: AsyncConnection, new: NewEndpoint, secret: str, actor:
     }
     await note(connection, actor, "endpoint.added", details=details)
     return endpoint_id
+
+
+async def change(
+    connection: AsyncConnection, endpoint_id: int, wanted: EndpointChange, actor: str
+) -> list[str]:
+    """Change an endpoint; return the names of what is different now.
+
+    It goes on where it is. A kind of events that is new to it begins now, and another URL is tried
+    at once. Raises NoSuchEndpointError.
+    """
+    before = (await connection.execute(_LOCK_WHOLE, {"id": endpoint_id})).one_or_none()
+    if before is None:
+        raise NoSuchEndpointError
+    url: str = before.url if wanted.url is None else wanted.url
+    events = (
+        before.events if wanted.events is None else sorted({str(kind) for kind in wanted.events})
+    )
+    description = before.description if wanted.description is None else wanted.description
+    after: dict[str, Any] = {"url": url, "events": events, "description": description}
+    changed = [name for name, value in after.items() if value != getattr(before, name)]
+    if not changed:
+        return []
+    begins = set(events) - set(before.events)
+    await connection.execute(
+        _EDIT,
+        {
+            "id": endpoint_id,
+            **after,
+            # Else whoever may change a URL could reach what only the command line may allow.
+            "allow_private": before.allow_private and "url" not in changed,
+            "is_sent_otherwise": changed != ["description"],
+            "begins_changes": EventKind.CHANGED in begins,
+            "begins_removals": EventKind.REMOVED in begins,
+            "since": None,
+        },
+    )
+    if "url" in changed:
+        await connection.execute(_TRY_AT_ONCE, {"id": endpoint_id})
+    hosts = {"host": urlsplit(before.url).netloc, "newHost": urlsplit(url).netloc}
+    details = {
+        "endpoint": endpoint_id,
+        "changed": changed,
+        **(hosts if "url" in changed else {}),
+        **({"events": events} if "events" in changed else {}),
+    }
+    await note(connection, actor, "endpoint.changed", details=details)
+    return changed
 
 
 async def pause(connection: AsyncConnection, endpoint_id: int, actor: str, why: str) -> bool:

@@ -1,5 +1,6 @@
 """``/api/v1/webhooks``: endpoints to which events are sent by HTTP."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -14,11 +15,13 @@ from service.core.endpoints import (
     EventKind,
     make_secret,
 )
+from service.core.scopes import Actor
 from service.db.engine import in_transaction
 from service.db.operations import endpoints
 from service.db.operations.endpoints import (
     MOST_COUNTED,
     Endpoint,
+    EndpointChange,
     NewEndpoint,
     NoSuchEndpointError,
     TooManyEndpointsError,
@@ -97,6 +100,27 @@ class NewWebhook(Camel):
     )
 
 
+class WebhookChanges(Camel):
+    """What to change of an endpoint. What is left out stays."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"description": "the new mailing list"}]}
+    )
+
+    url: str | None = Field(
+        None,
+        max_length=2000,
+        description="It must be public, also if the endpoint may be in a private network now.",
+    )
+    events: list[EventKind] | None = Field(
+        None,
+        min_length=1,
+        max_length=len(EventKind),
+        description="Events of a kind that is new to it come from now on.",
+    )
+    description: ShortText | None = None
+
+
 class RegisteredWebhook(Camel):
     """A new endpoint and its secret."""
 
@@ -166,21 +190,20 @@ async def add_webhook(request: Request, actor: Admin, body: NewWebhook) -> Respo
     They are signed as [Standard Webhooks](https://www.standardwebhooks.com) says, with the secret
     in the answer. The host must have public addresses.
     """
-    try:
-        await check_url(body.url, allow_private=False)
-    except BadUrlError as error:
-        raise invalid("body.url", str(error)) from None
-    secret = make_secret()
-    new = NewEndpoint(body.url, body.events, body.description, since=body.since)
-    engine = state_of(request).engine
-    try:
-        number = await in_transaction(engine, endpoints.add, new, secret, actor.name)
-    except TooManyEndpointsError:
-        detail = f"There are {MOST_ENDPOINTS} endpoints already. Remove one first."
-        raise ProblemError(409, "Too many endpoints", detail) from None
-    async with engine.connect() as connection:
-        added = await endpoints.endpoint(connection, number)
+    added, secret = await registered(request, actor, body)
     return Json({"endpoint": _json(added), "secret": secret}, 201)
+
+
+@router.patch("/{id}", response_model=WebhookEndpoint, responses=NOT_FOUND)
+async def change_webhook(
+    request: Request, actor: Admin, number: EndpointNumber, body: WebhookChanges
+) -> Response:
+    """Change the URL, the events or the description of an endpoint.
+
+    It goes on with the next event. Another URL is tried at once.
+    """
+    await changed(request, actor, number, body)
+    return Json(_json(await read(request, number)))
 
 
 @router.get("/{id}", response_model=WebhookEndpoint, responses=NOT_FOUND)
@@ -226,10 +249,49 @@ async def renew_webhook_secret(
     request: Request, actor: Admin, number: EndpointNumber, body: RenewRequest
 ) -> Response:
     """Sign with a new secret. For a while, the former one signs as well."""
+    return Json({"secret": await renewed(request, actor, number, body)})
+
+
+async def registered(request: Request, actor: Actor, body: NewWebhook) -> tuple[Endpoint, str]:
+    """Register an endpoint. Return it and its secret. Raises a problem."""
+    await _check(body.url)
+    secret = make_secret()
+    new = NewEndpoint(body.url, body.events, body.description, since=body.since)
+    try:
+        number = await in_transaction(
+            state_of(request).engine, endpoints.add, new, secret, actor.name
+        )
+    except TooManyEndpointsError:
+        detail = f"There are {MOST_ENDPOINTS} endpoints already. Remove one first."
+        raise ProblemError(409, "Too many endpoints", detail) from None
+    return await read(request, number), secret
+
+
+async def changed(
+    request: Request, actor: Actor, number: int, body: WebhookChanges
+) -> Sequence[str]:
+    """Change an endpoint. Return the names of what is different now. Raises a problem."""
+    url = body.url
+    if url is not None and url != (await read(request, number)).url:
+        await _check(url)  # one that stays may be in a private network
+    wanted = EndpointChange(url, body.events, body.description)
+    different: list[str] = await decide(request, endpoints.change, number, wanted, actor.name)
+    return different
+
+
+async def renewed(request: Request, actor: Actor, number: int, body: RenewRequest) -> str:
+    """Have requests signed with a new secret, and return it. Raises a problem."""
     secret = make_secret()
     keep = body.keep_hours * _HOUR
     await decide(request, endpoints.renew_secret, number, secret, keep, actor.name)
-    return Json({"secret": secret})
+    return secret
+
+
+async def _check(url: str) -> None:
+    try:
+        await check_url(url, allow_private=False)
+    except BadUrlError as error:
+        raise invalid("body.url", str(error)) from None
 
 
 async def read(request: Request, number: int) -> Endpoint:

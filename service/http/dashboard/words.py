@@ -127,6 +127,8 @@ ACTIONS = {
     "hook.rotated": "Secret of a shop's webhooks changed",
     "hook.removed": "Webhooks of a shop removed",
     "endpoint.added": "Endpoint for webhooks added",
+    "endpoint.changed": "Endpoint for webhooks changed",
+    "endpoint.secret_renewed": "Secret of an endpoint changed",
     "endpoint.paused": "Endpoint for webhooks paused",
     "endpoint.resumed": "Endpoint for webhooks resumed",
     "endpoint.replayed": "Events sent to an endpoint again",

@@ -89,11 +89,70 @@ async def test_decisions_are_made_and_audited(service: Service, web: httpx.Async
     assert secret not in str(rows)
 
 
+async def test_an_endpoint_is_changed_and_goes_on_where_it_is(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    number = (await added(web, events=["customer-segment-changed"]))["endpoint"]["id"]
+    await service.execute(
+        "UPDATE endpoints SET failures = 2, failing_since = now(), next_attempt_at = now()"
+    )
+    await service.execute("UPDATE relay SET numbered = 50, published = 50")
+    await service.execute("UPDATE removals_relay SET numbered = 7, published = 7")
+    cursors = "SELECT change_cursor, removal_cursor, failures, version FROM endpoints"
+    (before,) = await service.rows(cursors)
+
+    async def change(**fields: Any) -> dict[str, Any]:
+        answer = await web.patch(f"{API}/{number}", json=fields)
+        assert answer.status_code == 200, answer.text
+        document: dict[str, Any] = answer.json()
+        return document
+
+    assert (await change(description="the list"))["description"] == "the list"
+    assert await service.rows(cursors) == [before]  # whoever sends is not disturbed
+    both = ["customer-removed", "customer-segment-changed"]
+    assert (await change(events=both))["events"] == both
+    (row,) = await service.rows(cursors)
+    # Changes go on where they were. Removals, which are new to it, begin now.
+    assert (row["change_cursor"], row["removal_cursor"]) == (before["change_cursor"], 7)
+    assert (row["version"], row["failures"]) == (before["version"] + 1, 2)
+    moved = await change(url="https://8.8.4.4/new?token=2", events=both)
+    assert (moved["url"], moved["state"]) == ("https://8.8.4.4/new?token=2", "active")
+    assert (await change(url="https://8.8.4.4/new?token=2")) == moved
+    rows = await service.rows(
+        "SELECT details FROM audit WHERE action = 'endpoint.changed' ORDER BY id"
+    )
+    assert [row["details"]["changed"] for row in rows] == [["description"], ["events"], ["url"]]
+    assert (rows[2]["details"]["host"], rows[2]["details"]["newHost"]) == ("8.8.8.8", "8.8.4.4")
+    assert "token" not in str(rows)
+    await web.delete(f"{API}/{number}")
+    for relay in ("relay", "removals_relay"):  # nothing was published in truth
+        await service.execute(f"UPDATE {relay} SET numbered = 0, published = 0")
+
+
+async def test_only_the_command_line_lets_a_changed_url_be_private(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    number = (await added(web))["endpoint"]["id"]
+    await service.execute("UPDATE endpoints SET url = 'http://10.0.0.1/', allow_private = true")
+    address = f"{API}/{number}"
+    # Its own URL is no other URL, though it could not be added over HTTP.
+    same = await web.patch(address, json={"url": "http://10.0.0.1/", "description": "inside"})
+    assert (same.status_code, same.json()["allowPrivate"]) == (200, True)
+    refused = await web.patch(address, json={"url": "https://10.0.0.2/"})
+    assert (refused.status_code, refused.json()["errors"][0]["where"]) == (422, "body.url")
+    assert (await web.get(address)).json()["url"] == "http://10.0.0.1/"
+    # A public host may have a private address tomorrow. The worker must refuse that then.
+    moved = await web.patch(address, json={"url": "https://8.8.8.8/"})
+    assert (moved.status_code, moved.json()["allowPrivate"]) == (200, False)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
         ("GET", "", None),
         ("DELETE", "", None),
+        ("PATCH", "", {"url": "https://8.8.4.4/"}),
+        ("PATCH", "", {"description": "x"}),
         ("POST", "/pause", {"why": "x"}),
         ("POST", "/resume", None),
         ("POST", "/replay", {"since": "2000-01-01T00:00:00Z"}),
@@ -119,7 +178,7 @@ async def test_there_is_a_limit(service: Service, web: httpx.AsyncClient) -> Non
 
 
 async def test_staff_see_and_decide_on_pages(service: Service, web: httpx.AsyncClient) -> None:
-    assert "Webhooks out" not in (await web.get("/operations")).text
+    assert "No other system gets events" in (await web.get("/operations")).text
     number = (await added(web, description="mailing list"))["endpoint"]["id"]
     page = await web.get("/operations")
     assert "Webhooks out" in page.text
@@ -146,3 +205,39 @@ async def test_staff_see_and_decide_on_pages(service: Service, web: httpx.AsyncC
     assert wrong.status_code == 422
     assert "Endpoint removed" in (await sent("remove")).text
     assert (await web.get(address)).status_code == 404
+
+
+async def test_an_admin_adds_and_changes_an_endpoint_on_a_page(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    new = "/operations/endpoints/new"
+    assert 'href="/operations/endpoints/new"' in (await web.get("/operations")).text
+    assert "by POST, from now on" in (await web.get(new)).text
+    private = await web.post(new, data={"url": "https://10.0.0.1/", "events": "customer-removed"})
+    assert private.status_code == 422
+    assert "This URL leads to an address that is not allowed" in private.text
+    assert 'value="https://10.0.0.1/"' in private.text
+    none = await web.post(new, data={"url": URL})
+    assert (none.status_code, "Choose at least one kind." in none.text) == (422, True)
+    assert not await service.rows("SELECT 1 FROM endpoints")
+    both = ["customer-segment-changed", "customer-removed"]
+    made = await web.post(new, data={"url": URL, "description": "mailing list", "events": both})
+    assert (made.status_code, made.headers["cache-control"]) == (200, "no-store")
+    (row,) = await service.rows("SELECT e.id, secret FROM endpoint_secrets s, endpoints e")
+    assert row["secret"] in made.text
+    address = f"/operations/endpoints/{row['id']}"
+    assert row["secret"] not in (await web.get(address)).text
+    form = await web.get(f"{address}/edit")
+    assert "token=1" in form.text
+    wrong = await web.post(f"{address}/edit", data={"url": "ftp://x/", "events": both})
+    assert (wrong.status_code, "must begin with https://" in wrong.text) == (422, True)
+    saved = {"url": URL, "description": "letters", "events": "customer-removed"}
+    for told in ("Changes saved", "Nothing was changed"):
+        answer = await web.post(f"{address}/edit", data=saved, follow_redirects=True)
+        assert told in answer.text
+    document = (await web.get(f"{API}/{row['id']}")).json()
+    assert (document["description"], document["events"]) == ("letters", ["customer-removed"])
+    renewed = await web.post(f"{address}/secret")
+    (newest,) = await service.rows("SELECT secret FROM endpoint_secrets ORDER BY id DESC LIMIT 1")
+    assert newest["secret"] in renewed.text
+    assert "signs as well for 24 hours" in renewed.text

@@ -113,8 +113,7 @@ def _note_other_host(url: str, site: Site, wrong: list[str]) -> None:
 def _note_error(message: ConsoleMessage, wrong: list[str]) -> None:
     # Chromium logs every form that is refused or does not get through. Tests do that on purpose.
     url = message.location["url"]
-    from_form = (
-        "/customers/" in url or "/settings" in url
-    ) and "Failed to load resource" in message.text
+    forms = ("/customers/", "/settings", "/operations/")
+    from_form = any(each in url for each in forms) and "Failed to load resource" in message.text
     if message.type in {"error", "warning"} and not from_form:
         wrong.append(message.text)

@@ -36,12 +36,35 @@ async def test_an_endpoint_is_looked_at_and_paused(tab: Page) -> None:
     await expect(tab.locator("#endpoint-list")).to_contain_text("Maintenance")
 
 
+async def test_an_endpoint_is_added_and_its_secret_shown(tab: Page) -> None:
+    await tab.goto("/operations")
+    await tab.get_by_role("link", name="Add an endpoint").click()
+    dialog = tab.get_by_role("dialog")
+    await dialog.get_by_label("URL").fill("https://127.0.0.1/hook")
+    await dialog.get_by_role("button", name="Add").click()
+    await expect(dialog).to_contain_text("This URL leads to an address that is not allowed")
+    await dialog.get_by_label("URL").fill("https://8.8.8.8/hook")
+    await dialog.get_by_label("A customer’s segment changed").uncheck()
+    await dialog.get_by_role("button", name="Add").click()
+    await expect(dialog.locator(".secret")).to_contain_text("whsec_")
+    await dialog.get_by_role("link", name="I have copied it").click()
+    await expect(dialog).to_have_count(0)
+    await expect(tab.locator("#endpoint-list")).to_contain_text("8.8.8.8")
+    await tab.get_by_role("link", name="Open 8.8.8.8").click()
+    await expect(dialog).to_contain_text("removed customers")
+    await dialog.get_by_role("link", name="Edit").click()
+    await dialog.get_by_label("Name").fill("the warehouse")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(tab.locator("#endpoint-list")).to_contain_text("the warehouse")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.usefixtures("failing")
 async def test_its_pages_are_accessible_and_fit_a_phone(tab: Page, scheme: str) -> None:
     await tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     await tab.set_viewport_size({"width": 390, "height": 900})
-    for path in ("/operations", "/operations/endpoints/1"):
+    endpoints = "/operations/endpoints"
+    for path in ("/operations", f"{endpoints}/1", f"{endpoints}/1/edit", f"{endpoints}/new"):
         await tab.goto(path)
         for summary in await tab.locator("summary").all():
             await summary.click()
