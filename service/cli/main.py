@@ -1,4 +1,8 @@
-"""Define the command ``crm``: its commands, and the sentence with which an error ends it."""
+"""Define the command ``crm``: its commands, and the sentence with which an error ends it.
+
+A command's modules are imported when it is called: importing those of all commands takes longer
+than most commands.
+"""
 
 import asyncio
 import contextlib
@@ -11,18 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from service import logs, tracing
-from service.cli import dead_letters, files, hooks, insight, keys, users
-from service.cli.capacity import capacity
 from service.cli.database import connected, problem
-from service.cli.foreign import foreign
-from service.cli.losses import losses
+from service.cli.lazy import importing, lazy_group
 from service.cli.output import ShowSecrets, note, say
-from service.cli.publish import publish_command
-from service.cli.rebuild import rebuild
-from service.cli.recover import recover
-from service.cli.replay import replay
-from service.cli.status import status
-from service.cli.verify import verify
 from service.config import Config, ConfigError
 from service.db.engine import DATABASE_AWAY
 from service.db.installation import check_currency
@@ -30,7 +25,28 @@ from service.local import LocalError
 from service.local.state import with_local_stack
 from service.streams import redis_client
 
+_COMMANDS = {
+    "status": "status:status",
+    "verify": "verify:verify",
+    "rebuild": "rebuild:rebuild",
+    "recover": "recover:recover",
+    "replay": "replay:replay",
+    "dead-letters": "dead_letters:app",
+    "losses": "losses:losses",
+    "foreign": "foreign:foreign",
+    "import": "files:import_command",
+    "export": "files:export_command",
+    "publish": "publish:publish_command",
+    "insight": "insight:app",
+    "keys": "keys:app",
+    "hooks": "hooks:app",
+    "users": "users:app",
+    "capacity": "capacity:capacity",
+}
+"""The module and the name in it of each command that has a module of its own."""
+
 app = typer.Typer(
+    cls=lazy_group(_COMMANDS),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -112,7 +128,8 @@ def worker() -> None:
 
     It also publishes segment changes. Start as many as you like, on as many machines as you like.
     """
-    from consumers.worker import run_worker  # noqa: PLC0415
+    with importing():
+        from consumers.worker import run_worker  # noqa: PLC0415
 
     config = with_local_stack(Config.load())
     logs.set_up(config.log_level, config.log_format)
@@ -126,12 +143,13 @@ def web() -> None:
 
     Start as many as you like, on as many machines as you like.
     """
-    import uvicorn  # noqa: PLC0415
+    with importing():
+        import uvicorn  # noqa: PLC0415
 
-    from service.http.app import create_app  # noqa: PLC0415
-    from service.http.auth.local_mode import refuse_open_door  # noqa: PLC0415
-    from service.http.middleware import forwarded  # noqa: PLC0415
-    from service.http.server import connection  # noqa: PLC0415
+        from service.http.app import create_app  # noqa: PLC0415
+        from service.http.auth.local_mode import refuse_open_door  # noqa: PLC0415
+        from service.http.middleware import forwarded  # noqa: PLC0415
+        from service.http.server import connection  # noqa: PLC0415
 
     config = with_local_stack(Config.load())
     logs.set_up(config.log_level, config.log_format)
@@ -167,24 +185,6 @@ def migrate() -> None:
     config = with_local_stack(Config.load())
     revision = asyncio.run(upgrade(config.database_url or ""))
     say(f"schema at {revision}")
-
-
-app.command()(status)
-app.command()(verify)
-app.command()(rebuild)
-app.command()(recover)
-app.command()(replay)
-app.add_typer(dead_letters.app, name="dead-letters")
-app.command()(losses)
-app.command()(foreign)
-app.command("import")(files.import_command)
-app.command("export")(files.export_command)
-app.command("publish")(publish_command)
-app.add_typer(insight.app, name="insight")
-app.add_typer(keys.app, name="keys")
-app.add_typer(hooks.app, name="hooks")
-app.add_typer(users.app, name="users")
-app.command()(capacity)
 
 
 async def _refuse_other_currency(config: Config) -> None:

@@ -22,7 +22,7 @@ def _judge(entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
 def main() -> None:
     """Run ``crm worker``."""
     from consumers import orders  # noqa: PLC0415
-    from service.cli import main as crm  # noqa: PLC0415
+    from service.cli.main import main as crm  # noqa: PLC0415
 
     module: Any = orders
     module.judge = _judge

@@ -127,7 +127,7 @@ def main() -> None:
         }
         command = [sys.executable, "-m", "tests.system.chaos.points"]
         os.execve(command[0], command, os.environ | faked)  # noqa: S606
-    from service.cli import main as crm  # noqa: PLC0415
+    from service.cli.main import main as crm  # noqa: PLC0415
 
     _install()
     sys.argv = ["crm", "worker"]

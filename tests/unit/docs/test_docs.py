@@ -78,7 +78,7 @@ def test_every_setting_is_listed_with_its_default_and_no_other() -> None:
 
 def _commands() -> dict[str, Any]:
     group: Any = get_command(app)
-    return dict(group.commands)
+    return {name: group.get_command(None, name) for name in group.list_commands(None)}
 
 
 def _options(command: Any) -> set[str]:
