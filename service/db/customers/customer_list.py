@@ -99,7 +99,7 @@ async def find(
     shown, more = rows[: page.limit], len(rows) > page.limit
     return CustomerPage(
         items=[CustomerRow(*tuple(row)[:-1]) for row in shown],
-        total=await count(connection, wanted, hits) if total is None else total,
+        total=await count(connection, wanted, hits, page.sort) if total is None else total,
         first=_place(shown[0]) if shown else None,
         last=_place(shown[-1]) if shown else None,
         more=more,
@@ -125,6 +125,8 @@ def sorted_query(wanted: Filter, page: Page, hits: int | None) -> SortedQuery:
     """Return what a page asks for. ``hits`` is how many customers the search finds, if known."""
     key = KEYS[page.sort]
     where, parameters = wanted.where(hits, in_order=key.in_order)
+    if key.listed:
+        where += f" AND {key.listed}"
     direction, beyond = ("DESC", "<") if page.descending else ("ASC", ">")
     if page.after:
         parameters |= {"after": page.after.value, "after_id": page.after.id}
@@ -206,11 +208,22 @@ async def count_hits(connection: AsyncConnection, wanted: Filter) -> int | None:
     return int((await connection.execute(query, parameters)).scalar_one())
 
 
-async def count(connection: AsyncConnection, wanted: Filter, hits: int | None) -> int:
-    """Count the customers that match a filter; without a scan where the number is known.
+async def count(
+    connection: AsyncConnection,
+    wanted: Filter,
+    hits: int | None,
+    sort: Sort = Sort.DATE_CREATED,
+) -> int:
+    """Count the customers of a list that match a filter; without a scan where that is known.
 
-    ``hits`` is how many customers the search finds, if known.
+    ``hits`` is how many customers the search finds, if known. Some sort orders list only a part of
+    the customers.
     """
+    key = KEYS[sort]
+    if key.listed:
+        where, parameters = wanted.where(hits)
+        query = text(f"SELECT count(*) FROM {key.source} WHERE {where} AND {key.listed}")
+        return int((await connection.execute(query, parameters)).scalar_one())
     if hits is not None and wanted == Filter(search=wanted.search):
         return hits
     if wanted.only_by_segment:

@@ -3,7 +3,8 @@
 Name, e-mail and date of creation have a b-tree index, which is in order. The counters of a customer
 change with every order, and a b-tree on them would make each of these updates too expensive. They
 have a BRIN index instead: it is not in order, but it quickly finds the customers beyond a bound.
-The bound comes from a sample of the table.
+The bound comes from a sample of the table. What is expected of customers is in a table of its own,
+with a b-tree, because no order event writes it.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -31,6 +32,9 @@ class Sort(StrEnum):
     LAST_ORDER_DATE = "lastOrderDate"
     """Customers without an order come before all others."""
     DATE_CREATED = "dateCreated"
+    CHANCE = "chance"
+    EXPECTED_VALUE = "expectedValue"
+    """By these two, only customers with an outlook are listed."""
 
 
 class SortKey(NamedTuple):
@@ -42,8 +46,10 @@ class SortKey(NamedTuple):
     source: str = "customers c"
     id: str = "c.id"
     in_order: bool = False
-    """A b-tree index delivers the rows in this order. The others are orders that move: each order
-    event may change them, which is why they have no b-tree."""
+    """A b-tree index delivers the rows in this order."""
+    moves: bool = True
+    """Customers change their places while somebody reads the list, because orders or the refresh of
+    outlooks change the value."""
     bounded: str | None = None
     """The column whose BRIN index finds the rows beyond a bound."""
     values: Sequence[str] = ()
@@ -51,6 +57,8 @@ class SortKey(NamedTuple):
     nullable: bool = False
     """Some customers have no value. They come after all others, and before them in descending
     order, as in an index."""
+    listed: str | None = None
+    """The condition on a row of ``source`` that it is listed. None: everybody is."""
 
 
 class Branch(NamedTuple):
@@ -66,6 +74,18 @@ class Branch(NamedTuple):
     """All rows share one value, so their order is that of the ids."""
 
 
+def _of_outlook(column: str) -> SortKey:
+    return SortKey(
+        f"o.{column}",
+        "real",
+        "customer_outlook o JOIN customers c ON c.id = o.customer_id",
+        "o.customer_id",
+        in_order=True,
+        # The row of somebody whose last order was cancelled stays until the next refresh.
+        listed="c.total_orders > 0",
+    )
+
+
 _EVERYBODY = (Branch("true"),)
 KEYS = {
     Sort.NAME: SortKey(
@@ -74,8 +94,9 @@ KEYS = {
         "customer_search n JOIN customers c ON c.id = n.customer_id",
         "n.customer_id",
         in_order=True,
+        moves=False,
     ),
-    Sort.EMAIL: SortKey("c.email_key", "text", in_order=True, nullable=True),
+    Sort.EMAIL: SortKey("c.email_key", "text", in_order=True, moves=False, nullable=True),
     Sort.SEGMENT: SortKey("c.segment", "text", values=[f"c.segment = '{s}'" for s in Segment]),
     Sort.TOTAL_ORDERS: SortKey("c.total_orders", "integer", bounded="c.total_orders"),
     Sort.TOTAL_SPENT: SortKey("c.total_spent", "numeric", bounded="c.total_spent"),
@@ -85,7 +106,9 @@ KEYS = {
         bounded="c.last_order_date",
         values=["c.last_order_date IS NULL"],
     ),
-    Sort.DATE_CREATED: SortKey("c.date_created", "timestamptz", in_order=True),
+    Sort.DATE_CREATED: SortKey("c.date_created", "timestamptz", in_order=True, moves=False),
+    Sort.CHANCE: _of_outlook("chance"),
+    Sort.EXPECTED_VALUE: _of_outlook("value"),
 }
 _SAMPLE_SHARE = 0.01
 """The share of the table's pages that is read to find a bound."""

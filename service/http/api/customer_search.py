@@ -63,8 +63,12 @@ async def list_customers(
 
     Orders do not change `name`, `email` and `dateCreated` of known customers. They do change
     `totalOrders`, `totalSpent`, `lastOrderDate` and `segment`: whoever orders between two pages of
-    a list sorted by these moves, and may come twice or not at all. To get everybody while orders
-    come in, sort by `dateCreated`, or export.
+    a list sorted by these moves, and may come twice or not at all. So does whoever a refresh gives
+    another `chance` or `expectedValue`. To get everybody while orders come in, sort by
+    `dateCreated`, or export.
+
+    Sorted by `chance` or `expectedValue`, only customers with an outlook are listed, and `total`
+    counts these.
 
     Send `nextCursor` as `cursor` to get the next page. If nobody matches the search, `similar` has
     customers with similar names. A search term in the address ends up in the

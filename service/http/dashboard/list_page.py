@@ -18,6 +18,7 @@ from service.db.customers.list_walks import Steps
 from service.db.customers.narrowing import narrowed
 from service.db.customers.other_currencies import money_apart
 from service.db.customers.similar_names import similar_names
+from service.db.customers.sorting import KEYS
 from service.db.customers.tags import catalogue
 from service.db.engine import in_transaction
 from service.db.operations.activity import latest
@@ -94,8 +95,11 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         total = customers_in(figures, chosen) if figures else None
         if total is None:
             total = await customer_list.count(connection, chosen, hits)
+        listed = total
+        if KEYS[wanted.sort].listed:
+            listed = await customer_list.count(connection, chosen, hits, wanted.sort)
         matching = await read_page(
-            connection, wanted, chosen, seal, at, walked, size=Size(hits, total)
+            connection, wanted, chosen, seal, at, walked, size=Size(hits, listed)
         )
         medians = await filtered_medians(connection, chosen, state.medians, hits) if few else {}
         key_cards = await cards(connection, chosen, figures, total, window, clock, hits=hits)
@@ -124,6 +128,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         values=wanted.chosen.query,
         spans=DateSpan,
         matching=matching,
+        chosen_total=total,
         outlooks=outlooks,
         predicted=model is not None and model.fitted is not None,
         money=model is not None and model.verdict.shows_money,

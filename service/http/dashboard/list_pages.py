@@ -5,7 +5,8 @@ page begins. It is sealed, because it may hold a name. There are two kinds:
 
 * Sorted by name, e-mail or date of creation, a page begins after the last customer of the page
   before it, or ends before the first customer of the page after it. Orders do not change these.
-* Sorted by what orders change, the first or the last page begins a walk: see `list_walks`.
+* Sorted by what orders or a refresh change, the first or the last page begins a walk: see
+  `list_walks`.
 
 Without a cursor, the first and the last page are read as the list is now. Any other page is found
 by counting from the first, which is approximate.
@@ -57,7 +58,7 @@ class Size(NamedTuple):
     hits: int | None
     """How many customers the search finds. None: nothing is searched."""
     total: int
-    """How many customers match."""
+    """How many customers match and are listed."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def read_cursor(wanted: ListQuery, seal: Seal) -> Cursor:
     opened = seal.open(wanted.cursor, _purpose(wanted)) if wanted.cursor else None
     if opened is None:
         return None
-    if KEYS[wanted.sort].in_order:
+    if not KEYS[wanted.sort].moves:
         value, customer, back = orjson.loads(opened)
         return After(SortPosition(value, customer), back)
     return Step(*orjson.loads(opened))
@@ -142,7 +143,7 @@ async def read_page(
 
     def beside(new_number: int, *, back: bool) -> ListQuery:
         place = ends[0] if back else ends[1]
-        if KEYS[wanted.sort].in_order and place:
+        if not KEYS[wanted.sort].moves and place:
             return _link(wanted, seal, new_number, [*place, back])
         if jumped:
             return wanted.with_(number=max(new_number, 1))

@@ -18,7 +18,7 @@ from service.core.segment_rules import Segment
 from service.http.auth.caller import caller_of
 from service.http.dashboard import words
 from service.http.dashboard.formats import formats_of
-from service.http.dashboard.view import COLUMNS, COOKIE, Theme, View
+from service.http.dashboard.view import COLUMNS, COOKIE, PREDICTED, Theme, View
 from service.http.dashboard.viewer import csrf_token
 from service.http.problems import Problem, ProblemError
 
@@ -129,6 +129,7 @@ _environment.globals |= {
     "Scope": Scope,
     "Theme": Theme,
     "COLUMNS": COLUMNS,
+    "PREDICTED": PREDICTED,
     "asset": asset,
     "causes": words.CAUSES,
     "kinds": words.INTERACTIONS,

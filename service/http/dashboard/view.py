@@ -35,8 +35,15 @@ COLUMNS = {
     Sort.LAST_ORDER_DATE: "Last Order",
     Sort.DATE_CREATED: "Created",
     Sort.SEGMENT: "Segment",
+    Sort.CHANCE: "Chance 90 d",
+    Sort.EXPECTED_VALUE: "Expected 12 m",
 }
 """The columns of the list that can be left out. The name and the actions are always there."""
+PREDICTED = {
+    Sort.CHANCE: "Chance of an order within 90 days",
+    Sort.EXPECTED_VALUE: "Expected within 12 months",
+}
+"""The columns that are only there if something is predicted, and what they mean."""
 _USUAL = tuple(column for column in COLUMNS if column is not Sort.DATE_CREATED)
 
 

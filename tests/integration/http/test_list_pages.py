@@ -11,6 +11,7 @@ import pytest
 from service.db.customers import list_walks
 from tests.conftest import Service
 from tests.events import entry, fields
+from tests.integration.db.outlook.shop import foretell
 from tests.integration.http.conftest import client
 from tests.integration.worker.scene import working
 from tests.wait import until
@@ -168,6 +169,62 @@ async def test_a_walk_is_bounded_and_forgotten(
         await service.execute("UPDATE list_walks SET began_at = began_at - interval '61 minutes'")
         await read(web, link(await read(web, "/?sort=-totalSpent"), "Next") or "")
     assert len(await service.rows("SELECT 1 FROM list_walks")) == 1
+
+
+async def test_a_list_by_what_is_expected_holds_still_while_outlooks_are_refreshed(
+    service: Service, now: datetime
+) -> None:
+    await _shop(service, now, 70)
+    async with client(service) as web:
+        nothing = await read(web, "/?sort=-chance")
+        assert "Nothing is predicted of these customers" in nothing
+        assert "Chance 90 d" not in nothing.partition("<table")[2]
+        await foretell(service)
+        for sort in ("-chance", "expectedValue"):
+            order = await in_order(web, sort)
+            assert len(order) == 35
+            first = await read(web, f"/?sort={sort}")
+            assert "Showing 1 to 10 of 35. Nothing is predicted of 35 others" in first
+            assert "All 70, with and without a prediction:" in first
+            assert await walk(web, f"/?sort={sort}&page=last", "Previous") == [
+                order[30:],
+                order[20:30],
+                order[10:20],
+                order[:10],
+            ]
+            second = link(first, "Next") or ""
+            assert "In the order of" in await read(web, second)
+            await service.execute("UPDATE customer_outlook SET chance = 1 - chance")
+            await service.execute("UPDATE customer_outlook SET value = 100 - value")
+            assert (
+                shown(first) + [it for page in await walk(web, second, "Next") for it in page]
+                == order
+            )
+
+
+async def test_a_click_on_a_predicted_column_sorts_and_the_view_menu_hides_it(
+    service: Service, now: datetime
+) -> None:
+    await _shop(service, now)
+    await foretell(service)
+    async with client(service) as web:
+        page = await read(web, "/")
+        for name, sort in (("Chance 90 d", "chance"), ("Expected 12 m", "expectedValue")):
+            heading = re.search(rf'<th [^>]*><a href="([^"]*)">{name}<', page)
+            assert heading is not None
+            assert heading[1] == f"/?sort=-{sort}"
+            sorted_page = await read(web, heading[1])
+            assert re.search(
+                rf'aria-sort="descending"><a href="/\?sort={sort}">{name}', sorted_page
+            )
+        assert '<input type="checkbox" name="chance" checked>Chance 90 d' in page
+        chosen = {"columns": "1", "back": "/", "email": "on", "expectedValue": "on"}
+        token = re.search(r'name="csrf" value="([^"]*)"', page)
+        assert token
+        await web.post("/view", data={"csrf": token[1], **chosen}, headers=HTML)
+        narrow = (await read(web, "/")).partition("<table")[2]
+        assert "Expected 12 m" in narrow
+        assert "Chance 90 d" not in narrow
 
 
 WALKS = (

@@ -1,14 +1,16 @@
 """A shop whose customers order and leave at random, as the model says they do."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import NamedTuple
 
 from service.core.envelope import Entry
-from service.core.outlook import FitCause
+from service.core.outlook import Band, Compared, FitCause, Gate, HoldOut
+from service.core.rfm import Cuts
+from service.db.outlook import models
 from service.db.outlook.fit import fit
-from service.db.outlook.models import StoredModel
+from service.db.outlook.models import Fitted, Parameters, StoredModel
 from service.db.outlook.refresh import Refreshed, refresh_chunk
 from tests.conftest import Service
 from tests.events import entry
@@ -78,3 +80,43 @@ async def refresh_all(
             step, model = await refresh_chunk(connection, model, now=now, most=most)
         steps.append(step)
     return steps
+
+
+async def foretell(service: Service, said: float = 100) -> None:
+    """Store a model without fitting one, and an outlook of each customer with an even number.
+
+    Outlooks are of few values, so that many customers share one. ``said`` orders were expected in
+    its test, and 100 came.
+    """
+    same = Compared(said=said, came=100)
+    band = Band(lowest=0, highest=1, customers=500, said=0.2, came=0.2)
+    test = HoldOut(
+        begun_at=datetime(2026, 1, 1, tzinfo=UTC),
+        days=90,
+        customers=500,
+        buyers=same,
+        orders=same,
+        revenue=same,
+        ranked_right=0.8,
+        ranked_right_by_rules=0.7,
+        ranked_right_by_recency=0.7,
+        brier=0.1,
+        bands=[band],
+        stages=[],
+    )
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    fitted = Fitted(
+        Parameters(0.2, 30, 0.8, 2.4, 1, 10, 3.4, 8),
+        settled=True,
+        cuts=Cuts((day,) * 4, (1, 1, 2, 4), (1, 2, 3, 4)),
+        hold_out=test,
+    )
+    gate = Gate(customers=500, repeaters=100, history_days=200, silent_days=1)
+    async with service.engine.begin() as connection:
+        await models.store(connection, day, 1.0, FitCause.DAILY, gate, fitted)
+    await service.execute(
+        """INSERT INTO customer_outlook
+           SELECT id, 2, id % 7 / 7.0, id % 5 / 10.0, id % 5 * 12.34, '2026-12-14', '2026-02-20',
+             554
+           FROM customers WHERE id % 2 = 0"""
+    )
