@@ -14,11 +14,12 @@ from service.db.operations.foreign_entries import ForeignRecord, acknowledge, re
 def foreign(
     *,
     acknowledged: Annotated[
-        int | None,
+        list[int] | None,
         typer.Option(
             "--acknowledge",
             metavar="ID",
-            help="Acknowledge one. Then its alert ends, and `crm verify` no longer reports it.",
+            help="Acknowledge one, and more if given again. Then the alert ends, and `crm verify`"
+            " no longer reports them.",
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="List acknowledged ones too.")] = False,
@@ -30,7 +31,7 @@ def foreign(
     On segment changes `crm recover` decides; removals were removed. Find out who can write to
     Redis, then acknowledge.
     """
-    found = in_database(_list, acknowledged, everything)
+    found = in_database(_list, acknowledged or [], everything)
     if as_json:
         print_json([_document(record) for record in found])
     elif found:
@@ -42,11 +43,12 @@ def foreign(
 
 async def _list(
     connection: AsyncConnection,
-    acknowledged: int | None,
+    acknowledged: Sequence[int],
     everything: bool,  # noqa: FBT001  passed on by position
 ) -> Sequence[ForeignRecord]:
-    if acknowledged is not None and not await acknowledge(connection, acknowledged, actor()):
-        fail(f"there is no open record {acknowledged}. `crm foreign` lists those that are.")
+    for number in acknowledged:
+        if not await acknowledge(connection, number, actor()):
+            fail(f"there is no open record {number}. `crm foreign` lists those that are.")
     return await records(connection, open_only=not everything)
 
 

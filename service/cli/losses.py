@@ -20,11 +20,12 @@ _ENTRIES = {
 def losses(
     *,
     acknowledged: Annotated[
-        int | None,
+        list[int] | None,
         typer.Option(
             "--acknowledge",
             metavar="ID",
-            help="Acknowledge one. Then its alert ends, and `crm verify` no longer reports it.",
+            help="Acknowledge one, and more if given again. Then the alert ends, and `crm verify`"
+            " no longer reports them.",
         ),
     ] = None,
     everything: Annotated[
@@ -38,7 +39,7 @@ def losses(
     reads them again. Otherwise have order management publish those orders again, or `crm import`
     them. Then acknowledge the loss.
     """
-    found = in_database(_list, acknowledged, everything)
+    found = in_database(_list, acknowledged or [], everything)
     if as_json:
         print_json([_document(incident) for incident in found])
     elif found:
@@ -50,11 +51,12 @@ def losses(
 
 async def _list(
     connection: AsyncConnection,
-    acknowledged: int | None,
+    acknowledged: Sequence[int],
     everything: bool,  # noqa: FBT001  passed on by position
 ) -> Sequence[RecordedLoss]:
-    if acknowledged is not None and not await acknowledge(connection, acknowledged, actor()):
-        fail(f"there is no open loss {acknowledged}. `crm losses` lists those that are.")
+    for number in acknowledged:
+        if not await acknowledge(connection, number, actor()):
+            fail(f"there is no open loss {number}. `crm losses` lists those that are.")
     return await recorded_losses(connection, open_only=not everything)
 
 

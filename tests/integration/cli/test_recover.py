@@ -269,7 +269,9 @@ async def test_everything_can_be_discarded(empty_service: Service, run: Crm) -> 
     assert (told.status, "it was discarded" in told.out) == (1, True)
     await published(service, 1)
     assert json.loads((await run("foreign", "--json")).out)[0]["kind"] == "refused"
-    assert (await run("foreign", "--acknowledge", "1")).status == 0
+    both = await run("foreign", "--acknowledge", "1", "--acknowledge", "2")
+    assert (both.status, "no open record 2" in both.err) == (1, True)
+    assert (await run("foreign", "--acknowledge", "1")).status == 0, "it was not acknowledged"
     assert await service.findings() == []
 
 
