@@ -21,10 +21,10 @@ _YEARS = "interval '730 days'"
 _FIRST_NAMES = "ARRAY['Jane', 'Omar', 'Wei', 'Ingrid', 'Søren']"
 _LAST_NAMES = "ARRAY['Smith', 'Okafor', 'Chen', 'Lindqvist', 'Weiß', 'Moreau', 'Haddad']"
 
+# Those of `identifiers` stay: the text that searches read looks each customer's up.
 _INDEXES = text("""
 SELECT schemaname || '.' || indexname AS name, indexdef AS definition FROM pg_indexes
-WHERE tablename = ANY(
-    ARRAY['customers', 'customer_search', 'orders', 'segment_changes', 'identifiers'])
+WHERE tablename = ANY(ARRAY['customers', 'customer_search', 'orders', 'segment_changes'])
   AND indexname NOT IN (SELECT conname FROM pg_constraint)
 """)
 
