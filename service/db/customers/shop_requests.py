@@ -43,6 +43,10 @@ class KeptRequest:
     done_at: datetime | None
 
 
+class NoSuchRequestError(LookupError):
+    """There is no open request with this number."""
+
+
 _ADD = text("""
 INSERT INTO shop_requests (platform, domain, kind, digest)
 VALUES (:platform, :domain, :kind, :digest)
@@ -57,6 +61,7 @@ _COLUMNS = "id, platform, domain, kind, customer_id, received_at, done_at"
 _OPEN = text(f"""
 SELECT {_COLUMNS} FROM shop_requests WHERE done_at IS NULL ORDER BY received_at, id LIMIT :most
 """)
+_ONE = text(f"SELECT {_COLUMNS} FROM shop_requests WHERE id = :id AND done_at IS NULL")
 _ABOUT_CUSTOMERS = text(f"""
 SELECT {_COLUMNS} FROM shop_requests WHERE customer_id = ANY(:numbers) ORDER BY received_at, id
 """)
@@ -123,6 +128,14 @@ async def close(connection: AsyncConnection, request_id: int, actor: str) -> boo
 async def open_requests(connection: AsyncConnection, most: int) -> list[KeptRequest]:
     """Return the requests that wait for a person, the oldest first."""
     return [KeptRequest(*row) for row in await connection.execute(_OPEN, {"most": most})]
+
+
+async def open_request(connection: AsyncConnection, request_id: int) -> KeptRequest:
+    """Return a request that waits for a person. Raises NoSuchRequestError."""
+    row = (await connection.execute(_ONE, {"id": request_id})).one_or_none()
+    if row is None:
+        raise NoSuchRequestError
+    return KeptRequest(*row)
 
 
 async def about(connection: AsyncConnection, numbers: Sequence[int]) -> list[KeptRequest]:

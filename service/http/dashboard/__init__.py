@@ -21,6 +21,7 @@ from service.http.dashboard import (
     retention_page,
     saved_views_page,
     settings_page,
+    shop_request_page,
     sign_in_page,
     tags_page,
     view_page,
@@ -48,6 +49,7 @@ def install(app: FastAPI) -> None:
     app.include_router(assign_page.router)
     app.include_router(dead_letter_page.router)
     app.include_router(endpoint_page.router)
+    app.include_router(shop_request_page.router)
     app.include_router(sign_in_page.router)
     app.include_router(view_page.router)
     app.include_router(bulk_segment_page.router)

@@ -134,18 +134,6 @@ async def acknowledge_loss(
     return done("/operations", "loss-acknowledged" if acknowledged else "unchanged")
 
 
-@router.post("/operations/shop-requests/{id}/close")
-async def close_request(
-    request: Request,
-    actor: Admin,
-    number: Annotated[int, Path(alias="id", ge=1, lt=2**63)],
-    _: Form,
-) -> Response:
-    """Note, in the name of the person, that what a shop asked about somebody's data is done."""
-    closed = await in_transaction(state_of(request).engine, shop_requests.close, number, actor.name)
-    return done("/operations", "request-closed" if closed else "unchanged")
-
-
 @router.post("/operations/foreign/{id}/acknowledge")
 async def acknowledge_foreign(
     request: Request,

@@ -65,6 +65,7 @@ _MESSAGES = {
     "interaction-restored": "It is back.",
     "loss-acknowledged": "Loss acknowledged.",
     "request-closed": "Request marked as done.",
+    "shop-erased": "All customers of the shop are erased, and the request is done.",
     "foreign-acknowledged": "Acknowledged.",
     "endpoint-paused": "Paused. Nothing is sent until somebody resumes it.",
     "endpoint-resumed": "Resumed. What it has missed comes first.",

@@ -133,6 +133,7 @@ ACTIONS = {
     "endpoint.resumed": "Endpoint for webhooks resumed",
     "endpoint.replayed": "Events sent to an endpoint again",
     "endpoint.removed": "Endpoint for webhooks removed",
+    "shop-request.erasure-started": "Erasure of a shop's customers started",
     "shop-request.closed": "Request of a shop marked as done",
 }
 """What somebody did, for each action of the audit log. "by jane@example.com" may follow."""

@@ -152,8 +152,12 @@ function openWith(page, again = false) {
   const first = body.querySelector("[aria-invalid=true]") ?? body.querySelector("[autofocus]");
   const target = location.hash && body.querySelector(`#${CSS.escape(location.hash.slice(1))}`);
   (first ?? (target || body.querySelector("h1"))).focus({ preventScroll: again && !first });
+  goOn(dialog);
   return true;
 }
+
+// Work that takes longer than a request: the page says how far it is, and asks for the next step.
+const goOn = (within) => within.querySelector("form[data-continue]")?.requestSubmit();
 
 function replaceMain(page, address) {
   const main = page.getElementById("main");
@@ -239,6 +243,7 @@ document.addEventListener("submit", async (event) => {
     button?.setAttribute("disabled", "");
     const { page, address, status } = await answer;
     if (status < 400) stale = true;
+    if (form.matches("[data-continue]") && !dialog.open) return; // the person has closed the dialog
     const path = new URL(address).pathname;
     if (history.state?.dialog && status < 400 && path === new URL(shown).pathname) {
       replaceMain((await load(shown)).page, shown);
@@ -437,4 +442,5 @@ for (const chosen of document.querySelectorAll("input[type=file]")) {
 }
 
 document.documentElement.classList.add("scripted");
+goOn(document);
 follow();
