@@ -118,7 +118,8 @@ def refused_lines(report: Report) -> Iterator[str]:
     first = report["firstRefused"]
     for fault in first:
         where = f"line {fault['line']}" + (f", {fault['column']}" if fault["column"] else "")
-        yield printable(f"{where}: {fault['problem']}; {fault['remedy']}")
+        option = f': add --map "{fault["mapping"]}"' if fault["mapping"] else ""
+        yield printable(f"{where}: {fault['problem']}; {fault['remedy']}{option}")
     if report["refused"] > len(first):
         yield f"… and {report['refused'] - len(first):,} more"
 

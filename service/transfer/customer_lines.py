@@ -158,10 +158,8 @@ def _customer_id(cells: Mapping[str, str]) -> int | None:
     number = customer_number(value)
     if number is None or number > _GREATEST_ID or customer_ref(number) != value:
         problem = f"{_quoted(_cell(cells, 'ID'))} is not a customer id"
-        remedy = (
-            'clear it; if it is the number that your shop gives them, add --map "ID=External ID"'
-        )
-        raise RefusedLineError("ID", problem, remedy)
+        remedy = "clear it, or take it as External ID if it is the number that your shop gives them"
+        raise RefusedLineError("ID", problem, remedy, "ID=External ID")
     return number
 
 

@@ -44,9 +44,11 @@ class ImportOutcome:
     """The first 20 refused lines, by number."""
     lines_header: int = 0
     lines_empty: int = 0
+    lines_of_other_kind: int = 0
+    """Lines of orders while customers are read, or of customers while orders are."""
     lines_read: int = 0
     lines_refused: int = 0
-    """The four add up to the lines of the file."""
+    """The five add up to the lines of the file."""
     other_segments: int = 0
     """Lines that name another segment than their customer has."""
     other_figures: int = 0
@@ -89,7 +91,8 @@ class ImportOutcome:
     @property
     def lines(self) -> int:
         """How many lines the file has."""
-        return self.lines_header + self.lines_empty + self.lines_read + self.lines_refused
+        left_out = self.lines_header + self.lines_empty + self.lines_of_other_kind
+        return left_out + self.lines_read + self.lines_refused
 
     def begin(self, file: RecognisedFile, reading: Reading) -> None:
         """Note what is known of the file when its header has been read."""

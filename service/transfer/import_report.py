@@ -53,6 +53,7 @@ def report(outcome: ImportOutcome) -> dict[str, Any]:
             "total": outcome.lines,
             "header": outcome.lines_header,
             "empty": outcome.lines_empty,
+            "otherKind": outcome.lines_of_other_kind,
             "read": outcome.lines_read,
             "refused": outcome.lines_refused,
         },
@@ -171,9 +172,13 @@ def noticed(document: Report) -> Iterator[str]:
 def lines_told(document: Report) -> str:
     """Return the sentence that accounts for every line of the file."""
     lines = document["lines"]
+    # Reports of the release before do not have it.
+    others = lines.get("otherKind", 0)
+    kind = FileKind.ORDERS if document["kind"] == FileKind.CUSTOMERS else FileKind.CUSTOMERS
+    other = f", {others:,} of {kind}" if others else ""
     return (
         f"The file has {number_of(lines['total'], 'line', 'lines')}: {lines['header']} header, "
-        f"{lines['read']:,} read, {lines['refused']:,} refused, {lines['empty']:,} empty."
+        f"{lines['read']:,} read, {lines['refused']:,} refused, {lines['empty']:,} empty{other}."
     )
 
 

@@ -341,7 +341,9 @@ def grouped(layout: Format, records: Iterator[Record], outcome: ImportOutcome) -
     """Yield the records; those that only continue the one before count as its lines."""
     waiting: Record | None = None
     for record in records:
-        if record.content is None:
+        if record.is_of_other_kind:
+            outcome.lines_of_other_kind += record.lines
+        elif record.content is None:
             outcome.lines_empty += record.lines
         elif (
             waiting

@@ -19,15 +19,18 @@ class LineFault(NamedTuple):
     problem: str
     remedy: str
     """What the person who imports can do."""
+    mapping: str = ""
+    """A column of theirs and one of ours, ``theirs=ours``, if taking it as that one helps. Files
+    and forms have different names for that option."""
 
 
 class RefusedLineError(Exception):
     """A part of a line cannot be used. ``fault`` says why, and what to do."""
 
-    def __init__(self, column: str, problem: str, remedy: str) -> None:
+    def __init__(self, column: str, problem: str, remedy: str, mapping: str = "") -> None:
         """Keep the fault."""
         super().__init__(problem)
-        self.fault = LineFault(column, problem, remedy)
+        self.fault = LineFault(column, problem, remedy, mapping)
 
 
 class DraftError(RefusedLineError):

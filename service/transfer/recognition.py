@@ -265,7 +265,7 @@ def _renamed(record: Record, wanted: Wanted) -> Record:
     if not isinstance(record.content, dict):
         return record
     if wanted.kind and _other_kind(wanted, record.content):
-        return record._replace(content=None)
+        return record._replace(content=None, is_of_other_kind=True)
     if not wanted.mapping:
         return record
     values = {wanted.renamed(key): value for key, value in record.content.items()}

@@ -25,7 +25,8 @@ class RefusedLines:
             self._file = os.fdopen(descriptor, "w", encoding="utf-8-sig", newline="")
             self._writer = csv.writer(self._file)
             self._writer.writerow(("Line", "Column", "Problem", "What to do"))
-        self._writer.writerow((number, *fault))
+        remedy = ": ".join(filter(None, (fault.remedy, fault.mapping)))
+        self._writer.writerow((number, fault.column, fault.problem, remedy))
 
     def close(self) -> None:
         """Close the report, if there is one."""

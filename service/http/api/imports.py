@@ -44,7 +44,7 @@ _SUMMARY: JsonDict = {
     "unchanged": 0,
     "older": 0,
     "refused": 0,
-    "lines": {"total": 208, "header": 1, "empty": 0, "read": 207, "refused": 0},
+    "lines": {"total": 208, "header": 1, "empty": 0, "otherKind": 0, "read": 207, "refused": 0},
 }
 _IMPORT: JsonDict = {
     "id": "7",

@@ -51,4 +51,6 @@ class Record(NamedTuple):
     """The number of its first line."""
     lines: int
     content: dict[str, Any] | LineFault | None
-    """Its values by column. None: the lines are empty."""
+    """Its values by column. None: the lines are empty, or are not read."""
+    is_of_other_kind: bool = False
+    """Whether it is an order and customers are read, or the other way round."""

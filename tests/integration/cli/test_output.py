@@ -97,7 +97,7 @@ async def test_an_import_prints_json_on_request(crm: Crm, tmp_path: Path) -> Non
         "unchanged": 1,
         "older": 0,
         "refused": 1,
-        "lines": {"total": 4, "header": 1, "empty": 0, "read": 2, "refused": 1},
+        "lines": {"total": 4, "header": 1, "empty": 0, "otherKind": 0, "read": 2, "refused": 1},
         "refusedFile": f"{path}.refused.csv",
         "firstRefused": [
             {
@@ -105,6 +105,7 @@ async def test_an_import_prints_json_on_request(crm: Crm, tmp_path: Path) -> Non
                 "column": "Email",
                 "problem": "is not an e-mail address",
                 "remedy": "correct it",
+                "mapping": "",
             }
         ],
         "otherSegments": 1,

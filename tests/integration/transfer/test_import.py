@@ -394,8 +394,8 @@ async def test_the_commands_export_and_import(
         "Dry run, nothing written: 0 new, 1 changed, 0 unchanged, 0 older, 1 refused." in dry.stdout
     )
     assert (
-        "line 3, ID: 'x' is not a customer id; clear it; if it is the number that your shop gives "
-        'them, add --map "ID=External ID"' in dry.stdout
+        "line 3, ID: 'x' is not a customer id; clear it, or take it as External ID if it is the "
+        'number that your shop gives them: add --map "ID=External ID"' in dry.stdout
     )
     done = crm(service, tmp_path, "import", "customers.csv", "--apply", "--as", "Ops")
     assert "Imported: 0 new, 1 changed, 0 unchanged, 0 older, 1 refused." in done.stdout

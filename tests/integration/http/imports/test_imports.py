@@ -123,9 +123,21 @@ async def test_a_file_with_customers_and_orders_is_imported_whole(
     address = await send(web, BOTH.encode(), "storage.json")
     words = text_of(await press(web, address, "run", apply="yes"))
     assert words.index("Customers of the browser's storage") < words.index("Orders of the browser")
+    # What one part leaves to the other is no empty line.
+    assert "2 empty, 2 of orders. Its values" in words, words
+    assert "2 empty, 2 of customers. Its values" in words
     (customer,) = await service.rows("SELECT id, notes, total_orders FROM customers")
     assert customer == {"id": 1007, "notes": "Likes tea", "total_orders": 1}
     assert [row["customer_id"] for row in await service.rows(ORDERS)] == [1007]
+
+
+async def test_a_refused_line_names_the_controls_of_the_page(web: httpx.AsyncClient) -> None:
+    address = await send(web, b"ID,Email\n77,jane@x.org\n")
+    words = text_of((await web.get(address, headers=PAGE)).text)
+    assert "under Options, Columns to take , write ID=External ID" in words, words
+    assert "--map" not in words
+    refused = (await web.get(f"{address}/refused.csv", headers=PAGE)).text
+    assert "number that your shop gives them: ID=External ID" in refused
 
 
 async def test_options_are_corrected_without_sending_the_file_again(
