@@ -35,14 +35,15 @@ class RfmGroup(StrEnum):
 
 
 _G = RfmGroup
-_ROWS = {
+GRID = {
     5: (_G.NEW, _G.ACTIVE, _G.ACTIVE, _G.CHAMPIONS, _G.CHAMPIONS),
     4: (_G.PROMISING, _G.ACTIVE, _G.ACTIVE, _G.LOYAL, _G.LOYAL),
     3: (_G.ALMOST_LOST, _G.ALMOST_LOST, _G.NEEDS_ATTENTION, _G.LOYAL, _G.LOYAL),
     2: (_G.DORMANT, _G.DORMANT, _G.AT_RISK, _G.AT_RISK, _G.PREVIOUSLY_LOYAL),
     1: (_G.DORMANT, _G.DORMANT, _G.AT_RISK, _G.AT_RISK, _G.PREVIOUSLY_LOYAL),
 }
-"""By recency; the columns are the mean of frequency and monetary value, halves rounded up."""
+"""The groups by recency; the columns are the mean of frequency and monetary value, halves rounded
+up. Each group is a rectangle of it."""
 
 
 class Cuts(NamedTuple):
@@ -76,7 +77,7 @@ class Scores(NamedTuple):
     @property
     def group(self) -> RfmGroup:
         """Return the group that these scores mean."""
-        return _ROWS[self.recency][(self.frequency + self.monetary + 1) // 2 - 1]
+        return GRID[self.recency][(self.frequency + self.monetary + 1) // 2 - 1]
 
 
 def scores(number: int) -> Scores:

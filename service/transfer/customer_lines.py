@@ -89,6 +89,14 @@ _CLEARED_BY = {
     "address": _ADDRESS,
     "tags": ("Tags",),
 }
+OUTLOOK_COLUMNS = (
+    "Chance 90 Days",
+    "Expected Orders 12 Months",
+    "Expected Value 12 Months",
+    "Expected Next Order",
+    "RFM Group",
+)
+"""What our export writes of predictions. No line states it: it is computed from orders."""
 UNTIL_NEXT_ORDER = "until their next order"
 PINNED = "for good"
 """How long a hold lasts, in the column Hold; otherwise a time."""

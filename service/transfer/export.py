@@ -1,6 +1,7 @@
 """Export customers and orders: each is one COPY from Postgres, streamed in constant memory.
 
-`customers.csv` has the columns of the integration guide. `orders.ndjson` has one CloudEvents
+`customers.csv` has the columns of the integration guide, and at its end what is expected of each
+customer, which an import leaves aside. `orders.ndjson` has one CloudEvents
 document per order, or two if an older event than the newest one named the customer. Imported into
 an empty database, customers first, they give the same customers with the same metrics.
 """
@@ -13,11 +14,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.core.order_event import REGISTERS
+from service.core.rfm import GRID
 from service.db.customers.filters import Filter
 from service.db.customers.other_currencies import OF_CUSTOMER_IN_A_CELL
 from service.db.engine import SCAN_SECONDS, limit_transaction
+from service.db.outlook import models
 from service.db.store_clock import STORE_ZONE
-from service.transfer.customer_lines import PINNED, UNTIL_NEXT_ORDER
+from service.transfer.customer_lines import OUTLOOK_COLUMNS, PINNED, UNTIL_NEXT_ORDER
 from service.transfer.formulas import escaped_notes_sql, escaped_sql
 from service.transfer.lines import FileKind
 
@@ -39,6 +42,17 @@ def _day(column: str) -> str:
 
 def _yes_or_no(column: str) -> str:
     return f"CASE WHEN {column} THEN 'yes' ELSE 'no' END"
+
+
+def _rounded(column: str, digits: int) -> str:
+    return f"round(CAST({column} AS numeric), {digits})"
+
+
+def rfm_group_sql(column: str) -> str:
+    """Return SQL for the group of the three scores that a column has as one number."""
+    groups = ", ".join(f"'{group}'" for _, row in sorted(GRID.items()) for group in row)
+    recency, others = f"({column} / 100)", f"({column} / 10 % 10 + {column} % 10 + 1) / 2"
+    return f"(ARRAY[{groups}])[5 * ({recency} - 1) + {others}]"
 
 
 _COLUMNS = {
@@ -77,6 +91,19 @@ _COLUMNS = {
         "(SELECT string_agg(t.name, ', ' ORDER BY t.folded) FROM customer_tags ct"
         " JOIN tags t ON t.id = ct.tag_id WHERE ct.customer_id = c.id)"
     ),
+    **dict(
+        zip(
+            OUTLOOK_COLUMNS,
+            (
+                _rounded("o.chance", 4),
+                _rounded("o.orders", 3),
+                f"CASE WHEN :shows_money THEN {_rounded('o.value', 2)} END",
+                "o.expected_on",
+                rfm_group_sql("o.rfm"),
+            ),
+            strict=True,
+        )
+    ),
 }
 """The columns of customers.csv, and the SQL of each. Times are UTC and end with Z; days are those
 of the store's time zone, so that a spreadsheet groups them as the dashboard does."""
@@ -84,6 +111,7 @@ COLUMNS = tuple(_COLUMNS)
 _CUSTOMERS = f"""
 SELECT {", ".join(f'{sql} AS "{column}"' for column, sql in _COLUMNS.items())}
 FROM customers c
+LEFT JOIN customer_outlook o ON o.customer_id = c.id AND c.total_orders > 0
 """
 
 
@@ -160,6 +188,9 @@ async def copy_customers(engine: AsyncEngine, chosen: Filter, sink: Sink) -> int
     """
     where, parameters = chosen.where()
     query = f"{_CUSTOMERS} WHERE {where} ORDER BY c.id"
+    async with engine.connect() as connection:
+        model = await models.newest(connection)
+    parameters["shows_money"] = model is not None and model.verdict.shows_money
     return await _copy(engine, query, parameters, sink, header=True)
 
 

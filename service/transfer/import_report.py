@@ -149,10 +149,12 @@ def other_currencies(document: Report, currency: str) -> Iterator[str]:
 
 
 def left_aside(document: Report) -> Iterator[str]:
-    """Yield each column that the format knows and does not read, and why."""
+    """Yield the columns that the format knows and does not read, and why: a line per reason."""
+    columns: dict[str, list[str]] = {}
     for column, why in document["leftAside"].items():
-        if why:
-            yield f"{column}: {why}."
+        columns.setdefault(why, []).append(column)
+    for why in filter(None, columns):
+        yield f"{', '.join(columns[why])}: {why}."
 
 
 def unknown_columns(document: Report) -> str:

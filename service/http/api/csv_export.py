@@ -37,6 +37,11 @@ _EXAMPLE = {
     "Last Order Date": "2026-11-22T09:59:58Z",
     "Total Orders": "4",
     "Total Spent": "512.40",
+    "Chance 90 Days": "0.4200",
+    "Expected Orders 12 Months": "1.870",
+    "Expected Value 12 Months": "71.43",
+    "Expected Next Order": "2026-12-14",
+    "RFM Group": "champions",
 }
 _EXAMPLE_LINES = (COLUMNS, [_EXAMPLE.get(column, "") for column in COLUMNS])
 CSV_ANSWER: dict[int | str, dict[str, Any]] = {

@@ -6,6 +6,7 @@ By ``--map``, any table becomes one of these.
 from typing import Any
 
 from service.core.numbers import whole_number
+from service.transfer.customer_lines import OUTLOOK_COLUMNS
 from service.transfer.formats.format import CustomerCells, Format, OrderDocument, Reading, Values
 from service.transfer.formats.values import joined, key, moment, phone, postal_code, text
 from service.transfer.formulas import unescaped
@@ -157,6 +158,7 @@ CUSTOMERS = Format(
     signs=("Email",),
     columns=CUSTOMER_COLUMNS,
     spellings={"emailaddress": "Email"},
+    aside=dict.fromkeys(OUTLOOK_COLUMNS, "computed from orders, and no fact of the customer"),
     never=("Lineitem name", "Financial Status", "Order ID", "Order Number", "Order #", "Subtotal"),
     ours=True,
 )

@@ -7,9 +7,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from service.db.customers.tags.tagging import change_tags
+from service.transfer.customer_lines import OUTLOOK_COLUMNS
+from service.transfer.import_report import left_aside, report
 from service.transfer.lines import Verdict
 from tests.conftest import Service
 from tests.events import entry
+from tests.integration.db.outlook.shop import foretell
 from tests.integration.transfer.files import EVERYTHING, ORDERS, customers_csv, load, save
 
 _TEXT = st.text(
@@ -91,6 +94,23 @@ async def test_importing_into_the_same_database_changes_nothing(
         assert set(outcome.counts) == {Verdict.UNCHANGED}
     assert await service.rows("SELECT * FROM customers") == before
     assert await service.rows("SELECT * FROM audit") == []
+
+
+async def test_what_is_expected_is_left_aside_and_the_import_says_so(
+    service: Service, tmp_path: Path
+) -> None:
+    await service.ingest(entry("A-1", email="a@x.org"), entry("B-1", email="b@x.org"))
+    await foretell(service)
+    before = await service.rows("SELECT * FROM customer_outlook")
+    outcome = await load(service, await save(service, tmp_path / "customers.csv"))
+    assert list(outcome.left_aside) == list(OUTLOOK_COLUMNS)
+    (sentence,) = left_aside(report(outcome))
+    assert sentence == (
+        "Chance 90 Days, Expected Orders 12 Months, Expected Value 12 Months, Expected Next Order, "
+        "RFM Group: computed from orders, and no fact of the customer."
+    )
+    assert set(outcome.counts) == {Verdict.UNCHANGED}
+    assert await service.rows("SELECT * FROM customer_outlook") == before
 
 
 async def test_tags_of_a_file_are_added_and_only_cleared_on_request(
