@@ -4,7 +4,7 @@ Each model is tested on the shop's own past: it is fitted to what was known 90 d
 says of the days since is compared with what came.
 """
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from itertools import pairwise
@@ -44,6 +44,13 @@ class KnownCustomer(NamedTuple):
     first_order: datetime
     last_order: datetime
     spent: Decimal
+
+    @property
+    def gap_days(self) -> float | None:
+        """Return the mean number of days between their order days. None if there is only one."""
+        if self.order_days == 1:
+            return None
+        return (self.last_order - self.first_order) / timedelta(days=self.order_days - 1)
 
 
 class PastCustomer(NamedTuple):

@@ -94,7 +94,7 @@ def test_a_wrong_value_is_told_and_the_other_filters_stay(
         ("dateTo", "2026-01-31T10:00:00Z", "Created until Jan 31, 2026, 11:00:00\u202fAM"),
         ("createdWithin", "7", "Created in the last 7 days"),
         ("firstOrderBefore", "1", "First order more than 1 day ago"),
-        ("lapsesWithin", "1400", "At risk within 1,400 days without an order"),
+        ("lapsesWithin", "1400", "At risk or inactive within 1,400 days without an order"),
         ("ordersTo", "3", "Orders: 3 or fewer"),
         ("spentFrom", "1000", "Spent $1,000.00 or more"),
         ("emailOptIn", "no", "Has not agreed to e-mail"),

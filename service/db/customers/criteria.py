@@ -181,7 +181,7 @@ def before_days(label: str, words: str, column: str) -> Criterion:
 
 
 def lapsing(label: str, words: str, sql: str) -> Criterion:
-    """Return a criterion about what happens in the next days. ``:value`` is the end of these."""
+    """Return a criterion about what happens in the next days. ``:value`` is their end."""
     return Criterion(
         Group.DATES,
         label,

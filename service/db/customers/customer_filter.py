@@ -41,6 +41,7 @@ from service.db.customers.criteria import (
     yes_or_no,
 )
 from service.db.customers.filters import Filter
+from service.db.segments.rules_sql import lapsing_sql, later_sql
 from service.db.store_clock import STORE_ZONE, StoreClock
 
 _FROM = "ISO 8601, included. A day without a time is one of the store's time zone."
@@ -52,10 +53,13 @@ _WITHIN = "One of so many days of the store, of which today is the last."
 _BEFORE = "Before so many days of the store, of which today is the last."
 _INCLUDED = "Included."
 _AVERAGE = "Included. `totalSpent` / `totalOrders`; who has no order has no average."
-_AT_RISK_DAYS = (
-    f"(SELECT {AGE_LIMITS['at_risk_before']} * interval '24 hours'"
-    " FROM settings ORDER BY version DESC LIMIT 1)"
-)
+_THEN = "CAST(:value AS timestamptz)"
+_LAPSING = f"""c.segment <> '{Segment.INACTIVE}'
+  AND c.last_order_date <= {_THEN} - (
+    SELECT {AGE_LIMITS["at_risk_before"]} * interval '24 hours'
+    FROM settings ORDER BY version DESC LIMIT 1)
+  AND (WITH {later_sql(_THEN)} SELECT {lapsing_sql("c", "later", _THEN)} FROM later)"""
+"""The first two conditions hold of all who lapse, and spare the others the third."""
 
 
 def _any_of(expression: str) -> str:
@@ -175,15 +179,14 @@ class CustomerFilter(BaseModel):
     lapses_within: Annotated[
         Days | None,
         lapsing(
-            "At risk within … days",
-            "At risk within {} without an order",
-            f"c.last_order_date <= CAST(:value AS timestamptz) - {_AT_RISK_DAYS}"
-            f" AND c.last_order_date > now() - {_AT_RISK_DAYS}",
+            "Lapses within … days",
+            "At risk or inactive within {} without an order",
+            _LAPSING,
         ),
     ] = Field(
         None,
-        description="Without another order, their last one will be `atRiskDays` old within so many "
-        "days of 24 hours, and is not yet. `atRiskDays` is that of the settings in force.",
+        description="Without another order, the rules move them down within so many days of 24 "
+        "hours: to at risk, or on to inactive. Who is held by hand until then is left out.",
     )
 
     orders_from: Annotated[

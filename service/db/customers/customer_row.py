@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.json_values import dumps
+from service.core.segment_rules import Facts
 from service.db.customers.identity.claims import IdentifierRow
 from service.db.customers.other_currencies import OF_CUSTOMER, MoneyApart
 from service.db.customers.tags.tagging import TAGS_OF_CUSTOMER
@@ -61,6 +62,17 @@ class CustomerRow:
             MoneyApart(currency, orders, Decimal(amount))
             for currency, orders, amount in self.stored_money_apart
         ]
+
+    @property
+    def facts(self) -> Facts:
+        """What the segment rules look at."""
+        return Facts(self.total_orders, self.total_spent, self.last_order_date)
+
+    def free_from(self, now: datetime) -> datetime | None:
+        """Return when a hold ends, ``now`` if there is none. None: not without another order."""
+        if not self.segment_manual:
+            return now
+        return None if self.segment_pinned else self.segment_pinned_until
 
     @property
     def identifiers(self) -> list[IdentifierRow]:

@@ -19,25 +19,16 @@ from service.core.work_lists import (
     TOP_SHARE,
     WorkList,
 )
-from service.db.segments.rules_sql import limit_columns, segment_sql
+from service.db.segments.rules_sql import lapsing_sql, later_sql
 from service.db.statistics.answer_cache import recall
 from service.db.store_clock import STORE_ZONE, read_store_clock
 
 CACHE_NAME = "work_lists"
 
 _THEN = f"CAST(:now AS timestamptz) + interval '{LAPSING_DAYS} days'"
-_SETTINGS = "FROM settings ORDER BY version DESC LIMIT 1"
-_LIMITS = f"""
-later AS MATERIALIZED (
-  SELECT auto_segmentation, precedence, {limit_columns(_THEN)} {_SETTINGS}
-)"""
 _TODAY = f"CAST(CAST(:now AS timestamptz) AT TIME ZONE {STORE_ZONE} AS date)"
 CONDITIONS = {
-    WorkList.LAPSING: f"""later.auto_segmentation
-    AND (NOT c.segment_manual OR NOT c.segment_pinned AND c.segment_pinned_until <= {_THEN})
-    AND c.last_order_date <= later.at_risk_before
-    AND {segment_sql("c", "later")} IN ('{Segment.AT_RISK}', '{Segment.INACTIVE}')
-    AND {segment_sql("c", "later")} <> c.segment""",
+    WorkList.LAPSING: lapsing_sql("c", "later", _THEN),
     WorkList.OVERDUE: f"o.overdue_on < {_TODAY} AND o.chance >= {OVERDUE_CHANCE}",
     WorkList.WIN_BACK: (
         f"c.segment IN ('{Segment.AT_RISK}', '{Segment.INACTIVE}')"
@@ -62,7 +53,7 @@ SELECT coalesce((
 """)
 _JOINED = "customer_outlook o JOIN customers c ON c.id = o.customer_id CROSS JOIN later"
 _COUNTS = text(f"""
-WITH {_LIMITS}
+WITH {later_sql(_THEN)}
 SELECT {
     ", ".join(
         f"count(*) FILTER (WHERE {condition}) AS {name},"
@@ -147,7 +138,7 @@ def _overview(as_of: datetime, answer: dict[str, Any]) -> Overview:
 
 def _members(columns: str, name: WorkList, more: str) -> str:
     return f"""
-WITH {_LIMITS}
+WITH {later_sql(_THEN)}
 SELECT {columns} FROM {_JOINED}
 WHERE {CONDITIONS[name]} AND NOT {_RESTING}
 {more}"""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Dialect, case, literal_column
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
+from service.core.lapse import LAPSED
 from service.core.segment_rules import (
     AGE_LIMITS,
     CONSTANT_LIMITS,
@@ -127,6 +128,34 @@ def misplaced_sql(customer: str, newest_order: str) -> str:
       AND NOT EXISTS (  -- the job of new settings has not reached them yet
         SELECT FROM settings_changes s WHERE s.finished_at IS NULL AND {customer}.id > s.last_id)
     END"""
+
+
+def lapsing_sql(customer: str, later: str, then: str) -> str:
+    """Return the condition that silence moves a customer down by ``then``: see `core.lapse`.
+
+    ``later`` is the settings in force with their limits at that moment.
+    """
+    segment = segment_sql(customer, later)
+    # The rules are tried last: most customers have ordered since, or are inactive already.
+    return f"""{customer}.segment <> '{Segment.INACTIVE}'
+    AND {customer}.last_order_date <= {later}.at_risk_before
+    AND {later}.auto_segmentation
+    AND (NOT {customer}.segment_manual
+      OR NOT {customer}.segment_pinned AND {customer}.segment_pinned_until <= {then})
+    AND {segment} IN ({", ".join(f"'{lapsed}'" for lapsed in LAPSED)})
+    AND {segment} <> {customer}.segment"""
+
+
+def later_sql(then: str) -> str:
+    """Return the CTE ``later`` that `lapsing_sql` needs: the settings with the limits at a moment.
+
+    It is computed once, also in a subquery that runs for each customer.
+    """
+    return f"""
+later AS MATERIALIZED (
+  SELECT auto_segmentation, precedence, {limit_columns(then)}
+  FROM settings ORDER BY version DESC LIMIT 1
+)"""
 
 
 PROPOSED_SETTINGS = f"""

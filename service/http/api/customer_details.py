@@ -335,7 +335,7 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
         mentioned = await mentions.of_others(connection, number, identifiers)
         asked = await shop_requests.about(connection, identifiers.customers)
         clock = await read_store_clock(connection)
-        outlook = await outlook_document(connection, number, clock)
+        outlook = await outlook_document(connection, customer, clock)
     return Json(
         {
             "customer": customer_json(customer),

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
+from service.core.lapse import Lapse, lapse_of
 from service.core.outlook import (
     FAR_DAYS,
     NEAR_DAYS,
@@ -16,11 +17,15 @@ from service.core.outlook import (
     Verdict,
 )
 from service.core.rfm import RfmGroup, scores
+from service.core.segment_rules import Segment, SegmentSettings
 from service.core.work_lists import WorkList
+from service.db.customers.customer_row import CustomerRow
 from service.db.outlook import contacts, models, reading
 from service.db.outlook.contacts import Contact
 from service.db.outlook.due import read_situation
+from service.db.outlook.facts import facts_of
 from service.db.outlook.models import StoredModel
+from service.db.segments import rule_settings
 from service.db.store_clock import StoreClock, read_store_clock
 from service.http.api.customer_routes import NOT_FOUND, CustomerNumber, existing
 from service.http.api.models import Camel
@@ -43,6 +48,7 @@ OUTLOOK_EXAMPLE: dict[str, Any] = {
     "modelId": 12,
     "fittedAt": "2026-11-28T03:00:00Z",
     "orderDays": 4,
+    "averageDaysBetweenOrders": 41.3,
     "chance": 0.42,
     "chanceDays": 90,
     "expectedOrders": 1.87,
@@ -53,6 +59,7 @@ OUTLOOK_EXAMPLE: dict[str, Any] = {
     "overdueFrom": "2027-02-20",
     "overdue": False,
     "rfm": {"recency": 5, "frequency": 4, "monetary": 4, "group": "champions"},
+    "lapses": {"segment": "at_risk", "at": "2027-01-20T10:00:00Z"},
     "contacts": [],
 }
 
@@ -64,6 +71,13 @@ class Rfm(Camel):
     frequency: int
     monetary: int
     group: RfmGroup
+
+
+class LapseJson(Camel):
+    """The segment that a customer gets by the rules if they do not order, and when."""
+
+    segment: Segment
+    at: datetime
 
 
 class CustomerContact(Camel):
@@ -91,6 +105,9 @@ class CustomerOutlook(Camel):
     model_id: int | None
     fitted_at: datetime | None
     order_days: int | None = Field(description="UTC days with a counted order.")
+    average_days_between_orders: float | None = Field(
+        description="Between their order days. Only after two of them."
+    )
     chance: float | None = Field(description="Of an order within `chanceDays`, 0 to 1.")
     chance_days: int
     expected_orders: float | None = Field(description="Within `expectedDays`.")
@@ -106,6 +123,10 @@ class CustomerOutlook(Camel):
     )
     overdue: bool
     rfm: Rfm | None
+    lapses: LapseJson | None = Field(
+        description="By the rules, not the model: when they become at risk, or from that inactive. "
+        "Null: never without another order, or nothing is predicted of them."
+    )
     contacts: list[CustomerContact]
 
 
@@ -113,15 +134,16 @@ class CustomerOutlook(Camel):
 async def customer_outlook(request: Request, _: Reader, number: CustomerNumber) -> Response:
     """Return what is expected of a customer. Nothing is computed while you wait."""
     async with snapshot(request) as connection:
-        await existing(request, connection, number)
+        customer = await existing(request, connection, number)
         clock = await read_store_clock(connection)
-        return Json(await outlook_document(connection, number, clock))
+        return Json(await outlook_document(connection, customer, clock))
 
 
 async def outlook_document(
-    connection: AsyncConnection, number: int, clock: StoreClock
+    connection: AsyncConnection, customer: CustomerRow, clock: StoreClock
 ) -> dict[str, Any]:
     """Return what is expected of a customer, as JSON."""
+    number = customer.id
     model = await models.newest(connection)
     refresh = await reading.last_refresh(connection)
     found = (await reading.outlooks_of(connection, [number])).get(number)
@@ -141,8 +163,33 @@ async def outlook_document(
         "chanceDays": NEAR_DAYS,
         "expectedDays": FAR_DAYS,
         **figures_json(found, model, clock.today),
+        **(await _by_facts(connection, customer, clock.now) if found else _NO_FACTS),
         "contacts": [contact_json(each) for each in contacted],
     }
+
+
+_NO_FACTS: dict[str, Any] = {"orderDays": None, "averageDaysBetweenOrders": None, "lapses": None}
+
+
+async def _by_facts(
+    connection: AsyncConnection, customer: CustomerRow, now: datetime
+) -> dict[str, Any]:
+    """Return what follows from the customer's orders as they are now, without a model."""
+    known = (await facts_of(connection, [customer.id]))[customer.id]
+    gap = known.gap_days
+    lapse = lapse_of_customer(customer, (await rule_settings.current(connection)).settings, now)
+    return {
+        "orderDays": known.order_days,
+        "averageDaysBetweenOrders": None if gap is None else round(gap, 1),
+        "lapses": lapse and {"segment": lapse.segment, "at": lapse.at},
+    }
+
+
+def lapse_of_customer(
+    customer: CustomerRow, settings: SegmentSettings, now: datetime
+) -> Lapse | None:
+    """Return when silence moves a customer down by the rules. None if it never does."""
+    return lapse_of(customer.facts, settings, now, customer.segment, customer.free_from(now))
 
 
 def figures_json(outlook: Outlook | None, model: StoredModel | None, today: date) -> dict[str, Any]:
@@ -150,7 +197,6 @@ def figures_json(outlook: Outlook | None, model: StoredModel | None, today: date
     if outlook is None:
         return dict.fromkeys(
             (
-                "orderDays",
                 "chance",
                 "expectedOrders",
                 "expectedOrderValue",
@@ -163,7 +209,6 @@ def figures_json(outlook: Outlook | None, model: StoredModel | None, today: date
     money = model is not None and model.verdict.shows_money
     each = scores(outlook.rfm)
     return {
-        "orderDays": outlook.order_days,
         "chance": round(outlook.chance, 4),
         "expectedOrders": round(outlook.orders, 3),
         "expectedOrderValue": round(outlook.value / outlook.orders, 2)

@@ -1,10 +1,12 @@
 """The words of the predictions: what a list is for, how far to trust a model, what to expect."""
 
-from datetime import date
+from datetime import timedelta
 from typing import NamedTuple
 
+from service.core.lapse import Lapse
 from service.core.outlook import NEAR_DAYS, Outlook, Verdict
 from service.core.segment_rules import Segment
+from service.core.store_days import day_of
 from service.core.work_lists import (
     LAPSING_DAYS,
     OVERDUE_CHANCE,
@@ -13,6 +15,7 @@ from service.core.work_lists import (
     WorkList,
 )
 from service.db.outlook.models import StoredModel
+from service.db.store_clock import StoreClock
 from service.http.dashboard.formats import Formats
 
 
@@ -23,14 +26,14 @@ class ListWords(NamedTuple):
     why: str
 
 
-def filter_of(name: WorkList, top: float) -> dict[str, str] | None:
+def filter_of(name: WorkList, top: float) -> dict[str, str]:
     """Return the filter of the list of customers that chooses those of a work list.
 
-    None: no filter does. ``top`` is what is expected of the customers of the best fifth.
+    ``top`` is what is expected of the customers of the best fifth.
     """
     worth = {"expectedValueFrom": f"{top:.2f}"}
     return {
-        WorkList.LAPSING: None,
+        WorkList.LAPSING: {"lapsesWithin": str(LAPSING_DAYS)},
         WorkList.OVERDUE: {"overdue": "yes", "chanceFrom": f"{OVERDUE_CHANCE:g}"},
         WorkList.WIN_BACK: {"segment": f"{Segment.AT_RISK},{Segment.INACTIVE}", **worth},
         WorkList.QUIET_VIPS: {"segment": Segment.VIP.value, "chanceTo": f"{QUIET_CHANCE:g}"},
@@ -94,8 +97,14 @@ def verdict_sentence(model: StoredModel, f: Formats) -> str:
     return f"{exact}. {_ADVICE[model.verdict]}"
 
 
-def outlook_sentences(outlook: Outlook, today: date, f: Formats, *, money: bool) -> list[str]:
-    """Return what is expected of a customer, as a person would say it."""
+def outlook_sentences(
+    outlook: Outlook, lapse: Lapse | None, clock: StoreClock, f: Formats, *, money: bool
+) -> list[str]:
+    """Return what is expected of a customer, as a person would say it.
+
+    ``lapse`` is said if it is near, or comes before the next order is expected.
+    """
+    today = clock.today
     hundred = round(100 * outlook.chance)
     often = "Fewer than 1" if hundred == 0 else f"About {hundred}"
     sentences = [f"{often} of 100 customers like this order within {NEAR_DAYS} days."]
@@ -114,4 +123,10 @@ def outlook_sentences(outlook: Outlook, today: date, f: Formats, *, money: bool)
         sentences.append(f"Next order around {f.day(outlook.expected_on)}{unusual}.")
     elif outlook.overdue_on:
         sentences.append(f"Silence is unusual after {f.day(outlook.overdue_on)}.")
+    if lapse:
+        early = outlook.expected_on and today <= day_of(lapse.at, clock.zone) < outlook.expected_on
+        if early or lapse.at <= clock.now + timedelta(days=LAPSING_DAYS):
+            before = ", before that" if early else ""
+            label = lapse.segment.label
+            sentences.append(f"By your rules they become {label} on {f.day(lapse.at)}{before}.")
     return sentences

@@ -13,7 +13,6 @@ from service.core.order_flags import OrderFlag
 from service.core.rfm import scores
 from service.core.scopes import Actor
 from service.core.segment_explanation import explain
-from service.core.segment_rules import Facts
 from service.core.tags import MOST_TAGS, tag_names
 from service.db.customers import interactions, order_conflicts, timeline
 from service.db.customers.identity.claims import orders_named_by
@@ -29,6 +28,7 @@ from service.http.api.customer_interactions import (
     no_interaction,
     record,
 )
+from service.http.api.customer_outlook import lapse_of_customer
 from service.http.api.customer_routes import CustomerNumber, existing
 from service.http.api.tags import TagsPatch, retagged
 from service.http.body_limits import LONG_FORM_BYTES, body_bytes
@@ -157,7 +157,6 @@ async def _show(
     notes = [it for it in entries if it.removed_at is None or it.author == actor.name]
     f = formats_of(request)
     money = model is not None and model.verdict.shows_money
-    facts = Facts(row.total_orders, row.total_spent, row.last_order_date)
     return page(
         request,
         actor,
@@ -184,9 +183,10 @@ async def _show(
         most_shown=_MOST_SHOWN,
         since=since,
         rules=current,
-        why=explain(facts, current, now, f, uncounted),
+        why=explain(row.facts, current, now, f, uncounted),
         now=now,
-        outlook=outlook and outlook_sentences(outlook, clock.today, f, money=money),
+        outlook=outlook
+        and outlook_sentences(outlook, lapse_of_customer(row, current, now), clock, f, money=money),
         rfm=outlook and scores(outlook.rfm),
         contacted=contacted,
         work_lists=LISTS,

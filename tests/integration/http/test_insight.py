@@ -1,5 +1,6 @@
 """What is expected of customers, over HTTP and on the pages, with a shop and with too little."""
 
+import re
 from datetime import datetime, timedelta
 from random import Random
 
@@ -16,6 +17,7 @@ from tests.events import entry
 from tests.integration.db.outlook.shop import fit_now, open_shop, refresh_all
 
 INSIGHT = "/api/v1/insight"
+LAPSING = "/insight/lists/lapsing"
 
 
 @pytest.fixture
@@ -39,6 +41,7 @@ async def test_with_too_little_data_only_what_is_lacking_is_shown(
     assert outlook["state"] == "too_little"
     assert outlook["lacking"] == ["customers", "repeaters", "history"]
     assert outlook["chance"] is outlook["expectedValue"] is outlook["rfm"] is None
+    assert outlook["orderDays"] is outlook["averageDaysBetweenOrders"] is outlook["lapses"] is None
     page = (await web.get("/insight")).text
     assert "1 of 500 customers with an order" in page
     assert "0 of 180 days since the first order" in page
@@ -69,6 +72,13 @@ async def _each_customer_has_an_outlook(service: Service, web: httpx.AsyncClient
     assert found["expectedValue"] == pytest.approx(row["value"], abs=0.01)
     assert found["expectedOrderValue"] == pytest.approx(row["value"] / row["orders"], abs=0.01)
     assert found["expectedNextOrder"] == row["expected_on"].isoformat()
+    customer = (await web.get(f"/api/v1/customers/CUST-{row['customer_id']}")).json()
+    first, last = (
+        datetime.fromisoformat(customer[it]) for it in ("firstOrderDate", "lastOrderDate")
+    )
+    assert found["orderDays"] == row["order_days"]
+    gap = (last - first) / timedelta(days=row["order_days"] - 1)
+    assert found["averageDaysBetweenOrders"] == pytest.approx(gap, abs=0.05)
     assert 100 * found["rfm"]["recency"] + 10 * found["rfm"]["frequency"] <= row["rfm"]
     data = (await web.get(f"/api/v1/customers/CUST-{row['customer_id']}/data")).json()
     assert data["outlook"] == found
@@ -115,6 +125,7 @@ async def test_lists_say_whom_to_write_to_and_whether_it_worked(
 ) -> None:
     await _the_lists_add_up(service, web)
     await _the_rules_decide_who_lapses(service, web, now)
+    await _the_rules_are_said_where_they_come_before_the_next_order(service, web)
     await _a_list_is_marked_as_contacted_and_counted_later(service, web, now)
 
 
@@ -150,6 +161,28 @@ async def _the_rules_decide_who_lapses(
     )
     # Who ordered once and is new lapses as well; nobody without an outlook is listed.
     assert {each["id"] for each in listed} == {row["id"] for row in expected}
+
+
+async def _the_rules_are_said_where_they_come_before_the_next_order(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    (listed,) = (await web.get(f"{INSIGHT}/lists/lapsing")).json()["items"][:1]
+    outlook = (await web.get(f"/api/v1/customers/{listed['id']}/outlook")).json()
+    labels = {"at_risk": "At Risk", "inactive": "Inactive"}
+    said = f"By your rules they become {labels[outlook['lapses']['segment']]} on "
+    assert said in (await web.get(f"/customers/{listed['id']}")).text
+    link = re.search(r'href="(/\?[^"]*)">Show with filters', (await web.get(LAPSING)).text)
+    assert link is not None
+    found = (await web.get("/api/v1/customers", params={"lapsesWithin": 14, "limit": 500})).json()
+    assert link[1] == "/?lapsesWithin=14"
+    assert listed["id"] in {customer["id"] for customer in found["items"]}
+    (latest,) = await service.rows(
+        "SELECT id FROM customers WHERE segment = 'vip' ORDER BY last_order_date DESC LIMIT 1"
+    )
+    outlook = (await web.get(f"/api/v1/customers/CUST-{latest['id']}/outlook")).json()
+    page = (await web.get(f"/customers/CUST-{latest['id']}")).text.partition("<h2>Why")[0]
+    early = outlook["lapses"]["at"][:10] < outlook["expectedNextOrder"]
+    assert ("By your rules they become" in page) is early
 
 
 async def _a_list_is_marked_as_contacted_and_counted_later(

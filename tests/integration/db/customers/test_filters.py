@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from service.db.customers.customer_filter import CRITERIA
 from tests.conftest import Service
 from tests.events import entry
 from tests.integration.db.customers.conftest import Api
+from tests.integration.db.outlook.shop import foretell
 
 Customer = dict[str, Any]
 EUR = {"currency": "EUR", "exchangeRate": "1.1"}
@@ -101,15 +103,20 @@ def _cases(now: datetime) -> dict[str, tuple[Any, Callable[[Customer], Any]]]:
             f"{short}Before": (60, lambda c: (it := date(field, c)) and it < last_days),
         }
 
-    risk = timedelta(days=60)  # the rules of a new shop
-    ahead = timedelta(days=30)
+    def lapses(customer: Customer) -> bool:
+        """Return whether the rules of a new shop move them down within 30 days."""
+        last = date("lastOrderDate", customer)
+        days = 90 if customer["segment"] == "at_risk" else 60
+        silent = last is not None and last <= now + timedelta(days=30 - days)
+        return silent and customer["segment"] != "inactive"
+
     return {
         **dates("date", "created", "dateCreated"),
         **dates("firstOrder", "firstOrder", "firstOrderDate"),
         **dates("lastOrder", "lastOrder", "lastOrderDate"),
         "lapsesWithin": (
             30,
-            lambda c: (it := date("lastOrderDate", c)) and now < it + risk <= now + ahead,
+            lapses,
         ),
         "ordersFrom": (2, lambda c: c["totalOrders"] >= 2),
         "ordersTo": (1, lambda c: c["totalOrders"] <= 1),
@@ -207,6 +214,48 @@ async def test_who_lapses_follows_the_settings_in_force(
     assert answer.status_code == 200, answer.text
     assert (await api.get(lapsesWithin=14))["total"] == 1
     assert (await api.get(lapsesWithin=9))["total"] == 0
+
+
+@pytest.mark.parametrize("precedence", ["recency_first", "value_first"])
+async def test_who_lapses_is_whom_their_outlook_says_and_who_is_held_by_hand_does_not(
+    api: Api, service: Service, now: datetime, rng: Random, precedence: str
+) -> None:
+    await api.http.put("/api/v1/settings", json={"precedence": precedence})
+    await service.ingest(
+        *(
+            entry(
+                f"ORD-{number}-{order}",
+                email=f"c{number}@x.org",
+                total=str(rng.choice((50, 200))),
+                created=now - timedelta(days=rng.uniform(0, 120)),
+            )
+            for number in range(60)
+            for order in range(rng.choice((1, 1, 2, 3)))
+        )
+    )
+    for number in range(1001, 1061, 3):
+        until = (now + timedelta(days=rng.uniform(1, 90))).isoformat()
+        hold = rng.choice(({}, {"segmentPinned": True}, {"segmentPinnedUntil": until}))
+        segment = rng.choice(("new", "returning", "vip", "at_risk", "inactive"))
+        await api.patch(f"CUST-{number}", segment=segment, **hold)
+    await service.execute("UPDATE sweep SET swept_until = now()")
+    await foretell(service, everybody=True)
+    at = {}
+    for number in range(1001, 1061):
+        lapse = (await api.get(f"/CUST-{number}/outlook"))["lapses"]
+        if lapse:
+            assert lapse["segment"] in {"at_risk", "inactive"}
+            at[f"CUST-{number}"] = datetime.fromisoformat(lapse["at"])
+    assert 3 < len(at) < 60
+    for days in (1, 14, 45, 60):
+        expected = {customer for customer, when in at.items() if when <= now + timedelta(days=days)}
+        page = await api.get(lapsesWithin=days, limit=500)
+        assert {c["id"] for c in page["items"]} == expected, days
+        sorted_page = await api.get(lapsesWithin=days, limit=500, sort="-chance")
+        assert sorted_page["total"] == len(expected)
+    await api.http.put("/api/v1/settings", json={"autoSegmentation": False})
+    assert (await api.get(lapsesWithin=60))["total"] == 0
+    assert (await api.get("/CUST-1002/outlook"))["lapses"] is None
 
 
 async def test_a_wrong_filter_is_refused_by_name_and_told_beside_its_field(

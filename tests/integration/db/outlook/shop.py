@@ -82,11 +82,11 @@ async def refresh_all(
     return steps
 
 
-async def foretell(service: Service, said: float = 100) -> None:
+async def foretell(service: Service, said: float = 100, *, everybody: bool = False) -> None:
     """Store a model without fitting one, and an outlook of each customer with an even number.
 
-    Outlooks are of few values, so that many customers share one. ``said`` orders were expected in
-    its test, and 100 came.
+    With ``everybody``, of all customers. Outlooks are of few values, so that many customers share
+    one. ``said`` orders were expected in the model's test, and 100 came.
     """
     same = Compared(said=said, came=100)
     band = Band(lowest=0, highest=1, customers=500, said=0.2, came=0.2)
@@ -118,5 +118,6 @@ async def foretell(service: Service, said: float = 100) -> None:
         """INSERT INTO customer_outlook
            SELECT id, 2, id % 7 / 7.0, id % 5 / 10.0, id % 5 * 12.34, '2026-12-14', '2026-02-20',
              554
-           FROM customers WHERE id % 2 = 0"""
+           FROM customers WHERE id % 2 = 0 OR :everybody ON CONFLICT DO NOTHING""",
+        everybody=everybody,
     )
