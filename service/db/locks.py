@@ -45,6 +45,9 @@ class AdvisoryLock(IntEnum):
     TAGS = 0x43524D12
     """Nobody is merged or erased while tags are written: tags lock no customer. Those who write
     tags share it."""
+    OWN_FIELDS = 0x43524D18
+    """Nobody writes a value while a field is changed or deleted. Those who write values share it.
+    They take it before they lock customers: then no event waits for a change of a field."""
     DELIVERIES = 0x43524D13
     """One process sends events to endpoints."""
     VIEWS = 0x43524D14

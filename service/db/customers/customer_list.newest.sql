@@ -14,6 +14,8 @@ SELECT c.id, c.email, c.email_key, c.name, c.phone, c.address, c.email_opt_in, c
   ARRAY(SELECT o.id FROM orders o WHERE o.customer_id = c.id ORDER BY o.date_created, o.id)
   AS order_ids, ARRAY(SELECT t.name FROM customer_tags ct JOIN tags t ON t.id = ct.tag_id
   WHERE ct.customer_id = c.id ORDER BY t.folded) AS tags,
+      coalesce((SELECT f.field_values FROM customer_fields f
+    WHERE f.customer_id = c.id), '{}') AS own_fields,
 (SELECT coalesce(jsonb_agg(jsonb_build_array(i.identifier, i.given_by, i.since)
       ORDER BY i.since, i.identifier), '[]')
   FROM identifiers i WHERE i.customer_id = c.id) AS stored_identifiers,

@@ -15,9 +15,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.json_values import dumps
+from service.core.own_fields import Value
 from service.core.segment_rules import Facts
 from service.db.customers.identity.claims import IdentifierRow
 from service.db.customers.other_currencies import OF_CUSTOMER, MoneyApart
+from service.db.customers.own_fields.values import FIELDS_OF_CUSTOMER
 from service.db.customers.tags.tagging import TAGS_OF_CUSTOMER
 
 
@@ -50,6 +52,8 @@ class CustomerRow:
     """The oldest first."""
     tags: Sequence[str]
     """By name."""
+    own_fields: Mapping[str, Value]
+    """The values of own fields, by key. A field without a value is not among them."""
     stored_identifiers: Sequence[tuple[str, str | None, str]]
     """The values of `identifiers`; times are texts."""
     stored_money_apart: Sequence[tuple[str, int, str]]
@@ -106,12 +110,15 @@ _IDENTIFIERS = """
 _COMPOSED = {
     "order_ids": _ORDER_IDS,
     "tags": f"{TAGS_OF_CUSTOMER} AS tags",
+    "own_fields": f"{FIELDS_OF_CUSTOMER} AS own_fields",
     "stored_identifiers": _IDENTIFIERS,
     "stored_money_apart": f"{OF_CUSTOMER} AS stored_money_apart",
 }
 
 COLUMNS = ", ".join(_COMPOSED.get(field.name, f"c.{field.name}") for field in fields(CustomerRow))
 """SQL for the columns of a `CustomerRow`, in its order, from ``customers c``."""
+
+_LOCK = text("SELECT FROM customers WHERE id = :id FOR UPDATE")
 
 
 async def read(
@@ -121,8 +128,10 @@ async def read(
 
     ``lock`` keeps every other writer away from them until the transaction ends.
     """
-    query = f"SELECT {COLUMNS} FROM customers c WHERE c.id = :id{' FOR UPDATE' if lock else ''}"
-    row = (await connection.execute(text(query), {"id": customer_id})).one_or_none()
+    if lock:  # by a statement of its own: the next one sees what was written before the lock
+        await connection.execute(_LOCK, {"id": customer_id})
+    query = text(f"SELECT {COLUMNS} FROM customers c WHERE c.id = :id")
+    row = (await connection.execute(query, {"id": customer_id})).one_or_none()
     return None if row is None else CustomerRow(*row)
 
 
@@ -138,4 +147,6 @@ async def read_all(
 def etag(customer: CustomerRow) -> str:
     """Return an HTTP entity tag of everything that can be edited; new orders do not change it."""
     edited = [getattr(customer, column) for column in (*EDITABLE, *_HOLD)]
+    if customer.own_fields:
+        edited.append(sorted(customer.own_fields.items()))
     return f'"{hashlib.sha256(dumps(edited)).hexdigest()[:20]}"'

@@ -28,6 +28,7 @@ from service.db.customers.customer_row import EDITABLE, CustomerRow, etag
 from service.db.customers.erasure import Extent
 from service.db.customers.identifiers import identifiers_of
 from service.db.customers.identity.claims import TakenError, claim
+from service.db.customers.own_fields.values import InvalidValueError, change_values, hold_fields
 from service.db.locks import lock_customers, read_clock
 from service.db.search_text import write_search_text
 from service.db.segments import assign
@@ -113,6 +114,9 @@ SELECT :now, name, CASE WHEN name IS NOT NULL THEN timestamptz 'infinity' END,
   CASE WHEN name IS NOT NULL THEN '' END
 FROM (SELECT CAST(:name AS text)) AS given (name) RETURNING id
 """)
+_TOUCH = text("UPDATE customers SET date_updated = clock_timestamp() WHERE id = :id")
+OWN = "field."
+"""Begins the name of an own field in the audit; its key follows."""
 # Orders that an earlier release named do not say by what. It was the e-mail that changes now.
 _KEEP_NAMED = text("""
 UPDATE orders SET identifier = :identifier WHERE customer_id = :id AND identifier IS NULL
@@ -125,14 +129,19 @@ async def create(
     fields: Mapping[str, Any],
     hold_edit: HoldEdit,
     country: str | None = None,
+    *,
+    own: Mapping[str, Any] | None = None,
 ) -> int:
     """Create a customer by hand and return their number.
 
     ``fields`` are those of `edit`; a name, a phone or an e-mail is among them. Without an e-mail,
     orders that have this phone and nothing else are theirs, unless it means somebody else already.
-    ``country`` is where phones without ``+`` are from. Raises EmailTakenError, InvalidEditError.
+    ``country`` is where phones without ``+`` are from. ``own`` has values of own fields by key.
+    Raises EmailTakenError, InvalidEditError.
     """
     _require_one(fields)
+    if own:
+        await hold_fields(connection)
     now = await read_clock(connection)
     created = await connection.execute(_CREATE, {"name": fields.get("name"), "now": now})
     customer_id = int(created.scalar_one())
@@ -145,6 +154,7 @@ async def create(
     cause = Cause.MANUAL if held else Cause.ENTRY
     await assign.hold(connection, customer_id, held, now, cause)
     await _write(connection, customer_id, _with_whole_address(fields, None))
+    await _change_own(connection, customer_id, {}, own or {})
     await note(connection, actor, "customer.created", customer_id=customer_id)
     return customer_id
 
@@ -156,13 +166,18 @@ async def edit(
     fields: Mapping[str, Any],
     hold_edit: HoldEdit,
     if_match: str | None,
+    *,
+    own: Mapping[str, Any] | None = None,
 ) -> None:
     """Change the given columns of a customer, and the hold if the edit names it.
 
     ``fields`` maps columns of `EDITABLE` to their new values. An address may have only some parts:
-    only these change. An address of None clears all parts. Raises CustomerNotFoundError,
-    ChangedMeanwhileError, EmailTakenError, InvalidEditError.
+    only these change. An address of None clears all parts. ``own`` has values of own fields by key;
+    None clears one. Raises CustomerNotFoundError, ChangedMeanwhileError, EmailTakenError,
+    InvalidEditError.
     """
+    if own:
+        await hold_fields(connection)
     customer = await customer_row.read(connection, customer_id, lock=True)
     if customer is None:
         raise CustomerNotFoundError
@@ -182,6 +197,7 @@ async def edit(
     now = await read_clock(connection)
     await _write(connection, customer_id, changed)
     details = {name: [before[name], value] for name, value in changed.items()}
+    details |= await _change_own(connection, customer_id, customer.own_fields, own or {})
     if hold_edit.given:
         hold = hold_edit.resolve(customer, now)
         await assign.hold(connection, customer_id, hold, now)
@@ -263,6 +279,26 @@ async def _claim(connection: AsyncConnection, actor: str, customer_id: int, emai
                 "email", "was marked as not a person; take that mark away first"
             ) from None
         raise EmailTakenError(customer_ref(error.args[1])) from None
+
+
+async def _change_own(
+    connection: AsyncConnection,
+    customer_id: int,
+    before: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Change values of own fields; return the details for the audit."""
+    if not given:
+        return {}
+    try:
+        changes = await change_values(connection, customer_id, before, given)
+    except InvalidValueError as error:
+        key, reason = error.args
+        field = f"fields.{key}"
+        raise InvalidEditError(field, reason) from None
+    if changes:
+        await connection.execute(_TOUCH, {"id": customer_id})
+    return {f"{OWN}{key}": change for key, change in changes.items()}
 
 
 async def _write(connection: AsyncConnection, customer_id: int, changed: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ from service.db import installation
 from service.db.columns import pack, unpack
 from service.db.customers.erasure_keys import identifier_hash
 from service.db.customers.identity import pairs
+from service.db.customers.own_fields.values import forget_fields
 from service.db.customers.personal_data import dead_letters_about
 from service.db.customers.tags.tagging import forget_tags
 
@@ -233,6 +234,7 @@ async def erase(connection: AsyncConnection, customer_id: int, identifiers: Iden
     for statement in (_ORDERS, _INTERACTIONS, _IDENTIFIERS):
         await connection.execute(statement, {"id": customer_id})
     await forget_tags(connection, customer_id)
+    await forget_fields(connection, customer_id)
     await pairs.forget(connection, customer_id)
     await _erase_from_audit(connection, identifiers)
     if found:

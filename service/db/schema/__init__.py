@@ -63,6 +63,7 @@ from service.db.schema.outlook import (
     insight_models,
     insight_refresh,
 )
+from service.db.schema.own_fields import customer_fields, own_fields
 from service.db.schema.segments import segment_changes, settings, settings_changes, sweep
 from service.db.schema.statistics import (
     daily_changes,
@@ -87,6 +88,7 @@ __all__ = [
     "bulk_changes",
     "contact_rounds",
     "contacts",
+    "customer_fields",
     "customer_outlook",
     "customer_search",
     "customer_tags",
@@ -119,6 +121,7 @@ __all__ = [
     "metadata",
     "order_conflicts",
     "orders",
+    "own_fields",
     "partition_counters",
     "pending_merges",
     "reconstructions",

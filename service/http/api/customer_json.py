@@ -3,7 +3,15 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
 from pydantic.alias_generators import to_camel
 
 from service.core.customer_ids import customer_ref
@@ -14,6 +22,7 @@ from service.core.identifiers import (
     value_of,
     written_email,
 )
+from service.core.own_fields import LONGEST_KEY, LONGEST_TEXT, MOST_FIELDS, Value
 from service.core.rfm import RfmGroup
 from service.core.segment_rules import Segment
 from service.db.customers.customer_row import CustomerRow
@@ -34,6 +43,10 @@ def _email(value: str) -> str:
 
 Name = Annotated[ShortText, NotBlank]
 Email = Annotated[Storable, AfterValidator(_email), Field(max_length=320)]
+
+
+FieldKey = Annotated[str, Field(max_length=LONGEST_KEY)]
+FieldValue = Annotated[StrictStr, Field(max_length=4 * LONGEST_TEXT)] | StrictInt | StrictFloat
 
 
 class Address(Camel):
@@ -77,6 +90,13 @@ class CustomerPatch(Camel):
     address: Address | None = None
     preferences: PreferencesPatch | None = None
     notes: LongText | None = None
+    fields: dict[FieldKey, FieldValue | None] = Field(
+        default_factory=dict,
+        max_length=MOST_FIELDS,
+        description="Values of own fields, by key; `/fields` lists the fields. Texts, choices and "
+        "dates such as `2026-11-28` are strings. Fields that are absent stay; null clears one.",
+        examples=[{"shoe_size": 42.5, "birthday": None}],
+    )
     segment: Segment | None = Field(
         None, description="Sets the segment by hand; null hands the customer back to the rules."
     )
@@ -183,6 +203,7 @@ class Customer(Camel):
                     "otherCurrencies": [{"currency": "EUR", "orders": 1, "amount": 80.00}],
                     "orderIds": ["ORD-900", "ORD-1001"],
                     "tags": ["Newsletter", "Wholesale"],
+                    "fields": {"birthday": "1990-04-01", "shoe_size": 42.5},
                     "identifiers": [
                         {
                             "identifier": "email:jane@example.com",
@@ -218,6 +239,9 @@ class Customer(Camel):
     other_currencies: list[OtherCurrency]
     order_ids: list[str]
     tags: list[str]
+    fields: dict[str, Value] = Field(
+        description="Values of own fields, by key. A field without a value is left out."
+    )
     identifiers: list[CustomerIdentifier] = Field(description="All that means them in events.")
 
 
@@ -254,7 +278,9 @@ class Customers(Collection):
 _KEYS = [(name, to_camel(name)) for name in Customer.model_fields]
 _NESTED = {"address", "preferences"}
 _HOLD_FIELDS = {"segment": "segment", "segment_pinned": "pinned", "segment_pinned_until": "until"}
-_PLAIN = [name for name in CustomerPatch.model_fields if name not in {*_NESTED, *_HOLD_FIELDS}]
+_PLAIN = [
+    name for name in CustomerPatch.model_fields if name not in {*_NESTED, *_HOLD_FIELDS, "fields"}
+]
 _CLEARED = {"notes": ""}
 """The value that is stored for a cleared field, if it is not null."""
 
@@ -269,6 +295,7 @@ def customer_json(customer: CustomerRow) -> dict[str, Any]:
         "preferences": {
             to_camel(name): getattr(customer, name) for name in Preferences.model_fields
         },
+        "fields": customer.own_fields,
         "identifiers": [customer_identifier_json(row) for row in customer.identifiers],
         "other_currencies": [each._asdict() for each in customer.money_apart],
     }

@@ -187,7 +187,9 @@ async def _create(
     connection: AsyncConnection, actor: str, body: NewCustomer, country: str | None
 ) -> CustomerRow:
     with _edit_problems():
-        number = await editing.create(connection, actor, columns(body), hold(body), country)
+        number = await editing.create(
+            connection, actor, columns(body), hold(body), country, own=body.fields
+        )
     return await _written(connection, number)
 
 
@@ -195,7 +197,9 @@ async def _edit(
     connection: AsyncConnection, actor: str, number: int, body: CustomerPatch, if_match: str | None
 ) -> CustomerRow:
     with _edit_problems(number):
-        await editing.edit(connection, actor, number, columns(body), hold(body), if_match)
+        await editing.edit(
+            connection, actor, number, columns(body), hold(body), if_match, own=body.fields
+        )
     return await _written(connection, number)
 
 

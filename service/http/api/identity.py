@@ -9,6 +9,7 @@ from starlette.responses import Response
 from service.core.customer_ids import customer_number, customer_ref
 from service.db.customers import editing
 from service.db.customers.customer_row import CustomerRow, etag
+from service.db.customers.editing import OWN
 from service.db.customers.identity import outcomes
 from service.db.customers.identity.outcomes import Merge, Split
 from service.db.customers.identity.split import CannotSplitError
@@ -83,7 +84,9 @@ class MergeOutcome(Camel):
     after: Customer
     fields: list[MergedField] = Field(
         description="Of each field, the value that was entered or ordered last stays. Consent "
-        "stays where both had given it, notes are joined, of two holds the later one stays."
+        "stays where both had given it, notes are joined, of two holds the later one stays. An own "
+        "field, such as `field.shoe_size`, keeps the value of the customer who stays, if there is "
+        "one."
     )
     interactions: int = Field(description="Calls, e-mails, meetings and notes that move.")
 
@@ -253,8 +256,12 @@ def merge_json(done: Merge) -> dict[str, Any]:
 
 def compared(done: Merge) -> dict[str, tuple[Any, Any, Any]]:
     """Return each field of the one who stays, of the one who goes, and after the merge."""
-    sides = [_fields(row) for row in (done.stays, done.gone, done.after)]
-    return {name: (sides[0][name], sides[1][name], sides[2][name]) for name in sides[0]}
+    rows = (done.stays, done.gone, done.after)
+    sides = [_fields(row) for row in rows]
+    own = [row.own_fields for row in rows]
+    return {name: (sides[0][name], sides[1][name], sides[2][name]) for name in sides[0]} | {
+        f"{OWN}{key}": (own[0].get(key), own[1].get(key), own[2][key]) for key in own[2]
+    }
 
 
 def whose(stays: Any, lost: Any, after: Any) -> Literal["stays", "gone", "both"]:

@@ -1,20 +1,25 @@
 """``/customers/{id}/merge…`` and ``…/split``: staff say who is one person and who is two."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from service.core.customer_ids import customer_number, customer_ref
+from service.core.own_fields import OwnField
 from service.core.scopes import Actor
 from service.db.customers.customer_row import CustomerRow, etag
+from service.db.customers.editing import OWN
 from service.db.customers.identity.claims import orders_named_by
 from service.db.customers.identity.outcomes import Merge
+from service.db.customers.own_fields.catalogue import list_fields
 from service.http.api.customer_routes import CustomerNumber, existing, not_found
 from service.http.api.identity import compared, merged, split_up, whose
 from service.http.dashboard.candidates import candidates
 from service.http.dashboard.customer_form import LABELS, kept_for
 from service.http.dashboard.formats import Formats, formats_of, store_clock
+from service.http.dashboard.own_field_words import own_in_words, own_labels
 from service.http.dashboard.profile_page import address_lines
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form
@@ -106,6 +111,7 @@ async def _compare(
     outcome = await merged(request, actor.name, number, other, dry_run=True)
     async with snapshot(request) as connection:
         await store_clock(request, connection)
+        fields = await list_fields(connection)
     f = formats_of(request)
     asked = outcome.stays if outcome.stays.id == number else outcome.gone
     return page(
@@ -116,20 +122,25 @@ async def _compare(
         id=customer_ref(number),
         other=customer_ref(other),
         merge=outcome,
-        rows=_rows(outcome, f),
+        rows=_rows(outcome, fields, f),
         etag=etag(asked),
         edited=edited,
     )
 
 
-def _rows(outcome: Merge, f: Formats) -> list[dict[str, Any]]:
+def _rows(outcome: Merge, fields: Sequence[OwnField], f: Formats) -> list[dict[str, Any]]:
     sides = (outcome.stays, outcome.gone, outcome.after)
+    labels = {**LABELS, **_LABELS, **own_labels(fields)}
+    own = {f"{OWN}{field.key}": field for field in fields}
     rows = []
     for name, values in compared(outcome).items():
-        words = [_in_words(name, value, row, f) for value, row in zip(values, sides, strict=True)]
+        if name in own:
+            words = [own_in_words(own[name], value, f) for value in values]
+        else:
+            pairs = zip(values, sides, strict=True)
+            words = [_in_words(name, value, row, f) for value, row in pairs]
         if set(words) - {"", _NO}:
-            label = _LABELS.get(name) or LABELS[name]
-            rows.append({"label": label, "words": words, "from": whose(*values)})
+            rows.append({"label": labels[name], "words": words, "from": whose(*values)})
     return rows
 
 

@@ -27,8 +27,9 @@ EMAIL, FORMER, IMPORTED = "zoë.markov@example.org", "zoe.mrakov@example.org", "
 NAME, FORMER_NAME = "Zoë Markov", "Zoe Mrakov"
 PHONE, FORMER_PHONE = "+1 512 555-0187", "512.555.0143"
 STREET, NOTE = "17 Quillfeather Row", "prefers quinces"
+LIKES = "marzipan"
 WORDS = (
-    *(EMAIL, FORMER, IMPORTED, NAME, FORMER_NAME, PHONE, FORMER_PHONE, STREET, NOTE),
+    *(EMAIL, FORMER, IMPORTED, NAME, FORMER_NAME, PHONE, FORMER_PHONE, STREET, NOTE, LIKES),
     *("markov", "mrakov", "quillfeather", "quinces", "15125550187", "5125550143"),
 )
 """What must not be found. The single words also find fragments of e-mails and names."""
@@ -134,6 +135,9 @@ async def _seed(service: Service, http: httpx.AsyncClient, placed: datetime, fol
         assert (await http.patch(one, json={"email": email})).status_code == 200
     edits = {"name": NAME, "phone": PHONE, "notes": NOTE, "address": {"street": STREET}}
     assert (await http.patch(one, json=edits)).status_code == 200
+    likes = {"label": "Likes", "kind": "text"}
+    assert (await http.post("/api/v1/fields", json=likes)).status_code == 201
+    assert (await http.patch(one, json={"fields": {"likes": LIKES}})).status_code == 200
     noted = {"kind": "call", "text": f"{NAME} {NOTE}, call {PHONE}"}
     assert (await http.post(f"{one}/interactions", json=noted)).status_code == 201
     await _publish(service, _orders(placed))

@@ -25,7 +25,7 @@ def test_every_action_of_the_audit_log_has_words() -> None:
     )
     nouns = (
         "customers?|file|identifier|order|interaction|settings|dead-letters?|loss|rebuild|verify"
-        "|hook|list|shop-request|endpoint|tag|view|import|contacts?"
+        "|hook|list|shop-request|endpoint|tag|view|import|contacts?|field"
     )
     verbs = "split|[a-z_-]+(?:ed|-set|-in|-out|-undone)"
     noted = set(re.findall(rf"[\"']((?:{nouns}|user|key)\.(?:{verbs}))[\"']", source))

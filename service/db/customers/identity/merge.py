@@ -1,7 +1,8 @@
 """Merge two customers into one: the one with the lower number stays.
 
-Orders, identifiers, interactions and tags move. Each register keeps the greater key. Consent is
-kept only where both had it. What was done to the other one is found by their number, which leads to
+Orders, identifiers, interactions, tags and values of own fields move. Each register keeps the
+greater key; an own field keeps the value of the one who stays. Consent is kept only where both had
+it. What was done to the other one is found by their number, which leads to
 the one who stays.
 """
 
@@ -20,6 +21,7 @@ from service.db.accounts.audit import note
 from service.db.customers import removals
 from service.db.customers.identity.assignment import absorb
 from service.db.customers.identity.naming import say_what_named
+from service.db.customers.own_fields.values import hold_fields, join_fields
 from service.db.customers.tags.tagging import join_tags
 from service.db.locks import AdvisoryLock, lock_customers, try_lock
 from service.db.segments import assign
@@ -28,8 +30,8 @@ BY_EVENTS = "order events"
 """Who merged two customers whom an event put together, for the audit."""
 
 
-KEPT = (*registers.COLUMNS, "notes", "email_opt_in", "sms_opt_in")
-"""Columns of both customers that the audit keeps, so that a split can give them back."""
+KEPT = (*registers.COLUMNS, "notes", "email_opt_in", "sms_opt_in", "own_fields")
+"""Values of both customers that the audit keeps, so that a split can give them back."""
 
 
 class NotTwoCustomersError(Exception):
@@ -43,7 +45,10 @@ class Merged(NamedTuple):
     gone: int
 
 
-_ROWS = text("SELECT id, to_jsonb(c) AS row FROM customers c WHERE id = ANY(:ids)")
+_ROWS = text("""
+SELECT c.id, to_jsonb(c) || jsonb_build_object('own_fields', f.field_values) AS row
+FROM customers c LEFT JOIN customer_fields f ON f.customer_id = c.id WHERE c.id = ANY(:ids)
+""")
 _MOVE_ORDERS = text("UPDATE orders SET customer_id = :low WHERE customer_id = :high")
 _MOVE_IDENTIFIERS = text("UPDATE identifiers SET customer_id = :low WHERE customer_id = :high")
 _LEAD_TO_WHO_STAYS = text("""
@@ -140,6 +145,7 @@ async def merge(
     Segments are judged at ``now``. None means the database's clock, read after the lock.
     """
     low, high = sorted((one, other))
+    await hold_fields(connection)
     locked_at = await lock_customers(connection, [low, high])
     found = {row.id: row.row for row in await connection.execute(_ROWS, {"ids": [low, high]})}
     if low == high or len(found) < 2:  # noqa: PLR2004
@@ -149,6 +155,7 @@ async def merge(
     for statement in _MOVES:
         await connection.execute(statement, {"low": low, "high": high, "actor": actor})
     await join_tags(connection, low, high)
+    await join_fields(connection, low, high)
     await assign.forget(connection, high)
     await removals.add(connection, [high], RemovalReason.MERGED, merged_into=low)
     await connection.execute(
@@ -186,6 +193,7 @@ async def merge_next(connection: AsyncConnection, now: datetime | None = None) -
     if pair is None:
         return None
     low, high = pair
+    await hold_fields(connection)
     await lock_customers(connection, [low, high])
     names = {"low": low, "high": high}
     size = (await connection.execute(_SIZES, names)).scalar() or 0

@@ -65,6 +65,7 @@ SELECT c.notes = '' AND coalesce(c.name_at < 'infinity', true)
   AND NOT EXISTS (SELECT FROM identifiers WHERE customer_id = :id)
   AND NOT EXISTS (SELECT FROM orders WHERE customer_id = :id)
   AND NOT EXISTS (SELECT FROM interactions WHERE customer_id = :id)
+  AND NOT EXISTS (SELECT FROM customer_fields WHERE customer_id = :id)
 FROM customers c WHERE id = :id
 """)
 # An order whose person was erased says by what it was named only if an event did that later. This

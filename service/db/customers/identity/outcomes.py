@@ -14,6 +14,7 @@ from service.db.customers.identity import not_a_person
 from service.db.customers.identity.claims import owner_of
 from service.db.customers.identity.merge import merge
 from service.db.customers.identity.split import split
+from service.db.customers.own_fields.values import hold_fields
 from service.db.locks import lock_customers
 
 _INTERACTIONS = text("SELECT count(*) FROM interactions WHERE customer_id = :id")
@@ -63,6 +64,7 @@ async def merge_by_hand(
     of the missing one, ChangedMeanwhileError.
     """
     low, high = sorted((one, other))
+    await hold_fields(connection)
     await lock_customers(connection, [low, high])
     before = await customer_row.read_all(connection, [low, high])
     for number in (one, other):
@@ -87,6 +89,7 @@ async def split_by_hand(
 
     Raises CustomerNotFoundError, ChangedMeanwhileError, CannotSplitError.
     """
+    await hold_fields(connection)
     await lock_customers(connection, [customer_id])
     before = await customer_row.read(connection, customer_id)
     if before is None:

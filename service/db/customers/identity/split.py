@@ -20,6 +20,7 @@ from service.db.customers.identity.claims import of_customer
 from service.db.customers.identity.naming import OWNER_OF_ORDER, say_what_named
 from service.db.customers.identity.own_email import keep_own_email
 from service.db.customers.identity.pairs import divide
+from service.db.customers.own_fields.values import give_back, hold_fields
 from service.db.locks import lock_customers
 
 
@@ -77,6 +78,7 @@ async def split(
 
     Raises CannotSplitError.
     """
+    await hold_fields(connection)
     now = await lock_customers(connection, [customer_id])
     theirs = {row.identifier for row in await of_customer(connection, customer_id)}
     taken = sorted(set(identifiers))
@@ -121,3 +123,5 @@ async def _give_back(
     gone, stayed = dumps(before.gone).decode(), dumps(before.stayed).decode()
     await connection.execute(_GIVE_BACK, {"gone": gone, "new": new})
     await connection.execute(_TAKE_BACK, {"gone": gone, "stayed": stayed, "old": old})
+    if fields := before.gone.get("own_fields"):
+        await give_back(connection, old, new, fields, before.stayed.get("own_fields") or {})

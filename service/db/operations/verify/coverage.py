@@ -115,6 +115,7 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         "customer_id": Checked(11),
         "contacted": Unknowable("drawn by chance, or chosen by a person"),
     },
+    "customer_fields": dict.fromkeys(("customer_id", "field_values"), Checked(9)),
     "customer_outlook": dict.fromkeys(
         (
             "customer_id",
@@ -555,6 +556,13 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         ("stream", "erasures", "late_events", "after_id", "until_id", "entries"), _SEARCHED
     ),
     "sweep": {"one": _SINGLE, "swept_until": Checked(4)},
+    "own_fields": {
+        "key": Checked(9),
+        "kind": Refused("ck_own_fields_kind"),
+        **dict.fromkeys(("label", "choices"), _TYPED),
+        "position": _SHOWN,
+        "date_created": _CLOCK,
+    },
     "tags": {
         "id": Refused("fk_customer_tags_tag_id"),
         "name": Checked(9),

@@ -63,6 +63,26 @@ WHERE NOT EXISTS (SELECT FROM customers c WHERE c.id = b.customer_id)
 LIMIT :most
 """)
 
+_FIELDS_OF_NOBODY = text("""
+SELECT customer_id AS customer FROM customer_fields f
+WHERE NOT EXISTS (SELECT FROM customers c WHERE c.id = f.customer_id) LIMIT :most
+""")
+# Only what `service.core.own_fields` would store; the audit knows whether it is what was typed.
+_WRONG_VALUES = text("""
+SELECT v.customer_id AS customer, v.key AS field
+FROM (SELECT customer_id, e.key, e.value FROM customer_fields,
+        jsonb_each(CASE jsonb_typeof(field_values) WHEN 'object' THEN field_values ELSE '{}' END) e
+     ) v (customer_id, key, value)
+LEFT JOIN own_fields o ON o.key = v.key
+WHERE NOT coalesce(CASE o.kind
+  WHEN 'number' THEN jsonb_typeof(v.value) = 'number'
+  WHEN 'date' THEN v.value #>> '{}' ~ '^\\d{4}-\\d\\d-\\d\\d$'
+    AND pg_input_is_valid(v.value #>> '{}', 'date')
+  WHEN 'choice' THEN v.value #>> '{}' = ANY(o.choices)
+  ELSE jsonb_typeof(v.value) = 'string' AND v.value #>> '{}' <> '' END
+  AND o.key IS NOT NULL, false)
+LIMIT :most
+""")
 _RENAME = "Rename the tag to its right name, in the dashboard or over HTTP."
 PEOPLE = (
     Check("the text that search reads is not the customer's", REBUILD, SEARCH),
@@ -77,6 +97,18 @@ PEOPLE = (
         "Restore the customer from a backup, or delete the rows of these numbers from "
         "`customer_tags` and `bulk_changed`.",
         _TAGS_OF_NOBODY,
+    ),
+    Check(
+        "values of own fields belong to a customer who does not exist",
+        "Restore the customer from a backup, or delete the rows of these numbers from "
+        "`customer_fields`.",
+        _FIELDS_OF_NOBODY,
+    ),
+    Check(
+        "a customer has a value that their own field does not take",
+        "Enter the right value on the customer's page. If the field itself is gone or was changed, "
+        "restore it from a backup, or define it again.",
+        _WRONG_VALUES,
     ),
     Check("an erased identifier is not on record as the audit has it", REBUILD, ERASED),
     Check("people were erased, and no erased identifier is on record", RESTORE, _ERASED_EMPTIED),

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.core.bulk_change import BulkKind
 from service.core.endpoints import EventKind, make_secret
 from service.core.identifiers import value_of
+from service.core.own_fields import FieldKind
 from service.core.scopes import LOCAL, Role, Scope
 from service.db.accounts import api_keys, passwords, sessions, users
 from service.db.customers import editing, interactions
@@ -21,6 +22,7 @@ from service.db.customers.filters import Filter
 from service.db.customers.identity import not_a_person
 from service.db.customers.identity.merge import merge
 from service.db.customers.identity.pairs import separate
+from service.db.customers.own_fields import catalogue as own_fields
 from service.db.customers.tags import bulk
 from service.db.customers.tags.tagging import change_tags
 from service.db.customers.views import saved
@@ -190,6 +192,8 @@ async def _by_people(connection: AsyncConnection) -> None:
     correction = {"email": "new@x.org", "notes": "x"}
     await editing.edit(connection, "test", 1001, correction, _NO_HOLD, None)
     await interactions.add(connection, "test", 1001, "call", "Called", datetime.now(UTC))
+    await own_fields.create(connection, "test", "Fit", FieldKind.CHOICE, ["Slim", "Loose"])
+    await editing.edit(connection, "test", 1001, {}, _NO_HOLD, None, own={"fit": "Slim"})
     await change_tags(connection, 1001, "test", add=["Press"])
     for kind in (BulkKind.ADD_TAG, BulkKind.REMOVE_TAG, BulkKind.ADD_TAG):
         await bulk.apply(connection, Filter(), kind, "Wholesale", "test")

@@ -1,0 +1,1 @@
+"""Own fields: their definitions, and the values of customers."""
