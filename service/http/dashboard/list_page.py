@@ -37,7 +37,7 @@ from service.http.dashboard.formats import formats_of, store_clock
 from service.http.dashboard.list_pages import Cursor, Size, Step, read_cursor, read_page, read_steps
 from service.http.dashboard.list_query import LAST, ListQuery
 from service.http.dashboard.render import page
-from service.http.dashboard.saved_views_page import current_of, shown_views
+from service.http.dashboard.saved_views_page import current_of, replaceable, shown_views
 from service.http.dashboard.viewer import Exporter, Form, Viewer
 from service.http.state import snapshot, state_of
 
@@ -124,6 +124,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         labels=LABELS,
         views=views,
         shown_view=current_of(views, wanted),
+        replaceable=replaceable(views, wanted, actor),
         suggested=suggested,
         values=wanted.chosen.query,
         spans=DateSpan,

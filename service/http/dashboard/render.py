@@ -53,6 +53,7 @@ _MESSAGES = {
     "assigned": "The order belongs to the customer now.",
     "unassigned": "The order is no longer assigned to the customer.",
     "view-saved": "View saved. A worker counts its customers in a moment.",
+    "view-replaced": "View updated. A worker counts its customers in a moment.",
     "view-deleted": "View deleted. Its customers stay.",
     "tags-changed": "Tags changed.",
     "tag-renamed": "Tag renamed.",

@@ -68,9 +68,7 @@ async def show(request: Request, actor: Viewer) -> Response:
 @router.post("")
 async def save(request: Request, actor: Editor, fields: Form) -> Response:
     """Save the list that the form describes under a name."""
-    wanted = ListQuery.read(fields)
-    for name, wrong in wanted.wrong.items():
-        raise invalid(name, wrong.why)
+    wanted = _described(fields)
     async with snapshot(request) as connection:
         today = (await store_clock(request, connection)).today
     try:
@@ -84,6 +82,24 @@ async def save(request: Request, actor: Editor, fields: Form) -> Response:
         raise _bad_name() from None
     await views.created(request, actor, body)
     return done("/views", "view-saved")
+
+
+@router.post("/replace")
+async def replace(request: Request, actor: Editor, fields: Form) -> Response:
+    """Give a view the filters and the order of the list that the form describes."""
+    wanted = _described(fields)
+    key = fields.get("replaced", "")
+    async with snapshot(request) as connection:
+        today = (await store_clock(request, connection)).today
+        view = await views.find_view(connection, actor, key)
+    body = ViewBody(
+        name=view.name,
+        filter=wanted.to_save(today),
+        sort=wanted.order or "-dateCreated",
+        shared=view.shared,
+    )
+    await views.changed(request, actor, key, body)
+    return done(f"/views/{view.key}", "view-replaced")
 
 
 @router.get("/{id}", dependencies=[within(STATISTICS)])
@@ -125,6 +141,25 @@ async def export(request: Request, actor: Exporter, key: ViewKey, _: Form) -> Re
     async with snapshot(request) as connection:
         view = await views.find_view(connection, actor, key)
     return await exported(request, actor, view.filter.chosen)
+
+
+def _described(fields: Form) -> ListQuery:
+    """Return the list that a form describes. Raises a problem for a filter with a wrong value."""
+    wanted = ListQuery.read(fields)
+    for name, wrong in wanted.wrong.items():
+        raise invalid(name, wrong.why)
+    return wanted
+
+
+def replaceable(shown: list[ShownView], wanted: ListQuery, actor: Actor) -> list[View]:
+    """Return the views that somebody may change, the one that is most like the list first."""
+    filters = set(wanted.chosen.query.items())
+
+    def likeness(view: View) -> int:
+        return len(filters & set(view.filter.query.items()))
+
+    own = [each.view for each in shown if each.view.may_change(actor)]
+    return sorted(own, key=likeness, reverse=True)
 
 
 def current_of(shown: list[ShownView], wanted: ListQuery) -> Mapping[str, bool]:

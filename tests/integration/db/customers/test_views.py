@@ -225,8 +225,8 @@ async def test_a_list_is_saved_and_opened_without_scripts(
     assert 'href="/views/1"' in front
     current = await http.get("/", params={"hasEmail": "no"})
     assert 'class="chip on" href="/views/no-email" aria-current="true"' in current.text
-    assert "Save as view" not in current.text
-    assert "Save as view" in (await http.get("/", params={"hasEmail": "yes"})).text
+    assert "Save or update view" not in current.text
+    assert "Save or update view" in (await http.get("/", params={"hasEmail": "yes"})).text
     again = await http.post("/views", data={"view": "Fresh"})
     assert again.status_code == 409
     assert (await http.post("/views/1/change", data={"view": "Newer"})).status_code == 303
@@ -234,6 +234,29 @@ async def test_a_list_is_saved_and_opened_without_scripts(
     assert (await http.post("/views/1/export", data={})).text.count("CUST-") == 1
     assert (await http.post("/views/1/delete", data={})).status_code == 303
     assert "1" not in await _views(http)
+
+
+async def test_a_view_gets_other_filters_on_the_page(api: Api) -> None:
+    http = api.http
+    for name, filters in (("Other", {"country": "BE"}), ("VIPs", {"segment": "vip"})):
+        await http.post("/views", data={**filters, "view": name, "shared": "on"})
+    wanted = {"segment": "vip", "hasEmail": "no"}
+    front = (await http.get("/", params=wanted)).text
+    # The view that is most like the list stands first.
+    assert front.index('<option value="2">VIPs') < front.index('<option value="1">Other')
+    form = {**wanted, "sort": "-totalSpent", "replaced": "2"}
+    updated = await http.post("/views/replace", data=form)
+    assert (updated.status_code, updated.headers["location"]) == (303, "/views/2")
+    shown = await http.get("/views/2", follow_redirects=True)
+    assert "View updated" in shown.text
+    assert shown.url.query == b"segment=vip&hasEmail=no&sort=-totalSpent"
+    view = (await http.get(f"{VIEWS}/2")).json()
+    assert (view["name"], view["shared"]) == ("VIPs", True)
+    for key, status in (("no-email", 409), ("7", 404)):
+        answer = await http.post("/views/replace", data={**form, "replaced": key})
+        assert answer.status_code == status
+    wrong = await http.post("/views/replace", data={"replaced": "2", "ordersFrom": "x"})
+    assert wrong.status_code == 422
 
 
 async def test_a_view_follows_the_names_of_its_tags(api: Api, service: Service) -> None:
