@@ -20,6 +20,12 @@ class InteractionRow(NamedTuple):
     text: str
     date_created: datetime
     date_updated: datetime
+
+
+class KeptInteraction(NamedTuple):
+    """An interaction, and whether it can be taken back."""
+
+    interaction: InteractionRow
     removed_at: datetime | None
     """When its author removed it. For `TAKEN_BACK_FOR`, they can take that back."""
 
@@ -51,8 +57,7 @@ _FORGET = text("""
 DELETE FROM interactions WHERE removed_at < clock_timestamp() - CAST(:age AS interval)
 """)
 _LIST = text(f"""
-SELECT {_COLUMNS} FROM interactions WHERE customer_id = :customer_id
-  AND (removed_at IS NULL OR :removed)
+SELECT {_COLUMNS}, removed_at FROM interactions WHERE customer_id = :customer_id
 ORDER BY happened_at DESC, id DESC
 """)
 
@@ -144,15 +149,16 @@ async def forget_removed(connection: AsyncConnection) -> int | None:
     return (await connection.execute(_FORGET, {"age": TAKEN_BACK_FOR})).rowcount or None
 
 
-async def of_customer(
-    connection: AsyncConnection, customer_id: int, *, removed: bool = False
-) -> list[InteractionRow]:
-    """Return all interactions with a customer, the latest first.
+async def of_customer(connection: AsyncConnection, customer_id: int) -> list[InteractionRow]:
+    """Return all interactions with a customer, the latest first."""
+    kept = await with_removed(connection, customer_id)
+    return [each.interaction for each in kept if each.removed_at is None]
 
-    With ``removed``, also those that can be taken back.
-    """
-    rows = await connection.execute(_LIST, {"customer_id": customer_id, "removed": removed})
-    return [InteractionRow(*row) for row in rows]
+
+async def with_removed(connection: AsyncConnection, customer_id: int) -> list[KeptInteraction]:
+    """Return the same, and those that can be taken back."""
+    rows = await connection.execute(_LIST, {"customer_id": customer_id})
+    return [KeptInteraction(InteractionRow(*row[:-1]), row.removed_at) for row in rows]
 
 
 async def _noted(

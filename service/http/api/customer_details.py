@@ -329,7 +329,7 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
         customer = await existing(request, connection, number)
         order_page = await order_history.of_customer(connection, number, _ALL, None)
         event_page = await timeline.timeline(connection, number, _ALL, None)
-        noted = await interactions.of_customer(connection, number, removed=True)
+        noted = await interactions.with_removed(connection, number)
         identifiers = await identifiers_of(connection, customer)
         letters = await dead_letters_about(connection, number, identifiers)
         mentioned = await mentions.of_others(connection, number, identifiers)
@@ -346,8 +346,8 @@ async def data(request: Request, _: Reader, number: CustomerNumber) -> Response:
             "orders": [_order_json(order) for order in order_page.items],
             "timeline": [_event_json(event) for event in event_page.items],
             "interactions": [
-                interaction_json(each) | ({"removedAt": each.removed_at} if each.removed_at else {})
-                for each in noted
+                interaction_json(each) | ({"removedAt": removed_at} if removed_at else {})
+                for each, removed_at in noted
             ],
             "deadLetters": [
                 {

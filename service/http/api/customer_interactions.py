@@ -171,10 +171,8 @@ async def remove_interaction(
 
 
 def interaction_json(interaction: InteractionRow) -> dict[str, Any]:
-    """Return the JSON of an interaction that was not removed."""
-    document = camel(interaction._asdict()) | {"id": str(interaction.id)}
-    del document["removedAt"]
-    return document
+    """Return the JSON of an interaction."""
+    return camel(interaction._asdict()) | {"id": str(interaction.id)}
 
 
 def interaction_number(interaction: str) -> int:

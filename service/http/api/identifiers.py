@@ -51,6 +51,11 @@ _NOT_MARKED: dict[int | str, dict[str, Any]] = {
 }
 
 
+_NOT_REMOVED: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "You have not taken it away within the last hour."}
+}
+
+
 class CustomerIdentifiers(Collection):
     """All identifiers of a customer, the oldest first."""
 
@@ -167,6 +172,37 @@ async def remove_identifier(
     """
     await take_away(request, actor.name, number, normalised(request, body))
     return Response(status_code=204)
+
+
+@router.post(
+    f"{_OF_CUSTOMER}/restore",
+    response_model=CustomerIdentifiers,
+    responses=_NOT_REMOVED | _TAKEN,
+)
+async def restore_identifier(
+    request: Request, actor: Writer, number: CustomerNumber, body: Named
+) -> Response:
+    """Undo that you took an identifier away, for an hour. It is as it was before.
+
+    If it was their e-mail, it is so again, unless they got another one meanwhile.
+    """
+    await bring_back(request, actor.name, number, normalised(request, body))
+    async with snapshot(request) as connection:
+        rows = await of_customer(connection, number)
+    return Json(collection([customer_identifier_json(row) for row in rows]))
+
+
+async def bring_back(request: Request, actor: str, number: int, identifier: str) -> None:
+    """Undo that somebody took an identifier away. Raises a problem."""
+    try:
+        await in_transaction(state_of(request).engine, by_hand.restore, number, identifier, actor)
+    except by_hand.NoSuchCustomerError:
+        raise await gone(request, number) from None
+    except by_hand.NotRemovedError:
+        detail = "You have not taken this identifier away from the customer within the last hour."
+        raise ProblemError(404, "Identifier not found", detail) from None
+    except TakenError as error:
+        raise _taken(number, error.args[1]) from None
 
 
 async def take_away(request: Request, actor: str, number: int, identifier: str) -> None:

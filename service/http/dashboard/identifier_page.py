@@ -11,7 +11,7 @@ from service.core.customer_ids import customer_ref
 from service.core.identifiers import IdentifierKind
 from service.core.scopes import Actor
 from service.http.api.customer_routes import CustomerNumber, existing
-from service.http.api.identifiers import give, marked, take_away, unmarked
+from service.http.api.identifiers import bring_back, give, marked, take_away, unmarked
 from service.http.api.naming import Named, normalised
 from service.http.dashboard.customer_form import faults_of
 from service.http.dashboard.render import done, page
@@ -82,7 +82,16 @@ async def _form(
 async def remove(request: Request, actor: Editor, number: CustomerNumber, fields: Form) -> Response:
     """Take an identifier away that no order came with."""
     await take_away(request, actor.name, number, fields.get("identifier", ""))
-    return done(f"/customers/{customer_ref(number)}", "identifier-removed")
+    return done(f"/customers/{customer_ref(number)}#known-by", "identifier-removed")
+
+
+@router.post(f"{_OF_CUSTOMER}/identifiers/restore")
+async def restore(
+    request: Request, actor: Editor, number: CustomerNumber, fields: Form
+) -> Response:
+    """Take back an identifier that the same person has just removed."""
+    await bring_back(request, actor.name, number, fields.get("identifier", ""))
+    return done(f"/customers/{customer_ref(number)}#known-by", "identifier-restored")
 
 
 @router.get(f"{_OF_CUSTOMER}/not-a-person")

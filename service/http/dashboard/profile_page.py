@@ -15,6 +15,7 @@ from service.core.scopes import Actor
 from service.core.segment_explanation import explain
 from service.core.tags import MOST_TAGS, tag_names
 from service.db.customers import interactions, order_conflicts, timeline
+from service.db.customers.identity import by_hand
 from service.db.customers.identity.claims import orders_named_by
 from service.db.customers.order_history import not_counted
 from service.db.customers.order_history import of_customer as orders_of_customer
@@ -141,7 +142,8 @@ async def _show(
         orders = await orders_of_customer(connection, number, shown["orders"], None)
         in_conflict = [order.id for order in orders.items if OrderFlag.CONFLICT in order.flags]
         contradictions = await order_conflicts.of_orders(connection, in_conflict)
-        entries = await interactions.of_customer(connection, number, removed=True)
+        entries = await interactions.with_removed(connection, number)
+        removed = await by_hand.removed_lately(connection, number, actor.name)
         events = await timeline.timeline(connection, number, shown["events"], None)
         since = await timeline.segment_since(connection, number)
         named_by = await orders_named_by(connection, number)
@@ -154,7 +156,9 @@ async def _show(
         outlook = (await reading.outlooks_of(connection, [number])).get(number)
         contacted = await contacts.of_customer(connection, number)
     # What can be taken back is shown to the person who removed it, and to nobody else.
-    notes = [it for it in entries if it.removed_at is None or it.author == actor.name]
+    notes = [
+        kept for kept in entries if kept.removed_at is None or kept.interaction.author == actor.name
+    ]
     f = formats_of(request)
     money = model is not None and model.verdict.shows_money
     return page(
@@ -165,6 +169,7 @@ async def _show(
         id=customer_ref(number),
         c=row,
         named_by=named_by,
+        removed=removed,
         suggested=suggested,
         address=address_lines(row.address or {}),
         kept_for=kept_for(row, f),

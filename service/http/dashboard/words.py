@@ -106,6 +106,7 @@ ACTIONS = {
     "order.unassigned": "Order no longer assigned by hand",
     "interaction.updated": "Interaction corrected",
     "interaction.removed": "Interaction removed",
+    "identifier.restored": "Identifier taken back",
     "interaction.restored": "Interaction taken back",
     "settings.updated": "Settings changed",
     "dead-letter.replayed": "Dead letters retried",

@@ -235,6 +235,7 @@ FORMS: tuple[tuple[str, dict[str, str]], ...] = (
     (f"{ONE}/split", {"take.1": "email:a@x.example", "confirm": "yes"}),
     (f"{ONE}/identifiers/new", {"kind": "email", "value": "c@x.example"}),
     (f"{ONE}/identifiers/remove", {"identifier": "email:a@x.example"}),
+    (f"{ONE}/identifiers/restore", {"identifier": "email:a@x.example"}),
     (f"{ONE}/not-a-person", {"identifier": "email:a@x.example", "confirm": "yes"}),
     ("/not-a-person/undo", {"identifier": "email:a@x.example"}),
     ("/duplicates/dismiss", {"one": "CUST-1001", "other": "CUST-1002"}),

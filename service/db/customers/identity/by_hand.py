@@ -1,5 +1,7 @@
 """What staff change about one identifier or one order: give, take away, assign, undo that."""
 
+from datetime import timedelta
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -8,7 +10,7 @@ from service.core.identifiers import IdentifierKind, customer_identifier, kind_o
 from service.core.json_values import dumps
 from service.db.accounts.audit import note
 from service.db.customers.identity.assignment import recount
-from service.db.customers.identity.claims import claim, of_customer, owner_of
+from service.db.customers.identity.claims import TakenError, claim, of_customer, owner_of
 from service.db.customers.identity.naming import OWNER_OF_ORDER, say_what_named
 from service.db.customers.identity.not_a_person import OwnerChangedError
 from service.db.customers.identity.own_email import keep_own_email
@@ -17,10 +19,16 @@ from service.db.locks import lock_customers
 from service.db.search_text import write_search_text
 
 GREATEST_VERSION = 2**63 - 1
+TAKEN_BACK_FOR = timedelta(hours=1)
+"""How long somebody can undo that they took an identifier away."""
 
 
 class NotTheirsError(Exception):
     """The customer does not have this identifier."""
+
+
+class NotRemovedError(Exception):
+    """Nobody of this name has taken the identifier away from the customer lately."""
 
 
 class NamesOrdersError(Exception):
@@ -45,6 +53,44 @@ SELECT EXISTS (SELECT FROM orders WHERE customer_id = :id
   AND :identifier IN (identifier, other_identifier))
 """)
 _TAKE_AWAY = text("DELETE FROM identifiers WHERE identifier = :identifier")
+# What is needed to undo it. The audit keeps it, and an erasure deletes it there.
+_BEFORE = text("""
+SELECT jsonb_build_object('givenBy', i.given_by, 'since', i.since) ||
+  CASE WHEN i.identifier = 'email:' || c.email_key THEN
+    jsonb_build_object('email', c.email, 'emailAt', c.email_at, 'emailEvent', c.email_event)
+  ELSE '{}' END AS before
+FROM identifiers i JOIN customers c ON c.id = i.customer_id WHERE i.identifier = :identifier
+""")
+_REMOVED = f"""
+SELECT DISTINCT ON (identifier)
+  details ->> 'identifier' AS identifier, details -> 'before' AS before
+FROM audit
+WHERE customer_id = :id AND action = 'identifier.removed' AND actor = :actor
+  AND at > clock_timestamp() - interval '{TAKEN_BACK_FOR.total_seconds()} seconds'
+  AND details ? 'before'"""
+_REMOVED_LATELY = text(f"""
+SELECT identifier FROM ({_REMOVED} ORDER BY identifier, id DESC) r
+WHERE NOT EXISTS (SELECT FROM identifiers i WHERE i.identifier = r.identifier)
+ORDER BY identifier
+""")
+_REMOVED_ONE = text(f"""
+SELECT identifier, before FROM ({_REMOVED} ORDER BY identifier, id DESC) r
+WHERE identifier = :identifier
+""")
+_BRING_BACK = text("""
+INSERT INTO identifiers (identifier, customer_id, given_by, since)
+VALUES (:identifier, :id, CAST(:before AS jsonb) ->> 'givenBy',
+  CAST(CAST(:before AS jsonb) ->> 'since' AS timestamptz))
+ON CONFLICT DO NOTHING
+""")
+# An e-mail without a key took its place. One with a key is newer than the removal.
+_OWN_EMAIL_AGAIN = text("""
+UPDATE customers c SET email = b.email, email_key = substr(:identifier, 7),
+  email_at = b."emailAt", email_event = b."emailEvent"
+FROM jsonb_to_record(CAST(:before AS jsonb))
+  AS b (email text, "emailAt" timestamptz, "emailEvent" text)
+WHERE c.id = :id AND b.email IS NOT NULL AND c.email_at IS NULL
+""")
 # No event has a greater key, so none gives the order to anybody else.
 _ASSIGN = text("""
 UPDATE orders SET customer_id = :customer, identifier = :identifier, other_identifier = NULL,
@@ -115,6 +161,7 @@ async def take_away(
     merged = kind_of(identifier) is IdentifierKind.CUSTOMER
     if merged or (await connection.execute(_NAMES_ORDERS, names)).scalar_one():
         raise NamesOrdersError
+    before = (await connection.execute(_BEFORE, {"identifier": identifier})).scalar_one()
     await connection.execute(_TAKE_AWAY, {"identifier": identifier})
     await keep_own_email(connection, [customer_id])
     await recount(connection, [customer_id], now)
@@ -123,9 +170,46 @@ async def take_away(
         actor,
         "identifier.removed",
         customer_id=customer_id,
-        details={"identifier": identifier},
+        details={"identifier": identifier, "before": before},
     )
     await connection.execute(REASSIGNED)
+
+
+async def removed_lately(connection: AsyncConnection, customer_id: int, actor: str) -> list[str]:
+    """Return the identifiers that somebody took away, and can take back."""
+    rows = await connection.execute(_REMOVED_LATELY, {"id": customer_id, "actor": actor})
+    return list(rows.scalars())
+
+
+async def restore(
+    connection: AsyncConnection, customer_id: int, identifier: str, actor: str
+) -> None:
+    """Undo `take_away`, which the same person did lately; the caller commits.
+
+    Raises NoSuchCustomerError, NotRemovedError, and TakenError if it means somebody else by now.
+    """
+    await lock_customers(connection, [customer_id])
+    if not (await connection.execute(_EXISTS, {"id": customer_id})).scalar_one():
+        raise NoSuchCustomerError
+    names = {"id": customer_id, "actor": actor, "identifier": identifier}
+    removed = (await connection.execute(_REMOVED_ONE, names)).one_or_none()
+    if removed is None:
+        raise NotRemovedError
+    before = {**names, "before": dumps(removed.before).decode()}
+    del before["actor"]
+    if not (await connection.execute(_BRING_BACK, before)).rowcount:
+        if identifier in {row.identifier for row in await of_customer(connection, customer_id)}:
+            return
+        raise TakenError(identifier, await owner_of(connection, identifier))
+    await connection.execute(_OWN_EMAIL_AGAIN, before)
+    await write_search_text(connection, [customer_id])
+    await note(
+        connection,
+        actor,
+        "identifier.restored",
+        customer_id=customer_id,
+        details={"identifier": identifier},
+    )
 
 
 async def assign_order(

@@ -139,6 +139,70 @@ async def test_an_identifier_is_taken_away_unless_orders_came_with_it(
     assert merged.status_code == 409, "a merge is undone by a split"
 
 
+async def test_an_identifier_that_was_taken_away_is_brought_back_as_it_was(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    await service.ingest(order(1, email="a@x.example"))
+    await web.patch(ONE, json={"email": "b@x.example"})
+    body = {"identifier": "email:b@x.example"}
+    rows = "SELECT identifier, given_by, since FROM identifiers ORDER BY identifier"
+    own = "SELECT email, email_key, email_at, email_event FROM customers"
+    before, own_before = await service.rows(rows), await service.rows(own)
+    path = f"{ONE}/identifiers"
+    never = await web.post(f"{path}/restore", json={"identifier": "email:a@x.example"})
+    assert (never.status_code, never.json()["title"]) == (404, "Identifier not found")
+    assert (await web.request("DELETE", path, json=body)).status_code == 204
+    assert (await web.get(ONE)).json()["email"] == "a@x.example"
+    page = (await web.get("/customers/CUST-1001")).text
+    assert 'You removed <span class="wrap">b@x.example</span>' in page
+    restored = await web.post(f"{path}/restore", json=body)
+    assert restored.status_code == 200, restored.text
+    CustomerIdentifiers.model_validate_json(restored.content)
+    assert (await service.rows(rows), await service.rows(own)) == (before, own_before)
+    searched = await web.post(f"{API}/customers/search", json={"search": "b@x.example"})
+    assert searched.json()["total"] == 1
+    assert "You removed" not in (await web.get("/customers/CUST-1001")).text
+    assert (await web.post(f"{path}/restore", json=body)).status_code == 200, "no mistake"
+    actions = await service.rows("SELECT action FROM audit WHERE action LIKE 'identifier.%'")
+    assert [row["action"] for row in actions] == ["identifier.removed", "identifier.restored"]
+
+
+@pytest.mark.parametrize("meanwhile", ["another's", "an hour", "another person"])
+async def test_what_cannot_be_brought_back_says_why(
+    service: Service, web: httpx.AsyncClient, meanwhile: str
+) -> None:
+    await service.ingest(order(1, email="a@x.example"))
+    await web.patch(ONE, json={"email": "b@x.example"})
+    form = {"identifier": "email:b@x.example"}
+    address = "/customers/CUST-1001/identifiers"
+    await web.post(f"{address}/remove", data=form)
+    if meanwhile == "another's":
+        await service.ingest(order(2, email="b@x.example"))
+    elif meanwhile == "an hour":
+        await service.execute("UPDATE audit SET at = at - interval '61 minutes'")
+    else:
+        await service.execute("UPDATE audit SET actor = 'somebody@example.com'")
+    answer = await web.post(f"{address}/restore", data=form)
+    assert answer.status_code == (409 if meanwhile == "another's" else 404)
+    assert ("CUST-1002 has this identifier" in answer.text) is (meanwhile == "another's")
+    assert (await web.get(ONE)).json()["email"] == "a@x.example"
+
+
+async def test_an_e_mail_that_somebody_typed_meanwhile_stays(
+    service: Service, web: httpx.AsyncClient
+) -> None:
+    await service.ingest(order(1, email="a@x.example"))
+    await web.patch(ONE, json={"email": "b@x.example"})
+    form = {"identifier": "email:b@x.example"}
+    address = "/customers/CUST-1001/identifiers"
+    await web.post(f"{address}/remove", data=form)
+    await web.patch(ONE, json={"email": "c@x.example"})
+    answer = await web.post(f"{address}/restore", data=form, follow_redirects=True)
+    assert "The identifier is back" in answer.text
+    assert (await web.get(ONE)).json()["email"] == "c@x.example"
+    assert "email:b@x.example" in await listed(web)
+
+
 async def test_the_only_identifier_of_a_customer_made_by_hand_can_be_taken_away(
     web: httpx.AsyncClient,
 ) -> None:
