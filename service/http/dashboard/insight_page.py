@@ -33,6 +33,7 @@ from service.http.dashboard.charts import Scale
 from service.http.dashboard.formats import Formats, formats_of, store_clock
 from service.http.dashboard.insight_words import LISTS, filter_of, verdict_sentence
 from service.http.dashboard.render import done, page
+from service.http.dashboard.rfm_grid import rfm_grid
 from service.http.dashboard.trust_picture import HEIGHT, WIDTH, picture
 from service.http.dashboard.viewer import Admin, Editor, Exporter, Form, Viewer
 from service.http.problems import ProblemError
@@ -92,6 +93,7 @@ async def show(request: Request, actor: Viewer) -> Response:
         scale=Scale.of(1, 5),
         width=WIDTH,
         height=HEIGHT,
+        grid=rfm_grid(overview.groups),
         everybody=sum(each.customers for each in overview.groups.values()),
         rounds=rounds,
         result_days=RESULT_DAYS,

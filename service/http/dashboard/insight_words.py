@@ -94,6 +94,8 @@ def verdict_sentence(model: StoredModel, f: Formats) -> str:
     off = test.orders.error
     if abs(off) >= _WORTH_SAYING:
         exact += f": {f.percent(abs(off) * 100)} too {'many' if off > 0 else 'few'} were expected"
+    if model.verdict is not Verdict.GOOD:
+        exact += f". Chances were off by {f.points(100 * test.band_error)} points on average"
     return f"{exact}. {_ADVICE[model.verdict]}"
 
 

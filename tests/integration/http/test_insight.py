@@ -102,6 +102,11 @@ async def _the_model_its_test_and_the_sums_are_shown(web: httpx.AsyncClient) -> 
     assert len(page.content) < 50_000
     assert "style=" not in page.text
     assert "orders were expected, and" in page.text
+    for each in groups.json()["items"]:
+        listed = await web.get("/api/v1/customers", params={"rfm": each["group"]})
+        assert listed.json()["total"] == each["customers"]
+        links = page.text.count(f'href="/?rfm={each["group"]}"')
+        assert links == (1 if each["group"] == "prospects" else 2)
     assert "Forecast" in (await web.get("/retention")).text
 
 

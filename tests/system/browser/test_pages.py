@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from service.db.segments.reclassify import advance
 from tests.conftest import Service
 from tests.events import entry, fields
 from tests.integration.db.operations.dead_letters.conftest import refused_earlier
+from tests.integration.db.outlook.shop import foretell
 from tests.store_zone import move_to
 from tests.system.browser.conftest import Site
 from tests.wait import PATIENCE
@@ -330,6 +332,10 @@ async def test_pages_are_accessible_and_fit_the_screen(
     await tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     await tab.set_viewport_size({"width": width, "height": 900})
     await tab.goto(path)
+    await _is_accessible(tab, width)
+
+
+async def _is_accessible(tab: Page, width: int) -> None:
     found = await Axe().run(tab)
     serious = [
         f"{it['id']}: {[node['target'] for node in it['nodes']]}"
@@ -338,6 +344,20 @@ async def test_pages_are_accessible_and_fit_the_screen(
     ]
     assert serious == []
     assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_what_is_predicted_is_accessible_on_every_screen(
+    shop: Site, tab: Page, scheme: Literal["light", "dark"]
+) -> None:
+    await foretell(shop.service, everybody=True)
+    await tab.emulate_media(color_scheme=scheme)
+    for width in (1300, 800, 390):
+        await tab.set_viewport_size({"width": width, "height": 900})
+        for path in ("/insight", "/?sort=-chance"):
+            await tab.goto(path)
+            await _is_accessible(tab, width)
+        await expect(tab.locator("#results tbody tr").first).to_contain_text("85.7%")
 
 
 @pytest.fixture
@@ -363,6 +383,19 @@ async def test_everything_can_be_read_without_scripts(plain: Page) -> None:
     await plain.goto("/operations")
     await plain.get_by_role("link", name="Inspect").click()
     assert "{oops <b>" in await plain.inner_text("main")
+
+
+async def test_a_field_of_the_rfm_table_leads_to_its_customers_without_scripts(
+    shop: Site, plain: Page
+) -> None:
+    await foretell(shop.service, everybody=True)
+    await plain.goto("/insight")
+    await plain.locator("table.grid").get_by_role("link", name="Champions").click()
+    assert "Showing 1 to 10 of 25" in await plain.inner_text("#results")
+    assert "RFM: Champions" in await plain.inner_text("#chips")
+    await plain.goto("/insight")
+    await plain.get_by_role("link", name="RFM: Dormant").click()
+    assert "No customers found" in await plain.inner_text("#results")
 
 
 async def test_numbers_and_dates_follow_the_readers_language(site: Site, plain: Page) -> None:
@@ -400,6 +433,7 @@ async def test_awkward_names_are_shown_as_they_are(site: Site, tab: Page, width:
 
 
 async def test_pages_are_small_and_have_a_strict_content_policy(shop: Site) -> None:
+    await foretell(shop.service, everybody=True)
     async with httpx.AsyncClient(base_url=shop.url, headers=ACCEPT, timeout=PATIENCE) as http:
         for path in PAGES:
             answer = await http.get(path)
