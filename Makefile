@@ -27,9 +27,9 @@ demo: env ## Start everything on this machine with a real shop's orders, then li
 up: env ## Start everything on this machine, without the demo's orders
 	@$(BIN)/crm up
 
-# Two files of tests at a time, each process with its own servers. Servers named by a URL are shared by all
+# Three files of tests at a time on two cores, since tests also wait, each process with its own servers. Servers named by a URL are shared by all
 # processes, so then tests run one at a time.
-PARALLEL = $(if $(CRM_TEST_DATABASE_URL)$(CRM_TEST_REDIS_URL),,--numprocesses=2 --dist=loadfile --no-loadscope-reorder)
+PARALLEL = $(if $(CRM_TEST_DATABASE_URL)$(CRM_TEST_REDIS_URL),,--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 
 test: env ## Run the tests on real servers (a quarter of an hour)
 	@$(BIN)/pytest $(PARALLEL)

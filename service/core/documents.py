@@ -4,18 +4,11 @@ import json
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from service.core.envelope import Entry, payload
 from service.core.order_event import Reason, Refusal
 
 
-def decode(entry: Entry) -> tuple[dict[str, Any], bytes] | Refusal:
+def decode(raw: bytes) -> tuple[dict[str, Any], bytes] | Refusal:
     """Return the document of an entry and the bytes that it was decoded from, or a refusal."""
-    raw = payload(entry.fields)
-    if raw is None:
-        return Refusal(
-            Reason.NO_DATA_FIELD,
-            "the entry has no field `data`; publish with XADD orders * data '<CloudEvents JSON>'",
-        )
     try:
         document = loads(raw)
         # FastStream wrote JSON text within JSON before it had its binary envelope.
@@ -30,7 +23,7 @@ def decode(entry: Entry) -> tuple[dict[str, Any], bytes] | Refusal:
         )
     except RecursionError:
         return Refusal(Reason.NOT_JSON, "the document is nested too deeply to be read")
-    except (ValueError, ArithmeticError) as error:
+    except ValueError as error:
         return Refusal(Reason.NOT_JSON, f"the document is not JSON: {error}")
     if not isinstance(document, dict):
         return Refusal(
@@ -45,13 +38,23 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(msg)
 
 
-# A Decimal keeps every digit that the publisher wrote; a float would not.
-_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant)
+def _decimal(written: str) -> Decimal:
+    """Return a number with every digit that the publisher wrote, which a float would not keep.
+
+    Beyond what a Decimal holds it is infinite. No amount may be; elsewhere it does no harm.
+    """
+    try:
+        return Decimal(written)
+    except ArithmeticError:
+        return Decimal("Infinity")
+
+
+_DECODER = json.JSONDecoder(parse_float=_decimal, parse_constant=_no_constant)
 
 
 def loads(raw: bytes) -> Any:
     """Return a JSON document whose numbers with a fraction are Decimals.
 
-    Raises ValueError, ArithmeticError, or RecursionError if it is nested too deeply.
+    Raises ValueError, or RecursionError if it is nested too deeply.
     """
     return _DECODER.decode(raw.decode().removeprefix("\ufeff"))  # accept a byte order mark

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from service.core.customer_ids import customer_number
 from service.core.documents import decode
-from service.core.envelope import MOST_FIELDS, Entry
+from service.core.envelope import MOST_FIELDS, Entry, payload
 from service.core.identifiers import (
     customer_identifier,
     email_identifier,
@@ -39,6 +39,7 @@ from service.core.order_event import (
     Refusal,
     ShopOrder,
 )
+from service.core.usual_event import read_usual
 
 AHEAD = timedelta(days=1)
 """How far a publisher's clock may run ahead of ours."""
@@ -78,7 +79,23 @@ def judge(entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
             f"the entry has more than {MOST_FIELDS} fields; "
             "publish the event as JSON in one field, `data`",
         )
-    decoded = decode(entry)
+    raw = payload(entry.fields)
+    if raw is None:
+        return Refusal(
+            Reason.NO_DATA_FIELD,
+            "the entry has no field `data`; publish with XADD orders * data '<CloudEvents JSON>'",
+        )
+    usual: Any = None if _UNSTORABLE.search(raw) else read_usual(raw)
+    if usual is None:
+        return _judge_in_full(raw, received(entry), terms, now)
+    return _checked(usual, received(entry), usual.get("traceparent"), terms, now)
+
+
+def _judge_in_full(
+    raw: bytes, received_at: datetime, terms: Terms, now: datetime
+) -> OrderEvent | Refusal:
+    """Read JSON by the full contract, and leniently what does not fit it."""
+    decoded = decode(raw)
     if isinstance(decoded, Refusal):
         return decoded
     document, raw = decoded
@@ -95,7 +112,7 @@ def judge(entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
             event = validated(read_leniently(document))
     except ValidationError as error:
         return _first_fault(error)
-    return _checked(event, received(entry), document.get("traceparent"), terms, now)
+    return _checked(event, received_at, document.get("traceparent"), terms, now)
 
 
 def judge_document(

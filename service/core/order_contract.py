@@ -36,6 +36,7 @@ _CENT = Decimal("0.01")
 _WHOLE_CENTS = re.compile(r"\d{1,12}\.\d\d", re.ASCII)
 """The form of nearly every amount. It is read without a Decimal, which is faster."""
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?", re.ASCII)
+_ISO_8601 = "must be a string in ISO 8601, such as 2026-11-22T10:00:00Z"
 _RATE_PLACES = Decimal("1E-10")
 """Places of an exchange rate that are kept."""
 
@@ -53,9 +54,14 @@ def _decimal(value: object) -> Decimal | None:
     return Decimal(value)
 
 
+def whole_cents(written: str) -> int | None:
+    """Return an amount with two decimals in cents; None if it is written in another way."""
+    return int(written[:-3] + written[-2:]) if _WHOLE_CENTS.fullmatch(written) else None
+
+
 def _amount(written: object) -> int:
-    if isinstance(written, str) and _WHOLE_CENTS.fullmatch(written):
-        return int(written[:-3] + written[-2:])
+    if isinstance(written, str) and (cents := whole_cents(written)) is not None:
+        return cents
     value = _decimal(written)
     if value is None:
         _refuse(
@@ -64,10 +70,10 @@ def _amount(written: object) -> int:
     if value < 0:
         _refuse(Reason.INVALID_AMOUNT, "must not be negative")
     # Compare first: quantize fails on numbers that are far too large.
-    cents = int(value.quantize(_CENT, ROUND_HALF_UP).scaleb(2)) if value < 10**12 else None
-    if cents is None or cents >= TOO_MANY_CENTS:
+    rounded = int(value.quantize(_CENT, ROUND_HALF_UP).scaleb(2)) if value < 10**12 else None
+    if rounded is None or rounded >= TOO_MANY_CENTS:
         _refuse(Reason.INVALID_AMOUNT, "must be less than 1,000,000,000,000")
-    return cents
+    return rounded
 
 
 def _rate(written: object) -> Decimal | None:
@@ -85,13 +91,15 @@ def _rate(written: object) -> Decimal | None:
 
 def instant(value: object) -> datetime:
     """Return a time in UTC. Raises PydanticCustomError if it is none, or before 1990."""
-    if not isinstance(value, str) or not value.isprintable():
-        _refuse(Reason.INVALID_TIME, "must be a string in ISO 8601, such as 2026-11-22T10:00:00Z")
+    if not isinstance(value, str):
+        _refuse(Reason.INVALID_TIME, _ISO_8601)
     return _moment(value)
 
 
 @lru_cache(64)  # an event often has the same time in several fields
 def _moment(value: str) -> datetime:
+    if not value.isprintable():
+        _refuse(Reason.INVALID_TIME, _ISO_8601)
     try:
         moment = datetime.fromisoformat(value.upper())
     except ValueError:
@@ -135,6 +143,21 @@ _Amount = Annotated[int, BeforeValidator(_amount)]
 _Instant = Annotated[datetime, BeforeValidator(instant)]
 
 
+EventType = Literal["order-created", "order-updated"]
+Status = Literal[
+    "pending",
+    "processing",
+    "shipped",
+    "delivered",
+    "cancelled",
+    "refunded",
+    "on_hold",
+    "backordered",
+    "completed",
+]
+PaymentStatus = Literal["pending", "paid", "failed", "refunded", "partially_refunded"]
+
+
 class Address(TypedDict, total=False):
     """A postal address. Every part may be missing."""
 
@@ -170,20 +193,8 @@ class OrderData(TypedDict):
     id: _OrderId
     version: NotRequired[Annotated[StrictInt, Field(ge=0, lt=2**63)] | None]
     customer: NotRequired[CustomerData | None]
-    status: Literal[
-        "pending",
-        "processing",
-        "shipped",
-        "delivered",
-        "cancelled",
-        "refunded",
-        "on_hold",
-        "backordered",
-        "completed",
-    ]
-    paymentStatus: NotRequired[
-        Literal["pending", "paid", "failed", "refunded", "partially_refunded"] | None
-    ]
+    status: Status
+    paymentStatus: NotRequired[PaymentStatus | None]
     totalAmount: _Amount
     refundedAmount: NotRequired[_Amount | None]
     currency: NotRequired[StrictStr | None]
@@ -205,7 +216,7 @@ class OrderCloudEvent(TypedDict):
     specversion: NotRequired[Literal["1.0"]]
     id: _Id
     source: NotRequired[Annotated[StrictStr, Field(max_length=200)] | None]
-    type: Literal["order-created", "order-updated"]
+    type: EventType
     time: NotRequired[_Instant | None]
     data: OrderData
 

@@ -39,9 +39,10 @@ def told_order(entry: Entry, seen: datetime) -> ToldOrder | None:
 
     ``seen`` is when a worker first saw the entry.
     """
-    decoded = None if entry.missing else decode(entry)
+    raw = payload(entry.fields) or b""
+    decoded = None if entry.missing else decode(raw)
     if decoded is None or isinstance(decoded, Refusal):
-        found = _ID_IN_DATA.search(payload(entry.fields) or b"")
+        found = _ID_IN_DATA.search(raw)
         written = (found["text"] or found["digits"]).decode(errors="replace") if found else None
         return _told(entry, seen, written, None, ())
     document, _ = decoded
