@@ -157,6 +157,13 @@ def still_valid(fields: Sequence[OwnField], values: Mapping[str, object]) -> dic
     return valid
 
 
+def unknown_field(fields: Sequence[OwnField]) -> str:
+    """Return what is wrong with a key that no field has, after the key."""
+    if not fields:
+        return "is not a field; there are none yet, and admins define them"
+    return f"is not a field; the fields are {', '.join(field.key for field in fields)}"
+
+
 def _number(number: Decimal) -> int | float:
     number = number.normalize()
     _, digits, exponent = number.as_tuple()

@@ -53,6 +53,8 @@ class Control(StrEnum):
     YES_NO = "yes-no"
     TEXT = "text"
     TAGS = "tags"
+    WORDS = "words"
+    CHOICE = "choice"
 
 
 class Condition(NamedTuple):

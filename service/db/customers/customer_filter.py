@@ -5,14 +5,24 @@ it means. Lists, cards, exports, saved views and bulk changes all read this mode
 bodies, forms and stored views have the same names and values. So a new filter is a new field.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from service.core.day_or_moment import Bound
+from service.core.own_fields import OwnField
 from service.core.rfm import RfmGroup
 from service.core.segment_rules import AGE_LIMITS, Segment
 from service.db.customers.criteria import (
@@ -41,6 +51,7 @@ from service.db.customers.criteria import (
     yes_or_no,
 )
 from service.db.customers.filters import Filter
+from service.db.customers.own_fields.field_filter import MOST_TESTS, NAME_PATTERN, FieldFilter
 from service.db.segments.rules_sql import lapsing_sql, later_sql
 from service.db.store_clock import STORE_ZONE, StoreClock
 
@@ -101,16 +112,34 @@ def _as_rfm_group(written: str) -> str:
     return written.strip().lower().replace(" ", "_")
 
 
+def _schema(schema: dict[str, Any]) -> None:
+    """Say which other names there may be: filters by own fields."""
+    schema["examples"] = [{"search": "jane@example.com"}, {"segment": ["vip"]}]
+    schema["additionalProperties"] = False
+    schema["patternProperties"] = {
+        NAME_PATTERN: {
+            "description": "By an own field: `field.key` is one or more of its values, "
+            "`field.keyFrom` and `field.keyTo` are numbers or days, both included, "
+            "`field.keyContains` is a part of a text, and `field.keyEmpty` is true or false."
+        }
+    }
+
+
 class CustomerFilter(BaseModel):
-    """The filter of a list or an export. Fields that are absent filter nothing."""
+    """The filter of a list or an export. Fields that are absent filter nothing.
+
+    Filters by own fields are further names: see `service.db.customers.own_fields.field_filter`.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel,
         populate_by_name=True,
-        extra="forbid",
+        extra="allow",
         frozen=True,
-        json_schema_extra={"examples": [{"search": "jane@example.com"}, {"segment": ["vip"]}]},
+        json_schema_extra=_schema,
     )
+    ignores_unknown: ClassVar[bool] = False
+    """Whether names that mean nothing are left out. Otherwise they are refused."""
 
     segment: Annotated[list[Segment], BeforeValidator(several)] = Field(
         [], description="One or more segments: repeated, or separated by commas."
@@ -325,9 +354,47 @@ class CustomerFilter(BaseModel):
         ),
     ] = Field([], description="They have none of these tags.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_own(cls, given: object) -> object:
+        """Read filters by own fields, and treat other unknown names."""
+        if not isinstance(given, dict):
+            return given
+        known = {*cls.model_fields, *map(to_camel, cls.model_fields)}
+        read, faults = dict[str, Any](), list[InitErrorDetails]()
+        for name, value in given.items():
+            own = FieldFilter.named(name)
+            if name in known:
+                read[name] = value
+            elif own is None:
+                fault = InitErrorDetails(type="extra_forbidden", loc=(name,), input=value)
+                faults += [] if cls.ignores_unknown else [fault]
+            elif value is not None:
+                try:
+                    read[name] = own.read(value)
+                except ValueError as error:
+                    faults.append(_fault(name, value, error))
+        if len(read) > len(known) + MOST_TESTS:
+            faults.append(_fault("field", len(read), ValueError("has too many filters")))
+        if faults:
+            raise ValidationError.from_exception_data(cls.__name__, faults)
+        return read
+
     def without(self, *fields: str) -> Self:
         """Return the filter without some of its fields."""
         return self.model_copy(update={name: _default(name) for name in fields})
+
+    @property
+    def own(self) -> list[tuple[FieldFilter, Any]]:
+        """The filters by own fields, and their values."""
+        extra = self.model_extra or {}
+        return [(own, extra[name]) for name in extra if (own := FieldFilter.named(name))]
+
+    def misfits(self, fields: Sequence[OwnField]) -> dict[str, str]:
+        """Return what is wrong with filters by own fields, by name, if there are these fields."""
+        return {
+            own.name: misfit for own, value in self.own if (misfit := own.misfit(fields, value))
+        }
 
     @property
     def used(self) -> dict[str, Any]:
@@ -336,7 +403,7 @@ class CustomerFilter(BaseModel):
             field: value
             for field in CustomerFilter.model_fields
             if (value := getattr(self, field)) not in (None, "", [])
-        }
+        } | {own.name: value for own, value in self.own}
 
     @property
     def query(self) -> dict[str, str]:
@@ -360,7 +427,8 @@ class CustomerFilter(BaseModel):
                 criterion.condition(field, to_camel(field), value, clock)
                 for field, value, criterion in self.criteria
                 if field not in _OF_FILTER
-            ),
+            )
+            + tuple(own.condition(value) for own, value in self.own),
         )
 
     @property
@@ -382,6 +450,21 @@ CRITERIA: Mapping[str, Criterion] = {
 controls of their own."""
 _OF_FILTER = frozenset({"date_from", "date_to"})
 """The dates that a `Filter` has by itself, because cards are compared with other dates."""
+
+
+def _fault(name: str, value: object, error: ValueError) -> InitErrorDetails:
+    """Return the fault of a filter by an own field."""
+    kind, reason, context = "value_error", str(error), dict[str, Any]()
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        kind, context = first["type"], first.get("ctx", {})
+        reason = first["msg"].removeprefix("Value error, ")
+    # Braces would be read as names of the context.
+    plain = reason.replace("{", "(").replace("}", ")")
+    context = {key: value for key, value in context.items() if key != "error"}
+    return InitErrorDetails(
+        type=PydanticCustomError(kind, plain, context), loc=(name,), input=value
+    )
 
 
 def _default(field: str) -> Any:

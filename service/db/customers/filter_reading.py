@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
+from service.core.own_fields import OwnField
 from service.db.customers.customer_filter import CustomerFilter
+from service.db.customers.own_fields.field_filter import FieldFilter
 
 
 class Wrong(NamedTuple):
@@ -39,23 +41,28 @@ _WITH_LIMITS = {
 
 
 def read_filter(
-    written: Mapping[str, Sequence[str]],
+    written: Mapping[str, Sequence[str]], fields: Sequence[OwnField] = ()
 ) -> tuple[CustomerFilter, dict[str, Wrong]]:
     """Return the filter, and by name what is wrong. A wrong field leaves out only itself.
 
-    Blank values and unknown names are ignored.
+    ``fields`` are the own fields that there are. Blank values and unknown names are ignored.
     """
     found, wrong = dict[str, Any](), dict[str, Wrong]()
-    for field, info in CustomerFilter.model_fields.items():
-        name = to_camel(field)
+    known = {to_camel(field): field for field in CustomerFilter.model_fields}
+    known |= {name: name for name in written if FieldFilter.named(name)}
+    for name, field in known.items():
         values = [value.strip() for value in written.get(name, ()) if value.strip()]
         if not values:
             continue
-        takes_several = info.default == []
+        info = CustomerFilter.model_fields.get(field)
+        takes_several = info is None or info.default == []
         try:
             one = CustomerFilter.model_validate({name: values if takes_several else values[-1]})
         except ValidationError as error:
             wrong[name] = Wrong(", ".join(values), _sentence(error))
+            continue
+        if misfit := one.misfits(fields).get(name):
+            wrong[name] = Wrong(", ".join(values), f"This {misfit}.")
         else:
             found[field] = getattr(one, field)
     return CustomerFilter.model_construct(**found), wrong

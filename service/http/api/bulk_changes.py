@@ -18,6 +18,7 @@ from service.db.customers.tags.bulk import MOST_CUSTOMERS, BulkChange
 from service.db.engine import in_transaction
 from service.db.store_clock import StoreClock, read_store_clock
 from service.http.api.models import Camel, Collection, collection
+from service.http.api.own_filters import refuse_misfits
 from service.http.api.tags import TagName
 from service.http.auth.guard import Reader, Writer, within
 from service.http.budgets import PREVIEWS
@@ -136,6 +137,7 @@ async def list_bulk_changes(request: Request, _: Reader) -> Response:
 @router.post("/preview", response_model=BulkPreview, dependencies=[within(PREVIEWS)])
 async def preview_bulk_change(request: Request, _: Reader, body: BulkOrder) -> Response:
     """Say how many customers a bulk change would change. Nothing is changed."""
+    await refuse_misfits(request, body.filter, "body.filter")
     async with snapshot(request) as connection:
         chosen = body.filter.chosen(await read_store_clock(connection))
         would = await bulk.preview(connection, chosen, body.kind, body.tag)
@@ -158,6 +160,7 @@ async def preview_bulk_change(request: Request, _: Reader, body: BulkOrder) -> R
 )
 async def make_bulk_change(request: Request, actor: Writer, body: ExpectedBulkOrder) -> Response:
     """Give a tag to all customers of a filter, or take it away. `…/undo` undoes exactly that."""
+    await refuse_misfits(request, body.filter, "body.filter")
     done = await made(request, actor.name, body.filter.chosen, body.kind, body.tag, body.expected)
     return Json(_json(done), status_code=201)
 

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Query, Request
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -17,6 +17,7 @@ from service.db.accounts.audit import note
 from service.db.customers.customer_filter import CustomerFilter
 from service.db.customers.filters import Filter
 from service.db.store_clock import StoreClock, read_store_clock
+from service.http.api.own_filters import refuse_misfits
 from service.http.auth.guard import Exporter, within
 from service.http.budgets import EXPORTS
 from service.http.problems import DOCUMENTED
@@ -139,7 +140,7 @@ class CustomerExport(CustomerFilter):
 class ExportInAddress(CustomerExport):
     """The same as parameters of an address, of which unknown ones are ignored."""
 
-    model_config = ConfigDict(extra="ignore")
+    ignores_unknown: ClassVar[bool] = True
 
 
 @router.get(
@@ -154,6 +155,7 @@ async def export_customers(
     off, the response has no proper HTTP end, so clients notice it. A client that reads less than
     16 kB a second for half a minute is cut off.
     """
+    await refuse_misfits(request, wanted, "query")
     return await exported(request, actor, wanted.chosen, mark=wanted.bom)
 
 
@@ -167,6 +169,7 @@ async def export_found_customers(
 
     Nothing in the address says whom you look for.
     """
+    await refuse_misfits(request, wanted, "body")
     return await exported(request, actor, wanted.chosen, mark=wanted.bom)
 
 

@@ -4,10 +4,10 @@
 proxies, and a search term is a person's name or e-mail, so programs should search with the latter.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Query, Request
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from service.db.customers import customer_list
@@ -23,6 +23,7 @@ from service.http.api.cursors import LONGEST_CURSOR, Cursors, SealedCursors, bad
 from service.http.api.customer_json import Customers, customer_json
 from service.http.api.customer_outlook import listed_json
 from service.http.api.models import collection
+from service.http.api.own_filters import refuse_misfits
 from service.http.auth.guard import Reader
 from service.http.json_response import Json
 from service.http.problems import DOCUMENTED
@@ -49,7 +50,7 @@ class CustomerSearch(CustomerFilter):
 class SearchInAddress(CustomerSearch):
     """The same search as parameters of an address, of which unknown ones are ignored."""
 
-    model_config = ConfigDict(extra="ignore")
+    ignores_unknown: ClassVar[bool] = True
 
 
 @router.get("", response_model=Customers)
@@ -92,6 +93,7 @@ async def answer_search(
     request: Request, cursors: Cursors, search: CustomerSearch, cursor_at: str
 ) -> Response:
     """Return the page of customers that a search describes. Its cursor is at ``cursor_at``."""
+    await refuse_misfits(request, search, cursor_at.removesuffix(".cursor"))
     by, descending = Sort(search.sort.removeprefix("-")), search.sort.startswith("-")
     order = f"{by}{'DESC' if descending else 'ASC'}"
     after = cursors.decode_sorted(search.cursor, order, cursor_at)

@@ -22,6 +22,7 @@ from service.http.api.cursors import LONGEST_CURSOR, Limit, SealedCursors
 from service.http.api.customer_json import Customers
 from service.http.api.customer_search import SORT_PATTERN, CustomerSearch, answer_search
 from service.http.api.models import Camel, Collection, NotBlank, Storable, collection
+from service.http.api.own_filters import refuse_misfits
 from service.http.auth.guard import Exporter, Reader, Writer, within
 from service.http.budgets import EXPORTS
 from service.http.json_response import Json
@@ -191,6 +192,7 @@ async def export_view(request: Request, actor: Exporter, key: ViewKey) -> Respon
     """Export the customers of a view as CSV, as `GET /api/v1/customers/export.csv` does."""
     async with snapshot(request) as connection:
         view = await find_view(connection, actor, key)
+    await refuse_misfits(request, view.filter, "view")
     return await exported(request, actor, view.filter.chosen)
 
 
@@ -212,6 +214,7 @@ async def find_view(connection: AsyncConnection, actor: Actor, key: str) -> View
 
 async def created(request: Request, actor: Actor, body: ViewBody) -> int:
     """Save a view and return its id. Raises a problem."""
+    await refuse_misfits(request, body.filter, "body.filter")
 
     async def create(connection: AsyncConnection) -> int:
         return await saved.create(
@@ -227,6 +230,7 @@ async def created(request: Request, actor: Actor, body: ViewBody) -> int:
 async def changed(request: Request, actor: Actor, key: str, body: ViewBody) -> None:
     """Change a view. Raises a problem."""
     await _refuse_ready_made(request, key)
+    await refuse_misfits(request, body.filter, "body.filter")
 
     async def change(connection: AsyncConnection) -> None:
         await saved.update(

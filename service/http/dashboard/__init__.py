@@ -16,6 +16,8 @@ from service.http.dashboard import (
     list_page,
     merge_page,
     operations_page,
+    own_fields_page,
+    own_filters_page,
     profile_page,
     render,
     retention_page,
@@ -44,6 +46,8 @@ def install(app: FastAPI) -> None:
     app.include_router(retention_page.router)
     app.include_router(insight_page.router)
     app.include_router(settings_page.router)
+    app.include_router(own_fields_page.router)
+    app.include_router(own_filters_page.router)
     app.include_router(imports_page.router)
     app.include_router(operations_page.router)
     app.include_router(assign_page.router)

@@ -20,6 +20,7 @@ from service.http.budgets import PREVIEWS
 from service.http.dashboard.customer_form import Values, blank, fault_at, faults_of, patch
 from service.http.dashboard.formats import store_clock
 from service.http.dashboard.list_query import ListQuery
+from service.http.dashboard.own_field_words import own_fields_of
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form
 from service.http.state import snapshot, state_of
@@ -50,7 +51,7 @@ async def apply(request: Request, actor: Editor, fields: Form) -> Response:
     values["segment"] = fields.get("set", "")
     async with snapshot(request) as connection:
         clock = await store_clock(request, connection)
-    wanted = ListQuery.read(fields)
+    wanted = ListQuery.read(fields, await own_fields_of(request))
     if wanted.wrong:
         return await _show(request, actor, fields, values, {})
     chosen = wanted.filter(clock)
@@ -87,7 +88,7 @@ async def _show(
     values: Values,
     faults: Mapping[str, str],
 ) -> Response:
-    wanted = ListQuery.read(fields)
+    wanted = ListQuery.read(fields, await own_fields_of(request))
     async with snapshot(request) as connection:
         chosen = wanted.filter(await store_clock(request, connection))
         customers = await count(connection, chosen, await count_hits(connection, chosen))

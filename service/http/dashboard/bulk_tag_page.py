@@ -15,6 +15,7 @@ from service.http.auth.guard import within
 from service.http.budgets import PREVIEWS
 from service.http.dashboard.formats import formats_of, store_clock
 from service.http.dashboard.list_query import ListQuery
+from service.http.dashboard.own_field_words import own_fields_of
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form
 from service.http.problems import ProblemError
@@ -41,7 +42,7 @@ async def ask(request: Request, actor: Editor, fields: Form) -> Response:
 @router.post("/apply", dependencies=[within(PREVIEWS)])
 async def apply(request: Request, actor: Editor, fields: Form) -> Response:
     """Do what the preview said."""
-    wanted = ListQuery.read(fields)
+    wanted = ListQuery.read(fields, await own_fields_of(request))
     if wanted.wrong:
         return await _show(request, actor, fields)
     expected = whole_number(fields.get("expected", ""), _MOST_DIGITS)
@@ -64,7 +65,8 @@ def _kind(fields: Mapping[str, str]) -> BulkKind:
 async def _show(
     request: Request, actor: Actor, fields: Mapping[str, str], *, outdated: bool = False
 ) -> Response:
-    wanted, kind, written = ListQuery.read(fields), _kind(fields), fields.get("tag", "").strip()
+    wanted = ListQuery.read(fields, await own_fields_of(request))
+    kind, written = _kind(fields), fields.get("tag", "").strip()
     fault, would = "", None
     async with snapshot(request) as connection:
         clock = await store_clock(request, connection)

@@ -1,8 +1,9 @@
 """``/customers/new``, ``…/edit`` and ``…/delete``: staff create, change and delete a customer."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
+from functools import partial
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request
@@ -10,17 +11,17 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from service.core.customer_ids import customer_ref
+from service.core.own_fields import OwnField
 from service.core.scopes import Actor
 from service.db.customers import editing
 from service.db.customers.customer_row import etag as etag_of
+from service.db.customers.own_fields.catalogue import list_fields
 from service.db.engine import in_transaction
 from service.http.api.customer_json import CustomerPatch, NewCustomer, columns, hold
 from service.http.api.customer_routes import CustomerNumber, existing, gone
 from service.http.api.erasure_notice import page_of, what_stays
 from service.http.body_limits import LONG_FORM_BYTES, body_bytes
 from service.http.dashboard.customer_form import (
-    GROUPS,
-    LABELS,
     Values,
     as_shown,
     blank,
@@ -28,11 +29,15 @@ from service.http.dashboard.customer_form import (
     entered,
     fault_at,
     faults_of,
+    groups_with,
     in_words,
+    labels_with,
+    own_values,
     patch,
     shown,
 )
 from service.http.dashboard.formats import formats_of, store_clock
+from service.http.dashboard.own_field_words import own_fields_of
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Eraser, Form
 from service.http.state import snapshot, state_of
@@ -45,27 +50,28 @@ _INVALID, _CONFLICT = 422, 409
 @router.get("/new")
 async def ask_for_new(request: Request, actor: Editor) -> Response:
     """Show an empty form."""
-    return _form(request, actor, blank())
+    own = await own_fields_of(request)
+    return _form(request, actor, blank(own), own)
 
 
 @router.post("/new", openapi_extra=body_bytes(LONG_FORM_BYTES))
 async def create(request: Request, actor: Editor, fields: Form) -> Response:
     """Create the customer, or show the form again with its mistakes."""
     state = state_of(request)
-    values, zone = entered(fields, blank()), await _zone(request)
-    filled = differing(blank(), values)
+    own = await own_fields_of(request)
+    values, zone = entered(fields, blank(own), own), await _zone(request)
+    filled = differing(blank(own), values, own)
+    given, wrong = own_values(values, filled, own)
     try:
         body = NewCustomer.model_validate(patch(values, filled, zone))
+        if wrong:
+            return _form(request, actor, values, own, _Faults(wrong))
+        create = partial(editing.create, own=given)
         number = await in_transaction(
-            state.engine,
-            editing.create,
-            actor.name,
-            columns(body),
-            hold(body),
-            state.config.terms.country,
+            state.engine, create, actor.name, columns(body), hold(body), state.config.terms.country
         )
     except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
-        return _form(request, actor, values, _faults(error))
+        return _form(request, actor, values, own, _faults(error, wrong))
     return done(f"/customers/{customer_ref(number)}", "created")
 
 
@@ -74,41 +80,45 @@ async def ask_for_changes(request: Request, actor: Editor, number: CustomerNumbe
     """Show the form of a customer."""
     async with snapshot(request) as connection:
         row = await existing(request, connection, number)
-        was = shown(row, (await store_clock(request, connection)).zone)
-    return _form(request, actor, was, was=was, etag=etag_of(row), number=number)
+        own = await list_fields(connection)
+        was = shown(row, (await store_clock(request, connection)).zone, own)
+    return _form(request, actor, was, own, of=_Shown(number, was, etag_of(row)))
 
 
 @router.post("/{id}/edit", openapi_extra=body_bytes(LONG_FORM_BYTES))
 async def edit(request: Request, actor: Editor, number: CustomerNumber, fields: Form) -> Response:
     """Save what was changed. If somebody else changed the customer meanwhile, show both."""
-    was, etag, zone = as_shown(fields), fields.get("etag", ""), await _zone(request)
-    values = entered(fields, was)
-    changed = differing(was, values)
+    own = await own_fields_of(request)
+    was, etag, zone = as_shown(fields, own), fields.get("etag", ""), await _zone(request)
+    values = entered(fields, was, own)
+    changed = differing(was, values, own)
     if not changed:
         return done(f"/customers/{customer_ref(number)}", "unchanged")
+    given, wrong = own_values(values, changed, own)
     while True:
         try:
             body = CustomerPatch.model_validate(patch(values, changed, zone))
+            if wrong:
+                faults = _Faults(wrong)
+                return _form(request, actor, values, own, faults, of=_Shown(number, was, etag))
+            edit = partial(editing.edit, own=given)
             edits = (actor.name, number, columns(body), hold(body), etag)
-            await in_transaction(state_of(request).engine, editing.edit, *edits)
+            await in_transaction(state_of(request).engine, edit, *edits)
         except editing.CustomerNotFoundError:
             raise await gone(request, number) from None
         except (ValidationError, editing.EmailTakenError, editing.InvalidEditError) as error:
             return _form(
-                request,
-                actor,
-                values,
-                _faults(error),
-                was=was,
-                etag=etag,
-                number=number,
+                request, actor, values, own, _faults(error, wrong), of=_Shown(number, was, etag)
             )
         except editing.ChangedMeanwhileError as error:
-            theirs, etag = shown(error.args[0], zone), etag_of(error.args[0])
-            not_mine = differing(values, theirs)
-            clashing = [name for name in differing(was, theirs) if name in not_mine]
+            theirs, etag = shown(error.args[0], zone, own), etag_of(error.args[0])
+            not_mine = differing(values, theirs, own)
+            clashing = [name for name in differing(was, theirs, own) if name in not_mine]
             if clashing:
-                return _conflict_page(request, actor, number, (was, values, theirs), clashing, etag)
+                versions = (was, values, theirs)
+                return _conflict_page(
+                    request, actor, number, versions, clashing, etag=etag, own=own
+                )
             # There is nothing to choose: only the rules moved the customer, or both people typed
             # the same. Save again, on the latest version.
         else:
@@ -160,9 +170,19 @@ class _Faults(NamedTuple):
 _NONE = _Faults({})
 
 
-def _faults(error: Exception) -> _Faults:
+class _Shown(NamedTuple):
+    """The customer whose form is shown."""
+
+    number: int
+    was: Values
+    """The form as it was shown first."""
+    etag: str
+
+
+def _faults(error: Exception, wrong: Mapping[str, str]) -> _Faults:
+    """Return what is wrong. ``wrong`` is what is wrong with own fields."""
     if isinstance(error, ValidationError):
-        return _Faults(faults_of(error))
+        return _Faults({**faults_of(error), **wrong})
     if isinstance(error, editing.EmailTakenError):
         owner = error.args[0]
         return _Faults(fault_at("email", f"already belongs to {owner}"), owner)
@@ -173,26 +193,25 @@ def _form(
     request: Request,
     actor: Actor,
     values: Values,
+    own: Sequence[OwnField],
     faults: _Faults = _NONE,
     *,
-    was: Values | None = None,
-    etag: str = "",
-    number: int | None = None,
+    of: _Shown | None = None,
 ) -> Response:
-    """Show the form of an existing customer, or of a new one if ``number`` is None."""
+    """Show the form of an existing customer, or of a new one if ``of`` is None."""
     return page(
         request,
         actor,
         "editor.html",
         status=_INVALID if faults.at else 200,
-        id=customer_ref(number) if number else None,
+        id=customer_ref(of.number) if of else None,
         values=values,
         faults=faults.at,
-        groups=GROUPS,
-        faulty=[LABELS[name] for name in LABELS if name in faults.at],
+        groups=groups_with(own),
+        faulty=[label for name, label in labels_with(own).items() if name in faults.at],
         taken_by=faults.taken_by,
-        was=json.dumps(was, ensure_ascii=False) if was else "",
-        etag=etag,
+        was=json.dumps(of.was, ensure_ascii=False) if of else "",
+        etag=of.etag if of else "",
     )
 
 
@@ -202,7 +221,9 @@ def _conflict_page(
     number: int,
     versions: tuple[Values, Values, Values],
     clashing: list[str],
+    *,
     etag: str,
+    own: Sequence[OwnField],
 ) -> Response:
     """Show what was entered beside what somebody else saved.
 
@@ -210,7 +231,8 @@ def _conflict_page(
     """
     was, values, theirs = versions
     f = formats_of(request)
-    changed = differing(was, values)
+    changed = differing(was, values, own)
+    labels = labels_with(own)
     return page(
         request,
         actor,
@@ -224,12 +246,12 @@ def _conflict_page(
         rows=[
             {
                 "field": name,
-                "label": LABELS[name],
+                "label": labels[name],
                 "mine": in_words(name, values, f),
                 "theirs": in_words(name, theirs, f),
                 "touched": name in changed,
             }
             for name in clashing
         ],
-        others=[LABELS[name] for name in changed if name not in clashing],
+        others=[labels[name] for name in changed if name not in clashing],
     )

@@ -5,7 +5,7 @@ are written; the others stay open to later events.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Any, Literal
@@ -13,9 +13,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic.alias_generators import to_snake
 
+from service.core.own_fields import FieldKind, OwnField, read_value, write_value
 from service.core.segment_rules import Segment
 from service.core.store_days import beginning_of, day_of
 from service.db.customers.customer_row import CustomerRow
+from service.db.customers.editing import OWN
 from service.http.dashboard.formats import Formats
 from service.http.problems import invalid
 
@@ -30,12 +32,13 @@ class Field:
     name: str
     """The name of its control, and of its column or its part of the address."""
     label: str
-    kind: Literal["line", "check", "text", "segment"] = "line"
-    within: Literal["", "address", "preferences"] = ""
+    kind: Literal["line", "check", "text", "segment", "date", "choice"] = "line"
+    within: Literal["", "address", "preferences", "fields"] = ""
     """The object that it belongs to in a `CustomerPatch`; empty for a field of the patch itself."""
     wide: bool = False
     inputmode: str = "text"
     """Which keyboard a phone offers."""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,9 @@ GROUPS = (
 )
 """The form, from top to bottom. A column that the API can change needs one entry here."""
 
+OWN_HEADING = "Own fields"
+"""They come after these groups: see `groups_with`."""
+
 FIELDS = {field.name: field for group in GROUPS for field in group.fields}
 LABELS = {name: field.label for name, field in FIELDS.items()} | {"until": "Last day"}
 """The label of each control that can be wrong."""
@@ -90,16 +96,53 @@ _HOLD = ("keep", "until")
 _CONTROLS = {"segment_pinned": "segment", "segment_pinned_until": "until"}
 
 
-def blank() -> Values:
+def groups_with(own: Sequence[OwnField]) -> tuple[Group, ...]:
+    """Return the whole form, with the own fields before the notes, if there are any."""
+    fields = tuple(
+        Field(
+            f"{OWN}{field.key}",
+            field.label,
+            _CONTROLS_OF[field.kind],
+            within="fields",
+            inputmode="decimal" if field.kind is FieldKind.NUMBER else "text",
+            choices=field.choices,
+        )
+        for field in own
+    )
+    *before, notes = GROUPS
+    return (*before, Group(OWN_HEADING, fields), notes) if own else GROUPS
+
+
+_CONTROLS_OF: Mapping[FieldKind, Literal["line", "date", "choice"]] = {
+    FieldKind.TEXT: "line",
+    FieldKind.NUMBER: "line",
+    FieldKind.DATE: "date",
+    FieldKind.CHOICE: "choice",
+}
+
+
+def labels_with(own: Sequence[OwnField]) -> dict[str, str]:
+    """Return the label of each control that can be wrong, by its name."""
+    return LABELS | {f"{OWN}{field.key}": field.label for field in own}
+
+
+def blank(own: Sequence[OwnField] = ()) -> Values:
     """Return the form of a new customer."""
-    return dict.fromkeys((*FIELDS, *_HOLD), "") | {"keep": "order"}
+    names = (*FIELDS, *_HOLD, *(f"{OWN}{field.key}" for field in own))
+    return dict.fromkeys(names, "") | {"keep": "order"}
 
 
-def shown(row: CustomerRow, zone: tzinfo) -> Values:
+def shown(row: CustomerRow, zone: tzinfo, own: Sequence[OwnField] = ()) -> Values:
     """Return the form of an existing customer, from their row."""
     until = row.segment_pinned_until
     return _canonical(
         {name: _text(field, row) for name, field in FIELDS.items()}
+        | {
+            f"{OWN}{field.key}": write_value(row.own_fields[field.key])
+            if field.key in row.own_fields
+            else ""
+            for field in own
+        }
         | {
             "segment": row.segment if row.segment_manual else "",
             "keep": "good" if row.segment_pinned else "date" if until else "order",
@@ -108,34 +151,38 @@ def shown(row: CustomerRow, zone: tzinfo) -> Values:
     )
 
 
-def entered(fields: Mapping[str, str], was: Values) -> Values:
+def entered(fields: Mapping[str, str], was: Values, own: Sequence[OwnField] = ()) -> Values:
     """Read the form.
 
     A field keeps the value that it was shown with if the person chose the other person's value.
     """
-    values = _canonical({name: fields.get(name, "") for name in blank()})
-    for name in FIELDS:
+    values = _canonical({name: fields.get(name, "") for name in blank(own)})
+    for name in _names(own):
         if fields.get(f"take.{name}") == "theirs":
             values |= {control: was[control] for control in _controls(name)}
     return values
 
 
-def as_shown(fields: Mapping[str, str]) -> Values:
-    """Return the values that the form was shown with, from its hidden control."""
+def as_shown(fields: Mapping[str, str], own: Sequence[OwnField] = ()) -> Values:
+    """Return the values that the form was shown with, from its hidden control.
+
+    An own field may have come or gone since.
+    """
     try:
         was = json.loads(fields.get("was", ""))
     except (ValueError, RecursionError):
         was = None
-    if not isinstance(was, dict) or {*was} != {*blank()}:
+    if not isinstance(was, dict) or not {*was} >= {*blank()}:
         raise invalid("was", "does not belong to this form; open the form again")
-    return {name: value if isinstance(value, str) else "" for name, value in was.items()}
+    texts = {name: value if isinstance(value, str) else "" for name, value in was.items()}
+    return {name: texts.get(name, "") for name in blank(own)}
 
 
-def differing(one: Values, other: Values) -> list[str]:
+def differing(one: Values, other: Values, own: Sequence[OwnField] = ()) -> list[str]:
     """Return the names of the fields in which two forms differ."""
     return [
         name
-        for name in FIELDS
+        for name in _names(own)
         if any(one[control] != other[control] for control in _controls(name))
     ]
 
@@ -144,6 +191,8 @@ def patch(values: Values, changed: Collection[str], zone: tzinfo) -> dict[str, A
     """Return the changed values, by the field names of `CustomerPatch`."""
     body: dict[str, Any] = {}
     for name in changed:
+        if name not in FIELDS:  # an own field: see `own_values`
+            continue
         field = FIELDS[name]
         owner = body.setdefault(field.within, {}) if field.within else body
         # An empty line clears the field.
@@ -156,6 +205,21 @@ def patch(values: Values, changed: Collection[str], zone: tzinfo) -> dict[str, A
             body["segment_pinned"] = values["keep"] == "good"
             body["segment_pinned_until"] = _end_of(values["until"], zone) if dated else None
     return body
+
+
+def own_values(
+    values: Values, changed: Collection[str], own: Sequence[OwnField]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the changed values of own fields by key, and a fault for each wrong one."""
+    read, faults = dict[str, Any](), dict[str, str]()
+    for field in own:
+        name = f"{OWN}{field.key}"
+        if name in changed:
+            try:
+                read[field.key] = read_value(field, values[name]) if values[name] else None
+            except ValueError as error:
+                faults[name] = str(error)
+    return read, faults
 
 
 def faults_of(error: ValidationError) -> dict[str, str]:
@@ -173,6 +237,8 @@ def faults_of(error: ValidationError) -> dict[str, str]:
 
 def fault_at(name: str, message: str) -> dict[str, str]:
     """Return a fault for the control of the field that the API calls ``name``."""
+    if name.startswith("fields."):
+        return {f"{OWN}{name.removeprefix('fields.')}": message}
     name = to_snake(name)
     control = _CONTROLS.get(name, name)
     return {control: "must be today or later" if control == "until" else message}
@@ -180,6 +246,8 @@ def fault_at(name: str, message: str) -> dict[str, str]:
 
 def in_words(name: str, values: Values, f: Formats) -> str:
     """Return a field's value as people read it; empty for none."""
+    if name not in FIELDS:
+        return values[name]
     if FIELDS[name].kind == "check":
         return "Yes" if values[name] else "No"
     if name != "segment":
@@ -201,6 +269,11 @@ def kept_for(row: CustomerRow, f: Formats) -> str:
     if until == beginning_of(day_of(until, f.zone), f.zone):
         return f"until the end of {f.day(_last_day(until, f.zone))}"
     return f"until {f.moment(until)}"
+
+
+def _names(own: Sequence[OwnField]) -> Iterator[str]:
+    yield from FIELDS
+    yield from (f"{OWN}{field.key}" for field in own)
 
 
 def _controls(name: str) -> tuple[str, ...]:

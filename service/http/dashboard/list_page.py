@@ -17,6 +17,7 @@ from service.db.customers.filters import few_hits
 from service.db.customers.list_walks import Steps
 from service.db.customers.narrowing import narrowed
 from service.db.customers.other_currencies import money_apart
+from service.db.customers.own_fields.field_filter import PREFIX
 from service.db.customers.similar_names import similar_names
 from service.db.customers.sorting import KEYS
 from service.db.customers.tags import catalogue
@@ -32,10 +33,11 @@ from service.http.budgets import EXPORTS, STATISTICS
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
 from service.http.dashboard.date_spans import DateSpan
-from service.http.dashboard.filter_form import CONTROLS, LABELS
+from service.http.dashboard.filter_form import CONTROLS, labels_with
 from service.http.dashboard.formats import formats_of, store_clock
 from service.http.dashboard.list_pages import Cursor, Size, Step, read_cursor, read_page, read_steps
 from service.http.dashboard.list_query import LAST, ListQuery
+from service.http.dashboard.own_field_words import own_fields_of
 from service.http.dashboard.render import page
 from service.http.dashboard.saved_views_page import current_of, replaceable, shown_views
 from service.http.dashboard.viewer import Exporter, Form, Viewer
@@ -51,7 +53,7 @@ _INVALID = 422
 @router.get("/", dependencies=[within(STATISTICS)])
 async def list_customers(request: Request, actor: Viewer) -> Response:
     """Show the page of customers that the address describes."""
-    wanted = replace(ListQuery.read(request.query_params), picked=())
+    wanted = replace(ListQuery.read(request.query_params, await own_fields_of(request)), picked=())
     if wanted.search:  # an address that somebody wrote: move the search to where nobody logs it
         return RedirectResponse(wanted.address, status_code=303)
     return await _show(request, actor, wanted)
@@ -60,7 +62,7 @@ async def list_customers(request: Request, actor: Viewer) -> Response:
 @router.post("/", dependencies=[within(STATISTICS)])
 async def search_customers(request: Request, actor: Viewer, fields: Form) -> Response:
     """Show the page of customers that the form describes."""
-    wanted = replace(ListQuery.read(fields), picked=())
+    wanted = replace(ListQuery.read(fields, await own_fields_of(request)), picked=())
     if not wanted.search:
         return RedirectResponse(wanted.address, status_code=303)
     return await _show(request, actor, wanted)
@@ -69,7 +71,7 @@ async def search_customers(request: Request, actor: Viewer, fields: Form) -> Res
 @router.post("/export", dependencies=[within(EXPORTS)])
 async def export(request: Request, actor: Exporter, fields: Form) -> Response:
     """Export the selected customers, or all pages of those that the form describes."""
-    wanted = ListQuery.read(fields)
+    wanted = ListQuery.read(fields, await own_fields_of(request))
     if wanted.wrong:  # without that filter, others would be in the file, too
         return await _show(request, actor, wanted)
     return await exported(request, actor, wanted.filter)
@@ -109,7 +111,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         events = (await latest(connection, _EVENTS, accounts=accounts))[:_EVENTS]
         model = await models.newest(connection)
         outlooks = await outlooks_of(connection, [customer.id for customer in matching.items])
-        views = await shown_views(connection, actor)
+        views = await shown_views(connection, actor, wanted.own)
         suggested, _ = await catalogue.list_tags(connection, most=catalogue.MOST_SUGGESTED)
     segments = segment_shares(figures, medians) if figures else []
     return page(
@@ -121,7 +123,8 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         LAST=LAST,
         chips=wanted.chips(formats_of(request)),
         controls=CONTROLS,
-        labels=LABELS,
+        own_filters=[each for each in wanted.fields if each[0].startswith(PREFIX)],
+        labels=labels_with(wanted.own),
         views=views,
         shown_view=current_of(views, wanted),
         replaceable=replaceable(views, wanted, actor),

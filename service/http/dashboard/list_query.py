@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from service.core.day_or_moment import DayOrMoment
 from service.core.numbers import whole_number
+from service.core.own_fields import OwnField
 from service.core.segment_rules import Segment
 from service.db.customers.criteria import Notation
 from service.db.customers.customer_filter import EVERYBODY, CustomerFilter
@@ -78,9 +79,12 @@ class ListQuery:
     """The customers who are selected. What is done to a list is done to them alone, if there are
     any."""
 
+    own: Sequence[OwnField] = field(default=(), compare=False)
+    """The own fields that there are, for the words of filters by them."""
+
     @classmethod
-    def read(cls, query: Mapping[str, str]) -> Self:
-        """Read the query of an address, or the fields of the form.
+    def read(cls, query: Mapping[str, str], own: Sequence[OwnField] = ()) -> Self:
+        """Read the query of an address, or the fields of the form. ``own`` are the own fields.
 
         The button that takes a filter away sends its name as ``without``.
         """
@@ -90,7 +94,7 @@ class ListQuery:
         written = {**values_of(query)}
         written.pop(query.get("without", ""), None)
         search = query.get("q", "").replace("\x00", "").strip()[:_LONGEST_SEARCH]
-        chosen, wrong = read_filter(written)
+        chosen, wrong = read_filter(written, own)
         chosen = chosen.model_copy(update={"search": search})
         span = DateSpan(query["span"]) if query.get("span") in set(DateSpan) else DateSpan.ALL
         first, last = _day(query.get("from", "")), _day(query.get("to", ""))
@@ -113,13 +117,14 @@ class ListQuery:
             cursor=cursor,
             wrong=wrong,
             picked=tuple(_picked(query)),
+            own=own,
         )
 
     @classmethod
-    def of_filter(cls, chosen: CustomerFilter, sort: str) -> Self:
+    def of_filter(cls, chosen: CustomerFilter, sort: str, own: Sequence[OwnField] = ()) -> Self:
         """Return the list of a saved view."""
         query = chosen.query
-        return cls.read({**query, "q": query.get("search", ""), "sort": sort})
+        return cls.read({**query, "q": query.get("search", ""), "sort": sort}, own)
 
     def to_save(self, today: date) -> CustomerFilter:
         """Return the filter of a saved view of this list.
@@ -165,6 +170,9 @@ class ListQuery:
         return [
             Chip(to_camel(name), criterion.in_words(value, notation))
             for name, value, criterion in self.chosen.criteria
+        ] + [
+            Chip(each.name, each.in_words(self.own, value, notation))
+            for each, value in self.chosen.own
         ]
 
     def in_words(self, notation: Notation) -> list[str]:
@@ -177,7 +185,8 @@ class ListQuery:
         elif self.span != DateSpan.ALL:
             words.append(f"Created: {self.span.label}")
         words += [f"“{self.search}”"] if self.search else []
-        return words + [chip.text for chip in self.chips(notation)]
+        words += [chip.text for chip in self.chips(notation)]
+        return words + [f"{name} is not used" for name in self.wrong]
 
     @property
     def address(self) -> str:

@@ -3,9 +3,19 @@
 from collections.abc import Iterable, Mapping
 from datetime import date
 
+from fastapi import Request
+
 from service.core.own_fields import FieldKind, OwnField, Value, write_value
 from service.db.customers.editing import OWN
+from service.db.customers.own_fields.catalogue import list_fields
 from service.http.dashboard.formats import Formats
+from service.http.state import snapshot
+
+
+async def own_fields_of(request: Request) -> list[OwnField]:
+    """Return the own fields that there are."""
+    async with snapshot(request) as connection:
+        return await list_fields(connection)
 
 
 def own_labels(fields: Iterable[OwnField]) -> Mapping[str, str]:

@@ -19,6 +19,7 @@ from service.db.customers.identity import by_hand
 from service.db.customers.identity.claims import orders_named_by
 from service.db.customers.order_history import not_counted
 from service.db.customers.order_history import of_customer as orders_of_customer
+from service.db.customers.own_fields.catalogue import list_fields
 from service.db.customers.tags import catalogue
 from service.db.engine import in_transaction
 from service.db.outlook import contacts, models, reading
@@ -36,6 +37,7 @@ from service.http.body_limits import LONG_FORM_BYTES, body_bytes
 from service.http.dashboard.customer_form import BASIC, LABELS, faults_of, kept_for
 from service.http.dashboard.formats import formats_of, store_clock
 from service.http.dashboard.insight_words import LISTS, outlook_sentences
+from service.http.dashboard.own_field_words import own_in_words, own_labels
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Form, Viewer
 from service.http.state import snapshot, state_of
@@ -155,6 +157,7 @@ async def _show(
         model = await models.newest(connection)
         outlook = (await reading.outlooks_of(connection, [number])).get(number)
         contacted = await contacts.of_customer(connection, number)
+        own = await list_fields(connection)
     # What can be taken back is shown to the person who removed it, and to nobody else.
     notes = [
         kept for kept in entries if kept.removed_at is None or kept.interaction.author == actor.name
@@ -196,7 +199,8 @@ async def _show(
         contacted=contacted,
         work_lists=LISTS,
         basic=BASIC.fields,
-        labels=LABELS,
+        labels={**LABELS, **own_labels(own)},
+        own=[(each.label, own_in_words(each, row.own_fields.get(each.key), f)) for each in own],
         entered=entered or {},
         faults=faults or {},
     )

@@ -60,6 +60,8 @@ _MESSAGES = {
     "tag-renamed": "Tag renamed.",
     "tags-merged": "Tags merged.",
     "tag-deleted": "Tag deleted.",
+    "field-added": "Field added. Edit a customer to fill it in.",
+    "field-deleted": "Field deleted with all its values.",
     "bulk-done": "Done. You can undo it below.",
     "bulk-undone": "Undone.",
     "interaction-added": "Interaction added.",

@@ -1,6 +1,6 @@
 """``/views``: filters with a name, how many customers they choose, and how that changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request
@@ -8,17 +8,21 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import RedirectResponse, Response
 
+from service.core.own_fields import OwnField
 from service.core.scopes import Actor
+from service.db.customers.own_fields.catalogue import list_fields
 from service.db.customers.views import counts
 from service.db.customers.views.counts import ViewCount
 from service.db.customers.views.saved import LONGEST_NAME, View
 from service.http.api import views
 from service.http.api.csv_export import exported
+from service.http.api.own_filters import refuse_misfits
 from service.http.api.views import ViewBody, ViewKey
 from service.http.auth.guard import within
 from service.http.budgets import EXPORTS, STATISTICS
 from service.http.dashboard.formats import formats_of, store_clock
 from service.http.dashboard.list_query import ListQuery
+from service.http.dashboard.own_field_words import own_fields_of
 from service.http.dashboard.render import done, page
 from service.http.dashboard.viewer import Editor, Exporter, Form, Viewer
 from service.http.problems import invalid
@@ -36,12 +40,14 @@ class ShownView(NamedTuple):
     """None: it was not counted yet."""
 
 
-async def shown_views(connection: AsyncConnection, actor: Actor) -> list[ShownView]:
-    """Return the views that somebody sees, with their counts."""
+async def shown_views(
+    connection: AsyncConnection, actor: Actor, own: Sequence[OwnField]
+) -> list[ShownView]:
+    """Return the views that somebody sees, with their counts. ``own`` are the own fields."""
     visible = await views.visible_views(connection, actor)
     counted = await counts.read_counts(connection, visible)
     return [
-        ShownView(view, ListQuery.of_filter(view.filter, view.sort), counted.get(view.key))
+        ShownView(view, ListQuery.of_filter(view.filter, view.sort, own), counted.get(view.key))
         for view in visible
     ]
 
@@ -51,7 +57,7 @@ async def show(request: Request, actor: Viewer) -> Response:
     """Show all views."""
     async with snapshot(request) as connection:
         clock = await store_clock(request, connection)
-        shown = await shown_views(connection, actor)
+        shown = await shown_views(connection, actor, await list_fields(connection))
     f = formats_of(request)
     return page(
         request,
@@ -68,7 +74,7 @@ async def show(request: Request, actor: Viewer) -> Response:
 @router.post("")
 async def save(request: Request, actor: Editor, fields: Form) -> Response:
     """Save the list that the form describes under a name."""
-    wanted = _described(fields)
+    wanted = await _described(request, fields)
     async with snapshot(request) as connection:
         today = (await store_clock(request, connection)).today
     try:
@@ -87,7 +93,7 @@ async def save(request: Request, actor: Editor, fields: Form) -> Response:
 @router.post("/replace")
 async def replace(request: Request, actor: Editor, fields: Form) -> Response:
     """Give a view the filters and the order of the list that the form describes."""
-    wanted = _described(fields)
+    wanted = await _described(request, fields)
     key = fields.get("replaced", "")
     async with snapshot(request) as connection:
         today = (await store_clock(request, connection)).today
@@ -107,7 +113,9 @@ async def open_view(request: Request, actor: Viewer, key: ViewKey) -> Response:
     """Lead to the list of a view. A search stays out of the address."""
     async with snapshot(request) as connection:
         view = await views.find_view(connection, actor, key)
-    return RedirectResponse(ListQuery.of_filter(view.filter, view.sort).address, status_code=303)
+        own = await list_fields(connection)
+    wanted = ListQuery.of_filter(view.filter, view.sort, own)
+    return RedirectResponse(wanted.address, status_code=303)
 
 
 @router.post("/{id}/change")
@@ -140,12 +148,13 @@ async def export(request: Request, actor: Exporter, key: ViewKey, _: Form) -> Re
     """Export the customers of a view."""
     async with snapshot(request) as connection:
         view = await views.find_view(connection, actor, key)
+    await refuse_misfits(request, view.filter, "view")
     return await exported(request, actor, view.filter.chosen)
 
 
-def _described(fields: Form) -> ListQuery:
+async def _described(request: Request, fields: Form) -> ListQuery:
     """Return the list that a form describes. Raises a problem for a filter with a wrong value."""
-    wanted = ListQuery.read(fields)
+    wanted = ListQuery.read(fields, await own_fields_of(request))
     for name, wrong in wanted.wrong.items():
         raise invalid(name, wrong.why)
     return wanted

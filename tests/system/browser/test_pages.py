@@ -31,6 +31,7 @@ PAGES = (
     "/retention",
     "/insight",
     "/settings",
+    "/fields",
     "/operations",
     "/imports",
 )

@@ -18,6 +18,8 @@ from service.core.own_fields import (
 )
 from service.core.tags import tag_key
 from service.db.accounts.audit import note
+from service.db.customers.own_fields.field_filter import FieldFilter, FieldTest
+from service.db.customers.views.saved import rename_choices
 from service.db.locks import AdvisoryLock, wait_for_lock
 
 
@@ -244,10 +246,11 @@ async def _changed_choices(
         old: spelled.get(tag_key(name)) for old, name in zip(field.choices, names, strict=True)
     }
     await _refuse_lost(connection, field, [old for old, new in became.items() if new is None])
-    new_names = {old: new for old, new in became.items() if new not in {old, None}}
+    new_names = {old: new for old, new in became.items() if new is not None and new != old}
     if new_names:
         parameters = {"key": field.key, "renamed": dumps(new_names).decode()}
         await connection.execute(_RENAME_CHOICES, parameters)
+        await rename_choices(connection, FieldFilter(field.key, FieldTest.IS).name, new_names)
     return after
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.json_values import dumps
-from service.core.own_fields import OwnField, Value, still_valid, value_of
+from service.core.own_fields import OwnField, Value, still_valid, unknown_field, value_of
 from service.db.customers.own_fields.catalogue import list_fields
 from service.db.locks import AdvisoryLock, share_lock
 
@@ -50,13 +50,6 @@ def checked(fields: Sequence[OwnField], given: Mapping[str, Any]) -> dict[str, V
         except ValueError as error:
             raise InvalidValueError(key, str(error)) from None
     return values
-
-
-def unknown_field(fields: Sequence[OwnField]) -> str:
-    """Return what is wrong with a key that no field has, after the key."""
-    if not fields:
-        return "is not a field; there are none yet, and admins define them"
-    return f"is not a field; the fields are {', '.join(field.key for field in fields)}"
 
 
 async def hold_fields(connection: AsyncConnection) -> None:

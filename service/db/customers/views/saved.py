@@ -1,6 +1,6 @@
 """The views that people saved: their own and shared ones. The caller commits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -78,6 +78,7 @@ _TAG_FILTERS = ("tagsAll", "tagsAny", "tagsNone")
 _WITH_TAGS = text("""
 SELECT id, filter FROM views WHERE filter ?| ARRAY['tagsAll', 'tagsAny', 'tagsNone'] ORDER BY id
 """)
+_WITH_FILTER = text("SELECT id, filter FROM views WHERE filter ? :name ORDER BY id")
 _SET_FILTER = text("UPDATE views SET filter = CAST(:filter AS jsonb) WHERE id = :id")
 _FORGET_COUNTS = text("DELETE FROM view_counts WHERE view = :key")
 _DELETE = text("DELETE FROM views WHERE id = :id")
@@ -182,6 +183,17 @@ async def rename_tag(connection: AsyncConnection, old: str, new: str) -> None:
         if renamed != row.filter:
             filter_json = dumps(renamed).decode()
             await connection.execute(_SET_FILTER, {"id": row.id, "filter": filter_json})
+
+
+async def rename_choices(
+    connection: AsyncConnection, name: str, renamed: Mapping[str, str]
+) -> None:
+    """Have all views say the new names of choices of an own field, whose filter is ``name``."""
+    new_names = {tag_key(old): new for old, new in renamed.items()}
+    for row in await connection.execute(_WITH_FILTER, {"name": name}):
+        choices = [new_names.get(tag_key(choice), choice) for choice in row.filter[name]]
+        filter_json = dumps({**row.filter, name: list(dict.fromkeys(choices))}).decode()
+        await connection.execute(_SET_FILTER, {"id": row.id, "filter": filter_json})
 
 
 async def _changeable(connection: AsyncConnection, actor: Actor, view_id: int) -> View:
