@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,6 +23,7 @@ from service.core.judge import AHEAD
 from service.core.numbers import whole_number
 from service.core.order_contract import EARLIEST, CustomerData
 from service.core.order_event import REGISTERS
+from service.core.own_fields import Value
 from service.core.segment_rules import Segment
 from service.core.tags import MOST_TAGS, tag_names
 from service.transfer.formulas import unescaped, unescaped_notes
@@ -66,6 +68,8 @@ class CustomerLine(NamedTuple):
     """Others that mean them, as our export lists them."""
     tags: tuple[str, ...] = ()
     """They are added to those that the customer has."""
+    fields: Mapping[str, Value | None] = MappingProxyType({})
+    """Values of own fields, by key. None: the field is cleared."""
     by_hand: frozenset[str] = frozenset()
     """Registers whose value a person typed, as our export lists them."""
     cleared: frozenset[str] = frozenset()

@@ -13,7 +13,8 @@ WITH l AS MATERIALIZED (
     CAST(u.date_created AS timestamptz) AS date_created, CAST(u.segment AS text) AS segment,
     CAST(u.held AS boolean) AS held, CAST(u.pinned AS boolean) AS pinned,
     CAST(u.pinned_until AS timestamptz) AS pinned_until, CAST(u.by_hand AS text) AS by_hand,
-    CAST(u.cleared AS text) AS cleared, CAST(u.tags AS jsonb) AS tags
+    CAST(u.cleared AS text) AS cleared, CAST(u.tags AS jsonb) AS tags,
+    CAST(u.fields AS jsonb) AS fields, CAST(u.cleared_fields AS jsonb) AS cleared_fields
     FROM ROWS FROM (
         json_array_elements_text(CAST(:place AS json)), json_array_elements_text(CAST(:id AS json)),
         json_array_elements_text(CAST(:email_key AS json)),
@@ -34,10 +35,12 @@ WITH l AS MATERIALIZED (
         json_array_elements_text(CAST(:pinned_until AS json)),
         json_array_elements_text(CAST(:by_hand AS json)),
         json_array_elements_text(CAST(:cleared AS json)),
-        json_array_elements_text(CAST(:tags AS json))
+        json_array_elements_text(CAST(:tags AS json)),
+        json_array_elements_text(CAST(:fields AS json)),
+        json_array_elements_text(CAST(:cleared_fields AS json))
     ) AS u(place, id, email_key, external, phone_identifier, identifiers, name, phone, address,
     email, notes, email_opt_in, sms_opt_in, date_created, segment, held, pinned, pinned_until,
-    by_hand, cleared, tags)) lines
+    by_hand, cleared, tags, fields, cleared_fields)) lines
 ),
 known AS (
   INSERT INTO identifiers (identifier, customer_id, given_by)

@@ -28,6 +28,11 @@ SELECT l.place, c.id, c.segment, c.total_orders, c.total_spent, e.erased_at, t.i
         WHERE ct.customer_id = c.id AND t.folded = theirs.tag_key))
       OR coalesce(l.cleared LIKE '%,tags,%', false)
       AND EXISTS (SELECT FROM customer_tags ct WHERE ct.customer_id = c.id))
+    OR (NOT coalesce((SELECT f.field_values FROM customer_fields f
+        WHERE f.customer_id = c.id), '{}') @> coalesce(l.fields, '{}')
+      OR EXISTS (SELECT FROM jsonb_array_elements_text(l.cleared_fields) k
+      WHERE coalesce((SELECT f.field_values FROM customer_fields f
+          WHERE f.customer_id = c.id), '{}') ? k))
     OR l.external IS NOT NULL AND x.identifier IS NULL
     OR l.email_key IS NOT NULL AND i.identifier IS NULL) AS changes,
   c.id IS NOT NULL AND (
@@ -57,7 +62,8 @@ FROM (
       CAST(u.date_created AS timestamptz) AS date_created, CAST(u.segment AS text) AS segment,
       CAST(u.held AS boolean) AS held, CAST(u.pinned AS boolean) AS pinned,
       CAST(u.pinned_until AS timestamptz) AS pinned_until, CAST(u.by_hand AS text) AS by_hand,
-      CAST(u.cleared AS text) AS cleared, CAST(u.tags AS jsonb) AS tags
+      CAST(u.cleared AS text) AS cleared, CAST(u.tags AS jsonb) AS tags,
+      CAST(u.fields AS jsonb) AS fields, CAST(u.cleared_fields AS jsonb) AS cleared_fields
   FROM ROWS FROM (
       json_array_elements_text(CAST(:place AS json)), json_array_elements_text(CAST(:id AS json)),
       json_array_elements_text(CAST(:email_key AS json)),
@@ -77,10 +83,12 @@ FROM (
       json_array_elements_text(CAST(:pinned_until AS json)),
       json_array_elements_text(CAST(:by_hand AS json)),
       json_array_elements_text(CAST(:cleared AS json)),
-      json_array_elements_text(CAST(:tags AS json))
+      json_array_elements_text(CAST(:tags AS json)),
+      json_array_elements_text(CAST(:fields AS json)),
+      json_array_elements_text(CAST(:cleared_fields AS json))
   ) AS u(place, id, email_key, external, phone_identifier, identifiers, name, phone, address, email,
       notes, email_opt_in, sms_opt_in, date_created, segment, held, pinned, pinned_until, by_hand,
-      cleared, tags)) l
+      cleared, tags, fields, cleared_fields)) l
 LEFT JOIN identifiers i ON i.identifier = 'email:' || l.email_key
 LEFT JOIN identifiers x ON x.identifier = l.external
 LEFT JOIN identifiers p ON p.identifier = l.phone_identifier

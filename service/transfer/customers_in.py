@@ -33,6 +33,7 @@ from service.db.segments.assign import SLOT, THIS_SLOT, Hold, hold, reclassify
 from service.db.statistics.daily import daily_totals_sql
 from service.transfer.customer_lines import CustomerLine
 from service.transfer.lines import LineFault, Verdict
+from service.transfer.own_fields_in import OTHER_FIELDS, hold_own_fields, write_own_fields
 from service.transfer.tags_in import OTHER_TAGS, hold_tags, write_tags
 
 
@@ -84,6 +85,8 @@ _COLUMNS = {
     "by_hand": "text",
     "cleared": "text",
     "tags": "jsonb",
+    "fields": "jsonb",
+    "cleared_fields": "jsonb",
 }
 _LINES = unpack(_COLUMNS)
 _AS_OF = "CAST(:as_of AS timestamptz)"
@@ -132,6 +135,7 @@ SELECT l.place, c.id, c.segment, c.total_orders, c.total_spent, e.erased_at, t.i
          OR {_each("coalesce(l.{it} <> c.{it}, false)", _PLAIN, " OR ")}
          OR coalesce(l.date_created < c.date_created, false)
          OR {OTHER_TAGS}
+         OR {OTHER_FIELDS}
          OR l.external IS NOT NULL AND x.identifier IS NULL
          OR l.email_key IS NOT NULL AND i.identifier IS NULL) AS changes,
        c.id IS NOT NULL AND (
@@ -376,6 +380,7 @@ async def write_customers(
         if hold_segments and plan.other_segment and plan.customer_id
     }
     parameters = {**facts._asdict(), "actor": actor}
+    await hold_own_fields(connection, [*new, *changed])
     # Every writer works in this order: create, lock, then count. While it waits for a customer, it
     # must not hold the counters, which everybody needs.
     created: list[Any] = []
@@ -409,6 +414,7 @@ async def write_customers(
     if changed:
         await connection.execute(_CHANGE, {**_packed(changed), **parameters})
     await write_tags(connection, [*new, *changed], actor)
+    await write_own_fields(connection, new, changed, actor)
     if held:
         now = await read_clock(connection)
         for customer_id, segment in sorted(held.items()):
@@ -439,6 +445,13 @@ def _packed(lines: Sequence[CustomerLine]) -> dict[str, str]:
         "by_hand": (_as_list(line.by_hand) for line in lines),
         "cleared": (_as_list(line.cleared) for line in lines),
         "tags": ([tag_key(name) for name in line.tags] for line in lines),
+        "fields": (
+            {key: value for key, value in line.fields.items() if value is not None}
+            for line in lines
+        ),
+        "cleared_fields": (
+            [key for key, value in line.fields.items() if value is None] for line in lines
+        ),
     }
     columns: dict[str, list[Any]] = {
         name: list(made[name]) if name in made else [getattr(line, name) for line in lines]

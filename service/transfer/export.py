@@ -1,12 +1,12 @@
 """Export customers and orders: each is one COPY from Postgres, streamed in constant memory.
 
-`customers.csv` has the columns of the integration guide, and at its end what is expected of each
-customer, which an import leaves aside. `orders.ndjson` has one CloudEvents
+`customers.csv` has the columns of the integration guide, then what is expected of each customer,
+which an import leaves aside, and at its end the own fields. `orders.ndjson` has one CloudEvents
 document per order, or two if an older event than the newest one named the customer. Imported into
 an empty database, customers first, they give the same customers with the same metrics.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, BinaryIO
 
 import asyncpg
@@ -14,15 +14,18 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.core.order_event import REGISTERS
+from service.core.own_fields import FieldKind, OwnField
 from service.core.rfm import GRID
 from service.db.customers.filters import Filter
 from service.db.customers.other_currencies import OF_CUSTOMER_IN_A_CELL
+from service.db.customers.own_fields.catalogue import list_fields
 from service.db.engine import SCAN_SECONDS, limit_transaction
 from service.db.outlook import models
 from service.db.store_clock import STORE_ZONE
 from service.transfer.customer_lines import OUTLOOK_COLUMNS, PINNED, UNTIL_NEXT_ORDER
 from service.transfer.formulas import escaped_notes_sql, escaped_sql
 from service.transfer.lines import FileKind
+from service.transfer.own_fields_in import own_columns
 
 SOURCE = "/recovery-essentials-crm/export"
 BOM = b"\xef\xbb\xbf"
@@ -109,10 +112,21 @@ _COLUMNS = {
 of the store's time zone, so that a spreadsheet groups them as the dashboard does."""
 COLUMNS = tuple(_COLUMNS)
 _CUSTOMERS = f"""
-SELECT {", ".join(f'{sql} AS "{column}"' for column, sql in _COLUMNS.items())}
+SELECT {", ".join(f'{sql} AS "{column}"' for column, sql in _COLUMNS.items())}{{own}}
 FROM customers c
 LEFT JOIN customer_outlook o ON o.customer_id = c.id AND c.total_orders > 0
+LEFT JOIN customer_fields f ON f.customer_id = c.id
 """
+
+
+def _own_columns(fields: Sequence[OwnField]) -> str:
+    """Return the columns of own fields. Their keys have nothing that SQL would read."""
+    columns = ""
+    for column, field in zip(own_columns(fields), fields, strict=True):
+        value = f"f.field_values ->> '{field.key}'"
+        is_text = field.kind in {FieldKind.TEXT, FieldKind.CHOICE}
+        columns += f', {escaped_sql(value) if is_text else value} AS "{column}"'
+    return columns
 
 
 def _profile(value: str) -> str:
@@ -187,9 +201,10 @@ async def copy_customers(engine: AsyncEngine, chosen: Filter, sink: Sink) -> int
     cancellation, the COPY has ended and its connection is back in the pool.
     """
     where, parameters = chosen.where()
-    query = f"{_CUSTOMERS} WHERE {where} ORDER BY c.id"
     async with engine.connect() as connection:
         model = await models.newest(connection)
+        own = _own_columns(await list_fields(connection))
+    query = f"{_CUSTOMERS.replace('{own}', own)} WHERE {where} ORDER BY c.id"
     parameters["shows_money"] = model is not None and model.verdict.shows_money
     return await _copy(engine, query, parameters, sink, header=True)
 

@@ -13,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.config import Config
 from service.core.identifiers import customer_identifier, email_identifier
 from service.core.judge import Terms
+from service.core.own_fields import OwnField
 from service.core.reconstruction import ReconstructionCause
 from service.core.time_zones import zone_of
 from service.db.accounts.hooks import only_domains
+from service.db.customers.own_fields.catalogue import list_fields
 from service.db.engine import BY_INDEX, create_engine, in_transaction
 from service.db.installation import check_currency, claim_currency
 from service.db.statistics.generations import request_reconstruction
@@ -30,11 +32,19 @@ from service.transfer.customers_in import (
     write_customers,
 )
 from service.transfer.file_index import EarlierState, FileIndex
-from service.transfer.formats.format import CustomerCells, Format, OrderDocument, Reading
+from service.transfer.formats.format import (
+    OWN_COLUMN,
+    CustomerCells,
+    Format,
+    OrderDocument,
+    Reading,
+)
+from service.transfer.formats.values import text
 from service.transfer.import_outcome import ImportOutcome
 from service.transfer.lines import FileKind, LineFault, RefusedLineError, Verdict
 from service.transfer.order_lines import OrderLine, order_line
 from service.transfer.orders_in import owners_of, plan_orders, write_orders
+from service.transfer.own_fields_in import own_columns, own_values
 from service.transfer.reading.record import Record
 from service.transfer.recognition import (
     RecognisedFile,
@@ -109,6 +119,7 @@ async def import_file(
             domains = await only_domains(connection)
         now = datetime.now(UTC)
         zone = await _zone(engine, request)
+        own = await in_transaction(engine, list_fields)
         outcomes = []
         with closing(RefusedLines(request.refused_path)) as refused_lines:
             for kind in kinds_in(request.path, request.wanted):
@@ -123,6 +134,7 @@ async def import_file(
                             zone, config.terms.country, request.source, request.date_format
                         ),
                         domains=domains,
+                        own=own,
                         progress=progress,
                         refused_lines=refused_lines,
                         index=index,
@@ -161,6 +173,7 @@ class _Import:
     reading: Reading
     domains: Mapping[str, str]
     """The domain of each platform's shop, where there is only one."""
+    own: Sequence[OwnField]
     progress: Progress
     refused_lines: RefusedLines
     index: FileIndex
@@ -169,11 +182,12 @@ class _Import:
 
     async def read_all(self) -> None:
         self.outcome.as_of = self.as_of
-        with recognised_file(self.request.path, self.request.wanted) as file:
+        wanted = replace(self.request.wanted, own_columns=own_columns(self.own))
+        with recognised_file(self.request.path, wanted) as file:
             self.reading.of_format(file.format, self.domains)
             if self.request.apply and file.format.kind is FileKind.CUSTOMERS:
                 await self.reserve_ids(file)
-        with recognised_file(self.request.path, self.request.wanted) as file:
+        with recognised_file(self.request.path, wanted) as file:
             self.outcome.begin(file, self.reading)
             self.facts = FileFacts(self.as_of, overwrites_notes=file.format.ours)
             size = self.request.path.stat().st_size
@@ -252,7 +266,13 @@ class _Import:
         )
         if isinstance(line, LineFault):
             return line._replace(column=layout.theirs.get(line.column, line.column))
-        return line
+        try:
+            fields = own_values(
+                cells, self.own, self.reading.date_format, clear_empty=self.request.clear_empty
+            )
+        except RefusedLineError as error:
+            return error.fault
+        return line._replace(fields=fields)
 
     def repeated(self, number: int, line: CustomerLine) -> LineFault | None:
         """Return a fault if an earlier line has this line's e-mail, id or phone."""
@@ -329,12 +349,17 @@ def read(
     if isinstance(record.content, LineFault):
         return record.content
     reading.line = record.line
+    content = record.content or {}
     try:
-        return layout.read(record.content or {}, reading)
+        found = layout.read(content, reading)
     except RefusedLineError as error:
         return error.fault._replace(
             column=layout.theirs.get(error.fault.column, error.fault.column)
         )
+    if isinstance(found, OrderDocument):
+        return found
+    own = {name: text(content[name]) for name in content if name.startswith(OWN_COLUMN)}
+    return {**found, **own}
 
 
 def grouped(layout: Format, records: Iterator[Record], outcome: ImportOutcome) -> Iterator[Record]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.transfer.formats import FORMATS, named, recognised
-from service.transfer.formats.format import Format, folded
+from service.transfer.formats.format import OWN_COLUMN, Format, folded
 from service.transfer.formats.ours import CUSTOMERS, ORDERS, ORDERS_JSON
 from service.transfer.lines import FileKind
 from service.transfer.reading.csv_records import SEPARATORS, read_header, read_records
@@ -37,6 +37,8 @@ class Wanted:
     constants: Mapping[str, str] = field(default_factory=dict)
     """The value of each of our columns that is the same in every record."""
     encoding: str | None = None
+    own_columns: Sequence[str] = ()
+    """The columns of own fields, which every format of customers may have."""
 
     def renamed(self, column: str) -> str:
         """Return our name for a column of theirs, or their own."""
@@ -135,7 +137,7 @@ def _layout(
     """Return the format of a table, its columns as the format calls them, and those left aside."""
     theirs = headers[0]
     columns = [wanted.renamed(column) for column in theirs]
-    layout = _chosen(wanted, [*columns, *wanted.constants], json=False)
+    layout = _chosen(wanted, [*columns, *wanted.constants], json=False).with_own(wanted.own_columns)
     names = [layout.canonical(column) for column in columns]
     _check_mapping(wanted, theirs, layout)
     found = {folded(name) for name in (*names, *wanted.constants)}
@@ -148,7 +150,7 @@ def _layout(
         msg = f"cannot be read: two columns of its header mean {twice}"
         raise UnreadableError(msg)
     aside = {
-        column: layout.aside.get(name, "")
+        column: layout.aside.get(name, "") or _no_field(name, layout)
         for column, name in zip(theirs, names, strict=True)
         if name not in layout.columns and column
     }
@@ -169,7 +171,7 @@ def _chosen(wanted: Wanted, columns: Sequence[str], *, json: bool) -> Format:
         raise UnreadableError(msg)
     targets = set(wanted.mapping.values()) | set(wanted.constants)
     for generic in _GENERIC.values():
-        if targets and targets <= set(generic.columns):
+        if targets and targets <= set(generic.with_own(wanted.own_columns).columns):
             return generic
     raise _unknown(columns)
 
@@ -220,6 +222,13 @@ def _check_mapping(wanted: Wanted, theirs: Sequence[str], layout: Format) -> Non
         _check_target(ours, layout)
 
 
+def _no_field(column: str, layout: Format) -> str:
+    """Return why a column is left aside, if it is that of an own field which there is not."""
+    if layout.kind is FileKind.CUSTOMERS and column.startswith(OWN_COLUMN):
+        return "there is no own field of this key. Define it first, then import the file again"
+    return ""
+
+
 def _check_target(ours: str, layout: Format) -> None:
     if ours not in layout.columns:
         msg = (
@@ -243,7 +252,10 @@ def _json(file: Opened, wanted: Wanted) -> RecognisedFile:
                 continue
             break
     keys = [wanted.renamed(key) for key in first or ORDERS_JSON.any_sign]
-    layout = _chosen(wanted, [*keys, *wanted.constants], json=True)
+    layout = _chosen(wanted, [*keys, *wanted.constants], json=True).with_own(wanted.own_columns)
+    for ours in (*wanted.mapping.values(), *wanted.constants):
+        if ours.startswith(OWN_COLUMN):
+            _check_target(ours, layout)
     aside: dict[str, str] = {
         key: "" for key, ours in zip(first or keys, keys, strict=True) if ours not in layout.columns
     }

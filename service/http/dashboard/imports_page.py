@@ -1,13 +1,15 @@
 """``/imports``: bring files of customers and orders; look at what they would change first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
+from service.core.own_fields import OwnField
 from service.core.scopes import Actor
+from service.db.customers.own_fields.catalogue import list_fields
 from service.db.operations import imports
 from service.http.api.import_steps import (
     delete,
@@ -32,6 +34,7 @@ from service.transfer.formats import FORMATS
 from service.transfer.formats.ours import CUSTOMERS, ORDERS
 from service.transfer.import_options import ImportOptions
 from service.transfer.lines import FileKind, Verdict
+from service.transfer.own_fields_in import own_columns
 
 router = APIRouter(prefix="/imports", include_in_schema=False)
 
@@ -66,6 +69,7 @@ async def _list(request: Request, actor: Actor, before: int | None, fault: str =
     async with snapshot(request) as connection:
         await store_clock(request, connection)
         found, total = await imports.latest(connection, before, _ROWS)
+        own = await list_fields(connection)
     return page(
         request,
         actor,
@@ -77,16 +81,19 @@ async def _list(request: Request, actor: Actor, before: int | None, fault: str =
         first=before is None,
         fault=fault,
         most=state_of(request).config.max_import_bytes,
-        **_form(ImportOptions()),
+        **_form(ImportOptions(), own),
     )
 
 
-def _form(options: ImportOptions) -> dict[str, Any]:
+def _form(options: ImportOptions, own: Sequence[OwnField]) -> dict[str, Any]:
     return {
         "options": options,
         "formats": {each.name: each.title for each in FORMATS},
         "kinds": list(FileKind),
-        "ours": {"customers": CUSTOMERS.columns, "orders": ORDERS.columns},
+        "ours": {
+            "customers": CUSTOMERS.with_own(own_columns(own)).columns,
+            "orders": ORDERS.columns,
+        },
     }
 
 
@@ -96,6 +103,7 @@ async def show_one(request: Request, actor: Viewer, number: Number) -> Response:
     found = await existing(request, int(number))
     async with snapshot(request) as connection:
         await store_clock(request, connection)
+        own = await list_fields(connection)
     options = ImportOptions(**found.options)
     currency = state_of(request).config.store_currency
     return page(
@@ -107,7 +115,7 @@ async def show_one(request: Request, actor: Viewer, number: Number) -> Response:
         records=sum(part[verdict] for part in found.summary or () for verdict in _WRITTEN),
         verdicts=_VERDICTS,
         moment=datetime.fromisoformat,
-        **_form(options),
+        **_form(options, own),
     )
 
 

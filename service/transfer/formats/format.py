@@ -6,7 +6,7 @@ body of a webhook.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from decimal import Decimal
 from types import MappingProxyType
@@ -76,6 +76,8 @@ class SingleRefund(NamedTuple):
     at: str
 
 
+OWN_COLUMN = "field:"
+"""Begins the name of the column of an own field; its key follows. No column of ours has a colon."""
 CustomerCells = Mapping[str, str]
 """A customer in the columns of our own customers file."""
 
@@ -115,11 +117,19 @@ class Format:
 
     def canonical(self, column: str) -> str:
         """Return our name of a column; an unknown one as it is."""
+        if column in self.columns:
+            return column
         key = folded(column)
         for known in self.columns:
             if folded(known) == key:
                 return known
         return self.spellings.get(key, column)
+
+    def with_own(self, columns: Sequence[str]) -> "Format":
+        """Return the format with the columns of own fields, if it has customers."""
+        if self.kind is not FileKind.CUSTOMERS:
+            return self
+        return replace(self, columns=(*self.columns, *columns))
 
     def matches(self, columns: Sequence[str]) -> bool:
         """Return whether a file with these columns is of this format."""
