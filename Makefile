@@ -50,7 +50,7 @@ matrix: env ## Run a part of the tests on Python 3.12 and 3.13, where they are i
 
 check: lint types test matrix ## Run everything that CI runs
 
-bench: env ## Measure how fast events are applied, beside other designs (ten minutes)
+bench: env ## Measure how fast events are applied, and what is kept, beside other designs (half an hour)
 	@$(BIN)/python -m tests.bench.writes
 
 bench-reads: env ## Measure how fast a large shop's data is read (ten minutes)

@@ -146,6 +146,23 @@ async def replay(service: Service) -> str:
     )
 
 
+async def moves(service: Service) -> str:
+    """Compare events of which three percent move an order to another customer with others."""
+    worker, updates, moving = ours(), 0.2, 0.03
+    kept: list[float] = []
+    moved: list[float] = []
+    for _ in range(_RUNS):
+        for share, rates in ((0.0, kept), (moving / updates, moved)):
+            documents = events(_EVENTS, _EVENTS, updates=updates, moved=share)
+            right = runs.expected(documents)
+            rates.append((await runs.run(service, worker, documents, right)).rate)
+    ratios = [some / none for some, none in zip(moved, kept, strict=True)]
+    return (
+        f"\nIf {moving:.0%} of the events move an order to another customer: "
+        f"{spread(moved, ',.0f')} events/s, {spread(ratios, '.2f')} × without."
+    )
+
+
 async def more_customers(service: Service) -> str:
     """Compare a shop of 10,000 customers with one of 1,000,000.
 

@@ -20,6 +20,10 @@ RECORDED = FOLDER / "statements.pickle"
 _RECOVERY = FOLDER / "recovery"
 
 
+async def _keeps_nothing_else() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Contender:
     """A contender. ``share`` of a round's events is what it gets, so that slow ones end in time."""
@@ -36,6 +40,8 @@ class Contender:
     share: float = 1.0
     relays: bool = False
     """Whether it is done only when its relay is, too."""
+    forget: Callable[[], Awaitable[None]] = _keeps_nothing_else
+    """Empty whatever it keeps beside its tables."""
 
 
 _OURS = "SELECT email_key AS email, total_orders, total_spent, segment FROM customers"
@@ -73,13 +79,17 @@ async def _shop(service: Service) -> None:
     await shop.create_tables(service.engine)
 
 
-async def _stream_processor(service: Service) -> None:
+async def _empty_recovery_store() -> None:
     shutil.rmtree(_RECOVERY, ignore_errors=True)
     _RECOVERY.mkdir()
     initialise = await asyncio.create_subprocess_exec(
         *_python("bytewax.recovery", str(_RECOVERY), "1")
     )
     assert await initialise.wait() == 0
+
+
+async def _stream_processor(service: Service) -> None:
+    await _empty_recovery_store()
     await stream_processor.create_tables(service.engine)
 
 
@@ -149,6 +159,7 @@ PEERS = (
         prepare=_stream_processor,
         clean=_drop,
         customers=_THEIRS,
+        forget=_empty_recovery_store,
     ),
     Contender(
         name="D",

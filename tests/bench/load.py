@@ -11,21 +11,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 
-def events(
+def events(  # noqa: PLR0913  each is a share or a size of the load
     total: int,
     customers: int,
     *,
     updates: float = 0.2,
     duplicates: float = 0.01,
     late: float = 0.01,
+    moved: float = 0.0,
     apart: int = 1,
     seed: int = 1,
 ) -> list[bytes]:
     """Return ``total`` CloudEvents documents.
 
     ``updates``, ``duplicates`` and ``late`` are shares of all events: a newer version of an
-    earlier order, an earlier event again, an event that arrives some hundred places late. In a
-    larger shop, every ``apart``-th customer orders.
+    earlier order, an earlier event again, an event that arrives some hundred places late. Of the
+    newer versions, ``moved`` names another customer. In a larger shop, every ``apart``-th customer
+    orders.
     """
     rng = random.Random(seed)
     today = datetime.now(UTC)
@@ -43,6 +45,8 @@ def events(
                 order["version"] += 1
                 order["status"] = rng.choice(("processing", "shipped", "delivered", "cancelled"))
                 order["dateUpdated"] = moment.isoformat()
+                if moved and rng.random() < moved:
+                    order |= _of_customer(apart * rng.randrange(customers))
             else:
                 order = _order(rng, len(placed), apart * rng.randrange(customers), moment)
                 placed.append(order)
@@ -72,26 +76,35 @@ def _order(rng: random.Random, number: int, customer: int, moment: datetime) -> 
     return {
         "id": f"ORD-{number:08}",
         "version": 1,
-        "customer": {
-            "id": None,
-            "name": f"Customer {customer}",
-            "email": f"customer{customer}@example.com",
-            "phone": f"555-{customer % 10_000:04}",
-        },
+        "customer": None,
         "status": "pending",
         "paymentStatus": "paid",
         "totalAmount": f"{rng.randrange(100, 20_000) / 100:.2f}",
         "refundedAmount": "0.00",
         "currency": "USD",
+        "shippingAddress": None,
+        "dateCreated": moment.isoformat(),
+        "dateUpdated": moment.isoformat(),
+        **_of_customer(customer),
+    }
+
+
+def _of_customer(number: int) -> dict[str, Any]:
+    """Return the part of an order that says whose it is."""
+    return {
+        "customer": {
+            "id": None,
+            "name": f"Customer {number}",
+            "email": f"customer{number}@example.com",
+            "phone": f"555-{number % 10_000:04}",
+        },
         "shippingAddress": {
-            "street": f"{customer % 999} Main St",
+            "street": f"{number % 999} Main St",
             "city": "Austin",
             "state": "TX",
             "zip": "78701",
             "country": "US",
         },
-        "dateCreated": moment.isoformat(),
-        "dateUpdated": moment.isoformat(),
     }
 
 

@@ -190,11 +190,16 @@ async def checkpoint(service: Service) -> None:
             await connection.execute(text("CHECKPOINT"))
 
 
-async def _check(service: Service, contender: Contender, right: Totals) -> None:
-    found = {
+async def totals(service: Service, contender: Contender) -> Totals:
+    """Return the totals of a contender's customers, as it stored them."""
+    return {
         row["email"]: (row["total_orders"], row["total_spent"], row["segment"])
         for row in await service.rows(contender.customers)
     }
+
+
+async def _check(service: Service, contender: Contender, right: Totals) -> None:
+    found = await totals(service, contender)
     if found != right:
         wrong = [
             email for email in found.keys() | right.keys() if found.get(email) != right.get(email)

@@ -13,17 +13,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from time import monotonic
 
-from tests.bench import conditions, report, runs
+from tests.bench import conditions, pages, report, runs
 from tests.bench.contenders import PEERS, RECORDED, Contender, ours
 from tests.bench.load import events
 from tests.bench.peers import database_only
+from tests.bench.promises import promises
 from tests.bench.runs import Measured, Totals
 from tests.conftest import Service
 from tests.servers import Servers, servers
 
 CONDITIONS: dict[str, Callable[[Service], Awaitable[str]]] = {
+    "promises": promises,
     "latency": conditions.latency,
     "replay": conditions.replay,
+    "moves": conditions.moves,
     "customers": conditions.more_customers,
     "orders": conditions.more_orders,
     "memory": conditions.memory,
@@ -41,9 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--also",
         nargs="*",
         choices=CONDITIONS,
-        default=["latency", "replay"],
+        default=["promises", "latency", "replay", "moves"],
         help="conditions to measure afterwards; customers, orders and memory take ten minutes each",
     )
+    parser.add_argument("--write", action="store_true", help="write it into docs/performance.md")
     chosen = parser.parse_args(arguments)
     if chosen.quick:
         chosen.rounds, chosen.events, chosen.customers = 2, 20_000, 15_000
@@ -55,14 +59,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _measure(running: Servers, chosen: argparse.Namespace) -> None:
     begun = monotonic()
     async with runs.measured_service(running) as service:
+        measured = [await pages.machine(service.engine)]
         if chosen.rounds:
-            await _rounds(service, chosen.rounds, chosen.events, chosen.customers)
+            measured.append(await _rounds(service, chosen.rounds, chosen.events, chosen.customers))
         for name in chosen.also:
-            print(await CONDITIONS[name](service), flush=True)  # noqa: T201
+            measured.append(await CONDITIONS[name](service))
+            _say(measured[-1])
+        document = "\n\n".join(part.strip() for part in measured)
+        print(document, flush=True)  # noqa: T201
+        if chosen.write:
+            pages.write("writes", document)
     print(f"\nTook {timedelta(seconds=round(monotonic() - begun))}.")  # noqa: T201
 
 
-async def _rounds(service: Service, count: int, total: int, customers: int) -> None:
+async def _rounds(service: Service, count: int, total: int, customers: int) -> str:
     documents = events(total, customers)
     await database_only.prepare(service.engine)
     try:
@@ -84,7 +94,7 @@ async def _rounds(service: Service, count: int, total: int, customers: int) -> N
             _say(f"round {number + 1}: {contender.name}, {result.rate:,.0f} events/s")
         rounds.append(measured)
     parts = {contender.name: _part(contender, total) for contender in contenders}
-    print(report.table(contenders, rounds, parts, customers), flush=True)  # noqa: T201
+    return report.table(contenders, rounds, parts, customers)
 
 
 def _part(contender: Contender, total: int) -> int:
