@@ -25,9 +25,12 @@ class IdentifierKind(StrEnum):
     """A customer's number of ours."""
 
 
+_KINDS = {str(kind): kind for kind in IdentifierKind}
+
+
 def kind_of(identifier: str) -> IdentifierKind:
     """Return what stands before the first colon."""
-    return IdentifierKind(identifier.partition(":")[0])
+    return _KINDS[identifier.partition(":")[0]]
 
 
 def value_of(identifier: str) -> str:
