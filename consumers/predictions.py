@@ -52,11 +52,7 @@ async def _run(config: Config) -> int:
         "-m",
         "service.predictions",
         stdin=asyncio.subprocess.PIPE,
-        env=os.environ
-        | {
-            "CRM_DATABASE_URL": plain_url(config.database_url or ""),
-            "OPENBLAS_NUM_THREADS": "1",  # its threads would wait for each other, busily
-        },
+        env=os.environ | {"CRM_DATABASE_URL": plain_url(config.database_url or "")},
     )
     try:
         return await process.wait()

@@ -11,3 +11,9 @@ Sources: Fader, Hardie and Lee, "Counting Your Customers the Easy Way" (Marketin
 for BG/NBD; Batislam, Denizel and Filiztekin (IJRM 24, 2007) for MBG/NBD; Fader and Hardie, "The
 Gamma-Gamma Model of Monetary Value" (2013).
 """
+
+import os
+
+# Matrices are tiny here. The threads of OpenBLAS would wait for each other, busily: a fit took
+# eight times the CPU time. numpy reads this when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

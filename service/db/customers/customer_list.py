@@ -125,8 +125,6 @@ def sorted_query(wanted: Filter, page: Page, hits: int | None) -> SortedQuery:
     """Return what a page asks for. ``hits`` is how many customers the search finds, if known."""
     key = KEYS[page.sort]
     where, parameters = wanted.where(hits, in_order=key.in_order)
-    if key.listed:
-        where += f" AND {key.listed}"
     direction, beyond = ("DESC", "<") if page.descending else ("ASC", ">")
     if page.after:
         parameters |= {"after": page.after.value, "after_id": page.after.id}
@@ -222,7 +220,8 @@ async def count(
     key = KEYS[sort]
     if key.listed:
         where, parameters = wanted.where(hits)
-        query = text(f"SELECT count(*) FROM {key.source} WHERE {where} AND {key.listed}")
+        source = key.listed if wanted == Filter() else key.source
+        query = text(f"SELECT count(*) FROM {source} WHERE {where}")
         return int((await connection.execute(query, parameters)).scalar_one())
     if hits is not None and wanted == Filter(search=wanted.search):
         return hits

@@ -58,7 +58,7 @@ class SortKey(NamedTuple):
     """Some customers have no value. They come after all others, and before them in descending
     order, as in an index."""
     listed: str | None = None
-    """The condition on a row of ``source`` that it is listed. None: everybody is."""
+    """The table that has a row of each customer who is listed. None: everybody is."""
 
 
 class Branch(NamedTuple):
@@ -81,8 +81,7 @@ def _of_outlook(column: str) -> SortKey:
         "customer_outlook o JOIN customers c ON c.id = o.customer_id",
         "o.customer_id",
         in_order=True,
-        # The row of somebody whose last order was cancelled stays until the next refresh.
-        listed="c.total_orders > 0",
+        listed="customer_outlook",
     )
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -9,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from random import Random
 
+import pytest
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -51,6 +54,17 @@ async def test_a_worker_has_customers_predicted(
 def _loaded_by(pid: int) -> str:
     """Return the libraries that a process has loaded."""
     return Path(f"/proc/{pid}/maps").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_the_model_brings_no_threads() -> None:
+    """Those of OpenBLAS wait busily for each other, and a fit would take much longer."""
+    count = "import os, service.insight.model; print(len(os.listdir('/proc/self/task')))"
+    env = {name: value for name, value in os.environ.items() if "NUM_THREADS" not in name}
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", count], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
 
 
 async def test_of_two_replicas_one_predicts_and_the_other_leaves_it(
