@@ -1,7 +1,8 @@
 """Measure how long reading takes in a large shop: ``make bench-reads``.
 
-`population` writes a million customers and five million orders in two minutes. Then the functions
-that the API calls compute every answer several times. Answers that use counters, indexes or COPY
+`population` writes a million customers and five million orders in two minutes. A model is fitted,
+and their outlooks are refreshed (`outlooks`). Then the functions that the API calls compute every
+answer several times. Answers that use counters, indexes or COPY
 are compared with the plain way: scan the tables, or write a CSV row by row. The first time is
 without any plan, cache or prepared statement; the caches of the operating system are not emptied.
 """
@@ -46,6 +47,7 @@ from service.db.statistics.key_figures import (
 )
 from service.db.statistics.trend import trend
 from service.transfer.export import copy_customers
+from tests.bench import outlooks
 from tests.bench.load import events, pages
 from tests.bench.population import populate
 from tests.bench.runs import measured_service
@@ -101,6 +103,8 @@ async def _measure(running: Any, chosen: argparse.Namespace) -> None:
             service.config.database_url or "", application="crm bench", planner=BY_INDEX
         )
         await _sweeps(worker)
+        for line in await outlooks.fit_and_refresh(worker):
+            _print(line)
         renew_answer = renew_answer_step()
         while await in_transaction(worker, renew_answer) is not None:
             pass
@@ -109,7 +113,7 @@ async def _measure(running: Any, chosen: argparse.Namespace) -> None:
         for case in _cases():
             await _compare(service, case, chosen.rounds)
         await _exports(service, chosen.rounds)
-        await _settings(service, worker)
+        await _ingestion(service, worker, chosen.customers)
         await worker.dispose()
 
 
@@ -180,6 +184,7 @@ def _cases() -> list[Case]:
         ),
         listed(50, "of one segment", Filter(segments=(Segment.VIP,))),
         listed(50, "created in 30 days", Filter(date_from=datetime.now(UTC) - PERIODS["month"])),
+        *(Case(*each) for each in outlooks.lists()),
         Case("preview of settings", 3000, _preview),
     ]
 
@@ -251,11 +256,11 @@ async def _sweeps(worker: AsyncEngine) -> None:
         _print(f"* sweep, {what}: {moved:,} moved in {time.perf_counter() - started:.3f} s")
 
 
-async def _settings(service: Service, worker: AsyncEngine) -> None:
-    """Reclassify all customers by new settings, and measure ingestion meanwhile."""
+async def _ingestion(service: Service, worker: AsyncEngine, customers: int) -> None:
+    """Measure ingestion alone, beside a refresh, and while new settings reclassify everybody."""
     batches = [
         judge_all([Entry("1-0", {b"data": document}) for document in page], service.config)
-        for page in pages(events(150_000, 100_000), 1000)
+        for page in pages(events(250_000, min(customers, 100_000)), 1000)
     ]
 
     async def applied_until(done: Callable[[], bool]) -> float:
@@ -266,8 +271,13 @@ async def _settings(service: Service, worker: AsyncEngine) -> None:
             count += len(batch)
         return count / (time.perf_counter() - started)
 
-    until = time.perf_counter() + 5
-    alone = await applied_until(lambda: time.perf_counter() > until)
+    async def applied_for(seconds: float) -> float:
+        end = time.perf_counter() + seconds
+        return await applied_until(lambda: time.perf_counter() > end)
+
+    await applied_for(3)  # the first batches find nothing in the caches
+    alone = await applied_for(5)
+    _print("\n" + await outlooks.beside_refresh(service, applied_for, alone))
     async with service.engine.begin() as connection:
         await rule_settings.save(connection, "bench", {"vip_order_count": 2}, None)
     started = time.perf_counter()
@@ -281,7 +291,7 @@ async def _settings(service: Service, worker: AsyncEngine) -> None:
     beside = await applied_until(job.done)
     seconds = await job
     _print(
-        f"\n* all customers reclassified in {seconds:.1f} s; ingestion meanwhile"
+        f"* all customers reclassified in {seconds:.1f} s; ingestion meanwhile"
         f" {beside:,.0f} events/s, {100 * beside / alone:.0f} % of {alone:,.0f} alone"
     )
 
