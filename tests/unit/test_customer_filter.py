@@ -14,7 +14,7 @@ from service.db.customers.customer_filter import CRITERIA, EVERYBODY, CustomerFi
 from service.db.customers.filter_reading import read_filter
 from service.db.customers.filters import Filter
 from service.db.store_clock import StoreClock
-from service.http.dashboard.filter_form import CONTROLS, LABELS
+from service.http.dashboard.filter_form import CONTROLS, LABELS, USUAL
 from service.http.dashboard.formats import Formats
 from service.http.dashboard.list_query import ListQuery
 
@@ -110,6 +110,7 @@ def test_a_chip_says_what_is_filtered(name: str, value: str, words: str) -> None
 def test_every_filter_has_a_control_and_words_for_each_of_its_values() -> None:
     shown = {field.name for fields in CONTROLS.values() for field in fields}
     assert shown == LABELS.keys() - {"segment", "dateFrom", "dateTo"}
+    assert len(USUAL) == 6
     for criterion in CRITERIA.values():
         assert (criterion.negation != "") == (criterion.control is Control.YES_NO)
         assert ("{}" in criterion.words) == (criterion.control is not Control.YES_NO)

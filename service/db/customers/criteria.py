@@ -40,7 +40,7 @@ class Group(StrEnum):
     ORDERS = "Orders"
     CONTACT = "Contact and consent"
     PLACE = "Place and currency"
-    OUTLOOK = "Outlook"
+    OUTLOOK = "Insight"
     TAGS = "Tags"
 
 

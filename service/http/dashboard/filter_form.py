@@ -33,6 +33,17 @@ CONTROLS: Mapping[Group, Sequence[FilterControl]] = {
     ]
     for group in Group
 }
+_USUAL = (
+    "lastOrderWithin",
+    "lastOrderBefore",
+    "ordersFrom",
+    "spentFrom",
+    "emailOptIn",
+    "tagsAny",
+)
+_BY_NAME = {control.name: control for controls in CONTROLS.values() for control in controls}
+USUAL: Sequence[FilterControl] = [_BY_NAME[name] for name in _USUAL]
+"""The controls that stand first. The others wait in sections by heading."""
 LABELS: Mapping[str, str] = {
     "segment": "Segment",
     **{to_camel(field): criterion.label for field, criterion in CRITERIA.items()},

@@ -33,7 +33,7 @@ from service.http.budgets import EXPORTS, STATISTICS
 from service.http.dashboard.cards import cards
 from service.http.dashboard.charts import ring
 from service.http.dashboard.date_spans import DateSpan
-from service.http.dashboard.filter_form import CONTROLS, labels_with
+from service.http.dashboard.filter_form import CONTROLS, USUAL, labels_with
 from service.http.dashboard.formats import formats_of, store_clock
 from service.http.dashboard.list_pages import Cursor, Size, Step, read_cursor, read_page, read_steps
 from service.http.dashboard.list_query import LAST, ListQuery
@@ -123,6 +123,8 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         LAST=LAST,
         chips=wanted.chips(formats_of(request)),
         controls=CONTROLS,
+        usual=USUAL,
+        set_filters={*wanted.chosen.query, *wanted.wrong},
         own_filters=[each for each in wanted.fields if each[0].startswith(PREFIX)],
         labels=labels_with(wanted.own),
         views=views,

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.events import entry
 from tests.system.browser.conftest import Site
@@ -72,6 +72,37 @@ async def test_a_selection_stays_and_a_removed_note_comes_back(site: Site, tab: 
     await expect(tab.get_by_text("Called about blue")).to_be_hidden()
     await tab.get_by_role("button", name="Undo").click()
     await expect(tab.get_by_text("Called about blue")).to_be_visible()
+
+
+async def test_the_usual_filters_come_first_and_the_others_in_sections(
+    site: Site, tab: Page, browser: Browser
+) -> None:
+    await fill(site)
+    await tab.goto("/?country=BE,NL")
+    shown = tab.locator(".add-filter .field:visible")
+    await tab.locator(".add-filter > summary").press("Enter")
+    # One section is open, because it has a filter that is set.
+    await expect(tab.locator("#f-country")).to_have_value("BE,NL")
+    await expect(shown).to_have_count(6 + 3)
+    await tab.locator(".section summary", has_text="Orders").press("Enter")
+    await tab.get_by_label("Spent, at most").fill("50")
+    await expect(tab).to_have_url(re.compile("spentTo=50"))
+    await expect(shown).to_have_count(6 + 3 + 4)
+
+    phone = await browser.new_context(
+        base_url=site.url, java_script_enabled=False, viewport={"width": 390, "height": 900}
+    )
+    plain = await phone.new_page()
+    await plain.goto("/?spentTo=500")
+    await plain.get_by_text("Add filter").click()
+    await expect(plain.get_by_label("Spent, at most")).to_have_value("500")
+    await plain.locator(".section summary", has_text="Contact and consent").click()
+    await plain.get_by_label("Has an e-mail").select_option("Yes")
+    assert await plain.evaluate("document.documentElement.scrollWidth") <= 390
+    await plain.locator(".add-filter").get_by_role("button", name="Apply").click()
+    await expect(plain).to_have_url(re.compile("hasEmail=yes&|hasEmail=yes$"))
+    await expect(plain).to_have_url(re.compile("spentTo=500"))
+    await phone.close()
 
 
 async def test_nothing_is_cut_off_at_any_width(site: Site, tab: Page) -> None:
