@@ -75,6 +75,7 @@ async def retention(request: Request, actor: Viewer) -> Response:
         cohorts=_from_the_first(groups),
         heat=_heat,
         history=shown,
+        table=request.query_params.get("table") == "1",
         known=known,
         reconstructed_until=generation.reconstructed_until,
         reconstructing=generation.reconstructing,
