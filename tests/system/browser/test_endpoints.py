@@ -7,6 +7,7 @@ from playwright.async_api import Page, expect
 from service.core.endpoints import EventKind, make_secret
 from service.db.operations import endpoints
 from service.db.operations.endpoints import NewEndpoint
+from tests.events import entry
 from tests.system.browser.conftest import Site
 
 
@@ -76,3 +77,32 @@ async def test_its_pages_are_accessible_and_fit_a_phone(tab: Page, scheme: str) 
         ]
         assert serious == []
         assert await tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+async def test_a_shop_that_asks_for_it_is_erased_step_by_step(site: Site, tab: Page) -> None:
+    number = 501  # more than one step erases
+    await site.service.ingest(
+        *(
+            entry(f"ORD-{n}", source="shop.example", customer={"id": str(n), "name": f"C {n}"})
+            for n in range(number)
+        ),
+        entry("ORD-other", email="other@x.org"),
+    )
+    await site.service.execute(
+        "INSERT INTO shop_requests (platform, domain, kind, digest)"
+        " VALUES ('shopify', 'shop.example', 'erase_shop', 'x')"
+    )
+    await tab.goto("/operations")
+    await tab.get_by_role("link", name="Erase the customers of shop.example").click()
+    dialog = tab.get_by_role("dialog")
+    await dialog.get_by_role("button", name=f"Erase {number} customers").is_visible()
+    await dialog.get_by_label("To erase them, type").fill("shop")
+    await dialog.get_by_role("button", name="Erase").click()
+    await expect(dialog).to_contain_text("Type shop.example, exactly as it is here.")
+    await dialog.get_by_label("To erase them, type").fill("shop.example")
+    await dialog.get_by_role("button", name="Erase").click()
+    await expect(dialog).to_contain_text("left. Keep this page open")
+    await expect(tab.get_by_role("status")).to_contain_text("All customers of the shop are erased")
+    await expect(tab.locator("#shop-requests")).not_to_contain_text("shop.example")
+    rows = await site.service.rows("SELECT email FROM customers")
+    assert [row["email"] for row in rows] == ["other@x.org"]
