@@ -129,7 +129,11 @@ async def filled(site: Site, tab: Page) -> Page:
         f"{site.url}/api/v1{ONE}/identifiers", data={"kind": "email", "value": "second@x.org"}
     )
     await tab.request.post(f"{site.url}{ONE}/tags", form={"add": "Wholesale, Regular"})
-    field = {"label": "Plan", "kind": "choice", "more": "gold\nsilver"}
+    field: dict[str, str | float | bool] = {
+        "label": "Plan",
+        "kind": "choice",
+        "more": "gold\nsilver",
+    }
     await tab.request.post(f"{site.url}/fields", form=field)
     await tab.request.post(f"{site.url}/views", form={"view": "Regulars", "segment": "new"})
     return tab
