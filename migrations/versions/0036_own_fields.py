@@ -48,6 +48,12 @@ def upgrade() -> None:
         comment="beside customers, so that no event reads or rewrites them; only those with a "
         "value",
     )
+    op.create_index(  # for mentions of people who are erased
+        "ix_customer_fields_field_values",
+        "customer_fields",
+        [sa.text("lower(field_values::text) gin_trgm_ops")],
+        postgresql_using="gin",
+    )
 
 
 def downgrade() -> None:

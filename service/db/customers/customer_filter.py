@@ -362,6 +362,10 @@ class CustomerFilter(BaseModel):
             return given
         known = {*cls.model_fields, *map(to_camel, cls.model_fields)}
         read, faults = dict[str, Any](), list[InitErrorDetails]()
+        own_names = [name for name in given if FieldFilter.named(name)]
+        if len(own_names) > MOST_TESTS:
+            reason = f"has more than {MOST_TESTS} filters by own fields"
+            raise ValueError(reason)
         for name, value in given.items():
             own = FieldFilter.named(name)
             if name in known:
@@ -374,8 +378,6 @@ class CustomerFilter(BaseModel):
                     read[name] = own.read(value)
                 except ValueError as error:
                     faults.append(_fault(name, value, error))
-        if len(read) > len(known) + MOST_TESTS:
-            faults.append(_fault("field", len(read), ValueError("has too many filters")))
         if faults:
             raise ValidationError.from_exception_data(cls.__name__, faults)
         return read

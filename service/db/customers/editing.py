@@ -214,6 +214,7 @@ async def delete(connection: AsyncConnection, actor: str, customer_id: int) -> E
 
     Raises CustomerNotFoundError.
     """
+    await hold_fields(connection)
     await lock_customers(connection, await erasure.paired(connection, customer_id))
     customer = await customer_row.read(connection, customer_id, lock=True)
     if customer is None:

@@ -47,14 +47,23 @@ WHERE lower(CAST(details AS text)) LIKE ANY({_LOWER}) AND details <> '{{}}'
   AND coalesce(customer_id <> ALL(CAST(:numbers AS bigint[])), true)
 LIMIT :most
 """
-_MENTIONS = text(f"({_NOTES}) UNION ALL ({_INTERACTIONS}) UNION ALL ({_AUDIT}) ORDER BY at DESC")
+_OWN_FIELDS = f"""
+SELECT 'field', f.customer_id, NULL, NULL, c.date_updated
+FROM customer_fields f JOIN customers c ON c.id = f.customer_id
+WHERE lower(CAST(f.field_values AS text)) LIKE ANY({_LOWER}) AND f.customer_id <> :id
+LIMIT :most
+"""
+_MENTIONS = text(
+    f"({_NOTES}) UNION ALL ({_OWN_FIELDS}) UNION ALL ({_INTERACTIONS}) UNION ALL ({_AUDIT})"
+    " ORDER BY at DESC"
+)
 
 
 class Mention(NamedTuple):
     """A text that mentions the person, and where it stands."""
 
     kind: str
-    """``notes``, ``interaction`` or ``audit``."""
+    """``notes``, ``field``, ``interaction`` or ``audit``."""
     customer_id: int | None
     """The other customer, whom the text is about. None if it is about nobody."""
     ref: str | None

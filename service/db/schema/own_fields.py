@@ -4,10 +4,12 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Index,
     Integer,
     Table,
     Text,
     func,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -36,6 +38,12 @@ customer_fields = Table(
     Column("field_values", JSONB, nullable=False, comment="by the field's key"),
     CheckConstraint(
         "jsonb_typeof(field_values) = 'object' AND field_values <> '{}'", name="field_values"
+    ),
+    Index(
+        "ix_customer_fields_field_values",
+        literal_column("lower(field_values::text)").label("searched"),
+        postgresql_using="gin",
+        postgresql_ops={"searched": "gin_trgm_ops"},
     ),
     comment="beside customers, so that no event reads or rewrites them; only those with a value",
 )

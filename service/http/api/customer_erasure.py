@@ -40,7 +40,7 @@ class Stays(Camel):
 class Mention(Camel):
     """A text of somebody else that mentions the person. The text itself is not shown here."""
 
-    where: Literal["notes", "interaction", "audit"]
+    where: Literal["notes", "field", "interaction", "audit"]
     id: str | None = Field(description="The id of the interaction or of the audit entry.")
     action: str | None = Field(description="What was done, for an audit entry.")
     customer_id: str | None

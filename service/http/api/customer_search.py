@@ -71,6 +71,9 @@ async def list_customers(
     Sorted by `chance` or `expectedValue`, only customers with an outlook are listed, and `total`
     counts these.
 
+    Filters by own fields are parameters, too, such as `field.shoe_sizeFrom=40`: `/fields` lists the
+    fields, and `POST /customers/search` says what there can be.
+
     Send `nextCursor` as `cursor` to get the next page. If nobody matches the search, `similar` has
     customers with similar names. A search term in the address ends up in the
     logs of proxies: `POST /api/v1/customers/search` keeps it out of them.

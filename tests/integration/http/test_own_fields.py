@@ -49,6 +49,8 @@ async def test_an_admin_defines_fields_on_their_page(web: httpx.AsyncClient) -> 
     page = await _page(web, "/fields")
     assert page.index("Allergies") < page.index("Birthday") < page.index("Skin type")
     assert "field:shoe_size" in page
+    assert "Tags, External ID" in (imports := await _page(web, "/imports"))
+    assert "field:allergies, field:shoe_size" in imports
     assert "Dry, Oily, Mixed & more" in page
     taken = await web.post("/fields", data={"label": "shoe size", "kind": "text"})
     assert (taken.status_code, "is the label of another field" in taken.text) == (422, True)
@@ -130,6 +132,7 @@ FILTERS = [
     ("field.birthdayTo", "1990-04-02", [1001, 1004]),
     ("field.birthday", "1990-04-01", [1001]),
     ("field.skin_type", "dry,OILY", [1002, 1004]),
+    ("field.allergies", "a\u0308pfel", [1002]),
     ("field.skin_typeEmpty", "yes", [1001, 1005]),
 ]
 
@@ -178,6 +181,7 @@ async def test_filters_choose_the_same_in_lists_pages_exports_views_and_bulk_cha
         ("field.shoe_sizeFrom", "1990-04-01", "must be a number such as 42"),
         ("field.shoe_sizeFrom", "many", "must be a number such as 42, or a day"),
         ("field.shoe_size", "42.50", "written like 42.5"),
+        ("field.skin_type", "ＤＲＹ", "written like Dry"),
         ("field.birthdayTo", "7", "must be a day such as 2026-11-28"),
         ("field.birthday", "soon", "must be a date"),
         ("field.allergiesEmpty", "maybe", "valid boolean"),
@@ -210,6 +214,9 @@ async def test_a_filter_that_does_not_fit_is_refused_and_left_out_in_no_export(
     assert (page.status_code, "is not used" in page.text) == (422, True)
     for path in ("/export", "/bulk-tag/apply"):
         assert (await web.post(path, data=query)).status_code == 422
+    many = {f"field.a{n}": "x" for n in range(41)}
+    refused = await web.post("/api/v1/customers/search", json=many)
+    assert "more than 40 filters by own fields" in refused.text
     unknown = await web.post("/api/v1/customers/search", json={"fields": 1})
     assert unknown.json()["errors"][0]["where"] == "body.fields"
     assert (await web.get("/api/v1/customers", params={"fields": "1"})).status_code == 200

@@ -36,6 +36,7 @@ WORDS = (
 
 MAY_STAY = {
     "customers.notes": "a note on another customer",
+    "customer_fields.field_values": "an own field of another customer",
     "customer_search.searched": "the text by which that customer is searched for",
     "interactions.text": "a call with another customer",
     "audit.details": "what staff did to others: an edit, a key's name, why a letter was discarded",
@@ -153,7 +154,8 @@ async def _mention(http: httpx.AsyncClient, service: Service) -> None:
     """Mention the person in texts about others, and in what staff do."""
     found_other = await http.get("/api/v1/customers", params={"search": "other@x.org"})
     other = f"/api/v1/customers/{found_other.json()['items'][0]['id']}"
-    assert (await http.patch(other, json={"notes": f"sister of {NAME}"})).status_code == 200
+    edits = {"notes": f"sister of {NAME}", "fields": {"likes": f"{NAME}"}}
+    assert (await http.patch(other, json=edits)).status_code == 200
     told = {"kind": "note", "text": f"asked for {EMAIL}"}
     assert (await http.post(f"{other}/interactions", json=told)).status_code == 201
     letter = entry("BAD-9", total="-1", email="other@x.org")

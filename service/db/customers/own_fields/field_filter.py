@@ -6,6 +6,7 @@ without a database, and a view that names a field which is gone chooses nobody.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
@@ -90,11 +91,11 @@ class FieldFilter(NamedTuple):
     def read(self, written: object) -> Any:
         """Return the value in one form, which can be read again. Raises ValueError."""
         if self.test is FieldTest.IS:
-            return _TEXTS.validate_python(_as_texts(written))
+            return _TEXTS.validate_python(_as_stored(written))
         if isinstance(written, list):  # an address may repeat a name
             written = written[-1] if written else ""
         if self.test is FieldTest.CONTAINS:
-            return _WORDS.validate_python(written)
+            return _WORDS.validate_python(_as_stored(written))
         if self.test is FieldTest.EMPTY:
             return _YES_OR_NO.validate_python(written)
         return _bound(written)
@@ -188,13 +189,13 @@ _IS_EMPTY = (
 )
 
 
-def _as_texts(written: object) -> object:
-    """Return numbers, which JSON may have here, as texts."""
+def _as_stored(written: object) -> object:
+    """Return texts in the form in which values are stored; JSON may have numbers here."""
     if isinstance(written, int | float) and not isinstance(written, bool):
         return write_value(written)
     if isinstance(written, list):
-        return [_as_texts(each) for each in written]
-    return written
+        return [_as_stored(each) for each in written]
+    return unicodedata.normalize("NFC", written) if isinstance(written, str) else written
 
 
 def _misfit_among(field: OwnField, values: Sequence[str]) -> str | None:
@@ -203,6 +204,7 @@ def _misfit_among(field: OwnField, values: Sequence[str]) -> str | None:
             stored = write_value(read_value(field, written))
         except ValueError as error:
             return f"{error}: {written!r} is not" if field.kind is FieldKind.CHOICE else str(error)
-        if field.kind is FieldKind.NUMBER and stored != written:
+        # The database knows other capitals, and no other spelling.
+        if stored.lower() != written.lower():
             return f"must be written like {stored}"
     return None

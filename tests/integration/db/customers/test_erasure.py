@@ -128,6 +128,8 @@ async def test_texts_of_others_that_mention_the_person_are_listed(
     await _known_person(api, service, now)
     other = await api.create(name="Jane Smithson", email="jane.smithson@example.com")
     await api.patch(other["id"], notes="sister of JANE SMITH")
+    await api.http.post("/api/v1/fields", json={"label": "Family", "kind": "text"})
+    await api.patch(other["id"], fields={"family": "of Jane Smith"})
     for said in ("wrote to jane@example.com", "call 555-9999 instead", "nothing about her"):
         await api.http.post(
             f"/api/v1/customers/{other['id']}/interactions", json={"kind": "note", "text": said}
@@ -137,10 +139,12 @@ async def test_texts_of_others_that_mention_the_person_are_listed(
     assert listed["complete"]
     assert sorted(item["where"] for item in listed["items"]) == [
         "audit",
+        "audit",
+        "field",
         "interaction",
         "interaction",
         "notes",
-    ], "the old and new notes are in the audit; a namesake is no mention"
+    ], "the audit has edits, too; a namesake is no mention"
     assert {item["page"] for item in listed["items"]} == {f"/customers/{other['id']}"}
     assert "sister" not in str(listed)
     answer = await api.http.delete("/api/v1/customers/CUST-1001")
