@@ -128,7 +128,7 @@ def outlook_sentences(
     if lapse:
         early = outlook.expected_on and today <= day_of(lapse.at, clock.zone) < outlook.expected_on
         if early or lapse.at <= clock.now + timedelta(days=LAPSING_DAYS):
-            before = ", before that" if early else ""
+            before = ", before the next order is expected" if early else ""
             label = lapse.segment.label
             sentences.append(f"By your rules they become {label} on {f.day(lapse.at)}{before}.")
     return sentences
