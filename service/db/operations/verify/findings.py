@@ -1,6 +1,7 @@
 """What a check is, what it finds, and what is to be done about it."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import TextClause
@@ -71,9 +72,14 @@ async def rows(
     connection: AsyncConnection, query: TextClause, parameters: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the rows of a query that needs some of the parameters."""
-    wanted = query.compile().params
+    wanted = _names(query)
     values = {name: value for name, value in parameters.items() if name in wanted}
     result = await connection.execute(
         query, {"most": MOST_SHOWN, **values} if "most" in wanted else values
     )
     return [dict(row) for row in result.mappings()]
+
+
+@cache
+def _names(query: TextClause) -> frozenset[str]:
+    return frozenset(query.compile().params)
