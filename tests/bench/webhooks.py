@@ -1,20 +1,26 @@
-"""Measure how fast endpoints get events: ``.venv/bin/python -m tests.bench.webhooks``.
+"""Measure webhooks in and out: ``.venv/bin/python -m tests.bench.webhooks``.
 
-A history is written, and endpoints are registered from its beginning. Their receivers are a process
-of their own on this machine, which answers at once. Printed are the events that all endpoints take
-in a second, and the CPU time that the worker's process spends on each.
+In: a web process of its own gets orders of a Shopify shop, one after the other, and answers when
+they are in the stream. Printed is how long it takes to answer.
+
+Out: a history is written, and endpoints are registered from its beginning. Their receivers are a
+process of their own on this machine, which answers at once. Printed are the events that all
+endpoints take in a second, and the CPU time that the worker's process spends on each.
 """
 
 import argparse
 import asyncio
 import multiprocessing
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import Any
 
+import httpx
 from aiohttp import web
 
 from consumers.deliveries import Deliveries
@@ -24,8 +30,10 @@ from service.db.engine import create_engine
 from service.db.operations import endpoints
 from service.db.operations.endpoints import NewEndpoint
 from tests.bench import runs
+from tests.bench.report import percentiles
 from tests.conftest import Service
-from tests.processes import HOST, free_port
+from tests.integration.http.hooks.shop import Shop, register, shopify_order
+from tests.processes import HOST, free_port, processes
 from tests.servers import servers
 from tests.wait import until
 
@@ -41,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--customers", type=int, default=2_000)
+    parser.add_argument("--orders", type=int, default=1_000, help="webhooks in")
     chosen = parser.parse_args(arguments)
     with servers() as running:
         asyncio.run(_measure(running, chosen))
@@ -54,6 +63,8 @@ async def _measure(running: Any, chosen: argparse.Namespace) -> None:
     receiver.start()
     await asyncio.to_thread(listening.wait)
     async with runs.measured_service(running) as service:
+        await service.empty()
+        await _take_in(service, chosen.orders)
         await service.empty()
         numbers = {"customers": chosen.customers, "events": chosen.events}
         await service.execute(_HISTORY, **numbers)
@@ -69,6 +80,23 @@ async def _measure(running: Any, chosen: argparse.Namespace) -> None:
             await service.execute("DELETE FROM endpoints")
     receiver.terminate()
     receiver.join()
+
+
+async def _take_in(service: Service, orders: int) -> None:
+    """Send so many orders of a shop, and print how long the answers took."""
+    await register(service)
+    with tempfile.TemporaryDirectory() as folder:
+        async with processes(service.servers, Path(folder)) as started:
+            web = await started.web(rate_limit_per_second=100_000, rate_limit_burst=1_000_000)
+            url = f"http://{HOST}:{web.port}"
+            async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+                shop, seconds = Shop(http), list[float]()
+                for number in range(orders):
+                    order = shopify_order(number + 1, updated=datetime.now(UTC))
+                    answer = await shop.send("orders/create", order)
+                    assert answer.status_code == 200, answer.text
+                    seconds.append(answer.elapsed.total_seconds())
+    sys.stdout.write(f"{orders:,} webhooks of a shop, answered in {percentiles(seconds)}.\n\n")
 
 
 async def _send(service: Service, url: str, number: int, events: int) -> tuple[float, float]:

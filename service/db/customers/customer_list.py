@@ -124,6 +124,9 @@ async def find_these(connection: AsyncConnection, ids: Sequence[int]) -> list[Cu
 def sorted_query(wanted: Filter, page: Page, hits: int | None) -> SortedQuery:
     """Return what a page asks for. ``hits`` is how many customers the search finds, if known."""
     key = KEYS[page.sort]
+    if page.sort is Sort.SEGMENT and wanted.segments:
+        # Walking along the ids for another segment would look at everybody and find nobody.
+        key = key._replace(values=[f"c.segment = '{segment}'" for segment in wanted.segments])
     where, parameters = wanted.where(hits, in_order=key.in_order)
     direction, beyond = ("DESC", "<") if page.descending else ("ASC", ">")
     if page.after:
