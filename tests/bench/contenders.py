@@ -123,6 +123,27 @@ def ours(workers: int = 1) -> Contender:
     )
 
 
+def _stream_processor_peer(name: str, what: str, flow: str) -> Contender:
+    return Contender(
+        name=name,
+        what=what,
+        commands=[
+            _python(
+                "bytewax.run",
+                f"tests.bench.peers.stream_processor:{flow}",
+                f"--recovery-directory={_RECOVERY}",
+                "--snapshot-interval=10",
+                "--backup-interval=0",
+            )
+        ],
+        settled=_written,
+        prepare=_stream_processor,
+        clean=_drop,
+        customers=_THEIRS,
+        forget=_empty_recovery_store,
+    )
+
+
 PEERS = (
     Contender(
         name="A",
@@ -143,23 +164,9 @@ PEERS = (
         clean=_drop,
         customers=_THEIRS,
     ),
-    Contender(
-        name="C",
-        what="Bytewax with its recovery store, executemany",
-        commands=[
-            _python(
-                "bytewax.run",
-                "tests.bench.peers.stream_processor:flow",
-                f"--recovery-directory={_RECOVERY}",
-                "--snapshot-interval=10",
-                "--backup-interval=0",
-            )
-        ],
-        settled=_written,
-        prepare=_stream_processor,
-        clean=_drop,
-        customers=_THEIRS,
-        forget=_empty_recovery_store,
+    _stream_processor_peer("C", "Bytewax with its recovery store, executemany", "flow"),
+    _stream_processor_peer(
+        "C+", "Bytewax that also writes history, counters and an outbox", "flow_with_outbox"
     ),
     Contender(
         name="D",

@@ -4,6 +4,10 @@ The dataflow keeps each customer's orders as state, keyed by e-mail; one sink up
 customers, another publishes the changes. Quix Streams, the other candidate, needs a Kafka broker:
 its other sources write to a topic first.
 
+``flow`` publishes a change when it has computed it. ``flow_with_outbox`` keeps more of what we
+keep: the history of changes and counters of each segment, written in the transaction of the totals,
+and it publishes what that transaction has stored.
+
 Run by ``python -m bytewax.run tests.bench.peers.stream_processor:flow -r FOLDER``.
 """
 
@@ -52,6 +56,15 @@ CREATE TABLE {SCHEMA}.orders (
 CREATE INDEX ON {SCHEMA}.orders (email);
 CREATE TABLE {SCHEMA}.progress (events bigint NOT NULL);
 INSERT INTO {SCHEMA}.progress VALUES (0);
+CREATE TABLE {SCHEMA}.history (
+  email text NOT NULL, sequence integer NOT NULL, previous text, segment text NOT NULL,
+  changed_at timestamptz NOT NULL DEFAULT now(), published boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (email, sequence)
+);
+CREATE INDEX ON {SCHEMA}.history (changed_at) WHERE NOT published;
+CREATE TABLE {SCHEMA}.counters (
+  segment text PRIMARY KEY, customers bigint NOT NULL, spent numeric(14, 2) NOT NULL
+);
 """
 _UPSERT_ORDER = f"""
 INSERT INTO {SCHEMA}.orders VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -65,6 +78,27 @@ ON CONFLICT (email) DO UPDATE SET name = excluded.name, phone = excluded.phone,
   total_spent = excluded.total_spent, first_order_date = excluded.first_order_date,
   last_order_date = excluded.last_order_date, segment = excluded.segment
 """
+_BEFORE = f"SELECT email, segment, total_spent FROM {SCHEMA}.customers WHERE email = ANY($1)"
+_INSERT_CHANGE = f"""
+INSERT INTO {SCHEMA}.history (email, sequence, previous, segment) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING
+"""
+_COUNT = f"""
+INSERT INTO {SCHEMA}.counters AS c VALUES ($1, $2, $3)
+ON CONFLICT (segment) DO UPDATE SET customers = c.customers + excluded.customers,
+  spent = c.spent + excluded.spent
+"""
+_UNPUBLISHED = f"""
+SELECT email, sequence, previous, segment FROM {SCHEMA}.history WHERE NOT published
+ORDER BY changed_at LIMIT 5000
+"""
+_PUBLISHED = f"UPDATE {SCHEMA}.history SET published = true WHERE email = $1 AND sequence = $2"
+
+
+class Change(SegmentChanged):
+    """A change, with its place in the customer's history."""
+
+    sequence: int
 
 
 @dataclass
@@ -73,6 +107,7 @@ class Known:
 
     orders: dict[str, tuple[Any, bool, Decimal, datetime]] = field(default_factory=dict)
     segment: str | None = None
+    sequence: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +116,7 @@ class Update:
 
     order: tuple[Any, ...] | None
     customer: tuple[Any, ...]
-    change: SegmentChanged | None
+    change: Change | None
 
 
 class StreamPartition(StatefulSourcePartition[bytes, str]):
@@ -142,7 +177,13 @@ def apply(known: Known | None, event: OrderEvent) -> tuple[Known, Update]:
     segment = segment_of(len(counted), spent, max(dates, default=None))
     change = None
     if segment != known.segment:
-        change = SegmentChanged(email=person.email.lower(), previous=known.segment, segment=segment)
+        known.sequence += 1
+        change = Change(
+            email=person.email.lower(),
+            previous=known.segment,
+            segment=segment,
+            sequence=known.sequence,
+        )
         known.segment = segment
     customer = (
         person.email.lower(),
@@ -172,11 +213,15 @@ class TablesPartition(StatelessSinkPartition[Update]):
         orders = {update.order[0]: update.order for update in items if update.order}
         customers = {update.customer[0]: update.customer for update in items}
         async with self._connection.transaction():
+            await self._write_more(items, customers)
             await self._connection.executemany(_UPSERT_ORDER, list(orders.values()))
             await self._connection.executemany(_UPSERT_CUSTOMER, list(customers.values()))
             await self._connection.execute(
                 f"UPDATE {SCHEMA}.progress SET events = events + $1", len(items)
             )
+
+    async def _write_more(self, items: list[Update], customers: dict[str, tuple[Any, ...]]) -> None:
+        pass
 
     def close(self) -> None:
         self._runner.run(self._connection.close())
@@ -186,6 +231,51 @@ class TablesPartition(StatelessSinkPartition[Update]):
 class Tables(DynamicSink[Update]):
     def build(self, *_: object) -> TablesPartition:
         return TablesPartition()
+
+
+class OutboxPartition(TablesPartition):
+    """Also writes history and counters, and publishes from the history after each commit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._redis: Any = redis.Redis.from_url(REDIS_URL)
+
+    def write_batch(self, items: list[Update]) -> None:
+        super().write_batch(items)
+        self._runner.run(self._publish())
+
+    async def _write_more(self, items: list[Update], customers: dict[str, tuple[Any, ...]]) -> None:
+        changes = [item.change for item in items if item.change]
+        await self._connection.executemany(
+            _INSERT_CHANGE, [(it.email, it.sequence, it.previous, it.segment) for it in changes]
+        )
+        counted: dict[str, list[Any]] = {}
+        for row in await self._connection.fetch(_BEFORE, list(customers)):
+            figures = counted.setdefault(row["segment"], [0, Decimal(0)])
+            figures[0] -= 1
+            figures[1] -= row["total_spent"]
+        for customer in customers.values():
+            figures = counted.setdefault(customer[8], [0, Decimal(0)])
+            figures[0] += 1
+            figures[1] += customer[5]
+        await self._connection.executemany(
+            _COUNT, [(segment, *counted[segment]) for segment in sorted(counted)]
+        )
+
+    async def _publish(self) -> None:
+        rows = await self._connection.fetch(_UNPUBLISHED)
+        pipeline = self._redis.pipeline(transaction=False)
+        for row in rows:
+            pipeline.xadd(CHANGES, {"data": json.dumps(dict(row))})
+        pipeline.execute()
+        await self._connection.executemany(
+            _PUBLISHED, [(row["email"], row["sequence"]) for row in rows]
+        )
+
+
+class TablesAndOutbox(DynamicSink[Update]):
+    def build(self, *_: object) -> OutboxPartition:
+        return OutboxPartition()
 
 
 class ChangesPartition(StatelessSinkPartition[SegmentChanged]):
@@ -222,11 +312,19 @@ async def create_tables(engine: AsyncEngine) -> None:
                 await connection.execute(text(statement))
 
 
+def _updates(flow: Dataflow) -> Any:
+    """Return the stream of what is to be written."""
+    entries = op.input("orders", flow, StreamSource())
+    events = op.map("validate", entries, OrderEvent.model_validate_json)
+    keyed = op.key_on("by customer", events, lambda event: event.data.customer.email.lower())
+    return op.map("value", op.stateful_map("apply", keyed, apply), lambda pair: pair[1])
+
+
 flow = Dataflow("segments")
-entries = op.input("orders", flow, StreamSource())
-events = op.map("validate", entries, OrderEvent.model_validate_json)
-keyed = op.key_on("by customer", events, lambda event: event.data.customer.email.lower())
-updates = op.map("value", op.stateful_map("apply", keyed, apply), lambda pair: pair[1])
+updates = _updates(flow)
 op.output("tables", updates, Tables())
 changes = op.filter_map("changed", updates, lambda update: update.change)
 op.output("changes", changes, Changes())
+
+flow_with_outbox = Dataflow("segments_with_outbox")
+op.output("tables", _updates(flow_with_outbox), TablesAndOutbox())
