@@ -120,8 +120,10 @@ async def _give_back(
     before = (await connection.execute(_BEFORE, {"refs": refs})).one_or_none() if refs else None
     if before is None or before.gone is None:
         return
-    gone, stayed = dumps(before.gone).decode(), dumps(before.stayed).decode()
+    # An erasure may have removed what was kept of the one who stayed.
+    before_stayed = before.stayed or {}
+    gone, stayed = dumps(before.gone).decode(), dumps(before_stayed).decode()
     await connection.execute(_GIVE_BACK, {"gone": gone, "new": new})
     await connection.execute(_TAKE_BACK, {"gone": gone, "stayed": stayed, "old": old})
     if fields := before.gone.get("own_fields"):
-        await give_back(connection, old, new, fields, before.stayed.get("own_fields") or {})
+        await give_back(connection, old, new, fields, before_stayed.get("own_fields") or {})

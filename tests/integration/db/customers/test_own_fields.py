@@ -235,6 +235,27 @@ async def test_an_erasure_removes_the_values_everywhere(api: Api, service: Servi
     assert await service.findings() == []
 
 
+async def test_a_split_gives_back_what_an_erasure_of_somebody_else_has_left(
+    api: Api, service: Service
+) -> None:
+    await _shop(api, service)
+    await api.patch("CUST-1001", fields={"birthday": "1990-04-01"})
+    await api.patch("CUST-1002", fields={"allergies": "mango"})
+    async with service.engine.begin() as connection:
+        await merge(connection, 1001, 1002, "test")
+    async with service.engine.begin() as connection:
+        erased = await split(connection, 1001, ["email:c0@x.org"], "test")
+    async with service.engine.begin() as connection:
+        await editing.delete(connection, "test", erased)
+    (merged,) = await service.rows("SELECT details FROM audit WHERE action = 'customer.merged'")
+    assert {"gone", "stayed"} - {*merged["details"]} == {"stayed"}
+    async with service.engine.begin() as connection:
+        other = await split(connection, 1001, ["customer:1002"], "test")
+    assert (await api.get(f"/CUST-{other}"))["fields"] == {"allergies": "mango"}
+    assert (await api.get("/CUST-1001"))["fields"] == {"birthday": "1990-04-01"}
+    assert await service.findings() == []
+
+
 async def test_somebody_with_a_value_is_a_person(api: Api, service: Service) -> None:
     await _shop(api, service, 0)
     await api.create(email="till@x.org", fields={"shoe_size": 40})
