@@ -28,8 +28,8 @@ SELECT l.place, c.id, c.segment, c.total_orders, c.total_spent, e.erased_at, t.i
         WHERE ct.customer_id = c.id AND t.folded = theirs.tag_key))
       OR coalesce(l.cleared LIKE '%,tags,%', false)
       AND EXISTS (SELECT FROM customer_tags ct WHERE ct.customer_id = c.id))
-    OR (NOT coalesce((SELECT f.field_values FROM customer_fields f
-        WHERE f.customer_id = c.id), '{}') @> coalesce(l.fields, '{}')
+    OR (l.fields <> '{}' AND NOT coalesce((SELECT f.field_values FROM customer_fields f
+        WHERE f.customer_id = c.id), '{}') @> l.fields
       OR EXISTS (SELECT FROM jsonb_array_elements_text(l.cleared_fields) k
       WHERE coalesce((SELECT f.field_values FROM customer_fields f
           WHERE f.customer_id = c.id), '{}') ? k))

@@ -22,7 +22,7 @@ from service.transfer.formats.format import OWN_COLUMN
 from service.transfer.formulas import unescaped
 from service.transfer.lines import RefusedLineError
 
-OTHER_FIELDS = f"""(NOT {FIELDS_OF_CUSTOMER} @> coalesce(l.fields, '{{}}')
+OTHER_FIELDS = f"""(l.fields <> '{{}}' AND NOT {FIELDS_OF_CUSTOMER} @> l.fields
  OR EXISTS (SELECT FROM jsonb_array_elements_text(l.cleared_fields) k
    WHERE {FIELDS_OF_CUSTOMER} ? k))"""
 """The SQL condition that a line ``l`` would change own fields of ``customers c``."""

@@ -463,6 +463,11 @@ async def test_each_role_sees_and_may_do_only_what_its_scopes_allow(web: Web) ->
         forged = fields | {"csrf": "x"}
         assert (await editor.post("/customers/CUST-1001/edit", data=forged)).status_code == 403
         assert (await editor.post("/customers/CUST-1001/edit", data=fields)).status_code == 303
+        assert "An admin can add them here" in (own := await editor.get("/fields")).text
+        assert "<form" not in own.text.partition("<main")[2].partition("</main>")[0]
+        field = {"label": "Size", "kind": "number", "csrf": fields["csrf"]}
+        for path in ("/fields", "/fields/size", "/fields/size/delete"):
+            assert (await editor.post(path, data=field)).status_code == 403
         for path, more in (
             ("/customers/new", {"name": "N", "email": "n@x.org"}),
             ("/customers/CUST-1001/interactions", {"kind": "note", "text": "x"}),

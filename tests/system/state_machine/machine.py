@@ -373,6 +373,7 @@ class Machine:
             item["name"],
             item["phone"],
             item["notes"],
+            item["fields"],
             created,
             tuple(sorted(item["orderIds"])),
             item["totalOrders"],
@@ -391,6 +392,8 @@ async def run(
 ) -> Machine:
     """Apply all operations to an empty service, and check its invariants at the end."""
     await service.empty()
+    for label in ("Size", "Age"):
+        await http.post("/api/v1/fields", json={"label": label, "kind": "number"})
     machine = Machine(service, http)
     for operation in operations:
         await machine.do(operation)

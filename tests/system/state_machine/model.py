@@ -113,6 +113,8 @@ class Customer:
     name: Register | None = None
     phone: Register | None = None
     notes: str = ""
+    own: dict[str, int] = field(default_factory=dict)
+    """The values of own fields, by key."""
     segment: str = "new"
     hold: Hold | None = None
 
@@ -168,6 +170,7 @@ class Seen(NamedTuple):
     name: str | None
     phone: str | None
     notes: str
+    own: Mapping[str, int]
     created: datetime
     orders: tuple[str, ...]
     """All orders, including those that do not count."""
@@ -188,14 +191,15 @@ class Profile:
     name: Register | None
     phone: Register | None
     notes: str
+    own: Mapping[str, int]
 
     @classmethod
     def of(cls, customer: Customer) -> "Profile":
         """Copy the profile of a customer."""
-        return cls(customer.name, customer.phone, customer.notes)
+        return cls(customer.name, customer.phone, customer.notes, dict(customer.own))
 
 
-NOTHING = Profile(None, None, "")
+NOTHING = Profile(None, None, "", {})
 
 
 @dataclass(frozen=True)
@@ -397,6 +401,8 @@ class World:
         if "email" in body:
             self.known.setdefault(email(body["email"]), customer)
         customer.notes = body.get("notes", customer.notes)
+        own = {**customer.own, **body.get("fields", {})}
+        customer.own = {key: value for key, value in own.items() if value is not None}
         if "segment" in body or "segmentPinned" in body or "segmentPinnedUntil" in body:
             self._hold(customer, body, now)
         self.settle(now)
@@ -456,6 +462,7 @@ class World:
                 setattr(low, name, other)
         if low.notes != high.notes:
             low.notes = "\n\n".join(filter(None, (low.notes, high.notes)))
+        low.own = {**high.own, **low.own}
         if high.hold and (low.hold is None or high.hold.since > low.hold.since):
             low.hold, low.segment = high.hold, high.segment
         low.created = min(low.created, high.created)
@@ -489,6 +496,12 @@ class World:
         for name in ("name", "phone"):
             if getattr(old, name) == getattr(kept.gone, name):
                 setattr(old, name, getattr(stayed, name))
+        new.own = dict(kept.gone.own)
+        old.own = {
+            key: value
+            for key, value in old.own.items()
+            if key in stayed.own or kept.gone.own.get(key) != value
+        }
 
     def mark(self, identifier: str, now: datetime) -> None:
         """Mark an identifier as no person. A customer of whom nothing else is known is gone."""
@@ -498,7 +511,7 @@ class World:
         if owner is None:
             return
         self._keep_own_email(owner)
-        typed = owner.notes or (owner.name and owner.name.at == FOREVER)
+        typed = owner.notes or owner.own or (owner.name and owner.name.at == FOREVER)
         if not (typed or self.identifiers(owner) or self.orders_of(owner)):
             self._remove(owner)
         for customer in self.customers:
@@ -556,6 +569,7 @@ class World:
             customer.name.value if customer.name else None,
             customer.phone.value if customer.phone else None,
             customer.notes,
+            customer.own,
             customer.created,
             tuple(sorted(order.state.order for order in self.orders_of(customer))),
             *totals,

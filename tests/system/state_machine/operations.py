@@ -154,6 +154,9 @@ _profile = st.fixed_dictionaries(
         "name": _names,
         "phone": st.none() | _phones,
         "notes": st.sampled_from(["", "likes tea"]),
+        "fields": st.fixed_dictionaries(
+            {}, optional={"size": st.sampled_from([None, 1, 2]), "age": st.sampled_from([None, 30])}
+        ),
         "email": st.sampled_from([*EMAILS, "d@x.org"]),
     },
 )
