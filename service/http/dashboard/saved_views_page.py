@@ -92,7 +92,7 @@ async def save(request: Request, actor: Editor, fields: Form) -> Response:
 
 @router.post("/replace")
 async def replace(request: Request, actor: Editor, fields: Form) -> Response:
-    """Give a view the filters and the order of the list that the form describes."""
+    """Replace a view's filters and order by those of the form."""
     wanted = await _described(request, fields)
     key = fields.get("replaced", "")
     async with snapshot(request) as connection:

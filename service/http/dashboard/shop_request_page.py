@@ -29,7 +29,7 @@ _PAGE = 500
 
 @router.get("/erase")
 async def ask(request: Request, actor: Eraser, number: RequestNumber) -> Response:
-    """Say who would be erased, and ask for the shop's domain."""
+    """Show who would be erased, and ask for the shop's domain."""
     return await _page(request, actor, number)
 
 

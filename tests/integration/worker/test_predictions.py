@@ -72,7 +72,7 @@ async def test_of_two_replicas_one_predicts_and_the_other_leaves_it(
 ) -> None:
     await open_shop(service, Random(4), now)
     async with (
-        # Whoever comes first waits for this, and has the lock meanwhile.
+        # The first process waits for this, and has the lock meanwhile.
         _holding(service, "LOCK TABLE insight_models") as blocking,
         _predicting(service) as one,
         _predicting(service) as other,

@@ -40,7 +40,7 @@ class Usage(NamedTuple):
 
     customers: int
     by_choice: Mapping[str, int]
-    """Of a field with choices: how many have each, if anybody has."""
+    """How many customers have each choice that somebody has."""
 
 
 _LIST = text("SELECT key, label, kind, choices FROM own_fields ORDER BY position, key")

@@ -182,7 +182,7 @@ _SQL: Mapping[tuple[FieldTest, type], str] = {
     (FieldTest.TO, date): f"{_DAY} <= {_WRITTEN}",
     (FieldTest.EMPTY, bool): "f.field_values ? CAST(:{key} AS text)",
 }
-# Of a field that is gone, nobody's value is empty: a view would choose everybody.
+# A field that is gone has no empty values. Otherwise a view by it would choose everybody.
 _IS_EMPTY = (
     f"c.id NOT IN ({_HAVING} WHERE f.field_values ? CAST(:{{key}} AS text))"
     " AND EXISTS (SELECT FROM own_fields WHERE key = CAST(:{key} AS text))"

@@ -101,7 +101,7 @@ async def change_values(
 
 
 async def join_fields(connection: AsyncConnection, low: int, high: int) -> None:
-    """Give the values of a customer who goes to the one who stays, whose own values win."""
+    """Move the values of a merged customer to the one who stays, whose own values win."""
     await connection.execute(_JOIN, {"low": low, "high": high})
     await forget_fields(connection, high)
 
