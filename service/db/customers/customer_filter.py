@@ -113,7 +113,7 @@ def _as_rfm_group(written: str) -> str:
 
 
 def _schema(schema: dict[str, Any]) -> None:
-    """Return the other names that there may be: those of filters by own fields."""
+    """Allow the names of filters by own fields in the schema."""
     schema["examples"] = [{"search": "jane@example.com"}, {"segment": ["vip"]}]
     schema["additionalProperties"] = False
     schema["patternProperties"] = {

@@ -40,7 +40,7 @@ class Usage(NamedTuple):
 
     customers: int
     by_choice: Mapping[str, int]
-    """How many customers have each choice that somebody has."""
+    """Only choices that somebody has."""
 
 
 _LIST = text("SELECT key, label, kind, choices FROM own_fields ORDER BY position, key")
