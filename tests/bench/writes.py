@@ -59,16 +59,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _measure(running: Servers, chosen: argparse.Namespace) -> None:
     begun = monotonic()
     async with runs.measured_service(running) as service:
-        measured = [await pages.machine(service.engine)]
+        machine = await pages.machine(service.engine)
+        print(machine, flush=True)  # noqa: T201
+        parts: dict[str, list[str]] = {}
         if chosen.rounds:
-            measured.append(await _rounds(service, chosen.rounds, chosen.events, chosen.customers))
+            table = await _rounds(service, chosen.rounds, chosen.events, chosen.customers)
+            parts["speed"] = [table]
         for name in chosen.also:
-            measured.append(await CONDITIONS[name](service))
-            _say(measured[-1])
-        document = "\n\n".join(part.strip() for part in measured)
-        print(document, flush=True)  # noqa: T201
-        if chosen.write:
-            pages.write("writes", document)
+            parts.setdefault("promises" if name == "promises" else "speed", []).append(
+                await CONDITIONS[name](service)
+            )
+        for name, measured in parts.items():
+            document = "\n\n".join(map(str.strip, measured))
+            print(f"\n{document}", flush=True)  # noqa: T201
+            if chosen.write:
+                pages.write(name, f"{machine}\n\n{document}")
     print(f"\nTook {timedelta(seconds=round(monotonic() - begun))}.")  # noqa: T201
 
 

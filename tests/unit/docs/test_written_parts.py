@@ -7,13 +7,15 @@ import pytest
 from tests.bench import pages
 
 
-def test_the_page_has_the_part_that_the_bench_writes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["speed", "promises"])
+def test_the_page_has_the_parts_that_the_bench_writes(tmp_path: Path, name: str) -> None:
     copy = tmp_path / "performance.md"
     copy.write_text(pages.PAGE.read_text())
     for figures in ("| 1 |", "| 22 |\n"):
-        pages.write("writes", figures, copy)
-        before, _, rest = copy.read_text().partition("written by the command above -->\n")
-        part, _, after = rest.partition("\n<!-- end of writes -->")
+        pages.write(name, figures, copy)
+        begin = f"<!-- {name}: written by the command above -->\n"
+        before, _, rest = copy.read_text().partition(begin)
+        part, _, after = rest.partition(f"\n<!-- end of {name} -->")
         assert part == figures.strip()
         assert pages.PAGE.read_text().startswith(before)
         assert pages.PAGE.read_text().endswith(after)
