@@ -40,7 +40,7 @@ class Kept(NamedTuple):
     """Customers whose orders, amount or segment differ from the model's."""
     customers: int
     goes_on: float
-    """Seconds from the start of the second process to its first commit."""
+    """Seconds from the start of the second process to its first commit; 0 if there was none."""
     done: float
     """Seconds until its last commit."""
     megabytes: int
@@ -74,8 +74,8 @@ async def promises(service: Service, total: int = 40_000, customers: int = 20_00
             f"{it.missing:,}",
             f"{it.surplus:,}",
             f"{it.wrong:,} of {it.customers:,}",
-            f"{it.goes_on:.1f} s",
-            f"{it.done:.1f} s",
+            f"{it.goes_on:.1f} s" if it.goes_on else "never",
+            f"{it.done:.1f} s" if it.done else "never",
             f"{it.megabytes:,} MB",
             "right" if it.knows else "wrong",
         )
