@@ -15,7 +15,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import uvloop
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -96,13 +95,17 @@ async def _batches(config: Config, documents: Sequence[bytes]) -> AsyncIterator[
 async def replay(config: Config, recorded: bytes) -> None:
     """Send all statements again, with the lanes in parallel."""
     lanes: list[list[Transaction]] = pickle.loads(recorded)  # noqa: S301
-    await asyncio.gather(*(_send(config, sent) for sent in lanes))
+    # Connections with a worker's settings: without them, triggers would do more than it does.
+    engine = create_engine(
+        config.database_url or "", application="crm bench", planner=BY_INDEX, pool_size=LANES
+    )
+    await asyncio.gather(*(_send(engine, lane) for lane in lanes))
+    await engine.dispose()
 
 
-async def _send(config: Config, transactions: list[Transaction]) -> None:
-    settings = {"timezone": "UTC", "jit": "off", "random_page_cost": "1.1", **BY_INDEX}
-    url = (config.database_url or "").replace("+asyncpg", "")
-    connection = await asyncpg.connect(url, server_settings=settings)
+async def _send(engine: AsyncEngine, transactions: list[Transaction]) -> None:
+    pooled = await engine.raw_connection()
+    connection: Any = pooled.driver_connection
     prepared: dict[str, Any] = {}
     for transaction in transactions:
         async with connection.transaction():
@@ -110,7 +113,7 @@ async def _send(config: Config, transactions: list[Transaction]) -> None:
                 if statement not in prepared:
                     prepared[statement] = await connection.prepare(statement)
                 await prepared[statement].fetch(*parameters)
-    await connection.close()
+    pooled.close()
 
 
 if __name__ == "__main__":
