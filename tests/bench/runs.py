@@ -113,7 +113,10 @@ async def drain(
     total: int,
     before: int = 0,
 ) -> Measured:
-    """Measure from the first applied events to the last, and to the last published change."""
+    """Measure from the first applied events to the last, and to the last published change.
+
+    If all are applied before the first look, they were too few to measure: the rate is NaN.
+    """
 
     async def settled(known: int) -> int:
         """Wait until more events are applied than before; return how many."""
@@ -136,6 +139,8 @@ async def drain(
         await until(partial(all_published, service), STUCK)
     seconds, cpu_after = time.perf_counter() - begun, _cpu_seconds()
     count = total - first
+    if not count:
+        return Measured(float("nan"), {})
     cpu = {
         name: (spent - cpu_before.get(name, 0)) / count * 1e6 for name, spent in cpu_after.items()
     }
