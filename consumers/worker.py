@@ -209,7 +209,6 @@ async def run_worker(config: Config) -> None:
     """
     # A batch is thousands of small objects that live briefly and hold no cycles. Searching them
     # for garbage every 700 allocations cost a tenth of a worker's time.
-    gc.freeze()
     gc.set_threshold(100_000, 50, 50)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -29,6 +29,7 @@ from service.core.order_contract import (
     Address,
     OrderCloudEvent,
     OrderData,
+    lacks_street,
     validated,
 )
 from service.core.order_event import (
@@ -136,7 +137,7 @@ def _validated_as_it_is(document: Mapping[str, Any]) -> OrderCloudEvent | None:
     except ValidationError:
         return None
     customer, address = event["data"].get("customer"), event["data"].get("shippingAddress")
-    if address is not None and not address.get("street"):
+    if lacks_street(address):
         return None
     texts = (*(customer or {}).values(), *(address or {}).values())
     return None if UNSTORABLE.search("".join(it for it in texts if isinstance(it, str))) else event
@@ -215,7 +216,7 @@ def _checked(
 def _has_other_street(event: OrderCloudEvent, raw: bytes) -> bool:
     """Return whether the street may stand under a name that only `read_leniently` knows."""
     address = event["data"].get("shippingAddress")
-    return not (address is None or address.get("street")) and OTHER_STREET.search(raw) is not None
+    return lacks_street(address) and OTHER_STREET.search(raw) is not None
 
 
 def _in_other_currency(

@@ -168,6 +168,11 @@ class Address(TypedDict, total=False):
     country: _Text | None
 
 
+def lacks_street(address: Address | None) -> bool:
+    """Return whether an address has no street, which may stand under another name then."""
+    return address is not None and not address.get("street")
+
+
 class CustomerData(TypedDict, total=False):
     """The customer of the order. They are named by id and e-mail; without both, by phone.
 

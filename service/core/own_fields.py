@@ -58,7 +58,7 @@ def field_label(written: str) -> str:
 
 def field_key(written: str) -> str:
     """Return a key. Raises ValueError for a text that is none."""
-    if not re.match(KEY_PATTERN, written) or written.endswith("\n"):
+    if not re.fullmatch(KEY_PATTERN, written):
         msg = (
             "must begin with a letter and have only the letters a to z, digits and _, "
             f"at most {LONGEST_KEY} characters"

@@ -1,8 +1,8 @@
-"""Read the usual order event at once, ten times as fast as by the full contract.
+"""Read the usual order event at once, in less than half the time that the full contract takes.
 
-`read_usual` knows the events that a publisher sends all day. It hands back whatever is unusual, and
-`judge` reads that by the full contract, as if nobody had looked at it. For all others both come to
-the same verdict, which a test holds for documents with any fault.
+`read_usual` knows the events that a publisher sends all day. `judge` reads everything else by the
+full contract, as if nobody had looked at it before. Both come to the same verdict on an event that
+is usual; a test compares them on documents with any fault.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from service.core.order_contract import (
     PaymentStatus,
     Status,
     instant,
+    lacks_street,
     whole_cents,
 )
 
@@ -114,9 +115,8 @@ def _read(raw: bytes) -> OrderCloudEvent:
     _replace(event, "time", instant)
     if customer := order.get("customer"):
         _replace(customer, "email", email_key)
-    address = order.get("shippingAddress")
-    if address is not None and not address.get("street"):
-        raise _UnusualError  # the street may stand under another name
+    if lacks_street(order.get("shippingAddress")):
+        raise _UnusualError
     usual: OrderCloudEvent = event
     return usual
 

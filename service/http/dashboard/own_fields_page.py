@@ -109,7 +109,10 @@ def _sentence(error: ValidationError | ProblemError) -> str:
         first = error.errors(include_url=False)[0]
         if first["loc"][:1] == ("kind",):
             return "Choose a kind."
-        limits = {"string_too_long": f"{LONGEST_LABEL} characters", "too_long": "50 choices"}
+        limits = {
+            "string_too_long": f"{LONGEST_LABEL} characters",
+            "too_long": f"{MOST_CHOICES} choices",
+        }
         return f"This is too long: at most {limits.get(first['type'], LONGEST_CHOICE)}."
     fault = error.problem.errors[0]
     part = fault.where.removeprefix("body.")

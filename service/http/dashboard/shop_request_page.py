@@ -37,8 +37,8 @@ async def ask(request: Request, actor: Eraser, number: RequestNumber) -> Respons
 async def erase(request: Request, actor: Eraser, number: RequestNumber, fields: Form) -> Response:
     """Erase customers for some seconds, then say how many are left.
 
-    The page sends the form again until nobody is left. Whoever closes it stops the erasure; it goes
-    on when the form is sent again.
+    The page sends the form again until nobody is left. Closing the page stops the erasure; sending
+    the form again continues it.
     """
     engine = state_of(request).engine
     domain = (await _read(request, number)).domain

@@ -147,5 +147,5 @@ def _document(body: bytes) -> object:
     """Return a body as JSON; None if it is none."""
     try:
         return loads(body)
-    except (ValueError, ArithmeticError, RecursionError):
+    except (ValueError, RecursionError):
         return None

@@ -2,7 +2,6 @@
 
 import asyncio
 import html
-import json
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Locator, Page, Route, expect
 
 from service.core.scopes import Role
@@ -18,6 +16,7 @@ from tests.conftest import Service
 from tests.events import entry
 from tests.integration.http.auth.conftest import Web, serve
 from tests.store_zone import move_to
+from tests.system.browser.accessibility import serious_faults
 from tests.system.browser.browser import Browser, user, words
 from tests.system.browser.browser import browser as open_browser
 from tests.system.browser.conftest import PATIENCE, Site
@@ -520,9 +519,7 @@ def row(tab: Page, text: str) -> Locator:
 
 
 async def assert_accessible(tab: Page) -> None:
-    found = await Axe().run(tab)
-    serious = [it for it in found.response["violations"] if it["impact"] in {"serious", "critical"}]
-    assert not serious, json.dumps(serious, indent=1)
+    assert await serious_faults(tab) == []
 
 
 async def test_a_customer_is_created_held_and_deleted_in_dialogs(site: Site, tab: Page) -> None:

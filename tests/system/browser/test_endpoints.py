@@ -1,13 +1,13 @@
 """Endpoints of webhooks in a browser: on Operations, and on a page of their own."""
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from service.core.endpoints import EventKind, make_secret
 from service.db.operations import endpoints
 from service.db.operations.endpoints import NewEndpoint
 from tests.events import entry
+from tests.system.browser.accessibility import serious_faults
 from tests.system.browser.conftest import Site
 
 
@@ -69,13 +69,7 @@ async def test_its_pages_are_accessible_and_fit_a_phone(tab: Page, scheme: str) 
         await tab.goto(path)
         for summary in await tab.locator("summary").all():
             await summary.click()
-        found = await Axe().run(tab)
-        serious = [
-            f"{it['id']}: {[node['target'] for node in it['nodes']]}"
-            for it in found.response["violations"]
-            if it["impact"] in {"serious", "critical"}
-        ]
-        assert serious == []
+        assert await serious_faults(tab) == []
         assert await tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 

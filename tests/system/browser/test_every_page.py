@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from playwright.async_api import Page, expect
@@ -20,6 +19,7 @@ from service.db.operations import endpoints
 from service.db.operations.endpoints import NewEndpoint
 from service.http import dashboard
 from tests.events import entry
+from tests.system.browser.accessibility import serious_faults
 from tests.system.browser.conftest import Site
 from tests.wait import until
 
@@ -141,13 +141,7 @@ async def filled(site: Site, tab: Page) -> Page:
 
 async def assert_fine(tab: Page, name: str) -> None:
     """Check what is shown: readable for everybody, and not wider than the screen."""
-    found = await Axe().run(tab)
-    serious = [
-        f"{it['id']}: {[node['target'] for node in it['nodes']]}"
-        for it in found.response["violations"]
-        if it["impact"] in {"serious", "critical"}
-    ]
-    assert serious == [], name
+    assert await serious_faults(tab) == [], name
     assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
 
 

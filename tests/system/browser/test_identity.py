@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from service.core.envelope import Entry
@@ -15,6 +14,7 @@ from service.db.customers.identity import duplicates
 from service.db.statistics import answer_cache
 from tests.events import entry
 from tests.integration.http.auth.conftest import Web
+from tests.system.browser.accessibility import serious_faults
 from tests.system.browser.browser import browser as open_browser
 from tests.system.browser.browser import user, words
 from tests.system.browser.conftest import Site
@@ -185,13 +185,7 @@ async def test_the_pages_are_accessible_and_fit_the_screen(
     await tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     await tab.set_viewport_size({"width": width, "height": 900})
     await tab.goto(path)
-    found = await Axe().run(tab)
-    serious = [
-        f"{it['id']}: {[node['target'] for node in it['nodes']]}"
-        for it in found.response["violations"]
-        if it["impact"] in {"serious", "critical"}
-    ]
-    assert serious == []
+    assert await serious_faults(tab) == []
     assert await tab.evaluate("document.documentElement.scrollWidth") <= width
 
 

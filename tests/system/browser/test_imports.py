@@ -1,8 +1,8 @@
 """Staff import a file in a browser."""
 
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, FilePayload, Page, expect
 
+from tests.system.browser.accessibility import serious_faults
 from tests.system.browser.conftest import Site
 
 FILE = FilePayload(
@@ -12,17 +12,12 @@ FILE = FilePayload(
 )
 
 
-_BAD = {"serious", "critical"}
-
-
 async def assert_fine(tab: Page) -> None:
     """Check that a page is accessible and fits the screen, however wide and dark it is."""
     for width, scheme in ((390, "dark"), (800, "light"), (1300, "dark")):
         await tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         await tab.set_viewport_size({"width": width, "height": 900})
-        found = await Axe().run(tab)
-        bad = [it for it in found.response["violations"] if it["impact"] in _BAD]
-        assert [(it["id"], [node["target"] for node in it["nodes"]]) for it in bad] == []
+        assert await serious_faults(tab) == []
         assert await tab.evaluate("document.documentElement.scrollWidth") <= width
 
 

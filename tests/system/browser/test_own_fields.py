@@ -4,12 +4,12 @@ import re
 
 import httpx
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from service.core.own_fields import MOST_FIELDS, FieldKind
 from service.db.customers.own_fields import catalogue
 from tests.events import entry
+from tests.system.browser.accessibility import serious_faults
 from tests.system.browser.conftest import Site
 from tests.wait import PATIENCE
 
@@ -109,13 +109,7 @@ async def test_the_pages_are_accessible_and_fit_the_screen(
             await tab.wait_for_url("**/filter-fields")
         for summary in await tab.locator("main summary").all():
             await summary.click()
-        found = await Axe().run(tab)
-        serious = [
-            f"{it['id']}: {[node['target'] for node in it['nodes']]}"
-            for it in found.response["violations"]
-            if it["impact"] in {"serious", "critical"}
-        ]
-        assert serious == [], path
+        assert await serious_faults(tab) == [], path
         assert await tab.evaluate("document.documentElement.scrollWidth") <= width, path
 
 

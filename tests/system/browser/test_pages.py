@@ -7,7 +7,6 @@ from typing import Literal
 
 import httpx
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from service.core.envelope import Entry
@@ -17,6 +16,7 @@ from tests.events import entry, fields
 from tests.integration.db.operations.dead_letters.conftest import refused_earlier
 from tests.integration.db.outlook.shop import foretell
 from tests.store_zone import move_to
+from tests.system.browser.accessibility import serious_faults
 from tests.system.browser.conftest import Site
 from tests.wait import PATIENCE
 
@@ -337,13 +337,7 @@ async def test_pages_are_accessible_and_fit_the_screen(
 
 
 async def _is_accessible(tab: Page, width: int) -> None:
-    found = await Axe().run(tab)
-    serious = [
-        f"{it['id']}: {[node['target'] for node in it['nodes']]}"
-        for it in found.response["violations"]
-        if it["impact"] in {"serious", "critical"}
-    ]
-    assert serious == []
+    assert await serious_faults(tab) == []
     assert await tab.evaluate("document.documentElement.scrollWidth") <= width
 
 

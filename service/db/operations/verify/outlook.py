@@ -68,12 +68,11 @@ async def outlook_faults(connection: AsyncConnection, now: datetime) -> list[Fau
     which takes numpy and scipy; where they are not installed there is none.
     """
     situation = await read_situation(connection)
-    parameters = {
-        "now": now,
+    circle = {
         "begun_at": situation.begun_at,
         "reached": situation.next_id if situation.under_way else None,
     }
-    faults = await run(connection, _CHECKS, parameters)
+    faults = await run(connection, _CHECKS, {"now": now, **circle})
     model = await models.newest(connection)
     if (
         model is None
@@ -84,9 +83,8 @@ async def outlook_faults(connection: AsyncConnection, now: datetime) -> list[Fau
         or not find_spec("scipy")
     ):
         return faults
-    del parameters["now"]
-    parameters |= {"seed": random.randrange(2**31), "most": _SAMPLE_SIZE}
-    rows = {row.customer_id: row for row in await connection.execute(_SAMPLE, parameters)}
+    chosen = {"seed": random.randrange(2**31), "most": _SAMPLE_SIZE}
+    rows = {row.customer_id: row for row in await connection.execute(_SAMPLE, {**circle, **chosen})}
     facts = await facts_of(connection, list(rows))
     return faults + fault_if(
         _off(model.fitted, rows, facts, now)[:MOST_SHOWN],
