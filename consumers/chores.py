@@ -34,7 +34,7 @@ from service.db.outlook import contacts, work_lists
 from service.db.search_text import rewrite_waiting_step
 from service.db.segments.reclassify import advance
 from service.db.segments.sweep import sweep
-from service.db.statistics import cohorts, key_figures
+from service.db.statistics import cohorts, key_figures, span_figures
 from service.db.statistics.answer_cache import renew
 from service.db.statistics.generations import follow_time_zone
 from service.streams.redis_client import REDIS_ERRORS
@@ -47,6 +47,7 @@ ANSWERS = {
     cohorts.CACHE_NAME: cohorts.compute,
     duplicates.CACHE_NAME: duplicates.find,
     work_lists.CACHE_NAME: work_lists.compute,
+    span_figures.CACHE_NAME: span_figures.compute,
 }
 """The answers that are slow to compute, by name."""
 _TRIM_SECONDS = 5.0

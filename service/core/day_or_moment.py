@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from service.core.store_days import beginning_of
 
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
-_END = datetime(2200, 1, 1, tzinfo=UTC)
+END = datetime(2200, 1, 1, tzinfo=UTC)
 _LONGEST_DAY = len("2026-11-22")
 
 
@@ -61,8 +61,8 @@ def parse_day_or_moment(value: object) -> DayOrMoment:
     if not is_day and parsed.tzinfo is None:
         msg = "has no offset; end it with Z for UTC, or leave the time out for the store's day"
         raise ValueError(msg)
-    if not BEGINNING.year <= parsed.year < _END.year:
-        msg = f"must lie between the years {BEGINNING.year} and {_END.year}"
+    if not BEGINNING.year <= parsed.year < END.year:
+        msg = f"must lie between the years {BEGINNING.year} and {END.year}"
         raise ValueError(msg)
     return DayOrMoment(day=parsed.date()) if is_day else DayOrMoment(moment=parsed)
 

@@ -78,6 +78,8 @@ WEB_READS = frozenset(
         "relay",
         "removals_relay",
         "sightings",
+        "span_customers",
+        "span_orders",
         "stream_searches",
         "sweep",
         "trims",

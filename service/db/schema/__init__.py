@@ -72,6 +72,8 @@ from service.db.schema.statistics import (
     kept_answers,
     reconstructions,
     segment_counters,
+    span_customers,
+    span_orders,
 )
 from service.db.schema.views import view_counts, views
 
@@ -138,6 +140,8 @@ __all__ = [
     "shop_refunds",
     "shop_requests",
     "sightings",
+    "span_customers",
+    "span_orders",
     "stream_searches",
     "sweep",
     "tags",

@@ -7,12 +7,13 @@ from sqlalchemy import (
     Date,
     Double,
     Identity,
+    Integer,
     SmallInteger,
     Table,
     Text,
     func,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from service.core.reconstruction import ReconstructionCause
 from service.db.schema.base import Moment, Total, figures, metadata, one_of
@@ -79,4 +80,25 @@ kept_answers = Table(
     Column("seconds", Double, nullable=False, comment="that it took to compute"),
     Column("answer", JSONB, nullable=False),
     comment="answers that take long, as a worker last computed them",
+)
+
+span_customers = Table(
+    "span_customers",
+    metadata,
+    Column("segment", Text, primary_key=True),
+    Column("orders", SmallInteger, primary_key=True, autoincrement=False, comment="2: or more"),
+    Column("bucket", Integer, primary_key=True, autoincrement=False, comment="of total_spent"),
+    Column("created", ARRAY(Moment), nullable=False, comment="date_created, in order"),
+    Column("spent", ARRAY(BigInteger), nullable=False, comment="in cents, up to each of these"),
+    comment="customers as of a moment, so that statistics of any span of time add up few rows",
+)
+
+span_orders = Table(
+    "span_orders",
+    metadata,
+    Column("day", Date, primary_key=True, comment="of the store"),
+    Column("unattributed", BigInteger, nullable=False, comment="orders placed on it"),
+    Column("earlier", ARRAY(Date), nullable=False, comment="when its customers ordered before"),
+    Column("orders", ARRAY(BigInteger), nullable=False, comment="counted, up to each of these"),
+    comment="orders as of a moment, so that customers who ordered in any days can be counted",
 )

@@ -28,6 +28,12 @@ from service.db.statistics.counters import (
     read_medians,
     rounded,
 )
+from service.db.statistics.span_figures import (
+    Returns,
+    kept_for,
+    read_kept_figures,
+    read_kept_returns,
+)
 
 _UNATTRIBUTED = text("SELECT count(*) FROM orders WHERE customer_id IS NULL AND NOT erased")
 _UNATTRIBUTED_IN_WINDOW = text(
@@ -106,13 +112,7 @@ class Survey(NamedTuple):
 
     figures: Figures
     medians: Medians
-    unattributed: int
-    ordered: int
-    """Customers who ordered in the window."""
-    ordered_before: int
-    """Customers who ordered in the span of the same length before it."""
-    stayed: int
-    """Customers who ordered in both."""
+    returns: Returns
     as_of: datetime
 
 
@@ -155,21 +155,36 @@ async def rolling_window(connection: AsyncConnection, period: str) -> Window:
 
 
 async def survey(connection: AsyncConnection, window: Window) -> Survey:
-    """Return the survey of a window. For a rolling period it may come from the cache."""
-    if cached := await _recalled(connection, window):
-        return cached
+    """Return the survey of a window. For a rolling period it may come from the cache.
+
+    In a large shop, that of a long window is added up from what workers keep (`span_figures`).
+    """
+    if window.period is None:
+        return await _kept_survey(connection, window) or await _computed(
+            connection, window, await read_clock(connection)
+        )
+    return await _recalled(connection, window) or await _computed(connection, window, window.end)
+
+
+async def _computed(connection: AsyncConnection, window: Window, as_of: datetime) -> Survey:
     parameters = {**window._asdict(), "before": window.before.start}
     unattributed = (await connection.execute(_UNATTRIBUTED_IN_WINDOW, parameters)).scalar_one()
     retention = (await connection.execute(_RETENTION, parameters)).one()
     return Survey(
         await read_figures(connection, window),
         await read_medians(connection, window),
-        unattributed,
-        retention.ordered,
-        retention.ordered_before,
-        retention.stayed,
-        window.end,
+        Returns(unattributed, *retention),
+        as_of,
     )
+
+
+async def _kept_survey(connection: AsyncConnection, window: Window) -> Survey | None:
+    kept = await kept_for(connection, window)
+    returns = await read_kept_returns(connection, window, kept.zone) if kept else None
+    if kept is None or returns is None:
+        return None
+    figures, medians = await read_kept_figures(connection, window)
+    return Survey(figures, medians, returns, kept.as_of)
 
 
 async def _recalled(connection: AsyncConnection, window: Window) -> Survey | None:
@@ -192,10 +207,10 @@ async def statistics(
     surveyed = await survey(connection, window)
     return Statistics(
         key_figures(surveyed.figures, surveyed.medians.get(None, Decimal(0))),
-        unattributed_orders=surveyed.unattributed,
-        as_of=surveyed.as_of if window.period else await read_clock(connection),
-        customers_who_ordered=surveyed.ordered,
-        period_retention=percentage(surveyed.stayed, surveyed.ordered_before),
+        unattributed_orders=surveyed.returns.unattributed,
+        as_of=surveyed.as_of,
+        customers_who_ordered=surveyed.returns.ordered,
+        period_retention=percentage(surveyed.returns.stayed, surveyed.returns.ordered_before),
     )
 
 
@@ -205,6 +220,8 @@ async def by_segment(
     """Return the share of each segment, empty ones too, in the order of the lifecycle."""
     if window and (recalled := await _recalled(connection, window)):
         return segment_shares(recalled.figures, recalled.medians)
+    if window and window.period is None and await kept_for(connection, window):
+        return segment_shares(*await read_kept_figures(connection, window))
     # A survey would also count who ordered. That takes longest and is not needed here.
     figures = await read_figures(connection, window)
     return segment_shares(figures, await medians.get(connection, window))
@@ -240,12 +257,16 @@ def _survey_name(period: str) -> str:
 
     It lists the figures, so that releases with different ones never read each other's surveys.
     """
-    return f"{period} of {', '.join(FIGURES)}"
+    return f"{period} of {', '.join([*FIGURES, *Returns._fields])}"
 
 
 async def _compute_survey(connection: AsyncConnection, now: datetime, period: str) -> Any:
     surveyed = await survey(connection, Window(now - PERIODS[period], now))
-    return {**surveyed._asdict(), "medians": _medians_to_json(surveyed.medians), "as_of": None}
+    return {
+        "figures": surveyed.figures,
+        "medians": _medians_to_json(surveyed.medians),
+        "returns": surveyed.returns,
+    }
 
 
 async def _compute_medians(connection: AsyncConnection, _now: datetime) -> Any:
@@ -277,8 +298,9 @@ def _survey_from_json(answer: Any, as_of: datetime) -> Survey:
         segment: figures_from(cached[segment]) if segment in cached else NOTHING
         for segment in Segment
     }
-    read = {"figures": figures, "medians": _medians_from_json(answer["medians"]), "as_of": as_of}
-    return Survey(**(answer | read))
+    return Survey(
+        figures, _medians_from_json(answer["medians"]), Returns(*answer["returns"]), as_of
+    )
 
 
 def key_figures(figures: Figures, median: Decimal) -> KeyFigures:

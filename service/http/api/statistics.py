@@ -255,11 +255,12 @@ class Span:
         clock = await read_store_clock(connection)
         start = self.date_from.start(clock.zone) if self.date_from else BEGINNING
         end = self.date_to.end(clock.zone) if self.date_to else clock.now
-        if self.date_from and self.date_to:
-            if start >= end:
-                raise invalid("query.dateTo", "must lie after dateFrom")
-            if self.date_from.day and self.date_to.day:
-                return Window.of_days(self.date_from.day, self.date_to.day, clock.zone)
+        if self.date_from and self.date_to and start >= end:
+            raise invalid("query.dateTo", "must lie after dateFrom")
+        first = self.date_from and self.date_from.day
+        last = self.date_to.day if self.date_to else clock.today
+        if first and last and first <= last:
+            return Window.of_days(first, last, clock.zone)
         return Window(start, end)
 
 

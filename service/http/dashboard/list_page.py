@@ -10,6 +10,7 @@ from service.core.scopes import Actor, Scope
 from service.db.customers import customer_list
 from service.db.customers.filtered_figures import (
     customers_in,
+    figures_as_of,
     filtered_figures,
     filtered_medians,
 )
@@ -94,6 +95,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         # any case, to count those of these days.
         added_up = few_hits(hits) or window is not None
         figures = await filtered_figures(connection, chosen, hits) if added_up else None
+        as_of = await figures_as_of(connection, chosen) if added_up else None
         total = customers_in(figures, chosen) if figures else None
         if total is None:
             total = await customer_list.count(connection, chosen, hits)
@@ -141,6 +143,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         similar=similar,
         now=clock.now,
         cards=key_cards,
+        figures_as_of=as_of,
         apart=apart,
         compared=wanted.compared(clock.today),
         segments=segments,

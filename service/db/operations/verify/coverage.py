@@ -552,6 +552,8 @@ COVERAGE: dict[str, dict[str, Checked | Refused | Unknowable]] = {
         ),
         _OBSERVED,
     ),
+    "span_customers": dict.fromkeys(("segment", "orders", "bucket", "created", "spent"), _CACHED),
+    "span_orders": dict.fromkeys(("day", "unattributed", "earlier", "orders"), _CACHED),
     "stream_searches": dict.fromkeys(
         ("stream", "erasures", "late_events", "after_id", "until_id", "entries"), _SEARCHED
     ),

@@ -86,6 +86,8 @@ _ROWS = (
     "INSERT INTO list_walks VALUES ('of a list', now(), '{1001, 1002}', true)",
     "INSERT INTO partition_counters VALUES (3, 1, 0)",
     "INSERT INTO kept_answers VALUES ('medians', now(), 0.2, '{\"vip\": 1}')",
+    "INSERT INTO span_customers VALUES ('vip', 2, 300, ARRAY[now()], '{50000}')",
+    "INSERT INTO span_orders VALUES (current_date, 1, '{-infinity}', '{2}')",
     f"UPDATE segment_changes SET traceparent = '00-{'a' * 32}-{'b' * 16}-01' WHERE id = 1",
     """INSERT INTO insight_models (fitted_at, seconds, cause, state, customers, repeaters,
          r, alpha, a, b, late, p, q, v, settled, recency_cuts, frequency_cuts, monetary_cuts)
