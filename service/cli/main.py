@@ -146,7 +146,7 @@ def web() -> None:
     with importing():
         import uvicorn  # noqa: PLC0415
 
-        from service.http.app import create_app  # noqa: PLC0415
+        from service.http.app import create_app, prepare  # noqa: PLC0415
         from service.http.auth.local_mode import refuse_open_door  # noqa: PLC0415
         from service.http.middleware import forwarded  # noqa: PLC0415
         from service.http.server import connection  # noqa: PLC0415
@@ -158,6 +158,7 @@ def web() -> None:
     asyncio.run(_refuse_other_currency(config))
     # Live streams never end on their own, and the server waits for every open connection.
     application = create_app(config, stopping=lambda: server.should_exit)
+    prepare(application)
     trusted = os.environ.get(forwarded.VARIABLE, forwarded.DEFAULT)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.meta import find_referenced_templates
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -92,8 +93,9 @@ _INDENTATION = re.compile(r"\n +(?=<(?!/(textarea|pre|code)))")
 """The templates' indentation, which would be a tenth of a page. Texts of people are escaped, so no
 line of theirs begins with ``<``, and what ends a text keeps the blanks before it."""
 
+_LOADER = PackageLoader("service.http.dashboard")
 _environment = Environment(
-    loader=PackageLoader("service.http.dashboard"),
+    loader=_LOADER,
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -158,6 +160,22 @@ _environment.filters |= {
     "identifier_kind": words.identifier_kind,
     "identifier_value": words.identifier_value,
 }
+
+
+_FIRST_PAGES = ("customers.html", "customer.html")
+
+
+def compile_first_pages() -> None:
+    """Compile the pages that people open first, with what they include."""
+    waiting, compiled = list(_FIRST_PAGES), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name not in compiled:
+            compiled.add(name)
+            _environment.get_template(name)
+            source, _, _ = _LOADER.get_source(_environment, name)
+            used = find_referenced_templates(_environment.parse(source))
+            waiting += [each for each in used if each]
 
 
 def page(
