@@ -20,6 +20,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+import httpx
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -30,6 +31,7 @@ from service.core.segment_rules import Segment
 from service.db.customers.customer_list import Page, find
 from service.db.customers.filters import Filter
 from service.db.customers.identity import duplicates
+from service.db.customers.narrowing import narrowed
 from service.db.customers.sorting import Sort
 from service.db.engine import BY_INDEX, create_engine, in_transaction
 from service.db.ingest.ingest import ingest
@@ -41,6 +43,7 @@ from service.db.statistics.counters import Window, recount_figures
 from service.db.statistics.key_figures import (
     PERIODS,
     MedianCache,
+    by_segment,
     rolling_window,
     statistics,
     survey,
@@ -48,14 +51,49 @@ from service.db.statistics.key_figures import (
 from service.db.statistics.trend import trend
 from service.transfer.export import copy_customers
 from tests.bench import outlooks
+from tests.bench.contenders import FOLDER
 from tests.bench.load import events, pages
 from tests.bench.population import populate
 from tests.bench.runs import measured_service
 from tests.conftest import Service
+from tests.processes import HOST, processes
 from tests.servers import servers
 
 _DUE_AFTER = timedelta(days=2)
 """A time in which about ten thousand of a million customers become at risk or inactive."""
+
+_SEARCHES = (
+    "jane chen 12345",
+    "555-1234",
+    "customer77",
+    "customer77@example.com",
+    "jane",
+    "ja",
+    "nobody@x.org",
+)
+_ADDRESSES = (
+    "/",
+    "/?sort=-totalSpent",
+    "/?span=last-30",
+    "/?span=custom&from={year_ago}&to={today}",
+    "/customers/CUST-5000",
+    "/duplicates",
+    "/retention",
+    "/insight",
+    "/operations",
+    "/api/v1/customers",
+    "/api/v1/customers?ordersFrom=5",
+    "/api/v1/customers?dateFrom={year_ago}&dateTo={today}",
+    "/api/v1/customers/CUST-5000",
+    "/api/v1/customers/CUST-5000/orders",
+    "/api/v1/customers/CUST-5000/timeline",
+    "/api/v1/customers/CUST-5000/data",
+    "/api/v1/statistics?dateFrom={year_ago}&dateTo={today}",
+    "/api/v1/statistics?dateFrom={year_ago}",
+    "/api/v1/activity",
+    "/api/v1/orders/unattributed",
+)
+"""What is asked of a web process. The first time is that of a process that has just started."""
 
 Read = Callable[[AsyncConnection], Awaitable[Any]]
 
@@ -112,9 +150,20 @@ async def _measure(running: Any, chosen: argparse.Namespace) -> None:
         _print("|---|--:|--:|--:|--:|--:|")
         for case in _cases():
             await _compare(service, case, chosen.rounds)
+        await _over_http(service, chosen.rounds)
         await _exports(service, chosen.rounds)
         await _ingestion(service, worker, chosen.customers)
         await worker.dispose()
+
+
+def _chosen_year() -> Window:
+    today = datetime.now(UTC).date()
+    return Window.of_days(today - timedelta(days=364), today, UTC)
+
+
+async def _listed(connection: AsyncConnection, wanted: Filter, page: Page) -> Any:
+    """Read what the API reads for a list."""
+    return await find(connection, await narrowed(connection, wanted), page)
 
 
 def _cases() -> list[Case]:
@@ -128,8 +177,15 @@ def _cases() -> list[Case]:
         return await survey(connection, Window(now - PERIODS[name], now))
 
     async def of_chosen_year(connection: AsyncConnection) -> Any:
-        now = datetime.now(UTC)
-        return await statistics(connection, Window(now - PERIODS["year"], now), medians)
+        return await statistics(connection, _chosen_year(), medians)
+
+    async def segments_of_chosen_year(connection: AsyncConnection) -> Any:
+        return await by_segment(connection, _chosen_year(), medians)
+
+    async def recounted(connection: AsyncConnection) -> Any:
+        window = _chosen_year()
+        # A window that begins within a day is not added up from what workers keep.
+        return await survey(connection, window._replace(start=window.start + timedelta(hours=1)))
 
     async def everybody(connection: AsyncConnection) -> Any:
         return await statistics(connection, None, medians)
@@ -138,7 +194,7 @@ def _cases() -> list[Case]:
         return Case(
             f"list, {name}",
             goal,
-            lambda connection: find(connection, wanted or Filter(), Page(**page)),
+            partial(_listed, wanted=wanted or Filter(), page=Page(**page)),
         )
 
     return [
@@ -152,7 +208,8 @@ def _cases() -> list[Case]:
             )
             for name in PERIODS
         ),
-        Case("statistics of a chosen year", 300, of_chosen_year),
+        Case("statistics of a chosen year", 300, of_chosen_year, recounted),
+        Case("segments of a chosen year", 300, segments_of_chosen_year),
         Case(
             "cohorts, 12 months",
             300,
@@ -178,11 +235,19 @@ def _cases() -> list[Case]:
             for name, descending in (("falling", True), ("rising", False))
         ),
         listed(50, "ten by totalSpent, descending", sort=Sort.TOTAL_SPENT, limit=10),
+        *(listed(50, f"search for {term!r}", Filter(search=term)) for term in _SEARCHES),
         *(
-            listed(50, f"search for {term!r}", Filter(search=term))
-            for term in ("jane chen 12345", "555-1234", "customer77", "jane", "ja", "nobody@x.org")
+            listed(
+                50,
+                f"{segment.value}, by {sort.value}, {name}",
+                Filter(segments=(segment,)),
+                sort=sort,
+                descending=descending,
+            )
+            for segment in Segment
+            for sort in Sort
+            for name, descending in (("falling", True), ("rising", False))
         ),
-        listed(50, "of one segment", Filter(segments=(Segment.VIP,))),
         listed(50, "created in 30 days", Filter(date_from=datetime.now(UTC) - PERIODS["month"])),
         *(Case(*each) for each in outlooks.lists()),
         Case("preview of settings", 3000, _preview),
@@ -207,6 +272,33 @@ async def _compare(service: Service, case: Case, rounds: int) -> None:
     other = median(others) if others else 0
     row += [f"{other:,.0f}", f"{other / middle:,.1f} ×"] if others else ["", ""]
     _print(f"| {' | '.join(row)} |")
+
+
+async def _over_http(service: Service, rounds: int) -> None:
+    """Measure pages and answers of a web process, the first of each in a process of its own."""
+    today = datetime.now(UTC).date()
+    days = {"today": today, "year_ago": today - timedelta(days=364)}
+    for address in _ADDRESSES:
+        async with processes(service.servers, FOLDER) as started:
+            base = f"http://{HOST}:{(await started.web()).port}"
+            async with httpx.AsyncClient(base_url=base, timeout=60) as http:
+                times = [await _asked(http, address.format(**days)) for _ in range(rounds)]
+        row = [
+            f"GET {address.format(**days)}",
+            f"{times[0]:,.1f}",
+            f"{median(times):,.1f}",
+            "150",
+            "",
+            "",
+        ]
+        _print(f"| {' | '.join(row)} |")
+
+
+async def _asked(http: httpx.AsyncClient, address: str) -> float:
+    started = time.perf_counter()
+    answer = await http.get(address, headers={"accept": "text/html, application/json"})
+    answer.raise_for_status()
+    return (time.perf_counter() - started) * 1000
 
 
 async def _timed(service: Service, read: Read) -> float:

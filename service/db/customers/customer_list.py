@@ -201,8 +201,8 @@ async def count_hits(connection: AsyncConnection, wanted: Filter) -> int | None:
 
     From here on, the transaction's statements are planned for the very patterns that are searched.
     """
-    if not wanted.term:
-        return None
+    if not wanted.term or wanted.hits is not None:
+        return wanted.hits
     await connection.execute(_PLAN_ANEW)
     condition, parameters = search_condition(wanted.term)
     query = text(f"SELECT count(*) FROM customer_search s WHERE {condition}")
@@ -226,7 +226,7 @@ async def count(
         source = key.listed if wanted == Filter() else key.source
         query = text(f"SELECT count(*) FROM {source} WHERE {where}")
         return int((await connection.execute(query, parameters)).scalar_one())
-    if hits is not None and wanted == Filter(search=wanted.search):
+    if hits is not None and wanted.only_by_search:
         return hits
     if wanted.only_by_segment:
         figures = await read_figures(connection)

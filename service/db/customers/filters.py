@@ -1,7 +1,7 @@
 """The filter that lists and exports of customers share, and its SQL."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,10 @@ class Filter:
     ids: Sequence[int] | None = None
     """The only customers: those whom staff selected, or those who fulfil ``conditions`` and dates,
     if these are few and were looked for: see `service.db.customers.narrowing`."""
+    hits: int | None = None
+    """How many customers the search finds, if that was looked for."""
+    found: Sequence[int] | None = None
+    """The customers whom the search finds, if they are few and were looked for."""
 
     @property
     def term(self) -> str:
@@ -48,7 +52,10 @@ class Filter:
         if self.segments:
             conditions.append("c.segment = ANY(:segments)")
             parameters["segments"] = [segment.value for segment in self.segments]
-        if self.term:
+        if self.term and self.found is not None:
+            conditions.append("c.id = ANY(CAST(:found AS bigint[]))")
+            parameters["found"] = self.found
+        elif self.term:
             condition, search_parameters = search_condition(self.term)
             matching = f"SELECT customer_id FROM customer_search s WHERE {condition}"
             if hits is not None and few_hits(hits):
@@ -89,6 +96,11 @@ class Filter:
         return sorted(
             [name for name, value in own.items() if value] + [each.name for each in self.conditions]
         )
+
+    @property
+    def only_by_search(self) -> bool:
+        """True if nothing but a search filters, so that its hits are the number."""
+        return replace(self, hits=None, found=None) == Filter(search=self.search)
 
     @property
     def only_by_segment(self) -> bool:

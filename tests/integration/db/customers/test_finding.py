@@ -13,6 +13,7 @@ from service.core.tags import tag_key
 from service.db.customers import customer_list
 from service.db.customers.customer_list import Page
 from service.db.customers.filters import Filter
+from service.db.customers.narrowing import narrowed
 from service.db.search_text import rewrite_waiting_step, write_search_text
 from tests.conftest import Service
 from tests.events import entry
@@ -55,8 +56,12 @@ async def _shop(service: Service) -> None:
 
 
 async def _found(connection: AsyncConnection, search: str) -> set[str | None]:
-    page = await customer_list.find(connection, Filter(search=search), Page())
+    wanted = Filter(search=search)
+    page = await customer_list.find(connection, wanted, Page())
     assert page.total == len(page.items)
+    # Pages with several questions look for the customers first.
+    looked_for = await narrowed(connection, wanted)
+    assert await customer_list.find(connection, looked_for, Page()) == page
     return {row.name for row in page.items}
 
 
