@@ -53,7 +53,7 @@ check: lint types test matrix ## Run everything that CI runs
 bench: env ## Measure how fast events are applied, and what is kept, beside other designs (half an hour)
 	@$(BIN)/python -m tests.bench.writes
 
-bench-reads: env ## Measure how fast a large shop's data is read (ten minutes; CUSTOMERS=20000 ORDERS=100000: one)
+bench-reads: env ## Measure how fast a large shop's data is read (a quarter of an hour; CUSTOMERS=20000 ORDERS=100000: one)
 	@$(BIN)/python -m tests.bench.reads --customers $(or $(CUSTOMERS),1000000) --orders $(or $(ORDERS),5000000)
 
 search: env ## Try random mixtures of operations against the model (EXAMPLES=1000, five minutes)

@@ -2,8 +2,8 @@
 
 `population` writes a million customers and five million orders in two minutes. A model is fitted,
 and their outlooks are refreshed (`outlooks`). Then the functions that the API calls compute every
-answer several times. Answers that use counters, indexes or COPY
-are compared with the plain way: scan the tables, or write a CSV row by row. The first time is
+answer several times, and web processes are asked over HTTP. Answers that use counters, indexes or
+COPY are compared with the plain way: scan the tables, or write a CSV row by row. The first time is
 without any plan, cache or prepared statement; the caches of the operating system are not emptied.
 """
 
