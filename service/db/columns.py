@@ -28,6 +28,16 @@ def unpack_numbered(column: str) -> str:
     return f"{array} WITH ORDINALITY AS n({column}, place)"
 
 
-def pack(columns: Mapping[str, Sequence[object]]) -> dict[str, str]:
-    """Return the parameters for `unpack`. All columns have the same length."""
-    return {name: orjson.dumps(values).decode() for name, values in columns.items()}
+def pack(columns: Mapping[str, Sequence[object]]) -> dict[str, str | None]:
+    """Return the parameters for `unpack`. All columns have the same length.
+
+    A column without any value is NULL: then it has no rows, which SQL fills up with NULL. So the
+    parts of a row that are seldom there cost nothing. At least one column has a value in each row.
+    """
+    return {name: _packed(values) for name, values in columns.items()}
+
+
+def _packed(values: Sequence[object]) -> str | None:
+    if values.count(None) == len(values) > 0:
+        return None
+    return orjson.dumps(values).decode()

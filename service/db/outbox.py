@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Row, TextClause, text
@@ -112,8 +113,12 @@ class Outbox(Generic[Event]):
 
     @property
     def _select(self) -> str:
-        columns = ", ".join(("publish_number", *self.columns))
+        columns = ", ".join(self._columns)
         return f"SELECT {columns} FROM {self.table} WHERE publish_number > :after"
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return ("publish_number", *self.columns)
 
     @cached_property
     def _waiting(self) -> TextClause:
@@ -139,7 +144,7 @@ SELECT (SELECT id FROM {self.table} WHERE publish_number IS NULL ORDER BY id LIM
         )
 
     def _numbering(self, condition: str) -> TextClause:
-        """Return the statement that numbers the next rows.
+        """Return the statement that numbers the next rows and returns them, in no order.
 
         The update finds each row by its place (ctid): one look-up per row, whatever size the
         planner expects the table to have. With a join by id, a plan made while the table was empty
@@ -160,6 +165,7 @@ base AS (
 )
 UPDATE {self.table} s SET publish_number = base.numbered + next.nth
 FROM next CROSS JOIN base WHERE s.ctid = next.place
+RETURNING {", ".join(f"s.{column}" for column in self._columns)}
 """)
 
     async def state(self, connection: AsyncConnection) -> RelayState:
@@ -174,15 +180,16 @@ FROM next CROSS JOIN base WHERE s.ctid = next.place
 
         Writes nothing if there is nothing to number.
         """
-        page = {"after": after, "most": most}
-        rows = (await connection.execute(self._numbered, page)).all()
+        rows: Sequence[Row[Any]] = (
+            await connection.execute(self._numbered, {"after": after, "most": most})
+        ).all()
         if not rows:
             waiting, held = (await connection.execute(self._waiting)).one()
             if not waiting:
                 return []
             number = self._number_next_not_held if held else self._number_next
-            await connection.execute(number, {"most": most})
-            rows = (await connection.execute(self._numbered, page)).all()
+            numbered = (await connection.execute(number, {"most": most})).all()
+            rows = sorted(numbered, key=attrgetter("publish_number"))
         return [self.write(row) for row in rows]
 
     async def numbered_between(

@@ -435,7 +435,7 @@ async def _give(connection: AsyncConnection, named: Sequence[tuple[int, str]], a
     await put_together(connection, [(row.one, row.other) for row in pairs])
 
 
-def _packed(lines: Sequence[CustomerLine]) -> dict[str, str]:
+def _packed(lines: Sequence[CustomerLine]) -> dict[str, str | None]:
     made = {
         "place": range(len(lines)),
         "held": (line.held is not None and line.segment is not None for line in lines),

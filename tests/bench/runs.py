@@ -216,7 +216,9 @@ async def _check(service: Service, contender: Contender, right: Totals) -> None:
 def _cpu_seconds() -> dict[str, float]:
     """Return user and system time of this process's descendants, summed by kind of process.
 
-    Servers that run elsewhere (named by URL, or in containers) are not included.
+    The time of a process that has ended is in its parent's: a pool closes the connections that it
+    has too many of, and PostgreSQL ends their processes. Servers that run elsewhere (named by URL,
+    or in containers) are not included.
     """
     seconds: dict[str, float] = {}
     for child in psutil.Process().children(recursive=True):
@@ -224,5 +226,5 @@ def _cpu_seconds() -> dict[str, float]:
             name = child.name()
             name = "worker" if name.startswith("python") else name
             times = child.cpu_times()
-            seconds[name] = seconds.get(name, 0.0) + times.user + times.system
+            seconds[name] = seconds.get(name, 0.0) + sum(times[:4])
     return seconds

@@ -19,7 +19,7 @@ TEXTS = [register for register in REGISTERS if register != "address"]
 
 @pytest.mark.parametrize("register", REGISTERS)
 def test_a_register_is_read_stored_shown_and_edited(register: str) -> None:
-    assert register in EventCustomer._fields
+    assert register in EventCustomer.__struct_fields__
     assert {register, f"{register}_at", f"{register}_event"} <= set(customers.columns.keys())
     assert register in CustomerRow.__dataclass_fields__
     assert register in EDITABLE

@@ -32,7 +32,7 @@ from service.db import registers
 from service.db.columns import pack, unpack
 from service.db.counting import RULES_OF_NOW, counts_sql
 from service.db.ingest.erased_orders import hide_erased, remember
-from service.db.ingest.owners import OwnerChangedError, lock_owners
+from service.db.ingest.owners import NewCustomer, OwnerChangedError, lock_owners
 from service.db.search_text import write_search_text
 from service.db.segments.assign import assign_sql
 
@@ -138,6 +138,27 @@ def _profile_register(register: str) -> str:
     )
 
 
+_NEW_COLUMNS = {"new_customer": "bigint", "new_email": "text", "new_since": "timestamptz"}
+_CUSTOMER_COLUMNS = {  # what `after` needs of a customer, and what a new one has, as SQL
+    "id": "new_customer",
+    **{column: f"CAST(NULL AS {kind})" for column, kind in registers.KINDS.items()},
+    "email": "new_email",
+    "email_key": "new_email",
+    "date_created": "new_since",
+    "total_orders": "0",
+    "total_spent": "0",
+    "first_order_date": "NULL",
+    "last_order_date": "NULL",
+    "segment": "'new'",
+    "segment_sequence": "0",
+    "segment_manual": "false",
+    "segment_pinned": "false",
+    "segment_pinned_until": "NULL",
+    "segment_held_since": "NULL",
+}
+_CUSTOMER = ", ".join(_CUSTOMER_COLUMNS)
+_NEW_CUSTOMER = ", ".join(_CUSTOMER_COLUMNS.values())
+
 _SOURCE = f"""{RULES_OF_NOW},
 told AS (
   SELECT *, total_cents * 0.01 AS total, refunded_cents * 0.01 AS refunded
@@ -151,7 +172,7 @@ incoming AS (
          {_or_usual("named_at", "identifier", "updated_at")},
          {_NAMED_SENT_AT},
          {_or_usual("named_event_id", "identifier", "event_id")},
-         erased
+         coalesce(erased, false) AS erased
   FROM told CROSS JOIN counting
 ),
 profile AS (  -- the newest values that the batch has for each customer
@@ -205,6 +226,13 @@ touched AS MATERIALIZED (  -- only locked customers: waiting for a lock here cou
   (SELECT profile_customer AS customer_id FROM profile UNION SELECT customer_id FROM effect)
   INTERSECT ({unpack({"locked": "bigint"})})
 ),
+stored AS (
+  SELECT c.* FROM touched CROSS JOIN LATERAL (
+    SELECT ctid AS place, {_CUSTOMER} FROM customers WHERE id = touched.customer_id OFFSET 0
+  ) c
+  UNION ALL
+  SELECT NULL, {_NEW_CUSTOMER} FROM ({unpack(_NEW_COLUMNS)}) new
+),
 after AS (
   SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
     c.segment_held_since, GREATEST(p.newest_order, e.last_gained) AS newest_order,
@@ -217,13 +245,10 @@ after AS (
       AS first_order_date,
     GREATEST(CASE WHEN e.lost THEN r.last ELSE c.last_order_date END, e.last_gained)
       AS last_order_date
-  FROM touched
-  LEFT JOIN profile p ON p.profile_customer = touched.customer_id
-  LEFT JOIN effect e ON e.customer_id = touched.customer_id
-  LEFT JOIN remaining r ON r.customer_id = touched.customer_id
-  CROSS JOIN LATERAL (
-    SELECT ctid AS place, * FROM customers WHERE id = touched.customer_id OFFSET 0
-  ) c
+  FROM stored c
+  LEFT JOIN profile p ON p.profile_customer = c.id
+  LEFT JOIN effect e ON e.customer_id = c.id
+  LEFT JOIN remaining r ON r.customer_id = c.id
   WHERE (
     e.customer_id IS NOT NULL  -- if nothing of a customer is new, leave the row alone
     OR c.segment_sequence = 0
@@ -262,7 +287,7 @@ UNION ALL SELECT new_date, 0, 1, new_net FROM written WHERE new_counts
 UNION ALL SELECT old_date, 0, -1, -old_net FROM written WHERE old_counts
 """
 
-_APPLY = text(assign_sql(_SOURCE, _RESULT, _DATED))
+_APPLY = text(assign_sql(_SOURCE, _RESULT, _DATED, creates=True))
 
 _CONFLICT_COLUMNS = {
     "order_id": "text",
@@ -303,6 +328,7 @@ async def apply_events(
             **pack(_order_columns(changes)),
             **pack(_profile_columns(profiles)),
             **pack({"locked": sorted(owners.locked)}),
+            **pack(_new_columns(owners.new)),
             "now": now or owners.locked_at,
             "cause": cause.value,
             "ids_replaced": owners.ids_replaced,
@@ -397,7 +423,7 @@ def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
             name[1].identifiers[1] if name and len(name[1].identifiers) > 1 else None
             for name in named
         ],
-        "erased": [change.erased for change in changes],
+        "erased": [change.erased or None for change in changes],
         "named_version": [key and key.version for key in other_keys],
         "named_at": [key and key.at for key in other_keys],
         "named_sent_at": [key and key.sent for key in other_keys],
@@ -408,8 +434,8 @@ def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
 def _profile_columns(profiles: Sequence[Profile]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {
         "profile_customer": [profile.customer_id for profile in profiles],
-        "profile_at": [profile.at for profile in profiles],
-        "profile_event": [profile.event_id for profile in profiles],
+        "profile_at": [profile.key.at for profile in profiles],
+        "profile_event": [profile.key.event_id for profile in profiles],
         "earliest_order": [profile.earliest_order for profile in profiles],
         "newest_order": [
             None if profile.latest_order == profile.earliest_order else profile.latest_order
@@ -417,17 +443,21 @@ def _profile_columns(profiles: Sequence[Profile]) -> dict[str, list[Any]]:
         ],
     }
     for register in REGISTERS:
-        values = [profile.values.get(register) for profile in profiles]
         # A key is left out if it equals the key of the customer's latest event: see `_or_usual`.
-        other_keys = [
-            value if value and value.event_id != profile.event_id else None
-            for value, profile in zip(values, profiles, strict=True)
-        ]
+        other_keys = [profile.other_keys.get(register) for profile in profiles]
         value_column, at_column, event_column = registers.columns_of(register)
-        columns[value_column] = [value and value.value for value in values]
+        columns[value_column] = [profile.values.get(register) for profile in profiles]
         columns[at_column] = [key and key.at for key in other_keys]
         columns[event_column] = [key and key.event_id for key in other_keys]
     return columns
+
+
+def _new_columns(new: Sequence[NewCustomer]) -> dict[str, list[Any]]:
+    return {
+        "new_customer": [each.id for each in new],
+        "new_email": [each.email for each in new],
+        "new_since": [each.earliest for each in new],
+    }
 
 
 def _stored_order(row: Row[Any]) -> StoredOrder:

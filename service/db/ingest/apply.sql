@@ -65,7 +65,7 @@ incoming AS (
     NULLIF(coalesce(named_sent_at, CASE WHEN identifier IS NOT NULL THEN sent_at END),
     coalesce(named_at, updated_at)) AS named_sent_at,
     coalesce(named_event_id, CASE WHEN identifier IS NOT NULL THEN event_id END) AS named_event_id,
-    erased
+    coalesce(erased, false) AS erased
   FROM told CROSS JOIN counting
 ),
 profile AS (  -- the newest values that the batch has for each customer
@@ -299,6 +299,28 @@ touched AS MATERIALIZED (  -- only locked customers: waiting for a lock here cou
   INTERSECT (SELECT CAST(u.locked AS bigint) AS locked
       FROM json_array_elements_text(CAST(:locked AS json)) AS u(locked))
 ),
+stored AS (
+  SELECT c.* FROM touched CROSS JOIN LATERAL (
+    SELECT ctid AS place, id, name, name_at, name_event, phone, phone_at, phone_event, address,
+    address_at, address_event, email, email_at, email_event, email_key, date_created, total_orders,
+    total_spent, first_order_date, last_order_date, segment, segment_sequence, segment_manual,
+    segment_pinned, segment_pinned_until, segment_held_since FROM customers
+    WHERE id = touched.customer_id OFFSET 0
+  ) c
+  UNION ALL
+  SELECT NULL, new_customer, CAST(NULL AS text), CAST(NULL AS timestamptz), CAST(NULL AS text),
+      CAST(NULL AS text), CAST(NULL AS timestamptz), CAST(NULL AS text), CAST(NULL AS jsonb),
+      CAST(NULL AS timestamptz), CAST(NULL AS text), new_email, CAST(NULL AS timestamptz),
+      CAST(NULL AS text), new_email, new_since, 0, 0, NULL, NULL, 'new', 0, false, false, NULL,
+      NULL FROM (
+    SELECT CAST(u.new_customer AS bigint) AS new_customer, CAST(u.new_email AS text) AS new_email,
+    CAST(u.new_since AS timestamptz) AS new_since
+    FROM ROWS FROM (
+        json_array_elements_text(CAST(:new_customer AS json)),
+        json_array_elements_text(CAST(:new_email AS json)),
+        json_array_elements_text(CAST(:new_since AS json))
+    ) AS u(new_customer, new_email, new_since)) new
+),
 after AS (
   SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
     c.segment_held_since, GREATEST(p.newest_order, e.last_gained) AS newest_order,
@@ -348,13 +370,10 @@ after AS (
     AS first_order_date,
     GREATEST(CASE WHEN e.lost THEN r.last ELSE c.last_order_date END, e.last_gained)
     AS last_order_date
-  FROM touched
-  LEFT JOIN profile p ON p.profile_customer = touched.customer_id
-  LEFT JOIN effect e ON e.customer_id = touched.customer_id
-  LEFT JOIN remaining r ON r.customer_id = touched.customer_id
-  CROSS JOIN LATERAL (
-    SELECT ctid AS place, * FROM customers WHERE id = touched.customer_id OFFSET 0
-  ) c
+  FROM stored c
+  LEFT JOIN profile p ON p.profile_customer = c.id
+  LEFT JOIN effect e ON e.customer_id = c.id
+  LEFT JOIN remaining r ON r.customer_id = c.id
   WHERE (
       e.customer_id IS NOT NULL  -- if nothing of a customer is new, leave the row alone
       OR c.segment_sequence = 0
@@ -380,7 +399,7 @@ limits AS (
   FROM settings ORDER BY version DESC LIMIT 1
 ),
 judged AS (
-  SELECT a.*, h.held, l.version AS settings_version,
+  SELECT a.*, h.held,
     CASE WHEN h.held OR NOT l.auto_segmentation THEN a.segment
     ELSE CASE l.precedence
       WHEN 'recency_first' THEN
@@ -408,7 +427,7 @@ judged AS (
       a.newest_order > a.segment_held_since, false)) AS held
   ) h
 ),
-updated AS (
+changed_rows AS (
   UPDATE customers c SET
     name = j.name, name_at = j.name_at, name_event = j.name_event, phone = j.phone,
     phone_at = j.phone_at, phone_event = j.phone_event, address = j.address,
@@ -427,7 +446,7 @@ updated AS (
     segment_held_since = CASE WHEN j.held THEN j.segment_held_since END
   FROM judged j
   WHERE c.ctid = j.place  -- the row is locked, so it has not moved
-  RETURNING c.id, j.settings_version,
+  RETURNING c.id,
     old.segment AS old_segment, old.segment_sequence AS old_sequence,
     old.total_orders AS old_total_orders, old.total_spent AS old_total_spent,
     old.date_created AS old_created, new.date_created,
@@ -451,6 +470,32 @@ updated AS (
             AND i.identifier <> coalesce('email:' || new.email_key,
             '')))) || E'\n\x1e' END AS searched  -- NULL: it has not changed
 ),
+new_rows AS (
+  INSERT INTO customers (name, name_at, name_event, phone, phone_at, phone_event, address,
+      address_at, address_event, email, email_at, email_event, email_key, id, date_created,
+      date_updated,
+      total_orders, total_spent, first_order_date, last_order_date, segment, segment_sequence)
+  SELECT name, name_at, name_event, phone, phone_at, phone_event, address, address_at,
+      address_event, email, email_at, email_event, email_key, id, date_created,
+      CAST(:now AS timestamptz),
+    total_orders, total_spent, first_order_date, last_order_date, judged_segment, 1
+  FROM judged WHERE place IS NULL ORDER BY id
+  RETURNING id, CAST(NULL AS text), 0, 0, 0.00, date_created, date_created, segment,
+    segment_sequence, total_orders, total_spent, last_order_date, search_folded(concat_ws(E'\x1f',
+        coalesce(left(new.name, 200), ''), new.email,
+        CASE WHEN length(new.name) > 200 THEN new.name END,
+        NULLIF(search_digits(new.phone), ''),
+        CASE WHEN new.phone COLLATE "C" ~ '[^-0-9 ()+./]' THEN new.phone END,
+        replace(new.address ->> 'zip', ' ', ''), NULLIF(new.notes, ''),
+      (SELECT string_agg(CASE split_part(i.identifier, ':', 1)
+            WHEN 'email' THEN substr(i.identifier, 7)
+            WHEN 'phone' THEN substr(i.identifier, 8)
+            WHEN 'external' THEN substr(i.identifier, strpos(i.identifier, '#') + 1)
+          END, E'\x1f' ORDER BY i.identifier)
+        FROM identifiers i WHERE i.customer_id = new.id
+          AND i.identifier <> coalesce('email:' || new.email_key, '')))) || E'\n\x1e'
+),
+updated AS (TABLE changed_rows UNION ALL TABLE new_rows),
 search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
   SELECT id, searched FROM updated WHERE searched IS NOT NULL ORDER BY id
@@ -460,7 +505,8 @@ history AS (
   INSERT INTO segment_changes (customer_id, sequence, previous, segment, cause,
       settings_version, total_orders, total_spent, last_order_date, changed_at)
   SELECT id, sequence, CASE WHEN old_sequence > 0 THEN old_segment END, segment, :cause,
-    settings_version, total_orders, total_spent, last_order_date, CAST(:now AS timestamptz)
+  (SELECT version FROM limits), total_orders, total_spent, last_order_date,
+    CAST(:now AS timestamptz)
   FROM updated WHERE sequence > old_sequence
   ORDER BY id
 ),

@@ -106,8 +106,8 @@ async def hide_erased(
         else:
             personal_id = holds_any(event_id, theirs[place])
         if known or personal_id:
-            event = event._replace(key=event.key._replace(event_id=event_pseudonym))
-        return event._replace(order_id=names[order_id]) if order_id in hidden else event
+            event = event.but(key=event.key._replace(event_id=event_pseudonym))
+        return event.but(order_id=names[order_id]) if order_id in hidden else event
 
     return HiddenEvents(
         [with_pseudonyms(place, event) for place, event in enumerate(events)],

@@ -3,29 +3,22 @@
 -- One statement over the whole batch, in the order of the identifiers: so two cannot deadlock.
 WITH named AS (
   SELECT CAST(u.identifier AS text) AS identifier, CAST(u.new_customer AS integer) AS new_customer,
-      CAST(u.customer AS bigint) AS customer, CAST(u.earliest AS timestamptz) AS earliest
+      CAST(u.customer AS bigint) AS customer
   FROM ROWS FROM (
       json_array_elements_text(CAST(:identifier AS json)),
       json_array_elements_text(CAST(:new_customer AS json)),
-      json_array_elements_text(CAST(:customer AS json)),
-      json_array_elements_text(CAST(:earliest AS json))
-  ) AS u(identifier, new_customer, customer, earliest)
+      json_array_elements_text(CAST(:customer AS json))
+  ) AS u(identifier, new_customer, customer)
 ),
 fresh AS MATERIALIZED (
   SELECT new_customer, nextval('customers_id_seq') AS id
   FROM (SELECT DISTINCT new_customer FROM named WHERE customer IS NULL ORDER BY 1) numbered
 ),
-claimed AS (
+created AS (
   INSERT INTO identifiers (identifier, customer_id)
   SELECT identifier, coalesce(customer, id) FROM named LEFT JOIN fresh USING (new_customer)
   ORDER BY identifier COLLATE "C"
   ON CONFLICT (identifier) DO NOTHING RETURNING identifier, customer_id
 )
-INSERT INTO customers (id, email, email_key, date_created)
-SELECT id, email, email, earliest FROM (
-  SELECT f.id, min(n.earliest) AS earliest,
-    min(substr(c.identifier, 7)) FILTER (WHERE c.identifier LIKE 'email:%') AS email
-  FROM claimed c JOIN named n USING (identifier) JOIN fresh f ON f.id = c.customer_id
-  GROUP BY f.id
-) created
-ORDER BY id
+SELECT (SELECT array_agg(identifier) FROM created) AS created_identifier,
+    (SELECT array_agg(customer_id) FROM created) AS created_customer_id

@@ -1,4 +1,7 @@
-"""Find the customers whom a batch names, create missing ones, and lock everybody concerned.
+"""Find the customers whom a batch names, and lock everybody concerned.
+
+Identifiers that nobody has yet are inserted here; the rows of their customers are inserted filled,
+with the orders.
 
 Identifiers are written in their own order and customers are locked in the order of their ids. Every
 writer does the same, so that writers cannot deadlock.
@@ -7,7 +10,7 @@ writer does the same, so that writers cannot deadlock.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,9 +20,10 @@ from service.core.identifiers import (
     IdentifierKind,
     email_identifier,
     email_spellings,
+    kind_of,
     value_of,
 )
-from service.core.identity import Known, Naming, NewIdentifier
+from service.core.identity import Known, Naming
 from service.core.order_event import OrderEvent
 from service.db.columns import pack, unpack, unpack_numbered
 from service.db.customers.erasure_keys import identifier_hash, pseudonym_sql
@@ -57,13 +61,7 @@ SELECT customer_id, count(*) AS identifiers FROM identifiers
 WHERE customer_id = ANY(:ids) GROUP BY customer_id
 """)
 
-_NEW_COLUMNS = {
-    "identifier": "text",
-    "new_customer": "integer",
-    "customer": "bigint",
-    "earliest": "timestamptz",
-}
-# A new customer has the e-mail of their group. If several events have one, `apply` decides.
+_NEW_COLUMNS = {"identifier": "text", "new_customer": "integer", "customer": "bigint"}
 # Two transactions may create the same identifier: the second one waits, and finds it taken.
 _CREATE = text(f"""
 WITH named AS (
@@ -73,25 +71,18 @@ fresh AS MATERIALIZED (
   SELECT new_customer, nextval('customers_id_seq') AS id
   FROM (SELECT DISTINCT new_customer FROM named WHERE customer IS NULL ORDER BY 1) numbered
 ),
-claimed AS (
+created AS (
   INSERT INTO identifiers (identifier, customer_id)
   SELECT identifier, coalesce(customer, id) FROM named LEFT JOIN fresh USING (new_customer)
   ORDER BY identifier COLLATE "C"
   ON CONFLICT (identifier) DO NOTHING RETURNING identifier, customer_id
 )
-INSERT INTO customers (id, email, email_key, date_created)
-SELECT id, email, email, earliest FROM (
-  SELECT f.id, min(n.earliest) AS earliest,
-    min(substr(c.identifier, 7)) FILTER (WHERE c.identifier LIKE 'email:%') AS email
-  FROM claimed c JOIN named n USING (identifier) JOIN fresh f ON f.id = c.customer_id
-  GROUP BY f.id
-) created
-ORDER BY id
+SELECT {_aligned("created", "identifier", "customer_id")}
 """)
 
-# Finds whom the identifiers of a batch mean. If all that are `wanted` are known, which is usual, it
-# locks the customers whom the batch names and those whose orders it touches. Otherwise identifiers
-# are inserted first. The clock is read after the last lock. While nobody was erased, nobody looks
+# Finds whom the identifiers of a batch mean. If all that are `wanted` are known, it locks the
+# customers whom the batch names and those whose orders it touches. Otherwise identifiers are
+# inserted first. The clock is read after the last lock. While nobody was erased, nobody looks
 # for erasures, and while no id was replaced by a pseudonym, nobody looks for pseudonyms.
 _LOCK = text(f"""
 WITH {_NAMED},
@@ -133,6 +124,16 @@ FROM (SELECT array_agg(id) AS ids FROM locked) l CROSS JOIN known CROSS JOIN ins
 """)
 
 
+class NewCustomer(NamedTuple):
+    """A customer whose identifiers the batch has inserted, and whose row it has yet to insert."""
+
+    id: int
+    email: str | None
+    """The e-mail of their identifiers. If they have several, `apply` decides."""
+    earliest: datetime
+    """The earliest date of the orders that named them."""
+
+
 @dataclass(frozen=True)
 class Owners:
     """The customers whom the events of a batch name. Everybody concerned is locked."""
@@ -140,7 +141,9 @@ class Owners:
     namings: Sequence[Naming]
     """Whom each event names, in the order of the events."""
     locked: frozenset[int]
-    """The customers whom the batch names, and those whose orders it touches."""
+    """The existing customers whom the batch names, and those whose orders it touches."""
+    new: Sequence[NewCustomer]
+    """The customers whom the batch creates. Nobody else sees them before it is committed."""
     locked_at: datetime
     """The database's clock, read after the last lock."""
     naming_erased: Mapping[int, Sequence[str]]
@@ -158,31 +161,38 @@ class Owners:
 
 
 async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent]) -> Owners:
-    """Create the customers who are missing and lock everybody concerned.
+    """Lock everybody concerned, and insert the identifiers that nobody has yet.
 
-    Customers who turn out to be one person are noted as due to be merged. Raises OwnerChangedError
-    if an identifier changed hands meanwhile.
+    The caller inserts the new customers. Customers who turn out to be one person are noted as due
+    to be merged. Raises OwnerChangedError if an identifier changed hands meanwhile.
     """
     identifiers = sorted(
         {each for event in events if event.customer for each in event.customer.identifiers}
     )
     order_ids = [event.order_id for event in events]
     spellings = _spellings(identifiers)
-    batch = await _lock(connection, [*identifiers, *spellings], order_ids, wanted=len(identifiers))
-    known = Known(_owners(identifiers, batch), _erased([*identifiers, *spellings.values()], batch))
-    enlarged = frozenset[int]()
-    if not batch.enough:
+    found = locked = await _lock(
+        connection, [*identifiers, *spellings], order_ids, wanted=len(identifiers)
+    )
+    known = Known(_owners(identifiers, found), _erased([*identifiers, *spellings.values()], found))
+    created = _Created({}, [], frozenset())
+    if not found.enough:
         ours = await _ours(connection, [each for each in identifiers if each not in known.owners])
         known = known._replace(owners={**known.owners, **ours})
-        new = await _create(connection, events, known)
-        batch = await _lock(connection, identifiers, order_ids, ids=sorted(ours.values()))
-        expected = known.owners.keys() | {each.identifier for each in new}
-        enlarged = frozenset(each.customer for each in new if each.customer is not None)
-        known = known._replace(owners={**ours, **_owners(identifiers, batch)})
-        if not expected <= known.owners.keys():
-            raise OwnerChangedError
-    locked = frozenset(batch.locked or ())
-    if not locked.issuperset(filter(None, known.owners.values())):
+        created = await _create(connection, events, known)
+        if created.taken:
+            found = await _lock(connection, identifiers, order_ids, ids=sorted(ours.values()))
+            locked, owners = found, {**ours, **_owners(identifiers, found)}
+            if not created.taken <= owners.keys():
+                raise OwnerChangedError
+        else:
+            owners = {**known.owners, **created.owners}
+            ids = sorted({owner for owner in known.owners.values() if owner is not None})
+            locked = await _lock(connection, (), order_ids, ids=ids)
+        known = known._replace(owners=owners)
+    existing = frozenset(locked.locked or ())
+    everybody = existing.union(each.id for each in created.customers)
+    if not everybody.issuperset(filter(None, known.owners.values())):
         raise OwnerChangedError
     namings = [identity.naming_of(event, known) for event in events]
     await put_together(connection, identity.to_merge(namings))
@@ -190,13 +200,14 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     return Owners(
         namings=namings,
         naming_erased=naming_erased,
-        locked=locked,
-        locked_at=batch.locked_at,
-        touch_erased=batch.touches_erased or bool(naming_erased),
-        ids_replaced=batch.ids_replaced,
-        reassignments=batch.reassignments,
-        salt=batch.salt,
-        enlarged=enlarged & locked,
+        locked=existing,
+        new=created.customers,
+        locked_at=locked.locked_at,
+        touch_erased=locked.touches_erased or bool(naming_erased),
+        ids_replaced=found.ids_replaced,
+        reassignments=found.reassignments,
+        salt=found.salt,
+        enlarged=existing.intersection(created.owners.values()),
     )
 
 
@@ -227,20 +238,44 @@ async def _ours(connection: AsyncConnection, unknown: Sequence[str]) -> dict[str
     return {each: number for each, number in numbers.items() if number in existing}
 
 
+class _Created(NamedTuple):
+    """The identifiers that a batch has inserted."""
+
+    owners: Mapping[str, int]
+    """Whom each of them means."""
+    customers: Sequence[NewCustomer]
+    taken: frozenset[str]
+    """Identifiers that another transaction inserted meanwhile. They are another customer's."""
+
+
 async def _create(
     connection: AsyncConnection, events: Sequence[OrderEvent], known: Known
-) -> Sequence[NewIdentifier]:
-    """Insert the identifiers that nobody has yet, and the customers who are missing; return them.
-
-    If another transaction was faster, the identifier is another customer's.
-    """
+) -> _Created:
+    """Insert the identifiers that nobody has yet."""
     sizes: Mapping[int, int] = {}
     if enlarged := identity.links_to_new(events, known):
         rows = await connection.execute(_SIZES, {"ids": sorted(enlarged)})
         sizes = {row.customer_id: row.identifiers for row in rows}
-    if new := identity.new_identifiers(events, known, sizes):
-        await connection.execute(_CREATE, pack(_columns(new)))
-    return new
+    new = identity.new_identifiers(events, known, sizes)
+    if not new:
+        return _Created({}, [], frozenset())
+    columns = {name: [getattr(each, name) for each in new] for name in _NEW_COLUMNS}
+    row = (await connection.execute(_CREATE, pack(columns))).one()
+    owners = dict(zip(row.created_identifier or (), row.created_customer_id or (), strict=True))
+    customers: dict[int, NewCustomer] = {}
+    for each in new:
+        if each.customer is None and (owner := owners.get(each.identifier)):
+            is_email = kind_of(each.identifier) is IdentifierKind.EMAIL
+            email = value_of(each.identifier) if is_email else None
+            customer = customers.setdefault(owner, NewCustomer(owner, email, each.earliest))
+            customers[owner] = NewCustomer(
+                owner, customer.email or email, min(customer.earliest, each.earliest)
+            )
+    return _Created(
+        owners,
+        [customers[owner] for owner in sorted(customers)],
+        frozenset(each.identifier for each in new if each.identifier not in owners),
+    )
 
 
 def _spellings(identifiers: Sequence[str]) -> dict[str, str]:
@@ -272,7 +307,3 @@ def _erased(identifiers: Sequence[str], row: Row[Any]) -> dict[str, datetime]:
         identifier = identifiers[place - 1]
         erased[identifier] = max(at, erased.get(identifier, at))
     return erased
-
-
-def _columns(new: Sequence[NewIdentifier]) -> dict[str, list[Any]]:
-    return {name: [getattr(each, name) for each in new] for name in NewIdentifier._fields}

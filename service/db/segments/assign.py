@@ -28,7 +28,7 @@ from service.db.statistics.daily import daily_changes_sql, daily_totals_sql
 JUDGED = f"""
 {LIMITS},
 judged AS (
-  SELECT a.*, h.held, l.version AS settings_version,
+  SELECT a.*, h.held,
          CASE WHEN h.held OR NOT l.auto_segmentation THEN a.segment
               ELSE {segment_sql("a", "l")}
          END AS judged_segment
@@ -49,9 +49,7 @@ slot AS MATERIALIZED (  -- locks in one order, so that two writers of a slot can
 """The counters that this connection writes. It locks them before all other rows of its slot."""
 THIS_SLOT = "(SELECT min(slot) FROM slot)"
 
-_TAIL = f"""
-{JUDGED},
-updated AS (
+_UPDATED = f"""
   UPDATE customers c SET
     {", ".join(f"{column} = j.{column}" for column in registers.COLUMNS)},
     email_key = j.email_key,
@@ -67,7 +65,7 @@ updated AS (
     segment_held_since = CASE WHEN j.held THEN j.segment_held_since END
   FROM judged j
   WHERE c.ctid = j.place  -- the row is locked, so it has not moved
-  RETURNING c.id, j.settings_version,
+  RETURNING c.id,
     old.segment AS old_segment, old.segment_sequence AS old_sequence,
     old.total_orders AS old_total_orders, old.total_spent AS old_total_spent,
     old.date_created AS old_created, new.date_created,
@@ -77,7 +75,18 @@ updated AS (
     " OR ".join(f"old.{value} IS DISTINCT FROM new.{value}" for value in SEARCHED)
 }
       THEN {search_text("new")} END AS searched  -- NULL: it has not changed
-),
+"""
+_INSERTED = f"""
+  INSERT INTO customers ({", ".join(registers.COLUMNS)}, email_key, id, date_created, date_updated,
+    total_orders, total_spent, first_order_date, last_order_date, segment, segment_sequence)
+  SELECT {", ".join(registers.COLUMNS)}, email_key, id, date_created, CAST(:now AS timestamptz),
+    total_orders, total_spent, first_order_date, last_order_date, judged_segment, 1
+  FROM judged WHERE place IS NULL ORDER BY id
+  RETURNING id, CAST(NULL AS text), 0, 0, 0.00, date_created, date_created, segment,
+    segment_sequence, total_orders, total_spent, last_order_date, {search_text("new")}
+"""
+
+_TAIL = f"""
 search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
   SELECT id, searched FROM updated WHERE searched IS NOT NULL ORDER BY id
@@ -87,7 +96,8 @@ history AS (
   INSERT INTO segment_changes (customer_id, sequence, previous, segment, cause,
     settings_version, total_orders, total_spent, last_order_date, changed_at)
   SELECT id, sequence, CASE WHEN old_sequence > 0 THEN old_segment END, segment, :cause,
-    settings_version, total_orders, total_spent, last_order_date, CAST(:now AS timestamptz)
+    (SELECT version FROM limits), total_orders, total_spent, last_order_date,
+    CAST(:now AS timestamptz)
   FROM updated WHERE sequence > old_sequence
   ORDER BY id
 ),
@@ -124,20 +134,29 @@ created AS (
 )"""
 
 
-def assign_sql(source: str, result: str, dated: str = "TABLE created") -> str:
+def assign_sql(
+    source: str, result: str, dated: str = "TABLE created", *, creates: bool = False
+) -> str:
     """Compose the statement that assigns segments.
 
     ``source`` is CTEs that end in ``after``: the columns of ``customers`` as they will be;
     ``place``, the row's ctid; and ``newest_order``, the date of the customer's latest order that
-    this transaction has seen, or NULL.
+    this transaction has seen, or NULL. If the statement ``creates`` customers, they are the rows
+    without a place.
     ``result`` selects the rows that the caller wants, from ``updated`` or its own CTEs. It must
     join the CTE ``announced``: Postgres does not run a SELECT that nothing reads, and without that
     one it would send no notification.
     ``dated`` selects the changes of the daily totals: at least the rows of ``created``.
     The parameters are those of the source, ``now`` and ``cause``.
     """
+    updated = f"updated AS ({_UPDATED})"
+    if creates:
+        updated = (
+            f"changed_rows AS ({_UPDATED}),\nnew_rows AS ({_INSERTED}),\n"
+            "updated AS (TABLE changed_rows UNION ALL TABLE new_rows)"
+        )
     totalled = daily_totals_sql(f"({dated}) dated", THIS_SLOT)
-    return f"WITH {source}, {_TAIL},\ntotalled AS (\n{totalled}\n)\n{result}"
+    return f"WITH {source}, {JUDGED},\n{updated},{_TAIL},\ntotalled AS (\n{totalled}\n)\n{result}"
 
 
 _MOVED = (

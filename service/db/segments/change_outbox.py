@@ -5,13 +5,14 @@ under the customer's lock, which the transaction of the change before held until
 visible.
 """
 
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
 from sqlalchemy import Row
 
 from service.core.customer_ids import customer_ref
-from service.core.json_values import money
 from service.core.published_change import read_change
 from service.db.outbox import Outbox, OutboxEvent
 from service.db.segments import unknown_changes
@@ -20,36 +21,35 @@ from service.db.segments import unknown_changes
 def _event(row: Row[Any]) -> OutboxEvent:
     """Write the event that `service.core.segment_event` describes.
 
-    The pydantic model does not write it, because its `float` would lose the second decimal of 6.30.
+    The pydantic model does not write it: its `float` would lose the second decimal of 6.30, and it
+    takes ten times as long. No text but the trace context can need an escape.
     """
-    customer = customer_ref(row.customer_id)
-    event_id = f"{customer}:{row.sequence}"
-    body = orjson.dumps(
-        {
-            "specversion": "1.0",
-            "id": event_id,
-            "source": "/recovery-essentials-crm",
-            "type": "customer-segment-changed",
-            "time": row.changed_at,
-            "subject": customer,
-            "datacontenttype": "application/json",
-            **({"traceparent": row.traceparent} if row.traceparent else {}),
-            "data": {
-                "customerId": customer,
-                "previousSegment": row.previous,
-                "segment": row.segment,
-                "cause": row.cause,
-                "totalOrders": row.total_orders,
-                "totalSpent": money(row.total_spent),
-                "lastOrderDate": row.last_order_date,
-                "settingsVersion": row.settings_version,
-                "changedAt": row.changed_at,
-                "sequence": row.sequence,
-            },
-        },
-        option=orjson.OPT_UTC_Z,  # Postgres gives every moment in UTC
+    number, customer_id, sequence, previous, segment, cause, settings_version, *rest = tuple(row)
+    total_orders, total_spent, last_order_date, changed_at, traceparent = rest
+    customer = customer_ref(customer_id)
+    event_id = f"{customer}:{sequence}"
+    at = _moment(changed_at)
+    traced = f'"traceparent":{orjson.dumps(traceparent).decode()},' if traceparent else ""
+    body = (
+        f'{{"specversion":"1.0","id":"{event_id}","source":"/recovery-essentials-crm",'
+        f'"type":"customer-segment-changed","time":{at},"subject":"{customer}",'
+        f'"datacontenttype":"application/json",{traced}'
+        f'"data":{{"customerId":"{customer}","previousSegment":{_text(previous)},'
+        f'"segment":{_text(segment)},"cause":{_text(cause)},"totalOrders":{total_orders},'
+        f'"totalSpent":{total_spent:.2f},"lastOrderDate":{_moment(last_order_date)},'
+        f'"settingsVersion":{settings_version},"changedAt":{at},"sequence":{sequence}}}}}'
     )
-    return OutboxEvent(row.publish_number, event_id, row.customer_id, body, row.traceparent)
+    return OutboxEvent(number, event_id, customer_id, body.encode(), traceparent)
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else f'"{value}"'
+
+
+@lru_cache(256)  # the changes of a batch have one time
+def _moment(value: datetime | None) -> str:
+    """Return a moment as JSON. Postgres gives every moment in UTC."""
+    return "null" if value is None else f'"{value.isoformat()[:-6]}Z"'
 
 
 CHANGES = Outbox(

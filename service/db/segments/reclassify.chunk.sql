@@ -11,7 +11,7 @@ limits AS (
   FROM settings ORDER BY version DESC LIMIT 1
 ),
 judged AS (
-  SELECT a.*, h.held, l.version AS settings_version,
+  SELECT a.*, h.held,
     CASE WHEN h.held OR NOT l.auto_segmentation THEN a.segment
     ELSE CASE l.precedence
       WHEN 'recency_first' THEN

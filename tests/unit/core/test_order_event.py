@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from faststream.redis.parser import BinaryMessageFormatV1
 from faststream.redis.parser.message import MessageFormat
@@ -699,7 +700,7 @@ ACCESSORIES = [
 def test_an_accessory_never_has_an_order_refused(path: str, value: object) -> None:
     event = accepted(with_value(path, value))
     assert event.total_cents == 10000
-    json.dumps(event.customer, ensure_ascii=False).encode()
+    msgspec.json.encode(event.customer)
 
 
 def test_texts_of_the_profile_are_cut_and_freed_of_what_cannot_be_stored() -> None:
@@ -912,7 +913,7 @@ def check_verdict(verdict: OrderEvent | Refusal) -> None:
     assert 0 <= verdict.total_cents < 10**14
     assert verdict.key.version in range(2**63)
     assert verdict.date_created.tzinfo is UTC
-    json.dumps(verdict.customer, ensure_ascii=False).encode()
+    msgspec.json.encode(verdict.customer)
 
 
 @given(st.dictionaries(st.sampled_from([b"data", b"__data__", b"x"]), st.binary(), max_size=2))

@@ -64,5 +64,5 @@ def test_a_deletion_cancels_what_was_told_before(deleted_at: datetime, *, cancel
 def test_a_state_wins_against_its_event_and_loses_against_a_later_one() -> None:
     one = with_facts(event(), ShopFacts(None, [Refund(300, LATER)]))
     both = with_facts(event(), ShopFacts(LATER, [Refund(300, LATER)]))
-    later = event()._replace(key=EventKey(0, AT, AT + timedelta(milliseconds=1), ""))
+    later = event().but(key=EventKey(0, AT, AT + timedelta(milliseconds=1), ""))
     assert event().key < one.key < both.key < later.key

@@ -24,7 +24,7 @@ def agreed(raw: bytes) -> object:
     """Return the verdict. Fail if the full contract comes to another."""
     entry = Entry(f"{int(NOW.timestamp() * 1000)}-0", {b"data": raw})
     verdict = judge(entry, TERMS, NOW)
-    in_full = judging._judge_in_full(raw, judging.received(entry), TERMS, NOW)
+    in_full = judging._judge_in_full(raw, entry, TERMS, NOW)
     assert verdict == in_full
     return verdict
 

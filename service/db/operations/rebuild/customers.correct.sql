@@ -26,7 +26,7 @@ limits AS (
   FROM settings ORDER BY version DESC LIMIT 1
 ),
 judged AS (
-  SELECT a.*, h.held, l.version AS settings_version,
+  SELECT a.*, h.held,
     CASE WHEN h.held OR NOT l.auto_segmentation THEN a.segment
     ELSE CASE l.precedence
       WHEN 'recency_first' THEN
@@ -73,7 +73,7 @@ updated AS (
     segment_held_since = CASE WHEN j.held THEN j.segment_held_since END
   FROM judged j
   WHERE c.ctid = j.place  -- the row is locked, so it has not moved
-  RETURNING c.id, j.settings_version,
+  RETURNING c.id,
     old.segment AS old_segment, old.segment_sequence AS old_sequence,
     old.total_orders AS old_total_orders, old.total_spent AS old_total_spent,
     old.date_created AS old_created, new.date_created,
@@ -106,7 +106,8 @@ history AS (
   INSERT INTO segment_changes (customer_id, sequence, previous, segment, cause,
       settings_version, total_orders, total_spent, last_order_date, changed_at)
   SELECT id, sequence, CASE WHEN old_sequence > 0 THEN old_segment END, segment, :cause,
-    settings_version, total_orders, total_spent, last_order_date, CAST(:now AS timestamptz)
+  (SELECT version FROM limits), total_orders, total_spent, last_order_date,
+    CAST(:now AS timestamptz)
   FROM updated WHERE sequence > old_sequence
   ORDER BY id
 ),

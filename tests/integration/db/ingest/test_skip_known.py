@@ -33,17 +33,17 @@ async def test_a_worker_leaves_repeats_out_only_after_a_batch_that_was_all_repea
     applier = Applier(service.config, service.engine, service.redis, Inbox(service.config))
     events = {name: entry(name, email=f"{name}@x.org") for name in ("a", "b", "c", "d")}
 
-    async def customer_lookups() -> int:
+    async def identifier_lookups() -> int:
         await service.engine.dispose()  # a session reports its statistics when it ends
         (table,) = await service.rows(
-            "SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'customers'"
+            "SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'identifiers'"
         )
         return int(table["idx_scan"])
 
     async def lookups_for(*orders: str) -> int:
-        before = await customer_lookups()
+        before = await identifier_lookups()
         await applier.apply(judge_all([events[order] for order in orders], service.config))
-        return await customer_lookups() - before
+        return await identifier_lookups() - before
 
     assert await lookups_for("a", "b", "c") > 0
     assert (

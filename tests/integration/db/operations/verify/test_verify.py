@@ -90,7 +90,7 @@ async def test_invariant_3_reports_an_old_event_that_changes_a_row(
         connection: AsyncConnection, events: Sequence[OrderEvent]
     ) -> Counter[Outcome]:
         newer = [
-            event._replace(key=event.key._replace(version=event.key.version + 1))
+            event.but(key=event.key._replace(version=event.key.version + 1))
             if event.order_id == "ORD-2"
             else event
             for event in events
