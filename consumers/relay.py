@@ -50,9 +50,9 @@ _STEP_SECONDS = outbox.LEASE_SECONDS - 2 * _POLL_SECONDS
 """The longest time of a page. Clients would wait for a lost answer for a minute, and Redis's client
 tries again five times."""
 _GATHER_SECONDS = 0.02
-"""The pause between two pages. Numbering an event leaves a dead entry in the outbox's index, which
-every later query steps over until no transaction can see it: many small pages cost far more than
-few large ones."""
+"""The pause before a page that will not be full. Numbering an event leaves a dead entry in the
+outbox's index, which every later query steps over until no transaction can see it: many small pages
+cost far more than few large ones."""
 
 
 class Relay:
@@ -103,7 +103,7 @@ class Relay:
                     more |= await each.publish()
                 if not more:
                     await self._wait_for_news()
-                await asyncio.sleep(_GATHER_SECONDS)
+                    await asyncio.sleep(_GATHER_SECONDS)
         finally:
             self.leading = False
             # The lock goes with the connection, so the connection must not go back to the pool.
@@ -177,7 +177,7 @@ class _Leading:
         self._expected = (self._position, 0)
         tracing.published([event.traceparent for event in events], self._name, began)
         log_published(events)
-        return True
+        return len(events) == _PAGE
 
     async def _next_page(self) -> Sequence[OutboxEvent]:
         return await self._outbox.next_page(self._connection, self._position, _PAGE)
