@@ -7,6 +7,7 @@ anybody who can write the stream can choose an id of up to 2^64.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 from redis.asyncio import Redis
 
 from service.core.envelope import FASTSTREAM_FIELD
@@ -18,18 +19,19 @@ SAMPLE_BYTES = 1024
 """How much is kept of an entry that is not ours."""
 
 # Returns the stream's last id before anything was added. Adds only if that is the one `expected`:
-# otherwise Redis lost entries, or somebody else wrote to the stream.
+# otherwise Redis lost entries, or somebody else wrote to the stream. The events come packed: as
+# arguments of their own, they cost both ends half as much again.
 _ADD = Script("""
 local stream, field, expected = KEYS[1], ARGV[1], ARGV[2]
-local first_event = 3  -- from here on, ARGV holds a number and a body in turn
 local last = '0-0'
 if redis.call('EXISTS', stream) == 1 then
   local info = redis.call('XINFO', 'STREAM', stream)
   for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end
 end
 if last == expected then
-  for i = first_event, #ARGV, 2 do
-    redis.call('XADD', stream, ARGV[i] .. '-0', field, ARGV[i + 1])
+  local ids_and_bodies = cmsgpack.unpack(ARGV[3])
+  for i = 1, #ids_and_bodies, 2 do
+    redis.call('XADD', stream, ids_and_bodies[i], field, ids_and_bodies[i + 1])
   end
 end
 return last
@@ -90,9 +92,10 @@ async def add(
 
     Return the last id before that. If it is another one, nothing was added.
     """
-    arguments: list[str | int | bytes] = [FASTSTREAM_FIELD, write(expected)]
+    packed: list[str] = []
     for number, body in events:
-        arguments += (number, body)
+        packed += (f"{number}-0", body.decode())
+    arguments = FASTSTREAM_FIELD, write(expected), msgspec.msgpack.encode(packed)
     return parse(await _ADD(redis, stream, *arguments))
 
 
