@@ -1,4 +1,4 @@
-"""Our worker alone, under other conditions: latency, replay, full tables, a long run."""
+"""Other conditions: latency, replay, moves, more workers, full tables, a million customers."""
 
 import asyncio
 import json
@@ -16,10 +16,11 @@ from consumers.chores import renew_answer_step
 from service.core.stream_ids import parse
 from service.db.engine import in_transaction
 from tests.bench import runs
-from tests.bench.contenders import ours
+from tests.bench.contenders import PEERS, Contender, ours
 from tests.bench.load import events, pages
 from tests.bench.population import populate
 from tests.bench.report import percentiles, spread
+from tests.bench.runs import Measured
 from tests.conftest import Service
 from tests.wait import until
 
@@ -232,24 +233,64 @@ def _as_new_orders(documents: list[bytes], number: int) -> list[bytes]:
     ]
 
 
+async def workers(service: Service) -> str:
+    """Compare one, two and four workers on this machine, and what an event costs."""
+    documents = events(_EVENTS, _EVENTS)
+    right = runs.expected(documents)
+    counts = (1, 2, 4)
+    measured: dict[int, list[Measured]] = {count: [] for count in counts}
+    for _ in range(_RUNS):
+        for count in counts:
+            measured[count].append(await runs.run(service, ours(count), documents, right))
+    lines = [
+        "",
+        "| workers | events/s | CPU of an event, µs | idle |",
+        "|--:|--:|--:|--:|",
+        *(
+            f"| {count} | {spread([one.rate for one in found], ',.0f')}"
+            f" | {spread([sum(one.cpu.values()) for one in found], '.0f')}"
+            f" | {spread([one.idle for one in found], '.0%')} |"
+            for count, found in measured.items()
+        ),
+    ]
+    return "\n".join(lines)
+
+
 async def memory(service: Service) -> str:
-    """Apply 1,000,000 events, published as they are read, and watch the worker's memory."""
+    """Apply an order of each of 1,000,000 customers; watch the memory of us and of Bytewax.
+
+    The orders are published as they are read.
+    """
+    # So many customers that hardly one is drawn twice.
+    documents = events(1_000_000, 1_000_000_000, updates=0, duplicates=0)
+    bytewax = [peer for peer in PEERS if peer.name.startswith("C")]
+    return "\n".join(
+        ["", *[await _memory_of(service, contender, documents) for contender in (ours(), *bytewax)]]
+    )
+
+
+async def _memory_of(service: Service, contender: Contender, documents: list[bytes]) -> str:
     await service.empty()
-    worker = ours()
-    await worker.prepare(service)
-    documents = events(1_000_000, 200_000)
+    await contender.prepare(service)
+    await service.engine.dispose()
     sizes: list[float] = []
-    with runs.started(service, worker.commands) as processes:
-        done = 0
-        for page in pages(documents, 50_000):
-            await runs.fill(service, page)
-            done += len(page)
-            await until(partial(_settled, service, done), 600)
-            sizes.append(_megabytes(processes[0]))
+    done = 0
+
+    async def applied() -> bool:
+        return await contender.settled(service) >= done
+
+    try:
+        with runs.started(service, contender.commands) as processes:
+            for page in pages(documents, 50_000):
+                await runs.fill(service, page)
+                done += len(page)
+                await until(applied, 600)
+                sizes.append(_megabytes(processes[0]))
+    finally:
+        await contender.clean(service)
     return (
-        f"\nResident memory of a worker over 1,000,000 events: {sizes[1]:.0f} MB after 100,000, "
-        f"{sizes[9]:.0f} MB after 500,000, {sizes[-1]:.0f} MB at the end; "
-        f"greatest {max(sizes):.0f} MB."
+        f"* Resident memory of {contender.what}: {sizes[1]:.0f} MB after 100,000 customers, "
+        f"{sizes[9]:.0f} MB after 500,000, {sizes[-1]:.0f} MB after 1,000,000."
     )
 
 

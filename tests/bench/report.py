@@ -21,28 +21,32 @@ def table(
     lines = [
         f"{len(rounds)} rounds; events of {customers:,} customers; median (least–greatest)",
         "",
-        "| | contender | events | events/s | ours is faster by |",
-        "|---|---|--:|--:|--:|",
+        "| | contender | events | events/s | ours is faster by | CPU of an event, µs |",
+        "|---|---|--:|--:|--:|--:|",
     ]
     for contender in contenders:
         name = contender.name
         rates = [measured[name].rate for measured in rounds]
         ratios = [measured[mine].rate / measured[name].rate for measured in rounds]
         times = "" if name == mine else f"{spread(ratios, '.2f')} ×"
+        cost = spread([sum(measured[name].cpu.values()) for measured in rounds], ",.0f")
         lines.append(
             f"| {name} | {contender.what} | {events[name]:,} | {spread(rates, ',.0f')} | {times} |"
+            f" {cost} |"
         )
-    cost = [measured[mine].cpu for measured in rounds]
-    if names := sorted({name for one in cost for name in one}):
-        lines += [
-            "",
-            "Our CPU seconds per million events: "
-            + ", ".join(
-                f"{name} {spread([one.get(name, 0.0) for one in cost], '.0f')}" for name in names
-            )
-            + ".",
-        ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", cost_of([measured[mine] for measured in rounds])])
+
+
+def cost_of(measured: Sequence[Measured]) -> str:
+    """Return what an event costs us, by kind of process, and how long the processors were idle."""
+    names = sorted({name for one in measured for name in one.cpu})
+    costs = [
+        f"{name} {spread([one.cpu.get(name, 0.0) for one in measured], '.0f')}" for name in names
+    ]
+    return (
+        f"Our CPU of an event, in µs: {', '.join(costs)}. Meanwhile the processors were idle for "
+        f"{spread([one.idle for one in measured], '.0%')} of the time."
+    )
 
 
 def spread(values: Sequence[float], form: str) -> str:

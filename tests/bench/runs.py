@@ -49,6 +49,8 @@ class Measured:
 
     rate: float
     cpu: dict[str, float]
+    idle: float
+    """The share of the machine's processors that had nothing to do meanwhile."""
 
 
 @contextlib.asynccontextmanager
@@ -133,18 +135,20 @@ async def drain(
 
     found = first = await settled(0)
     begun, cpu_before = time.perf_counter(), _cpu_seconds()
+    psutil.cpu_times_percent()  # the next call tells of the time from here on
     while found < total:
         found = await settled(found)
     if contender.relays:
         await until(partial(all_published, service), STUCK)
     seconds, cpu_after = time.perf_counter() - begun, _cpu_seconds()
+    machine = psutil.cpu_times_percent()
     count = total - first
     if not count:
-        return Measured(float("nan"), {})
+        return Measured(float("nan"), {}, float("nan"))
     cpu = {
         name: (spent - cpu_before.get(name, 0)) / count * 1e6 for name, spent in cpu_after.items()
     }
-    return Measured(count / seconds, cpu)
+    return Measured(count / seconds, cpu, (machine.idle + machine.iowait) / 100)
 
 
 @contextlib.contextmanager

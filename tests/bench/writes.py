@@ -27,6 +27,7 @@ CONDITIONS: dict[str, Callable[[Service], Awaitable[str]]] = {
     "latency": conditions.latency,
     "replay": conditions.replay,
     "moves": conditions.moves,
+    "workers": conditions.workers,
     "customers": conditions.more_customers,
     "orders": conditions.more_orders,
     "memory": conditions.memory,
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--also",
         nargs="*",
         choices=CONDITIONS,
-        default=["promises", "latency", "replay", "moves"],
+        default=["promises", "latency", "replay", "moves", "workers"],
         help="conditions to measure afterwards; customers, orders and memory take ten minutes each",
     )
     parser.add_argument("--write", action="store_true", help="write it into docs/performance.md")
