@@ -177,11 +177,8 @@ async def populate(
         indexes = (await connection.execute(_INDEXES)).all()
         for index in indexes:
             await connection.execute(text(f"DROP INDEX {index.name}"))
-        # Pages are as full as when a transaction first creates empty customers and then fills them.
-        await connection.execute(text("ALTER TABLE customers SET (fillfactor = 65)"))
         for statement in (_PLACED, _ORDERS, _CUSTOMERS, _IDENTIFIERS, _SEARCH, _HISTORY, *_KEPT):
             await _execute(connection, statement, numbers)
-        await connection.execute(text("ALTER TABLE customers SET (fillfactor = 30)"))
         for index in indexes:
             await connection.execute(text(index.definition))
     async with patient.connect() as pooled:

@@ -94,10 +94,8 @@ customers = Table(
         postgresql_using="brin",
         postgresql_with={"pages_per_range": 4, "autosummarize": True},
     ),
-    # One transaction inserts a customer and updates the row at once. With room for both versions,
-    # the update stays on the page and leaves the indexes alone (HOT). A page that takes no more
-    # inserts is then 70 % full.
-    postgresql_with={"fillfactor": "30"},
+    # With room for another version, an update stays on the page and leaves the indexes alone (HOT).
+    postgresql_with={"fillfactor": "65"},
 )
 
 identifiers = Table(

@@ -26,8 +26,9 @@ from tests.wait import until
 
 BATCH = 500
 CUSTOMERS = 2000
-READ_PER_CHANGE = 10
-"""Numbering a change, finding it again, publishing it, and index entries not yet cleaned up."""
+READ_PER_CHANGE = 2.9
+"""Finding a change and numbering it, which returns what is published. Reading it again is a third.
+"""
 TABLES = ("identifiers", "customers", "customer_search", "orders", "segment_changes")
 
 
@@ -178,14 +179,13 @@ async def test_rows_are_touched_once_and_found_by_index(
     orders = len({order["id"] for order in told})
 
     assert cost["orders"]["inserted"] + cost["orders"]["updated"] <= orders * 1.1
-    assert (
-        cost["customers"]["updated"] <= seen
-    )  # one update per customer and batch, also of customers that the batch created
+    # One row per customer and batch: a new customer is inserted filled.
+    assert cost["customers"]["inserted"] + cost["customers"]["updated"] <= seen
     assert cost["customer_search"]["inserted"] <= cost["customers"]["inserted"]
-    # By id to lock and to update; the key of a new customer's e-mail is checked twice.
-    assert cost["customers"]["probes"] <= 4 * seen
-    # To find whom it means, to create it, and to learn under the lock whom it means.
-    assert cost["identifiers"]["probes"] <= 3 * seen
+    # By id, to lock an existing customer and to read them.
+    assert cost["customers"]["probes"] <= 2 * (seen - cost["customers"]["inserted"])
+    # To find whom it means; to create it, and to find a new customer's others for the search.
+    assert cost["identifiers"]["probes"] <= seen + 2 * cost["identifiers"]["inserted"]
     assert cost["identifiers"]["inserted"] == cost["customers"]["inserted"]
     # To learn the owner, to write the order, and to read the other orders of a former owner.
     assert cost["orders"]["probes"] <= 3 * seen
@@ -283,4 +283,4 @@ async def test_most_updates_of_customers_are_hot(bench: Bench, batches: list[lis
     for number, batch in enumerate(batches):
         await bench.apply(batch, number * BATCH)
     cost = difference(await bench.counts(), before)["customers"]
-    assert cost["hot"] >= 0.85 * cost["updated"], cost
+    assert cost["hot"] >= 0.95 * cost["updated"], cost
