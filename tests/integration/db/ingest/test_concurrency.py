@@ -159,3 +159,30 @@ async def test_workers_with_the_same_events_in_other_orders_create_each_customer
         Outcome.DUPLICATE: CREATED * (CONNECTIONS - 1),
     }
     assert await stored(service) == world(documents, now)
+
+
+async def test_a_new_customer_whose_email_is_taken_meanwhile_keeps_their_other_identifier(
+    service: Service, now: datetime
+) -> None:
+    """The two are due to be merged."""
+    by_email = cloud_event("ORD-1", email="a@x.org", created=now, total="10.00")
+    by_both = cloud_event("ORD-2", customer={"id": "77"}, email="a@x.org", created=now)
+    first, second = (judge_all(entries([event]), service.config) for event in (by_email, by_both))
+    async with service.engine.begin() as connection:
+        await ingest(connection, first, now)
+        other = asyncio.create_task(commit_once(service, second, now))
+        await until(lambda: service.rows(WAITING))
+    assert await other == {Outcome.APPLIED: 1}
+    owners = await service.rows(
+        "SELECT identifier, email, total_orders, segment_sequence FROM identifiers"
+        " JOIN customers ON customers.id = customer_id ORDER BY identifier"
+    )
+    assert owners == [
+        {"identifier": identifier, "email": email, "total_orders": 1, "segment_sequence": 1}
+        for identifier, email in (
+            ("email:a@x.org", "a@x.org"),
+            ("external:/order-management#77", None),
+        )
+    ]
+    assert len(await service.rows("SELECT low FROM pending_merges")) == 1
+    assert await service.findings() == []
