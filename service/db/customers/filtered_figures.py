@@ -24,7 +24,7 @@ from service.db.statistics.counters import (
     read_figures,
 )
 from service.db.statistics.key_figures import MedianCache
-from service.db.statistics.span_figures import kept_for, read_kept_figures
+from service.db.statistics.span_figures import kept_for, read_kept_figures, read_kept_sums
 
 
 async def filtered_figures(
@@ -38,7 +38,7 @@ async def filtered_figures(
     if wanted.only_by_segment:
         return await read_figures(connection)
     if span := await _kept_span(connection, wanted):
-        return (await read_kept_figures(connection, span)).figures
+        return await read_kept_sums(connection, span)
     where, parameters = replace(wanted, segments=()).where(hits)
     query = text(f"SELECT segment, {SUMS} FROM customers c WHERE {where} GROUP BY segment")
     return figures_by_segment(await connection.execute(query, parameters))

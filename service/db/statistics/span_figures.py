@@ -16,13 +16,13 @@ Small spans are read from the customers and orders themselves, as they are now.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.segment_rules import KNOWN_SEGMENTS, Segment
@@ -215,21 +215,23 @@ async def _size(connection: AsyncConnection, start: datetime, end: datetime) -> 
     return int((await connection.execute(_SIZE, days)).scalar_one())
 
 
+async def read_kept_sums(connection: AsyncConnection, window: Window) -> Figures:
+    """Return the sums per segment of the customers created in a window."""
+    return _sums(await _in_span(connection, window))
+
+
 async def read_kept_figures(connection: AsyncConnection, window: Window) -> SpanFigures:
     """Return the sums and medians per segment of the customers created in a window."""
-    moments = {"start": window.start, "end": window.end}
-    rows = (await connection.execute(_IN_SPAN, moments)).all()
-    figures = dict.fromkeys(Segment, NOTHING)
+    rows = await _in_span(connection, window)
     counts: dict[Segment | None, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for row in rows:
         counts[None][row.bucket] += row.customers
         if row.segment in KNOWN_SEGMENTS:
-            segment = Segment(row.segment)
-            counts[segment][row.bucket] += row.customers
-            figures[segment] = _with(figures[segment], row)
+            counts[Segment(row.segment)][row.bucket] += row.customers
     wanted = [(group, *place) for group in counts for place in _middle(counts[group])]
     ranks = {
-        **moments,
+        "start": window.start,
+        "end": window.end,
         "segments": [group or "" for group, _, _ in wanted],
         "buckets": [bucket for _, bucket, _ in wanted],
         "ranks": [rank for _, _, rank in wanted],
@@ -238,7 +240,22 @@ async def read_kept_figures(connection: AsyncConnection, window: Window) -> Span
     medians: Medians = dict.fromkeys(counts, Decimal(0))
     for (group, _, _), amount in zip(wanted, cents, strict=True):
         medians[group] += Decimal(amount) / 200
-    return SpanFigures(figures, {group: rounded(each) for group, each in medians.items()})
+    return SpanFigures(_sums(rows), {group: rounded(each) for group, each in medians.items()})
+
+
+async def _in_span(connection: AsyncConnection, window: Window) -> Sequence[Row[Any]]:
+    """Return how many customers of each kept row were created in a window, and what they spent."""
+    moments = {"start": window.start, "end": window.end}
+    return (await connection.execute(_IN_SPAN, moments)).all()
+
+
+def _sums(rows: Iterable[Row[Any]]) -> Figures:
+    figures = dict.fromkeys(Segment, NOTHING)
+    for row in rows:
+        if row.segment in KNOWN_SEGMENTS:
+            segment = Segment(row.segment)
+            figures[segment] = _with(figures[segment], row)
+    return figures
 
 
 def _with(figures: SegmentFigures, row: Any) -> SegmentFigures:
