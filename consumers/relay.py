@@ -49,7 +49,7 @@ _POLL_SECONDS = 1.0
 _STEP_SECONDS = outbox.LEASE_SECONDS - 2 * _POLL_SECONDS
 """The longest time of a page. Clients would wait for a lost answer for a minute, and Redis's client
 tries again five times."""
-_GATHER_SECONDS = 0.02
+_GATHER_SECONDS = 0.01
 """The pause before a page that will not be full. Numbering an event leaves a dead entry in the
 outbox's index, which every later query steps over until no transaction can see it: many small pages
 cost far more than few large ones."""
