@@ -69,15 +69,19 @@ class Inbox:
         self.room = Room(config.max_held_bytes)
         self._most_entries = config.batch_size // LANES
         self._most_bytes = config.page_bytes
+        self._lanes_of_orders = dict[str, int]()
+        """The lanes of orders that wait or are being applied. An event that moves such an order to
+        another customer goes the same way: beside the other one, its whole batch would have to
+        start again."""
 
     async def put(self, batch: Batch, weight: int) -> None:
-        """Add a batch; all entries of one customer go to the same lane.
+        """Add a batch. All entries of one customer go to the same lane, unless an order moves.
 
         The caller has taken its weight in the room. It is given back when the batch is applied.
         """
         parts: list[list[Judged]] = [[] for _ in self.lanes]
         for judged in batch:
-            parts[_lane_of(judged)].append(judged)
+            parts[self._lane_of(judged.verdict)].append(judged)
         remaining = weight
         try:
             for lane, part in zip(self.lanes, parts, strict=True):
@@ -104,6 +108,9 @@ class Inbox:
     def done(self, lane: Lane, parts: Sequence[Part]) -> None:
         """Record that parts of a lane are applied, and give back their weight."""
         for part in parts:
+            for _, verdict in part.entries:
+                if isinstance(verdict, OrderEvent):
+                    self._lanes_of_orders.pop(verdict.order_id, None)
             lane.task_done()
             self.room.give_back(part.weight)
 
@@ -112,14 +119,15 @@ class Inbox:
         for lane in self.lanes:
             await lane.join()
 
-
-def _lane_of(judged: Judged) -> int:
-    event = judged.verdict
-    if not isinstance(event, OrderEvent):
-        return 0
-    customer = event.customer
-    named = customer.identifiers[0] if customer else event.order_id
-    return hash(named) % LANES
+    def _lane_of(self, verdict: OrderEvent | Refusal) -> int:
+        if not isinstance(verdict, OrderEvent):
+            return 0
+        lane = self._lanes_of_orders.get(verdict.order_id)
+        if lane is None:
+            customer = verdict.customer
+            named = customer.identifiers[0] if customer else verdict.order_id
+            lane = self._lanes_of_orders[verdict.order_id] = hash(named) % LANES
+        return lane
 
 
 class Applier:
