@@ -1,8 +1,8 @@
 """Apply a batch of order events: a few set-based statements in the caller's transaction.
 
 The greater event key wins, so events may come twice, late, or spread over several batches.
-Customers are created in the order of their identifiers and locked in the order of their ids. Every
-writer does the same, so that writers cannot deadlock.
+Identifiers are inserted in their own order, and customers are locked in the order of their ids.
+Every writer does the same, so that writers cannot deadlock.
 
 Rows of growing tables are read by lateral subqueries, which cost one index probe each. ``OFFSET 0``
 keeps Postgres from merging them into the join. When the planner was free to choose, it read whole
@@ -19,9 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.batch import (
     Conflict,
-    OrderChange,
     Outcome,
-    Profile,
     StoredOrder,
     fold,
     outcomes_of,
@@ -31,8 +29,9 @@ from service.core.segment_event import Cause
 from service.db import registers
 from service.db.columns import pack, unpack
 from service.db.counting import RULES_OF_NOW, counts_sql
+from service.db.ingest import batch_columns
 from service.db.ingest.erased_orders import hide_erased, remember
-from service.db.ingest.owners import NewCustomer, OwnerChangedError, lock_owners
+from service.db.ingest.owners import OwnerChangedError, lock_owners
 from service.db.search_text import write_search_text
 from service.db.segments.assign import assign_sql
 
@@ -85,7 +84,7 @@ _REFUND_FELL = (
 
 
 def _or_usual(column: str, value: str, usual: str) -> str:
-    """Return SQL for a part of a key, with the usual value where the batch left it out.
+    """Return SQL for a part of a key, with the usual value where `batch_columns` leaves it out.
 
     A value and its key nearly always come from the newest event of the row, so the batch leaves out
     the repeated key. When it did not, parsing the same timestamp three times took a quarter of the
@@ -98,37 +97,6 @@ _NAMED_SENT_AT = (
     "NULLIF(coalesce(named_sent_at, CASE WHEN identifier IS NOT NULL THEN sent_at END),"
     " coalesce(named_at, updated_at)) AS named_sent_at"
 )
-_ORDER_COLUMNS = {
-    "id": "text",
-    "version": "bigint",
-    "updated_at": "timestamptz",
-    "sent_at": "timestamptz",
-    "event_id": "text",
-    "status": "text",
-    "payment_status": "text",
-    "total_cents": "bigint",
-    "refunded_cents": "bigint",
-    "date_created": "timestamptz",
-    "currency": "text",
-    "exchange_rate": "numeric",
-    "most_refunded_cents": "bigint",
-    "customer_id": "bigint",
-    "identifier": "text",
-    "other_identifier": "text",
-    "named_version": "bigint",
-    "named_at": "timestamptz",
-    "named_sent_at": "timestamptz",
-    "named_event_id": "text",
-    "erased": "boolean",
-}
-_PROFILE_COLUMNS = {
-    "profile_customer": "bigint",
-    "profile_at": "timestamptz",
-    "profile_event": "text",
-    "earliest_order": "timestamptz",
-    "newest_order": "timestamptz",
-    **registers.KINDS,
-}
 
 
 def _profile_register(register: str) -> str:
@@ -138,7 +106,6 @@ def _profile_register(register: str) -> str:
     )
 
 
-_NEW_COLUMNS = {"new_customer": "bigint", "new_email": "text", "new_since": "timestamptz"}
 _CUSTOMER_COLUMNS = {  # what `after` needs of a customer, and what a new one has, as SQL
     "id": "new_customer",
     **{column: f"CAST(NULL AS {kind})" for column, kind in registers.KINDS.items()},
@@ -162,7 +129,7 @@ _NEW_CUSTOMER = ", ".join(_CUSTOMER_COLUMNS.values())
 _SOURCE = f"""{RULES_OF_NOW},
 told AS (
   SELECT *, total_cents * 0.01 AS total, refunded_cents * 0.01 AS refunded
-  FROM ({unpack(_ORDER_COLUMNS)}) packed
+  FROM ({unpack(batch_columns.ORDERS)}) packed
 ),
 incoming AS (
   SELECT id, {", ".join(_STATE)}, {counts_sql()} AS counts,
@@ -178,7 +145,7 @@ incoming AS (
 profile AS (  -- the newest values that the batch has for each customer
   SELECT profile_customer, earliest_order, coalesce(newest_order, earliest_order) AS newest_order,
     {", ".join(map(_profile_register, REGISTERS))}
-  FROM ({unpack(_PROFILE_COLUMNS)}) packed
+  FROM ({unpack(batch_columns.PROFILES)}) packed
 ),
 written AS (
   INSERT INTO orders AS o ({_COLUMNS}, most_refunded, applied_at)
@@ -231,7 +198,7 @@ stored AS (
     SELECT ctid AS place, {_CUSTOMER} FROM customers WHERE id = touched.customer_id OFFSET 0
   ) c
   UNION ALL
-  SELECT NULL, {_NEW_CUSTOMER} FROM ({unpack(_NEW_COLUMNS)}) new
+  SELECT NULL, {_NEW_CUSTOMER} FROM ({unpack(batch_columns.NEW_CUSTOMERS)}) new
 ),
 after AS (
   SELECT c.place, c.id, c.segment, c.segment_manual, c.segment_pinned, c.segment_pinned_until,
@@ -325,10 +292,10 @@ async def apply_events(
     rows = await connection.execute(
         _APPLY,
         {
-            **pack(_order_columns(changes)),
-            **pack(_profile_columns(profiles)),
+            **pack(batch_columns.of_orders(changes)),
+            **pack(batch_columns.of_profiles(profiles)),
             **pack({"locked": sorted(owners.locked)}),
-            **pack(_new_columns(owners.new)),
+            **pack(batch_columns.of_new_customers(owners.new)),
             "now": now or owners.locked_at,
             "cause": cause.value,
             "ids_replaced": owners.ids_replaced,
@@ -388,76 +355,6 @@ def _stored(rows: Iterable[Row[Any]], locked: Container[int]) -> dict[str, Store
             raise OwnerChangedError
         stored[row.id] = _stored_order(row)
     return stored
-
-
-def _order_columns(changes: Sequence[OrderChange]) -> dict[str, list[Any]]:
-    states = [change.state for change in changes]
-    named = [change.named for change in changes]
-    # A key is left out if it equals the key of the order's state: see `_or_usual`.
-    other_keys = [
-        change.named[0] if change.named and change.named[0] != change.state.key else None
-        for change in changes
-    ]
-    return {
-        "id": [state.order_id for state in states],
-        "version": [state.key.version for state in states],
-        "updated_at": [state.key.at for state in states],
-        "sent_at": [None if state.key.sent == state.key.at else state.key.sent for state in states],
-        "event_id": [state.key.event_id for state in states],
-        "status": [state.status for state in states],
-        "payment_status": [state.payment_status for state in states],
-        "total_cents": [state.total_cents for state in states],
-        "refunded_cents": [state.refunded_cents for state in states],
-        "date_created": [state.date_created for state in states],
-        "currency": [state.currency for state in states],
-        "exchange_rate": [
-            None if state.exchange_rate is None else str(state.exchange_rate) for state in states
-        ],
-        "most_refunded_cents": [
-            None if change.most_refunded == change.state.refunded_cents else change.most_refunded
-            for change in changes
-        ],
-        "customer_id": [name and name[1].owner for name in named],
-        "identifier": [name and name[1].identifiers[0] for name in named],
-        "other_identifier": [
-            name[1].identifiers[1] if name and len(name[1].identifiers) > 1 else None
-            for name in named
-        ],
-        "erased": [change.erased or None for change in changes],
-        "named_version": [key and key.version for key in other_keys],
-        "named_at": [key and key.at for key in other_keys],
-        "named_sent_at": [key and key.sent for key in other_keys],
-        "named_event_id": [key and key.event_id for key in other_keys],
-    }
-
-
-def _profile_columns(profiles: Sequence[Profile]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {
-        "profile_customer": [profile.customer_id for profile in profiles],
-        "profile_at": [profile.key.at for profile in profiles],
-        "profile_event": [profile.key.event_id for profile in profiles],
-        "earliest_order": [profile.earliest_order for profile in profiles],
-        "newest_order": [
-            None if profile.latest_order == profile.earliest_order else profile.latest_order
-            for profile in profiles
-        ],
-    }
-    for register in REGISTERS:
-        # A key is left out if it equals the key of the customer's latest event: see `_or_usual`.
-        other_keys = [profile.other_keys.get(register) for profile in profiles]
-        value_column, at_column, event_column = registers.columns_of(register)
-        columns[value_column] = [profile.values.get(register) for profile in profiles]
-        columns[at_column] = [key and key.at for key in other_keys]
-        columns[event_column] = [key and key.event_id for key in other_keys]
-    return columns
-
-
-def _new_columns(new: Sequence[NewCustomer]) -> dict[str, list[Any]]:
-    return {
-        "new_customer": [each.id for each in new],
-        "new_email": [each.email for each in new],
-        "new_since": [each.earliest for each in new],
-    }
 
 
 def _stored_order(row: Row[Any]) -> StoredOrder:
