@@ -63,8 +63,8 @@ MUTATIONS = {
     ),
     "the relay's ids are its own and rise": Mutation(
         "service/streams/out_stream.py",
-        "redis.call('XADD', stream, ARGV[i] .. '-0', field, ARGV[i + 1])",
-        "redis.call('XADD', stream, '*', field, ARGV[i + 1])",
+        "redis.call('XADD', stream, ids_and_bodies[i], field, ids_and_bodies[i + 1])",
+        "redis.call('XADD', stream, '*', field, ids_and_bodies[i + 1])",
         (f"{RELAY}::test_a_crash_between_xadd_and_marking_it_duplicates_no_change",),
     ),
     "formulas are escaped": Mutation(
