@@ -64,7 +64,7 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
 
     customer_id: int
     key: ProfileKey
-    """Of the latest event that names the customer."""
+    """The key of the latest event that names the customer."""
     earliest_order: datetime | None
     """None if events only have the e-mail of the customer, and name somebody else."""
     latest_order: datetime | None
