@@ -57,8 +57,8 @@ class Inbox:
     """Judged entries that wait to be applied, in lanes, split by customer.
 
     Two batches that name the same customer wait for each other's locks, and two batches of a
-    thousand entries nearly always have a customer in common. Batches of different lanes never do,
-    so both run in Postgres at the same time. Reading waits while the lanes are full or the room
+    thousand entries nearly always have a customer in common. Batches of different lanes hardly ever
+    do, so both run in Postgres at the same time. Reading waits while the lanes are full or the room
     is taken, so a worker's memory stays flat.
     """
 

@@ -183,16 +183,12 @@ def _checked(
         currency, rate = money
     created, updated, sent = order.date_created, order.date_updated, event.time
     horizon = now + AHEAD
-    if max(created, updated or created, sent or created) > horizon and (
-        fault := _in_future(event, max(horizon, received(entry) + AHEAD) if entry else horizon)
-    ):
-        return fault
-    at, source, shop_id, traceparent = (
-        updated or sent or created,
-        event.source or "",
-        order.shop_id,
-        event.traceparent,
-    )
+    if max(created, updated or created, sent or created) > horizon:  # hardly ever
+        if entry is not None:
+            horizon = max(horizon, received(entry) + AHEAD)
+        if fault := _in_future(event, horizon):
+            return fault
+    at, source = updated or sent or created, event.source or ""
     return OrderEvent(
         order_id=order.id,
         key=EventKey(order.version or 0, at, sent or at, event.id),
@@ -205,8 +201,8 @@ def _checked(
         customer=_customer(order, source, terms.country),
         currency=currency,
         exchange_rate=rate,
-        traceparent=traceparent if isinstance(traceparent, str) else None,
-        shop_order=ShopOrder(source, shop_id) if shop_id else None,
+        traceparent=event.traceparent if isinstance(event.traceparent, str) else None,
+        shop_order=ShopOrder(source, order.shop_id) if order.shop_id else None,
     )
 
 

@@ -34,10 +34,10 @@ def table(
             f"| {name} | {contender.what} | {events[name]:,} | {spread(rates, ',.0f')} | {times} |"
             f" {cost} |"
         )
-    return "\n".join([*lines, "", cost_of([measured[mine] for measured in rounds])])
+    return "\n".join([*lines, "", _cost_of([measured[mine] for measured in rounds])])
 
 
-def cost_of(measured: Sequence[Measured]) -> str:
+def _cost_of(measured: Sequence[Measured]) -> str:
     """Return what an event costs us, by kind of process, and how long the processors were idle."""
     names = sorted({name for one in measured for name in one.cpu})
     costs = [

@@ -230,5 +230,6 @@ def _cpu_seconds() -> dict[str, float]:
             name = child.name()
             name = "worker" if name.startswith("python") else name
             times = child.cpu_times()
-            seconds[name] = seconds.get(name, 0.0) + sum(times[:4])
+            ended = times.children_user + times.children_system
+            seconds[name] = seconds.get(name, 0.0) + times.user + times.system + ended
     return seconds

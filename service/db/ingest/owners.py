@@ -7,6 +7,7 @@ Identifiers are written in their own order and customers are locked in the order
 writer does the same, so that writers cannot deadlock.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,7 @@ from service.core.identifiers import (
     kind_of,
     value_of,
 )
-from service.core.identity import Known, Naming
+from service.core.identity import Known, Naming, NewIdentifier
 from service.core.order_event import OrderEvent
 from service.db.columns import pack, unpack, unpack_numbered
 from service.db.customers.erasure_keys import identifier_hash, pseudonym_sql
@@ -180,10 +181,10 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
         ours = await _ours(connection, [each for each in identifiers if each not in known.owners])
         known = known._replace(owners={**known.owners, **ours})
         created = await _create(connection, events, known)
-        if created.taken:
+        if created.taken:  # look again whom they mean
             found = await _lock(connection, identifiers, order_ids, ids=sorted(ours.values()))
             locked, owners = found, {**ours, **_owners(identifiers, found)}
-            if not created.taken <= owners.keys():
+            if not known.owners.keys() | created.owners.keys() | created.taken <= owners.keys():
                 raise OwnerChangedError
         else:
             owners = {**known.owners, **created.owners}
@@ -262,20 +263,25 @@ async def _create(
     columns = {name: [getattr(each, name) for each in new] for name in _NEW_COLUMNS}
     row = (await connection.execute(_CREATE, pack(columns))).one()
     owners = dict(zip(row.created_identifier or (), row.created_customer_id or (), strict=True))
-    customers: dict[int, NewCustomer] = {}
+    theirs = defaultdict[int, list[NewIdentifier]](list)
     for each in new:
-        if each.customer is None and (owner := owners.get(each.identifier)):
-            is_email = kind_of(each.identifier) is IdentifierKind.EMAIL
-            email = value_of(each.identifier) if is_email else None
-            customer = customers.setdefault(owner, NewCustomer(owner, email, each.earliest))
-            customers[owner] = NewCustomer(
-                owner, customer.email or email, min(customer.earliest, each.earliest)
-            )
+        if each.customer is None and each.identifier in owners:
+            theirs[owners[each.identifier]].append(each)
     return _Created(
         owners,
-        [customers[owner] for owner in sorted(customers)],
+        [_new_customer(owner, theirs[owner]) for owner in sorted(theirs)],
         frozenset(each.identifier for each in new if each.identifier not in owners),
     )
+
+
+def _new_customer(number: int, identifiers: Sequence[NewIdentifier]) -> NewCustomer:
+    emails = [
+        value_of(each.identifier)
+        for each in identifiers
+        if kind_of(each.identifier) is IdentifierKind.EMAIL
+    ]
+    earliest = min(each.earliest for each in identifiers)
+    return NewCustomer(number, min(emails, default=None), earliest)
 
 
 def _spellings(identifiers: Sequence[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import Row
 
 from service.core.customer_ids import customer_ref
+from service.core.json_values import timestamp
 from service.core.published_change import read_change
 from service.db.outbox import Outbox, OutboxEvent
 from service.db.segments import unknown_changes
@@ -48,8 +49,7 @@ def _text(value: str | None) -> str:
 
 @lru_cache(256)  # the changes of a batch have one time
 def _moment(value: datetime | None) -> str:
-    """Return a moment as JSON. Postgres gives every moment in UTC."""
-    return "null" if value is None else f'"{value.isoformat()[:-6]}Z"'
+    return _text(timestamp(value))
 
 
 CHANGES = Outbox(

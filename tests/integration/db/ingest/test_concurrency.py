@@ -186,3 +186,26 @@ async def test_a_new_customer_whose_email_is_taken_meanwhile_keeps_their_other_i
     ]
     assert len(await service.rows("SELECT low FROM pending_merges")) == 1
     assert await service.findings() == []
+
+
+async def test_a_batch_starts_again_if_an_identifier_vanished_while_it_waited_for_another(
+    service: Service, now: datetime
+) -> None:
+    """As when its customer is erased meanwhile."""
+    await service.ingest(*entries([cloud_event("ORD-0", email="known@x.org", created=now)]))
+    named = [
+        cloud_event(f"ORD-{number}", email=email, created=now)
+        for number, email in enumerate(("new@x.org", "new@x.org", "known@x.org"), 1)
+    ]
+    first, second = (
+        judge_all(entries(events), service.config) for events in (named[:1], named[1:])
+    )
+    async with service.engine.begin() as connection:
+        await ingest(connection, first, now)
+        other = asyncio.create_task(commit_once(service, second, now))
+        await until(lambda: service.rows(WAITING))
+        rename = "UPDATE identifiers SET identifier = :new WHERE identifier = :old"
+        await service.execute(rename, old="email:known@x.org", new="email:gone@x.org")
+    with pytest.raises(OwnerChangedError):
+        await other
+    await service.execute(rename, old="email:gone@x.org", new="email:known@x.org")
