@@ -105,19 +105,19 @@ changed AS (
     date_created = LEAST(c.date_created, l.date_created),
     date_updated = clock_timestamp()
   FROM l WHERE c.id = l.id
-  RETURNING c.id, search_folded(concat_ws(E'\x1f',
-        coalesce(left(new.name, 200), ''), new.email,
-        CASE WHEN length(new.name) > 200 THEN new.name END,
-        NULLIF(search_digits(new.phone), ''),
-        CASE WHEN new.phone COLLATE "C" ~ '[^-0-9 ()+./]' THEN new.phone END,
-        replace(new.address ->> 'zip', ' ', ''), NULLIF(new.notes, ''),
-      (SELECT string_agg(CASE split_part(i.identifier, ':', 1)
-            WHEN 'email' THEN substr(i.identifier, 7)
-            WHEN 'phone' THEN substr(i.identifier, 8)
-            WHEN 'external' THEN substr(i.identifier, strpos(i.identifier, '#') + 1)
-          END, E'\x1f' ORDER BY i.identifier)
-        FROM identifiers i WHERE i.customer_id = new.id
-          AND i.identifier <> coalesce('email:' || new.email_key, '')))) || E'\n\x1e' AS searched,
+  RETURNING c.id, concat_ws(E'\x1f',
+      coalesce(left(new.name, 200), ''), new.email,
+      CASE WHEN length(new.name) > 200 THEN new.name END,
+      NULLIF(search_digits(new.phone), ''),
+      CASE WHEN new.phone COLLATE "C" ~ '[^-0-9 ()+./]' THEN new.phone END,
+      replace(new.address ->> 'zip', ' ', ''), NULLIF(new.notes, ''),
+    (SELECT string_agg(CASE split_part(i.identifier, ':', 1)
+          WHEN 'email' THEN substr(i.identifier, 7)
+          WHEN 'phone' THEN substr(i.identifier, 8)
+          WHEN 'external' THEN substr(i.identifier, strpos(i.identifier, '#') + 1)
+        END, E'\x1f' ORDER BY i.identifier)
+      FROM identifiers i WHERE i.customer_id = new.id
+        AND i.identifier <> coalesce('email:' || new.email_key, ''))) AS searched,
     old.name AS old_name, new.name AS new_name, old.phone AS old_phone, new.phone AS new_phone,
     old.address AS old_address, new.address AS new_address, old.email AS old_email,
     new.email AS new_email, old.notes AS old_notes, new.notes AS new_notes,
@@ -127,7 +127,7 @@ changed AS (
 ),
 found AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM changed ORDER BY id
+  SELECT id, search_folded(searched) || E'\n\x1e' FROM changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 redated AS (

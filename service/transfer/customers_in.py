@@ -28,7 +28,7 @@ from service.db.columns import pack, unpack
 from service.db.customers.erasure_keys import identifier_hash
 from service.db.customers.identity.pairs import put_together
 from service.db.locks import lock_customers, read_clock
-from service.db.search_text import search_text
+from service.db.search_text import folded, unfolded
 from service.db.segments.assign import SLOT, THIS_SLOT, Hold, hold, reclassify
 from service.db.statistics.daily import daily_totals_sql
 from service.transfer.customer_lines import CustomerLine
@@ -265,13 +265,13 @@ changed AS (
     date_created = LEAST(c.date_created, l.date_created),
     date_updated = clock_timestamp()
   FROM l WHERE c.id = l.id
-  RETURNING c.id, {search_text("new")} AS searched,
+  RETURNING c.id, {unfolded("new")} AS searched,
     {_each("old.{it} AS old_{it}, new.{it} AS new_{it}", _EDITED)},
     old.date_created AS old_created, new.date_created AS new_created
 ),
 found AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM changed ORDER BY id
+  SELECT id, {folded("searched")} FROM changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 redated AS (

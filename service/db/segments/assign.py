@@ -20,7 +20,7 @@ from service.db.figures import FIGURES, added_by, each_figure
 from service.db.locks import lock_customers
 from service.db.outbox import CHANNEL
 from service.db.schema import COUNTER_SLOTS
-from service.db.search_text import SEARCHED, search_text
+from service.db.search_text import SEARCHED, folded, unfolded
 from service.db.segments.rules_sql import LIMITS, hold_ended_sql, segment_sql
 from service.db.segments.trace_context import trace_customer
 from service.db.statistics.daily import daily_changes_sql, daily_totals_sql
@@ -74,7 +74,7 @@ _UPDATED = f"""
     CASE WHEN old.segment_sequence = 0 OR {
     " OR ".join(f"old.{value} IS DISTINCT FROM new.{value}" for value in SEARCHED)
 }
-      THEN {search_text("new")} END AS searched  -- NULL: it has not changed
+      THEN {unfolded("new")} END AS searched  -- NULL: it has not changed
 """
 _INSERTED = f"""
   INSERT INTO customers ({", ".join(registers.COLUMNS)}, email_key, id, date_created, date_updated,
@@ -83,13 +83,13 @@ _INSERTED = f"""
     total_orders, total_spent, first_order_date, last_order_date, judged_segment, 1
   FROM judged WHERE place IS NULL ORDER BY id
   RETURNING id, CAST(NULL AS text), 0, 0, 0.00, date_created, date_created, segment,
-    segment_sequence, total_orders, total_spent, last_order_date, {search_text("new")}
+    segment_sequence, total_orders, total_spent, last_order_date, {unfolded("new")}
 """
 
 _TAIL = f"""
 search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM updated WHERE searched IS NOT NULL ORDER BY id
+  SELECT id, {folded("searched")} FROM updated WHERE searched IS NOT NULL ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (

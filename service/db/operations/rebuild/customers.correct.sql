@@ -82,24 +82,25 @@ updated AS (
     CASE WHEN old.segment_sequence = 0 OR old.name IS DISTINCT FROM new.name
     OR old.email IS DISTINCT FROM new.email OR old.phone IS DISTINCT FROM new.phone
     OR old.address ->> 'zip' IS DISTINCT FROM new.address ->> 'zip'
-      THEN search_folded(concat_ws(E'\x1f',
-          coalesce(left(new.name, 200), ''), new.email,
-          CASE WHEN length(new.name) > 200 THEN new.name END,
-          NULLIF(search_digits(new.phone), ''),
-          CASE WHEN new.phone COLLATE "C" ~ '[^-0-9 ()+./]' THEN new.phone END,
-          replace(new.address ->> 'zip', ' ', ''), NULLIF(new.notes, ''),
-        (SELECT string_agg(CASE split_part(i.identifier, ':', 1)
-              WHEN 'email' THEN substr(i.identifier, 7)
-              WHEN 'phone' THEN substr(i.identifier, 8)
-              WHEN 'external' THEN substr(i.identifier, strpos(i.identifier, '#') + 1)
-            END, E'\x1f' ORDER BY i.identifier)
-          FROM identifiers i WHERE i.customer_id = new.id
-            AND i.identifier <> coalesce('email:' || new.email_key,
-            '')))) || E'\n\x1e' END AS searched  -- NULL: it has not changed
+      THEN concat_ws(E'\x1f',
+        coalesce(left(new.name, 200), ''), new.email,
+        CASE WHEN length(new.name) > 200 THEN new.name END,
+        NULLIF(search_digits(new.phone), ''),
+        CASE WHEN new.phone COLLATE "C" ~ '[^-0-9 ()+./]' THEN new.phone END,
+        replace(new.address ->> 'zip', ' ', ''), NULLIF(new.notes, ''),
+      (SELECT string_agg(CASE split_part(i.identifier, ':', 1)
+            WHEN 'email' THEN substr(i.identifier, 7)
+            WHEN 'phone' THEN substr(i.identifier, 8)
+            WHEN 'external' THEN substr(i.identifier, strpos(i.identifier, '#') + 1)
+          END, E'\x1f' ORDER BY i.identifier)
+        FROM identifiers i WHERE i.customer_id = new.id
+          AND i.identifier <> coalesce('email:' || new.email_key,
+          ''))) END AS searched  -- NULL: it has not changed
 ),
 search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, searched FROM updated WHERE searched IS NOT NULL ORDER BY id
+  SELECT id, search_folded(searched) || E'\n\x1e' FROM updated
+      WHERE searched IS NOT NULL ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (
