@@ -18,6 +18,7 @@ from service.config import Config
 from service.core.loss_arithmetic import Loss
 from service.core.partitions import OrdersStream
 from service.core.stream_ids import write
+from service.db import figures_index
 from service.db.customers import interactions, order_conflicts
 from service.db.customers.identity import duplicates
 from service.db.customers.identity.merge import merge_next
@@ -58,6 +59,7 @@ _DROP_SECONDS = 30.0
 _FORGET_SECONDS = 60.0
 _ERASE_SECONDS = 5.0
 _REWRITE_SECONDS = 5.0
+_SUMMARIZE_SECONDS = 5.0
 _COUNT_SECONDS = 5.0
 _LATE_SECONDS = 30.0
 """Late orders have stopped coming if two looks find the same."""
@@ -90,6 +92,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("times orders of past days came", late_orders_step(), _LATE_SECONDS),
         Chore("checks for losses", check_losses, 1.0),
         Chore("texts for searches written anew", rewrite_waiting_step(), _REWRITE_SECONDS),
+        Chore("customers taken into the index", figures_index.summarize, _SUMMARIZE_SECONDS),
         Chore("removed interactions forgotten", interactions.forget_removed, _FORGET_SECONDS),
         Chore("conflicts forgotten", order_conflicts.forget_superseded, _FORGET_SECONDS),
         Chore("views counted", counts.count_next_step(), _COUNT_SECONDS),

@@ -54,6 +54,8 @@ class AdvisoryLock(IntEnum):
     """One process counts the customers of saved views."""
     SEARCH_TEXTS = 0x43524D17
     """One process writes the texts anew that searches read."""
+    FIGURES_INDEX = 0x43524D19
+    """One process takes new customers into the index of figures."""
     STREAM_ERASURE = 0x43524D0B
     """One process deletes the entries of erased people from the streams."""
 

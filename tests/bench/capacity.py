@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import asyncpg
-
 from service.core import capacity
 from service.core.capacity import Shop, needs
 from service.db.operations import status
@@ -25,7 +23,7 @@ from tests.bench.load import events
 from tests.bench.population import populate
 from tests.conftest import Service
 from tests.processes import Processes, processes
-from tests.servers import Servers, servers
+from tests.servers import servers
 from tests.wait import until
 
 _STUCK = 120.0
@@ -102,7 +100,7 @@ async def images(service: Service, crm: Processes, customers: int, total: int) -
     (row,) = await service.rows("SELECT published FROM relay")
     raw: Any = service.redis  # the relay expects a stream that goes on from here
     await raw.xadd(service.config.changes_stream, {"data": ""}, id=f"{row['published']}-0")
-    if not await _checkpoint(service.servers):
+    if not await runs.checkpoint(service.servers):
         return None
     documents = events(total, customers, updates=0, duplicates=0, late=0, seed=3)
     before, settled = await _wal(service), await _settled(service)
@@ -200,18 +198,6 @@ async def _bytes_each(service: Service, stream: str) -> float:
     raw: Any = service.redis
     size, entries = await raw.memory_usage(stream, samples=0), await raw.xlen(stream)
     return float(size / entries)
-
-
-async def _checkpoint(used: Servers) -> bool:
-    """Make a checkpoint as superuser; return False if the server is not an embedded one."""
-    if used.postgres is None:
-        return False
-    password = used.postgres.data.with_name("postgres.password").read_text()
-    host = used.database_url.rpartition("@")[2]
-    connection = await asyncpg.connect(f"postgresql://postgres:{password}@{host}", ssl=False)
-    await connection.execute("CHECKPOINT")
-    await connection.close()
-    return True
 
 
 async def _measure(chosen: argparse.Namespace) -> list[Row]:

@@ -133,7 +133,7 @@ async def replay(service: Service) -> str:
         await service.empty()
         await worker.prepare(service)
         await runs.fill(service, documents)
-        await runs.checkpoint(service)
+        await runs.checkpoint(service.servers)
         for passes, rates in enumerate((first, again)):
             with runs.started(service, worker.commands) as processes:
                 before = passes * len(documents)
@@ -217,7 +217,7 @@ async def _rates_in_shop(
     for number in range(_RUNS):
         documents = events(_EVENTS, ordering, apart=customers // ordering, seed=number)
         await runs.fill(service, _as_new_orders(documents, number))
-        await runs.checkpoint(service)
+        await runs.checkpoint(service.servers)
         with runs.started(service, worker.commands) as processes:
             before = number * _EVENTS
             measured = await runs.drain(service, worker, processes, _EVENTS, before)

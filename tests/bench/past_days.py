@@ -73,7 +73,7 @@ async def _while_draining(service: Service, chosen: argparse.Namespace) -> None:
     raw: Any = service.redis  # the relay expects a stream that goes on from here
     await raw.xadd(service.config.changes_stream, {"data": ""}, id=f"{row['published']}-0")
     await runs.fill(service, events(chosen.events, chosen.customers))
-    await runs.checkpoint(service)
+    await runs.checkpoint(service.servers)
     samples: list[tuple[float, int, bool]] = []
     asked = done = None
     with runs.started(service, ours().commands):

@@ -85,14 +85,14 @@ customers = Table(
         postgresql_where=text("segment_pinned_until IS NOT NULL"),
     ),
     # Lists are sorted by these. Every order changes them, and an update that changes a b-tree's
-    # columns cannot be HOT. With BRIN it can.
+    # columns cannot be HOT. With BRIN it can. Workers keep it up to date: see `figures_index`.
     Index(
         "ix_customers_figures",
         "total_orders",
         "total_spent",
         "last_order_date",
         postgresql_using="brin",
-        postgresql_with={"pages_per_range": 4, "autosummarize": True},
+        postgresql_with={"pages_per_range": 4},
     ),
     # With room for another version, an update stays on the page and leaves the indexes alone (HOT).
     postgresql_with={"fillfactor": "65"},
