@@ -3,7 +3,7 @@
 -- One statement: a page never mixes two snapshots. One row more shows that there is a next page.
 WITH page AS (
   SELECT *
-      FROM ((SELECT c.id AS id, c.date_created AS sort_value FROM customers c WHERE true
+      FROM ((SELECT c.id AS id, c.date_created AS sort_value FROM customers c WHERE true AND true
       AND true ORDER BY sort_value DESC,
       c.id DESC LIMIT CAST(:one_more AS bigint) + :skip)) gathered
   ORDER BY sort_value DESC, id DESC LIMIT :one_more OFFSET :skip

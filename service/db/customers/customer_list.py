@@ -13,6 +13,7 @@ from service.db.customers.customer_row import COLUMNS, CustomerRow
 from service.db.customers.filters import Filter
 from service.db.customers.search_query import search_condition
 from service.db.customers.sorting import (
+    ALL_AT_ONCE,
     KEYS,
     Branch,
     Sort,
@@ -140,9 +141,10 @@ def sorted_query(wanted: Filter, page: Page, hits: int | None) -> SortedQuery:
         continued = page.after is not None
         parts = nullable_parts(key, direction, continued=continued, after_value=after_value)
         return SortedQuery(key, direction, where, parameters, parts)
-    if page.after:
-        where += f" AND {after_position(key, beyond)}"
-    return SortedQuery(key, direction, where, parameters)
+    start = after_position(key, beyond) if page.after else "true"
+    if key.listed and wanted != Filter() and _is_about_many(wanted, hits):
+        return SortedQuery(key, direction, where, parameters, ALL_AT_ONCE, start)
+    return SortedQuery(key, direction, where, parameters, start=start)
 
 
 def page_statement(query: SortedQuery, branches: Sequence[Branch] = ()) -> TextClause:
@@ -179,13 +181,17 @@ async def _read(
     """Return the rows of a page, and one more if there is one."""
     query = sorted_query(wanted, page, hits)
     rows: Sequence[Row[Any]] = ()
-    many = hits is None and wanted.ids is None
-    if many and (branches := await choose_branches(connection, query)):
+    if _is_about_many(wanted, hits) and (branches := await choose_branches(connection, query)):
         async with without_seqscan(connection):
             rows = (await connection.execute(statement(query, branches), query.parameters)).all()
     if len(rows) <= page.limit:
         rows = (await connection.execute(statement(query, ()), query.parameters)).all()
     return rows
+
+
+def _is_about_many(wanted: Filter, hits: int | None) -> bool:
+    """Return False if it is known whom the filter means, or how many of them there are."""
+    return hits is None and wanted.ids is None
 
 
 def _place(row: Row[Any]) -> SortPosition:

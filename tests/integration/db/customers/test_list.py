@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from service.core.segment_rules import Segment
 from service.db.customers import filters, sorting
+from service.db.customers.customer_list import Page, find, ids_statement, sorted_query
+from service.db.customers.filters import Filter
 from service.db.customers.sorting import (
     KEYS,
     Sort,
@@ -107,6 +110,37 @@ async def test_pages_by_what_is_expected_list_only_customers_with_an_outlook(
     items = await _all(api, sort=sort, limit=3)
     assert [it["id"] for it in items if it["outlook"] is None] == [gone["id"]]
     assert len(items) == (await api.get(sort=sort))["total"] == 20
+
+
+@pytest.mark.parametrize("first", [2, 8, 20_000])
+async def test_a_filter_keeps_the_order_however_many_customers_are_looked_at_first(
+    api: Api, service: Service, now: datetime, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    await _shop(service, now)
+    await foretell(service)
+    monkeypatch.setattr(sorting, "_FIRST", first)
+    for sort in ("chance", "-expectedValue"):
+        everybody = await _all(api, sort=sort, limit=500)
+        for segment in {it["segment"] for it in everybody}:
+            expected = [it["id"] for it in everybody if it["segment"] == segment]
+            for limit in (1, 3):
+                found = await _all(api, sort=sort, limit=limit, segment=segment)
+                assert [it["id"] for it in found] == expected
+
+
+async def test_customers_are_looked_at_from_where_the_page_before_ended(
+    service: Service, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _shop(service, now)
+    await foretell(service)
+    everybody = Filter(segments=tuple(Segment))
+    monkeypatch.setattr(sorting, "_FIRST", 4)
+    async with service.engine.connect() as connection:
+        page = await find(connection, everybody, Page(Sort.CHANCE, limit=10))
+        query = sorted_query(everybody, Page(Sort.CHANCE, limit=3, after=page.last), None)
+        branches = await choose_branches(connection, query)
+        rows = await connection.execute(ids_statement(query, branches), query.parameters)
+        assert len(rows.all()) == 4
 
 
 async def test_a_cursor_continues_after_its_page_while_customers_are_added(
