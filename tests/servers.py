@@ -1,6 +1,7 @@
 """The real servers that tests run on: named by URL, in containers, or from the wheels."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from service.local.stack import LocalStack
 from service.local.supervise import Supervised
 from tests import redis_users, roles
@@ -21,6 +24,18 @@ from tests import redis_users, roles
 DOCKER_SECONDS = 1
 WAIT_SECONDS = 60
 PASSWORD = "test"
+
+
+def send_to_all(pid: int | None, number: signal.Signals) -> None:
+    """Send a signal to a server and its children.
+
+    If only the parent process of Postgres hangs, it still answers.
+    """
+    assert pid, "the server is down"
+    parent = psutil.Process(pid)
+    for process in (*parent.children(recursive=True), parent):
+        with contextlib.suppress(psutil.NoSuchProcess):  # connections end meanwhile
+            process.send_signal(number)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ _SUMMARIZE = text("SELECT summarize_figures()")
 async def summarize(connection: AsyncConnection) -> None:
     """Take new pages of customers into the index, unless another process does; the caller commits.
 
-    It reads the new pages, and some 20 bytes for each page that is known.
+    It reads the new pages, and one entry of the index for every four pages that are known.
     """
     if await try_lock(connection, AdvisoryLock.FIGURES_INDEX):
         await connection.execute(_SUMMARIZE)

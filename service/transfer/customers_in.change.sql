@@ -117,7 +117,7 @@ changed AS (
           WHEN 'external' THEN substr(i.identifier, strpos(i.identifier, '#') + 1)
         END, E'\x1f' ORDER BY i.identifier)
       FROM identifiers i WHERE i.customer_id = new.id
-        AND i.identifier <> coalesce('email:' || new.email_key, ''))) AS searched,
+        AND i.identifier <> coalesce('email:' || new.email_key, ''))) AS unfolded,
     old.name AS old_name, new.name AS new_name, old.phone AS old_phone, new.phone AS new_phone,
     old.address AS old_address, new.address AS new_address, old.email AS old_email,
     new.email AS new_email, old.notes AS old_notes, new.notes AS new_notes,
@@ -127,7 +127,7 @@ changed AS (
 ),
 found AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, search_folded(searched) || E'\n\x1e' FROM changed ORDER BY id
+  SELECT id, search_folded(unfolded) || E'\n\x1e' FROM changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 redated AS (

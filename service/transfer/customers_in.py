@@ -265,13 +265,13 @@ changed AS (
     date_created = LEAST(c.date_created, l.date_created),
     date_updated = clock_timestamp()
   FROM l WHERE c.id = l.id
-  RETURNING c.id, {unfolded("new")} AS searched,
+  RETURNING c.id, {unfolded("new")} AS unfolded,
     {_each("old.{it} AS old_{it}, new.{it} AS new_{it}", _EDITED)},
     old.date_created AS old_created, new.date_created AS new_created
 ),
 found AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, {folded("searched")} FROM changed ORDER BY id
+  SELECT id, {folded("unfolded")} FROM changed ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 redated AS (

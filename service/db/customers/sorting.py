@@ -94,8 +94,8 @@ def _of_outlook(column: str) -> SortKey:
 
 _EVERYBODY = (Branch("true"),)
 ALL_AT_ONCE = (Branch("true", at_once=True),)
-"""For a filter that may go against the sort order. Inactive customers are expected to order least,
-so an index by what is expected passes nearly everybody else, one by one, before it meets them."""
+"""For a filter that may go against the sort order. New customers are expected to order most. On the
+way to those with the least chance, an index passes nearly everybody else, one by one."""
 KEYS = {
     Sort.NAME: SortKey(
         name_order("n.searched"),
@@ -123,8 +123,8 @@ _SAMPLE_SHARE = 0.01
 """The share of the table's pages that is read to find a bound."""
 
 _FIRST = 20_000
-"""How many customers are looked at along an index before all are read. It takes a fifth of that
-time, and nearly always finds a page."""
+"""How many customers are looked at along an index before all are read. With more, more pages are
+found there, and the others take longer."""
 
 _MANY_TIED = 30
 """If more rows of the sample than this share the bound's value, walking along the ids meets enough
@@ -183,10 +183,10 @@ async def choose_branches(connection: AsyncConnection, query: SortedQuery) -> Se
     The branches very likely hold a whole page, but not certainly: if the page comes out short, the
     caller reads it again from all customers. Empty if all customers have to be read at once.
     """
-    values = tuple(Branch(condition, tied=True) for condition in query.key.values)
-    column = query.key.bounded
     if query.parts == ALL_AT_ONCE:
         return (Branch("true", among=_FIRST),)
+    values = tuple(Branch(condition, tied=True) for condition in query.key.values)
+    column = query.key.bounded
     if column is None:
         return values
     if (bound := await _read_bound(connection, query)) is None:

@@ -468,7 +468,7 @@ changed_rows AS (
           END, E'\x1f' ORDER BY i.identifier)
         FROM identifiers i WHERE i.customer_id = new.id
           AND i.identifier <> coalesce('email:' || new.email_key,
-          ''))) END AS searched  -- NULL: it has not changed
+          ''))) END AS unfolded  -- NULL: it has not changed
 ),
 new_rows AS (
   INSERT INTO customers (name, name_at, name_event, phone, phone_at, phone_event, address,
@@ -498,8 +498,8 @@ new_rows AS (
 updated AS (TABLE changed_rows UNION ALL TABLE new_rows),
 search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, search_folded(searched) || E'\n\x1e' FROM updated
-      WHERE searched IS NOT NULL ORDER BY id
+  SELECT id, search_folded(unfolded) || E'\n\x1e' FROM updated
+      WHERE unfolded IS NOT NULL ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (

@@ -74,7 +74,7 @@ _UPDATED = f"""
     CASE WHEN old.segment_sequence = 0 OR {
     " OR ".join(f"old.{value} IS DISTINCT FROM new.{value}" for value in SEARCHED)
 }
-      THEN {unfolded("new")} END AS searched  -- NULL: it has not changed
+      THEN {unfolded("new")} END AS unfolded  -- NULL: it has not changed
 """
 _INSERTED = f"""
   INSERT INTO customers ({", ".join(registers.COLUMNS)}, email_key, id, date_created, date_updated,
@@ -89,7 +89,7 @@ _INSERTED = f"""
 _TAIL = f"""
 search_rows AS (
   INSERT INTO customer_search (customer_id, searched)
-  SELECT id, {folded("searched")} FROM updated WHERE searched IS NOT NULL ORDER BY id
+  SELECT id, {folded("unfolded")} FROM updated WHERE unfolded IS NOT NULL ORDER BY id
   ON CONFLICT (customer_id) DO UPDATE SET searched = excluded.searched
 ),
 history AS (

@@ -13,7 +13,7 @@ async def _add_customers(service: Service, name: str) -> None:
 
 
 async def _new_pages(connection: AsyncConnection) -> int | None:
-    """Take what is new into the index, with the rights of a worker; return how much it was."""
+    """Take what is new into the index as a worker does; return how many groups of pages."""
     found: int | None = (await connection.execute(text("SELECT summarize_figures()"))).scalar_one()
     return found
 

@@ -1,7 +1,6 @@
 """Servers are killed, hang, lose data or refuse work; the worker recovers, or reports why not."""
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import AsyncIterator
 from typing import Any
@@ -29,7 +28,7 @@ from tests.integration.worker.scene import (
 )
 from tests.processes import HOST, Process, Processes, free_port
 from tests.redis_users import SERVICE
-from tests.servers import Embedded
+from tests.servers import Embedded, send_to_all
 from tests.wait import PATIENCE, until
 
 MEASURED_SECONDS = 2.0
@@ -49,18 +48,6 @@ async def replica(service: Service, valkey: Embedded) -> AsyncIterator[Any]:
     raw: Any = service.redis
     yield raw
     await raw.replicaof("NO", "ONE")
-
-
-def _send_to_all(server: Embedded, number: signal.Signals) -> None:
-    """Send a signal to a server and its children.
-
-    A Postgres still answers if only the parent process hangs.
-    """
-    assert server.pid
-    parent = psutil.Process(server.pid)
-    for process in (*parent.children(recursive=True), parent):
-        with contextlib.suppress(psutil.NoSuchProcess):  # connections end meanwhile
-            process.send_signal(number)
 
 
 async def _postgres_answers(service: Service) -> bool:
@@ -251,12 +238,12 @@ async def test_readiness_names_the_part_that_is_away(
         for path in ("/livez", "/readyz"):
             assert (await http.head(path, timeout=PATIENCE)).status_code == 200
     try:
-        _send_to_all(postgres, signal.SIGSTOP)
+        send_to_all(postgres.pid, signal.SIGSTOP)
         parts = await _parts(worker)
         assert parts["database"].startswith("not ready")
         assert parts["redis"] == parts["subscriber"] == "ok"
     finally:
-        _send_to_all(postgres, signal.SIGCONT)
+        send_to_all(postgres.pid, signal.SIGCONT)
     await worker.ready()
     try:
         valkey.kill(signal.SIGSTOP)

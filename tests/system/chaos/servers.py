@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import psutil
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -21,6 +20,7 @@ from service.local.child import Child
 from service.local.folder import DataFolder
 from service.local.stack import LocalStack
 from service.local.supervise import Supervised
+from tests.servers import send_to_all
 from tests.system.chaos.clock import Clock
 from tests.system.chaos.disk import Disk
 from tests.wait import until
@@ -45,10 +45,7 @@ class Server:
 
     def send(self, number: signal.Signals) -> None:
         """Signal all its processes: if only the parent of Postgres hangs, it still answers."""
-        parent = psutil.Process(self.pid)
-        for process in (*parent.children(recursive=True), parent):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+        send_to_all(self.pid, number)
 
     async def restart(self, change: Callable[[Path], object] = lambda _: None) -> None:
         """Kill it, change its data and start it; return when it is ready."""

@@ -1,7 +1,6 @@
 """Reads go to a real streaming replica, which lags, hangs, dies, is promoted and comes back."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -16,7 +15,6 @@ from typing import Any
 
 import asyncpg
 import httpx
-import psutil
 import pytest
 
 from service.config import Config, asyncpg_url
@@ -30,7 +28,7 @@ from tests.conftest import Service
 from tests.events import entry
 from tests.integration.db.outlook.shop import foretell
 from tests.integration.http.conftest import client
-from tests.servers import Servers
+from tests.servers import Servers, send_to_all
 from tests.wait import until
 
 _SLOW = 60.0
@@ -66,10 +64,7 @@ class Pair:
 
     def send(self, number: signal.Signals) -> None:
         """Signal all processes of the replica: if only the parent hangs, it still answers."""
-        parent = psutil.Process(self.standby.pid)
-        for process in (*parent.children(recursive=True), parent):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+        send_to_all(self.standby.pid, number)
 
 
 def _as_superuser(primary: LocalStack, url: str) -> str:
