@@ -1,7 +1,7 @@
 """The servers of a test run, and a service on them that is empty when a test starts."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
 from typing import Any, TypeVar
@@ -93,9 +93,32 @@ _RESET = [
 ]
 
 
-async def _empty(connection: AsyncConnection) -> None:
+_READ_KEPT = text(
+    "SELECT "
+    + ", ".join(f"(SELECT CAST(json_agg(t) AS text) FROM {table} t) AS {table}" for table in _KEPT)
+)
+_RESTORE_KEPT = text(
+    "WITH "
+    + ", ".join(
+        f"""restored_{table} AS (
+            INSERT INTO {table}
+            SELECT * FROM json_populate_recordset(CAST(NULL AS {table}), CAST(:{table} AS json))
+            ON CONFLICT DO NOTHING)"""
+        for table in _KEPT
+    )
+    + " SELECT"
+)
+
+
+async def _read_kept(connection: AsyncConnection) -> dict[str, str]:
+    return dict((await connection.execute(_READ_KEPT)).mappings().one())
+
+
+async def _empty(connection: AsyncConnection, kept: Mapping[str, str]) -> None:
     if used := (await connection.execute(_USED)).scalars().all():
         await connection.execute(text(f"TRUNCATE {', '.join(used)} RESTART IDENTITY CASCADE"))
+    if kept:
+        await connection.execute(_RESTORE_KEPT, kept)
     for statement in _RESET:
         await connection.execute(text(statement))
 
@@ -113,6 +136,9 @@ class Service:
     verifier: AsyncEngine
     redis: Redis
     servers: Servers
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """The rows of a new service that are never deleted, as JSON, by table. `empty` brings them back
+    if a test that failed has left them deleted."""
 
     @property
     def web_config(self) -> Config:
@@ -168,7 +194,7 @@ class Service:
     async def empty(self) -> None:
         """Empty the database and Redis."""
         # A process that the last test used may still answer: then they wait for each other.
-        await in_transaction(self.owner, _empty)
+        await in_transaction(self.owner, _empty, self.kept)
         await self.redis.flushall()
 
 
@@ -208,7 +234,8 @@ async def migrated(real_servers: Servers) -> AsyncIterator[Service]:
     )
     event.listen(owner.sync_engine, "connect", _write_as_an_earlier_release)
     redis = redis_client.connect(real_servers.redis_url)
-    yield Service(config, engine, owner, verifier, redis, real_servers)
+    kept = await in_transaction(owner, _read_kept)
+    yield Service(config, engine, owner, verifier, redis, real_servers, kept)
     await redis.aclose()
     for each in (engine, owner, verifier):
         await each.dispose()
