@@ -155,7 +155,7 @@ def create_app(
 
 
 def prepare(app: FastAPI) -> None:
-    """Do now what the first requests would wait for: a third of a second in all."""
+    """Do now what the first requests would wait for: half a second in all."""
     # FastAPI completes a router when it first looks there for a path. Nobody has this one.
     nowhere = {"type": "http", "method": "GET", "path": "/.nowhere", "root_path": "", "headers": []}
     for route in app.routes:

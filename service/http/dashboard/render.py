@@ -162,7 +162,13 @@ _environment.filters |= {
 }
 
 
-_FIRST_PAGES = ("customers.html", "customer.html")
+_FIRST_PAGES = (
+    "customers.html",
+    "customer.html",
+    "insight.html",
+    "retention.html",
+    "operations.html",
+)
 
 
 def compile_first_pages() -> None:
