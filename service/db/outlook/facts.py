@@ -1,6 +1,6 @@
 """The facts of customers that predictions are made from, gathered in sets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from random import Random
 from typing import Any, NamedTuple
@@ -96,26 +96,16 @@ class Chunk(NamedTuple):
 async def next_chunk(connection: AsyncConnection, after: int, most: int) -> Chunk:
     """Return the facts of those of the next ``most`` customers who have orders."""
     rows = (await connection.execute(CHUNK, {"after": after, "most": most})).all()
-    with_orders = [row for row in rows if row.order_days]
-    return Chunk(
-        [row.id for row in with_orders],
-        [_known(row) for row in with_orders],
-        len(rows),
-        rows[-1].id if rows else after,
-    )
+    known = _known(rows)
+    return Chunk(list(known), list(known.values()), len(rows), rows[-1].id if rows else after)
 
 
 async def facts_of(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, KnownCustomer]:
     """Return the facts of those of these customers who have orders."""
     rows = await connection.execute(_OF, {"ids": list(ids)})
-    return {row.id: _known(row) for row in rows if row.order_days}
+    return _known(rows)
 
 
-def _known(row: Row[Any]) -> KnownCustomer:
-    return KnownCustomer(
-        row.order_days,
-        row.total_orders,
-        row.first_order_date,
-        row.last_order_date,
-        row.total_spent,
-    )
+def _known(rows: Iterable[Row[Any]]) -> dict[int, KnownCustomer]:
+    """Return the facts of the customers with orders, by id, from rows of `_FACTS`."""
+    return {row[0]: KnownCustomer._make(row[1:]) for row in rows if row.order_days}
