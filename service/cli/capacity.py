@@ -82,6 +82,10 @@ def _facts(shop: Shop, answer: Needs, rate: float) -> Iterator[tuple[str, str]]:
         "Database",
         f"{_size(answer.database_bytes)}, with the orders of {_span(shop.years, 'year')}",
     )
+    yield (
+        "shared_buffers of PostgreSQL",
+        f"{_size(answer.shared_buffers_bytes)}, if you can: then all customers stay in memory",
+    )
     yield "Write-ahead log", f"{_size(answer.wal_bytes_per_day)} a day"
     yield (
         "Backlog after the outage",

@@ -19,6 +19,9 @@ FEWEST_PROCESSES = 2
 """The fewest workers, and the fewest web processes, so that one of each may fail."""
 CHECKPOINTS = 288
 """Checkpoints a day, at one every five minutes, which is PostgreSQL's default."""
+BUFFERS = 4
+"""PostgreSQL does not keep a table in `shared_buffers` while it reads all of it, if the table takes
+more than a quarter of them (``initscan`` in its heapam.c)."""
 _DAY = 86_400
 
 
@@ -27,6 +30,8 @@ class Bytes(NamedTuple):
 
     customer: float = 1570.0
     """Including the text that a search reads, and an identifier."""
+    listed: float = 700.0
+    """A customer's row alone. Lists that no index sorts read all of these."""
     order: float = 480.0
     """Including the dead rows that its updates leave behind."""
     change: float = 350.0
@@ -84,6 +89,8 @@ class Needs:
     connections: int
     """Connections of these workers and two web processes, at most."""
     database_bytes: float
+    shared_buffers_bytes: float
+    """With less memory, PostgreSQL reads all customers anew for each list that no index sorts."""
     wal_bytes_per_day: float
     backlog_entries: int
     """Entries not yet applied when the outage ends."""
@@ -110,6 +117,7 @@ def needs(shop: Shop, rate: float = RATE) -> Needs:
         workers=workers,
         connections=(workers + FEWEST_PROCESSES) * CONNECTIONS_PER_PROCESS,
         database_bytes=database,
+        shared_buffers_bytes=BUFFERS * shop.customers * BYTES.listed,
         # Between two checkpoints, each page is written to the log in full once at most.
         wal_bytes_per_day=events_per_day * BYTES.wal
         + min(events_per_day * images, CHECKPOINTS * database),

@@ -13,15 +13,13 @@ import asyncpg
 from service.local import LocalError, binaries
 from service.local.child import Child, launcher
 from service.local.folder import DataFolder
+from service.local.memory import memory_limit
 from service.local.ports import LOOPBACK
 
 SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": "100",
-    # Anonymous memory, so a container's small /dev/shm does not limit it.
-    "shared_buffers": "256MB",
-    "effective_cache_size": "1GB",
     "work_mem": "8MB",
     "maintenance_work_mem": "128MB",
     "max_parallel_workers_per_gather": "1",
@@ -38,7 +36,8 @@ SETTINGS = {
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] ",
 }
-"""They are passed on the command line, so that they also hold in older data folders."""
+"""They are passed on the command line, so that they also hold in older data folders. Those of
+`memory_settings` too."""
 
 SEGMENT_LINE = 6  # in postmaster.pid: key and id of the shared memory segment
 SEGMENTS = Path("/proc/sysvipc/shm")
@@ -48,6 +47,19 @@ POLL_SECONDS = 0.05
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
 ENVIRONMENT |= {"LC_ALL": "C"}
 """Without variables that can break a start: a locale that is not installed, a stray PGDATA."""
+
+
+def memory_settings(memory: int) -> dict[str, str]:
+    """Return the settings for a machine, or a container, with so many bytes of memory.
+
+    Only pages that were read take room in `shared_buffers`. They are anonymous memory, so a
+    container's small /dev/shm does not limit them.
+    """
+    mebibytes = memory >> 20
+    return {
+        "shared_buffers": f"{min(max(mebibytes // 8, 256), 4096)}MB",
+        "effective_cache_size": f"{max(mebibytes // 2, 1024)}MB",
+    }
 
 
 async def prepare(folder: DataFolder) -> tuple[Child, str]:
@@ -64,10 +76,11 @@ async def prepare(folder: DataFolder) -> tuple[Child, str]:
         connection = await asyncpg.connect(url, timeout=2, ssl=False)
         await connection.close()
 
-    settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    settings = {**SETTINGS, **memory_settings(memory_limit())}
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     child = Child(
         name="postgres",
-        argv=[str(bin_dir / "postgres"), "-D", str(data), "-p", str(port), *settings],
+        argv=[str(bin_dir / "postgres"), "-D", str(data), "-p", str(port), *options],
         ready=ready,
         where=f"{LOOPBACK}:{port}",
         env=ENVIRONMENT,
