@@ -21,7 +21,7 @@ from service.db.operations.rebuild import customers as rebuilt
 from service.db.operations.verify import metrics, segments
 from service.db.segments import assign, reclassify, recount, rule_settings, sweep
 from service.db.statistics import span_figures
-from service.transfer import customers_in
+from service.transfer import customers_in, customers_planned
 from tests.paths import ROOT
 
 _NEWEST = sorted_query(Filter(), Page(), None)
@@ -46,7 +46,7 @@ STATEMENTS: dict[str, TextClause] = {
     "db/segments/recount.customers.sql": recount._RECOUNT,
     "db/segments/rule_settings.preview.sql": rule_settings._PREVIEW_OF_COUNTING,
     "db/statistics/span_figures.keep.sql": span_figures._KEEP,
-    "transfer/customers_in.plan.sql": customers_in._PLAN,
+    "transfer/customers_planned.plan.sql": customers_planned._PLAN,
     "transfer/customers_in.create.sql": customers_in._CREATE,
     "transfer/customers_in.change.sql": customers_in._CHANGE,
     "db/operations/rebuild/customers.differences.sql": rebuilt._DIFFERENCES,

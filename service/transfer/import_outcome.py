@@ -9,7 +9,7 @@ from typing import NamedTuple
 from service.core.identifiers import IdentifierKind, kind_of
 from service.core.order_event import OrderEvent
 from service.transfer.customer_lines import CustomerLine
-from service.transfer.customers_in import Planned
+from service.transfer.customers_planned import Planned
 from service.transfer.formats.format import Noticed, Reading
 from service.transfer.lines import FileKind, LineFault, Verdict
 from service.transfer.reading.record import Record

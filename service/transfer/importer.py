@@ -23,14 +23,10 @@ from service.db.installation import check_currency, claim_currency
 from service.db.statistics.generations import request_reconstruction
 from service.db.store_clock import read_store_clock
 from service.transfer.contradiction import contradiction
+from service.transfer.customer_columns import FileFacts
 from service.transfer.customer_lines import CustomerLine, customer_line, stated_id
-from service.transfer.customers_in import (
-    FileFacts,
-    Planned,
-    plan_customers,
-    reserve_ids,
-    write_customers,
-)
+from service.transfer.customers_in import reserve_ids, write_customers
+from service.transfer.customers_planned import Planned, plan_customers
 from service.transfer.file_index import EarlierState, FileIndex
 from service.transfer.formats.format import (
     OWN_COLUMN,

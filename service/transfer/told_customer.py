@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.transfer.customer_columns import FileFacts
 from service.transfer.customer_lines import CustomerLine, customer_line
-from service.transfer.customers_in import FileFacts, plan_customers, write_customers
+from service.transfer.customers_in import write_customers
+from service.transfer.customers_planned import plan_customers
 from service.transfer.formats.format import CustomerCells
 from service.transfer.lines import LineFault
 
