@@ -6,6 +6,7 @@ some minutes ago: see `service.db.statistics.span_figures`.
 
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,52 +28,47 @@ from service.db.statistics.key_figures import MedianCache
 from service.db.statistics.span_figures import kept_for, read_kept_figures, read_kept_sums
 
 
+class FilteredFigures(NamedTuple):
+    """Figures per segment of the customers of a filter, its segments left aside."""
+
+    figures: Figures
+    medians: Medians
+    """Those of total spent. Empty if nobody asked for them."""
+    as_of: datetime | None
+    """The moment that they are from. None: now."""
+
+
 async def filtered_figures(
-    connection: AsyncConnection, wanted: Filter, hits: int | None = None
-) -> Figures:
-    """Return the sums per segment over the customers of a filter, its segments left aside.
+    connection: AsyncConnection,
+    wanted: Filter,
+    hits: int | None = None,
+    medians: MedianCache | None = None,
+) -> FilteredFigures:
+    """Return the figures of a filter; their medians only with the cache of those of everybody.
 
     ``hits`` is how many customers the search finds, if known. If nothing but segments is filtered,
     the sums are read from the counters.
     """
     if wanted.only_by_segment:
-        return await read_figures(connection)
-    if span := await _kept_span(connection, wanted):
-        return await read_kept_sums(connection, span)
+        middle = await medians.get(connection) if medians else {}
+        return FilteredFigures(await read_figures(connection), middle, None)
+    span = _only_span(wanted)
+    if span and (kept := await kept_for(connection, span)):
+        if medians is None:
+            return FilteredFigures(await read_kept_sums(connection, span), {}, kept.as_of)
+        return FilteredFigures(*await read_kept_figures(connection, span), kept.as_of)
     where, parameters = replace(wanted, segments=()).where(hits)
-    query = text(f"SELECT segment, {SUMS} FROM customers c WHERE {where} GROUP BY segment")
-    return figures_by_segment(await connection.execute(query, parameters))
+    median = f", {MEDIAN} AS median" if medians else ""
+    query = f"SELECT segment, {SUMS}{median} FROM customers c WHERE {where} GROUP BY segment"
+    rows = (await connection.execute(text(query), parameters)).all()
+    return FilteredFigures(
+        figures_by_segment(rows), medians_by_segment(rows) if medians else {}, None
+    )
 
 
 def customers_in(figures: Figures, wanted: Filter) -> int:
     """Return how many customers are in the filter's segments."""
     return sum(figures[segment].customers for segment in wanted.segments or Segment)
-
-
-async def filtered_medians(
-    connection: AsyncConnection, wanted: Filter, cache: MedianCache, hits: int | None = None
-) -> Medians:
-    """Return the medians of total spent per segment over the customers of a filter, likewise."""
-    if wanted.only_by_segment:
-        return await cache.get(connection)
-    if span := await _kept_span(connection, wanted):
-        return (await read_kept_figures(connection, span)).medians
-    where, parameters = replace(wanted, segments=()).where(hits)
-    query = f"SELECT segment, {MEDIAN} AS median FROM customers c WHERE {where} GROUP BY segment"
-    return medians_by_segment(await connection.execute(text(query), parameters))
-
-
-async def figures_as_of(connection: AsyncConnection, wanted: Filter) -> datetime | None:
-    """Return the moment that the figures of a filter are from. None if that is now."""
-    span = _only_span(wanted)
-    kept = await kept_for(connection, span) if span else None
-    return kept.as_of if kept else None
-
-
-async def _kept_span(connection: AsyncConnection, wanted: Filter) -> Window | None:
-    """Return the filter's span of dates if its figures are read from what workers keep."""
-    span = _only_span(wanted)
-    return span if span and await kept_for(connection, span) else None
 
 
 def _only_span(wanted: Filter) -> Window | None:

@@ -88,7 +88,7 @@ async def cards(
     if window:
         before = window.before
         of_before = replace(wanted, date_from=before.start, date_to=before.end, ids=None)
-        past = await filtered_figures(connection, of_before, hits)
+        past = (await filtered_figures(connection, of_before, hits)).figures
     elif wanted.only_by_segment:
         past = await figures_at(connection, clock.today - timedelta(days=DAYS_BACK))
     now = key_figures(_only(figures, wanted), Decimal(0)) if figures else None

@@ -8,12 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from service.core.scopes import Actor, Scope
 from service.db.customers import customer_list
-from service.db.customers.filtered_figures import (
-    customers_in,
-    figures_as_of,
-    filtered_figures,
-    filtered_medians,
-)
+from service.db.customers.filtered_figures import customers_in, filtered_figures
 from service.db.customers.filters import few_hits
 from service.db.customers.list_walks import Steps
 from service.db.customers.narrowing import narrowed
@@ -94,10 +89,14 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         # a large shop that letter finds nearly everybody. With dates, all hits have to be read in
         # any case, to count those of these days.
         added_up = few_hits(hits) or window is not None
-        figures = await filtered_figures(connection, chosen, hits) if added_up else None
-        as_of = await figures_as_of(connection, chosen) if added_up else None
-        total = customers_in(figures, chosen) if figures else None
-        if total is None:
+        summed = None
+        if added_up:
+            asked = state.medians if few else None
+            summed = await filtered_figures(connection, chosen, hits, asked)
+        figures, medians = (summed.figures, summed.medians) if summed else (None, {})
+        if figures:
+            total = customers_in(figures, chosen)
+        else:
             total = await customer_list.count(connection, chosen, hits)
         listed = total
         if KEYS[wanted.sort].listed:
@@ -105,7 +104,6 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         matching = await read_page(
             connection, wanted, chosen, seal, at, walked, size=Size(hits, listed)
         )
-        medians = await filtered_medians(connection, chosen, state.medians, hits) if few else {}
         key_cards = await cards(connection, chosen, figures, total, window, clock, hits=hits)
         apart = await money_apart(connection, chosen, hits) if added_up else []
         similar = await similar_names(connection, chosen.search) if hits == 0 else ()
@@ -143,7 +141,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         similar=similar,
         now=clock.now,
         cards=key_cards,
-        figures_as_of=as_of,
+        figures_as_of=summed.as_of if summed else None,
         apart=apart,
         compared=wanted.compared(clock.today),
         segments=segments,
