@@ -166,6 +166,7 @@ _FIRST_PAGES = (
     "customers.html",
     "customer.html",
     "insight.html",
+    "insight_lacking.html",
     "retention.html",
     "operations.html",
 )

@@ -13,7 +13,10 @@ from tests.conftest import Service
 from tests.events import entry
 
 
-@pytest.mark.parametrize("path", ["/", "/customers/CUST-1001", "/api/v1/customers"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/customers/CUST-1001", "/api/v1/customers", "/insight", "/retention", "/operations"],
+)
 async def test_a_prepared_process_has_compiled_its_first_pages(
     service: Service, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
