@@ -44,26 +44,25 @@ async def filtered_figures(
     hits: int | None = None,
     medians: MedianCache | None = None,
 ) -> FilteredFigures:
-    """Return the figures of a filter; their medians only with the cache of those of everybody.
+    """Return the figures of a filter. If nothing but segments is filtered, the counters have them.
 
-    ``hits`` is how many customers the search finds, if known. If nothing but segments is filtered,
-    the sums are read from the counters.
+    ``hits`` is how many customers the search finds, if known. ``medians`` is the cache of those of
+    everybody; without it, no medians are read.
     """
     if wanted.only_by_segment:
-        middle = await medians.get(connection) if medians else {}
-        return FilteredFigures(await read_figures(connection), middle, None)
+        of_all = {} if medians is None else await medians.get(connection)
+        return FilteredFigures(await read_figures(connection), of_all, None)
     span = _only_span(wanted)
     if span and (kept := await kept_for(connection, span)):
         if medians is None:
             return FilteredFigures(await read_kept_sums(connection, span), {}, kept.as_of)
         return FilteredFigures(*await read_kept_figures(connection, span), kept.as_of)
     where, parameters = replace(wanted, segments=()).where(hits)
-    median = f", {MEDIAN} AS median" if medians else ""
-    query = f"SELECT segment, {SUMS}{median} FROM customers c WHERE {where} GROUP BY segment"
+    median = "NULL" if medians is None else MEDIAN
+    query = f"""
+SELECT segment, {SUMS}, {median} AS median FROM customers c WHERE {where} GROUP BY segment"""
     rows = (await connection.execute(text(query), parameters)).all()
-    return FilteredFigures(
-        figures_by_segment(rows), medians_by_segment(rows) if medians else {}, None
-    )
+    return FilteredFigures(figures_by_segment(rows), medians_by_segment(rows), None)
 
 
 def customers_in(figures: Figures, wanted: Filter) -> int:
