@@ -136,27 +136,27 @@ def _overview(as_of: datetime, answer: dict[str, Any]) -> Overview:
     )
 
 
-def _members(columns: str, name: WorkList, more: str) -> str:
-    return f"""
-WITH {later_sql(_THEN)}
-SELECT {columns} FROM {_JOINED}
-WHERE {CONDITIONS[name]} AND NOT {_RESTING}
-{more}"""
-
-
+_IS_ON = {name: f"{condition} AND NOT {_RESTING}" for name, condition in CONDITIONS.items()}
+# One look at everybody finds the page and the number of all.
 _PAGE = {
-    name: text(
-        _members(
-            """c.id, c.name, c.email, c.phone, c.email_opt_in, c.sms_opt_in, c.segment,
+    name: text(f"""
+WITH {later_sql(_THEN)},
+listed AS MATERIALIZED (
+  SELECT o.customer_id, o.value FROM {_JOINED} WHERE {_IS_ON[name]}
+),
+page AS (
+  SELECT customer_id FROM listed ORDER BY value DESC, customer_id DESC LIMIT :most OFFSET :skip
+)
+SELECT total, c.id, c.name, c.email, c.phone, c.email_opt_in, c.sms_opt_in, c.segment,
   c.segment_manual, c.total_orders, c.total_spent, c.last_order_date, o.chance, o.orders, o.value,
-  o.expected_on, o.overdue_on""",
-            name,
-            "ORDER BY o.value DESC, o.customer_id DESC LIMIT :most OFFSET :skip",
-        )
-    )
+  o.expected_on, o.overdue_on
+FROM (SELECT count(*) AS total FROM listed) counted
+LEFT JOIN (page JOIN customer_outlook o USING (customer_id) JOIN customers c ON c.id = customer_id)
+  ON true
+ORDER BY o.value DESC, c.id DESC
+""")
     for name in WorkList
 }
-_COUNT = {name: text(_members("count(*)", name, "")) for name in WorkList}
 
 
 class Members(NamedTuple):
@@ -170,17 +170,15 @@ async def members(
     connection: AsyncConnection, name: WorkList, now: datetime, top: float, most: int, skip: int = 0
 ) -> Members:
     """Return the customers of a list. ``top`` is that of `Overview`."""
-    parameters = {"now": now, "top": top}
-    rows = (await connection.execute(_PAGE[name], {**parameters, "most": most, "skip": skip})).all()
-    if skip == 0 and len(rows) < most:
-        return Members(rows, len(rows))
-    return Members(rows, (await connection.execute(_COUNT[name], parameters)).scalar_one())
+    rows = (
+        await connection.execute(_PAGE[name], {"now": now, "top": top, "most": most, "skip": skip})
+    ).all()
+    return Members([row for row in rows if row.id is not None], rows[0].total)
 
 
 def chosen_sql(name: WorkList) -> str:
     """Return a query for the ids of the customers of a list, in a random order."""
-    return _members(
-        "c.id, row_number() OVER (ORDER BY random()) AS place, count(*) OVER () AS customers",
-        name,
-        "",
-    )
+    return f"""
+WITH {later_sql(_THEN)}
+SELECT c.id, row_number() OVER (ORDER BY random()) AS place, count(*) OVER () AS customers
+FROM {_JOINED} WHERE {_IS_ON[name]}"""

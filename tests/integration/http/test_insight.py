@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.core.work_lists import WorkList
-from service.db.outlook import contacts
+from service.db.outlook import contacts, work_lists
 from service.http.api.customer_outlook import CustomerOutlook
 from service.http.api.insight import Insight, RfmGroups
 from service.http.api.work_lists import ListMembers, RoundJson
@@ -151,6 +151,22 @@ async def _the_lists_add_up(service: Service, web: httpx.AsyncClient) -> None:
     assert {each["segment"] for each in quiet} == {"vip"}
     assert max(each["chance"] for each in quiet) < 0.35
     assert {each["emailOptIn"] for each in quiet} == {True, False}
+    overdue = (await web.get(f"{INSIGHT}/lists/overdue")).json()["items"]
+    await _pages_of_a_list_follow_each_other(service, [each["id"] for each in overdue])
+
+
+async def _pages_of_a_list_follow_each_other(service: Service, everybody: list[str]) -> None:
+    async with service.engine.connect() as connection:
+        overview = await work_lists.overview(connection)
+        pages = [
+            await work_lists.members(
+                connection, WorkList.OVERDUE, overview.as_of, overview.top, 20, skip
+            )
+            for skip in range(0, len(everybody) + 40, 20)
+        ]
+    assert [f"CUST-{row.id}" for page in pages for row in page.rows] == everybody
+    assert pages[-1].rows == []
+    assert {page.total for page in pages} == {len(everybody)}
 
 
 async def _the_rules_decide_who_lapses(
