@@ -19,9 +19,9 @@ FEWEST_PROCESSES = 2
 """The fewest workers, and the fewest web processes, so that one of each may fail."""
 CHECKPOINTS = 288
 """Checkpoints a day, at one every five minutes, which is PostgreSQL's default."""
-BUFFERS = 4
-"""PostgreSQL does not keep a table in `shared_buffers` while it reads all of it, if the table takes
-more than a quarter of them (``initscan`` in its heapam.c)."""
+BUFFERS_PER_TABLE = 4
+"""How many times as large as a table `shared_buffers` have to be. In smaller ones, PostgreSQL does
+not keep a table of which it reads everything (``initscan`` in its heapam.c)."""
 _DAY = 86_400
 
 
@@ -30,7 +30,7 @@ class Bytes(NamedTuple):
 
     customer: float = 1570.0
     """Including the text that a search reads, and an identifier."""
-    listed: float = 700.0
+    customer_row: float = 700.0
     """A customer's row alone. Lists that no index sorts read all of these."""
     order: float = 480.0
     """Including the dead rows that its updates leave behind."""
@@ -117,7 +117,7 @@ def needs(shop: Shop, rate: float = RATE) -> Needs:
         workers=workers,
         connections=(workers + FEWEST_PROCESSES) * CONNECTIONS_PER_PROCESS,
         database_bytes=database,
-        shared_buffers_bytes=BUFFERS * shop.customers * BYTES.listed,
+        shared_buffers_bytes=BUFFERS_PER_TABLE * shop.customers * BYTES.customer_row,
         # Between two checkpoints, each page is written to the log in full once at most.
         wal_bytes_per_day=events_per_day * BYTES.wal
         + min(events_per_day * images, CHECKPOINTS * database),

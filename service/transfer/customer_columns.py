@@ -56,8 +56,8 @@ LINES = unpack(_COLUMNS)
 AS_OF = "CAST(:as_of AS timestamptz)"
 
 
-def for_each(template: str, names: Sequence[str] = CHANGED, between: str = ", ") -> str:
-    """Return a template filled with each name, one after the other."""
+def for_each(template: str, names: Sequence[str], between: str = ", ") -> str:
+    """Return a template once for each name, which takes the place of ``{it}``."""
     return between.join(template.format(it=name) for name in names)
 
 

@@ -54,7 +54,7 @@ SELECT l.place, c.id, c.segment, c.total_orders, c.total_spent, e.erased_at, t.i
          OR p.identifier IS NOT NULL AND p.customer_id IS NULL) AS no_person,
        EXISTS (SELECT FROM segment_changes h WHERE h.customer_id = l.id) AS used,
        c.id IS NOT NULL AND (
-         {for_each("{it}", [writes(register) for register in CHANGED], " OR ")}
+         {" OR ".join(map(writes, CHANGED))}
          OR {WRITES_NOTES}
          OR {for_each("coalesce(l.{it} <> c.{it}, false)", PLAIN, " OR ")}
          OR coalesce(l.date_created < c.date_created, false)
@@ -63,13 +63,7 @@ SELECT l.place, c.id, c.segment, c.total_orders, c.total_spent, e.erased_at, t.i
          OR l.external IS NOT NULL AND x.identifier IS NULL
          OR l.email_key IS NOT NULL AND i.identifier IS NULL) AS changes,
        c.id IS NOT NULL AND (
-         {
-    for_each(
-        "{it}",
-        [f"{says_other(register)} AND NOT {outranks(register)}" for register in CHANGED],
-        " OR ",
-    )
-}
+         {" OR ".join(f"{says_other(each)} AND NOT {outranks(each)}" for each in CHANGED)}
          OR {OTHER_NOTES} AND NOT {WRITES_NOTES}) AS keeps
 FROM ({LINES}) l
 LEFT JOIN identifiers i ON i.identifier = 'email:' || l.email_key

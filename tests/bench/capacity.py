@@ -36,7 +36,7 @@ _SIZES = """
 SELECT (pg_total_relation_size('customers') + pg_total_relation_size('customer_search')
           + pg_total_relation_size('identifiers'))
          / (SELECT count(*) FROM customers)::float8 AS customer,
-       pg_relation_size('customers') / (SELECT count(*) FROM customers)::float8 AS listed,
+       pg_relation_size('customers') / (SELECT count(*) FROM customers)::float8 AS customer_row,
        pg_total_relation_size('orders') / (SELECT count(*) FROM orders)::float8 AS "order",
        pg_total_relation_size('segment_changes')
          / (SELECT count(*) FROM segment_changes)::float8 AS change

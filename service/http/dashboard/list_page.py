@@ -89,14 +89,13 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         # a large shop that letter finds nearly everybody. With dates, all hits have to be read in
         # any case, to count those of these days.
         added_up = few_hits(hits) or window is not None
-        summed = None
         if added_up:
-            asked = state.medians if few else None
-            summed = await filtered_figures(connection, chosen, hits, asked)
-        figures, medians = (summed.figures, summed.medians) if summed else (None, {})
-        if figures:
+            figures, medians, as_of = await filtered_figures(
+                connection, chosen, hits, state.medians if few else None
+            )
             total = customers_in(figures, chosen)
         else:
+            figures, medians, as_of = None, {}, None
             total = await customer_list.count(connection, chosen, hits)
         listed = total
         if KEYS[wanted.sort].listed:
@@ -141,7 +140,7 @@ async def _show(request: Request, actor: Actor, wanted: ListQuery) -> Response:
         similar=similar,
         now=clock.now,
         cards=key_cards,
-        figures_as_of=summed.as_of if summed else None,
+        figures_as_of=as_of,
         apart=apart,
         compared=wanted.compared(clock.today),
         segments=segments,

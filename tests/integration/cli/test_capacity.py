@@ -59,7 +59,7 @@ async def test_the_command_adds_up_the_figures(crm: Crm) -> None:
     assert needs["databaseBytes"] == pytest.approx(
         1_000_000 * size.customer + orders * (size.order + size.change)
     )
-    assert needs["sharedBuffersBytes"] == pytest.approx(4 * 1_000_000 * size.listed)
+    assert needs["sharedBuffersBytes"] == pytest.approx(4 * 1_000_000 * size.customer_row)
     assert needs["walBytesPerDay"] == pytest.approx(
         86_400 * 4 * (size.wal + size.compressed_images)
     )
