@@ -32,7 +32,7 @@ _SEARCHED = sorted_query(
 )
 STATEMENTS: dict[str, TextClause] = {
     "db/ingest/owners.create.sql": owners._CREATE,
-    "db/ingest/owners.lock.sql": owners._LOCK,
+    "db/ingest/owners.claim.sql": owners._CLAIM,
     "db/ingest/apply.sql": apply._APPLY,
     "db/ingest/skip_known.sql": skip_known._KNOWN,
     "db/customers/customer_list.newest.sql": page_statement(_NEWEST),

@@ -46,8 +46,6 @@ class NewIdentifier(NamedTuple):
     """A number for each new customer of the batch."""
     customer: int | None
     """The customer who has it from now on; None: a new one."""
-    earliest: datetime
-    """The earliest date of the orders that named it."""
 
 
 class Known(NamedTuple):
@@ -120,25 +118,63 @@ def new_identifiers(
     ``sizes`` has the number of identifiers of the customers of `links_to_new`.
     """
     groups = _Groups(known, sizes)
-    earliest: dict[str, datetime] = {}
+    unknown = set[str]()
     for event in events:
         named = known.named(known.live(event))
-        for identifier in named:
-            if identifier not in known.owners:
-                at = earliest.get(identifier)
-                if at is None or event.date_created < at:
-                    earliest[identifier] = event.date_created
+        unknown.update(each for each in named if each not in known.owners)
         if len(named) > 1:
             groups.join(*named)
     numbers: dict[str, int] = {}
     found = []
-    for identifier in sorted(earliest):
+    for identifier in sorted(unknown):
         root = groups.root(identifier)
         number = numbers.setdefault(root, len(numbers))
-        found.append(
-            NewIdentifier(identifier, number, groups.customers.get(root), earliest[identifier])
-        )
+        found.append(NewIdentifier(identifier, number, groups.customers.get(root)))
     return found
+
+
+def common_identifiers(events: Iterable[OrderEvent]) -> dict[str, str | None]:
+    """Return a common one of the identifiers that events put together, by each of them.
+
+    If nobody has any of those that have one in common, `new_identifiers` gives them to one new
+    customer. None: that depends on more than whether somebody has them.
+    """
+    groups = _Groups(Known({}, {}), {})
+    several = list[tuple[str, ...]]()
+    for event in events:
+        if event.customer is not None:
+            identifiers = event.customer.identifiers
+            if len(identifiers) > 1:
+                several.append(identifiers)
+                groups.join(*identifiers)
+            elif identifiers[0].startswith(_CUSTOMER):
+                several.append(identifiers)
+    undecided = {
+        groups.root(each)
+        for identifiers in several
+        if identifiers[0].startswith(_CUSTOMER) or len(set(map(groups.root, identifiers))) > 1
+        for each in identifiers
+    }
+    return {
+        each: None if (root := groups.root(each)) in undecided else root
+        for identifiers in several
+        for each in identifiers
+    }
+
+
+def earliest_orders(
+    events: Iterable[OrderEvent], known: Known, owners: Mapping[str, int]
+) -> dict[int, datetime]:
+    """Return when the customers who own identifiers were first named by one, by their numbers."""
+    earliest: dict[int, datetime] = {}
+    for event in events:
+        for identifier in known.named(known.live(event)):
+            owner = owners.get(identifier)
+            if owner is not None:
+                at = earliest.get(owner)
+                if at is None or event.date_created < at:
+                    earliest[owner] = event.date_created
+    return earliest
 
 
 class _Groups:

@@ -4,7 +4,7 @@ Typed array parameters take twice the time on both ends, because a driver inspec
 element (1.6 µs for a timestamp). A JSON array is written by one call and read by C code.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
@@ -12,20 +12,23 @@ import orjson
 def unpack(columns: Mapping[str, str]) -> str:
     """Return a SELECT of typed rows. Each column has a parameter of its name; see `pack`."""
     typed = ", ".join(f"CAST(u.{name} AS {kind}) AS {name}" for name, kind in columns.items())
-    arrays = ", ".join(f"json_array_elements_text(CAST(:{name} AS json))" for name in columns)
+    unpacked = f"{_arrays(columns)} AS u({', '.join(columns)})"
     if len(columns) == 1:
-        return f"SELECT {typed} FROM {arrays} AS u({', '.join(columns)})"
-    return f"""
-    SELECT {typed}
-    FROM ROWS FROM (
-      {arrays}
-    ) AS u({", ".join(columns)})"""
+        return f"SELECT {typed} FROM {unpacked}"
+    return f"\n    SELECT {typed}\n    FROM {unpacked}"
 
 
-def unpack_numbered(column: str) -> str:
-    """Return a FROM item ``n`` with a column of texts and their ``place``, counted from 1."""
-    array = f"json_array_elements_text(CAST(:{column} AS json))"
-    return f"{array} WITH ORDINALITY AS n({column}, place)"
+def unpack_numbered(*columns: str) -> str:
+    """Return a FROM item ``n`` with columns of texts and their ``place``, counted from 1."""
+    return f"{_arrays(columns)} WITH ORDINALITY AS n({', '.join(columns)}, place)"
+
+
+def _arrays(columns: Iterable[str]) -> str:
+    """Return a FROM item that has the elements of arrays side by side."""
+    arrays = [f"json_array_elements_text(CAST(:{column} AS json))" for column in columns]
+    if len(arrays) == 1:
+        return arrays[0]
+    return f"ROWS FROM (\n      {', '.join(arrays)}\n    )"
 
 
 def pack(columns: Mapping[str, Sequence[object]]) -> dict[str, str | None]:

@@ -121,15 +121,16 @@ class Outbox(Generic[Event]):
         return ("publish_number", *self.columns)
 
     @cached_property
-    def _waiting(self) -> TextClause:
-        """A query for whether rows have no number, and whether some of them must wait.
+    def _ahead(self) -> TextClause:
+        """A query for whether there are numbered rows, rows without a number, and rows to wait for.
 
-        An idle relay asks nothing else of the outbox's index.
+        An idle relay asks nothing else.
         """
         held = f"EXISTS (SELECT FROM {self.holds})" if self.holds else "false"
         return text(f"""
-SELECT (SELECT id FROM {self.table} WHERE publish_number IS NULL ORDER BY id LIMIT 1) IS NOT NULL
-  AS waiting, {held} AS held""")
+SELECT EXISTS (SELECT FROM {self.table} WHERE publish_number > :after) AS numbered,
+  (SELECT id FROM {self.table} WHERE publish_number IS NULL ORDER BY id LIMIT 1) IS NOT NULL
+    AS waiting, {held} AS held""")
 
     @cached_property
     def _number_next(self) -> TextClause:
@@ -180,14 +181,12 @@ RETURNING {", ".join(f"s.{column}" for column in self._columns)}
 
         Writes nothing if there is nothing to number.
         """
-        rows: Sequence[Row[Any]] = (
-            await connection.execute(self._numbered, {"after": after, "most": most})
-        ).all()
-        if not rows:
-            waiting, held = (await connection.execute(self._waiting)).one()
-            if not waiting:
-                return []
-            number = self._number_next_not_held if held else self._number_next
+        ahead = (await connection.execute(self._ahead, {"after": after})).one()
+        rows: Sequence[Row[Any]] = ()
+        if ahead.numbered:
+            rows = (await connection.execute(self._numbered, {"after": after, "most": most})).all()
+        elif ahead.waiting:
+            number = self._number_next_not_held if ahead.held else self._number_next
             numbered = (await connection.execute(number, {"most": most})).all()
             rows = sorted(numbered, key=attrgetter("publish_number"))
         return [self.write(row) for row in rows]

@@ -7,7 +7,6 @@ Identifiers are written in their own order and customers are locked in the order
 writer does the same, so that writers cannot deadlock.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +23,7 @@ from service.core.identifiers import (
     kind_of,
     value_of,
 )
-from service.core.identity import Known, Naming, NewIdentifier
+from service.core.identity import Known, Naming
 from service.core.order_event import OrderEvent
 from service.db.columns import pack, unpack, unpack_numbered
 from service.db.customers.erasure_keys import identifier_hash, pseudonym_sql
@@ -41,12 +40,6 @@ class OwnerChangedError(Exception):
 _OURS = f"{IdentifierKind.CUSTOMER}:"
 _ASCII_DOMAIN = "xn--"
 """What domains with letters beyond ASCII contain."""
-
-_NAMED = f"""
-named AS MATERIALIZED (
-  SELECT n.place, i.customer_id FROM {unpack_numbered("identifier")} CROSS JOIN LATERAL (
-    SELECT customer_id FROM identifiers WHERE identifier = n.identifier OFFSET 0) i
-)"""
 
 
 def _aligned(relation: str, *columns: str) -> str:
@@ -81,30 +74,62 @@ created AS (
 SELECT {_aligned("created", "identifier", "customer_id")}
 """)
 
-# Finds whom the identifiers of a batch mean. If all that are `wanted` are known, it locks the
-# customers whom the batch names and those whose orders it touches. Otherwise identifiers are
-# inserted first. The clock is read after the last lock. While nobody was erased, nobody looks
-# for erasures, and while no id was replaced by a pseudonym, nobody looks for pseudonyms.
-_LOCK = text(f"""
-WITH {_NAMED},
-known AS MATERIALIZED (
-  SELECT coalesce(count(*) FILTER (WHERE place <= CAST(:wanted AS bigint)) = :wanted, true)
-    AS enough
-  FROM named
+# Finds whom the identifiers of a batch mean. Then it inserts those that nobody has, and locks the
+# customers whom the batch names and those whose orders it touches. It does neither if an identifier
+# that nobody has stands beside one that somebody has: then Python decides who gets it. It locks
+# nobody if another transaction has inserted one of the identifiers meanwhile. So all writers insert
+# identifiers first, and lock customers after that. The clock is read after the last lock.
+# While nobody was erased, nobody looks for erasures, and while no id was replaced by a pseudonym,
+# nobody looks for pseudonyms.
+_CLAIM = text(f"""
+WITH looked_up AS MATERIALIZED (  -- the identifiers after the `wanted` ones are not inserted
+  SELECT n.place, n.identifier, coalesce(CAST(n.common AS bigint), n.place) AS common,
+    coalesce(i.known, false) AS known, i.customer_id
+  FROM {unpack_numbered("identifier", "common")} LEFT JOIN LATERAL (
+    SELECT true AS known, customer_id FROM identifiers WHERE identifier = n.identifier OFFSET 0
+  ) i ON true
 ),
+named AS MATERIALIZED (SELECT place, customer_id FROM looked_up WHERE known),
 erasures AS MATERIALIZED (
-  SELECT n.place, e.erased_at FROM {unpack_numbered("identifier")}
-  JOIN erased e ON e.email_hash = {identifier_hash("n.identifier")}
+  SELECT l.place, e.erased_at FROM looked_up l
+  JOIN erased e ON e.email_hash = {identifier_hash("l.identifier")}
   WHERE EXISTS (SELECT FROM erased)
+),
+decided AS MATERIALIZED (
+  SELECT coalesce(bool_and(all_known OR (
+    NOT any_known AND common > 0 AND NOT EXISTS (SELECT FROM erasures))), true) AS decided
+  FROM (
+    SELECT common, bool_and(known) AS all_known, bool_or(known) AS any_known
+    FROM looked_up WHERE place <= CAST(:wanted AS bigint) GROUP BY common
+  ) groups
+),
+fresh AS MATERIALIZED (
+  SELECT common, nextval('customers_id_seq') AS id
+  FROM (
+    SELECT DISTINCT common FROM looked_up
+    WHERE NOT known AND place <= :wanted AND (SELECT decided FROM decided) ORDER BY common
+  ) numbered
+),
+unowned AS MATERIALIZED (
+  SELECT place, identifier, id FROM looked_up JOIN fresh USING (common) WHERE NOT known
+),
+created AS (
+  INSERT INTO identifiers (identifier, customer_id)
+  SELECT identifier, id FROM unowned ORDER BY place
+  ON CONFLICT (identifier) DO NOTHING RETURNING identifier
+),
+ready AS MATERIALIZED (
+  SELECT decided AND (SELECT count(*) FROM created) = (SELECT count(*) FROM unowned) AS ready
+  FROM decided
 ),
 stored AS MATERIALIZED (
   SELECT o.customer_id, o.erased FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
     SELECT customer_id, erased FROM orders WHERE id = n.order_id OFFSET 0) o
-  WHERE (SELECT enough FROM known)
+  WHERE (SELECT ready FROM ready)
   UNION ALL
   SELECT o.customer_id, true FROM ({unpack({"order_id": "text"})}) n CROSS JOIN LATERAL (
     SELECT customer_id FROM orders WHERE id = {pseudonym_sql("n.order_id")} OFFSET 0) o
-  WHERE (SELECT enough FROM known) AND (SELECT ids_replaced FROM installation) > 0
+  WHERE (SELECT ready FROM ready) AND (SELECT ids_replaced FROM installation) > 0
 ),
 concerned AS MATERIALIZED (
   SELECT customer_id AS id FROM named
@@ -113,15 +138,20 @@ concerned AS MATERIALIZED (
 ),
 locked AS MATERIALIZED (
   SELECT c.id FROM (
-    SELECT id FROM concerned WHERE (SELECT enough FROM known) ORDER BY id
+    SELECT id FROM concerned WHERE (SELECT ready FROM ready) ORDER BY id
   ) k
   CROSS JOIN LATERAL (SELECT id FROM customers WHERE id = k.id FOR NO KEY UPDATE) c
+),
+taken AS MATERIALIZED (
+  SELECT place FROM unowned
+  WHERE NOT (SELECT ready FROM ready) AND identifier NOT IN (SELECT identifier FROM created)
 )
-SELECT l.ids AS locked, enough, {_aligned("named", "place", "customer_id")},
+SELECT l.ids AS locked, decided, {_aligned("named", "place", "customer_id")},
+  {_aligned("unowned", "place", "id")}, {_aligned("taken", "place")},
   {_aligned("erasures", "place", "erased_at")},
   clock_timestamp() AS locked_at,
   ids_replaced, reassignments, salt, EXISTS (SELECT FROM stored WHERE erased) AS touches_erased
-FROM (SELECT array_agg(id) AS ids FROM locked) l CROSS JOIN known CROSS JOIN installation
+FROM (SELECT array_agg(id) AS ids FROM locked) l CROSS JOIN decided CROSS JOIN installation
 """)
 
 
@@ -172,25 +202,31 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     )
     order_ids = [event.order_id for event in events]
     spellings = _spellings(identifiers)
-    found = locked = await _lock(
-        connection, [*identifiers, *spellings], order_ids, wanted=len(identifiers)
+    found = locked = await _claim(
+        connection,
+        [*identifiers, *spellings],
+        order_ids,
+        common=_places(identifiers, identity.common_identifiers(events)),
+        wanted=len(identifiers),
     )
     known = Known(_owners(identifiers, found), _erased([*identifiers, *spellings.values()], found))
-    created = _Created({}, [], frozenset())
-    if not found.enough:
+    ours: Mapping[str, int] = {}
+    if found.decided:
+        created = _created_at_once(events, known, identifiers, found)
+    else:
         ours = await _ours(connection, [each for each in identifiers if each not in known.owners])
         known = known._replace(owners={**known.owners, **ours})
         created = await _create(connection, events, known)
-        if created.taken:  # look again whom they mean
-            found = await _lock(connection, identifiers, order_ids, ids=sorted(ours.values()))
-            locked, owners = found, {**ours, **_owners(identifiers, found)}
-            if not known.owners.keys() | created.owners.keys() | created.taken <= owners.keys():
-                raise OwnerChangedError
-        else:
-            owners = {**known.owners, **created.owners}
-            ids = sorted({owner for owner in known.owners.values() if owner is not None})
-            locked = await _lock(connection, (), order_ids, ids=ids)
-        known = known._replace(owners=owners)
+    owners = {**known.owners, **created.owners}
+    if created.taken:  # look again whom they mean
+        found = locked = await _claim(connection, identifiers, order_ids, ids=sorted(ours.values()))
+        if not owners.keys() | created.taken <= (again := _owners(identifiers, found)).keys():
+            raise OwnerChangedError
+        owners = {**ours, **again}
+    elif not found.decided:
+        ids = sorted({owner for owner in known.owners.values() if owner is not None})
+        locked = await _claim(connection, (), order_ids, ids=ids)
+    known = known._replace(owners=owners)
     existing = frozenset(locked.locked or ())
     everybody = existing.union(each.id for each in created.customers)
     if not everybody.issuperset(filter(None, known.owners.values())):
@@ -212,21 +248,37 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     )
 
 
-async def _lock(
+async def _claim(
     connection: AsyncConnection,
     identifiers: Sequence[str],
     order_ids: Sequence[str],
     *,
     ids: Sequence[int] = (),
+    common: Sequence[int | None] = (),
     wanted: int | None = None,
 ) -> Row[Any]:
-    """Find whom identifiers mean, and lock everybody concerned.
+    """Find whom identifiers mean, insert those that nobody has, and lock everybody concerned.
 
-    Nobody is locked if not all of the first ``wanted`` identifiers are known. ``ids`` are those of
-    customers who are locked as well.
+    The first ``wanted`` identifiers are inserted, if their owners can be decided at once; otherwise
+    nobody is locked. ``common`` has for each the place of the one in common (`_places`). ``ids``
+    are those of customers who are locked as well.
     """
-    columns = {"identifier": identifiers, "id": ids, "order_id": order_ids}
-    return (await connection.execute(_LOCK, {**pack(columns), "wanted": wanted})).one()
+    columns = {"identifier": identifiers, "common": common, "id": ids, "order_id": order_ids}
+    return (await connection.execute(_CLAIM, {**pack(columns), "wanted": wanted})).one()
+
+
+def _places(identifiers: Sequence[str], common: Mapping[str, str | None]) -> list[int | None]:
+    """Return the places of the common identifiers. None is an identifier's own place.
+
+    Those about which Python decides have 0.
+    """
+    if not common:
+        return []
+    places = {each: place for place, each in enumerate(identifiers, 1)}
+    return [
+        places[found] if (found := common.get(each, each)) is not None else 0
+        for each in identifiers
+    ]
 
 
 async def _ours(connection: AsyncConnection, unknown: Sequence[str]) -> dict[str, int]:
@@ -249,6 +301,18 @@ class _Created(NamedTuple):
     """Identifiers that another transaction inserted meanwhile. They are another customer's."""
 
 
+def _created_at_once(
+    events: Sequence[OrderEvent], known: Known, identifiers: Sequence[str], row: Row[Any]
+) -> _Created:
+    """Return the identifiers that `_CLAIM` has inserted."""
+    unowned = zip(row.unowned_place or (), row.unowned_id or (), strict=True)
+    owners = {identifiers[place - 1]: owner for place, owner in unowned}
+    taken = frozenset(identifiers[place - 1] for place in row.taken_place or ())
+    for each in taken:
+        del owners[each]
+    return _Created(owners, _new_customers(events, known, owners), taken)
+
+
 async def _create(
     connection: AsyncConnection, events: Sequence[OrderEvent], known: Known
 ) -> _Created:
@@ -263,25 +327,28 @@ async def _create(
     columns = {name: [getattr(each, name) for each in new] for name in _NEW_COLUMNS}
     row = (await connection.execute(_CREATE, pack(columns))).one()
     owners = dict(zip(row.created_identifier or (), row.created_customer_id or (), strict=True))
-    theirs = defaultdict[int, list[NewIdentifier]](list)
-    for each in new:
-        if each.customer is None and each.identifier in owners:
-            theirs[owners[each.identifier]].append(each)
+    theirs = {
+        each.identifier: owners[each.identifier]
+        for each in new
+        if each.customer is None and each.identifier in owners
+    }
     return _Created(
         owners,
-        [_new_customer(owner, theirs[owner]) for owner in sorted(theirs)],
+        _new_customers(events, known, theirs),
         frozenset(each.identifier for each in new if each.identifier not in owners),
     )
 
 
-def _new_customer(number: int, identifiers: Sequence[NewIdentifier]) -> NewCustomer:
-    emails = [
-        value_of(each.identifier)
-        for each in identifiers
-        if kind_of(each.identifier) is IdentifierKind.EMAIL
-    ]
-    earliest = min(each.earliest for each in identifiers)
-    return NewCustomer(number, min(emails, default=None), earliest)
+def _new_customers(
+    events: Sequence[OrderEvent], known: Known, owners: Mapping[str, int]
+) -> list[NewCustomer]:
+    """Return the new customers, sorted. ``owners`` has whom their identifiers mean."""
+    emails: dict[int, str] = {}
+    for identifier in sorted(owners, reverse=True):
+        if kind_of(identifier) is IdentifierKind.EMAIL:
+            emails[owners[identifier]] = value_of(identifier)
+    earliest = identity.earliest_orders(events, known, owners)
+    return [NewCustomer(number, emails.get(number), at) for number, at in sorted(earliest.items())]
 
 
 def _spellings(identifiers: Sequence[str]) -> dict[str, str]:

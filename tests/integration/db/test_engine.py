@@ -71,6 +71,28 @@ async def _wait_for_lock(connection: AsyncConnection) -> None:
         await connection.execute(_LOCK)
 
 
+async def test_pooled_connections_that_the_server_has_closed_are_replaced(
+    service: Service, engine: AsyncEngine
+) -> None:
+    """As after a restart of the server. Nobody sees an error."""
+    async with engine.connect() as one, engine.connect() as other:
+        drivers: list[Any] = [
+            (await each.get_raw_connection()).driver_connection for each in (one, other)
+        ]
+    await service.rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name",
+        name=_NAME,
+    )
+
+    async def are_closed() -> bool:
+        return all(driver.is_closed() for driver in drivers)
+
+    await until(are_closed)
+    async with engine.connect() as one, engine.connect() as other:
+        for connection in (one, other):
+            assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
+
+
 async def test_a_transaction_ends_at_its_own_limit(service: Service) -> None:
     async def sleep(seconds: float, limit: int) -> None:
         engine = create_engine(

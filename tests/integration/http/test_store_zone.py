@@ -41,7 +41,7 @@ ZONES = [
     "Asia/Kathmandu",  # a quarter of an hour
     "Africa/Casablanca",  # changes for Ramadan
     "Africa/Cairo",  # changes at midnight
-    "America/Havana",  # midnight comes twice
+    "Atlantic/Azores",  # midnight comes twice
 ]
 READERS = [
     {"accept-language": "en-US"},

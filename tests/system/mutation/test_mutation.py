@@ -47,8 +47,8 @@ MUTATIONS = {
     ),
     "customers are locked in the order of their ids": Mutation(
         "service/db/ingest/owners.py",
-        "SELECT id FROM concerned WHERE (SELECT enough FROM known) ORDER BY id",
-        "SELECT id FROM concerned WHERE (SELECT enough FROM known) ORDER BY random()",
+        "SELECT id FROM concerned WHERE (SELECT ready FROM ready) ORDER BY id",
+        "SELECT id FROM concerned WHERE (SELECT ready FROM ready) ORDER BY random()",
         (
             "tests/integration/db/ingest/test_concurrency.py::test_four_connections_on_a_thousand_customers_do_not_deadlock",
         ),

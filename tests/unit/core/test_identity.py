@@ -12,6 +12,7 @@ from service.core.identity import (
     NOBODY,
     Known,
     Naming,
+    common_identifiers,
     links_to_new,
     naming_of,
     new_identifiers,
@@ -68,6 +69,34 @@ def test_new_customers_are_the_connected_components(events: list[OrderEvent], rn
     assert groups(events) == expected
 
 
+_ours = st.just("customer:1001")
+_any_events = st.one_of(
+    named_events, _ours.map(event), st.tuples(_ours, _emails).map(lambda pair: event(*pair))
+)
+_some_known = st.dictionaries(
+    st.one_of(_emails, _externals, _ours), st.one_of(st.none(), st.sampled_from([1001, 1002]))
+)
+
+
+@given(st.lists(_any_events, max_size=12), _some_known)
+def test_those_with_one_in_common_go_to_one_new_customer_if_nobody_has_them(
+    events: list[OrderEvent], owners: dict[str, int | None]
+) -> None:
+    named = {each for told in events if told.customer for each in told.customer.identifiers}
+    common = common_identifiers(events)
+    parts: dict[str, set[str]] = {}
+    for each in named:
+        if (found := common.get(each, each)) is not None:
+            parts.setdefault(found, set()).add(each)
+    new = new_identifiers(events, Known(owners, {}), {1001: 1, 1002: 1})
+    for part in parts.values():
+        if not part & owners.keys():
+            (number,) = {each.new_customer for each in new if each.identifier in part}
+            theirs = [each for each in new if each.new_customer == number]
+            assert {each.identifier for each in theirs} == part
+            assert {each.customer for each in theirs} == {None}
+
+
 @given(st.lists(named_events, max_size=12))
 def test_what_is_known_is_not_created_again(events: list[OrderEvent]) -> None:
     known = Known({"email:a@x.org": 1001, f"{SHOP}1": 1002}, {})
@@ -96,6 +125,7 @@ def test_nobody_with_many_identifiers_is_enlarged() -> None:
     sizes = sorted(map(len, groups(events)))
     assert sizes[-1] == MOST_IDENTIFIERS + 1
     assert sizes[:-1] == [1] * (101 - sizes[-1])
+    assert set(common_identifiers(events).values()) == {None}
     known = Known({"email:m@x.org": 1001}, {})
     (new,) = new_identifiers(events[:1], known, {1001: MOST_IDENTIFIERS + 1})
     assert new.customer is None

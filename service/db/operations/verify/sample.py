@@ -31,6 +31,7 @@ _OWNERS = "SELECT customer_id FROM {schema}.orders WHERE id = ANY(:ids)"
 _COPIED: dict[Table, str] = {
     schema.orders: "id = ANY(:ids)",
     schema.order_conflicts: "false",
+    schema.identifiers: "false",
     schema.customers: f"id IN ({_OWNERS})",
     schema.customer_search: f"customer_id IN ({_OWNERS})",
     schema.segment_counters: "true",

@@ -138,27 +138,25 @@ def difference(
     }
 
 
-async def test_a_batch_of_any_size_is_three_statements_and_two_more_if_somebody_is_new(
+async def test_a_batch_of_any_size_is_three_statements(
     bench: Bench, batches: list[list[bytes]]
 ) -> None:
+    """Whether it is new or not."""
     for number, size in enumerate((1, 10, BATCH)):
         batch = batches[number][:size]
-        for statements in (5, 3):
+        for _ in range(2):
             bench.statements.clear()
             await bench.apply(batch)
-            assert len(bench.statements) == statements, [s[:60] for s in bench.statements]
+            assert len(bench.statements) == 3, [s[:60] for s in bench.statements]
 
 
-async def test_a_batch_is_ten_round_trips(bench: Bench, batches: list[list[bytes]]) -> None:
-    """Seven for begin, find, create, lock, apply, count and commit; three check the connection.
-
-    No statement is prepared again.
-    """
+async def test_a_batch_is_five_round_trips(bench: Bench, batches: list[list[bytes]]) -> None:
+    """Begin, claim, apply, count and commit. No statement is prepared again."""
     for batch in batches[:2]:
         await bench.apply(batch)
     before = bench.wire.round_trips
     await bench.apply(batches[2])
-    assert bench.wire.round_trips - before <= 10
+    assert bench.wire.round_trips - before <= 5
 
 
 async def test_rows_are_touched_once_and_found_by_index(
@@ -221,7 +219,7 @@ async def test_pseudonyms_cost_one_more_lookup_of_each_order(
     before = await bench.counts()
     bench.statements.clear()
     await bench.apply(batches[1], BATCH)
-    assert len(bench.statements) == 5, [s[:60] for s in bench.statements]
+    assert len(bench.statements) == 3, [s[:60] for s in bench.statements]
     assert difference(await bench.counts(), before)["orders"]["probes"] <= 4 * BATCH
 
 
