@@ -1,7 +1,5 @@
 """The pages for CRM staff, rendered on the server."""
 
-from fastapi import FastAPI
-
 from service.http.dashboard import (
     assign_page,
     bulk_segment_page,
@@ -29,31 +27,31 @@ from service.http.dashboard import (
     view_page,
 )
 
-
-def install(app: FastAPI) -> None:
-    """Add the pages to an app."""
-    app.include_router(render.router)
-    app.include_router(list_page.router)
-    # Before the profile page, whose /customers/{id} would take `new` for an id.
-    app.include_router(customer_editor.router)
-    app.include_router(profile_page.router)
-    app.include_router(tags_page.router)
-    app.include_router(saved_views_page.router)
-    app.include_router(bulk_tag_page.router)
-    app.include_router(merge_page.router)
-    app.include_router(identifier_page.router)
-    app.include_router(duplicates_page.router)
-    app.include_router(retention_page.router)
-    app.include_router(insight_page.router)
-    app.include_router(settings_page.router)
-    app.include_router(own_fields_page.router)
-    app.include_router(own_filters_page.router)
-    app.include_router(imports_page.router)
-    app.include_router(operations_page.router)
-    app.include_router(assign_page.router)
-    app.include_router(dead_letter_page.router)
-    app.include_router(endpoint_page.router)
-    app.include_router(shop_request_page.router)
-    app.include_router(sign_in_page.router)
-    app.include_router(view_page.router)
-    app.include_router(bulk_segment_page.router)
+# The profile page's /customers/{id} would take `new` of the editor for an id.
+ROUTERS = (
+    render.router,
+    list_page.router,
+    customer_editor.router,
+    profile_page.router,
+    tags_page.router,
+    saved_views_page.router,
+    bulk_tag_page.router,
+    merge_page.router,
+    identifier_page.router,
+    duplicates_page.router,
+    retention_page.router,
+    insight_page.router,
+    settings_page.router,
+    own_fields_page.router,
+    own_filters_page.router,
+    imports_page.router,
+    operations_page.router,
+    assign_page.router,
+    dead_letter_page.router,
+    endpoint_page.router,
+    shop_request_page.router,
+    sign_in_page.router,
+    view_page.router,
+    bulk_segment_page.router,
+)
+"""The pages, in the order in which their paths are tried."""
