@@ -220,9 +220,10 @@ async def lock_owners(connection: AsyncConnection, events: Sequence[OrderEvent])
     owners = {**known.owners, **created.owners}
     if created.taken:  # look again whom they mean
         found = locked = await _claim(connection, identifiers, order_ids, ids=sorted(ours.values()))
-        if not owners.keys() | created.taken <= (again := _owners(identifiers, found)).keys():
+        again = {**ours, **_owners(identifiers, found)}
+        if not owners.keys() | created.taken <= again.keys():
             raise OwnerChangedError
-        owners = {**ours, **again}
+        owners = again
     elif not found.decided:
         ids = sorted({owner for owner in known.owners.values() if owner is not None})
         locked = await _claim(connection, (), order_ids, ids=ids)

@@ -188,6 +188,28 @@ async def test_a_new_customer_whose_email_is_taken_meanwhile_keeps_their_other_i
     assert await service.findings() == []
 
 
+async def test_an_identifier_that_is_taken_meanwhile_stands_beside_an_id_of_ours(
+    service: Service, now: datetime
+) -> None:
+    await service.ingest(*entries([cloud_event("ORD-0", email="known@x.org", created=now)]))
+    new = cloud_event("ORD-1", email="new@x.org", created=now)
+    both = [
+        cloud_event("ORD-2", customer={"id": "CUST-1001"}, created=now),
+        cloud_event("ORD-3", email="new@x.org", created=now),
+    ]
+    first, second = (judge_all(entries(events), service.config) for events in ([new], both))
+    async with service.engine.begin() as connection:
+        await ingest(connection, first, now)
+        other = asyncio.create_task(commit_once(service, second, now))
+        await until(lambda: service.rows(WAITING))
+    assert await other == {Outcome.APPLIED: 2}
+    rows = await service.rows("SELECT email, total_orders FROM customers ORDER BY id")
+    assert rows == [
+        {"email": "known@x.org", "total_orders": 2},
+        {"email": "new@x.org", "total_orders": 2},
+    ]
+
+
 async def test_a_batch_starts_again_if_an_identifier_vanished_while_it_waited_for_another(
     service: Service, now: datetime
 ) -> None:
