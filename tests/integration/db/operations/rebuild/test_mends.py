@@ -44,8 +44,17 @@ async def _run(service: Service, *, apply: bool = True) -> RebuildReport:
 
 
 def _settled(findings: Sequence[Finding]) -> list[Finding | int]:
-    """Return the findings. Of outlooks, only the number: chances change from moment to moment."""
-    return [each.number if each.number == _OUTLOOKS else each for each in findings]
+    """Return the findings, with their rows in one order.
+
+    Of outlooks, return only the number: chances change from moment to moment.
+    """
+    return [each.number if each.number == _OUTLOOKS else _sorted(each) for each in findings]
+
+
+def _sorted(finding: Finding) -> Finding:
+    return finding._replace(
+        faults=[each._replace(offenders=sorted(each.offenders, key=str)) for each in finding.faults]
+    )
 
 
 @pytest.mark.parametrize(
