@@ -38,6 +38,7 @@ from service.db.segments.sweep import sweep
 from service.db.statistics import cohorts, key_figures, span_figures
 from service.db.statistics.answer_cache import renew
 from service.db.statistics.generations import follow_time_zone
+from service.db.store_clock import first_difference, read_store_clock
 from service.streams.redis_client import REDIS_ERRORS
 from service.streams.trim import Keep
 
@@ -61,6 +62,7 @@ _ERASE_SECONDS = 5.0
 _REWRITE_SECONDS = 5.0
 _SUMMARIZE_SECONDS = 5.0
 _COUNT_SECONDS = 5.0
+_COMPARE_SECONDS = 60.0
 _LATE_SECONDS = 30.0
 """Late orders have stopped coming if two looks find the same."""
 _LOOKS_PER_PAUSE = 10
@@ -88,6 +90,7 @@ def all_chores(config: Config, redis: Redis, check_losses: Step) -> list[Chore]:
         Chore("chunks of customers reclassified", reclassify_chunk, 1.0),
         Chore("answers renewed", renew_answer_step(), config.sweep_seconds),
         Chore("time zones followed", follow_zone, 1.0),
+        Chore("time zones compared", compare_clocks_step(), _COMPARE_SECONDS),
         Chore("times past days were computed", compute_days, 1.0),
         Chore("times orders of past days came", late_orders_step(), _LATE_SECONDS),
         Chore("checks for losses", check_losses, 1.0),
@@ -166,6 +169,27 @@ async def reclassify_chunk(connection: AsyncConnection) -> int | None:
 async def follow_zone(connection: AsyncConnection) -> int | None:
     """Begin to write days of the store's time zone, if it has changed."""
     return 1 if await follow_time_zone(connection) else None
+
+
+def compare_clocks_step() -> Step:
+    """Build the step that warns once if PostgreSQL has other rules for the store's time zone."""
+    compared = ""
+
+    async def step(connection: AsyncConnection) -> None:
+        nonlocal compared
+        clock = await read_store_clock(connection)
+        if clock.zone.key == compared:
+            return
+        if found := await first_difference(connection, clock):
+            log.warning(
+                "PostgreSQL and this release do not show the same time in %s from %s on, so days "
+                "may begin at a wrong hour: bring both up to date (docs/segments.md)",
+                clock.zone.key,
+                f"{found:%Y-%m-%d}",
+            )
+        compared = clock.zone.key
+
+    return step
 
 
 async def compute_days(connection: AsyncConnection) -> int | None:
