@@ -42,7 +42,8 @@ async def test_sign_in_sign_out_and_a_link_from_another_site(
     async with processes(empty_service.servers, tmp_path) as start:
         url = f"http://{host}:{(await start.web()).port}"
         page = await context.new_page()
-        await page.goto(f"{url}/?search=x")
+        # The page for somebody who is not signed in leads on at once, perhaps before it is loaded.
+        await page.goto(f"{url}/?search=x", wait_until="commit")
         await page.get_by_label("E-mail").fill("jane@example.com")
         await page.get_by_label("Password").fill("wrong")
         await page.keyboard.press("Enter")
@@ -63,7 +64,7 @@ async def test_sign_in_sign_out_and_a_link_from_another_site(
 
         await page.get_by_role("button", name="Sign out").click()
         await page.wait_for_url(f"{url}/sign-in")
-        await page.goto(f"{url}/")
+        await page.goto(f"{url}/", wait_until="commit")
         await expect(page.get_by_label("Password")).to_be_visible(timeout=SECONDS)
         left = {cookie["name"] for cookie in await context.cookies()}
         assert left == {"crm-device"}
