@@ -134,10 +134,10 @@ def new_identifiers(
 
 
 def common_identifiers(events: Iterable[OrderEvent]) -> dict[str, str | None]:
-    """Return a common one of the identifiers that events put together, by each of them.
+    """Return one identifier that stands for all that events put together, by each of these.
 
-    If nobody has any of those that have one in common, `new_identifiers` gives them to one new
-    customer. None: that depends on more than whether somebody has them.
+    If nobody has any of them, `new_identifiers` gives all of them to one new customer. None: not
+    necessarily, because a customer's number is among them, or because they are too many.
     """
     groups = _Groups(Known({}, {}), {})
     several = list[tuple[str, ...]]()
