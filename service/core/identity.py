@@ -134,10 +134,11 @@ def new_identifiers(
 
 
 def common_identifiers(events: Iterable[OrderEvent]) -> dict[str, str | None]:
-    """Return one identifier that stands for all that events put together, by each of these.
+    """Map each identifier that events put beside others to one that stands for all of them.
 
-    If nobody has any of them, `new_identifiers` gives all of them to one new customer. None: not
-    necessarily, because a customer's number is among them, or because they are too many.
+    If nobody has any of these, `new_identifiers` gives all of them to one new customer. An
+    identifier has None if that is not certain: a customer's number is among them, or they are too
+    many. Identifiers that always come alone are left out, except customers' numbers.
     """
     groups = _Groups(Known({}, {}), {})
     several = list[tuple[str, ...]]()
@@ -165,7 +166,10 @@ def common_identifiers(events: Iterable[OrderEvent]) -> dict[str, str | None]:
 def earliest_orders(
     events: Iterable[OrderEvent], known: Known, owners: Mapping[str, int]
 ) -> dict[int, datetime]:
-    """Return when the customers who own identifiers were first named by one, by their numbers."""
+    """Return the date of the earliest order that names each customer, by the customer's number.
+
+    ``owners`` has whom identifiers mean. Only these customers are looked for.
+    """
     earliest: dict[int, datetime] = {}
     for event in events:
         for identifier in known.named(known.live(event)):

@@ -109,8 +109,8 @@ def create_engine(
 def _replace_if_closed(connection: Any, _record: object, _proxy: object) -> None:
     """Have the pool open another connection if the server or the network has closed this one.
 
-    The driver has noticed that, so nobody asks the server: `pool_pre_ping` takes three round trips,
-    half of what a batch takes. It would not notice more: through a cut network, it waits as well.
+    The driver has noticed that, so nobody asks the server. `pool_pre_ping` would take three round
+    trips, and a whole batch takes five. It would not notice more: if the network is cut, it waits.
     """
     if connection.driver_connection.is_closed():
         raise InvalidatePoolError

@@ -122,7 +122,7 @@ class Outbox(Generic[Event]):
 
     @cached_property
     def _ahead(self) -> TextClause:
-        """A query for whether there are numbered rows, rows without a number, and rows to wait for.
+        """A query for whether rows have a later number, have none, and whether some must wait.
 
         An idle relay asks nothing else.
         """

@@ -156,9 +156,10 @@ def create_app(
 
 @cache
 def _routes() -> Sequence[BaseRoute]:
-    """Return all routes. FastAPI completes each of them once, for whatever number of applications.
+    """Return all routes, the same ones for each application of this process.
 
-    That takes a third of a second, which nearly every test of the API would pay for.
+    FastAPI completes a route when it first looks at it. For all of them, that takes a third of a
+    second, which nearly every test of the API would wait for.
     """
     every = APIRouter()
     for router in (*_ROUTERS, *dashboard.ROUTERS):

@@ -255,23 +255,23 @@ async def _claim(
     order_ids: Sequence[str],
     *,
     ids: Sequence[int] = (),
-    common: Sequence[int | None] = (),
+    common: Sequence[int] = (),
     wanted: int | None = None,
 ) -> Row[Any]:
     """Find whom identifiers mean, insert those that nobody has, and lock everybody concerned.
 
     The first ``wanted`` identifiers are inserted, if their owners can be decided at once; otherwise
-    nobody is locked. ``common`` has for each the place of the one in common (`_places`). ``ids``
-    are those of customers who are locked as well.
+    nobody is locked. ``common`` is what `_places` returns. ``ids`` are those of customers who are
+    locked as well.
     """
     columns = {"identifier": identifiers, "common": common, "id": ids, "order_id": order_ids}
     return (await connection.execute(_CLAIM, {**pack(columns), "wanted": wanted})).one()
 
 
-def _places(identifiers: Sequence[str], common: Mapping[str, str | None]) -> list[int | None]:
-    """Return the places of the common identifiers. None is an identifier's own place.
+def _places(identifiers: Sequence[str], common: Mapping[str, str | None]) -> list[int]:
+    """Return the place of the identifier that stands for each; 0 if Python has to decide.
 
-    Those about which Python decides have 0.
+    The list is empty if each stands for itself.
     """
     if not common:
         return []

@@ -27,7 +27,7 @@ from service.http.dashboard import (
     view_page,
 )
 
-# The profile page's /customers/{id} would take `new` of the editor for an id.
+# The editor comes before the profile page, whose /customers/{id} would take `new` for an id.
 ROUTERS = (
     render.router,
     list_page.router,

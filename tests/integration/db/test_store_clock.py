@@ -12,7 +12,7 @@ from service.db.store_clock import StoreClock, first_difference, read_store_cloc
 from tests.conftest import Service
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-_STAYS_IN_WINTER = "Africa/Algiers"  # at Berlin's time of the winter
+_STAYS_IN_WINTER = "Africa/Algiers"  # all year, it has the time that Berlin has in winter
 
 
 def zone_with_rules_of(rules: str, name: str) -> ZoneInfo:
@@ -32,7 +32,7 @@ async def test_the_first_moment_of_another_time_is_found(service: Service) -> No
 
 
 async def test_a_difference_in_the_future_is_found(service: Service) -> None:
-    """As when a country will stop to change its clocks."""
+    """For example, a country is going to stop changing its clocks."""
     winter = datetime(2026, 1, 1, tzinfo=UTC)
     zone = zone_with_rules_of(_STAYS_IN_WINTER, "Europe/Berlin")
     begins = datetime(2026, 3, 29, 1, tzinfo=UTC)

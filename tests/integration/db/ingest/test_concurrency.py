@@ -188,7 +188,7 @@ async def test_a_new_customer_whose_email_is_taken_meanwhile_keeps_their_other_i
     assert await service.findings() == []
 
 
-async def test_an_identifier_that_is_taken_meanwhile_stands_beside_an_id_of_ours(
+async def test_a_batch_that_names_an_id_of_ours_goes_on_if_an_identifier_is_taken_meanwhile(
     service: Service, now: datetime
 ) -> None:
     await service.ingest(*entries([cloud_event("ORD-0", email="known@x.org", created=now)]))
